@@ -1,0 +1,43 @@
+"""Numbers and paths that more than one part of the host uses: each is written here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Ports. The world sees SSH, HTTP and HTTPS; the proxy listens on high ports behind a redirect.
+SSH: Final = 22
+HTTP: Final = 80
+HTTPS: Final = 443
+PROXY_HTTP: Final = 8080
+PROXY_HTTPS: Final = 8443
+PROXY_ADMIN: Final = 2019
+
+# Identity. A slot gives both the user's id and its subordinate range: uid = UID_BASE + slot, range = slot * 65536.
+# Slots 1 and 2 are left to the admin (useradd hands out 100000-165535), slot 8 is the proxy.
+UID_BASE: Final = 20_000
+SUBID_SIZE: Final = 65_536
+FIRST_SLOT: Final = 8
+LAST_SLOT: Final = 32_767
+PROXY_SLOT: Final = FIRST_SLOT
+PROXY_USER: Final = "er-proxy"
+PROXY_UID: Final = UID_BASE + PROXY_SLOT
+STACK_USER_PREFIX: Final = "er-"
+
+# Paths on the host.
+ETC: Final = "/etc/easyrunner"
+LIB: Final = "/usr/lib/easyrunner"
+STATE: Final = "/var/lib/easyrunner"
+RUN: Final = "/run/easyrunner"
+PROXY_SOCKETS: Final = f"{RUN}/proxy"
+IMAGES: Final = f"{STATE}/images"
+HOMES: Final = f"{STATE}/home"
+STACKS: Final = f"{ETC}/stacks"
+QUADLETS: Final = "/etc/containers/systemd/users"
+
+# Images: the proxy is pinned; a spec may name another.
+PROXY_IMAGE: Final = "docker.io/library/caddy:2.11.7"
+
+# What a service gets when its spec sets no limit.
+DEFAULT_MEMORY: Final = 512 * 1024 * 1024
+DEFAULT_CPUS: Final = 1.0
+DEFAULT_PIDS: Final = 512

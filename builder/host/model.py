@@ -1,0 +1,59 @@
+"""A host as values: files, links, packages. No I/O, no clock, no randomness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Part(StrEnum):
+    """When a file lands: baked into the image for every host, or added by this host's first boot."""
+
+    BAKED = "baked"
+    FIRST_BOOT = "first-boot"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A regular file. `path` is absolute on the host, `mode` octal text with a leading 0; owner and group are names.
+
+    Every file of a host is root's: what an app must not change, it must not own.
+    """
+
+    path: str
+    content: bytes = field(repr=False)
+    part: Part
+    mode: str = "0644"
+    owner: str = "root"
+    group: str = "root"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Everything that turns a stock image into this host.
+
+    `files` are sorted by path, no path twice; `packages` are Debian package names, sorted.
+    """
+
+    name: str
+    base: str
+    arch: str
+    files: tuple[File, ...]
+    packages: tuple[str, ...]
+
+    def only(self, *parts: Part) -> tuple[File, ...]:
+        """The files that land with these parts, in order of path."""
+        return tuple(file for file in self.files if file.part in parts)
+
+
+def assemble(name: str, base: str, arch: str, files: Iterable[File], packages: Iterable[str]) -> Host:
+    """Sort and check: two files at one path are a mistake of the builder, not of the user."""
+    ordered = sorted(files, key=lambda file: file.path)
+    for one, two in zip(ordered, ordered[1:], strict=False):
+        if one.path == two.path:
+            raise ValueError(f"two files at {one.path}: {one.part} and {two.part}")
+    return Host(name, base, arch, tuple(ordered), tuple(sorted(set(packages))))

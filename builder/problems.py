@@ -1,0 +1,93 @@
+"""Problems in what the user wrote: where, which rule, and the way out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A span in a file. `line` and `column` count from 1; `length` is in characters, at least 1."""
+
+    file: Path
+    line: int
+    column: int
+    length: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing the user should change, or know.
+
+    `where` is the path of the value in words of the spec, as `stacks[0].port`; it may be empty.
+    """
+
+    severity: Severity
+    where: str
+    message: str
+    mark: Mark | None = None
+    hint: str | None = None
+
+
+class Report:
+    """Collects problems; nothing is raised before everything has been looked at."""
+
+    def __init__(self) -> None:
+        self._problems: list[Problem] = []
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self._problems)
+
+    def __len__(self) -> int:
+        return len(self._problems)
+
+    def error(self, where: str, message: str, mark: Mark | None = None, hint: str | None = None) -> None:
+        """Record something that must be changed."""
+        self._add(Problem("error", where, message, mark, hint))
+
+    def warning(self, where: str, message: str, mark: Mark | None = None, hint: str | None = None) -> None:
+        """Record something that goes on, but not as the user may think."""
+        self._add(Problem("warning", where, message, mark, hint))
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        """Take over the problems of another report."""
+        for problem in problems:
+            self._add(problem)
+
+    def _add(self, problem: Problem) -> None:
+        if problem not in self._problems:
+            self._problems.append(problem)
+
+    @property
+    def failed(self) -> bool:
+        """True when at least one problem is an error."""
+        return any(problem.severity == "error" for problem in self._problems)
+
+    def raise_if_failed(self) -> None:
+        """Raise SpecError with everything found, when any of it is an error."""
+        if self.failed:
+            raise SpecError(self._problems)
+
+
+class SpecError(Exception):
+    """The user's files cannot be used as they are. Holds every problem, warnings too."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{p.where}: {p.message}" for p in self.problems))
+
+
+class UserError(Exception):
+    """A failure to explain in one line with a way out: no trace, exit code 1."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        self.message = message
+        self.hint = hint
+        super().__init__(message)

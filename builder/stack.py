@@ -1,0 +1,180 @@
+"""An app stack as values: what Compose files and the spec's shorthand both become.
+
+Nothing here knows about YAML, Quadlet or hosts. Paths inside containers are str; sizes are bytes; times are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from builder.problems import Mark
+
+Kind = Literal["web", "internal", "worker"]
+Hardening = Literal["standard", "strict", "off"]
+Restart = Literal["no", "always", "on-failure", "unless-stopped"]
+Condition = Literal["service_started", "service_healthy", "service_completed_successfully"]
+
+
+@dataclass(frozen=True, slots=True)
+class Healthcheck:
+    """A container health check. `test` is an argv, or one shell line when `shell`; times in seconds."""
+
+    test: tuple[str, ...]
+    shell: bool = False
+    interval: float | None = None
+    timeout: float | None = None
+    retries: int | None = None
+    start_period: float | None = None
+    start_interval: float | None = None
+    disable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A volume or a bind mount. `source` is a volume's key, or for a bind a path relative to the stack's directory."""
+
+    kind: Literal["volume", "bind"]
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tmpfs:
+    """A tmpfs mount; `options` as mount(8) writes them, without the ones hardening sets."""
+
+    target: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret by reference: the value never passes through `er`; it is a Podman secret of the stack's user."""
+
+    name: str
+    target: str | None = None
+    uid: int | None = None
+    gid: int | None = None
+    mode: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Resource limits. `memory` in bytes, `cpus` in cores; None means the default of the host."""
+
+    memory: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """This service starts after `service`; with `required` False it starts also when that one failed."""
+
+    service: str
+    condition: Condition = "service_started"
+    required: bool = True
+    restart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A private network this service joins, and its extra names there."""
+
+    network: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One container of a stack. `mark` is where it stands in the user's file."""
+
+    name: str
+    image: str
+    kind: Kind = "worker"
+    domains: tuple[str, ...] = ()
+    port: int = 3000
+    hardening: Hardening = "standard"
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
+    networks: tuple[Attachment, ...] = ()
+    depends_on: tuple[Dependency, ...] = ()
+    healthcheck: Healthcheck | None = None
+    restart: Restart = "unless-stopped"
+    user: str | None = None
+    working_dir: str | None = None
+    hostname: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    read_only: bool = False
+    init: bool = False
+    stop_signal: str | None = None
+    stop_grace_period: float | None = None
+    shm_size: int | None = None
+    sysctls: tuple[tuple[str, str], ...] = ()
+    ulimits: tuple[tuple[str, str], ...] = ()
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    dns: tuple[str, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    limits: Limits = Limits()
+    pull: Literal["always", "missing", "never"] = "missing"
+    mark: Mark | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StackFile:
+    """A file of the user's that a bind mount brings along; `path` relative to the stack's directory, `mode` octal text."""
+
+    path: str
+    content: bytes = field(repr=False)
+    mode: str = "0644"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A private bridge network of the stack; with `internal` it has no way out."""
+
+    name: str
+    internal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A named volume of the stack's user."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EgressRule:
+    """One thing a stack may reach beyond the default: `to` is a CIDR or host name, `ports` empty means all."""
+
+    to: str
+    protocol: Literal["tcp", "udp"] = "tcp"
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A complete app stack. `uid` is final here: from the name, or from the spec."""
+
+    name: str
+    uid: int
+    services: tuple[Service, ...]
+    volumes: tuple[Volume, ...] = ()
+    networks: tuple[Network, ...] = ()
+    files: tuple[StackFile, ...] = ()
+    egress: tuple[EgressRule, ...] = ()
+    mark: Mark | None = field(default=None, compare=False)
+
+    @property
+    def public(self) -> tuple[Service, ...]:
+        """The services that Caddy serves."""
+        return tuple(service for service in self.services if service.kind == "web")
