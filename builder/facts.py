@@ -41,3 +41,6 @@ PROXY_IMAGE: Final = "docker.io/library/caddy:2.11.7"
 DEFAULT_MEMORY: Final = 512 * 1024 * 1024
 DEFAULT_CPUS: Final = 1.0
 DEFAULT_PIDS: Final = 512
+# Less than this, and podman, which starts the container inside the same limits, may not get far enough.
+MIN_MEMORY: Final = 64 * 1024 * 1024
+MIN_PIDS: Final = 64

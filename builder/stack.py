@@ -33,12 +33,16 @@ class Healthcheck:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A volume or a bind mount. `source` is a volume's key, or for a bind a path relative to the stack's directory."""
+    """A volume or a bind mount. `source` is a volume's key, or for a bind a path relative to the stack's directory.
+
+    `copy` False: a new volume starts empty, not with what the image has at `target`.
+    """
 
     kind: Literal["volume", "bind"]
     source: str
     target: str
     read_only: bool = False
+    copy: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class Service:
     kind: Kind = "worker"
     domains: tuple[str, ...] = ()
     port: int = 3000
+    framework: str | None = None
     hardening: Hardening = "standard"
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
@@ -103,9 +108,11 @@ class Service:
     mounts: tuple[Mount, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     networks: tuple[Attachment, ...] = ()
+    network_mode: str = "private"  # or "none", or "service:NAME" to share that service's network
     depends_on: tuple[Dependency, ...] = ()
     healthcheck: Healthcheck | None = None
     restart: Restart = "unless-stopped"
+    restart_attempts: int | None = None
     user: str | None = None
     working_dir: str | None = None
     hostname: str | None = None
@@ -121,6 +128,13 @@ class Service:
     ulimits: tuple[tuple[str, str], ...] = ()
     extra_hosts: tuple[tuple[str, str], ...] = ()
     dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_opt: tuple[str, ...] = ()
+    group_add: tuple[str, ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    platform: str | None = None
+    tty: bool = False
+    stdin_open: bool = False
     secrets: tuple[Secret, ...] = ()
     limits: Limits = Limits()
     pull: Literal["always", "missing", "never"] = "missing"
@@ -142,6 +156,7 @@ class Network:
 
     name: str
     internal: bool = False
+    ipv6: bool = False
 
 
 @dataclass(frozen=True, slots=True)

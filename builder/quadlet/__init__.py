@@ -1,1 +1,6 @@
-"""Placeholder."""
+"""Stacks as Podman Quadlet units."""
+
+from builder.quadlet.convert import units
+from builder.quadlet.names import data_directories, data_path, file_path
+
+__all__ = ["data_directories", "data_path", "file_path", "units"]

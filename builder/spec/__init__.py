@@ -1,1 +1,22 @@
-"""Placeholder."""
+"""The spec, one YAML file: `load` reads it, `schema` describes it, `template` starts one."""
+
+from builder.spec.json_schema import schema
+from builder.spec.loader import load, loads
+from builder.spec.model import Admin, Arch, Base, Fail2ban, Proxy, Server, Spec, Ssh, Tls
+from builder.spec.starter import template
+
+__all__ = [
+    "Admin",
+    "Arch",
+    "Base",
+    "Fail2ban",
+    "Proxy",
+    "Server",
+    "Spec",
+    "Ssh",
+    "Tls",
+    "load",
+    "loads",
+    "schema",
+    "template",
+]

@@ -1,0 +1,5 @@
+"""`python -m builder` is `er`."""
+
+from builder.cli import main
+
+main()

@@ -1,0 +1,64 @@
+"""`er check`: every problem of a spec in one run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder import present
+from builder import spec as specs
+from builder.cli.options import AsJson, SpecPath
+from builder.cli.say import say
+from builder.problems import Problem, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.spec import Spec
+    from builder.stack import Service, Stack
+
+NAME = "check"
+
+
+def command(path: SpecPath, as_json: AsJson = False) -> int:
+    """Read SPEC and everything it names; show all problems, or what will be served."""
+    spec: Spec | None
+    problems: Sequence[Problem]
+    try:
+        spec, problems = specs.load(path)
+    except SpecError as error:
+        spec, problems = None, error.problems
+    if as_json:
+        say.json({"ok": spec is not None, "problems": present.as_json(problems), "stacks": _stacks(spec)})
+    else:
+        say.problems(problems)
+        if spec is not None:
+            _summary(spec)
+    return 0 if spec is not None else 1
+
+
+def _stacks(spec: Spec | None) -> list[dict[str, object]]:
+    return [
+        {
+            "name": stack.name,
+            "uid": stack.uid,
+            "services": [
+                {"name": s.name, "type": s.kind, "domains": list(s.domains), "image": s.image, "hardening": s.hardening}
+                for s in stack.services
+            ],
+        }
+        for stack in (spec.stacks if spec else ())
+    ]
+
+
+def _summary(spec: Spec) -> None:
+    server = spec.server
+    say.note(f"{server.name}: {server.base} {server.arch}, {len(spec.stacks)} stack{'s' * (len(spec.stacks) != 1)}")
+    for stack in spec.stacks:
+        for service in stack.services:
+            say.note(f"  {_line(stack, service)}")
+
+
+def _line(stack: Stack, service: Service) -> str:
+    where = " ".join(f"https://{domain}" for domain in service.domains) or service.kind
+    loose = "" if service.hardening != "off" else "  (security-hardening off)"
+    return f"er-{stack.name} {stack.uid}  {service.name}: {where}{loose}"

@@ -1,0 +1,14 @@
+"""`er schema`: the JSON Schema of the spec, for editors."""
+
+from __future__ import annotations
+
+from builder import spec as specs
+from builder.cli.say import say
+
+NAME = "schema"
+
+
+def command() -> int:
+    """Write the JSON Schema of the spec to stdout, for completion and checks in an editor."""
+    say.json(specs.schema())
+    return 0

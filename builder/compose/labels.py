@@ -1,0 +1,123 @@
+"""EasyRunner's labels: what a service is, and where the world reaches it."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Final
+
+from builder import domains
+from builder.compose import messages
+from builder.compose.node import attempt
+from builder.compose.values import boolean, content, integer, pairs, text
+
+if TYPE_CHECKING:
+    from builder.compose.draft import Draft
+    from builder.compose.node import Node
+
+PREFIX: Final = "xyz.easyrunner."
+TYPE: Final = f"{PREFIX}service.type"
+DOMAIN: Final = f"{PREFIX}service.domain"
+PORT: Final = f"{PREFIX}service.port"
+FRAMEWORK: Final = f"{PREFIX}service.framework"
+HARDENING: Final = f"{PREFIX}service.security-hardening"
+BUILD_CONTEXT: Final = f"{PREFIX}service.build-context"
+PUBLIC: Final = f"{PREFIX}appIsPublic"
+# EasyRunner's earlier names; the newer wins where both are set.
+ALIASES: Final = {
+    f"{PREFIX}appNodeType": TYPE,
+    f"{PREFIX}appFramework": FRAMEWORK,
+    f"{PREFIX}appContainerInternalPort": PORT,
+    f"{PREFIX}appBuildContext": BUILD_CONTEXT,
+}
+_KNOWN: Final = (TYPE, DOMAIN, PORT, FRAMEWORK, HARDENING, BUILD_CONTEXT, PUBLIC, *ALIASES)
+
+
+def parse(node: Node, draft: Draft) -> None:
+    """All labels go to the container; EasyRunner's are also understood."""
+    for name, value, place in pairs(node):
+        spelled = "" if value is None else attempt(content, value, None)
+        if not name:
+            place.put(messages.PAIR_NAME)
+        elif spelled is not None:
+            draft.labels[name] = (spelled, place if value is None else value)
+    draft.set("labels", tuple((name, value) for name, (value, _) in draft.labels.items()), node)
+
+
+def understand(draft: Draft) -> None:
+    """Set what EasyRunner's labels say, once all labels are known."""
+    found = {name: node.with_value(value) for name, (value, node) in draft.labels.items()}
+    for name, node in found.items():
+        if name.startswith(PREFIX) and name not in _KNOWN:
+            near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0)[0]
+            node.put(messages.LABEL_UNKNOWN, key=True, name=name, near=near)
+    for old, new in ALIASES.items():
+        if old in found:
+            found.setdefault(new, found[old])
+    _kind(draft, found)
+    for name, parse_label in _PARSERS.items():
+        if name in found:
+            attempt(lambda node, parse_label=parse_label: parse_label(node, draft), found[name], None)
+    _public(draft, found)
+
+
+def kind_of(labels: dict[str, str]) -> str:
+    """The type that labels give; a service with a domain is public."""
+    public = DOMAIN in labels or labels.get(PUBLIC, "").lower() == "true"
+    return labels.get(TYPE) or ("web" if public else "internal")
+
+
+def _kind(draft: Draft, found: dict[str, Node]) -> None:
+    kind = kind_of({name: node.value for name, node in found.items()})
+    if kind not in ("web", "internal", "worker"):
+        found[TYPE].put(messages.LABEL_TYPE, value=kind)
+        kind = "web" if DOMAIN in found else "internal"
+    draft.set("kind", kind, found.get(TYPE, draft.node))
+
+
+def _domain(node: Node, draft: Draft) -> None:
+    names = [name.strip() for name in content(node).split(",")]
+    good = (domains.normalise(name, node.where, node.mark(), draft.project.report) for name in names)
+    draft.set("domains", tuple(dict.fromkeys(name for name in good if name is not None)), node)
+
+
+def _port(node: Node, draft: Draft) -> None:
+    port = integer(node)
+    if not 1 <= port <= 65535:
+        raise node.wrong(messages.LABEL_PORT)
+    draft.set("port", port, node)
+
+
+def _framework(node: Node, draft: Draft) -> None:
+    draft.set("framework", text(node).lower(), node)
+
+
+def _hardening(node: Node, draft: Draft) -> None:
+    if node.value not in ("standard", "strict", "off"):
+        raise node.wrong(messages.LABEL_HARDENING, value=node.value)
+    draft.set("hardening", node.value, node)
+
+
+def _build_context(node: Node, draft: Draft) -> None:
+    raise node.wrong(messages.LABEL_BUILD, name=draft.name)
+
+
+def _is_public(node: Node, draft: Draft) -> None:  # noqa: ARG001 - one form for all
+    boolean(node)
+
+
+_PARSERS: Final = {
+    DOMAIN: _domain,
+    PORT: _port,
+    FRAMEWORK: _framework,
+    HARDENING: _hardening,
+    BUILD_CONTEXT: _build_context,
+    PUBLIC: _is_public,
+}
+
+
+def _public(draft: Draft, found: dict[str, Node]) -> None:
+    """A public service needs a domain, and only a public one has one."""
+    if draft.fields["kind"] == "web" and DOMAIN not in found:
+        found.get(TYPE, draft.node).put(messages.LABEL_DOMAIN_MISSING, name=draft.name)
+    if draft.fields["kind"] != "web" and DOMAIN in found:
+        found[DOMAIN].put(messages.LABEL_DOMAIN_PRIVATE, kind=draft.fields["kind"])

@@ -1,0 +1,137 @@
+"""Spec -> Host: every file of the finished host, and when it lands."""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import TYPE_CHECKING, Final
+
+from builder import facts, images, quadlet
+from builder.host import firewall, tree
+from builder.host.model import File, Host, Part, assemble
+from builder.host.packages import PACKAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from builder.spec import Spec
+    from builder.stack import Stack
+
+_ACME: Final = {
+    "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
+    "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
+}
+# sshd refuses a line it does not know, and nobody could log in: what a base's OpenSSH lacks is left out.
+_SSH: Final[Mapping[str, Mapping[str, object]]] = {
+    "debian-13": {
+        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com,"
+        "curve25519-sha256,curve25519-sha256@libssh.org",
+        "ssh_penalties": True,
+    },
+    "ubuntu-24.04": {
+        "ssh_kex": "sntrup761x25519-sha512@openssh.com,curve25519-sha256,curve25519-sha256@libssh.org",
+        "ssh_penalties": False,
+    },
+}
+# How long first boot waits for the apps, in seconds: image pulls on a small server included.
+_READY_TIMEOUT: Final = 600
+
+
+def build(spec: Spec) -> Host:
+    """The whole host of a spec, deterministic: the same spec gives the same bytes on any day and machine."""
+    server = spec.server
+    files = [*_baked(spec), *_first_boot(spec)]
+    return assemble(server.name, server.base, server.arch, files, PACKAGES[server.base])
+
+
+def _facts(spec: Spec) -> dict[str, object]:
+    return {
+        "http_port": facts.HTTP,
+        "https_port": facts.HTTPS,
+        "proxy_http": facts.PROXY_HTTP,
+        "proxy_https": facts.PROXY_HTTPS,
+        "proxy_admin": facts.PROXY_ADMIN,
+        "proxy_sockets": facts.PROXY_SOCKETS,
+        "proxy_user": facts.PROXY_USER,
+        "proxy_uid": facts.PROXY_UID,
+        "proxy_image": images.host_name("proxy", "caddy", spec.proxy.image),
+        "quadlet_section": spec.server.base != "ubuntu-24.04",
+        "homes": facts.HOMES,
+        "images": facts.IMAGES,
+        "run": facts.RUN,
+        "state": facts.STATE,
+        "subid_size": facts.SUBID_SIZE,
+        **_SSH[spec.server.base],
+    }
+
+
+def _baked(spec: Spec) -> Iterator[File]:
+    """What every host has. It depends on the base and the proxy image alone, never on who the host is for."""
+    yield from tree.render(Part.BAKED, "host", _facts(spec))
+    yield from firewall.base()
+    packages = "".join(f"{name}\n" for name in sorted(PACKAGES[spec.server.base]))
+    yield File(f"{facts.LIB}/packages", packages.encode(), Part.BAKED)
+    subids = f"{facts.PROXY_USER}:{facts.PROXY_SLOT * facts.SUBID_SIZE}:{facts.SUBID_SIZE}\n"
+    yield File(f"{facts.LIB}/subids", subids.encode(), Part.BAKED)
+    if archive := archive_path("proxy", "caddy", spec.proxy.image):
+        line = f"{images.host_name('proxy', 'caddy', spec.proxy.image)} {archive}\n"
+        yield File(f"{facts.LIB}/archives", line.encode(), Part.BAKED)
+
+
+def _first_boot(spec: Spec) -> Iterator[File]:
+    directory = acme_directory(spec)
+    context = {**_facts(spec), "spec": spec, "ready_timeout": _READY_TIMEOUT, "acme_directory": directory}
+    yield from tree.render(Part.FIRST_BOOT, "host", context)
+    if spec.tls.ca_root:
+        yield File(f"{facts.ETC}/caddy/acme-root.pem", spec.tls.ca_root, Part.FIRST_BOOT)
+    port = urllib.parse.urlsplit(directory).port if directory else None
+    yield from firewall.host(spec.ssh.allow_from, spec.stacks, port)
+    for stack in spec.stacks:
+        yield from _stack(stack, spec.server.base, context)
+
+
+def _stack(stack: Stack, base: str, context: Mapping[str, object]) -> Iterator[File]:
+    archives = [
+        (images.host_name(stack.name, service.name, service.image), path)
+        for service in stack.services
+        if (path := archive_path(stack.name, service.name, service.image))
+    ]
+    more = {
+        "stack": stack,
+        "subid": (stack.uid - facts.UID_BASE) * facts.SUBID_SIZE,
+        "archives": archives,
+        "directories": _directories(stack),
+    }
+    words = {"stack": stack.name, "uid": stack.uid}
+    yield from tree.render(Part.FIRST_BOOT, "stack", {**context, **more}, **words)
+    for service in stack.services:
+        named = {**context, **more, "service": service}
+        yield from tree.render(Part.FIRST_BOOT, "service", named, **words, service=service.name)
+    for name, text in quadlet.units(stack, base=base):
+        yield File(f"{facts.QUADLETS}/{stack.uid}/{name}", text.encode(), Part.FIRST_BOOT)
+    for file in stack.files:
+        yield File(f"{facts.STACKS}/{stack.name}/files/{file.path}", file.content, Part.FIRST_BOOT, file.mode)
+
+
+def _directories(stack: Stack) -> tuple[str, ...]:
+    """The app's own writable directories, below its user's home: parents before children."""
+    given = {file.path for file in stack.files}
+    wanted = {"data"}
+    for service in stack.services:
+        for mount in service.mounts:
+            if mount.kind == "bind" and not any(path == mount.source or path.startswith(f"{mount.source}/") for path in given):
+                parts = mount.source.split("/")
+                wanted |= {"/".join(["data", *parts[: depth + 1]]) for depth in range(len(parts))}
+    return tuple(sorted(wanted))
+
+
+def archive_path(stack: str, service: str, image: str) -> str | None:
+    """Where the OCI archive of a service lies on the host, when its image is one."""
+    if not image.startswith("oci-archive:"):
+        return None
+    name = images.host_name(stack, service, image)
+    return f"{facts.IMAGES}/{name.rpartition('/')[2].replace(':', '-')}.tar"
+
+
+def acme_directory(spec: Spec) -> str | None:
+    """The ACME directory's URL, or None with the internal CA."""
+    return None if spec.tls.ca == "internal" else _ACME.get(spec.tls.ca, spec.tls.ca)

@@ -1,0 +1,32 @@
+"""The Debian packages a host needs beyond its stock image, by base."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Reasons where they are not plain: catatonit is `init: true`; dbus-user-session gives rootless units their bus;
+# systemd-resolved is the one resolver that the egress rules know; python3-systemd lets Fail2Ban read the journal.
+_COMMON: Final = (
+    "aardvark-dns",
+    "ca-certificates",
+    "catatonit",
+    "crun",
+    "curl",
+    "dbus-user-session",
+    "fail2ban",
+    "iproute2",
+    "iptables",
+    "libpam-systemd",
+    "netavark",
+    "openssh-server",
+    "passt",
+    "podman",
+    "procps",
+    "python3-systemd",
+    "sudo",
+    "systemd-resolved",
+    "uidmap",
+    "unattended-upgrades",
+)
+
+PACKAGES: Final = {"debian-13": _COMMON, "ubuntu-24.04": _COMMON}

@@ -1,0 +1,53 @@
+"""Who a stack is on the host: its user, uid and subordinate range, from nothing but its name."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from builder import facts
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+# The slots of stacks follow the proxy's.
+FIRST_SLOT: Final = facts.PROXY_SLOT + 1
+FIRST_UID: Final = facts.UID_BASE + FIRST_SLOT
+LAST_UID: Final = facts.UID_BASE + facts.LAST_SLOT
+
+
+@dataclass(frozen=True, slots=True)
+class SubIds:
+    """A range of subordinate ids, as /etc/subuid and /etc/subgid have it."""
+
+    first: int
+    count: int = facts.SUBID_SIZE
+
+
+def user(stack: str) -> str:
+    """The OS user of a stack."""
+    return f"{facts.STACK_USER_PREFIX}{stack}"
+
+
+def uid(stack: str) -> int:
+    """The uid that a stack's name gives, on every machine and in every spec the same."""
+    number = int.from_bytes(hashlib.sha256(stack.encode()).digest(), "big")
+    return FIRST_UID + number % (facts.LAST_SLOT - FIRST_SLOT + 1)
+
+
+def subids(uid: int) -> SubIds:
+    """The subordinate range of a uid; ranges of different uids never overlap."""
+    return SubIds((uid - facts.UID_BASE) * facts.SUBID_SIZE)
+
+
+def in_range(uid: int) -> bool:
+    """True for a uid that a stack may have."""
+    return FIRST_UID <= uid <= LAST_UID
+
+
+def free_uid(wanted: int, taken: Collection[int]) -> int:
+    """The first uid from `wanted` on that nobody has; begins again at the start of the range."""
+    size = LAST_UID - FIRST_UID + 1
+    candidates = (FIRST_UID + (wanted - FIRST_UID + step) % size for step in range(size))
+    return next(candidate for candidate in candidates if candidate not in taken)

@@ -1,0 +1,159 @@
+"""Image references: fully qualified, or an archive on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from builder import messages
+
+if TYPE_CHECKING:
+    from builder.messages import Text
+    from builder.problems import Mark, Report
+
+ARCHIVE: Final = "oci-archive:"
+
+_TRANSPORTS: Final = ("https://", "http://", "docker://", "docker-archive:", "docker-daemon:")
+_TRANSPORTS_LOCAL: Final = ("containers-storage:", "dir:", "oci:")
+_EXAMPLE: Final = "docker.io/library/caddy:2.11"
+_PART: Final = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_REGISTRY: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?")
+_LONGEST_NAME: Final = 255
+
+
+class Reference(NamedTuple):
+    """The parts of a registry reference as written; a part that is not there is empty."""
+
+    registry: str
+    path: str
+    tag: str
+    digest: str
+
+
+def is_archive(image: str) -> bool:
+    """True for a normalised image that is an archive on this machine."""
+    return image.startswith(ARCHIVE)
+
+
+def normalise(text: str, base_dir: Path, where: str, mark: Mark | None, report: Report) -> str | None:
+    """The image as the host will ask for it; None when it cannot be used, with the reason in the report.
+
+    `nginx:1.27` becomes docker.io/library/nginx:1.27; an archive's path becomes absolute.
+    """
+    if text.startswith(ARCHIVE):
+        return _archive(text.removeprefix(ARCHIVE), base_dir, where, mark, report)
+    reference = split(text)
+    wrong = _fault(text, reference)
+    if wrong is not None:
+        reason, values = wrong
+        reason.put(report, where, mark, **values)
+        return None
+    name = _qualified(reference)
+    if reference.digest:
+        return f"{name}@{reference.digest}"
+    if reference.tag in ("", "latest"):
+        reason = messages.IMAGE_LATEST if reference.tag else messages.IMAGE_UNTAGGED
+        reason.put(report, where, mark, name=name)
+    return f"{name}:{reference.tag or 'latest'}"
+
+
+def split(text: str) -> Reference:
+    """Cut a reference where Docker cuts it; nothing is checked."""
+    rest, _, digest = text.partition("@")
+    head, slash, tail = rest.rpartition("/")
+    tail, _, tag = tail.partition(":")
+    first, cut, path = f"{head}{slash}{tail}".partition("/")
+    if cut and (first == "localhost" or "." in first or ":" in first):
+        return Reference(first, path, tag, digest)
+    return Reference("", f"{head}{slash}{tail}", tag, digest)
+
+
+def _archive(name: str, base_dir: Path, where: str, mark: Mark | None, report: Report) -> str | None:
+    if not name.strip():
+        messages.IMAGE_ARCHIVE_EMPTY.put(report, where, mark)
+        return None
+    try:
+        path = (base_dir / name).resolve()
+        found = path.is_file()
+    except (OSError, ValueError):
+        found = False
+    if not found:
+        messages.IMAGE_ARCHIVE_MISSING.put(report, where, mark, path=name)
+        return None
+    return f"{ARCHIVE}{path}"
+
+
+def _qualified(reference: Reference) -> str:
+    registry = reference.registry.lower()
+    if registry in ("", "index.docker.io", "docker.io"):
+        path = reference.path if "/" in reference.path else f"library/{reference.path}"
+        return f"docker.io/{path}"
+    return f"{registry}/{reference.path}"
+
+
+Fault = tuple["Text", dict[str, str]]
+
+
+def _fault(text: str, reference: Reference) -> Fault | None:
+    """The first thing wrong with a reference, if any."""
+    return _fault_as_text(text) or _fault_in_name(text, reference) or _fault_in_version(text, reference)
+
+
+def _fault_as_text(text: str) -> Fault | None:
+    if not text.strip():
+        return messages.IMAGE_EMPTY, {}
+    if "$" in text:
+        return messages.IMAGE_VARIABLE, {}
+    for transport in _TRANSPORTS:
+        if text.startswith(transport):
+            example = text.removeprefix(transport) if transport.endswith("//") else "oci-archive:app.tar"
+            return messages.IMAGE_TRANSPORT, {"transport": transport, "example": example or _EXAMPLE}
+    for transport in _TRANSPORTS_LOCAL:
+        if text.startswith(transport) and "/" in text:
+            return messages.IMAGE_TRANSPORT, {"transport": transport, "example": "oci-archive:app.tar"}
+    return None
+
+
+def _fault_in_name(text: str, reference: Reference) -> Fault | None:
+    if reference.registry == "localhost":
+        return messages.IMAGE_LOCAL, {}
+    if reference.registry and not _REGISTRY.fullmatch(reference.registry):
+        return messages.IMAGE_REGISTRY, {"registry": reference.registry}
+    if _named(reference.path) and len(reference.path) <= _LONGEST_NAME:
+        return None
+    if _named(reference.path.lower()):
+        return messages.IMAGE_CASE, {"lower": text.replace(reference.path, reference.path.lower())}
+    return messages.IMAGE_NAME, {"name": reference.path or reference.registry}
+
+
+def _named(path: str) -> bool:
+    return all(_PART.fullmatch(part) for part in path.split("/"))
+
+
+def _fault_in_version(text: str, reference: Reference) -> Fault | None:
+    colon = ":" in text.partition("@")[0].rpartition("/")[2]
+    if colon and not _TAG.fullmatch(reference.tag):
+        return messages.IMAGE_TAG, {"tag": reference.tag}
+    if "@" in text and not _DIGEST.fullmatch(reference.digest):
+        return messages.IMAGE_DIGEST, {"digest": reference.digest}
+    return None
+
+
+def host_name(stack: str, service: str, image: str) -> str:
+    """The name of a normalised image in the host's store: an archive's comes from its content."""
+    if not is_archive(image):
+        return image
+    path = Path(image.removeprefix(ARCHIVE))
+    return f"localhost/er/{stack}-{service}:{_digest(path, path.stat().st_mtime_ns)[:12]}"
+
+
+@lru_cache
+def _digest(path: Path, changed: int) -> str:  # noqa: ARG001 - a changed file is another key of the cache
+    with path.open("rb") as archive:
+        return hashlib.file_digest(archive, "sha256").hexdigest()

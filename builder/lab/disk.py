@@ -1,0 +1,80 @@
+"""A machine's disk: a throw-away layer over a shared tree, and real directories where containers are kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from builder import process
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+# Podman's overlay cannot lie on an overlay, so these are ordinary directories of this machine's.
+REAL: Final = ("/home", "/var/lib/containers", "/var/lib/easyrunner")
+_SEED: Final = "/var/lib/cloud/seed/nocloud"
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """`directory` is on a real file system; `lower` is the tree below."""
+
+    directory: Path
+    lower: Path
+
+    def top(self, path: str) -> Path:
+        """Where one of the real directories is on this machine."""
+        return self.directory / "real" / path.lstrip("/").replace("/", "-")
+
+    @property
+    def binds(self) -> list[str]:
+        """The real directories, as systemd-nspawn is told of them."""
+        return [f"--bind={self.top(path)}:{path}" for path in REAL]
+
+    def prepare(self) -> None:
+        """Make the directories, with what the tree has in them."""
+        for path in REAL:
+            self.top(path).mkdir(parents=True)
+            original = self.lower / path.lstrip("/")
+            if original.is_dir():
+                process.run(["cp", "--archive", f"{original}/.", str(self.top(path))])
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The machine's files, running or not. `tree` is its root directory, without the real directories."""
+
+    tree: Path
+    disk: Disk
+
+    def path(self, path: str) -> Path:
+        """Where a file of the machine is for this machine. A link on the way is refused: it would lead out of the machine."""
+        top = next((top for top in REAL if path == top or path.startswith(f"{top}/")), None)
+        here = self.disk.top(top) if top else self.tree
+        for part in path.removeprefix(top or "").strip("/").split("/"):
+            if here.is_symlink():
+                raise ValueError(f"{path}: a symbolic link on the way")
+            here = here / part if part else here
+        return here
+
+    def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        """Write a file, with the directories on the way."""
+        target = self.path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        target.chmod(mode)
+
+    def seed(self, user_data: bytes, *, instance: str, name: str) -> None:
+        """What a provider would pass: user-data and a name; the network is there already."""
+        meta = {"instance-id": instance, "local-hostname": name}
+        lab = {"datasource_list": ["NoCloud"], "network": {"config": "disabled"}}
+        self.write(f"{_SEED}/user-data", user_data, 0o600)
+        self.write(f"{_SEED}/meta-data", _json(meta))
+        self.write("/etc/cloud/cloud.cfg.d/99-lab.cfg", _json(lab))
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    """JSON is YAML to cloud-init."""
+    return json.dumps(value).encode() + b"\n"

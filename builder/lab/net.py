@@ -1,0 +1,215 @@
+"""The lab's network: one bridge per machine in a namespace of its own, with the machine, attackers and this machine on it.
+
+Every function returns argv lists; `World` runs them. Names and addresses all follow from one slot number.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from builder import process
+from builder.problems import UserError
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterable, Sequence
+
+Argv = list[str]
+_SLOTS: Final = range(1, 251)
+_LAN: Final = "lan"
+UPLINK: Final = "uplink"
+_ROOT_HOST: Final = 1
+_MACHINE_HOST: Final = 2
+_FIRST_ATTACKER: Final = 10
+_ATTACKERS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A place on the bridge with an address of each family."""
+
+    name: str
+    ipv4: str
+    ipv6: str
+
+    def argv(self, argv: Sequence[str]) -> Argv:
+        """`argv`, in this namespace."""
+        return ["ip", "netns", "exec", self.name, *argv]
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        check: bool = True,
+        timeout: float | None = 60,
+        stdin: bytes | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program of this machine in this namespace."""
+        return process.run(self.argv(argv), check=check, timeout=timeout, stdin=stdin)
+
+    def start(self, argv: Sequence[str], *, stdout: int | None = None) -> subprocess.Popen[bytes]:
+        """Start a program that goes on; the caller ends it."""
+        return process.start(self.argv(argv), stdout=stdout)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Names and addresses of one slot."""
+
+    slot: int
+
+    @property
+    def id(self) -> str:
+        """The name everything of this machine carries."""
+        return f"er-{self.slot}"
+
+    @property
+    def world(self) -> str:
+        """The namespace that holds the bridge."""
+        return f"{self.id}-world"
+
+    @property
+    def machine(self) -> Namespace:
+        """Where the machine is."""
+        return self._place(self.id, _MACHINE_HOST)
+
+    @property
+    def root(self) -> Namespace:
+        """This machine's own end; `name` is its interface, as it is in no namespace."""
+        return self._place(f"er{self.slot}", _ROOT_HOST)
+
+    def attacker(self, number: int) -> Namespace:
+        """Where attacker `number` is, from 0."""
+        if not 0 <= number < _ATTACKERS:
+            raise ValueError(f"attacker {number}: there are {_ATTACKERS}")
+        return self._place(f"{self.id}-a{number}", _FIRST_ATTACKER + number)
+
+    @property
+    def resolver(self) -> str:
+        """The address that pasta answers DNS on."""
+        return f"10.214.{self.slot}.3"
+
+    def _place(self, name: str, host: int) -> Namespace:
+        return Namespace(name, f"10.213.{self.slot}.{host}", f"fd13:e5:0:{self.slot:x}::{host:x}")
+
+
+def free_slot() -> Plan:
+    """Take a slot: making the namespace is what takes it, so two runs never share one."""
+    for slot in random.sample(_SLOTS, len(_SLOTS)):
+        plan = Plan(slot)
+        if not _in_use(plan) and process.run(["ip", "netns", "add", plan.world], check=False).returncode == 0:
+            return plan
+    raise UserError("no free network for another machine", "end some: `ip netns` lists them")
+
+
+def _in_use(plan: Plan) -> bool:
+    if Path("/sys/class/net", plan.root.name).exists() or Path("/run/netns", plan.world).exists():
+        return True
+    found = process.run(["ip", "-json", "route", "show", "to", "root", f"10.213.{plan.slot}.0/24"], check=False)
+    return any(route.get("dst") != "default" for route in json.loads(found.stdout or "[]"))
+
+
+def bridge(plan: Plan) -> list[Argv]:
+    """The bridge, and this machine's own end of it."""
+    world = ["ip", "-n", plan.world]
+    return [
+        no_dad(plan.world),
+        [*world, "link", "add", "br0", "type", "bridge"],
+        [*world, "link", "set", "br0", "up"],
+        ["ip", "link", "add", plan.root.name, "type", "veth", "peer", "name", "root", "netns", plan.world],
+        [*world, "link", "set", "root", "master", "br0", "up"],
+        ["ip", "addr", "add", f"{plan.root.ipv4}/24", "dev", plan.root.name],
+        ["ip", "link", "set", plan.root.name, "up"],
+    ]
+
+
+def root_ipv6(plan: Plan) -> Argv:
+    """This machine's own IPv6 address on the bridge; fails where IPv6 is switched off."""
+    return ["ip", "addr", "add", f"{plan.root.ipv6}/64", "dev", plan.root.name, "nodad"]
+
+
+def join(plan: Plan, place: Namespace) -> list[Argv]:
+    """A namespace with an interface on the bridge."""
+    inside = ["ip", "-n", place.name]
+    port = _port(plan, place)
+    return [
+        ["ip", "netns", "add", place.name],
+        no_dad(place.name),
+        [*inside, "link", "set", "lo", "up"],
+        [*inside, "link", "add", _LAN, "type", "veth", "peer", "name", port, "netns", plan.world],
+        ["ip", "-n", plan.world, "link", "set", port, "master", "br0", "up"],
+        [*inside, "addr", "add", f"{place.ipv4}/24", "dev", _LAN],
+        [*inside, "addr", "add", f"{place.ipv6}/64", "dev", _LAN, "nodad"],
+        [*inside, "link", "set", _LAN, "up"],
+    ]
+
+
+def leave(plan: Plan, place: Namespace) -> list[Argv]:
+    """The end of a namespace; its interface by name, as the kernel would take its time over it."""
+    return [
+        ["ip", "-n", plan.world, "link", "del", _port(plan, place)],
+        ["ip", "netns", "del", place.name],
+    ]
+
+
+def _port(plan: Plan, place: Namespace) -> str:
+    return "machine" if place == plan.machine else place.name.removeprefix(f"{plan.id}-")
+
+
+def no_dad(namespace: str) -> Argv:
+    """Addresses of this namespace are usable at once, link-local ones too."""
+    switch = "for dad in /proc/sys/net/ipv6/conf/*/accept_dad; do echo 0 > $dad; done"
+    return ["ip", "netns", "exec", namespace, "sh", "-c", switch]
+
+
+def pasta(plan: Plan, families: Iterable[int], upstream: str | None) -> Argv:
+    """The way out to the internet, by ordinary sockets of this machine: no forwarding, no NAT rules.
+
+    pasta gives up root by default, and could then not enter a namespace of root's.
+    """
+    wanted = set(families)
+    only = {frozenset({4}): ["-4"], frozenset({6}): ["-6"]}.get(frozenset(wanted), [])
+    slot = plan.slot
+    ipv4 = ["-a", f"10.214.{slot}.2", "-n", "24", "-g", f"10.214.{slot}.1"] if 4 in wanted else []
+    ipv6 = ["-a", f"fd14:e5:0:{slot:x}::2", "-g", f"fd14:e5:0:{slot:x}::1"] if 6 in wanted else []
+    dns = ["--dns", upstream, "--dns-forward", plan.resolver] if upstream and 4 in wanted else []
+    closed = ["-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw"]
+    place = ["--netns", f"/run/netns/{plan.machine.name}", "--ns-ifname", UPLINK]
+    return ["pasta", "--foreground", "--quiet", "--runas", "0", "--config-net", *only, *place, *ipv4, *ipv6, *dns, *closed]
+
+
+def outbound() -> tuple[int, ...]:
+    """The address families this machine has a default route for."""
+    return tuple(family for family in (4, 6) if _default_route(family))
+
+
+def _default_route(family: int) -> bool:
+    found = process.run(["ip", "-json", f"-{family}", "route", "show", "default"], check=False)
+    return any("dev" in route for route in json.loads(found.stdout or "[]"))
+
+
+def upstream_resolver() -> str | None:
+    """An IPv4 name server of this machine's; a local stub's own list is preferred to the stub."""
+    servers: list[str] = []
+    for path in (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")):
+        if path.is_file():
+            lines = (line.split() for line in path.read_text().splitlines())
+            servers += [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver" and "." in words[1]]
+    return next((server for server in servers if not server.startswith("127.")), None)
+
+
+def removal(plan: Plan) -> list[Argv]:
+    """Everything of this slot that exists, taken away; namespaces take their interfaces along."""
+    mine = [path.name for path in Path("/run/netns").glob(f"{plan.id}*") if _belongs(path.name, plan)]
+    argvs = [["ip", "netns", "del", name] for name in sorted(mine, key=lambda name: name == plan.world)]
+    if Path("/sys/class/net", plan.root.name).exists():
+        argvs.insert(0, ["ip", "link", "del", plan.root.name])
+    return argvs
+
+
+def _belongs(name: str, plan: Plan) -> bool:
+    return name == plan.id or name.startswith(f"{plan.id}-")

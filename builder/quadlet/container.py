@@ -1,0 +1,195 @@
+"""The .container unit of one service."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from builder import facts, images, injected
+from builder.quadlet import names
+from builder.quadlet.health import health
+from builder.quadlet.mounts import mounts
+from builder.quadlet.options import defaults, simple
+from builder.quadlet.unit import VARIABLES, Section, Unit, line, word, words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.quadlet.keys import Podman
+    from builder.quadlet.options import Entry
+    from builder.stack import Dependency, Restart, Service, Stack
+
+_RESTART: Final[dict[Restart, str]] = {
+    "no": "no",
+    "always": "always",
+    "on-failure": "on-failure",
+    "unless-stopped": "always",
+}
+_PODMAN_FAILED: Final = "125"  # podman's own failure: no image, no registry, no network yet
+_START_TIMEOUT: Final = 900  # a slow pull, or a database that upgrades itself before it is healthy
+_STOP_MARGIN: Final = 30
+_PODMAN_PIDS: Final = 2048  # Podman's own limit for a container
+
+
+def container(stack: Stack, service: Service, podman: Podman, server: str | None) -> Unit:
+    """The unit of one service."""
+    entries = tuple(_container(stack, service, podman, server))
+    return Unit(
+        names.container_unit(stack.name, service.name),
+        (
+            Section("Unit", tuple(_unit(stack, service))),
+            Section("Quadlet", defaults(podman)),
+            Section("Container", entries),
+            Section("Service", tuple(_service(stack, service, podman, entries))),
+            Section("Install", (("WantedBy", "default.target"),)),
+        ),
+    )
+
+
+def _unit(stack: Stack, service: Service) -> Iterator[Entry]:
+    yield "Description", f"{stack.name}: {service.name}"
+    for dependency in service.depends_on:
+        needed = names.service_unit(stack.name, dependency.service)
+        yield "After", needed
+        yield _strength(stack, dependency), needed
+    if service.network_mode.startswith("service:"):
+        host = names.service_unit(stack.name, service.network_mode.removeprefix("service:"))
+        yield from (("After", host), ("Requires", host))
+    yield from _attempts(service)
+
+
+def _attempts(service: Service) -> Iterator[Entry]:
+    """How often systemd tries: for ever, or as often as the user said."""
+    if service.restart_attempts is None:
+        yield "StartLimitIntervalSec", "0"
+    else:
+        yield "StartLimitIntervalSec", "infinity"
+        yield "StartLimitBurst", str(service.restart_attempts + 1)
+
+
+def _strength(stack: Stack, dependency: Dependency) -> str:
+    """How tightly to tie two services.
+
+    Requires= where the dependency may fail for good, and must not; else Wants=, which waits just as long for a service
+    that is tried again and again, and does not restart this one when somebody restarts the other.
+    """
+    if not dependency.required:
+        return "Wants"
+    needed = _find(stack, dependency.service)
+    final = needed.restart == "no" or dependency.condition == "service_completed_successfully"
+    return "Requires" if final or dependency.restart else "Wants"
+
+
+def _find(stack: Stack, name: str) -> Service:
+    return next(service for service in stack.services if service.name == name)
+
+
+def _conditions(stack: Stack, service: Service) -> set[str]:
+    """What others wait for before they start after this service."""
+    return {
+        dependency.condition
+        for other in stack.services
+        for dependency in other.depends_on
+        if dependency.service == service.name
+    }
+
+
+def _container(stack: Stack, service: Service, podman: Podman, server: str | None) -> Iterator[Entry]:
+    yield from _image(stack, service)
+    yield "ContainerName", service.name
+    if service.command is not None:
+        yield "Exec", words(*service.command)
+    yield from _environment(stack, service, server)
+    yield from simple(service, podman)
+    yield from _network(stack, service, podman)
+    yield from mounts(stack, service)
+    yield from _hardening(service)
+    yield from health(service.healthcheck, podman)
+    if _waited_healthy(stack, service) and podman.notify_healthy:
+        yield "Notify", "healthy"
+    if (service.limits.pids or 0) > _PODMAN_PIDS:
+        yield "PidsLimit", str(service.limits.pids)
+    yield "PodmanArgs", f"--pidfile={names.pidfile(stack.name, service.name)}"
+
+
+def _image(stack: Stack, service: Service) -> Iterator[Entry]:
+    yield "Image", line(images.host_name(stack.name, service.name, service.image))
+    yield "Pull", "never" if images.is_archive(service.image) else service.pull
+
+
+def _environment(stack: Stack, service: Service, server: str | None) -> Iterator[Entry]:
+    for name, value in (*injected.of(stack, service, server).items(), *service.environment):
+        yield "Environment", word(f"{name}={value}")
+
+
+def _network(stack: Stack, service: Service, podman: Podman) -> Iterator[Entry]:
+    mode, _, other = service.network_mode.partition(":")
+    if mode == "service":
+        joined = names.container_unit(stack.name, other)
+        yield "Network", joined if podman.joins_containers else f"container:{other}"
+    elif mode == "none":
+        yield "Network", "none"
+    elif not service.networks:
+        yield "Network", "pasta"
+    for attachment in service.networks:
+        aliases = ",".join(f"alias={alias}" for alias in attachment.aliases)
+        unit = names.network_unit(stack.name, attachment.network)
+        yield "Network", line(f"{unit}:{aliases}" if aliases else unit)
+
+
+def _hardening(service: Service) -> Iterator[Entry]:
+    if service.hardening == "off":
+        for capability in service.cap_drop:
+            yield "DropCapability", capability
+    else:
+        yield "NoNewPrivileges", "true"
+        yield "DropCapability", "all"
+    for capability in service.cap_add:
+        yield "AddCapability", capability
+
+
+def _waited_healthy(stack: Stack, service: Service) -> bool:
+    """True when another service waits for this one's health, and this one can tell."""
+    check = service.healthcheck
+    return "service_healthy" in _conditions(stack, service) and check is not None and not check.disable
+
+
+def _service(stack: Stack, service: Service, podman: Podman, entries: tuple[Entry, ...]) -> Iterator[Entry]:
+    job = "service_completed_successfully" in _conditions(stack, service)
+    if job:
+        yield from (("Type", "oneshot"), ("RemainAfterExit", "yes"))
+    yield from _restart(service, job=job)
+    yield "TimeoutStartSec", "infinity" if job else str(_START_TIMEOUT)
+    if service.stop_grace_period is not None:
+        yield "TimeoutStopSec", str(math.ceil(service.stop_grace_period) + _STOP_MARGIN)
+    yield from _limits(service)
+    if _waited_healthy(stack, service) and not podman.notify_healthy:
+        yield "ExecStartPost", f"/usr/bin/podman wait --condition=healthy {service.name}"
+    for variable, value in VARIABLES.items():
+        if any(f"${{{variable}}}" in text for _, text in entries):
+            yield "Environment", f'"{variable}={value}"'
+
+
+def _restart(service: Service, *, job: bool) -> Iterator[Entry]:
+    """A start that fails for want of an image is tried again whatever the policy; the pauses grow to a minute."""
+    policy = _RESTART[service.restart]
+    yield "Restart", "on-failure" if job and policy == "always" else policy
+    # The unit counts as still starting between attempts, so whatever comes after it waits on.
+    yield "RestartMode", "direct"
+    yield "RestartForceExitStatus", _PODMAN_FAILED
+    yield "RestartSec", "1"
+    yield "RestartSteps", "6"
+    yield "RestartMaxDelaySec", "60"
+
+
+def _limits(service: Service) -> Iterator[Entry]:
+    """Limits on the unit's control group, in which the container lives.
+
+    systemd sets them as far as the kernel has been given the controllers, and the service starts in any case; the same
+    limits as arguments of podman make the start fail where one controller is missing.
+    """
+    limits = service.limits
+    cpus = facts.DEFAULT_CPUS if limits.cpus is None else limits.cpus
+    yield "MemoryMax", str(limits.memory or facts.DEFAULT_MEMORY)
+    yield "CPUQuota", f"{max(round(cpus * 100), 1)}%"
+    yield "TasksMax", str(limits.pids or facts.DEFAULT_PIDS)

@@ -1,0 +1,60 @@
+"""A stack as Quadlet units, for the Podman of one base."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder.quadlet import names
+from builder.quadlet.container import container
+from builder.quadlet.keys import BASES
+from builder.quadlet.options import defaults
+from builder.quadlet.unit import Section, Unit, word
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.quadlet.keys import Podman
+    from builder.stack import Network, Stack, Volume
+
+
+def units(stack: Stack, *, base: str, server: str | None = None) -> tuple[tuple[str, str], ...]:
+    """The Quadlets of a stack as (file name, text), sorted by name. `server` is the name services are told."""
+    podman = BASES[base]
+    return tuple(sorted((unit.filename, str(unit)) for unit in _units(stack, podman, server)))
+
+
+def _units(stack: Stack, podman: Podman, server: str | None) -> Iterator[Unit]:
+    for service in stack.services:
+        yield container(stack, service, podman, server)
+    for volume in stack.volumes:
+        yield _volume(stack, volume, podman)
+    for network in stack.networks:
+        yield _network(stack, network, podman)
+
+
+def _volume(stack: Stack, volume: Volume, podman: Podman) -> Unit:
+    entries = [("VolumeName", names.volume(stack.name, volume.name))]
+    entries += [("Label", word(f"{key}={value}")) for key, value in volume.labels]
+    return _plain(
+        names.volume_unit(stack.name, volume.name), f"volume {volume.name}", "Volume", entries, stack, podman
+    )
+
+
+def _network(stack: Stack, network: Network, podman: Podman) -> Unit:
+    entries = [("NetworkName", names.network(stack.name, network.name))]
+    entries += [(key, "true") for key in ("Internal", "IPv6") if getattr(network, key.lower())]
+    title = f"network {network.name}"
+    return _plain(names.network_unit(stack.name, network.name), title, "Network", entries, stack, podman)
+
+
+def _plain(
+    filename: str, title: str, kind: str, entries: list[tuple[str, str]], stack: Stack, podman: Podman
+) -> Unit:
+    return Unit(
+        filename,
+        (
+            Section("Unit", (("Description", f"{stack.name}: {title}"),)),
+            Section("Quadlet", defaults(podman)),
+            Section(kind, tuple(entries)),
+        ),
+    )

@@ -1,0 +1,86 @@
+"""What each base's Podman knows: the keys of its Quadlet generator. Facts from Podman v4.9.3 and v5.4.2.
+
+Keys that Podman itself calls deprecated are left out on purpose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+_CONTAINER_4_9: Final = frozenset(
+    """
+    AddCapability AddDevice Annotation AutoUpdate ContainerName ContainersConfModule DNS DNSOption DNSSearch
+    DropCapability Environment EnvironmentFile EnvironmentHost Exec ExposeHostPort GIDMap GlobalArgs Group HealthCmd
+    HealthInterval HealthOnFailure HealthRetries HealthStartPeriod HealthStartupCmd HealthStartupInterval
+    HealthStartupRetries HealthStartupSuccess HealthStartupTimeout HealthTimeout HostName IP IP6 Image Label LogDriver
+    Mask Mount Network NoNewPrivileges Notify PidsLimit PodmanArgs PublishPort Pull ReadOnly ReadOnlyTmpfs Rootfs
+    RunInit SeccompProfile Secret SecurityLabelDisable SecurityLabelFileType SecurityLabelLevel SecurityLabelNested
+    SecurityLabelType ShmSize SubGIDMap SubUIDMap Sysctl Timezone Tmpfs UIDMap Ulimit Unmask User UserNS Volume
+    WorkingDir
+    """.split()
+)
+_CONTAINER_5_4: Final = _CONTAINER_4_9 | frozenset(
+    """
+    AddHost CgroupsMode Entrypoint GroupAdd HealthLogDestination HealthMaxLogCount HealthMaxLogSize LogOpt NetworkAlias
+    Pod ServiceName StartWithPod StopSignal StopTimeout
+    """.split()
+)
+_VOLUME_4_9: Final = frozenset(
+    """
+    ContainersConfModule Copy Device Driver GlobalArgs Group Image Label Options PodmanArgs Type User VolumeName
+    """.split()
+)
+_NETWORK_4_9: Final = frozenset(
+    """
+    ContainersConfModule DNS DisableDNS Driver Gateway GlobalArgs IPAMDriver IPRange IPv6 Internal Label NetworkName
+    Options PodmanArgs Subnet
+    """.split()
+)
+
+
+@dataclass(frozen=True)
+class Podman:
+    """One version of Podman, as far as units are concerned.
+
+    `once` holds keys of which this version reads only the last line. `notify_healthy`: a unit can count as
+    started when its health check passes. `quadlet`: the keys of the [Quadlet] section.
+    """
+
+    version: str
+    container: frozenset[str]
+    volume: frozenset[str]
+    network: frozenset[str]
+    quadlet: frozenset[str] = frozenset()
+    once: frozenset[str] = frozenset()
+    notify_healthy: bool = False
+    joins_containers: bool = False
+
+    def keys(self, section: str) -> frozenset[str]:
+        """The keys allowed in one of Quadlet's own sections."""
+        return {
+            "Container": self.container,
+            "Volume": self.volume,
+            "Network": self.network,
+            "Quadlet": self.quadlet,
+        }[section]
+
+
+PODMAN_4_9: Final = Podman(
+    version="4.9",
+    container=_CONTAINER_4_9,
+    volume=_VOLUME_4_9,
+    network=_NETWORK_4_9,
+    once=frozenset({"Ulimit"}),
+)
+PODMAN_5_4: Final = Podman(
+    version="5.4",
+    container=_CONTAINER_5_4,
+    volume=_VOLUME_4_9 | {"ServiceName"},
+    network=_NETWORK_4_9 | {"ServiceName"},
+    quadlet=frozenset({"DefaultDependencies"}),
+    notify_healthy=True,
+    joins_containers=True,
+)
+
+BASES: Final = {"debian-13": PODMAN_5_4, "ubuntu-24.04": PODMAN_4_9}

@@ -1,0 +1,84 @@
+"""Names and paths of what a stack has on the host, each made in one place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder import facts
+
+if TYPE_CHECKING:
+    from builder.stack import Mount, Stack
+
+
+def container_unit(stack: str, service: str) -> str:
+    """The Quadlet of a service."""
+    return f"{stack}-{service}.container"
+
+
+def volume_unit(stack: str, volume: str) -> str:
+    """The Quadlet of a volume."""
+    return f"{stack}-{volume}.volume"
+
+
+def network_unit(stack: str, network: str) -> str:
+    """The Quadlet of a network."""
+    return f"{stack}-{network}.network"
+
+
+def service_unit(stack: str, service: str) -> str:
+    """The systemd unit that Podman makes of a service's Quadlet."""
+    return f"{stack}-{service}.service"
+
+
+def generated(stack: str, *, services: list[str], volumes: list[str], networks: list[str]) -> list[str]:
+    """The systemd units that Podman makes of a stack's Quadlets; two of one name would hide each other."""
+    return [
+        *(service_unit(stack, name) for name in services),
+        *(f"{stack}-{name}-volume.service" for name in volumes),
+        *(f"{stack}-{name}-network.service" for name in networks),
+    ]
+
+
+def volume(stack: str, name: str) -> str:
+    """The Podman volume."""
+    return f"{stack}_{name}"
+
+
+def network(stack: str, name: str) -> str:
+    """The Podman network."""
+    return f"{stack}_{name}"
+
+
+def pidfile(stack: str, service: str) -> str:
+    """Where Podman writes the pid of the container's first process; %t is the user's runtime directory."""
+    return f"%t/{stack}-{service}.pid"
+
+
+def file_path(stack: str, path: str) -> str:
+    """Where a file of the user's lands on the host: root's, so that the app cannot change it."""
+    return f"{facts.STACKS}/{stack}/files/{path}"
+
+
+def data_path(stack: str, path: str) -> str:
+    """Where a writable bind mount lives: the stack's own."""
+    return f"{facts.HOMES}/{stack}/data/{path}"
+
+
+def is_brought(stack: Stack, mount: Mount) -> bool:
+    """True for a bind mount whose content comes with the host, False for a directory that the app fills."""
+    inside = f"{mount.source}/"
+    return any(file.path == mount.source or file.path.startswith(inside) for file in stack.files)
+
+
+def data_directories(stack: Stack) -> tuple[str, ...]:
+    """The directories that have to exist, and be the stack user's, before its services start."""
+    mounts = (mount for service in stack.services for mount in service.mounts)
+    return tuple(
+        sorted(
+            {
+                data_path(stack.name, mount.source)
+                for mount in mounts
+                if mount.kind == "bind" and not is_brought(stack, mount)
+            }
+        )
+    )

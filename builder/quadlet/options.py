@@ -1,0 +1,109 @@
+"""Rows that turn a service's values into lines of [Container], with or without a key of their own in this Podman."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from builder.quadlet.unit import fits_line, line, word
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from builder.quadlet.keys import Podman
+    from builder.stack import Service
+
+Entry = tuple[str, str]
+
+
+def defaults(podman: Podman) -> tuple[Entry, ...]:
+    """The [Quadlet] section.
+
+    No wait for network-online.target: nothing may pull it in, and a failed pull is tried again anyway.
+    """
+    return (("DefaultDependencies", "false"),) if "DefaultDependencies" in podman.quadlet else ()
+
+
+def option(podman: Podman, key: str, flag: str, value: str) -> Entry:
+    """A line with Quadlet's own key; where this Podman lacks it, or it cannot carry the value, as an argument."""
+    if key in podman.container and key not in podman.once and fits_line(value):
+        return key, line(value)
+    return "PodmanArgs", word(f"{flag}={value}")
+
+
+def _flag(value: bool) -> list[str]:
+    return ["true"] if value else []
+
+
+def _optional(value: str | None) -> list[str]:
+    return [] if value is None else [value]
+
+
+def _pairs(separator: str) -> Callable[[Iterable[tuple[str, str]]], list[str]]:
+    return lambda pairs: [f"{key}{separator}{value}" for key, value in pairs]
+
+
+def _user(value: str | None) -> list[str]:
+    return [] if value is None else [value.partition(":")[0]]
+
+
+def _group(value: str | None) -> list[str]:
+    return [] if value is None or ":" not in value else [value.partition(":")[2]]
+
+
+def _entrypoint(value: tuple[str, ...] | None) -> list[str]:
+    return [] if value is None else ["" if not value else json.dumps(value, ensure_ascii=False)]
+
+
+def _whole(value: float | None) -> list[str]:
+    return [] if value is None else [f"{max(round(value), 1) if value else 0}"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One field of a service: its key, the argument that says the same, and its values as text."""
+
+    field: str
+    key: str
+    flag: str
+    values: Callable[[Any], list[str]]
+
+
+BEFORE_IMAGE: Final = (
+    Row("entrypoint", "Entrypoint", "--entrypoint", _entrypoint),
+    Row("user", "User", "--user", _user),
+    Row("user", "Group", "--group", _group),
+    Row("group_add", "GroupAdd", "--group-add", list),
+    Row("working_dir", "WorkingDir", "--workdir", _optional),
+    Row("hostname", "HostName", "--hostname", _optional),
+    Row("extra_hosts", "AddHost", "--add-host", _pairs(":")),
+    Row("dns", "DNS", "--dns", list),
+    Row("dns_search", "DNSSearch", "--dns-search", list),
+    Row("dns_opt", "DNSOption", "--dns-option", list),
+    Row("ulimits", "Ulimit", "--ulimit", _pairs("=")),
+    Row("init", "RunInit", "--init", _flag),
+    Row("stop_signal", "StopSignal", "--stop-signal", _optional),
+    Row("stop_grace_period", "StopTimeout", "--stop-timeout", _whole),
+    Row("platform", "Platform", "--platform", _optional),
+    Row("tty", "Tty", "--tty", _flag),
+    Row("stdin_open", "Interactive", "--interactive", _flag),
+)
+
+
+def simple(service: Service, podman: Podman) -> Iterator[Entry]:
+    """The lines of every row above, in file order."""
+    for row in BEFORE_IMAGE:
+        for value in row.values(getattr(service, row.field)):
+            yield option(podman, row.key, row.flag, value)
+    for key, value in service.sysctls:
+        yield "Sysctl", _quoted(f"{key}={value}")
+    for key, value in service.labels:
+        yield "Label", word(f"{key}={value}")
+    for key, value in service.annotations:
+        yield "Annotation", word(f"{key}={value}")
+
+
+def _quoted(text: str) -> str:
+    """Sysctl= is split at blanks and knows quotes but no escapes; its values are checked to hold neither."""
+    return f'"{line(text)}"' if " " in text else line(text)

@@ -1,0 +1,104 @@
+"""The sections about the host itself: what needs files, or more than one value, to be judged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from builder import domains, facts, images
+from builder.source import dotted
+from builder.spec import messages, networks, ssh_keys
+from builder.spec.rules import Wrong
+
+if TYPE_CHECKING:
+    from builder.problems import Mark
+    from builder.source import Loc
+    from builder.spec.document import Document
+
+_LETS_ENCRYPT: Final = ("letsencrypt", "letsencrypt-staging")
+_EXAMPLE_DOMAINS: Final = ("example.com", "example.net", "example.org")
+
+
+def keys(document: Document) -> tuple[str, ...]:
+    """The lines of authorized_keys, each once."""
+    place: Loc = ("admin", "ssh_keys")
+    if document.get(place) == []:
+        document.put(messages.KEYS_NONE, place)
+    lines: list[str] = []
+    for loc in document.items(place):
+        entry = document.text(loc)
+        found = ssh_keys.resolve(entry, document.base) if entry is not None else ssh_keys.Keys((), ())
+        for wrong in found.faults:
+            document.put(wrong.text, loc, **wrong.values)
+        lines += found.lines
+    return tuple(dict.fromkeys(lines))
+
+
+def check_networks(document: Document) -> None:
+    """Would anybody get in? Would anybody be banned?"""
+    place: Loc = ("ssh", "allow_from")
+    given = [_network(document, loc) for loc in document.items(place)]
+    if document.get(place) == []:
+        document.put(messages.ALLOW_NONE, place)
+    elif given and None not in given and not networks.reachable([text for text in given if text]):
+        document.put(messages.ALLOW_UNREACHABLE, place)
+    for loc in document.items(("fail2ban", "ignore")):
+        text = _network(document, loc)
+        if text and networks.everything(text):
+            document.put(messages.IGNORE_ALL, loc, network=text)
+
+
+def _network(document: Document, loc: Loc) -> str | None:
+    try:
+        return networks.network(document.text(loc) or "")
+    except Wrong:
+        return None
+
+
+def check_email(document: Document) -> None:
+    """Let's Encrypt refuses the domains of examples."""
+    domain = (document.text(("tls", "email")) or "").rpartition("@")[2].lower()
+    if domain in _EXAMPLE_DOMAINS and ca(document) in _LETS_ENCRYPT:
+        document.put(messages.EMAIL_EXAMPLE, ("tls", "email"), domain=domain)
+
+
+def ca(document: Document) -> str:
+    """The CA by name or URL, checked or not."""
+    return document.text(("tls", "ca")) or "letsencrypt"
+
+
+def check_domain(document: Document, domain: str, where: str, mark: Mark) -> None:
+    """A public CA only certifies public names."""
+    if ca(document) in _LETS_ENCRYPT and domains.is_private(domain) and not domains.find_fault(domain):
+        messages.DOMAIN_PRIVATE.put(document.report, where, mark, domain=domain)
+
+
+def ca_root(document: Document) -> bytes | None:
+    """The PEM file of an own ACME directory's root."""
+    place: Loc = ("tls", "ca_root")
+    name = document.text(place)
+    if name is None:
+        return None
+    if not ca(document).startswith("https://"):
+        document.put(messages.CA_ROOT_UNUSED, place)
+        return None
+    try:
+        content = (document.base / name).read_bytes()
+    except (OSError, ValueError):
+        document.put(messages.CA_ROOT_MISSING, place, path=name)
+        return None
+    if b"-----BEGIN CERTIFICATE-----" not in content or b"PRIVATE KEY" in content:
+        document.put(messages.CA_ROOT_FORM, place, path=name)
+    return content
+
+
+def proxy_image(document: Document) -> str:
+    """The image of Caddy, normalised."""
+    return image(document, ("proxy", "image")) or facts.PROXY_IMAGE
+
+
+def image(document: Document, loc: Loc) -> str | None:
+    """The image at a place, normalised; None where there is none or it is wrong."""
+    text = document.text(loc)
+    if text is None:
+        return None
+    return images.normalise(text, document.base, dotted(loc), document.mark(loc), document.report)

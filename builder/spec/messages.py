@@ -1,0 +1,226 @@
+"""Every text a problem in the spec can have, besides those shared with Compose (builder/messages.py)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from builder import identity
+from builder.messages import Text
+
+# Shape.
+EMPTY_SPEC: Final = Text("a spec is a mapping of sections, not {given}", "`er init` writes one to start from")
+UNKNOWN_KEY: Final = Text("unknown key `{key}`", "known here: {known}")
+UNKNOWN_KEY_NEAR: Final = Text("unknown key `{key}`", "did you mean `{near}`?")
+UNKNOWN_KEY_ELSEWHERE: Final = Text("unknown key `{key}`", "it belongs under `{section}`")
+KEY_PORTS: Final = Text(
+    "`ports` is refused: apps bind no port of the host",
+    "Caddy reaches the app by a socket: write `port: 8080`, the port inside the container",
+)
+KEY_BUILD: Final = Text(
+    "`build` is refused: the server builds nothing",
+    "build the image before, push it to a registry or save it as oci-archive:PATH",
+)
+MISSING: Final = Text("is missing", "as in `{key}: {example}`")
+NO_VALUE: Final = Text("has no value", "write one, or remove the key")
+WRONG_TYPE: Final = Text("must be {wanted}, not {given}", "as in `{key}: {example}`")
+WRONG_TYPE_QUOTE: Final = Text("must be {wanted}, not {given}", "quote it: {quoted}")
+WRONG_TYPE_LIST: Final = Text("must be {wanted}, not {given}", "write a list, even of one: [{raw}]")
+WRONG_TYPE_UNQUOTE: Final = Text("must be {wanted}, not {given}", "write it without quotes: {raw}")
+UNKNOWN_VALUE: Final = Text("`{value}` is not known", "known here: {known}")
+UNKNOWN_VALUE_NEAR: Final = Text("`{value}` is not known", "did you mean `{near}`?")
+NUMBER_LOW: Final = Text("must be {limit} or above")
+NUMBER_HIGH: Final = Text("must be {limit} or below")
+NUMBER_ZERO: Final = Text("must be above {limit}")
+LIST_EMPTY: Final = Text("the list is empty", "remove the key, or write at least one value")
+LIST_LONG: Final = Text("at most {limit} values", "write a second entry for the rest")
+CONTROL_CHARACTER: Final = Text(
+    "a control character in the text", "line breaks and other control characters are not allowed here"
+)
+
+# Server and admin.
+SERVER_NAME: Final = Text(
+    "`{value}` is not a host name",
+    "one name without its domain: lower case letters, digits and `-`, at most 63 characters, as in web1",
+)
+TIMEZONE: Final = Text("`{value}` is not a time zone", "as in Europe/Berlin or UTC")
+ADMIN_NAME: Final = Text(
+    "`{value}` is not a user name",
+    "lower case letters, digits, `-` and `_`, a letter first, at most 32 characters",
+)
+ADMIN_RESERVED: Final = Text(
+    "`{value}` is a user or group of the system", "choose another name, as in er or ops"
+)
+ADMIN_PREFIX: Final = Text(
+    "names with `er-` are the users of stacks and of the proxy", "choose another name, as in er or ops"
+)
+
+# SSH keys. None of these may quote what was given: it could be a secret.
+KEYS_NONE: Final = Text(
+    "no SSH key: nobody could log in",
+    "add your public key, the line in ~/.ssh/id_ed25519.pub, or the path of that file",
+)
+KEY_PRIVATE: Final = Text(
+    "this is a private key; user-data can be read by others",
+    "use the public half, the .pub file; if this file was ever shared or committed, make a new key",
+)
+KEY_PRIVATE_FILE: Final = Text("{path} holds a private key", "name the public half, {path}.pub")
+KEY_FILE_MISSING: Final = Text(
+    "there is no file {path}", "give a public key (ssh-ed25519 AAAA…), or a path relative to the spec"
+)
+KEY_FILE_NEAR: Final = Text("there is no file {path}", "there is {near}")
+KEY_FILE_EMPTY: Final = Text(
+    "{path} has no public key in it", "one line for each key, as ssh-keygen writes it to the .pub file"
+)
+KEY_REMOTE: Final = Text(
+    "keys are not fetched from the network",
+    "download it, look at it, and give the file's path or the key itself",
+)
+KEY_SSH2: Final = Text("a public key in SSH2 format", "convert it to one line: ssh-keygen -i -f FILE")
+KEY_OPTIONS: Final = Text(
+    "options before the key are not supported", "start with the type, as in ssh-ed25519 AAAA…"
+)
+KEY_NO_TYPE: Final = Text(
+    "the key's type is missing", "copy the whole line of the .pub file: ssh-ed25519 AAAA… comment"
+)
+KEY_TYPE: Final = Text("the server takes no keys of type {kind}", "take one of: {known}")
+KEY_DSS: Final = Text(
+    "ssh-dss keys are broken, OpenSSH refuses them", "make a new key: ssh-keygen -t ed25519"
+)
+KEY_BASE64: Final = Text("the middle part of the key is not base64", "copy the line again, in one piece")
+KEY_CUT: Final = Text("the key is cut short or damaged", "copy the line again, in one piece")
+KEY_MISMATCH: Final = Text(
+    "the line says {said}, the key inside is {found}", "copy the line again from the .pub file"
+)
+KEY_RSA_SHORT: Final = Text("an RSA key of {bits} bits is too short", "make a new key: ssh-keygen -t ed25519")
+KEY_RSA_WEAK: Final = Text(
+    "an RSA key of {bits} bits will not be good for long", "make a new key: ssh-keygen -t ed25519", "warning"
+)
+KEY_TEMPLATE: Final = Text(
+    "this is the key of the template: nobody has its other half, nobody could log in",
+    "put your own public key here",
+    "warning",
+)
+
+# Networks.
+NETWORK: Final = Text("`{value}` is not a network", "as in 203.0.113.0/24, 2001:db8::/32, or one address")
+NETWORK_NAME: Final = Text(
+    "`{value}` is a name; the firewall takes addresses only",
+    "write the address or network, as in 203.0.113.7",
+)
+NETWORK_BITS: Final = Text(
+    "`{value}` has bits set beyond its prefix",
+    "write {network} for the network, or {address} for the one address",
+)
+ALLOW_NONE: Final = Text(
+    "an empty list: nobody could log in", "remove the key to allow SSH from everywhere, or name your networks"
+)
+ALLOW_UNREACHABLE: Final = Text(
+    "no client can have an address in any of these: nobody could log in",
+    "name the networks that you come from, or remove the key to allow SSH from everywhere",
+)
+IGNORE_ALL: Final = Text("with {network} nobody is ever banned", "name only your own networks", "warning")
+EGRESS_REFUSED: Final = Text(
+    "{network} is refused to every stack: link-local and metadata addresses give out credentials",
+    "take this rule out",
+)
+EGRESS_LOOPBACK: Final = Text(
+    "{network} is the host itself, stacks may not reach it",
+    "put services that belong together into one stack",
+)
+
+# TLS and proxy.
+EMAIL: Final = Text("`{value}` is not an e-mail address", "as in ops@your-domain.org")
+EMAIL_EXAMPLE: Final = Text(
+    "Let's Encrypt refuses addresses at {domain}", "write a real address, or remove the key", "warning"
+)
+CA_NAME: Final = Text("`{value}` is not a CA", "one of {known}, or the https:// address of an ACME directory")
+CA_NAME_NEAR: Final = Text("`{value}` is not a CA", "did you mean `{near}`?")
+CA_HTTP: Final = Text(
+    "an ACME directory is reached by https://", "write https:// and check that the directory answers there"
+)
+CA_URL: Final = Text(
+    "`{value}` is not the address of an ACME directory", "as in https://acme.example.com/directory"
+)
+CA_ROOT_UNUSED: Final = Text(
+    "`ca_root` goes with an ACME directory of your own",
+    "set `ca` to its https:// address, or remove `ca_root`",
+)
+CA_ROOT_MISSING: Final = Text("there is no file {path}", "the path is relative to the spec")
+CA_ROOT_FORM: Final = Text(
+    "{path} is not a certificate in PEM form",
+    "it starts with -----BEGIN CERTIFICATE-----; a private key has no place in it",
+)
+DOMAIN_PRIVATE: Final = Text(
+    "no public CA gives a certificate for {domain}",
+    "set `tls: {{ca: internal}}`, or use a public domain",
+    "warning",
+)
+
+# Stacks.
+STACK_NAME: Final = Text(
+    "`{value}` is not a name for a stack",
+    "lower case letters, digits and `-`, a letter first, no `-` at the end, at most 24 characters",
+)
+STACK_PROXY: Final = Text("`proxy` is the name of the reverse proxy's own user", "choose another name")
+STACK_TWICE: Final = Text(
+    "a second stack with the name `{name}`", "the first one is on line {line}; each has a name of its own"
+)
+STACK_NEITHER: Final = Text(
+    "neither `compose` nor `image`",
+    "write `compose: {name}/compose.yaml`, or `image:` with `domain:` and `port:`",
+)
+STACK_BOTH: Final = Text(
+    "`compose` and `image` together", "keep one: `image` is the short form of a stack of one service"
+)
+STACK_COMPOSE_KEY: Final = Text(
+    "`{name}` beside `compose`", "write it in {compose}, at the service it is for"
+)
+STACK_DOMAIN: Final = Text(
+    "no `domain`: nobody could reach this service",
+    "as in `domain: {name}.example.com`; a service without one needs a compose file",
+)
+DOMAIN_AND_DOMAINS: Final = Text("`domain` and `domains` together", "put them all into `domains`")
+DOMAIN_TWICE: Final = Text("`{domain}` goes to another service already", "that one is at {place}")
+PORT_LOW: Final = Text(
+    "must be {limit} or above, rootless containers cannot bind lower ports",
+    "Caddy holds 80 and 443; give the app a high port",
+)
+PORT_HIGH: Final = Text("must be {limit} or below, there are no higher ports")
+UID_RANGE: Final = Text(
+    f"must be from {identity.FIRST_UID} to {identity.LAST_UID}, the uids of stacks",
+    "leave it out: the uid comes from the name",
+)
+UID_TAKEN: Final = Text("the uid {uid} belongs to stack `{other}`", "write `uid: {free}` in stack `{name}`")
+UID_COLLISION: Final = Text(
+    "the names `{name}` and `{other}` give the same uid {uid}", "write `uid: {free}` in stack `{name}`"
+)
+COMPOSE_MISSING: Final = Text("there is no file {path}", "the path is relative to the spec")
+COMPOSE_MISSING_NEAR: Final = Text("there is no file {path}", "there is {near}")
+COMPOSE_DIRECTORY: Final = Text("{path} is a directory", "name the file, as in {example}")
+ENV_NAME: Final = Text("`{value}` is not the name of a variable", "letters, digits and `_`, no digit first")
+ENV_RESERVED: Final = Text("variables with `EASYRUNNER_` are set by er", "choose another name")
+ENV_SECRET: Final = Text(
+    "this looks like a secret: user-data can be read by whatever reaches the metadata address",
+    "use `secrets:`, a Podman secret of the stack's user; its value never passes through this file",
+    "warning",
+)
+MEMORY_FORM: Final = Text("`{value}` is not a size", "as in 512M or 2G")
+MEMORY_SMALL: Final = Text(
+    "{value} is too little for a container to start", "16M at least; a number without a unit counts bytes"
+)
+CAPABILITY: Final = Text("`{value}` is not a capability", "as in NET_BIND_SERVICE or CHOWN")
+CAPABILITY_NEAR: Final = Text("`{value}` is not a capability", "did you mean `{near}`?")
+CAPABILITY_ALL: Final = Text("all capabilities are never given", "name those that the app needs")
+VOLUME_FORM: Final = Text("`{value}` is not a volume", "as in data:/var/lib/app, or data:/var/lib/app:ro")
+VOLUME_BIND: Final = Text(
+    "only named volumes here, no paths of this machine",
+    "write data:/path; to bring files along, use a compose file",
+)
+TMPFS_FORM: Final = Text("`{value}` is not a tmpfs", "as in /run/app, or /run/app:size=64m")
+SECRET_NAME: Final = Text(
+    "`{value}` is not the name of a secret", "letters, digits, `.`, `_` and `-`, as in db_password"
+)
+DURATION: Final = Text("`{value}` is not a time", "as in 30s or 1m30s")
+HEALTHCHECK_TEST: Final = Text(
+    "CMD takes a command after it, CMD-SHELL one line", 'as in [CMD, wget, -q, "http://localhost:8080/"]'
+)

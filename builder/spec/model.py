@@ -1,0 +1,73 @@
+"""What a spec is once it has been read: checked, complete, without a trace of YAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from builder.stack import Stack
+
+Base = Literal["debian-13", "ubuntu-24.04"]
+Arch = Literal["amd64", "arm64"]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The machine: its name and what it is made from."""
+
+    name: str
+    base: Base
+    arch: Arch
+    timezone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """The person who logs in; `ssh_keys` are whole lines of authorized_keys."""
+
+    name: str
+    ssh_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ssh:
+    """From which networks SSH is reachable."""
+
+    allow_from: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Who signs certificates: `ca` is a name or a URL, `ca_root` the PEM root of an own directory's HTTPS."""
+
+    email: str | None
+    ca: str
+    ca_root: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """The reverse proxy's image, normalised."""
+
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fail2ban:
+    """Networks that are never banned."""
+
+    ignore: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One host and the app stacks on it."""
+
+    server: Server
+    admin: Admin
+    ssh: Ssh
+    tls: Tls
+    proxy: Proxy
+    fail2ban: Fail2ban
+    stacks: tuple[Stack, ...]

@@ -1,0 +1,102 @@
+"""One public key line: decoded, and compared with what it says. Nothing here quotes a key in a text."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import TYPE_CHECKING, Final
+
+from builder.spec import messages
+from builder.spec.rules import Wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What the key of the template decodes to after its type: the template's own text says so too.
+TEMPLATE: Final = b"replace this key by your own one"
+TYPES: Final = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "ssh-rsa",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+_RSA_LEAST: Final = 2048
+_RSA_GOOD: Final = 3072
+# How many fields follow the type, and the length of the first where it is fixed.
+_FIELDS: Final = {
+    "ssh-ed25519": (1, 32),
+    "ssh-rsa": (2, None),
+    "sk-ssh-ed25519@openssh.com": (2, 32),
+    "sk-ecdsa-sha2-nistp256@openssh.com": (3, 8),
+}
+_ECDSA_FIELDS: Final = (2, 8)
+
+
+def faults(line: str) -> Iterator[Wrong]:
+    """What is wrong with a line, or worth knowing."""
+    kind, _, rest = line.partition(" ")
+    try:
+        _check_type(kind, line)
+        fields = _decode(kind, (rest.split() or [""])[0])
+    except Wrong as wrong:
+        yield wrong
+        return
+    if kind == "ssh-rsa":
+        yield from _check_rsa(int.from_bytes(fields[1], "big").bit_length())
+    if fields[0] == TEMPLATE:
+        yield Wrong(messages.KEY_TEMPLATE)
+
+
+def _check_type(kind: str, line: str) -> None:
+    if kind in TYPES:
+        return
+    if kind == "ssh-dss":
+        raise Wrong(messages.KEY_DSS)
+    if kind.startswith("AAAA"):
+        raise Wrong(messages.KEY_NO_TYPE)
+    if any(f" {known} AAAA" in line for known in TYPES):
+        raise Wrong(messages.KEY_OPTIONS)
+    raise Wrong(messages.KEY_TYPE, kind=kind[:40], known=", ".join(TYPES))
+
+
+def _decode(kind: str, blob: str) -> list[bytes]:
+    """The fields after the type."""
+    if not blob:
+        raise Wrong(messages.KEY_CUT)
+    try:
+        data = base64.b64decode(blob, validate=True)
+    except (binascii.Error, ValueError):
+        raise Wrong(
+            messages.KEY_BASE64 if re.search(r"[^A-Za-z0-9+/=]", blob) else messages.KEY_CUT
+        ) from None
+    fields = _split(data)
+    found = fields[0].decode("ascii", "replace")
+    if found != kind and found in (*TYPES, "ssh-dss"):
+        raise Wrong(messages.KEY_MISMATCH, said=kind, found=found)
+    count, length = _FIELDS.get(kind, _ECDSA_FIELDS)
+    if found != kind or len(fields) != count + 1 or (length and len(fields[1]) != length):
+        raise Wrong(messages.KEY_CUT)
+    return fields[1:]
+
+
+def _split(data: bytes) -> list[bytes]:
+    """Length-prefixed fields, as RFC 4253 writes them."""
+    fields = []
+    while data:
+        length = int.from_bytes(data[:4], "big")
+        if len(data) < 4 + length:
+            raise Wrong(messages.KEY_CUT)
+        fields.append(data[4 : 4 + length])
+        data = data[4 + length :]
+    return fields or [b""]
+
+
+def _check_rsa(bits: int) -> Iterator[Wrong]:
+    if bits < _RSA_LEAST:
+        yield Wrong(messages.KEY_RSA_SHORT, bits=bits)
+    elif bits < _RSA_GOOD:
+        yield Wrong(messages.KEY_RSA_WEAK, bits=bits)

@@ -1,0 +1,140 @@
+"""The stacks: their services, from a compose file or in short form, and what has to hold between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from builder import identity
+from builder.source import dotted
+from builder.spec import compose_file, host, messages, rules
+from builder.spec.inputs import StackInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.compose import Parts
+    from builder.problems import Mark
+    from builder.source import Loc
+    from builder.spec.document import Document
+
+# What a stack with a compose file may say besides.
+_COMMON: Final = ("name", "uid", "compose", "egress")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is to know about one stack of the spec, whatever else is wrong with it."""
+
+    index: int
+    name: str
+    image: str | None = None
+    parts: Parts | None = None
+
+    @property
+    def loc(self) -> Loc:
+        """Its place in the spec."""
+        return ("stacks", self.index)
+
+
+def survey(document: Document) -> tuple[Found, ...]:
+    """Look at every stack and at all of them together."""
+    found = tuple(_look(document, index) for index, _ in enumerate(document.items(("stacks",))))
+    _check_names(document, found)
+    _check_uids(document, found)
+    _check_domains(document, found)
+    return found
+
+
+def _look(document: Document, index: int) -> Found:
+    loc: Loc = ("stacks", index)
+    name = document.text((*loc, "name")) or ""
+    keys = set(document.keys(loc))
+    if "compose" in keys:
+        _check_keys(document, loc, keys)
+        return Found(index, name, parts=compose_file.read(document, (*loc, "compose"), name))
+    _check_short(document, loc, keys, name)
+    return Found(index, name, image=host.image(document, (*loc, "image")))
+
+
+def _check_keys(document: Document, loc: Loc, keys: set[str]) -> None:
+    """A service of a compose file is described there, not here."""
+    for key in document.keys(loc):
+        if key == "image":
+            document.put(messages.STACK_BOTH, (*loc, key), on_key=True)
+        elif "image" not in keys and key in StackInput.model_fields and key not in _COMMON:
+            values = {"name": key, "compose": document.text((*loc, "compose"))}
+            document.put(messages.STACK_COMPOSE_KEY, (*loc, key), on_key=True, **values)
+
+
+def _check_short(document: Document, loc: Loc, keys: set[str], name: str) -> None:
+    if not isinstance(document.get(loc), dict):
+        return
+    if "image" not in keys:
+        document.put(messages.STACK_NEITHER, loc, name=name or "app")
+    elif {"domain", "domains"} <= keys:
+        document.put(messages.DOMAIN_AND_DOMAINS, (*loc, "domain"), on_key=True)
+    elif not {"domain", "domains"} & keys:
+        document.put(messages.STACK_DOMAIN, loc, name=name or "app")
+    values = document.get((*loc, "environment"))
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if rules.looks_secret(key, str(value)):
+            document.put(messages.ENV_SECRET, (*loc, "environment", key), on_key=True)
+
+
+def _check_names(document: Document, found: tuple[Found, ...]) -> None:
+    first: dict[str, Mark] = {}
+    for stack in found:
+        place = (*stack.loc, "name")
+        if stack.name in first:
+            document.put(messages.STACK_TWICE, place, name=stack.name, line=first[stack.name].line)
+        elif stack.name:
+            first[stack.name] = document.mark(place)
+
+
+def _check_uids(document: Document, found: tuple[Found, ...]) -> None:
+    """Explicit uids come first: they are somebody's decision, a name's uid can give way."""
+    names = {stack.name: stack for stack in reversed(found) if stack.name}
+    explicit = {stack.index: _explicit(document, stack) for stack in names.values()}
+    taken: dict[int, Found] = {}
+    reserved = {uid for uid in explicit.values() if uid} | {identity.uid(name) for name in names}
+    for stack in sorted(names.values(), key=lambda stack: (explicit[stack.index] is None, stack.index)):
+        uid = explicit[stack.index] or identity.uid(stack.name)
+        other = taken.setdefault(uid, stack)
+        if other is stack:
+            continue
+        free = identity.free_uid(uid + 1, reserved)
+        reserved.add(free)
+        text = messages.UID_TAKEN if explicit[other.index] else messages.UID_COLLISION
+        place = (*stack.loc, "uid" if explicit[stack.index] else "name")
+        document.put(text, place, uid=uid, name=stack.name, other=other.name, free=free)
+
+
+def _explicit(document: Document, stack: Found) -> int | None:
+    uid = document.get((*stack.loc, "uid"))
+    return uid if type(uid) is int and identity.in_range(uid) else None
+
+
+def _check_domains(document: Document, found: tuple[Found, ...]) -> None:
+    first: dict[str, Mark] = {}
+    for domain, where, mark in (entry for stack in found for entry in _domains(document, stack)):
+        if domain in first:
+            place = f"{first[domain].file}:{first[domain].line}"
+            messages.DOMAIN_TWICE.put(document.report, where, mark, domain=domain, place=place)
+        else:
+            first[domain] = mark
+
+
+def _domains(document: Document, stack: Found) -> Iterator[tuple[str, str, Mark]]:
+    """Every public name of a stack, with its place."""
+    for loc in ((*stack.loc, "domain"), *document.items((*stack.loc, "domains"))):
+        domain = document.text(loc)
+        if domain and not stack.parts:
+            host.check_domain(document, domain, dotted(loc), document.mark(loc))
+            yield domain, dotted(loc), document.mark(loc)
+    for service in stack.parts.services if stack.parts else ():
+        where = dotted((*stack.loc, "services", service.name))
+        for domain in service.domains:
+            mark = service.mark or document.mark((*stack.loc, "compose"))
+            host.check_domain(document, domain, where, mark)
+            yield domain, where, mark

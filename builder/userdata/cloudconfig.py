@@ -1,0 +1,88 @@
+"""Host -> one `#cloud-config` document, for a stock image or a baked one."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Final, Literal
+
+import yaml
+
+from builder import facts
+from builder.host import File, Host, Part
+
+if TYPE_CHECKING:
+    from builder.spec import Admin, Spec
+
+On = Literal["stock", "baked"]
+
+_PARTS: Final = {"stock": (Part.BAKED, Part.FIRST_BOOT), "baked": (Part.FIRST_BOOT,)}
+# cloud-init marks a module as done before it runs it. Power cut in between would leave a host that is never finished:
+# until provisioning has been written to disk, every boot takes the marks away and the modules run again.
+_COMPLETE: Final = f"{facts.STATE}/complete"
+_REPEAT: Final = (
+    f"[ -e {_COMPLETE} ] || rm -f /var/lib/cloud/instance/sem/config_write_files* "
+    "/var/lib/cloud/instance/sem/config_users_groups* /var/lib/cloud/instance/sem/config_ssh* "
+    "/var/lib/cloud/instance/sem/config_runcmd* /var/lib/cloud/instance/sem/config_scripts_user*"
+)
+
+
+def cloud_config(spec: Spec, host: Host, on: On) -> bytes:
+    """The readable user-data document: UTF-8 YAML that starts with `#cloud-config`."""
+    document = {
+        "hostname": spec.server.name,
+        "users": [_admin(spec.admin)],
+        "disable_root": True,
+        "ssh_pwauth": False,
+        "bootcmd": [["sh", "-c", _REPEAT]],
+        "write_files": [_entry(file) for file in host.only(*_PARTS[on])],
+        "runcmd": [[f"{facts.LIB}/provision"]],
+    }
+    text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=4096)
+    return f"#cloud-config\n{text}".encode()
+
+
+def _admin(admin: Admin) -> dict[str, object]:
+    return {
+        "name": admin.name,
+        "gecos": "EasyRunner admin",
+        "groups": ["adm", "sudo", "systemd-journal"],
+        "shell": "/bin/bash",
+        "sudo": "ALL=(ALL) NOPASSWD:ALL",
+        "lock_passwd": True,
+        "ssh_authorized_keys": list(admin.ssh_keys),
+    }
+
+
+def _entry(file: File) -> dict[str, object]:
+    """One write_files item; the defaults of cloud-init (root:root, 0644) are left out."""
+    entry: dict[str, object] = {"path": file.path}
+    if file.mode != "0644":
+        entry["permissions"] = file.mode
+    text = _text(file.content)
+    if text is None:
+        return {**entry, "encoding": "b64", "content": base64.b64encode(file.content).decode()}
+    return {**entry, "content": text}
+
+
+def _text(content: bytes) -> str | None:
+    """The content as text that YAML gives back byte for byte, else None."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if all(char in "\n\t" or (char.isprintable() and char not in "\u2028\u2029\ufeff\x85") for char in text) else None
+
+
+class _Dumper(yaml.SafeDumper):
+    """Files stand as literal blocks, so that a person can read the user-data; anchors would surprise that person."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
