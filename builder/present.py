@@ -37,7 +37,7 @@ _Page = list[tuple[str, bool]]  # lines, and whether each is inside a private ke
 
 
 def problems(found: Iterable[Problem], console: Console | None = None) -> None:
-    """Print problems in order of place, with the lines they stand on. Goes to stderr unless told otherwise."""
+    """Print problems in order of place, with the lines they stand on; to stderr unless told otherwise."""
     from rich.console import Console  # noqa: PLC0415 - slow to import, and needed only when there is talk
 
     out = console or Console(stderr=True, highlight=False)
@@ -60,8 +60,8 @@ def as_json(found: Iterable[Problem]) -> list[dict[str, Any]]:
         {
             "severity": problem.severity,
             "where": problem.where,
-            "message": _hide(problem.message, inside=False),
-            "hint": _hide(problem.hint, inside=False) if problem.hint else None,
+            "message": _hide_keys(problem.message),
+            "hint": _hide_keys(problem.hint) if problem.hint else None,
             "file": str(problem.mark.file) if problem.mark else None,
             "line": problem.mark.line if problem.mark else None,
             "column": problem.mark.column if problem.mark else None,
@@ -98,7 +98,7 @@ def _block(problem: Problem, page: _Page, *, first: bool) -> Text:
     where = f"{problem.where}: " if problem.where else ""
     text = Text("" if first else "\n")
     text.append(f"{problem.severity}:", style=_STYLES[problem.severity])
-    text.append(f" {_printable(_hide(where + problem.message, inside=False))}\n", style="bold")
+    text.append(f" {_printable(_hide_keys(where + problem.message))}\n", style="bold")
     if problem.mark:
         mark = problem.mark
         text.append(f"  --> {_printable(str(mark.file))}:{mark.line}:{mark.column}\n", style="cyan")
@@ -106,7 +106,7 @@ def _block(problem: Problem, page: _Page, *, first: bool) -> Text:
             text.append(f"{line}\n")
     if problem.hint:
         text.append("hint:", style="bold cyan")
-        text.append(f" {_printable(_hide(problem.hint, inside=False))}\n")
+        text.append(f" {_printable(_hide_keys(problem.hint))}\n")
     text.right_crop(1)
     return text
 
@@ -160,7 +160,11 @@ def _hide(line: str, *, inside: bool) -> str:
     if inside:
         body = line.lstrip()
         return line[: len(line) - len(body)] + (_HIDDEN if body else "")
-    if begin := _BEGIN.search(line):
-        return line[: begin.end()] + (_HIDDEN if line[begin.end() :].strip(" \"'") else "")
-    line = _LOOSE_KEY.sub(_HIDDEN, line)
-    return _SECRET.sub(lambda match: match["name"] + _HIDDEN, line)
+    return _SECRET.sub(lambda match: match["name"] + _HIDDEN, _hide_keys(line))
+
+
+def _hide_keys(text: str) -> str:
+    """A text without private keys."""
+    if begin := _BEGIN.search(text):
+        return text[: begin.end()] + (_HIDDEN if text[begin.end() :].strip(" \"'") else "")
+    return _LOOSE_KEY.sub(_HIDDEN, text)

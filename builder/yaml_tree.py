@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from builder.problems import Mark, Report
 
 MAX_DEPTH: Final = 40
-MAX_VALUES: Final = 200_000
+MAX_VALUES: Final = 100_000
 
 _PLAIN: Final = "plain"
 _STR, _MAP, _SEQ = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq"))

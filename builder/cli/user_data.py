@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder import files, userdata
+from builder import files, images, userdata
 from builder import host as hosts
 from builder.cli.options import SpecPath, load
 from builder.cli.say import say
-from builder.problems import UserError
+from builder.problems import Problem, SpecError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.spec import Spec
 
 NAME = "user-data"
 
@@ -39,7 +44,7 @@ def command(
     """Write the user-data that turns a server into the host."""
     del provider
     spec = load(path)
-    hosts.refuse_archives(spec)
+    _refuse_archives(spec)
     content = userdata.cloud_config(spec, hosts.build(spec), on.value)
     if output is None:
         say.data(content)
@@ -49,3 +54,21 @@ def command(
     files.write(output, content)
     say.note(f"wrote {len(content):,} bytes to {output}")
     return 0
+
+
+def _refuse_archives(spec: Spec) -> None:
+    """User-data is a few kilobytes: it cannot carry an image, and the server has no other way to it."""
+    found = tuple(_archives(spec))
+    if found:
+        raise SpecError(found)
+
+
+def _archives(spec: Spec) -> Iterator[Problem]:
+    hint = "push it to a registry and name it there; or bake it into an image of your own; er try takes archives as they are"
+    message = "an archive on this machine cannot travel in user-data"
+    if images.is_archive(spec.proxy.image):
+        yield Problem("error", "proxy.image", message, None, hint)
+    for stack in spec.stacks:
+        for service in stack.services:
+            if images.is_archive(service.image):
+                yield Problem("error", f"stack {stack.name}, service {service.name}: image", message, service.mark, hint)

@@ -24,9 +24,9 @@ def parse(node: Node, draft: Draft) -> None:
             _add(draft, child, service=name, **_long(child))
     elif node.is_list:
         for item in node.value:
-            name = attempt(plain, item, None)
-            if name is not None:
-                _add(draft, item, service=name)
+            listed = attempt(plain, item, None)
+            if listed is not None:
+                _add(draft, item, service=listed)
     else:
         raise node.wrong(messages.WANTS_LIST)
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from builder.stack import Mount, StackFile
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from builder.compose.node import Node
     from builder.problems import Report
-    from builder.stack import Network, Service, Volume
+    from builder.stack import Mount, Network, Service, StackFile, Volume
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,7 @@ class Project:
     secrets: dict[str, Node] = field(default_factory=dict)
     configs: dict[str, Node] = field(default_factory=dict)
     files: dict[str, StackFile] = field(default_factory=dict)
+    extended: dict[Path, dict[str, Node]] = field(default_factory=dict)
     used_volumes: set[str] = field(default_factory=set)
     own_volumes: set[str] = field(default_factory=set)
 
@@ -56,7 +55,7 @@ class Draft:
     mounts: list[tuple[Mount, Node]] = field(default_factory=list)
     aliases: list[str] = field(default_factory=list)
     labels: dict[str, tuple[str, Node]] = field(default_factory=dict)
-    env_files: list[tuple[str, str]] = field(default_factory=list)
+    env_files: dict[str, str] = field(default_factory=dict)
     on_proxy_network: bool = False
 
     def set(self, name: str, value: Any, node: Node) -> None:

@@ -47,8 +47,8 @@ class _Reader:
         before = self.text[: self.position]
         return Mark(self.path, before.count("\n") + 1, self.position - before.rfind("\n"), max(length, 1))
 
-    def fail(self, text: Text, length: int = 1, **values: object) -> None:
-        text.put(self.report, "", self.mark(length), **values)
+    def fail(self, text: Text, **values: object) -> None:
+        text.put(self.report, "", self.mark(), **values)
 
     def skip_line(self) -> str:
         end = self.text.find("\n", self.position)
@@ -97,15 +97,13 @@ def _next(reader: _Reader) -> Variable | None:
         return None
     mark = reader.mark(len(found[1]))
     reader.position = found.end()
-    value = _value(reader) if found[2] else _nothing(reader)
-    return Variable(found[1], value, mark)
+    if not found[2]:
+        reader.skip_line()
+        return Variable(found[1], None, mark)
+    return Variable(found[1], _value(reader), mark)
 
 
-def _nothing(reader: _Reader) -> None:
-    reader.skip_line()
-
-
-def _value(reader: _Reader) -> str | None:
+def _value(reader: _Reader) -> str:
     quote = reader.text[reader.position : reader.position + 1]
     if quote in _QUOTED and quote:
         found = _QUOTED[quote].match(reader.text, reader.position)

@@ -43,11 +43,17 @@ def _passed(name: str, place: Node, draft: Draft) -> str | None:
 
 def _warn_secrets(found: dict[str, str], node: Node) -> None:
     """User-data can be read by whoever reaches the provider's metadata: say so once for each service."""
-    names = [
-        name for name, value in found.items() if value and _SECRET.search(name) and not name.endswith("_FILE")
-    ]
+    names = [name for name, value in found.items() if _is_secret(name, value)]
     if names:
         node.put(messages.ENV_SECRET, key=True, names=", ".join(names))
+
+
+def _is_secret(name: str, value: str) -> bool:
+    return (
+        _SECRET.search(name) is not None
+        and not name.endswith("_FILE")
+        and value.lower() not in ("", "0", "1", "no", "yes", "false", "true")
+    )
 
 
 def parse_files(node: Node, draft: Draft) -> None:
@@ -71,18 +77,21 @@ def _file(node: Node, draft: Draft) -> None:
     report, lookup = draft.project.report, draft.project.lookup
     try:
         lines = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise place.wrong(messages.FILE_UNREADABLE, path=text(place)) from error
-    for variable in envfile.parse(
-        lines, path, report, lambda name: lookup(draft.name, name), raw=options["raw"]
-    ):
+    except UnicodeDecodeError:
+        raise place.wrong(messages.FILE_ENCODING) from None
+    except OSError as error:
+        raise place.wrong(messages.FILE_UNREADABLE, path=text(place), reason=error.strerror) from error
+    found: dict[str, str] = {}
+    for variable in envfile.parse(lines, path, report, lambda name: lookup(draft.name, name), raw=options["raw"]):
         value = lookup(draft.name, variable.name) if variable.value is None else variable.value
         if value is None:
             messages.ENV_PASSED.put(report, "", variable.mark, name=variable.name)
         elif not _NAME.fullmatch(variable.name) or re.search("[\x00\x80]", value):
             messages.ENV_NAME.put(report, "", variable.mark, name=variable.name)
         else:
-            draft.env_files.append((variable.name, value))
+            found[variable.name] = value
+    _warn_secrets(found, place)
+    draft.env_files.update(found)
 
 
 def _path(node: Node, options: dict[str, Any]) -> None:
@@ -108,4 +117,4 @@ _KEYS: Final[dict[str, Row[dict[str, Any]]]] = {
 
 def merged(draft: Draft) -> tuple[tuple[str, str], ...]:
     """The environment of the service, from both, in the order it was written."""
-    return tuple({**dict(draft.env_files), **draft.fields.pop("environment", {})}.items())
+    return tuple({**draft.env_files, **draft.fields.pop("environment", {})}.items())

@@ -6,7 +6,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from builder.compose import messages
+from builder.compose import messages, mount_messages
 from builder.stack import StackFile
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def inside(node: Node, path: str, project: Project) -> str:
         target = (base / path).resolve()
         relative = target.relative_to(project.root.resolve())
     except (ValueError, OSError, RuntimeError):
-        raise node.wrong(messages.BIND_OUTSIDE, path=path) from None
+        raise node.wrong(mount_messages.BIND_OUTSIDE, path=path) from None
     if re.search(r"[\x00-\x1f\x7f:\"\\,]", str(relative)):
         raise node.wrong(messages.WANTS_PLAIN, value=path)
     return PurePosixPath(relative).as_posix()
@@ -44,11 +44,8 @@ def bring(node: Node, path: str, project: Project) -> None:
     """Add a file, or all files of a directory, to what the stack brings along."""
     full = project.root / path
     found = sorted(child for child in full.rglob("*") if not child.is_dir()) if full.is_dir() else [full]
-    if (
-        len(found) > _MOST_FILES
-        or sum(child.stat().st_size for child in found if child.is_file()) > _MOST_BYTES
-    ):
-        raise node.wrong(messages.BIND_LARGE, path=path, files=len(found))
+    if len(found) > _MOST_FILES or sum(child.stat().st_size for child in found if child.is_file()) > _MOST_BYTES:
+        raise node.wrong(mount_messages.BIND_LARGE, path=path, files=len(found))
     for child in found:
         _add(node, child, project)
 
@@ -57,11 +54,11 @@ def _add(node: Node, file: Path, project: Project) -> None:
     name = file.relative_to(project.root).as_posix()
     inside(node, str(file.resolve()), project)
     if not file.is_file():
-        raise node.wrong(messages.BIND_SPECIAL, path=name)
+        raise node.wrong(mount_messages.BIND_SPECIAL, path=name)
     try:
         content, executable = file.read_bytes(), file.stat().st_mode & 0o100
     except OSError as error:
-        raise node.wrong(messages.FILE_UNREADABLE, path=name) from error
+        raise node.wrong(messages.FILE_UNREADABLE, path=name, reason=error.strerror) from error
     if _PRIVATE_KEY.search(content):
-        raise node.wrong(messages.BIND_SECRET, path=name)
+        raise node.wrong(mount_messages.BIND_SECRET, path=name)
     project.files[name] = StackFile(name, content, "0755" if executable else "0644")

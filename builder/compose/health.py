@@ -38,7 +38,7 @@ def _sets(name: str, parse: Callable[[Node], Any]) -> Row[_Check]:
 def _test(node: Node, check: _Check) -> None:
     """A line for the shell, or a list that begins with how to run it."""
     if not node.is_list:
-        check.values.update(test=(content(node),), shell=True)
+        check.values |= _shell(content(node))
         return
     words = each(content, node)
     match words:
@@ -47,9 +47,13 @@ def _test(node: Node, check: _Check) -> None:
         case ("CMD", *rest) if rest and all(rest[:1]):
             check.values["test"] = tuple(rest)
         case ("CMD-SHELL", line):
-            check.values.update(test=(line,), shell=True)
+            check.values |= _shell(line)
         case _:
             raise node.wrong(messages.HEALTH_TEST)
+
+
+def _shell(line: str) -> dict[str, Any]:
+    return {"test": (line,), "shell": True}
 
 
 def _retries(node: Node) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from builder import domains
@@ -11,6 +12,8 @@ from builder.compose.node import attempt
 from builder.compose.values import boolean, content, integer, pairs, text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.compose.draft import Draft
     from builder.compose.node import Node
 
@@ -56,8 +59,12 @@ def understand(draft: Draft) -> None:
     _kind(draft, found)
     for name, parse_label in _PARSERS.items():
         if name in found:
-            attempt(lambda node, parse_label=parse_label: parse_label(node, draft), found[name], None)
+            attempt(partial(_call, parse_label, draft), found[name], None)
     _public(draft, found)
+
+
+def _call(parse_label: Callable[[Node, Draft], None], draft: Draft, node: Node) -> None:
+    parse_label(node, draft)
 
 
 def kind_of(labels: dict[str, str]) -> str:

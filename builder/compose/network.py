@@ -71,7 +71,7 @@ def _aliases(node: Node, values: dict[str, Any]) -> None:
     values["aliases"] = each(alias, node)
 
 
-_NO_ADDRESS: Final = refused(
+_NO_ADDRESS: Final[Row[dict[str, Any]]] = refused(
     "addresses on a network are handed out, a container cannot choose its own",
     "remove it and call the service by its name",
 )

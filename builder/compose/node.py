@@ -26,6 +26,11 @@ class WrongError(Exception):
         self.node, self.text, self.values = node, text, values
         super().__init__(text.message)
 
+    def put(self) -> None:
+        """Report it where it belongs."""
+        document = self.node.document
+        self.text.put(document.report, self.node.where, self.node.mark(), **self.values)
+
 
 @dataclass(frozen=True)
 class Document:
@@ -76,11 +81,11 @@ class Node:
         """Names and children of a mapping."""
         return iter(self.value.items() if self.is_map else ())
 
-    def put(self, text: Text, *, key: bool = False, **values: object) -> None:
+    def put(self, text: Text, /, *, key: bool = False, **values: object) -> None:
         """Report a text at this place."""
         text.put(self.document.report, self.where, self.mark(key=key), **values)
 
-    def wrong(self, text: Text, **values: object) -> WrongError:
+    def wrong(self, text: Text, /, **values: object) -> WrongError:
         """The same as an exception, to leave a parser with."""
         return WrongError(self, text, values)
 
@@ -94,5 +99,5 @@ def attempt(parse: Callable[[Node], T], node: Node, default: D) -> T | D:
     try:
         return parse(node)
     except WrongError as wrong:
-        wrong.node.put(wrong.text, **wrong.values)
+        wrong.put()
         return default

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from builder.compose import messages
@@ -98,10 +99,7 @@ def ulimits(node: Node) -> tuple[tuple[str, str], ...]:
     """Limits of the process: one number, or soft and hard."""
     if not node.is_map:
         raise node.wrong(messages.WANTS_MAPPING)
-    found = (
-        (name, attempt(lambda child, name=name: _ulimit(name, child), child, None))
-        for name, child in node.items()
-    )
+    found = ((name, attempt(partial(_ulimit, name), child, None)) for name, child in node.items())
     return tuple((name, value) for name, value in found if value is not None)
 
 

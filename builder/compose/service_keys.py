@@ -18,7 +18,7 @@ from builder.compose import (
     sources,
 )
 from builder.compose.table import Row, ignored, no_effect, refused, takes
-from builder.compose.values import boolean, duration, mapping, plain, size, text
+from builder.compose.values import boolean, duration, mapping, plain, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from builder.compose.node import Node
 
 
-def field(name: str, parse: Callable[[Node], Any]) -> Row[Draft]:
+def field(name: str, parse: Callable[[Node], Any], *, empty: bool = False) -> Row[Draft]:
     """A key that sets one field."""
 
     def put(node: Node, draft: Draft) -> None:
         draft.set(name, parse(node), node)
 
-    return takes(put)
+    return takes(put, empty=empty)
 
 
 _NO_DEVICES: Final = "containers of a stack get no devices of the host"
@@ -44,8 +44,8 @@ _TUNING: Final = "this fine tuning is left out; `cpus` and `mem_limit` are what 
 
 KEYS: Final[Mapping[str, Row[Draft]]] = {
     "image": takes(image.parse),
-    "command": field("command", process.command),
-    "entrypoint": field("entrypoint", process.argv),
+    "command": field("command", process.command, empty=True),
+    "entrypoint": field("entrypoint", process.argv, empty=True),
     "environment": takes(environment.parse),
     "env_file": takes(environment.parse_files),
     "labels": takes(labels.parse),
@@ -118,9 +118,7 @@ KEYS: Final[Mapping[str, Row[Draft]]] = {
     "uts": refused("a service has a host name of its own", "remove it; `hostname` sets the name"),
     "cgroup": refused("a service stays in its own control group", "remove it", unless=("private",)),
     "cgroup_parent": refused("control groups are made by systemd", "remove it; limits are set with deploy"),
-    "userns_mode": refused(
-        "each stack has user ids of its own already, and none of them is the host's", "remove it"
-    ),
+    "userns_mode": refused("each stack has user ids of its own already, and none of them is the host's", "remove it"),
     "runtime": refused("the host has one container runtime, crun", "remove it", unless=("runc", "crun")),
     "external_links": refused("containers of other stacks cannot be reached", "use their public domain"),
     "volumes_from": refused(
@@ -137,12 +135,8 @@ KEYS: Final[Mapping[str, Row[Draft]]] = {
     "pre_stop": refused("no command is run beside a container's own", "handle the stop signal in the app"),
     "provider": refused("services are containers here", "run what it provides as a service of this file"),
     "models": refused("there is no model runner on the host", "run the model server as a service"),
-    "use_api_socket": refused(
-        "no container gets the engine's socket: who holds it holds every container", "remove it"
-    ),
-    "oom_kill_disable": refused(
-        "a service over its memory limit has to end", "raise mem_limit", unless=(False,)
-    ),
+    "use_api_socket": refused("no container gets the engine's socket: who holds it holds every container", "remove it"),
+    "oom_kill_disable": refused("a service over its memory limit has to end", "raise mem_limit", unless=(False,)),
     "oom_score_adj": ignored("a stack's user may not change who the kernel ends first: left out"),
     "domainname": ignored("left out: write the whole name into `hostname`"),
     "logging": ignored("left out: output goes to the journal of the host, which limits its size"),

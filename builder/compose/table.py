@@ -22,17 +22,19 @@ D = TypeVar("D")
 class Row(Generic[D]):
     """What is done with one key. Without `text` it is parsed; with one, it is refused or warned about.
 
-    `unless` names values that ask for nothing, as `privileged: false`: nothing is said about them.
+    `unless` names values that ask for nothing, as `privileged: false`: nothing is said about them. An empty text is no
+    value, except where `empty` says that it means something.
     """
 
     parse: Callable[[Node, D], None] | None = None
     text: Text | None = None
     unless: tuple[object, ...] = ()
+    empty: bool = False
 
 
-def takes(parse: Callable[[Node, D], None]) -> Row[D]:
+def takes(parse: Callable[[Node, D], None], *, empty: bool = False) -> Row[D]:
     """A supported key."""
-    return Row(parse)
+    return Row(parse, empty=empty)
 
 
 def refused(message: str, hint: str, *, unless: tuple[object, ...] = ()) -> Row[D]:
@@ -64,7 +66,7 @@ def _apply(key: str, node: Node, table: Mapping[str, Row[D]], draft: D) -> None:
     row = table.get(key)
     if row is None:
         unknown(key, node, table)
-    elif node.value is None:
+    elif node.value is None or (node.value == "" and not row.empty):
         return  # an empty key is an absent one, to Compose too
     elif row.text is not None:
         if not _asks_nothing(node, row.unless):
@@ -73,7 +75,7 @@ def _apply(key: str, node: Node, table: Mapping[str, Row[D]], draft: D) -> None:
         try:
             row.parse(node, draft)
         except WrongError as wrong:
-            wrong.node.put(wrong.text, **wrong.values)
+            wrong.put()
 
 
 def _asks_nothing(node: Node, unless: tuple[object, ...]) -> bool:

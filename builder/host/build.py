@@ -99,7 +99,7 @@ def _stack(stack: Stack, base: str, context: Mapping[str, object]) -> Iterator[F
         "stack": stack,
         "subid": (stack.uid - facts.UID_BASE) * facts.SUBID_SIZE,
         "archives": archives,
-        "directories": _directories(stack),
+        "directories": quadlet.data_directories(stack),
     }
     words = {"stack": stack.name, "uid": stack.uid}
     yield from tree.render(Part.FIRST_BOOT, "stack", {**context, **more}, **words)
@@ -112,21 +112,9 @@ def _stack(stack: Stack, base: str, context: Mapping[str, object]) -> Iterator[F
         yield File(f"{facts.STACKS}/{stack.name}/files/{file.path}", file.content, Part.FIRST_BOOT, file.mode)
 
 
-def _directories(stack: Stack) -> tuple[str, ...]:
-    """The app's own writable directories, below its user's home: parents before children."""
-    given = {file.path for file in stack.files}
-    wanted = {"data"}
-    for service in stack.services:
-        for mount in service.mounts:
-            if mount.kind == "bind" and not any(path == mount.source or path.startswith(f"{mount.source}/") for path in given):
-                parts = mount.source.split("/")
-                wanted |= {"/".join(["data", *parts[: depth + 1]]) for depth in range(len(parts))}
-    return tuple(sorted(wanted))
-
-
 def archive_path(stack: str, service: str, image: str) -> str | None:
     """Where the OCI archive of a service lies on the host, when its image is one."""
-    if not image.startswith("oci-archive:"):
+    if not images.is_archive(image):
         return None
     name = images.host_name(stack, service, image)
     return f"{facts.IMAGES}/{name.rpartition('/')[2].replace(':', '-')}.tar"

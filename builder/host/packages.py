@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# Reasons where they are not plain: catatonit is `init: true`; dbus-user-session gives rootless units their bus;
+# Reasons where they are not plain: nftables is how netavark makes a private network; catatonit is `init: true`; dbus-user-session gives rootless units their bus;
 # systemd-resolved is the one resolver that the egress rules know; python3-systemd lets Fail2Ban read the journal.
 _COMMON: Final = (
     "aardvark-dns",
@@ -18,6 +18,7 @@ _COMMON: Final = (
     "iptables",
     "libpam-systemd",
     "netavark",
+    "nftables",
     "openssh-server",
     "passt",
     "podman",

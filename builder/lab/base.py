@@ -62,7 +62,14 @@ def key(packages: tuple[str, ...], release: str) -> str:
 def argv(target: Path, packages: tuple[str, ...], release: str, mirror: str | None) -> list[str]:
     """How mmdebstrap is called; without a mirror it takes its own default."""
     keys = [f"--keyring={path}" for path in needs.keyrings(release)]
-    start = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", *keys, f"--include={','.join(packages)}"]
+    start = [
+        "mmdebstrap",
+        "--quiet",
+        "--mode=root",
+        "--variant=minbase",
+        *keys,
+        f"--include={','.join(packages)}",
+    ]
     return [*start, release, str(target), *([mirror] if mirror else [])]
 
 

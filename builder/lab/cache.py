@@ -32,7 +32,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def made(target: Path, make: Callable[[Path], None]) -> Path:
-    """The directory `target`, made by `make` when it is not there: built aside and renamed, by one run at a time."""
+    """The directory `target`, made by `make` when missing: built aside and renamed, by one run at a time."""
     if target.is_dir():
         return target
     with locked(target.with_name(f"{target.name}.lock")):

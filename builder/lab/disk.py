@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Podman's overlay cannot lie on an overlay, so these are ordinary directories of this machine's.
 REAL: Final = ("/home", "/var/lib/containers", "/var/lib/easyrunner")
+# A line each: cloud-init's own ds-identify is a shell script and reads by line.
+_DATASOURCE: Final = b"datasource_list: [NoCloud]\nnetwork: {config: disabled}\n"
 _SEED: Final = "/var/lib/cloud/seed/nocloud"
 
 
@@ -50,7 +52,10 @@ class Files:
     disk: Disk
 
     def path(self, path: str) -> Path:
-        """Where a file of the machine is for this machine. A link on the way is refused: it would lead out of the machine."""
+        """Where a file of the machine is for this machine.
+
+        A symbolic link on the way is refused: it would lead out of the machine.
+        """
         top = next((top for top in REAL if path == top or path.startswith(f"{top}/")), None)
         here = self.disk.top(top) if top else self.tree
         for part in path.removeprefix(top or "").strip("/").split("/"):
@@ -69,10 +74,16 @@ class Files:
     def seed(self, user_data: bytes, *, instance: str, name: str) -> None:
         """What a provider would pass: user-data and a name; the network is there already."""
         meta = {"instance-id": instance, "local-hostname": name}
-        lab = {"datasource_list": ["NoCloud"], "network": {"config": "disabled"}}
         self.write(f"{_SEED}/user-data", user_data, 0o600)
         self.write(f"{_SEED}/meta-data", _json(meta))
-        self.write("/etc/cloud/cloud.cfg.d/99-lab.cfg", _json(lab))
+        self.write("/etc/cloud/cloud.cfg.d/99-lab.cfg", _DATASOURCE)
+
+
+def lab_files(resolver: str, *, pids: bool) -> dict[str, bytes]:
+    """What only the lab needs: its resolver, and no limit of processes where this machine cannot count them."""
+    dns = f"[Resolve]\nDNS={resolver}\nLLMNR=no\nMulticastDNS=no\n"
+    unlimited = {"/etc/containers/containers.conf.d/00-lab.conf": b"[containers]\npids_limit = 0\n"}
+    return {"/etc/systemd/resolved.conf.d/50-lab.conf": dns.encode()} | ({} if pids else unlimited)
 
 
 def _json(value: Mapping[str, object]) -> bytes:

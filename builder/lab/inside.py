@@ -49,4 +49,10 @@ def argv(leader: int, command: Sequence[str] | str, user: User, environment: Map
 def _environment(user: User) -> dict[str, str]:
     bus = f"/run/user/{user.uid}"
     own = {"XDG_RUNTIME_DIR": bus, "DBUS_SESSION_BUS_ADDRESS": f"unix:path={bus}/bus"} if user.uid else {}
-    return {"PATH": _PATH, "HOME": user.home, "USER": user.name, "LOGNAME": user.name, "LANG": "C.UTF-8"} | own
+    return {
+        "PATH": _PATH,
+        "HOME": user.home,
+        "USER": user.name,
+        "LOGNAME": user.name,
+        "LANG": "C.UTF-8",
+    } | own

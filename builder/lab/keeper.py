@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CGROUP: Final = Path("/sys/fs/cgroup")
 # The first lines of every keeper: this machine's own hierarchy may be version 1, a machine needs version 2.
 _CGROUP2: Final = "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
-# $1 is the group, $2 the lower tree, $3 the directory with upper, work and root. It ends when its standard input does.
+# $1 is the group, $2 the lower tree, $3 the directory with upper, work and root. It ends with its standard input.
 _KEEP: Final = f"""set -e
 {_CGROUP2}
 mkdir -p "/sys/fs/cgroup/$1/keeper"
@@ -50,10 +50,20 @@ class Keeper:
             (disk / name).mkdir(parents=True, exist_ok=True)
         self.group = group
         self.disk = disk
-        argv = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _KEEP, "keeper", group, str(lower), str(disk)]
-        self._process = process.start(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        argv = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "slave",
+            "sh",
+            "-c",
+            _KEEP,
+            "keeper",
+            group,
+            str(lower),
+            str(disk),
+        ]
+        self._process = process.start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         said = self._process.stdout.readline().decode() if self._process.stdout else ""
         if said.strip() != "kept":
             rest = self._process.stdout.read().decode() if self._process.stdout else ""

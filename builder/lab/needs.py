@@ -37,7 +37,9 @@ def keyrings(release: str) -> tuple[Path, ...]:
 def check(release: str = "trixie") -> None:
     """Raise one UserError that names everything missing, or return."""
     if platform.system() != "Linux":
-        raise UserError("booting a host here needs Linux", "run this on a Debian or Ubuntu machine, or use `er user-data`")
+        raise UserError(
+            "booting a host here needs Linux", "run this on a Debian or Ubuntu machine, or use `er user-data`"
+        )
     lacking = tuple(_lacking())
     packages = missing_packages(release)
     if lacking or packages:

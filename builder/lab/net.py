@@ -1,4 +1,4 @@
-"""The lab's network: one bridge per machine in a namespace of its own, with the machine, attackers and this machine on it.
+"""The lab's network: per machine one bridge, in a namespace of its own, that attackers and this machine share.
 
 Every function returns argv lists; `World` runs them. Names and addresses all follow from one slot number.
 """
@@ -166,20 +166,34 @@ def no_dad(namespace: str) -> Argv:
     return ["ip", "netns", "exec", namespace, "sh", "-c", switch]
 
 
-def pasta(plan: Plan, families: Iterable[int], upstream: str | None) -> Argv:
+def pasta(plan: Plan, families: Iterable[int]) -> Argv:
     """The way out to the internet, by ordinary sockets of this machine: no forwarding, no NAT rules.
 
-    pasta gives up root by default, and could then not enter a namespace of root's.
+    pasta gives up root by default, and could then not enter a namespace of root's. It reads this machine's
+    resolv.conf itself; naming the server to older versions switches their forwarding off.
     """
     wanted = set(families)
     only = {frozenset({4}): ["-4"], frozenset({6}): ["-6"]}.get(frozenset(wanted), [])
     slot = plan.slot
     ipv4 = ["-a", f"10.214.{slot}.2", "-n", "24", "-g", f"10.214.{slot}.1"] if 4 in wanted else []
     ipv6 = ["-a", f"fd14:e5:0:{slot:x}::2", "-g", f"fd14:e5:0:{slot:x}::1"] if 6 in wanted else []
-    dns = ["--dns", upstream, "--dns-forward", plan.resolver] if upstream and 4 in wanted else []
+    dns = ["--dns-forward", plan.resolver] if 4 in wanted else []
     closed = ["-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw"]
     place = ["--netns", f"/run/netns/{plan.machine.name}", "--ns-ifname", UPLINK]
-    return ["pasta", "--foreground", "--quiet", "--runas", "0", "--config-net", *only, *place, *ipv4, *ipv6, *dns, *closed]
+    return [
+        "pasta",
+        "--foreground",
+        "--quiet",
+        "--runas",
+        "0",
+        "--config-net",
+        *only,
+        *place,
+        *ipv4,
+        *ipv6,
+        *dns,
+        *closed,
+    ]
 
 
 def outbound() -> tuple[int, ...]:
@@ -190,16 +204,6 @@ def outbound() -> tuple[int, ...]:
 def _default_route(family: int) -> bool:
     found = process.run(["ip", "-json", f"-{family}", "route", "show", "default"], check=False)
     return any("dev" in route for route in json.loads(found.stdout or "[]"))
-
-
-def upstream_resolver() -> str | None:
-    """An IPv4 name server of this machine's; a local stub's own list is preferred to the stub."""
-    servers: list[str] = []
-    for path in (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf")):
-        if path.is_file():
-            lines = (line.split() for line in path.read_text().splitlines())
-            servers += [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver" and "." in words[1]]
-    return next((server for server in servers if not server.startswith("127.")), None)
 
 
 def removal(plan: Plan) -> list[Argv]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# crun sets net.ipv4.ping_group_range, so the network's part of /proc/sys must be writable; the lab locks by itself.
+# crun sets net.ipv4.ping_group_range, so the network's part of /proc/sys must be writable; the lab has own locks.
 ENVIRONMENT: Final = {
     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
     "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",

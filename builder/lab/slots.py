@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from builder.lab import cache, keeper, nspawn, world
@@ -15,6 +14,7 @@ from builder.lab.net import Plan
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
+    from pathlib import Path
 
 
 class Slot:

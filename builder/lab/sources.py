@@ -15,7 +15,7 @@ _SUITE: Final = re.compile(r"^(bookworm|trixie|forky|sid|stable|testing|unstable
 
 
 def mirror(apt: Path = Path("/etc/apt")) -> str | None:
-    """The URI of the first Debian archive in apt's sources; None on a machine that has none, such as Ubuntu."""
+    """The URI of the first Debian archive in apt's sources; None where there is none, as on Ubuntu."""
     return next((uri for uri, suite, components in _entries(apt) if _is_archive(suite, components)), None)
 
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class World:
-    """The bridge of one slot. The machine's own namespace is made anew at every power-on, as its firewall lives in it."""
+    """The bridge of one slot.
+
+    The machine's own namespace is made anew at every power-on, as its firewall lives in it.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -49,7 +52,7 @@ class World:
         _run(net.join(self.plan, self.plan.machine))
         families = net.outbound() if internet else ()
         if families:
-            argv = net.pasta(self.plan, families, net.upstream_resolver())
+            argv = net.pasta(self.plan, families)
             self._pasta = keeper.start(argv, group="pasta", stderr=subprocess.PIPE)
             until(self._has_uplink, timeout=10, what="the way out to the internet")
 

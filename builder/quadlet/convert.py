@@ -35,26 +35,17 @@ def _units(stack: Stack, podman: Podman, server: str | None) -> Iterator[Unit]:
 def _volume(stack: Stack, volume: Volume, podman: Podman) -> Unit:
     entries = [("VolumeName", names.volume(stack.name, volume.name))]
     entries += [("Label", word(f"{key}={value}")) for key, value in volume.labels]
-    return _plain(
-        names.volume_unit(stack.name, volume.name), f"volume {volume.name}", "Volume", entries, stack, podman
-    )
+    filename = names.volume_unit(stack.name, volume.name)
+    return _plain(filename, f"{stack.name}: volume {volume.name}", Section("Volume", tuple(entries)), podman)
 
 
 def _network(stack: Stack, network: Network, podman: Podman) -> Unit:
     entries = [("NetworkName", names.network(stack.name, network.name))]
     entries += [(key, "true") for key in ("Internal", "IPv6") if getattr(network, key.lower())]
-    title = f"network {network.name}"
-    return _plain(names.network_unit(stack.name, network.name), title, "Network", entries, stack, podman)
+    filename = names.network_unit(stack.name, network.name)
+    return _plain(filename, f"{stack.name}: network {network.name}", Section("Network", tuple(entries)), podman)
 
 
-def _plain(
-    filename: str, title: str, kind: str, entries: list[tuple[str, str]], stack: Stack, podman: Podman
-) -> Unit:
-    return Unit(
-        filename,
-        (
-            Section("Unit", (("Description", f"{stack.name}: {title}"),)),
-            Section("Quadlet", defaults(podman)),
-            Section(kind, tuple(entries)),
-        ),
-    )
+def _plain(filename: str, title: str, section: Section, podman: Podman) -> Unit:
+    head = Section("Unit", (("Description", title),))
+    return Unit(filename, (head, Section("Quadlet", defaults(podman)), section))

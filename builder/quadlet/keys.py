@@ -8,7 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-_CONTAINER_4_9: Final = frozenset(
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_CONTAINER_4_9: Final = _names(
     """
     AddCapability AddDevice Annotation AutoUpdate ContainerName ContainersConfModule DNS DNSOption DNSSearch
     DropCapability Environment EnvironmentFile EnvironmentHost Exec ExposeHostPort GIDMap GlobalArgs Group HealthCmd
@@ -18,24 +23,24 @@ _CONTAINER_4_9: Final = frozenset(
     RunInit SeccompProfile Secret SecurityLabelDisable SecurityLabelFileType SecurityLabelLevel SecurityLabelNested
     SecurityLabelType ShmSize SubGIDMap SubUIDMap Sysctl Timezone Tmpfs UIDMap Ulimit Unmask User UserNS Volume
     WorkingDir
-    """.split()
+    """
 )
-_CONTAINER_5_4: Final = _CONTAINER_4_9 | frozenset(
+_CONTAINER_5_4: Final = _CONTAINER_4_9 | _names(
     """
     AddHost CgroupsMode Entrypoint GroupAdd HealthLogDestination HealthMaxLogCount HealthMaxLogSize LogOpt NetworkAlias
     Pod ServiceName StartWithPod StopSignal StopTimeout
-    """.split()
+    """
 )
-_VOLUME_4_9: Final = frozenset(
+_VOLUME_4_9: Final = _names(
     """
     ContainersConfModule Copy Device Driver GlobalArgs Group Image Label Options PodmanArgs Type User VolumeName
-    """.split()
+    """
 )
-_NETWORK_4_9: Final = frozenset(
+_NETWORK_4_9: Final = _names(
     """
     ContainersConfModule DNS DisableDNS Driver Gateway GlobalArgs IPAMDriver IPRange IPv6 Internal Label NetworkName
     Options PodmanArgs Subnet
-    """.split()
+    """
 )
 
 

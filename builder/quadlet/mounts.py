@@ -60,7 +60,8 @@ def _temporary(service: Service) -> Iterator[Entry]:
         if service.shm_size is not None:
             yield "ShmSize", str(service.shm_size)
         return
-    taken = {_place(mount.target) for mount in (*service.mounts, *service.tmpfs)}
+    targets = [mount.target for mount in service.mounts] + [tmpfs.target for tmpfs in service.tmpfs]
+    taken = {_place(target) for target in targets}
     places = (*_TEMPORARY, "/run") if service.hardening == "strict" else _TEMPORARY
     for place in places:
         if place not in taken:

@@ -96,12 +96,20 @@ def simple(service: Service, podman: Podman) -> Iterator[Entry]:
     for row in BEFORE_IMAGE:
         for value in row.values(getattr(service, row.field)):
             yield option(podman, row.key, row.flag, value)
-    for key, value in service.sysctls:
+    for key, value in _sysctls(service):
         yield "Sysctl", _quoted(f"{key}={value}")
     for key, value in service.labels:
         yield "Label", word(f"{key}={value}")
     for key, value in service.annotations:
         yield "Annotation", word(f"{key}={value}")
+
+
+def _sysctls(service: Service) -> Iterator[tuple[str, str]]:
+    """The user's, and what Docker sets too: images listen on port 80 without a capability for it."""
+    low_ports = "net.ipv4.ip_unprivileged_port_start"
+    if service.network_mode.partition(":")[0] != "service" and low_ports not in dict(service.sysctls):
+        yield low_ports, "0"
+    yield from service.sysctls
 
 
 def _quoted(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -238,23 +238,3 @@ class SpecInput(_Section):
         default=Fail2banInput(), description="Who is never banned.", examples=[{"ignore": ["203.0.113.0/24"]}]
     )
     stacks: list[StackInput] = Field(default=[], description="The app stacks.", examples=[[{"name": "blog"}]])
-
-
-def sections() -> dict[str, type[BaseModel]]:
-    """The models by the places they stand at, as `stacks` or `stacks.egress`; the whole spec is ``""``."""
-    found: dict[str, type[BaseModel]] = {}
-    _walk(SpecInput, "", found)
-    return found
-
-
-def _walk(model: type[BaseModel], path: str, found: dict[str, type[BaseModel]]) -> None:
-    found[path] = model
-    for name, info in model.model_fields.items():
-        for inner in _models(info.annotation):
-            _walk(inner, f"{path}.{name}".lstrip("."), found)
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in getattr(annotation, "__args__", ()) for model in _models(argument)]

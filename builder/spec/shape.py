@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
@@ -12,8 +13,9 @@ from pydantic import ValidationError
 from builder import scalars
 from builder.messages import YAML_PRIVATE_KEY
 from builder.spec import messages
-from builder.spec.inputs import SpecInput, sections
+from builder.spec.inputs import SpecInput
 from builder.spec.rules import Wrong, near
+from builder.spec.sections import sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -172,6 +174,7 @@ def example(path: str) -> str:
     return shown.removesuffix("\n").removesuffix("\n...")
 
 
+@cache
 def _examples() -> dict[str, Any]:
     return {
         f"{section}.{name}".lstrip("."): field.examples[0]

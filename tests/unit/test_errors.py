@@ -7,6 +7,7 @@ A case is a directory: `spec.yaml`, whatever it names, and `expected.txt`, the w
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ CASES = sorted(path.name for path in ERRORS.iterdir() if path.is_dir())
 SECRETS = ("hunter2", "abc, def", "bm90IGEga2V5")
 
 
+@cache
 def problems(case: str) -> tuple[Problem, ...]:
     """What a case earns. Paths in texts are relative, as for a user who is in the directory."""
     with pytest.MonkeyPatch.context() as patch:
@@ -73,7 +75,7 @@ def test_every_text_is_earned_by_a_case(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(Text, "at", at)
     for case in CASES:
-        problems(case)
+        problems.__wrapped__(case)
     texts = {name: value for module in (shared, messages) for name, value in vars(module).items()}
     unused = [name for name, value in texts.items() if isinstance(value, Text) and id(value) not in used]
     assert not unused

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 
 from builder import scalars, source
 from builder.problems import Mark, Report
-from builder.source import Dialect, Source
+
+if TYPE_CHECKING:
+    from builder.source import Dialect, Source
 
 FILE = Path("file.yaml")
 

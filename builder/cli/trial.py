@@ -1,0 +1,93 @@
+"""`er try`: boot the host here, from the user-data that a provider would get."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from builder.cli.options import AsJson, SpecPath, load
+from builder.cli.say import say
+from builder.cli.steps import Steps
+
+if TYPE_CHECKING:
+    from builder.lab.trial import Plan, Ready
+
+NAME = "try"
+
+
+def command(
+    path: SpecPath,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running until Ctrl-C.")] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS", help="Give up after this long.")] = 300,
+    as_json: AsJson = False,
+) -> int:
+    """Boot the host of SPEC on this machine (root, Linux): real cloud-init, real HTTPS; then take it away."""
+    from builder.lab import plan  # noqa: PLC0415 - nothing of the lab is needed by the other commands
+
+    result = _try(plan.plan(load(path), timeout=timeout), keep=keep, as_json=as_json)
+    return 0 if result is not None else 1
+
+
+def _try(plan: Plan, *, keep: bool, as_json: bool) -> Ready | None:
+    from builder.lab import trial  # noqa: PLC0415
+
+    ready = None
+    with closing(trial.try_(plan)) as events, Steps() as steps:
+        for event in events:
+            match event:
+                case trial.Started():
+                    steps.start(event.phase)
+                case trial.Ended():
+                    steps.end(event.phase, event.seconds)
+                case trial.Answer():
+                    steps.line(f"{event.url} answered {event.status}, {event.seconds:.1f} s after power-on")
+                case trial.Ready():
+                    ready = event
+                    steps.stop()
+                    _show(event, as_json=as_json, keep=keep)
+                    _hold(keep)
+    return ready
+
+
+def _show(ready: Ready, *, as_json: bool, keep: bool) -> None:
+    if as_json:
+        say.json(_as_json(ready))
+        return
+    say.note("")
+    for answer in ready.answers:
+        say.note(f"  {answer.url}")
+        if keep:
+            say.note(f"    {ready.curl(answer)}")
+    if keep:
+        say.note(f"\n  CA to trust   {ready.ca}\n  /etc/hosts    {ready.hosts}\n  shell         {ready.shell}")
+        say.note(f"  console       {ready.console}\n\nCtrl-C takes it away.")
+    else:
+        say.note("\nIt works, and is taken away again; --keep leaves it running to look at.")
+
+
+def _as_json(ready: Ready) -> dict[str, object]:
+    return {
+        "id": ready.id,
+        "ipv4": ready.ipv4,
+        "ipv6": ready.ipv6,
+        "ca": str(ready.ca),
+        "shell": ready.shell,
+        "console": str(ready.console),
+        "phases": {ended.phase: round(ended.seconds, 3) for ended in ready.phases},
+        "sites": [
+            {"stack": a.site.stack, "url": a.url, "status": a.status, "seconds": round(a.seconds, 3), "curl": ready.curl(a)}
+            for a in ready.answers
+        ],
+    }
+
+
+def _hold(keep: bool) -> None:
+    """Wait for Ctrl-C, which is the good end here."""
+    try:
+        while keep:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        say.note("")

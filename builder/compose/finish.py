@@ -1,0 +1,128 @@
+"""The second look: what can only be said once every service of a file is known."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from builder.compose import environment, known, messages
+from builder.compose.draft import Parts
+from builder.compose.relations import check_dependencies, dependencies
+from builder.compose.values import boolean, mapping
+from builder.quadlet import names
+from builder.stack import Attachment, Network, Service, Volume
+
+if TYPE_CHECKING:
+    from builder.compose.draft import Draft, Project
+    from builder.compose.node import Node
+
+_LONGEST_NAME = 40  # what still fits in the path of a socket
+
+
+def parts(project: Project, drafts: list[Draft]) -> Parts:
+    """The values of all drafts; what does not fit together is in the report."""
+    for draft in drafts:
+        _check(draft)
+    _check_network_modes(drafts)
+    check_dependencies(drafts, set(project.services))
+    networks = _networks(project, drafts)
+    services = tuple(_service(draft, drafts, networks) for draft in drafts if "image" in draft.fields)
+    volumes = _volumes(project)
+    _check_units(project, drafts, volumes, networks)
+    if drafts and all(draft.fields.get("kind") != "web" for draft in drafts):
+        drafts[0].node.put(messages.NOTHING_PUBLIC, key=True)
+    files = tuple(project.files[path] for path in sorted(project.files))
+    return Parts(services, volumes, networks, files)
+
+
+def _check(draft: Draft) -> None:
+    if len(draft.name) > _LONGEST_NAME or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", draft.name):
+        draft.node.put(messages.SERVICE_NAME, key=True, name=draft.name)
+    if draft.node.is_map and draft.node.get("image") is None and draft.node.get("build") is None:
+        draft.node.put(messages.IMAGE_MISSING, key=True, name=draft.name)
+    known.warn(draft)
+
+
+def _check_network_modes(drafts: list[Draft]) -> None:
+    there = {draft.name for draft in drafts}
+    for draft in drafts:
+        mode = draft.fields.get("network_mode", "")
+        if mode and "networks" in draft.fields:
+            draft.places["network_mode"].put(messages.NETWORK_AND_MODE)
+        name = mode.removeprefix("service:")
+        if mode.startswith("service:") and (name not in there or name == draft.name):
+            draft.places["network_mode"].put(messages.NETWORK_SERVICE, name=name)
+
+
+def _attachments(draft: Draft) -> tuple[Attachment, ...]:
+    """The networks a service is on; without a word about them, the stack's default one."""
+    if "network_mode" in draft.fields:
+        return ()
+    own: tuple[Attachment, ...] = draft.fields.get("networks", ())
+    return own if own or draft.on_proxy_network else (Attachment("default"),)
+
+
+def _networks(project: Project, drafts: list[Draft]) -> tuple[Network, ...]:
+    """The networks in use. A single service needs none, unless its network is to have no way out."""
+    used = {attachment.network for draft in drafts for attachment in _attachments(draft)}
+    networks = tuple(_network(name, project.networks.get(name)) for name in sorted(used))
+    if len(drafts) == 1 and not any(network.internal for network in networks):
+        return ()
+    return networks
+
+
+def _network(name: str, node: Node | None) -> Network:
+    internal, ipv6 = (None if node is None else node.get(key) for key in ("internal", "enable_ipv6"))
+    return Network(
+        name,
+        internal=internal is not None and boolean(internal),
+        ipv6=ipv6 is not None and boolean(ipv6),
+    )
+
+
+def _volumes(project: Project) -> tuple[Volume, ...]:
+    """The volumes in use; Compose makes no others."""
+    made = [Volume(name) for name in project.own_volumes]
+    for name in project.used_volumes:
+        labels = project.volumes[name].get("labels")
+        made.append(Volume(name, () if labels is None else mapping(labels)))
+    return tuple(sorted(made, key=lambda volume: volume.name))
+
+
+def _service(draft: Draft, drafts: list[Draft], networks: tuple[Network, ...]) -> Service:
+    fields = {key: value for key, value in draft.fields.items() if key != "links"}
+    fields.update(
+        environment=environment.merged(draft),
+        depends_on=dependencies(draft, drafts),
+        mounts=tuple(mount for mount, _ in draft.mounts),
+        networks=_aliased(draft, drafts) if networks else (),
+    )
+    # Without a word Compose starts a service once. Here one that fails is tried again, one that ends well is not.
+    fields.setdefault("restart", "on-failure")
+    return Service(name=draft.name, mark=draft.node.mark(key=True), **fields)
+
+
+def _aliased(draft: Draft, drafts: list[Draft]) -> tuple[Attachment, ...]:
+    """Networks with every name: the long form's, container_name, and what the `links` of others call it."""
+    linked = [alias for other in drafts for name, alias in other.fields.get("links", ()) if name == draft.name]
+    extra = [name for name in (*draft.aliases, *linked) if name != draft.name]
+    return tuple(
+        Attachment(attachment.network, tuple(dict.fromkeys((*attachment.aliases, *extra))))
+        for attachment in _attachments(draft)
+    )
+
+
+def _check_units(
+    project: Project, drafts: list[Draft], volumes: tuple[Volume, ...], networks: tuple[Network, ...]
+) -> None:
+    """No two parts of a stack may become one systemd unit, nor one of EasyRunner's own."""
+    made = names.generated(
+        project.stack,
+        services=[draft.name for draft in drafts],
+        volumes=[volume.name for volume in volumes],
+        networks=[network.name for network in networks],
+    )
+    for draft in drafts:
+        unit = names.service_unit(project.stack, draft.name)
+        if made.count(unit) > 1 or unit.startswith("er-ingress-"):
+            draft.node.put(messages.SERVICE_COLLIDES, key=True, name=draft.name)

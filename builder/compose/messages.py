@@ -1,0 +1,199 @@
+"""Texts of problems in compose files. Reasons that belong to one key alone stand in the tables of keys."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from builder.messages import FILE_ENCODING, FILE_UNREADABLE, Text
+
+__all__ = ["FILE_ENCODING", "FILE_UNREADABLE"]
+
+# Values of the wrong form.
+WANTS_TEXT: Final = Text("this should be text", "a single value, not a list, a mapping or nothing")
+WANTS_PLAIN: Final = Text("`{value}` has a character that cannot stand here", "use letters, digits, `.`, `_` and `-`")
+WANTS_BOOLEAN: Final = Text("this is true or false", "write true or false")
+WANTS_INTEGER: Final = Text("this is a whole number", "write digits only")
+WANTS_NUMBER: Final = Text("this is a number", "as in 0.5")
+WANTS_SIZE: Final = Text("this is no size", "as in 512m or 1g")
+WANTS_DURATION: Final = Text("this is no duration", "as in 30s or 1m30s")
+WANTS_LIST: Final = Text("this should be a list", "one item to a line, each after `- `")
+WANTS_MAPPING: Final = Text("this should be a mapping", "lines of `key: value` under it")
+WANTS_PAIRS: Final = Text("this should be a mapping or a list", "as in `NAME: value`, or `- NAME=value`")
+CONTROL_CHARACTER: Final = Text("a control character stands in this value", "write it without")
+NUMBER_CHANGES: Final = Text(
+    "`{raw}` is the number {text} to Compose, and that is what arrives", 'quote it: "{raw}"', "warning"
+)
+PAIR_NAME: Final = Text("a name is missing here", "as in NAME=value")
+COMMAND_QUOTES: Final = Text("a quote in this command is not closed", "close it, or write the command as a list")
+COMMAND_EMPTY: Final = Text(
+    "the image's command cannot be emptied alone", "set `entrypoint` to the whole command line instead"
+)
+PATH_ABSOLUTE: Final = Text("`{path}` is no place in the container", "start it with /")
+HOSTNAME: Final = Text("`{name}` is not a host name", "letters, digits, `-`, `_` and `.`, at most 63")
+ADDRESS: Final = Text("`{value}` is not an IP address", "as in 9.9.9.9")
+MODE: Final = Text("this is no file mode", 'octal digits, as in "0440"')
+
+# Keys.
+KEY_UNKNOWN: Final = Text("Compose has no key `{name}` here", "keys of your own start with x-")
+KEY_UNKNOWN_NEAR: Final = Text("Compose has no key `{name}` here", "do you mean `{near}`?")
+KEY_MISSING: Final = Text("`{name}` is missing here", "add it")
+
+# Variables and env files.
+VARIABLE_FORMAT: Final = Text(
+    "`${{{inside}` is not a variable", "write ${{NAME}} or ${{NAME:-default}}; for a dollar as such write $$"
+)
+VARIABLE_REQUIRED: Final = Text(
+    "the variable {name} is required: {reason}", "set it in the file .env beside the compose file"
+)
+VARIABLE_UNSET: Final = Text(
+    "the variable {name} is not set and counts as empty",
+    "set it in the file .env beside the compose file, or give it a default: ${{{name}:-value}}",
+    "warning",
+)
+VARIABLE_SERVER_IP: Final = Text(
+    "the address of the server is not known before it exists, {name} counts as empty",
+    "use a domain: ${{EASYRUNNER_APP_DOMAIN}}",
+    "warning",
+)
+ENV_LINE: Final = Text("this line is no variable", "as in NAME=value; comments start with #")
+ENV_QUOTE: Final = Text("a quote is opened here and never closed", "close it; quoted values may go over lines")
+ENV_AFTER_QUOTE: Final = Text("something follows the closing quote", "put all of the value in the quotes")
+ENV_NAME: Final = Text("`{name}` is not the name of a variable", "a name has no blanks and no `=`")
+ENV_PASSED: Final = Text(
+    "{name} has no value: the server has no environment to take it from",
+    "write {name}=value, or set it in the file .env beside the compose file",
+)
+ENV_SECRET: Final = Text(
+    "looks like a secret, and goes into user-data in the clear: {names}",
+    "many images read NAME_FILE: use `secrets:` with `external: true` and NAME_FILE: /run/secrets/…",
+    "warning",
+)
+ENV_FILE_MISSING: Final = Text("there is no file {path}", "the path is relative to this file; or say required: false")
+ENV_FORMAT: Final = Text("the only format is `raw`", "leave it out for the usual one")
+
+# Process.
+CAPABILITY: Final = Text("there is no capability {name}", "as in NET_BIND_SERVICE")
+CAPABILITY_ALL: Final = Text("all capabilities are not given to anyone", "name the ones it needs")
+SECURITY_OPT: Final = Text(
+    "security options cannot be changed one by one",
+    "remove it; the label xyz.easyrunner.service.security-hardening of {name} takes standard, strict or off",
+)
+SYSCTL: Final = Text(
+    "`{name}` is a setting of the whole host",
+    "a service can set those of its own: net.*, kernel.shm*, fs.mqueue.*",
+)
+ULIMIT_NAME: Final = Text("there is no limit `{name}`", "as in nofile")
+ULIMIT_FORM: Final = Text("a limit is a number, or soft and hard", "as in nofile: {{soft: 1024, hard: 4096}}")
+ULIMIT_HIGH: Final = Text(
+    "a rootless service gets no more than {highest} of {name}", "write {highest} or less, or leave it out"
+)
+RESTART: Final = Text("there is no policy `{policy}`", "no, always, unless-stopped, on-failure or on-failure:3")
+RESTART_CONDITION: Final = Text("there is no condition `{name}`", "none, on-failure or any")
+RESTART_PAUSE: Final = Text(
+    "left out: pauses between two starts grow from 1 second to 1 minute on this host", None, "warning"
+)
+HEALTH_TEST: Final = Text(
+    "a list begins with how to run it",
+    'as in ["CMD", "curl", "-f", "http://127.0.0.1"], ["CMD-SHELL", "…"] or ["NONE"]',
+)
+HEALTH_RETRIES: Final = Text("the number of retries is at least 1", "leave it out for the usual 3")
+DEPENDS_CONDITION: Final = Text("there is no such condition", "one of {conditions}")
+MEMORY_LOW: Final = Text("raised to {least} MiB: with less, podman cannot start the container", None, "warning")
+PIDS_LOW: Final = Text("raised to {least}: with less, podman cannot start the container", None, "warning")
+REPLICAS: Final = Text("one container of each service runs here", "set it to 1; more need more servers")
+DEPLOY_MODE: Final = Text("jobs of Swarm are not run", "write restart: on-failure")
+
+# Images.
+IMAGE_MISSING: Final = Text("{name} has no image", "add image: docker.io/…")
+IMAGE_CAPABILITIES: Final = Text(
+    "this image starts as root and changes to a user of its own: with all capabilities dropped it cannot",
+    "add cap_add: [{capabilities}] to {name}, or `user:` with the id it would change to",
+    "warning",
+)
+PLATFORM: Final = Text("the server cannot be {name}", "linux/amd64 or linux/arm64")
+PULL: Final = Text("there is no policy `{name}`", "always, missing or never")
+PULL_BUILD: Final = Text("images are not built on the server", "push it to a registry and write missing")
+PULL_EVERY: Final = Text("{name} becomes always: the image is looked for at each start", None, "warning")
+
+# Labels.
+LABEL_UNKNOWN: Final = Text("EasyRunner has no label {name}", "do you mean {near}?")
+LABEL_TYPE: Final = Text("`{value}` is not a type of service", "web, internal or worker")
+LABEL_PORT: Final = Text("a port is a number from 1 to 65535", 'the one the app listens on, as in "3000"')
+LABEL_HARDENING: Final = Text("`{value}` is not a level of hardening", 'standard, strict or "off", in quotes')
+LABEL_BUILD: Final = Text(
+    "images are not built on the server", "push the image of {name} to a registry and remove this label"
+)
+LABEL_DOMAIN_MISSING: Final = Text(
+    "{name} is of type web and has no domain", "add the label xyz.easyrunner.service.domain: app.example.com"
+)
+LABEL_DOMAIN_PRIVATE: Final = Text(
+    "a service of type {kind} is not public, and has no domain", "make its type web, or remove this label"
+)
+NOTHING_PUBLIC: Final = Text(
+    "no service of this stack is public",
+    "give one the labels xyz.easyrunner.service.type: web, .domain and .port",
+    "warning",
+)
+
+# Networks.
+NETWORK_HOST: Final = Text(
+    "a service on the host's network would get past the firewall",
+    "remove it; the label xyz.easyrunner.service.port of {name} is how the world reaches it",
+)
+NETWORK_MODE: Final = Text("there is no network mode `{name}` here", "none or service:NAME; or use `networks`")
+NETWORK_AND_MODE: Final = Text("`networks` and `network_mode` exclude each other", "keep one of them")
+NETWORK_SERVICE: Final = Text(
+    "network_mode names the service {name}, which is not there", "name a service of this file"
+)
+NETWORK_UNDECLARED: Final = Text("the network {name} is not declared", "add it under `networks:` at the top level")
+NETWORK_EXTERNAL: Final = Text(
+    "networks outside of the stack cannot be joined: stacks do not see each other",
+    "remove `external`, then it is a network of this stack; other stacks are reached by their domain",
+)
+PORTS: Final = Text(
+    "no service opens a port of the host: that would get past the firewall",
+    "remove it; for the web give {name} the labels xyz.easyrunner.service.type: web, .domain: app.example.com "
+    'and .port: "{port}"; services of the stack reach it at {name}:{port} without',
+)
+PORTS_PUBLIC: Final = Text(
+    "no service opens a port of the host: that would get past the firewall",
+    'remove it; the label xyz.easyrunner.service.port says where the app listens, here perhaps "{port}"',
+)
+HOST_GATEWAY: Final = Text("the host itself cannot be reached from a container", "run what is needed as a service")
+
+# The file as a whole.
+NO_SERVICES: Final = Text("the file has no services", "a compose file lists them under `services:`")
+SERVICE_NAME: Final = Text(
+    "`{name}` cannot be the name of a service here",
+    "at most 40 letters, digits, `.`, `_` and `-`, a letter or digit first",
+)
+SERVICE_PROFILE: Final = Text(
+    "{name} belongs to a profile and is left out, as Compose does",
+    "remove `profiles` if it should run",
+    "warning",
+)
+SERVICE_COLLIDES: Final = Text("{name} would get the same unit as another part of this stack", "rename one of them")
+DEPENDS_UNKNOWN: Final = Text("there is no service {name}", "name a service of this file")
+DEPENDS_PROFILE: Final = Text(
+    "{name} belongs to a profile and is not started", "remove its `profiles`, or say required: false here"
+)
+DEPENDS_CYCLE: Final = Text("these services wait for each other: {names}", "take one of the depends_on away")
+DEPENDS_NO_CHECK: Final = Text(
+    "{name} has no healthcheck in this file, so its start is all that is waited for",
+    "give {name} a `healthcheck`",
+    "warning",
+)
+DEPENDS_DISABLED: Final = Text(
+    "{name} switches its health check off, and will never be healthy", "wait for service_started"
+)
+DEPENDS_JOB: Final = Text(
+    "{name} is waited for until it has ended, so it is run once and not started again", None, "warning"
+)
+EXTENDS_CYCLE: Final = Text("{name} extends itself", "take one `extends` away")
+EXTENDS_UNKNOWN: Final = Text("there is no service {name} to extend", "name a service of {path}")
+INCLUDE_TWICE: Final = Text("{name} is also in {path}, which this file includes", "rename one of them")
+INCLUDE_CYCLE: Final = Text("{path} is included by itself", "take one `include` away")
+INCLUDE_OVERRIDES: Final = Text(
+    "several files of one include would be laid over each other", "give each an entry of its own"
+)
+EXTENDS_FILE: Final = Text("{path} cannot be read", "its own problems are shown as well")

@@ -1,0 +1,103 @@
+"""The power button of a machine: on, off in order, off at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Final
+
+from builder.lab import nspawn
+from builder.lab.polling import until
+from builder.problems import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.lab.disk import Disk
+    from builder.lab.keeper import Keeper
+    from builder.lab.world import World
+
+_BUTTON: Final = signal.SIGRTMIN + 4  # what systemd as first process takes it for
+GROUP: Final = "machine"
+
+
+class Power:
+    """Starts and ends the processes of one machine; its console goes to a file, all boots in one."""
+
+    def __init__(self, keeper: Keeper, world: World, disk: Disk, *, internet: bool) -> None:
+        self.console: Path = disk.directory / "console"
+        self._keeper = keeper
+        self._world = world
+        self._disk = disk
+        self._internet = internet
+        self._nspawn: subprocess.Popen[bytes] | None = None
+        self._leader: int | None = None
+        self.console.touch()
+
+    @property
+    def id(self) -> str:
+        """The machine's name."""
+        return self._world.plan.id
+
+    @property
+    def leader(self) -> int:
+        """The machine's first process, as this machine numbers it."""
+        if self._leader is None:
+            raise UserError(f"{self.id} is off")
+        return self._leader
+
+    @property
+    def on(self) -> bool:
+        """Whether it was switched on and has not ended by itself."""
+        return self._nspawn is not None and self._nspawn.poll() is None
+
+    def boot(self) -> None:
+        """Returns when the first process lives."""
+        if self._nspawn is not None:
+            raise UserError(f"{self.id} is on already")
+        self._keeper.remove_group(GROUP)
+        self._world.plug_in(self._keeper, internet=self._internet)
+        argv = nspawn.argv(self.id, self._disk.directory / "root", self.id, self._disk.binds)
+        env = os.environ | nspawn.ENVIRONMENT
+        with self.console.open("ab") as console:
+            out = console.fileno()
+            self._nspawn = self._keeper.start(argv, group=GROUP, stdout=out, stderr=subprocess.STDOUT, env=env)
+        self._leader = until(self._first_process, timeout=20, what=f"{self.id} to power on")
+
+    def _first_process(self) -> int | None:
+        if not self.on:
+            raise UserError(f"{self.id} did not start", self.console.read_text(errors="replace")[-800:].strip())
+        return nspawn.leader(self._running.pid)
+
+    def off(self, timeout: float) -> None:
+        """Shut down in order."""
+        os.kill(self.leader, _BUTTON)
+        try:
+            self._running.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise UserError(f"{self.id} did not shut down in {timeout:.0f} s") from None
+        self._after()
+
+    def cut(self) -> None:
+        """Every process is gone at once."""
+        os.kill(self.leader, signal.SIGKILL)
+        self._running.kill()
+        self._running.wait()
+        self._after()
+
+    def reap(self) -> None:
+        """After the machine's group was killed."""
+        if self._nspawn is not None:
+            self._nspawn.wait()
+        self._nspawn = self._leader = None
+
+    def _after(self) -> None:
+        self.reap()
+        self._world.unplug()
+
+    @property
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._nspawn is None:
+            raise UserError(f"{self.id} is off")
+        return self._nspawn

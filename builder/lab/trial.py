@@ -1,0 +1,176 @@
+"""The engine of `er try`: from user-data to sites that answer, as a stream of events.
+
+The machine lives as long as the generator: whoever holds it after `Ready` keeps the machine,
+and closing it takes all away.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from builder import process
+from builder.lab import base, needs, preload
+from builder.lab.events import Answer, Ended, Event, PhaseName, Plan, Ready, Site, Started
+from builder.lab.machine import Machine
+from builder.lab.polling import NotInTimeError
+from builder.lab.signals import terminable
+from builder.problems import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
+
+__all__ = ["Answer", "Ended", "Event", "Plan", "Ready", "Site", "Started", "curl", "try_"]
+
+T = TypeVar("T")
+READY: Final = "easyrunner: ready"
+# What is still worth waiting for: nothing yet, or the proxy saying that the app is not there yet.
+_NOT_YET: Final = 500
+
+
+class _Clock:
+    """What is left of the time, and how long each phase took."""
+
+    def __init__(self, timeout: float) -> None:
+        self._deadline = time.monotonic() + timeout
+        self.ended: list[Ended] = []
+
+    @property
+    def left(self) -> float:
+        return max(self._deadline - time.monotonic(), 0)
+
+    def end(self, phase: PhaseName, since: float) -> Ended:
+        self.ended.append(Ended(phase, time.monotonic() - since))
+        return self.ended[-1]
+
+
+def try_(plan: Plan) -> Generator[Event, None, None]:
+    """Boot the plan here; the last event is `Ready`. Close the generator to take everything away."""
+    needs.check(base.RELEASE)
+    clock = _Clock(plan.timeout)
+    with terminable():
+        tree = yield from _phase(clock, "base tree", lambda: base.tree(plan.packages))
+        preloads = yield from _phase(clock, "images", lambda: _preloads(plan, tree))
+        machine = Machine(tree, plan.user_data, name=plan.name, extra_files=dict(plan.extra_files), preloads=preloads)
+        with machine, _explained(machine):
+            power_on = time.monotonic()
+            yield from _boot(machine, clock)
+            answers = yield from _answers(machine, plan, clock, power_on)
+            yield _ready(machine, plan, clock, answers)
+
+
+def _phase(clock: _Clock, phase: PhaseName, work: Callable[[], T]) -> Generator[Event, None, T]:
+    yield Started(phase)
+    since = time.monotonic()
+    result = work()
+    yield clock.end(phase, since)
+    return result
+
+
+def _preloads(plan: Plan, tree: Path) -> tuple[preload.Preload, ...]:
+    return tuple(preload.prepare(tree, owner, images) for owner, images in plan.images)
+
+
+def _boot(machine: Machine, clock: _Clock) -> Generator[Event, None, None]:
+    def booted() -> None:
+        machine.boot()
+        machine.wait(machine.systemd_up, timeout=clock.left, what="systemd")
+
+    yield from _phase(clock, "boot", booted)
+    yield from _phase(
+        clock,
+        "cloud-init",
+        lambda: machine.wait(machine.cloud_init_done, timeout=clock.left, what="cloud-init"),
+    )
+    yield from _phase(clock, "first boot", lambda: machine.wait_console(READY, timeout=clock.left))
+
+
+def _answers(
+    machine: Machine, plan: Plan, clock: _Clock, power_on: float
+) -> Generator[Event, None, tuple[Answer, ...]]:
+    """Ask all sites in turn until each has answered, so that a slow one holds up no other."""
+    yield Started("first answers")
+    since = time.monotonic()
+    answers: list[Answer] = []
+    pending = list(plan.sites)
+    while pending:
+        for site in tuple(pending):
+            if status := _ask(machine, site, plan.ca):
+                answers.append(Answer(site, status, time.monotonic() - power_on))
+                pending.remove(site)
+                yield answers[-1]
+        if pending:
+            _pause(machine, clock, pending)
+    yield clock.end("first answers", since)
+    return tuple(answers)
+
+
+def _pause(machine: Machine, clock: _Clock, pending: list[Site]) -> None:
+    if not machine.running:
+        raise UserError(f"{machine.id} went off")
+    if not clock.left:
+        raise NotInTimeError(f"no answer in time from {', '.join(site.domain for site in pending)}")
+    time.sleep(0.05)
+
+
+def _ask(machine: Machine, site: Site, ca: str) -> int:
+    """The status of a first answer, or 0 for none yet."""
+    authority = machine.files.path(ca)
+    if not authority.is_file():
+        return 0
+    done = process.run(curl(site, machine.ipv4, authority), check=False)
+    status = int(done.stdout or 0)
+    return status if status < _NOT_YET else 0
+
+
+def curl(site: Site, address: str, ca: Path) -> list[str]:
+    """Ask a site for its front page; prints the status."""
+    there = ["--resolve", f"{site.domain}:443:{address}", "--cacert", str(ca), f"https://{site.domain}/"]
+    return [
+        "curl",
+        "--silent",
+        "--noproxy",
+        "*",
+        "--max-time",
+        "5",
+        "--output",
+        "/dev/null",
+        "--write-out",
+        "%{http_code}",
+        *there,
+    ]
+
+
+def _ready(machine: Machine, plan: Plan, clock: _Clock, answers: tuple[Answer, ...]) -> Ready:
+    ca = machine.disk.directory / "ca.crt"
+    if plan.sites:
+        ca.write_bytes(machine.files.path(plan.ca).read_bytes())
+    return Ready(
+        machine.id,
+        machine.ipv4,
+        machine.ipv6,
+        ca,
+        machine.shell(),
+        machine.console,
+        answers,
+        tuple(clock.ended),
+    )
+
+
+@contextmanager
+def _explained(machine: Machine) -> Iterator[None]:
+    """A failure says what the machine itself has to say about it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(error.message, _diagnosis(machine) or error.hint) from error
+
+
+def _diagnosis(machine: Machine) -> str:
+    parts = ["the end of its console:", *machine.console_text().strip().splitlines()[-15:]]
+    if machine.running:
+        failed = machine.run(["systemctl", "--failed", "--no-legend", "--plain"], check=False, timeout=10)
+        parts += ["failed units:", failed.stdout.strip()] if failed.stdout.strip() else []
+    return "\n".join(parts)

@@ -1,0 +1,119 @@
+"""Hosts under test: a spec of tests/machine/specs, booted from its user-data, seen from its network."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder import process
+from builder import spec as specs
+from builder.lab import base, plan, preload, trial
+from builder.lab.machine import Machine
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator, Mapping
+
+    from builder.lab.net import Namespace
+    from builder.spec import Spec
+
+ROOT = Path(__file__).resolve().parents[2]
+SPECS = Path(__file__).parent / "specs"
+IMAGES = ROOT / ".cache" / "images"
+
+
+@dataclass
+class Host:
+    """A running host, its spec, and the key of its admin."""
+
+    spec: Spec
+    machine: Machine
+    key: Path
+
+    @cached_property
+    def ca(self) -> Path:
+        """A copy of the host's own certificate authority, for clients outside."""
+        copy = self.key.parent / "ca.crt"
+        copy.write_bytes(self.machine.path(plan.CA).read_bytes())
+        return copy
+
+    def address(self, family: int) -> str:
+        """The host's address, 4 or 6."""
+        return self.machine.ipv4 if family == 4 else self.machine.ipv6
+
+    def curl(
+        self, url: str, *words: str, family: int = 4, source: Namespace | None = None, timeout: int = 20
+    ) -> subprocess.CompletedProcess[str]:
+        """Ask from another namespace, as a client with this host's CA and DNS; the output is headers and body."""
+        scheme, _, rest = url.partition("://")
+        name = rest.split("/")[0]
+        port = 443 if scheme == "https" else 80
+        address = self.address(family)
+        target = f"[{address}]" if family == 6 else address
+        argv = ["curl", "--silent", "--show-error", "--include", "--max-time", str(timeout), "--cacert", str(self.ca)]
+        argv += ["--resolve", f"{name}:{port}:{target}", *words, url]
+        return (source or self.machine.attacker(0)).run(argv, check=False)
+
+    def ssh(
+        self, *words: str, source: Namespace | None = None, family: int = 4, user: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command over SSH with the admin's key."""
+        argv = ["ssh", "-i", str(self.key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
+        argv += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        argv += ["-o", "ConnectTimeout=5", f"{user or self.spec.admin.name}@{self.address(family)}", *words]
+        return (source or self.machine.attacker(0)).run(argv, check=False)
+
+    def boot(self, timeout: float = 90) -> None:
+        """Power on, and wait for the ready line of this boot."""
+        before = self.machine.console_text().count(trial.READY)
+        self.machine.boot()
+        try:
+            self.machine.wait(
+                lambda: self.machine.console_text().count(trial.READY) > before, timeout=timeout, what="the ready line"
+            )
+            self.machine.wait(self.machine.started, timeout=timeout, what="the end of start-up")
+        except Exception as error:
+            error.add_note(self.machine.run("journalctl -b --no-pager | tail -60", check=False).stdout)
+            raise
+
+    def reboot(self) -> None:
+        """Power off in order and on again: a real second boot on the same disk."""
+        self.machine.poweroff()
+        self.boot()
+
+
+@contextmanager
+def booted(
+    name: str,
+    tmp: Path,
+    *,
+    edit: Callable[[str], str] = str,
+    extra_files: Mapping[str, bytes] | None = None,
+    start: bool = True,
+) -> Iterator[Host]:
+    """Boot the spec `name` of tests/machine/specs; `edit` may change its text first; `tmp` is a fresh directory."""
+    folder = tmp / name
+    shutil.copytree(SPECS / name, folder)
+    key = folder / "id"
+    process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(key)])
+    file = folder / "easyrunner.yaml"
+    # Specs name their images relative to the checkout; the copy stands elsewhere.
+    for path in folder.rglob("*.yaml"):
+        text = path.read_text()
+        for depth in ("../../../../../", "../../../../"):
+            text = text.replace(f"oci-archive:{depth}.cache/images", f"oci-archive:{IMAGES}")
+        path.write_text(edit(text) if path == file else text)
+    spec, _ = specs.load(file)
+    wanted = plan.plan(spec, timeout=300)
+    tree = base.tree(wanted.packages)
+    preloads = tuple(preload.prepare(tree, owner, images) for owner, images in wanted.images)
+    files = {**dict(wanted.extra_files), **(extra_files or {})}
+    with Machine(tree, wanted.user_data, name=wanted.name, extra_files=files, preloads=preloads) as machine:
+        host = Host(spec, machine, key)
+        if start:
+            host.boot()
+        yield host

@@ -1,0 +1,116 @@
+"""The parts of the lab that are values: argv lists, addresses, the mirror, archives."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from builder.lab import base, inside, net, nspawn, oci, sources
+from builder.problems import UserError
+
+_SECOND_STANZA = """Types: deb
+URIs: http://packages.test/x
+Suites: other
+Components: main
+
+Types: deb deb-src
+# why
+URIs:
+ http://mirror.test/debian
+Suites: trixie trixie-updates
+Components: main
+"""
+
+
+def test_addresses_follow_from_the_slot() -> None:
+    plan = net.Plan(31)
+    assert plan.machine == net.Namespace("er-31", "10.213.31.2", "fd13:e5:0:1f::2")
+    assert plan.root == net.Namespace("er31", "10.213.31.1", "fd13:e5:0:1f::1")
+    assert plan.attacker(1) == net.Namespace("er-31-a1", "10.213.31.11", "fd13:e5:0:1f::b")
+
+
+def test_a_namespace_is_entered_by_name() -> None:
+    assert net.Plan(7).attacker(0).argv(["id"]) == ["ip", "netns", "exec", "er-7-a0", "id"]
+
+
+@pytest.mark.parametrize(
+    ("families", "there", "not_there"),
+    [
+        ((4, 6), ["10.214.9.2", "fd14:e5:0:9::2"], ["-4", "-6"]),
+        ((4,), ["-4"], ["fd14:e5:0:9::2"]),
+        ((6,), ["-6"], ["10.214.9.2"]),
+    ],
+)
+def test_pasta_forwards_no_port(families: tuple[int, ...], there: list[str], not_there: list[str]) -> None:
+    argv = net.pasta(net.Plan(9), families)
+    assert argv[argv.index("-t") : argv.index("-t") + 8] == ["-t", "none", "-u", "none", "-T", "none", "-U", "none"]
+    assert "--no-map-gw" in argv
+    assert set(there) <= set(argv)
+    assert not set(not_there) & set(argv)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "mirror"),
+    [
+        ("sources.list", "deb [arch=amd64] http://mirror.test/debian bookworm main # x\n", "http://mirror.test/debian"),
+        ("sources.list", "# deb http://no.test/debian trixie main\n", None),
+        ("sources.list", "deb http://archive.test/ubuntu noble main\n", None),
+        ("sources.list.d/a.list", "deb http://mirror.test/debian trixie main contrib\n", "http://mirror.test/debian"),
+        (
+            "sources.list.d/d.sources",
+            _SECOND_STANZA,
+            "http://mirror.test/debian",
+        ),
+        (
+            "sources.list.d/d.sources",
+            "Types: deb\nEnabled: no\nURIs: http://m.test/debian\nSuites: trixie\nComponents: main\n",
+            None,
+        ),
+    ],
+)
+def test_the_mirror_is_the_machines_own(tmp_path: Path, path: str, text: str, mirror: str | None) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / path).write_text(text)
+    assert sources.mirror(tmp_path) == mirror
+
+
+def test_mmdebstrap_takes_its_own_default_without_a_mirror() -> None:
+    argv = base.argv(Path("/t"), ("a", "b"), "trixie", None)
+    assert argv[-2:] == ["trixie", "/t"]
+    assert "--include=a,b" in argv
+    assert base.argv(Path("/t"), (), "trixie", "http://mirror.test")[-1] == "http://mirror.test"
+
+
+def test_a_trees_name_changes_with_what_is_in_it() -> None:
+    assert base.key(("a",), "trixie") != base.key(("a", "b"), "trixie")
+
+
+def test_nspawn_registers_nothing_here() -> None:
+    argv = nspawn.argv("er-1", Path("/root-dir"), "er-1", ["--bind=/a:/home"])
+    assert {"--register=no", "--keep-unit", "--resolv-conf=off", "--network-namespace-path=/run/netns/er-1"} <= set(
+        argv
+    )
+
+
+def test_a_user_gets_its_own_bus_and_no_environment_of_ours() -> None:
+    user = inside.find_user("root:x:0:0::/root:/bin/sh\ner-blog:x:20100:20100::/h:/x\n", "er-blog")
+    argv = inside.argv(42, "id", user, {"A": "1"})
+    assert argv[:6] == ["nsenter", "--target", "42", "--all", "--", "env"]
+    assert {"XDG_RUNTIME_DIR=/run/user/20100", "HOME=/h", "A=1", "--reuid=20100"} <= set(argv)
+    assert argv[-3:] == ["sh", "-c", "id"]
+
+
+def test_a_user_that_is_not_there() -> None:
+    with pytest.raises(UserError, match="no user er-x"):
+        inside.find_user("root:x:0:0::/root:/bin/sh\n", "er-x")
+
+
+def test_an_archive_has_the_same_bytes_every_time(tmp_path: Path) -> None:
+    files = [oci.ImageFile("usr/bin/x", b"x", 0o755, capability=oci.NET_BIND_SERVICE), oci.ImageFile("a", link="b")]
+    for name in ("one.tar", "two.tar"):
+        oci.write(tmp_path / name, reversed(files) if name == "two.tar" else files, oci.ImageConfig(command=("x",)))
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
+    with tarfile.open(tmp_path / "one.tar") as tar:
+        assert {"oci-layout", "index.json"} <= set(tar.getnames())

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from builder import domains, images
+from builder.problems import Report
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def normalise(text: str, base: Path = Path()) -> tuple[str | None, list[str]]:
+    report = Report()
+    return images.normalise(text, base, "image", None, report), [problem.severity for problem in report]
+
+
+@pytest.mark.parametrize(
+    ("text", "image"),
+    [
+        ("nginx:1.27", "docker.io/library/nginx:1.27"),
+        ("user/app:1", "docker.io/user/app:1"),
+        ("docker.io/nginx:1", "docker.io/library/nginx:1"),
+        ("index.docker.io/nginx:1", "docker.io/library/nginx:1"),
+        ("ghcr.io/me/app:v1.2_x", "ghcr.io/me/app:v1.2_x"),
+        ("GHCR.io/me/app:1", "ghcr.io/me/app:1"),
+        ("10.0.0.1:5000/a/b__c.d-e:1", "10.0.0.1:5000/a/b__c.d-e:1"),
+        ("localhost:5000/app:1", "localhost:5000/app:1"),
+        ("[::1]:5000/app:1", "[::1]:5000/app:1"),
+        (f"nginx@{DIGEST}", f"docker.io/library/nginx@{DIGEST}"),
+        (f"nginx:1.27@{DIGEST}", f"docker.io/library/nginx@{DIGEST}"),
+    ],
+)
+def test_registry_references(text: str, image: str) -> None:
+    assert normalise(text) == (image, [])
+    assert normalise(image) == (image, [])
+    assert images.host_name("blog", "app", image) == image
+
+
+@pytest.mark.parametrize("text", ["nginx", "nginx:latest"])
+def test_latest_is_a_warning(text: str) -> None:
+    assert normalise(text) == ("docker.io/library/nginx:latest", ["warning"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "a//b",
+        "/a",
+        "a/",
+        "a:",
+        "a:-x",
+        "a b",
+        "-a",
+        "a@b",
+        "A",
+        "localhost/a",
+        "$A",
+        "x_y.io/a:1",
+        "a" * 300,
+    ],
+)
+def test_what_no_registry_would_take(text: str) -> None:
+    assert normalise(text) == (None, ["error"])
+
+
+def test_archives_are_named_by_their_content(tmp_path: Path) -> None:
+    (tmp_path / "app.tar").write_bytes(b"layers")
+    image, problems = normalise("oci-archive:app.tar", tmp_path)
+    assert (image, problems) == (f"oci-archive:{tmp_path / 'app.tar'}", [])
+    assert image is not None
+    digest = hashlib.sha256(b"layers").hexdigest()
+    assert images.host_name("blog", "app", image) == f"localhost/er/blog-app:{digest[:12]}"
+
+
+@pytest.mark.parametrize(
+    "text", ["example.com", "a.b-c.example.com", "xn--bcher-kva.de", "app.localhost", "1.example.com"]
+)
+def test_domains(text: str) -> None:
+    assert domains.find_fault(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "private"),
+    [
+        ("a.test", True),
+        ("a.localhost", True),
+        ("a.home.arpa", True),
+        ("localhost.com", False),
+        ("test.de", False),
+    ],
+)
+def test_private_domains(text: str, *, private: bool) -> None:
+    assert domains.is_private(text) is private
