@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from builder import messages
+from builder import archive, messages
 
 if TYPE_CHECKING:
     from builder.messages import Text
@@ -72,6 +72,22 @@ def split(text: str) -> Reference:
     if cut and (first == "localhost" or "." in first or ":" in first):
         return Reference(first, path, tag, digest)
     return Reference("", f"{head}{slash}{tail}", tag, digest)
+
+
+# Programs of well-known images that carry a file capability (setcap in their Dockerfiles) and that the kernel refuses to
+# execute without it. In a rootless container it counts in the container's own network only.
+_FILE_CAPABILITIES: Final = {
+    "docker.io/library/caddy": ("NET_BIND_SERVICE",),
+    "docker.io/coredns/coredns": ("NET_BIND_SERVICE",),
+    "docker.io/adguard/adguardhome": ("NET_BIND_SERVICE",),
+}
+
+
+def file_capabilities(image: str, entrypoint: str | None, command: str | None) -> tuple[str, ...]:
+    """What the image's program asks for by its file capabilities; the words replace the first of the image's own."""
+    if is_archive(image):
+        return archive.file_capabilities(Path(image.removeprefix(ARCHIVE)), entrypoint, command)
+    return _FILE_CAPABILITIES.get(re.sub(r"(?:@.*|:[^:/]*)$", "", image), ())
 
 
 def _archive(name: str, base_dir: Path, where: str, mark: Mark | None, report: Report) -> str | None:

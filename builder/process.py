@@ -61,7 +61,10 @@ def start(
     env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a program that goes on; the caller ends it. It gets a session of its own, so Ctrl-C is the caller's to pass on."""
+    """Start a program that goes on; the caller ends it.
+
+    It gets a session of its own, so Ctrl-C is the caller's to pass on.
+    """
     return subprocess.Popen(
         list(argv),
         stdin=stdin,

@@ -143,7 +143,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class StackFile:
-    """A file of the user's that a bind mount brings along; `path` relative to the stack's directory, `mode` octal text."""
+    """A file that a bind mount brings along; `path` relative to the stack's directory, `mode` octal text."""
 
     path: str
     content: bytes = field(repr=False)

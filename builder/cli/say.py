@@ -22,7 +22,7 @@ class _Say:
 
     @cached_property
     def console(self) -> Console:
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console
 
         return Console(stderr=True, highlight=False, soft_wrap=True)
 

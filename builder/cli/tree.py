@@ -17,7 +17,14 @@ def command(path: SpecPath, as_json: AsJson = False) -> int:
     if as_json:
         say.json(
             [
-                {"path": f.path, "mode": f.mode, "owner": f.owner, "group": f.group, "part": f.part, "bytes": len(f.content)}
+                {
+                    "path": f.path,
+                    "mode": f.mode,
+                    "owner": f.owner,
+                    "group": f.group,
+                    "part": f.part,
+                    "bytes": len(f.content),
+                }
                 for f in host.files
             ]
         )

@@ -21,18 +21,20 @@ NAME = "try"
 def command(
     path: SpecPath,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running until Ctrl-C.")] = False,
-    timeout: Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS", help="Give up after this long.")] = 300,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, metavar="SECONDS", help="Give up after this long.")
+    ] = 300,
     as_json: AsJson = False,
 ) -> int:
     """Boot the host of SPEC on this machine (root, Linux): real cloud-init, real HTTPS; then take it away."""
-    from builder.lab import plan  # noqa: PLC0415 - nothing of the lab is needed by the other commands
+    from builder.lab import plan
 
     result = _try(plan.plan(load(path), timeout=timeout), keep=keep, as_json=as_json)
     return 0 if result is not None else 1
 
 
 def _try(plan: Plan, *, keep: bool, as_json: bool) -> Ready | None:
-    from builder.lab import trial  # noqa: PLC0415
+    from builder.lab import trial
 
     ready = None
     with closing(trial.try_(plan)) as events, Steps() as steps:
@@ -78,7 +80,13 @@ def _as_json(ready: Ready) -> dict[str, object]:
         "console": str(ready.console),
         "phases": {ended.phase: round(ended.seconds, 3) for ended in ready.phases},
         "sites": [
-            {"stack": a.site.stack, "url": a.url, "status": a.status, "seconds": round(a.seconds, 3), "curl": ready.curl(a)}
+            {
+                "stack": a.site.stack,
+                "url": a.url,
+                "status": a.status,
+                "seconds": round(a.seconds, 3),
+                "curl": ready.curl(a),
+            }
             for a in ready.answers
         ],
     }

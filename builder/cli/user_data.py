@@ -37,9 +37,13 @@ class Provider(StrEnum):
 
 def command(
     path: SpecPath,
-    on: Annotated[Image, typer.Option("--on", help="What the server starts from: the provider's image, or one that er baked.")],
+    on: Annotated[
+        Image, typer.Option("--on", help="What the server starts from: the provider's image, or one that er baked.")
+    ],
     provider: Annotated[Provider, typer.Option("--for", help="Who takes the user-data.")] = Provider.NOCLOUD,
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here, not to stdout.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here, not to stdout.")
+    ] = None,
 ) -> int:
     """Write the user-data that turns a server into the host."""
     del provider
@@ -64,11 +68,13 @@ def _refuse_archives(spec: Spec) -> None:
 
 
 def _archives(spec: Spec) -> Iterator[Problem]:
-    hint = "push it to a registry and name it there; or bake it into an image of your own; er try takes archives as they are"
+    hint = "push it to a registry and name it there, or bake it into an image; er try takes archives as they are"
     message = "an archive on this machine cannot travel in user-data"
     if images.is_archive(spec.proxy.image):
         yield Problem("error", "proxy.image", message, None, hint)
     for stack in spec.stacks:
         for service in stack.services:
             if images.is_archive(service.image):
-                yield Problem("error", f"stack {stack.name}, service {service.name}: image", message, service.mark, hint)
+                yield Problem(
+                    "error", f"stack {stack.name}, service {service.name}: image", message, service.mark, hint
+                )

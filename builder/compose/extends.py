@@ -62,7 +62,7 @@ def _other_file(node: Node, relative: str, project: Project) -> dict[str, Node]:
     path = project.root / relative
     if path not in project.extended:
         if not path.is_file():
-            raise node.wrong(messages.ENV_FILE_MISSING, path=relative)
+            raise node.wrong(messages.FILE_NOT_THERE, path=relative)
         read = source.read(path, project.report, dialect="compose")
         if read is None:
             raise node.wrong(messages.EXTENDS_FILE, path=relative)

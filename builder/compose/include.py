@@ -32,7 +32,7 @@ def included(root: Node, project: Project, trail: tuple[Path, ...]) -> Iterator[
             if path.resolve() in trail:
                 raise place.wrong(messages.INCLUDE_CYCLE, path=text(place))
             if not path.is_file():
-                raise place.wrong(messages.ENV_FILE_MISSING, path=text(place))
+                raise place.wrong(messages.FILE_NOT_THERE, path=text(place))
             read = source.read(path, project.report, dialect="compose")
             if read is None:
                 raise place.wrong(messages.EXTENDS_FILE, path=text(place))

@@ -197,3 +197,4 @@ INCLUDE_OVERRIDES: Final = Text(
     "several files of one include would be laid over each other", "give each an entry of its own"
 )
 EXTENDS_FILE: Final = Text("{path} cannot be read", "its own problems are shown as well")
+FILE_NOT_THERE: Final = Text("there is no file {path}", "the path is relative to this file")

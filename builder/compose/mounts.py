@@ -132,6 +132,8 @@ def _host_path(path: str) -> Text:
 def _long(node: Node, draft: Draft) -> None:
     values: dict[str, Any] = {}
     walk(node, _LONG, values)
+    if node.get("type") is not None and "type" not in values:
+        return
     kind = values.get("type", "volume")
     if "target" not in values:
         raise node.wrong(messages.KEY_MISSING, name="target")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import files, messages, mount_messages
 from builder.compose.node import attempt
-from builder.compose.table import Row, takes, unknown, walk
+from builder.compose.table import Row, takes, walk
 from builder.compose.values import content, integer, plain, text
 from builder.stack import Mount, Secret, StackFile
 
@@ -53,8 +53,7 @@ def _secret(node: Node, draft: Draft, values: dict[str, Any]) -> None:
     source = values["source"]
     declared = draft.project.secrets.get(source)
     if declared is None:
-        _undeclared(node, source, "secrets", draft.project.secrets)
-        return
+        raise node.wrong(mount_messages.SOURCE_UNDECLARED, name=source, kind="secrets")
     named = declared.get("name")
     name = plain(named) if named is not None else source
     if not _NAME.fullmatch(name):
@@ -68,8 +67,7 @@ def _config(node: Node, draft: Draft, values: dict[str, Any]) -> None:
     source = values["source"]
     declared = draft.project.configs.get(source)
     if declared is None:
-        _undeclared(node, source, "configs", draft.project.configs)
-        return
+        raise node.wrong(mount_messages.SOURCE_UNDECLARED, name=source, kind="configs")
     path = _config_file(declared, source, draft)
     if path is None:
         return
@@ -97,13 +95,6 @@ def _config_file(declared: Node, name: str, draft: Draft) -> str | None:
         raise file.wrong(mount_messages.BIND_MISSING, path=text(file))
     files.bring(file, path, draft.project)
     return path
-
-
-def _undeclared(node: Node, name: str, kind: str, known: dict[str, Node]) -> None:
-    if known:
-        unknown(name, node, known)
-    else:
-        node.put(mount_messages.SOURCE_UNDECLARED, name=name, kind=kind)
 
 
 def _puts(name: str, parse: Callable[[Node], Any]) -> Row[dict[str, Any]]:

@@ -112,7 +112,7 @@ _CONFIG: Final[dict[str, Row[Project]]] = {
     "name": no_effect(),
     "labels": no_effect(),
     "environment": refused(
-        "the server has no environment to take it from", "write content: ${NAME}, and set NAME in .env"
+        "the server has no environment to take it from", "write content: ${{NAME}}, and set NAME in .env"
     ),
     "external": refused(
         "a fresh server has no config that was made before", "write `file:` or `content:`", unless=(False,)

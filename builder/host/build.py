@@ -86,10 +86,10 @@ def _first_boot(spec: Spec) -> Iterator[File]:
     port = urllib.parse.urlsplit(directory).port if directory else None
     yield from firewall.host(spec.ssh.allow_from, spec.stacks, port)
     for stack in spec.stacks:
-        yield from _stack(stack, spec.server.base, context)
+        yield from _stack(stack, spec, context)
 
 
-def _stack(stack: Stack, base: str, context: Mapping[str, object]) -> Iterator[File]:
+def _stack(stack: Stack, spec: Spec, context: Mapping[str, object]) -> Iterator[File]:
     archives = [
         (images.host_name(stack.name, service.name, service.image), path)
         for service in stack.services
@@ -106,7 +106,7 @@ def _stack(stack: Stack, base: str, context: Mapping[str, object]) -> Iterator[F
     for service in stack.services:
         named = {**context, **more, "service": service}
         yield from tree.render(Part.FIRST_BOOT, "service", named, **words, service=service.name)
-    for name, text in quadlet.units(stack, base=base):
+    for name, text in quadlet.units(stack, base=spec.server.base, server=spec.server.name):
         yield File(f"{facts.QUADLETS}/{stack.uid}/{name}", text.encode(), Part.FIRST_BOOT)
     for file in stack.files:
         yield File(f"{facts.STACKS}/{stack.name}/files/{file.path}", file.content, Part.FIRST_BOOT, file.mode)

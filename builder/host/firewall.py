@@ -1,8 +1,8 @@
 """The firewall: one model, rendered for iptables and ip6tables.
 
-Fragments of iptables-restore input, one file a table and family, which /usr/lib/easyrunner/firewall joins and loads whole:
-`base` (every host), `lockdown` (when base does not load), and what this host adds: who may use SSH, what each stack may reach.
-Only chains named ER-* are ours; Fail2Ban's live beside them.
+Fragments of iptables-restore input, one file a table and family, which /usr/lib/easyrunner/firewall joins and loads
+whole: `base` (every host), `lockdown` (when base does not load), and what this host adds: who may use SSH, what each
+stack may reach. Only chains named ER-* are ours; Fail2Ban's live beside them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """Chains and rules of one table. `policies` are built-in chains with their policy; `chains` are ours, emptied first."""
+    """Chains and rules of one table.
+
+    `policies` are built-in chains with their policy; `chains` are ours, emptied first.
+    """
 
     table: Table
     rules: tuple[Rule, ...]
@@ -70,7 +73,9 @@ class Fragment:
 def base() -> Iterator[File]:
     """The files that every host has: the rules, and the lockdown that replaces them when they do not load."""
     yield from _files(f"{BASE}/10-base", (_base_filter(), _base_nat()), Part.BAKED)
-    yield from _files(f"{LOCKDOWN}/10-lockdown", (_lockdown_filter(), Fragment("nat", (), ("ER-REDIRECT",))), Part.BAKED)
+    yield from _files(
+        f"{LOCKDOWN}/10-lockdown", (_lockdown_filter(), Fragment("nat", (), ("ER-REDIRECT",))), Part.BAKED
+    )
 
 
 def host(allow_from: Sequence[str], stacks: Iterable[Stack], acme_port: int | None) -> Iterator[File]:
@@ -80,7 +85,9 @@ def host(allow_from: Sequence[str], stacks: Iterable[Stack], acme_port: int | No
     """
     yield from _files(f"{HOST}/20-ssh", (_ssh(allow_from),), Part.FIRST_BOOT)
     if acme_port not in (None, facts.HTTP, facts.HTTPS):
-        rule = Rule("ER-OUT-PROXY", f"-p tcp --dport {acme_port}", "ACCEPT", why="the certificate authority of the spec")
+        rule = Rule(
+            "ER-OUT-PROXY", f"-p tcp --dport {acme_port}", "ACCEPT", why="the certificate authority of the spec"
+        )
         yield from _files(f"{HOST}/25-acme", (Fragment("filter", (rule,)),), Part.FIRST_BOOT)
     for stack in stacks:
         yield from _files(f"{HOST}/30-{stack.name}", (_stack(stack),), Part.FIRST_BOOT)
@@ -97,7 +104,16 @@ _USERS: Final = f"{facts.PROXY_UID}-{facts.UID_BASE + facts.LAST_SLOT}"
 
 
 def _base_filter() -> Fragment:
-    chains = ("ER-INPUT", "ER-SSH", "ER-OUTPUT", "ER-OUT-STACKS", "ER-OUT-PROXY", "ER-OUT-GUARD", "ER-OUT-WEB", "ER-OUT-DENY")
+    chains = (
+        "ER-INPUT",
+        "ER-SSH",
+        "ER-OUTPUT",
+        "ER-OUT-STACKS",
+        "ER-OUT-PROXY",
+        "ER-OUT-GUARD",
+        "ER-OUT-WEB",
+        "ER-OUT-DENY",
+    )
     rules = (*_proxy_ports(), *_input(), *_icmp(), *_output(), *_user_output())
     return Fragment("filter", tuple(rules), chains, _POLICIES)
 
@@ -141,7 +157,9 @@ def _output() -> Iterator[Rule]:
     yield Rule("ER-OUTPUT", f"-m owner --uid-owner {facts.PROXY_UID}", "ER-OUT-PROXY")
     yield Rule("ER-OUTPUT", _owner(facts.PROXY_SLOT), "ER-OUT-PROXY", why="its subordinate ids")
     yield Rule("ER-OUTPUT", "", "ER-OUT-STACKS")
-    yield Rule("ER-OUTPUT", f"-m owner --uid-owner {_USERS}", "ER-OUT-DENY", why="a user of ours without rules of its own")
+    yield Rule(
+        "ER-OUTPUT", f"-m owner --uid-owner {_USERS}", "ER-OUT-DENY", why="a user of ours without rules of its own"
+    )
     last = (facts.LAST_SLOT + 1) * facts.SUBID_SIZE - 1
     subids = f"-m owner --uid-owner {facts.FIRST_SLOT * facts.SUBID_SIZE}-{last}"
     yield Rule("ER-OUTPUT", subids, "ER-OUT-DENY", why="a container's user on the host's network")
@@ -174,7 +192,9 @@ _REDIRECTS: Final = (
 
 def _base_nat() -> Fragment:
     rules = tuple(
-        Rule("ER-REDIRECT", f"-p {protocol} --dport {world} -m addrtype --dst-type LOCAL", f"REDIRECT --to-ports {local}")
+        Rule(
+            "ER-REDIRECT", f"-p {protocol} --dport {world} -m addrtype --dst-type LOCAL", f"REDIRECT --to-ports {local}"
+        )
         for protocol, world, local in _REDIRECTS
     )
     return Fragment("nat", rules, ("ER-REDIRECT",))

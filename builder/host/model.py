@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Host:
 def assemble(name: str, base: str, arch: str, files: Iterable[File], packages: Iterable[str]) -> Host:
     """Sort and check: two files at one path are a mistake of the builder, not of the user."""
     ordered = sorted(files, key=lambda file: file.path)
-    for one, two in zip(ordered, ordered[1:], strict=False):
+    for one, two in pairwise(ordered):
         if one.path == two.path:
             raise ValueError(f"two files at {one.path}: {one.part} and {two.part}")
     return Host(name, base, arch, tuple(ordered), tuple(sorted(set(packages))))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-# Reasons where they are not plain: nftables is how netavark makes a private network; catatonit is `init: true`; dbus-user-session gives rootless units their bus;
-# systemd-resolved is the one resolver that the egress rules know; python3-systemd lets Fail2Ban read the journal.
+# Reasons where they are not plain: nftables is how netavark makes a private network; catatonit is `init: true`;
+# dbus-user-session gives rootless units their bus; systemd-resolved is the one resolver that the egress rules know;
+# python3-systemd lets Fail2Ban read the journal.
 _COMMON: Final = (
     "aardvark-dns",
     "ca-certificates",

@@ -25,7 +25,11 @@ _PARTS: Mapping[Part, data.Tree] = {Part.BAKED: "images", Part.FIRST_BOOT: "clou
 def _environment() -> jinja2.Environment:
     # Nothing here is HTML; an undefined name is an error, not an empty word.
     return jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701
     )
 
 

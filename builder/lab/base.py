@@ -47,12 +47,6 @@ def tree(packages: tuple[str, ...] = (), *, release: str = RELEASE) -> Path:
     return cache.made(target, lambda aside: _make(aside, wanted, release))
 
 
-def is_cached(packages: tuple[str, ...] = (), *, release: str = RELEASE) -> bool:
-    """Whether `tree` would return at once."""
-    wanted = tuple(sorted({*STOCK, *packages}))
-    return (cache.root() / "trees" / f"{release}-{key(wanted, release)}").is_dir()
-
-
 def key(packages: tuple[str, ...], release: str) -> str:
     """A short name for what a tree is made of."""
     made_of = json.dumps([_RECIPE, release, packages]).encode()

@@ -140,12 +140,31 @@ def join(plan: Plan, place: Namespace) -> list[Argv]:
         ["ip", "netns", "add", place.name],
         no_dad(place.name),
         [*inside, "link", "set", "lo", "up"],
-        [*inside, "link", "add", _LAN, "type", "veth", "peer", "name", port, "netns", plan.world],
+        [
+            *inside,
+            "link",
+            "add",
+            _LAN,
+            "address",
+            _hardware(place),
+            "type",
+            "veth",
+            "peer",
+            "name",
+            port,
+            "netns",
+            plan.world,
+        ],
         ["ip", "-n", plan.world, "link", "set", port, "master", "br0", "up"],
         [*inside, "addr", "add", f"{place.ipv4}/24", "dev", _LAN],
         [*inside, "addr", "add", f"{place.ipv6}/64", "dev", _LAN, "nodad"],
         [*inside, "link", "set", _LAN, "up"],
     ]
+
+
+def _hardware(place: Namespace) -> str:
+    """A hardware address that stays over reboots, as a server's does: its neighbours remember it."""
+    return ":".join(["02", "65", *(f"{int(part):02x}" for part in place.ipv4.split("."))])
 
 
 def leave(plan: Plan, place: Namespace) -> list[Argv]:

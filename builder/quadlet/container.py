@@ -144,6 +144,10 @@ def _hardening(service: Service) -> Iterator[Entry]:
     else:
         yield "NoNewPrivileges", "true"
         yield "DropCapability", "all"
+        entrypoint, command = (next(iter(argv or ()), None) for argv in (service.entrypoint, service.command))
+        for capability in images.file_capabilities(service.image, entrypoint, command):
+            if capability not in service.cap_add:
+                yield "AddCapability", capability
     for capability in service.cap_add:
         yield "AddCapability", capability
 

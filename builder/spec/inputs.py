@@ -84,9 +84,7 @@ class TlsInput(_Section):
     ca: Annotated[
         str,
         AfterValidator(rules.ca),
-        WithJsonSchema(
-            {"anyOf": [{"enum": list(rules.CA_NAMES)}, {"type": "string", "pattern": "^https://"}]}
-        ),
+        WithJsonSchema({"anyOf": [{"enum": list(rules.CA_NAMES)}, {"type": "string", "pattern": "^https://"}]}),
     ] = Field(
         default="letsencrypt",
         description="Who signs: a known CA, or the https:// address of an ACME directory.",
@@ -121,9 +119,7 @@ class EgressInput(_Section):
     to: Annotated[str, AfterValidator(networks.egress)] = Field(
         description="An address or a network.", examples=["203.0.113.7"]
     )
-    protocol: Literal["tcp", "udp"] = Field(
-        default="tcp", description="Transport protocol.", examples=["tcp"]
-    )
+    protocol: Literal["tcp", "udp"] = Field(default="tcp", description="Transport protocol.", examples=["tcp"])
     ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(
         default=[], description="Ports; none means all.", examples=[[5432]], max_length=15
     )
@@ -142,9 +138,7 @@ class HealthcheckInput(_Section):
     retries: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         default=None, description="Failures in a row until it counts as ill.", examples=[3]
     )
-    start_period: Duration | None = Field(
-        default=None, description="Grace time after the start.", examples=["10s"]
-    )
+    start_period: Duration | None = Field(default=None, description="Grace time after the start.", examples=["10s"])
 
 
 class StackInput(_Section):
@@ -177,9 +171,7 @@ class StackInput(_Section):
         examples=[["caddy", "respond", "hello"]],
         min_length=1,
     )
-    domain: Domain | None = Field(
-        default=None, description="The public name.", examples=["hello.example.com"]
-    )
+    domain: Domain | None = Field(default=None, description="The public name.", examples=["hello.example.com"])
     domains: list[Domain] | None = Field(
         default=None,
         description="Several public names.",
@@ -200,9 +192,7 @@ class StackInput(_Section):
     hardening: Literal["standard", "strict", "off"] = Field(
         default="standard", description="strict adds a read-only root.", examples=["standard"]
     )
-    cap_add: list[Capability] = Field(
-        default=[], description="Capabilities to keep.", examples=[["NET_BIND_SERVICE"]]
-    )
+    cap_add: list[Capability] = Field(default=[], description="Capabilities to keep.", examples=[["NET_BIND_SERVICE"]])
     read_only: bool = Field(default=False, description="Read-only root file system.", examples=[True])
     tmpfs: list[Annotated[str, AfterValidator(rules.tmpfs)]] = Field(
         default=[], description="More tmpfs mounts.", examples=[["/run/app"]]

@@ -31,6 +31,4 @@ def _plain(node: Any) -> Any:
         rest = [option for option in options if option != {"type": "null"}]
         node = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
         node = {**rest[0], **node} if len(rest) == 1 else {**node, "anyOf": rest}
-    return {
-        key: _plain(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))
-    }
+    return {key: _plain(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))}

@@ -47,9 +47,7 @@ ADMIN_NAME: Final = Text(
     "`{value}` is not a user name",
     "lower case letters, digits, `-` and `_`, a letter first, at most 32 characters",
 )
-ADMIN_RESERVED: Final = Text(
-    "`{value}` is a user or group of the system", "choose another name, as in er or ops"
-)
+ADMIN_RESERVED: Final = Text("`{value}` is a user or group of the system", "choose another name, as in er or ops")
 ADMIN_PREFIX: Final = Text(
     "names with `er-` are the users of stacks and of the proxy", "choose another name, as in er or ops"
 )
@@ -76,21 +74,15 @@ KEY_REMOTE: Final = Text(
     "download it, look at it, and give the file's path or the key itself",
 )
 KEY_SSH2: Final = Text("a public key in SSH2 format", "convert it to one line: ssh-keygen -i -f FILE")
-KEY_OPTIONS: Final = Text(
-    "options before the key are not supported", "start with the type, as in ssh-ed25519 AAAA…"
-)
+KEY_OPTIONS: Final = Text("options before the key are not supported", "start with the type, as in ssh-ed25519 AAAA…")
 KEY_NO_TYPE: Final = Text(
     "the key's type is missing", "copy the whole line of the .pub file: ssh-ed25519 AAAA… comment"
 )
 KEY_TYPE: Final = Text("the server takes no keys of type {kind}", "take one of: {known}")
-KEY_DSS: Final = Text(
-    "ssh-dss keys are broken, OpenSSH refuses them", "make a new key: ssh-keygen -t ed25519"
-)
+KEY_DSS: Final = Text("ssh-dss keys are broken, OpenSSH refuses them", "make a new key: ssh-keygen -t ed25519")
 KEY_BASE64: Final = Text("the middle part of the key is not base64", "copy the line again, in one piece")
 KEY_CUT: Final = Text("the key is cut short or damaged", "copy the line again, in one piece")
-KEY_MISMATCH: Final = Text(
-    "the line says {said}, the key inside is {found}", "copy the line again from the .pub file"
-)
+KEY_MISMATCH: Final = Text("the line says {said}, the key inside is {found}", "copy the line again from the .pub file")
 KEY_RSA_SHORT: Final = Text("an RSA key of {bits} bits is too short", "make a new key: ssh-keygen -t ed25519")
 KEY_RSA_WEAK: Final = Text(
     "an RSA key of {bits} bits will not be good for long", "make a new key: ssh-keygen -t ed25519", "warning"
@@ -138,9 +130,7 @@ CA_NAME_NEAR: Final = Text("`{value}` is not a CA", "did you mean `{near}`?")
 CA_HTTP: Final = Text(
     "an ACME directory is reached by https://", "write https:// and check that the directory answers there"
 )
-CA_URL: Final = Text(
-    "`{value}` is not the address of an ACME directory", "as in https://acme.example.com/directory"
-)
+CA_URL: Final = Text("`{value}` is not the address of an ACME directory", "as in https://acme.example.com/directory")
 CA_ROOT_UNUSED: Final = Text(
     "`ca_root` goes with an ACME directory of your own",
     "set `ca` to its https:// address, or remove `ca_root`",
@@ -172,9 +162,7 @@ STACK_NEITHER: Final = Text(
 STACK_BOTH: Final = Text(
     "`compose` and `image` together", "keep one: `image` is the short form of a stack of one service"
 )
-STACK_COMPOSE_KEY: Final = Text(
-    "`{name}` beside `compose`", "write it in {compose}, at the service it is for"
-)
+STACK_COMPOSE_KEY: Final = Text("`{name}` beside `compose`", "write it in {compose}, at the service it is for")
 STACK_DOMAIN: Final = Text(
     "no `domain`: nobody could reach this service",
     "as in `domain: {name}.example.com`; a service without one needs a compose file",

@@ -70,9 +70,7 @@ def _decode(kind: str, blob: str) -> list[bytes]:
     try:
         data = base64.b64decode(blob, validate=True)
     except (binascii.Error, ValueError):
-        raise Wrong(
-            messages.KEY_BASE64 if re.search(r"[^A-Za-z0-9+/=]", blob) else messages.KEY_CUT
-        ) from None
+        raise Wrong(messages.KEY_BASE64 if re.search(r"[^A-Za-z0-9+/=]", blob) else messages.KEY_CUT) from None
     fields = _split(data)
     found = fields[0].decode("ascii", "replace")
     if found != kind and found in (*TYPES, "ssh-dss"):

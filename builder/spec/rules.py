@@ -146,9 +146,7 @@ def duration(value: str) -> float:
     found = _DURATION.fullmatch(value)
     if not value or not found:
         raise Wrong(messages.DURATION, value=value)
-    return sum(
-        float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1, 0.001), strict=True)
-    )
+    return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1, 0.001), strict=True))
 
 
 def health_test(value: list[str]) -> list[str]:
@@ -203,9 +201,7 @@ _SECRET_NAME: Final = re.compile(
     r"(^|_)(PASS(WORD|WD|PHRASE)?|PWD|SECRET|TOKEN|CREDENTIALS?|(API|ACCESS|PRIVATE|SECRET|ENCRYPTION)_?KEY)(_|$|\d)",
     re.IGNORECASE,
 )
-_NOT_SECRET_NAME: Final = re.compile(
-    r"_(FILE|PATH|URL|DIR|NAME|ID|TTL|LENGTH|EXPIRY|ENABLED)$", re.IGNORECASE
-)
+_NOT_SECRET_NAME: Final = re.compile(r"_(FILE|PATH|URL|DIR|NAME|ID|TTL|LENGTH|EXPIRY|ENABLED)$", re.IGNORECASE)
 
 
 def looks_secret(name: str, value: str) -> bool:

@@ -79,9 +79,7 @@ def check(document: Document) -> SpecInput | None:
         if isinstance(value, str) and "PRIVATE KEY-----" in value:
             document.put(YAML_PRIVATE_KEY, loc)
     try:
-        return SpecInput.model_validate(
-            {key: value for key, value in data.items() if not key.startswith("x-")}
-        )
+        return SpecInput.model_validate({key: value for key, value in data.items() if not key.startswith("x-")})
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             _translate(document, detail)
@@ -149,9 +147,7 @@ def _unknown_value(detail: ErrorDetails) -> tuple[Text, dict[str, object]]:
     return messages.UNKNOWN_VALUE, {"value": value, "known": ", ".join(known)}
 
 
-def _wrong_type(
-    document: Document, loc: Loc, path: str, detail: ErrorDetails
-) -> tuple[Text, dict[str, object]]:
+def _wrong_type(document: Document, loc: Loc, path: str, detail: ErrorDetails) -> tuple[Text, dict[str, object]]:
     wanted, value = _WANTED.get(detail["type"], "as in the example"), detail["input"]
     values: dict[str, object] = {"wanted": wanted, "given": given(value)}
     raw = document.source.raw(loc)

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.lab import needs
+from tests.machine import hosts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
+
+    from tests.machine.hosts import Host
 
 _ROOT = Path(__file__).parents[2]
 
@@ -37,3 +41,17 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("images")
     _example_maker().make(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def example_images() -> None:
+    """The archives that the specs under tests/machine/specs name."""
+    if not all((hosts.IMAGES / name).exists() for name in ("caddy.tar", "app.tar")):
+        _example_maker().make(hosts.IMAGES)
+
+
+@pytest.fixture(scope="session")
+def three(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """The host of the spec `three`, for tests that only look, or put back what they change."""
+    with hosts.booted("three", tmp_path_factory.mktemp("three")) as host:
+        yield host

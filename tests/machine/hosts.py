@@ -93,9 +93,14 @@ def booted(
     *,
     edit: Callable[[str], str] = str,
     extra_files: Mapping[str, bytes] | None = None,
+    packages: tuple[str, ...] | None = None,
+    timeout: float = 90,
     start: bool = True,
 ) -> Iterator[Host]:
-    """Boot the spec `name` of tests/machine/specs; `edit` may change its text first; `tmp` is a fresh directory."""
+    """Boot the spec `name` of tests/machine/specs; `edit` may change its text first; `tmp` is a fresh directory.
+
+    `packages` are on the disk before the first boot: those of the host, unless said; with none it is a stock image.
+    """
     folder = tmp / name
     shutil.copytree(SPECS / name, folder)
     key = folder / "id"
@@ -110,10 +115,11 @@ def booted(
     spec, _ = specs.load(file)
     wanted = plan.plan(spec, timeout=300)
     tree = base.tree(wanted.packages)
+    disk = tree if packages is None else base.tree(packages)
     preloads = tuple(preload.prepare(tree, owner, images) for owner, images in wanted.images)
     files = {**dict(wanted.extra_files), **(extra_files or {})}
-    with Machine(tree, wanted.user_data, name=wanted.name, extra_files=files, preloads=preloads) as machine:
+    with Machine(disk, wanted.user_data, name=wanted.name, extra_files=files, preloads=preloads) as machine:
         host = Host(spec, machine, key)
         if start:
-            host.boot()
+            host.boot(timeout)
         yield host

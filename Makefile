@@ -1,0 +1,81 @@
+# The two commands to know: `make demo` and `make test`. Both set up what they need, system packages included.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+IMAGES := .cache/images/app.tar
+KEY := .cache/keys/demo
+
+# Booting hosts (er try) and testing them. On other systems than Debian and Ubuntu they are yours to install.
+BOOT_PACKAGES := python3 python3-venv ca-certificates curl debian-archive-keyring iproute2 mmdebstrap openssh-client \
+  passt systemd-container busybox-static
+TEST_PACKAGES := iptables nmap shellcheck docker-registry pebble wrk
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit check bench images setup system-boot system-test clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: system-boot setup images $(KEY) ## Boot the example host here and serve its page over HTTPS
+	$(BIN)/er try examples/hello.yaml
+
+test: system-test setup images ## Run all tests; hosts are booted where that can be done
+	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ]; then \
+	  $(BIN)/pytest -n 2 --dist loadgroup; \
+	elif [ -n "$$CI" ]; then \
+	  echo "error: the machine tests need root and Linux, and CI runs them all" >&2; exit 1; \
+	else \
+	  echo "note: the machine tests boot real hosts, which needs root and Linux: run 'sudo make test' for them" >&2; \
+	  $(BIN)/pytest -n 2 -m "not machine"; \
+	fi
+
+unit: setup ## Run the tests that start nothing and need nothing
+	$(BIN)/pytest tests/unit
+
+check: setup ## Lint and type-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: system-test setup images $(KEY) ## Measure against what people do today, as ratios; writes docs/benchmarks.md
+	$(BIN)/python -m bench
+
+images: $(IMAGES) ## Make the example images from packages, so that no container registry is needed
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet --editable . --group dev
+	@touch $@
+
+$(IMAGES): examples/make_images.py builder/lab/oci.py $(READY)
+	$(BIN)/python examples/make_images.py
+
+$(KEY):
+	@mkdir -p $(@D)
+	ssh-keygen -q -t ed25519 -N '' -C demo -f $@
+
+# Only what is missing is installed; RUNLEVEL keeps packages from starting services of theirs.
+define install
+@command -v dpkg-query >/dev/null || { echo "note: not Debian or Ubuntu; needed: $(1)" >&2; exit 0; }; \
+missing=$$(for name in $(1); do \
+  dpkg-query -W -f '$${db:Status-Status}' $$name 2>/dev/null | grep -qx installed || echo $$name; done); \
+[ -n "$$missing" ] || exit 0; \
+if [ "$$(id -u)" != 0 ]; then echo "note: missing packages, install them as root: apt-get install" $$missing >&2; exit 0; fi; \
+apt-get -qq update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 \
+  install --no-install-recommends $$missing >/dev/null
+endef
+
+system-boot:
+	$(call install,$(BOOT_PACKAGES))
+
+system-test: system-boot
+	$(call install,$(TEST_PACKAGES))
+
+clean: ## Remove what was made here (not the cached hosts: see er try --help)
+	rm -rf $(VENV) .cache dist build

@@ -1,0 +1,223 @@
+"""Whole runs of `er`, as a user sees them: exit code, stdout, stderr, and what is on disk afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from builder import spec as specs
+from builder.problems import SpecError
+
+ROOT = Path(__file__).resolve().parents[2]
+ER = Path(sysconfig.get_path("scripts"), "er")
+WEB = ROOT / "examples" / "web.yaml"
+COMMANDS = ("init", "check", "render", "tree", "user-data", "try", "schema")
+
+
+def er(*words: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", **(env or {})}
+    return subprocess.run(
+        [str(ER), *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    done = er(command, "--help")
+    assert done.returncode == 0
+    assert "Usage: er" in done.stdout
+
+
+def test_help_names_every_command_and_no_other() -> None:
+    listed = re.search(r"Commands:\n(.*)", er("--help").stdout, re.DOTALL)
+    assert listed
+    assert tuple(re.findall(r"^  ([a-z-]+) ", listed[1], re.MULTILINE)) == COMMANDS
+
+
+@pytest.mark.parametrize(
+    "words", [["nonsense"], ["check"], ["user-data", "x.yaml", "--on", "moon"], ["tree", "a", "b"]]
+)
+def test_wrong_usage_is_2_and_says_so_on_stderr(words: list[str]) -> None:
+    done = er(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Error:" in done.stderr
+
+
+def test_check_of_a_good_spec() -> None:
+    done = er("check", WEB)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "https://blog.example.org" in done.stderr
+
+
+def test_check_shows_all_problems_with_their_places(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(WEB.read_text().replace("port: 8080", "port: 80").replace("debian-13", "debian-31"))
+    shutil.copytree(WEB.parent / "blog", tmp_path / "blog")
+    done = er("check", bad)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{bad}:3:" in done.stderr
+    assert "stacks[1].port" in done.stderr
+    found = json.loads(er("check", bad, "--json").stdout)
+    assert found["ok"] is False
+    assert {problem["where"] for problem in found["problems"]} == {"server.base", "stacks[1].port"}
+
+
+def test_a_file_that_cannot_be_read_is_one_clear_error(tmp_path: Path) -> None:
+    for words in (["check"], ["tree"], ["user-data", "--on", "stock"]):
+        done = er(words[0], tmp_path / "none.yaml", *words[1:])
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("error: ")
+        assert "Traceback" not in done.stderr
+
+
+def test_user_data_is_the_same_bytes_anywhere_and_any_time(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "elsewhere")
+    here = er("user-data", WEB, "--on", "stock").stdout
+    there = er(
+        "user-data", "web.yaml", "--on", "stock", cwd=tmp_path / "elsewhere",
+        env={"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LANG": "C", "LC_ALL": "C", "HOME": "/nonexistent", "USER": "x"},
+    ).stdout  # fmt: skip
+    assert here == there
+    assert here.startswith("#cloud-config\n")
+
+
+def test_user_data_goes_to_a_file_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "user-data"
+    assert er("user-data", WEB, "--on", "baked", "-o", target).returncode == 0
+    assert target.read_text() == er("user-data", WEB, "--on", "baked").stdout
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("server: {}\n")
+    assert er("user-data", broken, "--on", "stock", "-o", target).returncode == 1
+    assert target.read_text().startswith("#cloud-config\n")
+    assert sorted(tmp_path.iterdir()) == [broken, target]
+
+
+def test_an_archive_cannot_travel_in_user_data(tmp_path: Path) -> None:
+    (tmp_path / "app.tar").write_bytes(b"not looked into here")
+    spec = tmp_path / "easyrunner.yaml"
+    spec.write_text(WEB.read_text().replace("docker.io/library/caddy:2.11", "oci-archive:app.tar"))
+    shutil.copytree(WEB.parent / "blog", tmp_path / "blog")
+    done = er("user-data", spec, "--on", "stock")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot travel in user-data" in done.stderr
+    assert "hint:" in done.stderr
+
+
+def test_render_and_tree_tell_the_same(tmp_path: Path) -> None:
+    out = tmp_path / "host"
+    assert er("render", WEB, "-o", out).returncode == 0
+    listed = {entry["path"]: entry["mode"] for entry in json.loads(er("tree", WEB, "--json").stdout)}
+    on_disk = {
+        f"/{path.relative_to(out)}": f"0{path.stat().st_mode & 0o777:o}" for path in out.rglob("*") if path.is_file()
+    }
+    assert on_disk == listed
+    assert len(er("tree", WEB).stdout.splitlines()) == len(listed)
+
+
+def test_render_does_not_write_into_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("keep me")
+    done = er("render", WEB, "-o", tmp_path)
+    assert done.returncode == 1
+    assert "--force" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_init_makes_a_spec_that_passes_and_keeps_what_is_there(tmp_path: Path) -> None:
+    assert er("init", cwd=tmp_path).returncode == 0
+    assert er("check", "easyrunner.yaml", cwd=tmp_path).returncode == 0
+    (tmp_path / "easyrunner.yaml").write_text("mine")
+    assert er("init", cwd=tmp_path).returncode == 1
+    assert (tmp_path / "easyrunner.yaml").read_text() == "mine"
+
+
+def test_the_schema_accepts_the_examples_and_refuses_a_slip() -> None:
+    schema = json.loads(er("schema").stdout)
+    for path in sorted((ROOT / "examples").glob("*.yaml")):
+        jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    slip = yaml.safe_load(WEB.read_text())
+    slip["stacks"][0]["nam"] = slip["stacks"][0].pop("name")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(slip, schema)
+
+
+def test_try_says_what_it_needs_where_it_cannot_run() -> None:
+    """Without root: one error, no trace, nothing begun. A user namespace of its own makes anyone a stranger."""
+    argv = ["unshare", "--user", str(ER), "try", str(WEB)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "root" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_reader_of_a_pipe_may_leave() -> None:
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{ER} tree {WEB} | head -1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_the_wheel_carries_its_data(tmp_path: Path) -> None:
+    """Installed from a wheel, away from the checkout, `er` gives the same bytes."""
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "-w", tmp_path, str(ROOT)], check=True, capture_output=True, timeout=300
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    place = tmp_path / "installed"
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--target", place, wheel], check=True, capture_output=True, timeout=300
+    )
+    argv = [
+        sys.executable,
+        "-P",
+        "-c",
+        "import builder, builder.cli; assert 'installed' in builder.__file__; builder.cli.main()",
+    ]
+    done = subprocess.run(
+        [*argv, "user-data", str(WEB), "--on", "stock"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(place)},
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout == er("user-data", WEB, "--on", "stock").stdout
+
+
+@pytest.mark.parametrize("argv", [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]], ids=" ".join)
+def test_the_code_is_clean(argv: list[str]) -> None:
+    program = Path(sysconfig.get_path("scripts"), argv[0])
+    done = subprocess.run([str(program), *argv[1:]], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+
+
+def test_the_scripts_of_the_host_are_clean() -> None:
+    scripts = sorted(path for path in (ROOT / "images").rglob("*") if path.is_file() and path.read_bytes()[:2] == b"#!")
+    argv = ["shellcheck", "--exclude=SC2016", *map(str, scripts)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_yaml_of_the_documentation_is_a_spec() -> None:
+    blocks = [
+        (page.name, block)
+        for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+        for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    ]
+    assert blocks
+    for name, block in blocks:
+        try:
+            specs.loads(block, ROOT / "examples" / "block.yaml")
+        except SpecError as error:
+            pytest.fail(f"{name}: {error}\n{block}")

@@ -1,0 +1,202 @@
+"""Clients that curl is not: HTTP/3, an upgraded connection, a steady stream of requests. A program for the namespaces.
+
+    python clients.py h3 ADDRESS NAME CA PATH
+    python clients.py upgrade ADDRESS NAME CA
+    python clients.py steady ADDRESS NAME CA COUNT INTERVAL
+
+Each prints JSON, `steady` after a line `started` that follows its first answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aioquic.asyncio.client import connect
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.h3.connection import H3Connection
+from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
+from aioquic.quic.configuration import QuicConfiguration
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from aioquic.quic.events import QuicEvent
+
+    from builder.lab.net import Namespace
+    from tests.machine.hosts import Host
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: `headers` keeps what came twice."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: str
+
+    def header(self, name: str) -> str | None:
+        """The values of a header, joined; None when it did not come."""
+        found = [value for key, value in self.headers if key == name.lower()]
+        return ", ".join(found) if found else None
+
+    @property
+    def names(self) -> set[str]:
+        """The headers that came, in lower case."""
+        return {key for key, _ in self.headers}
+
+
+def parse(text: str) -> Reply:
+    """What `curl --include` printed; interim answers are passed over."""
+    head, _, body = text.replace("\r\n", "\n").partition("\n\n")
+    status = int(head.split()[1])
+    if 100 <= status < 200:
+        return parse(body)
+    pairs = (line.partition(":") for line in head.splitlines()[1:])
+    return Reply(status, tuple((key.strip().lower(), value.strip()) for key, _, value in pairs), body)
+
+
+def get(host: Host, url: str, *words: str, family: int = 4, source: Namespace | None = None) -> Reply:
+    """One request by curl, from another namespace."""
+    done = host.curl(url, *words, family=family, source=source, timeout=30)
+    assert done.returncode == 0, (url, done.stderr)
+    return parse(done.stdout)
+
+
+def argv(command: str, host: Host, name: str, *words: object, family: int = 4) -> list[str]:
+    """This file as a program."""
+    return [sys.executable, __file__, command, host.address(family), name, str(host.ca), *map(str, words)]
+
+
+def get_h3(host: Host, name: str, path: str, *, family: int = 4, source: Namespace | None = None) -> Reply:
+    """One request over HTTP/3."""
+    place = source or host.machine.attacker(0)
+    found = json.loads(place.run(argv("h3", host, name, path, family=family), timeout=30).stdout)
+    return Reply(found["status"], tuple((key, value) for key, value in found["headers"]), found["body"])
+
+
+class Steady:
+    """Clients that ask at a steady rate while something happens to the host."""
+
+    def __init__(self, host: Host, name: str, *, clients: int = 4, count: int = 50, interval: float = 0.1) -> None:
+        self._running = [
+            host.machine.attacker(number % 2).start(
+                argv("steady", host, name, count, interval, family=4 if number % 2 else 6), stdout=subprocess.PIPE
+            )
+            for number in range(clients)
+        ]
+        for client in self._running:
+            assert client.stdout is not None
+            assert client.stdout.readline() == b"started\n"
+
+    def results(self) -> list[str]:
+        """Of every request its status, or what went wrong."""
+        found: list[str] = []
+        for client in self._running:
+            out, _ = client.communicate(timeout=90)
+            found += json.loads(out)
+        return found
+
+
+# The programs.
+
+
+class _Http3(QuicConnectionProtocol):
+    """Collects the events of one request."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.http = H3Connection(self._quic)
+        self.events: list[H3Event] = []
+        self.done = asyncio.Event()
+
+    def quic_event_received(self, event: QuicEvent) -> None:
+        for received in self.http.handle_event(event):
+            self.events.append(received)
+            if isinstance(received, (HeadersReceived, DataReceived)) and received.stream_ended:
+                self.done.set()
+
+
+async def _h3(address: str, name: str, ca: str, path: str) -> object:
+    settings = QuicConfiguration(is_client=True, alpn_protocols=["h3"], server_name=name, cafile=ca)
+    async with connect(address, 443, configuration=settings, create_protocol=_Http3) as client:
+        assert isinstance(client, _Http3)
+        stream = client._quic.get_next_available_stream_id()
+        head = {":method": "GET", ":scheme": "https", ":authority": name, ":path": path}
+        client.http.send_headers(stream, [(key.encode(), value.encode()) for key, value in head.items()], end_stream=True)
+        client.transmit()
+        await asyncio.wait_for(client.done.wait(), 15)
+        headers = [
+            (key.decode(), value.decode())
+            for event in client.events
+            if isinstance(event, HeadersReceived)
+            for key, value in event.headers
+        ]
+        body = b"".join(event.data for event in client.events if isinstance(event, DataReceived))
+    status = int(dict(headers)[":status"])
+    return {"status": status, "headers": [pair for pair in headers if pair[0] != ":status"], "body": body.decode()}
+
+
+def _tls(address: str, name: str, ca: str) -> ssl.SSLSocket:
+    plain = socket.create_connection((address, 443), timeout=30)
+    return ssl.create_default_context(cafile=ca).wrap_socket(plain, server_hostname=name)
+
+
+def _upgrade(address: str, name: str, ca: str) -> object:
+    with _tls(address, name, ca) as connection:
+        connection.sendall(
+            f"GET / HTTP/1.1\r\nHost: {name}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        stream = connection.makefile("rwb")
+        head = [line.decode().strip() for line in iter(stream.readline, b"\r\n")]
+        echoes = []
+        for message in (b"one\n", b"two\n", b"three\n"):
+            stream.write(message)
+            stream.flush()
+            echoes.append(stream.readline().decode())
+    return {"head": head, "echoes": echoes}
+
+
+def _ask(address: str, name: str, ca: str) -> str:
+    try:
+        with _tls(address, name, ca) as connection:
+            connection.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            answer.read()
+            return str(answer.status)
+    except (OSError, http.client.HTTPException) as error:
+        return repr(error)
+
+
+def _steady(address: str, name: str, ca: str, count: str, interval: str) -> object:
+    found = [_ask(address, name, ca)]
+    print("started", flush=True)
+    start = time.monotonic()
+    for number in range(1, int(count)):
+        # The rate is the client's: what is not answered in time makes the next ones follow at once.
+        time.sleep(max(0.0, start + number * float(interval) - time.monotonic()))
+        found.append(_ask(address, name, ca))
+    return found
+
+
+def main() -> None:
+    command, *words = sys.argv[1:]
+    if command == "h3":
+        found: object = asyncio.run(_h3(words[0], words[1], words[2], words[3]))
+    else:
+        found = {"upgrade": _upgrade, "steady": _steady}[command](*words)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

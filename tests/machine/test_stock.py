@@ -1,0 +1,62 @@
+"""User-data on a stock image: accepted by cloud-init's own schema, and enough to make the host from nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder import host, process, userdata
+from builder import spec as specs
+from builder.lab import base
+from tests.machine.hosts import ROOT, booted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.userdata.cloudconfig import On
+
+pytestmark = [pytest.mark.machine, pytest.mark.xdist_group("stock")]
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("on", ["stock", "baked"])
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_cloud_init_accepts_it(path: Path, on: On, tmp_path: Path) -> None:
+    """The schema of the base's own cloud-init finds nothing to say, deprecations included."""
+    spec, _ = specs.load(path)
+    file = tmp_path / "user-data"
+    file.write_bytes(userdata.cloud_config(spec, host.build(spec), on))
+    script = (
+        'mount --bind "$1" "$2/mnt"; mount -t proc proc "$2/proc"; exec chroot "$2" cloud-init schema -c /mnt/user-data'
+    )
+    # A private view of the tree: nothing of it is written.
+    argv = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-ec",
+        script,
+        "sh",
+        str(tmp_path),
+        str(base.tree()),
+    ]
+    done = process.run(argv, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Valid schema" in done.stdout
+    assert "eprecat" not in done.stdout + done.stderr
+
+
+def test_a_stock_image_becomes_the_host_over_the_network(tmp_path: Path) -> None:
+    """Without any of our packages: cloud-init alone installs them, and the stacks answer."""
+    with booted("three", tmp_path, packages=(), timeout=600) as stock:
+        machine = stock.machine
+        assert machine.run("cloud-init status", check=False).stdout.strip() == "status: done"
+        assert machine.run("systemctl --failed --no-legend", check=False).stdout == ""
+        for domain in ("shop.example.com", "hello.example.com", "notes.example.com"):
+            assert stock.curl(f"https://{domain}/").stdout.startswith("HTTP/2 200"), domain
+        stock.reboot()
+        assert stock.curl("https://shop.example.com/").stdout.startswith("HTTP/2 200")

@@ -1,0 +1,158 @@
+"""The host as values: golden trees, and the invariants that both deliveries hang on."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from builder import facts, host, userdata
+from builder import spec as specs
+from builder.host import Part, tree
+from builder.host.packages import PACKAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "host"
+# The example specs whose images come from a registry: the others need archives that are made at test time.
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.yaml") if "oci-archive" not in path.read_text())
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"
+
+MINIMAL = """
+server: {{name: {name}, base: {base}}}
+admin: {{name: {admin}, ssh_keys: ["{key}"]}}
+{more}
+"""
+
+
+def spec_of(*, name: str = "web1", base: str = "debian-13", admin: str = "er", more: str = "") -> specs.Spec:
+    text = MINIMAL.format(name=name, base=base, admin=admin, key=KEY, more=more)
+    return specs.loads(text, Path("easyrunner.yaml"))[0]
+
+
+STACK = """
+stacks:
+  - {name: hello, image: "docker.io/library/caddy:2.11", domain: hello.example.org, port: 8080}
+"""
+
+
+def landed(content: bytes) -> dict[str, tuple[str, str, bytes]]:
+    """What cloud-init writes from user-data: path -> (mode, owner, bytes), with its defaults."""
+    document = yaml.safe_load(content)
+    return {entry["path"]: _landed(entry) for entry in document["write_files"]}
+
+
+def _landed(entry: dict[str, Any]) -> tuple[str, str, bytes]:
+    assert "encoding" not in entry, "the examples are text"
+    return entry.get("permissions", "0644"), entry.get("owner", "root:root"), entry["content"].encode()
+
+
+def as_landed(files: tuple[host.File, ...]) -> dict[str, tuple[str, str, bytes]]:
+    return {file.path: (file.mode, f"{file.owner}:{file.group}", file.content) for file in files}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_stock_is_baked_and_first_boot_with_nothing_in_both(path: Path) -> None:
+    spec, _ = specs.load(path)
+    built = host.build(spec)
+    baked, first = as_landed(built.only(Part.BAKED)), as_landed(built.only(Part.FIRST_BOOT))
+    assert not baked.keys() & first.keys()
+    assert landed(userdata.cloud_config(spec, built, "stock")) == baked | first
+    assert landed(userdata.cloud_config(spec, built, "baked")) == first
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_golden_tree(path: Path) -> None:
+    """Every file of the host of each example, in both directions: an extra file fails too."""
+    golden = GOLDEN / path.stem
+    rendered = {f"{file.path.lstrip('/')}": file for file in host.build(specs.load(path)[0]).files}
+    if os.environ.get("UPDATE"):
+        _update(golden, rendered)
+    on_disk = {str(file.relative_to(golden)): file for file in golden.rglob("*") if file.is_file()}
+    assert sorted(on_disk) == sorted(rendered)
+    for name, file in rendered.items():
+        assert on_disk[name].read_bytes() == file.content, name
+
+
+def _update(golden: Path, rendered: dict[str, host.File]) -> None:
+    for file in golden.rglob("*"):
+        if file.is_file():
+            file.unlink()
+    tree.overlay(golden, tuple(rendered.values()))
+
+
+@pytest.mark.parametrize("base", sorted(PACKAGES))
+def test_the_baked_part_knows_nothing_of_whose_host_it_is(base: str) -> None:
+    one = host.build(spec_of(base=base, more=STACK))
+    two = host.build(spec_of(base=base, name="other", admin="anna", more="ssh: {allow_from: [192.0.2.0/24]}"))
+    assert one.only(Part.BAKED) == two.only(Part.BAKED)
+
+
+def test_every_file_of_a_host_is_roots_and_no_other_may_write_it() -> None:
+    for file in host.build(spec_of(more=STACK)).files:
+        assert (file.owner, file.group) == ("root", "root")
+        assert not int(file.mode, 8) & 0o022, file.path
+
+
+@pytest.mark.parametrize("base", sorted(PACKAGES))
+def test_sshd_is_given_only_lines_that_the_base_knows(base: str) -> None:
+    """OpenSSH 9.6 of Ubuntu 24.04 has neither; a line it does not know would keep everybody out."""
+    file = next(f for f in host.build(spec_of(base=base)).files if f.path.endswith("00-easyrunner.conf"))
+    newer = {b"PerSourcePenalties", b"mlkem768x25519-sha256"}
+    assert {word for word in newer if word in file.content} == (newer if base == "debian-13" else set())
+
+
+def test_the_tree_of_the_proxy_is_named_by_its_uid() -> None:
+    paths = [file.path for file in host.build(spec_of()).files]
+    assert f"{facts.QUADLETS}/{facts.PROXY_UID}/er-proxy.container" in paths
+    assert f"{facts.ETC}/units/{facts.PROXY_UID}/er-proxy.socket" in paths
+    assert f"/etc/systemd/system/user@{facts.PROXY_UID}.service.d/10-easyrunner.conf" in paths
+
+
+def test_the_units_of_every_user_of_ours_come_from_the_same_places() -> None:
+    files = {f.path: f.content for f in host.build(spec_of(more=STACK)).files}
+    drop_ins = [content for path, content in files.items() if path.startswith("/etc/systemd/system/user@")]
+    assert len(drop_ins) == 2
+    assert drop_ins[0] == drop_ins[1]
+
+
+def test_first_boot_stays_small() -> None:
+    file = next(f for f in host.build(spec_of()).files if f.path.endswith("/first-boot"))
+    assert file.content.count(b"\n") < 100
+
+
+@pytest.mark.parametrize(
+    ("ca", "line"),
+    [
+        ("letsencrypt", b"acme_ca https://acme-v02.api.letsencrypt.org/directory"),
+        ("letsencrypt-staging", b"acme_ca https://acme-staging-v02.api.letsencrypt.org/directory"),
+        ("internal", b"local_certs"),
+        ("https://ca.example.org:9000/acme/directory", b"acme_ca https://ca.example.org:9000/acme/directory"),
+    ],
+)
+def test_certificates_come_from_whom_the_spec_says(ca: str, line: bytes) -> None:
+    files = {f.path: f.content for f in host.build(spec_of(more=f'tls: {{ca: "{ca}"}}')).files}
+    assert line in files["/etc/easyrunner/caddy/global.caddy"].splitlines()
+
+
+def test_user_data_holds_any_bytes_that_a_stack_brings() -> None:
+    """cloud-init gives back what YAML carried: text as text, the rest in base64."""
+    for content in (
+        b"\x00\xff",
+        b"a\r\nb\n",
+        b" lead\n",
+        b"tail  \n\n",
+        "ünï\u2028\n".encode(),
+        b"",
+        b"#!x\n\t: - '\"\n",
+    ):
+        entry = userdata.cloudconfig.entry(host.File("/x", content, Part.FIRST_BOOT))
+        back = yaml.safe_load(yaml.dump(entry))
+        assert _decoded(back) == content
+
+
+def _decoded(entry: dict[str, str]) -> bytes:
+    return base64.b64decode(entry["content"]) if entry.get("encoding") == "b64" else entry["content"].encode()

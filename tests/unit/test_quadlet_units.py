@@ -1,0 +1,180 @@
+"""The serialiser: what a unit says is what was meant, whatever the user wrote."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder import quadlet
+from builder.quadlet.keys import BASES
+from builder.quadlet.unit import VARIABLES, EncodingError, Section, Unit, fits_line, line, word, words
+from builder.stack import Healthcheck, Mount, Service, Stack, Tmpfs
+from tests.unit_file import expand, sections, split
+
+# Any text that could arrive in argv; what could not is refused, see below.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\x80"), max_size=40)
+
+
+@given(st.lists(TEXTS, max_size=6))
+def test_words_come_back(texts: list[str]) -> None:
+    encoded = words(*texts)
+    assert "\n" not in encoded
+    assert [expand(found, VARIABLES) for found in split(encoded)] == texts
+
+
+@given(TEXTS)
+def test_a_line_comes_back_or_is_refused(text: str) -> None:
+    if fits_line(text):
+        [(_, value)] = sections(f"[X]\nKey={line(text)}\n")["X"]
+        assert expand(value) == text
+        assert value == value.strip().strip('"')
+    else:
+        with pytest.raises(EncodingError):
+            line(text)
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\x80", "\udc80"])
+def test_what_no_unit_can_carry_is_refused(text: str) -> None:
+    with pytest.raises(EncodingError):
+        word(f"x{text}")
+
+
+@pytest.mark.parametrize(("key", "value"), [("Key", "a\nb"), ("Key", "a\\"), ("K=y", "a"), ("", "a"), ("Key", "\x1b")])
+def test_the_last_gate(key: str, value: str) -> None:
+    with pytest.raises(EncodingError):
+        str(Unit("x.container", (Section("Container", ((key, value),)),)))
+
+
+def test_a_section_has_a_name() -> None:
+    with pytest.raises(EncodingError):
+        str(Unit("x.container", (Section("X]\n[Y", (("Key", "a"),)),)))
+
+
+def stack(service: Service) -> Stack:
+    return Stack("app", 20_100, (service,))
+
+
+@given(
+    texts=st.tuples(TEXTS, TEXTS, TEXTS, TEXTS),
+    command=st.lists(TEXTS, min_size=1, max_size=4),
+    base=st.sampled_from(sorted(BASES)),
+)
+def test_no_value_of_a_service_becomes_a_line_of_its_unit(
+    texts: tuple[str, str, str, str], command: list[str], base: str
+) -> None:
+    value, label, check, entry = texts
+    service = Service(
+        "web",
+        "docker.io/library/caddy:2.11",
+        command=tuple(command),
+        entrypoint=(entry,),
+        environment=(("A", value),),
+        labels=(("l", label),),
+        healthcheck=Healthcheck((check,), shell=True),
+    )
+    plain = Service("web", "docker.io/library/caddy:2.11", command=("x",), entrypoint=("y",))
+    [(_, text)] = quadlet.units(stack(service), base=base)
+    [(_, known)] = quadlet.units(stack(plain), base=base)
+    allowed = {key for entries in sections(known).values() for key, _ in entries}
+    assert sections(text).keys() == sections(known).keys()
+    found = {key for entries in sections(text).values() for key, _ in entries}
+    assert found <= allowed | {"Environment", "Label", "HealthCmd", "PodmanArgs"}
+    environment = [split(value)[0] for key, value in sections(text)["Container"] if key == "Environment"]
+    assert f"A={value}" in [expand(found) for found in environment]
+
+
+def container(service: Service, base: str = "debian-13") -> list[tuple[str, str]]:
+    [(_, text)] = quadlet.units(stack(service), base=base)
+    return sections(text)["Container"]
+
+
+def values(service: Service, key: str, base: str = "debian-13") -> list[str]:
+    return [value for name, value in container(service, base) if name == key]
+
+
+WEB = Service("web", "docker.io/library/caddy:2.11")
+HARDENED = [
+    "/tmp:rw,noexec,nosuid,nodev,mode=1777",
+    "/var/tmp:rw,noexec,nosuid,nodev,mode=1777",
+    "/dev/shm:rw,noexec,nosuid,nodev,mode=1777,size=67108864",
+]
+
+
+def replace(**changes: object) -> Service:
+    return Service(**{"name": "web", "image": WEB.image, **changes})  # type: ignore[arg-type]
+
+
+def test_standard_hardening() -> None:
+    assert values(WEB, "Tmpfs") == HARDENED
+    assert values(WEB, "NoNewPrivileges") == ["true"]
+    assert values(WEB, "DropCapability") == ["all"]
+    assert not values(WEB, "ReadOnly")
+
+
+def test_strict_hardening() -> None:
+    service = replace(hardening="strict")
+    assert values(service, "Tmpfs") == [*HARDENED, "/run:rw,noexec,nosuid,nodev,mode=755"]
+    assert values(service, "ReadOnly") == ["true"]
+    assert values(service, "ReadOnlyTmpfs") == ["false"]
+
+
+def test_hardening_off() -> None:
+    service = replace(hardening="off", cap_drop=("NET_RAW",), shm_size=2**30)
+    assert not values(service, "Tmpfs")
+    assert not values(service, "NoNewPrivileges")
+    assert values(service, "DropCapability") == ["NET_RAW"]
+    assert values(service, "ShmSize") == [str(2**30)]
+
+
+def test_the_users_own_mounts_stay() -> None:
+    service = replace(
+        hardening="strict",
+        mounts=(Mount("volume", "tmp", "/tmp/"), Mount("volume", "run", "/var/run")),
+        tmpfs=(Tmpfs("/dev/shm", ("size=1g", "exec")),),
+    )
+    assert values(service, "Tmpfs") == ["/dev/shm:size=1g,exec", HARDENED[1]]
+
+
+@pytest.mark.parametrize("base", sorted(BASES))
+def test_several_ulimits(base: str) -> None:
+    service = replace(ulimits=(("nofile", "1024:2048"), ("nproc", "64")))
+    args = [*values(service, "Ulimit", base), *values(service, "PodmanArgs", base)]
+    assert [arg.removeprefix("--ulimit=") for arg in args[:2]] == ["nofile=1024:2048", "nproc=64"]
+
+
+@pytest.mark.parametrize(
+    ("check", "command"),
+    [
+        (Healthcheck(("curl -f x",), shell=True), '["CMD-SHELL", "curl -f x"]'),
+        (Healthcheck(("curl", "-f", "x y")), '["curl", "-f", "x y"]'),
+        (Healthcheck(("/health",)), "CMD /health"),
+        (Healthcheck(("/my health",)), '["CMD-SHELL", "\'/my health\'"]'),
+        (Healthcheck((), disable=True), "none"),
+    ],
+)
+def test_health_commands(check: Healthcheck, command: str) -> None:
+    assert values(replace(healthcheck=check), "HealthCmd") == [command]
+
+
+def test_health_times() -> None:
+    check = Healthcheck(("x",), interval=90.0, timeout=0.25, start_period=3600.0, retries=2, start_interval=1.5)
+    assert values(replace(healthcheck=check), "HealthInterval") == ["90s"]
+    assert values(replace(healthcheck=check), "HealthTimeout") == ["250ms"]
+    assert values(replace(healthcheck=check), "HealthStartPeriod") == ["3600s"]
+    assert values(replace(healthcheck=check), "HealthRetries") == ["2"]
+    assert values(replace(healthcheck=check), "HealthStartupInterval") == ["1500ms"]
+
+
+def test_an_archive_is_never_pulled(tmp_path: pytest.TempPathFactory) -> None:
+    archive = tmp_path / "app.tar"  # type: ignore[operator]
+    archive.write_bytes(b"x")
+    service = replace(image=f"oci-archive:{archive}")
+    assert values(service, "Image") == ["localhost/er/app-web:2d711642b726"]
+    assert values(service, "Pull") == ["never"]
+
+
+def test_writable_directories_are_known() -> None:
+    service = replace(mounts=(Mount("bind", "data/x", "/data"),), user="1000")
+    assert quadlet.data_directories(stack(service)) == ("/var/lib/easyrunner/home/app/data/data/x",)
+    assert values(service, "Volume") == ["/var/lib/easyrunner/home/app/data/data/x:/data:U"]
