@@ -91,6 +91,4 @@ def _is_address(text: str) -> bool:
 def _punycode(text: str) -> str:
     """Each label that needs it in punycode (RFC 3492), as browsers and CAs write it."""
     labels = unicodedata.normalize("NFC", text.lower()).split(".")
-    return ".".join(
-        label if label.isascii() else f"xn--{label.encode('punycode').decode('ascii')}" for label in labels
-    )
+    return ".".join(label if label.isascii() else f"xn--{label.encode('punycode').decode('ascii')}" for label in labels)

@@ -35,9 +35,7 @@ def of(stack: Stack, service: Service, server: str | None = None) -> dict[str, s
     return {name: value for name, value in injected.items() if name not in taken}
 
 
-def variables(
-    stack: str, service: Identity, peers: Iterable[Identity], server: str | None = None
-) -> dict[str, str]:
+def variables(stack: str, service: Identity, peers: Iterable[Identity], server: str | None = None) -> dict[str, str]:
     """The injected variables of one service, in a fixed order."""
     return dict(
         [

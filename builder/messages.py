@@ -30,9 +30,7 @@ class Text:
 
 
 # Files as such.
-FILE_MISSING: Final = Text(
-    "there is no file {path}", "look at the path; `er init` writes a spec to start from"
-)
+FILE_MISSING: Final = Text("there is no file {path}", "look at the path; `er init` writes a spec to start from")
 FILE_UNREADABLE: Final = Text("{path} cannot be read: {reason}")
 FILE_EMPTY: Final = Text("the file is empty")
 FILE_ENCODING: Final = Text("the file is not UTF-8 text", "save it as UTF-8 in your editor")
@@ -62,9 +60,7 @@ YAML_CHARACTER: Final = Text(
 YAML_ANCHOR_UNKNOWN: Final = Text(
     "there is no anchor `&{name}` above this line", "define it before it is used, or quote a leading *"
 )
-YAML_DOCUMENTS: Final = Text(
-    "a second YAML document starts here", "keep one: remove this `---` and what follows"
-)
+YAML_DOCUMENTS: Final = Text("a second YAML document starts here", "keep one: remove this `---` and what follows")
 YAML_PRIVATE_KEY: Final = Text(
     "a private key stands in this file",
     "take it out, only public keys belong here; if this file was ever shared or committed, make a new key",
@@ -76,9 +72,7 @@ YAML_DEPTH: Final = Text("nested deeper than {limit} levels")
 YAML_TOO_MANY: Final = Text("the aliases of this file unfold to more than {limit} values")
 YAML_ANCHOR_LOOP: Final = Text("the anchor is used inside itself")
 YAML_TAG: Final = Text("the tag `{tag}` has no meaning here", "remove it; to make a value text, quote it")
-YAML_DUPLICATE: Final = Text(
-    "`{key}` is written twice here", "the first one is on line {line}; keep one of them"
-)
+YAML_DUPLICATE: Final = Text("`{key}` is written twice here", "the first one is on line {line}; keep one of them")
 YAML_KEY: Final = Text("a key must be text", "quote it: {quoted}")
 YAML_KEY_NESTED: Final = Text(
     "a key must be text, not a list or a mapping", "a value in curly brackets has to be quoted"
@@ -90,9 +84,7 @@ YAML_BOOL: Final = Text(
     "`{value}` is a word for some YAML readers and true or false for others",
     "write true or false; if you mean the word, quote it: {quoted}",
 )
-YAML_OCTAL: Final = Text(
-    "`{value}` is another number in octal, and YAML readers disagree", "quote it: {quoted}"
-)
+YAML_OCTAL: Final = Text("`{value}` is another number in octal, and YAML readers disagree", "quote it: {quoted}")
 YAML_BASE60: Final = Text("`{value}` is a number in base 60 for some YAML readers", "quote it: {quoted}")
 YAML_UNDERSCORE: Final = Text(
     "`{value}` is a number for some YAML readers and text for others",
@@ -107,9 +99,7 @@ YAML_DATE: Final = Text("`{value}` is a date for some YAML readers and text for 
 # Images.
 IMAGE_EMPTY: Final = Text("the image has no name", "as in docker.io/library/caddy:2.11")
 IMAGE_TRANSPORT: Final = Text("`{transport}` is not read", "write the image without it, as in {example}")
-IMAGE_ARCHIVE_MISSING: Final = Text(
-    "there is no archive {path}", "the path is relative to the file that names it"
-)
+IMAGE_ARCHIVE_MISSING: Final = Text("there is no archive {path}", "the path is relative to the file that names it")
 IMAGE_ARCHIVE_EMPTY: Final = Text("`oci-archive:` needs a path", "as in oci-archive:images/app.tar")
 IMAGE_CASE: Final = Text("the name of an image is lower case", "write {lower}")
 IMAGE_TAG: Final = Text("`{tag}` is not a tag", "letters, digits, `_`, `.` and `-`, 128 at most, as in :2.11")
@@ -122,9 +112,7 @@ IMAGE_LOCAL: Final = Text(
     "`localhost/` names an image of one machine's own store, the server cannot pull it",
     "push it to a registry, or save it with `podman save --format oci-archive` and write oci-archive:PATH",
 )
-IMAGE_VARIABLE: Final = Text(
-    "variables are not filled in here", "write the image out; compose files may use variables"
-)
+IMAGE_VARIABLE: Final = Text("variables are not filled in here", "write the image out; compose files may use variables")
 IMAGE_LATEST: Final = Text(
     "`latest` is another image every day: two servers from one file may differ",
     "pin a version, as in {name}:1.2.3",
