@@ -74,7 +74,7 @@ def split(text: str) -> Reference:
     return Reference("", f"{head}{slash}{tail}", tag, digest)
 
 
-# Programs of well-known images that carry a file capability (setcap in their Dockerfiles) and that the kernel refuses to
+# Programs of well-known images that carry a file capability (setcap in their Dockerfiles), which the kernel refuses to
 # execute without it. In a rootless container it counts in the container's own network only.
 _FILE_CAPABILITIES: Final = {
     "docker.io/library/caddy": ("NET_BIND_SERVICE",),

@@ -49,8 +49,7 @@ def _try(plan: Plan, *, keep: bool, as_json: bool) -> Ready | None:
                 case trial.Ready():
                     ready = event
                     steps.stop()
-                    _show(event, as_json=as_json, keep=keep)
-                    _hold(keep)
+                    _show_and_hold(event, as_json=as_json, keep=keep)
     return ready
 
 
@@ -92,9 +91,10 @@ def _as_json(ready: Ready) -> dict[str, object]:
     }
 
 
-def _hold(keep: bool) -> None:
-    """Wait for Ctrl-C, which is the good end here."""
+def _show_and_hold(ready: Ready, *, as_json: bool, keep: bool) -> None:
+    """Ctrl-C is the good end of a host that is kept."""
     try:
+        _show(ready, as_json=as_json, keep=keep)
         while keep:
             time.sleep(3600)
     except KeyboardInterrupt:

@@ -101,6 +101,7 @@ def _files(stem: str, fragments: Iterable[Fragment], part: Part) -> Iterator[Fil
 
 _POLICIES: Final = (("INPUT", "DROP"), ("FORWARD", "DROP"), ("OUTPUT", "ACCEPT"))
 _USERS: Final = f"{facts.PROXY_UID}-{facts.UID_BASE + facts.LAST_SLOT}"
+_SUBIDS: Final = f"{facts.FIRST_SLOT * facts.SUBID_SIZE}-{(facts.LAST_SLOT + 1) * facts.SUBID_SIZE - 1}"
 
 
 def _base_filter() -> Fragment:
@@ -160,8 +161,7 @@ def _output() -> Iterator[Rule]:
     yield Rule(
         "ER-OUTPUT", f"-m owner --uid-owner {_USERS}", "ER-OUT-DENY", why="a user of ours without rules of its own"
     )
-    last = (facts.LAST_SLOT + 1) * facts.SUBID_SIZE - 1
-    subids = f"-m owner --uid-owner {facts.FIRST_SLOT * facts.SUBID_SIZE}-{last}"
+    subids = f"-m owner --uid-owner {_SUBIDS}"
     yield Rule("ER-OUTPUT", subids, "ER-OUT-DENY", why="a container's user on the host's network")
 
 
@@ -206,7 +206,10 @@ def _lockdown_filter() -> Fragment:
         Rule("ER-INPUT", "-m conntrack --ctstate ESTABLISHED,RELATED", "ACCEPT"),
         Rule("ER-INPUT", f"-p tcp --dport {facts.SSH}", "ACCEPT", why="the one way in that is left"),
         *(rule for rule in _icmp() if rule.families == (6,) and "hl-eq" in rule.match),
-        Rule("ER-OUTPUT", f"-m owner --uid-owner {_USERS}", "REJECT", why="no rules, no way out for apps"),
+        *(
+            Rule("ER-OUTPUT", f"-m owner --uid-owner {uids}", "REJECT", why="no rules, no way out for apps")
+            for uids in (_USERS, _SUBIDS)
+        ),
     )
     return Fragment("filter", rules, ("ER-INPUT", "ER-OUTPUT"), _POLICIES)
 

@@ -205,9 +205,9 @@ class Machine(Visits):
 
         return until(alive_and, timeout=timeout, what=what)
 
-    def wait_console(self, text: str, *, timeout: float = 60) -> str:
-        """Wait until the console says `text` in any boot so far; returns that line."""
-        return self.wait(lambda: self._console_line(text), timeout=timeout, what=f"{text!r} on the console")
+    def wait_console(self, text: str, *, timeout: float = 60, what: str | None = None) -> str:
+        """Wait until the console says `text` in any boot so far; returns that line. `what` is for the error."""
+        return self.wait(lambda: self._console_line(text), timeout=timeout, what=what or f"{text!r} on the console")
 
     def _console_line(self, text: str) -> str:
         return next((line for line in self.console_text().splitlines() if text in line), "")

@@ -6,6 +6,7 @@ and closing it takes all away.
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Ended", "Event", "Plan", "Ready", "Site", "Started", "curl", "try_"]
 
 T = TypeVar("T")
+# systemd's own note that the unit has been started once.
+_FIRST_BOOT: Final = "/run/systemd/units/invocation:er-first-boot.service"
+_QUESTIONS: Final = (
+    (
+        "its containers said:",
+        ["journalctl", "-b", "-q", "-o", "short", "--no-hostname", "--grep", "^Error:", "-n", "6"],
+    ),
+    ("failed units:", ["systemctl", "--failed", "--no-legend", "--plain"]),
+)
 READY: Final = "easyrunner: ready"
 # What is still worth waiting for: nothing yet, or the proxy saying that the app is not there yet.
 _NOT_YET: Final = 500
@@ -79,12 +89,13 @@ def _boot(machine: Machine, clock: _Clock) -> Generator[Event, None, None]:
         machine.wait(machine.systemd_up, timeout=clock.left, what="systemd")
 
     yield from _phase(clock, "boot", booted)
-    yield from _phase(
-        clock,
-        "cloud-init",
-        lambda: machine.wait(machine.cloud_init_done, timeout=clock.left, what="cloud-init"),
-    )
-    yield from _phase(clock, "first boot", lambda: machine.wait_console(READY, timeout=clock.left))
+    # first boot is the last thing that cloud-init starts on a stock image, and waits for.
+    def began() -> bool:
+        return os.path.lexists(machine.path(_FIRST_BOOT)) or machine.cloud_init_done()
+
+    yield from _phase(clock, "cloud-init", lambda: machine.wait(began, timeout=clock.left, what="cloud-init"))
+    what = "all stacks to answer"
+    yield from _phase(clock, "first boot", lambda: machine.wait_console(READY, timeout=clock.left, what=what))
 
 
 def _answers(
@@ -169,8 +180,10 @@ def _explained(machine: Machine) -> Iterator[None]:
 
 
 def _diagnosis(machine: Machine) -> str:
-    parts = ["the end of its console:", *machine.console_text().strip().splitlines()[-15:]]
+    """What the apps complained of, else which units failed, else the end of the console."""
     if machine.running:
-        failed = machine.run(["systemctl", "--failed", "--no-legend", "--plain"], check=False, timeout=10)
-        parts += ["failed units:", failed.stdout.strip()] if failed.stdout.strip() else []
-    return "\n".join(parts)
+        for title, argv in _QUESTIONS:
+            lines = machine.run(argv, check=False, timeout=10).stdout.strip().splitlines()
+            if lines:
+                return "\n  ".join([title, *dict.fromkeys(line[:300] for line in lines)])
+    return "\n  ".join(["the end of its console:", *machine.console_text().strip().splitlines()[-15:]])

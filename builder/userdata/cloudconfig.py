@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 On = Literal["stock", "baked"]
 
+_DEFAULT_TIMEZONE: Final = "UTC"
 _PARTS: Final = {"stock": (Part.BAKED, Part.FIRST_BOOT), "baked": (Part.FIRST_BOOT,)}
 # cloud-init marks a module as done before it runs it. Power cut in between would leave a host that is never finished:
 # until provisioning has been written to disk, every boot takes the marks away and the modules run again.
 _COMPLETE: Final = f"{facts.STATE}/complete"
 _REPEAT: Final = (
-    f"[ -e {_COMPLETE} ] || rm -f /var/lib/cloud/instance/sem/config_write_files* "
-    "/var/lib/cloud/instance/sem/config_users_groups* /var/lib/cloud/instance/sem/config_ssh* "
-    "/var/lib/cloud/instance/sem/config_runcmd* /var/lib/cloud/instance/sem/config_scripts_user*"
+    f"[ -e {_COMPLETE} ] || for name in write_files users_groups ssh timezone runcmd scripts_user; do "
+    'rm -f /var/lib/cloud/instance/sem/config_"$name"*; done'
 )
 
 
@@ -35,6 +35,7 @@ def cloud_config(spec: Spec, host: Host, on: On) -> bytes:
         # Nothing about passwords: the host's own sshd policy refuses them before cloud-init's file is read, and this
         # would restart sshd. RSA costs a small server a second of first boot; what speaks to this sshd knows Ed25519.
         "ssh_genkeytypes": ["ed25519"],
+        **({"timezone": spec.server.timezone} if spec.server.timezone != _DEFAULT_TIMEZONE else {}),
         "bootcmd": [["sh", "-c", _REPEAT]],
         "write_files": [entry(file) for file in host.only(*_PARTS[on])],
         "runcmd": [[f"{facts.LIB}/provision"]],

@@ -19,7 +19,8 @@ import time
 from typing import Any
 
 Question = dict[str, Any]
-_REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET}
+# A datagram that the firewall refuses on its way out is an EPERM to its sender.
+_REFUSED = {errno.ECONNREFUSED, errno.ECONNRESET, errno.EPERM}
 _WORD = b"er-agent\n"
 # An Initial of a version that does not exist, as long as the smallest that is allowed: QUIC answers with its versions.
 _QUIC = b"\xc0\x1a\x2a\x3a\x4a\x08er-agent\x08er-agent" + bytes(1200 - 23)
@@ -36,9 +37,9 @@ def _made(question: Question, kind: int, protocol: int = 0) -> socket.socket:
         if "uid" in question:
             os.seteuid(0)
     made.setblocking(False)
-    if "sport" in question:
+    if "sport" in question or "source" in question:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", question["sport"]))
+        made.bind((question.get("source", "::" if family == socket.AF_INET6 else "0.0.0.0"), question.get("sport", 0)))
     return made
 
 

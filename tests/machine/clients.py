@@ -133,7 +133,7 @@ async def _h3(address: str, name: str, ca: str, path: str) -> object:
         head = {":method": "GET", ":scheme": "https", ":authority": name, ":path": path}
         client.http.send_headers(stream, [(key.encode(), value.encode()) for key, value in head.items()], end_stream=True)
         client.transmit()
-        await asyncio.wait_for(client.done.wait(), 15)
+        await asyncio.wait_for(client.done.wait(), 25)
         headers = [
             (key.decode(), value.decode())
             for event in client.events
@@ -147,6 +147,8 @@ async def _h3(address: str, name: str, ca: str, path: str) -> object:
 
 def _tls(address: str, name: str, ca: str) -> ssl.SSLSocket:
     plain = socket.create_connection((address, 443), timeout=30)
+    # Or the request would wait for the acknowledgement of the handshake's end.
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return ssl.create_default_context(cafile=ca).wrap_socket(plain, server_hostname=name)
 
 

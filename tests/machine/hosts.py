@@ -58,13 +58,17 @@ class Host:
         argv += ["--resolve", f"{name}:{port}:{target}", *words, url]
         return (source or self.machine.attacker(0)).run(argv, check=False)
 
+    def ssh_argv(self, *words: str, family: int = 4, user: str | None = None) -> list[str]:
+        """How a client runs a command over SSH with the admin's key."""
+        argv = ["ssh", "-i", str(self.key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
+        argv += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        return [*argv, "-o", "ConnectTimeout=5", f"{user or self.spec.admin.name}@{self.address(family)}", *words]
+
     def ssh(
         self, *words: str, source: Namespace | None = None, family: int = 4, user: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a command over SSH with the admin's key."""
-        argv = ["ssh", "-i", str(self.key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
-        argv += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-        argv += ["-o", "ConnectTimeout=5", f"{user or self.spec.admin.name}@{self.address(family)}", *words]
+        argv = self.ssh_argv(*words, family=family, user=user)
         return (source or self.machine.attacker(0)).run(argv, check=False)
 
     def boot(self, timeout: float = 90) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import facts
+from builder import facts, identity
 from tests.machine import hosts, vantage
 from tests.machine.vantage import Agent, inside, outside, ping, quic, serving, tcp, udp, undone
 
@@ -96,7 +96,7 @@ def test_input_and_forward_drop_by_policy(three: Host, family: int) -> None:
 
 
 @families
-def test_without_any_rule_nothing_answers(three: Host, family: int, attacker: Agent) -> None:
+def test_without_our_chain_nothing_answers(three: Host, family: int, attacker: Agent) -> None:
     """The policy itself: with our jump out of the way even what is open is silent, and back again it answers."""
     address = three.address(family)
     asked = [tcp(address, port) for port in sorted(OPEN)] + [ping(address), udp(address, facts.HTTPS)]
@@ -299,15 +299,152 @@ class Session:
         return self._process.stdout.readline().strip()
 
 
-def test_only_the_named_sources_may_use_ssh(example_images: None, tmp_path: Path) -> None:
-    def only_one(text: str) -> str:
-        return text + 'ssh: {allow_from: ["10.213.0.0/16", "fd13:e5::/32"]}\n'
+# A host of its own, for what cannot be shared: SSH narrowed in the spec, rules broken, power off.
 
-    def narrowed(text: str, first: tuple[str, str]) -> str:
-        return text.replace("10.213.0.0/16", f"{first[0]}/32").replace("fd13:e5::/32", f"{first[1]}/128")
+ALLOWED = {4: "192.0.2.10", 6: "2001:db8:9::10"}
+NEIGHBOUR = {4: "192.0.2.11", 6: "2001:db8:9::11"}
+NETWORK = {4: "192.0.2.0/24", 6: "2001:db8:9::/64"}
 
-    with hosts.booted("three", tmp_path, edit=only_one, start=False) as host:
-        machine = host.machine
-        one, other = machine.attacker(0), machine.attacker(1)
-        seed = machine.files.path("/var/lib/cloud/seed/nocloud/user-data")
-        assert seed.exists()
+
+@pytest.fixture(scope="module")
+def narrow(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """`three` with SSH for one address of each family."""
+    ssh = f'ssh: {{allow_from: ["{ALLOWED[4]}/32", "{ALLOWED[6]}/128"]}}\n'
+    with hosts.booted("three", tmp_path_factory.mktemp("narrow"), edit=lambda text: text + ssh) as host:
+        for family in (4, 6):
+            for number, address in enumerate((ALLOWED[family], NEIGHBOUR[family])):
+                bits = 32 if family == 4 else 128
+                host.machine.attacker(number).run(["ip", "addr", "add", f"{address}/{bits}", "dev", "lan"])
+        yield host
+
+
+@pytest.fixture
+def ways(narrow: Host) -> None:
+    """The host's routes to these addresses, which end with its network."""
+    for family in (4, 6):
+        narrow.machine.run(["ip", f"-{family}", "route", "replace", NETWORK[family], "dev", "lan"])
+
+
+@families
+def test_only_the_named_source_may_use_ssh(narrow: Host, ways: None, family: int) -> None:
+    one, other = narrow.machine.attacker(0), narrow.machine.attacker(1)
+    ask = tcp(narrow.address(family), facts.SSH)
+    web = tcp(narrow.address(family), facts.HTTPS)
+    with Agent(outside(one)) as agent:
+        assert agent.all_open({**ask, "source": ALLOWED[family]}, web) == []
+        assert agent.all_silent(ask) == []
+    with Agent(outside(other)) as agent:
+        assert agent.all_open({**web, "source": NEIGHBOUR[family]}) == []
+        assert agent.all_silent(ask, {**ask, "source": NEIGHBOUR[family]}) == []
+
+
+BASE = "/usr/lib/easyrunner/firewall.d/base/10-base"
+LOCKDOWN = "/usr/lib/easyrunner/firewall.d/lockdown/10-lockdown"
+SSH_RULES = "/etc/easyrunner/firewall.d/20-ssh.filter"
+BROKEN = {
+    "host-v4": [f"{SSH_RULES}.v4"],
+    "host-v6": [f"{SSH_RULES}.v6"],
+    "base-v4": [f"{BASE}.filter.v4"],
+    "base-v6": [f"{BASE}.filter.v6"],
+    "nat-v4": [f"{BASE}.nat.v4"],
+    "nat-v6": [f"{BASE}.nat.v6"],
+    "base-and-lockdown": [f"{BASE}.filter.v4", f"{LOCKDOWN}.filter.v4"],
+    "both-everywhere": [f"{where}.filter.v{family}" for where in (BASE, LOCKDOWN) for family in (4, 6)],
+}
+
+
+@contextlib.contextmanager
+def broken(machine: Machine, files: list[str]) -> Iterator[None]:
+    """Rule files with a line that no iptables understands."""
+    before = {file: machine.path(file).read_bytes() for file in files}
+    try:
+        for file, text in before.items():
+            machine.path(file).write_bytes(text + b"-A ER-INPUT --nonsense\n")
+        yield
+    finally:
+        for file, text in before.items():
+            machine.path(file).write_bytes(text)
+
+
+def uids_of(host: Host) -> list[int]:
+    """Ids that a stack's processes have: its user's, and one of its containers' users'."""
+    uid = host.machine.user("er-hello").uid
+    return [uid, identity.subids(uid).first + 33]
+
+
+def assert_locked(host: Host) -> None:
+    """Only SSH answers, of all that listens; no app gets out; and the failure shows."""
+    machine = host.machine
+    with Agent(outside(machine.attacker(1))) as agent, Agent(inside(machine)) as root:
+        for family in (4, 6):
+            address = host.address(family)
+            with serving(inside(machine), f"tcp:{address}:{CONTROL}", f"udp:{address}:{CONTROL}"):
+                machine.attacker(1).run(["ip", f"-{family}", "neigh", "flush", "dev", "lan"])
+                assert agent.all_open(tcp(address, facts.SSH)) == []
+                web = (facts.HTTP, facts.HTTPS, facts.PROXY_HTTP, facts.PROXY_HTTPS, facts.PROXY_ADMIN, CONTROL)
+                datagrams = (quic(address, facts.HTTPS), quic(address, facts.PROXY_HTTPS), udp(address, CONTROL))
+                assert agent.all_silent(*(tcp(address, port) for port in web), *datagrams) == []
+            there = machine.attacker(1).ipv4 if family == 4 else machine.attacker(1).ipv6
+            with serving(outside(machine.attacker(1)), f"tcp:{there}:443"):
+                assert "open" not in root.ask(*(tcp(there, 443, uid=uid) for uid in uids_of(host)))
+    state = machine.run(["systemctl", "is-failed", "er-firewall"], check=False).stdout.strip()
+    assert state == "failed"
+    log = machine.run(["journalctl", "-b", "-u", "er-firewall", "--no-pager"]).stdout
+    assert "the rules did not load; only SSH stays open" in log
+
+
+def assert_well(host: Host) -> None:
+    """The web answers, SSH is narrow, and the unit is content."""
+    with Agent(outside(host.machine.attacker(1))) as agent:
+        for family in (4, 6):
+            address = host.address(family)
+            assert agent.all_open(tcp(address, facts.HTTP), quic(address, facts.HTTPS)) == []
+            assert agent.all_silent(tcp(address, facts.SSH), tcp(address, facts.PROXY_HTTPS)) == []
+            assert " 200" in host.curl("https://hello.example.com/", family=family).stdout.splitlines()[0]
+    assert host.machine.run(["systemctl", "is-active", "er-firewall"]).stdout == "active\n"
+
+
+@pytest.mark.parametrize("files", BROKEN.values(), ids=BROKEN)
+def test_rules_that_do_not_load_leave_only_ssh(narrow: Host, files: list[str]) -> None:
+    machine = narrow.machine
+    with broken(machine, files):
+        assert machine.run(["systemctl", "restart", "er-firewall"], check=False).returncode != 0
+        assert_locked(narrow)
+    machine.run(["systemctl", "restart", "er-firewall"])
+    assert_well(narrow)
+
+
+def test_a_boot_with_broken_rules_leaves_only_ssh(narrow: Host) -> None:
+    machine = narrow.machine
+    with broken(machine, BROKEN["both-everywhere"]):
+        machine.run(["sync"])
+        machine.poweroff()
+        machine.boot()
+        machine.wait(machine.started, timeout=60, what="the end of start-up")
+        assert_locked(narrow)
+    machine.run(["systemctl", "restart", "er-firewall"])
+    assert_well(narrow)
+
+
+def rules(machine: Machine) -> list[str]:
+    """Every rule and policy of ours, in both families, without counters."""
+    tables = [f"{name}-save -t {table}" for name in TABLES.values() for table in ("filter", "nat")]
+    saved = [line for table in tables for line in machine.run(table).stdout.splitlines()]
+    return [line.split(" [")[0] for line in saved if "ER-" in line or re.match(":(INPUT|FORWARD|OUTPUT) DROP", line)]
+
+
+def test_a_second_boot_has_the_same_rules_before_there_is_a_network(narrow: Host) -> None:
+    machine = narrow.machine
+    before = rules(machine)
+    narrow.reboot()
+    assert rules(machine) == before
+    assert_well(narrow)
+    moment = "ActiveEnterTimestampMonotonic"
+    times = {}
+    for unit in ("er-firewall.service", "network-pre.target", "ssh.service"):
+        shown = machine.run(["systemctl", "show", unit, "-p", f"{moment},ActiveState"]).stdout
+        assert "ActiveState=active" in shown, unit
+        times[unit] = int(re.search(rf"{moment}=(\d+)", shown)[1])  # type: ignore[index]
+    first, *others = times.values()
+    assert 0 < first <= min(others)
+    assert "er-firewall.service" in machine.run(["systemctl", "show", "network-pre.target", "-p", "After"]).stdout

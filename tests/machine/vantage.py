@@ -59,6 +59,10 @@ class Place:
     def argv(self, command: Sequence[str]) -> list[str]:
         return [*self.before, *command]
 
+    def run(self, *argv: str) -> str:
+        """What a command says there."""
+        return process.run(self.argv(argv), timeout=20).stdout
+
 
 def outside(namespace: Namespace) -> Place:
     """Another host on the network."""
@@ -81,9 +85,7 @@ class Agent:
     """An agent that goes on asking; ended at the end of `with`."""
 
     def __init__(self, place: Place) -> None:
-        self._process = subprocess.Popen(
-            place.argv(_program("ask")), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, text=True
-        )
+        self._process = talking(place.argv(_program("ask")))
         assert self._read() == "ready\n"
 
     def __enter__(self) -> Self:
@@ -115,19 +117,30 @@ class Agent:
         """Outcomes of questions that are asked at the same time."""
         return [outcome for outcome, _ in self.timed(*questions, patience=patience)]
 
-    def all_open(self, *questions: Question) -> list[Question]:
+    def all_open(self, *questions: Question) -> list[tuple[Question, str]]:
         """The questions that were not answered: none, it is hoped."""
-        return [one for one, got in zip(questions, self.ask(*questions, patience=PATIENCE), strict=True) if got != "open"]
+        return self._not("open", questions, PATIENCE)
 
     def all_silent(self, *questions: Question) -> list[tuple[Question, str]]:
         """The questions that got any answer, a refusal too: none, it is hoped."""
-        return [(one, got) for one, got in zip(questions, self.ask(*questions), strict=True) if got != "silent"]
+        return self._not("silent", questions, SILENCE)
+
+    def _not(self, wanted: str, questions: Sequence[Question], patience: float) -> list[tuple[Question, str]]:
+        outcomes = self.ask(*questions, patience=patience)
+        return [(question, outcome) for question, outcome in zip(questions, outcomes, strict=True) if outcome != wanted]
 
     def scan_udp(self, address: str) -> list[int]:
         """The UDP ports from which anything comes back."""
         self.send({"scan": address, "patience": SILENCE})
         found: list[int] = self.receive()
         return found
+
+
+def talking(argv: Sequence[str]) -> subprocess.Popen[str]:
+    """Start a program that is talked to, line by line."""
+    return subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, text=True
+    )
 
 
 def end(running: subprocess.Popen[Any]) -> None:

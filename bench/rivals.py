@@ -1,0 +1,100 @@
+"""What the path is compared with: a plain host on the same base tree, with Caddy and the app run as people do.
+
+The same Caddy binary, the same app, the same site configuration; only how the pieces are joined differs.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from bench import hosts
+from builder import identity
+from builder.host import Part
+from builder.lab import preload
+from builder.lab.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.hosts import Prepared
+
+DOMAIN: Final = "hello.example.com"
+# The app's ports on this host: run on it, published by Podman, in a container on the host's network.
+_APP, _PUBLISHED, _HOSTNET = 3000, 3001, 3002
+# Where Caddy answers: on the host, in front of each of the three; and in a container whose port is published.
+NATIVE, NATIVE_PUBLISHED, NATIVE_HOSTNET, PUBLISHED = 443, 444, 445, 8443
+_USER: Final = "people"
+_UID: Final = 25_000
+_CADDY, _IMAGE = "localhost/bench/caddy:1", "localhost/bench/app:1"
+
+
+@contextmanager
+def rival(prepared: Prepared) -> Iterator[Machine]:
+    """The plain host, on, with all of it running."""
+    owner = preload.Owner(_UID, identity.subids(_UID).first, f"/home/{_USER}")
+    images = [preload.Image(hosts.IMAGES / "caddy.tar", _CADDY), preload.Image(hosts.IMAGES / "app.tar", _IMAGE)]
+    stored = preload.prepare(prepared.tree, owner, images)
+    files = {f"/srv/bench/{name}": text.encode() for name, text in _caddyfiles(prepared).items()}
+    with Machine(prepared.tree, name="rival", preloads=[stored], extra_files=files) as machine:
+        machine.boot_and_wait()
+        _user(machine, owner)
+        _containers(machine)
+        _natives(machine)
+        yield machine
+
+
+def _user(machine: Machine, owner: preload.Owner) -> None:
+    machine.run(f"useradd --uid {owner.uid} --home-dir {owner.home} --no-create-home --shell /bin/sh {_USER}")
+    machine.run(f"for file in /etc/subuid /etc/subgid; do echo {_USER}:{owner.subid}:65536 > $file; done")
+    machine.run(["loginctl", "enable-linger", _USER])
+    machine.wait(lambda: machine.path(f"/run/user/{owner.uid}/bus").exists(), what="the user's session")
+
+
+def _containers(machine: Machine) -> None:
+    """As a tutorial says it: each container publishes its port, Caddy asks the app through the host."""
+    run = "podman run --detach --quiet"
+    for line in (
+        f"{run} --name app --publish {_PUBLISHED}:3000 {_IMAGE}",
+        f"{run} --name app-hostnet --network host --env PORT={_HOSTNET} {_IMAGE}",
+        f"{run} --name caddy --publish {PUBLISHED}:443 --volume /srv/bench:/srv/bench:ro {_CADDY} "
+        "caddy run --config /srv/bench/published --adapter caddyfile",
+        "podman cp app:/usr/bin/caddy /tmp/caddy && podman cp app:/etc/caddy/Caddyfile /tmp/app.caddy",
+    ):
+        machine.run(line, user=_USER, timeout=120)
+
+
+def _natives(machine: Machine) -> None:
+    """The same binary as services of the host."""
+    app = f"PORT={_APP} exec /tmp/caddy run --config /tmp/app.caddy --adapter caddyfile"
+    caddy = "exec /tmp/caddy run --config /srv/bench/native --adapter caddyfile"
+    machine.run("mkdir -p /var/log/caddy")
+    for name, line in (("app", app), ("caddy", caddy)):
+        machine.run(f"systemd-run --quiet --unit=native-{name} --setenv=HOME=/root sh -c {shlex.quote(line)}")
+
+
+def _caddyfiles(prepared: Prepared) -> dict[str, str]:
+    """The host's own Caddyfile with other listeners and other upstreams."""
+    whole = next(file for file in prepared.host.only(Part.BAKED) if file.path == "/etc/easyrunner/caddy/Caddyfile")
+    text = whole.content.decode()
+    upstreams = {NATIVE: f"127.0.0.1:{_APP}", NATIVE_PUBLISHED: f"127.0.0.1:{_PUBLISHED}", NATIVE_HOSTNET: f"127.0.0.1:{_HOSTNET}"}
+    sites = "".join(_site(f"{DOMAIN}:{port}", upstream) for port, upstream in upstreams.items())
+    return {
+        "native": plain(text) + sites,
+        "published": plain(text) + _site(DOMAIN, f"host.containers.internal:{_PUBLISHED}"),
+    }
+
+
+def _site(address: str, upstream: str) -> str:
+    return f"{address} {{\n\timport er_app {upstream}\n}}\n"
+
+
+def plain(caddyfile: str) -> str:
+    """The Caddyfile without what belongs to passed sockets and to the host's folders."""
+    text = re.sub(r"\tdefault_bind .*?\n\t\}\n", "", caddyfile, flags=re.DOTALL)
+    text = re.sub(r"^http:// \{.*?^\}\n", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"unix/\S*?\{args\[0\]\}\S*", "{args[0]}", text)
+    text = re.sub(r"^\t?import /etc/caddy/.*\n", "", text, flags=re.MULTILINE)
+    return text.replace("admin fd/6", "admin off\n\tlocal_certs")

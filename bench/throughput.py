@@ -1,0 +1,73 @@
+"""Requests per second and their latency through the whole path, against what people run today."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from bench import hosts, https, rivals
+from bench.load import Burst, burst
+from bench.result import Goal, Result, Row, Sample
+from builder.lab import plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.options import Options
+    from builder.lab.machine import Machine
+
+PATH: Final = "the host's path"
+SAME_APP: Final = "Caddy on the host, app in a container on the host's network"
+PUBLISHED_APP: Final = "Caddy on the host, app in a container with a published port"
+NATIVE: Final = "Caddy and app on the host"
+PUBLISHED: Final = "Caddy and app in rootless containers with published ports"
+_COMPARED: Final = ""
+
+Measure = "Callable[[], Burst]"
+
+
+def run(options: Options) -> Result:
+    """All contenders are on at the same time and idle but for the one whose turn it is."""
+    prepared = hosts.prepare(hosts.HELLO)
+    with ExitStack() as stack:
+        host = stack.enter_context(prepared.machine())
+        host.boot_and_wait()
+        https.first_200(host.ipv4, rivals.DOMAIN, lambda: host.files.path(plan.CA), timeout=60)
+        rival = stack.enter_context(rivals.rival(prepared))
+        contenders = {
+            PATH: _asking(host, 443, options),
+            NATIVE: _asking(rival, rivals.NATIVE, options),
+            SAME_APP: _asking(rival, rivals.NATIVE_HOSTNET, options),
+            PUBLISHED_APP: _asking(rival, rivals.NATIVE_PUBLISHED, options),
+            PUBLISHED: _asking(rival, rivals.PUBLISHED, options),
+        }
+        bursts = _rounds(options.rounds(7), contenders)
+    return _result(bursts)
+
+
+def _asking(machine: Machine, port: int, options: Options) -> Callable[[], Burst]:
+    url = f"https://{rivals.DOMAIN}:{port}/" if port != 443 else f"https://{rivals.DOMAIN}/"
+    return partial(burst, machine.attacker(0), machine.ipv4, url, seconds=1 if options.quick else 4)
+
+
+def _rounds(rounds: int, contenders: dict[str, Callable[[], Burst]]) -> dict[str, list[Burst]]:
+    for measure in contenders.values():
+        measure()
+    found: dict[str, list[Burst]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, measure in contenders.items():
+            found[name].append(measure())
+    return found
+
+
+def _result(bursts: dict[str, list[Burst]]) -> Result:
+    rates = {name: Sample(tuple(one.rate for one in found)) for name, found in bursts.items()}
+    tails = {name: Sample(tuple(one.p99 for one in found)) for name, found in bursts.items()}
+    rows = [Row(f"requests/s: {name}", sample, "/s", None if name == NATIVE else f"requests/s: {NATIVE}") for name, sample in rates.items()]
+    rows += [Row(f"p99: {name}", sample, "ms", None if name == NATIVE else f"p99: {NATIVE}") for name, sample in tails.items()]
+    goals = (
+        Goal("Request rate of the path, against native Caddy with the same app container", "at least", 0.9, rates[PATH].over(rates[SAME_APP]).median),
+        Goal("Request rate of the path, against published ports", "at least", 1.2, rates[PATH].over(rates[PUBLISHED]).median),
+    )
+    return Result("throughput", "Requests", _COMPARED, tuple(rows), goals)
