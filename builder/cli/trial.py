@@ -59,14 +59,10 @@ def _show(ready: Ready, *, as_json: bool, keep: bool) -> None:
         return
     say.note("")
     for answer in ready.answers:
-        say.note(f"  {answer.url}")
-        if keep:
-            say.note(f"    {ready.curl(answer)}")
-    if keep:
-        say.note(f"\n  CA to trust   {ready.ca}\n  /etc/hosts    {ready.hosts}\n  shell         {ready.shell}")
-        say.note(f"  console       {ready.console}\n\nCtrl-C takes it away.")
-    else:
-        say.note("\nIt works, and is taken away again; --keep leaves it running to look at.")
+        say.note(f"  {answer.url}\n    {ready.curl(answer)}")
+    say.note(f"\n  CA to trust   {ready.ca}\n  /etc/hosts    {ready.hosts}\n  shell         {ready.shell}")
+    say.note(f"  console       {ready.console}\n")
+    say.note("Ctrl-C takes it away." if keep else "It works, and is taken away now; with --keep it stays until Ctrl-C.")
 
 
 def _as_json(ready: Ready) -> dict[str, object]:

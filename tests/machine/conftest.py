@@ -55,3 +55,10 @@ def three(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """The host of the spec `three`, for tests that only look, or put back what they change."""
     with hosts.booted("three", tmp_path_factory.mktemp("three")) as host:
         yield host
+
+
+@pytest.fixture(scope="session")
+def edge(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """The host of the spec `edge`: telling headers, long connections, every key that shapes a service."""
+    with hosts.booted("edge", tmp_path_factory.mktemp("edge")) as host:
+        yield host

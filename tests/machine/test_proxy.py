@@ -12,10 +12,9 @@ import pytest
 from builder import facts
 from tests.machine import clients
 from tests.machine.clients import Steady, get, get_h3
-from tests.machine.hosts import booted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.machine.clients import Reply
@@ -32,12 +31,6 @@ _SECURITY = {
     "referrer-policy": "strict-origin-when-cross-origin",
 }
 _HEADS = "https://heads.example.com"
-
-
-@pytest.fixture(scope="module")
-def edge(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with booted("edge", tmp_path_factory.mktemp("edge")) as host:
-        yield host
 
 
 def over_h1(host: Host, path: str) -> Reply:
