@@ -24,7 +24,7 @@ demo: system-boot setup images $(KEY) ## Boot the example host here and serve it
 
 test: system-test setup images ## Run all tests; hosts are booted where that can be done
 	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ]; then \
-	  $(BIN)/pytest -n 2 --dist loadgroup; \
+	  $(BIN)/pytest -n 2 --dist loadfile; \
 	elif [ -n "$$CI" ]; then \
 	  echo "error: the machine tests need root and Linux, and CI runs them all" >&2; exit 1; \
 	else \

@@ -7,29 +7,32 @@ import importlib
 import os
 import platform
 import sys
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from bench import report
 from bench.hosts import ROOT
 from bench.options import Options
-from bench.result import Result
 from bench.talk import note
 from builder.lab import needs
 from builder.problems import UserError
+
+if TYPE_CHECKING:
+    from bench.result import Result
 
 # In the order of the page; each module has run(options) -> Result.
 NAMES: Final = ("boot", "throughput", "scale", "user-data")
 
 
 def main() -> int:
-    """The results go to stdout; a whole run also writes docs/benchmarks.md and its plot. Fails when a goal is missed."""
+    """The results go to stdout; a whole run also writes docs/benchmarks.md and its plot. A missed goal is a failure."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure, as ratios within one run.")
     parser.add_argument("--quick", action="store_true", help="two small rounds, to see that it works; writes no page")
     parser.add_argument("--only", choices=NAMES, action="append", help="one benchmark (or several); writes no page")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each; more make the medians steadier")
     chosen = parser.parse_args()
     try:
-        return _run(tuple(chosen.only or NAMES), Options(chosen.quick, chosen.rounds), page=not (chosen.quick or chosen.only))
+        page = not (chosen.quick or chosen.only)
+        return _run(tuple(chosen.only or NAMES), Options(chosen.quick, chosen.rounds), page=page)
     except UserError as error:
         note(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
         return 1
@@ -66,7 +69,8 @@ def _write(results: tuple[Result, ...]) -> None:
 
 def _machine() -> str:
     """In general words."""
-    return f"{os.cpu_count()} cores of {platform.machine()}, hosts booted by systemd-nspawn on it, clients on the same cores"
+    cores = f"{os.cpu_count()} cores ({platform.machine()})"
+    return f"{cores}, on which systemd-nspawn boots the hosts and the clients run too"
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ STOCK: Final = "everything by user-data, until the first HTTPS 200"
 BAKED: Final = "baked disk, until the first HTTPS 200"
 _GOAL: Final = 2.0
 _COMPARED: Final = """\
-Power-on to the first HTTPS 200 from outside of `examples/hello.yaml`, whose images are on the host, against the same base tree booting
-with an empty cloud-config until cloud-init is done and no unit is left to start. All are first boots by real systemd and cloud-init, on
-disks that have the packages. One host is told everything by its user-data, as on a stock image; of the other, what every host has is
-baked into its disk."""
+Power-on to the first HTTPS 200 from outside of `examples/hello.yaml`, whose images are on the host, against the same
+base tree booting with an empty cloud-config until cloud-init is done and no unit is left to start. All are first boots
+by real systemd and cloud-init, on disks that have the packages. One host is told everything by its user-data, as on a
+stock image; of the other, what every host has is baked into its disk."""
 
 
 def run(options: Options) -> Result:

@@ -70,7 +70,7 @@ def startup_finished(machine: Machine) -> float:
     return int(shown.strip().partition("=")[2]) / 1e6
 
 
-def console_time(machine: Machine, text: str) -> float:
+def logged(machine: Machine, text: str) -> float:
     """When a line with this text was logged, on the same clock."""
     shown = machine.run(["journalctl", "--boot", "--output=short-monotonic", "--no-pager"], timeout=60).stdout
     line = next(line for line in shown.splitlines() if text in line)

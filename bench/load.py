@@ -33,7 +33,17 @@ def burst(source: Namespace, address: str, url: str, *, seconds: int, connection
         hosts.write(f"127.0.0.1 localhost\n{address} {domain}\n")
         hosts.flush()
         Path(hosts.name).chmod(0o644)
-        wrk = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s", "--latency", url]
+        wrk = [
+            "wrk",
+            "--threads",
+            "1",
+            "--connections",
+            str(connections),
+            "--duration",
+            f"{seconds}s",
+            "--latency",
+            url,
+        ]
         done = source.run(["sh", "-c", _RUN, "sh", hosts.name, *wrk], timeout=seconds + 30)
     return parse(done.stdout)
 
@@ -42,7 +52,8 @@ def parse(text: str) -> Burst:
     """Read wrk's report."""
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
     p99 = re.search(r"\b99%\s+([\d.]+)(us|ms|s|m)\b", text)
-    if not rate or not p99 or "Non-2xx" in text or "Socket errors" in text and not _only_timeouts(text):
+    failed = "Non-2xx" in text or ("Socket errors" in text and not _only_timeouts(text))
+    if not rate or not p99 or failed:
         raise UserError(f"wrk did not get answers only:\n{text}")
     return Burst(float(rate[1]), float(p99[1]) * _UNITS[p99[2]])
 

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
     from bench.result import Goal, Result, Row, Sample
 
-_HEAD: Final = ("what", "median", "from – to", "ratio", "from – to")
+_HEAD: Final = ("what", "median", "lowest to highest", "ratio", "lowest to highest")
 INTRODUCTION: Final = """# Benchmarks
 
-Written by `make bench`; edit nothing here. All of it is ratios within one run: the contenders take turns, round by round
-(A B A B …), each number is the median of the rounds and beside it stand the lowest and the highest. The absolute numbers
-belong to the machine of the run and say nothing about another: {machine}.
+Written by `make bench`; edit nothing here. What counts are ratios within one run: the contenders take turns, round by
+round (A B A B …), a number is the median of the rounds, and beside it stand the lowest and the highest. The absolute
+numbers belong to the machine of the run and say nothing about another: {machine}.
 
 ![The same numbers as a plot](benchmarks.svg)
 """
@@ -45,7 +45,8 @@ def section(result: Result) -> str:
 def goal_line(goal: Goal) -> str:
     """A goal and whether it is met."""
     verdict = "met" if goal.met else "**missed**"
-    return f"{goal.text}: {number(goal.found)} {goal.unit}, wanted {goal.bound} {number(goal.limit)} {goal.unit}: {verdict}"
+    found, limit = (f"{number(value)}{_space(goal.unit)}" for value in (goal.found, goal.limit))
+    return f"{goal.text}: {found}, wanted {goal.bound} {limit}: {verdict}"
 
 
 def _table(result: Result) -> list[str]:
@@ -56,7 +57,7 @@ def _table(result: Result) -> list[str]:
 def cells(result: Result, row: Row) -> tuple[str, ...]:
     """A row as text; what stands against nothing has no ratio."""
     ratio = result.ratio(row)
-    ratios = (f"{number(ratio.median)}×", _range(ratio)) if ratio else ("", "")
+    ratios = (f"{number(ratio.median)}x", _range(ratio)) if ratio else ("", "")
     return (row.what, f"{number(row.sample.median)} {row.unit}", _range(row.sample), *ratios)
 
 
@@ -69,7 +70,7 @@ def plain(result: Result) -> str:
 
 
 def _range(sample: Sample) -> str:
-    return f"{number(sample.low)} – {number(sample.high)}"
+    return f"{number(sample.low)} to {number(sample.high)}"
 
 
 def number(value: float) -> str:
@@ -77,3 +78,7 @@ def number(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.4f}"
+
+
+def _space(unit: str) -> str:
+    return unit if unit == "x" else f" {unit}"

@@ -56,7 +56,7 @@ class Goal:
     bound: Bound
     limit: float
     found: float
-    unit: str = "×"
+    unit: str = "x"
 
     @property
     def met(self) -> bool:

@@ -26,6 +26,7 @@ DOMAIN: Final = "hello.example.com"
 _APP, _PUBLISHED, _HOSTNET = 3000, 3001, 3002
 # Where Caddy answers: on the host, in front of each of the three; and in a container whose port is published.
 NATIVE, NATIVE_PUBLISHED, NATIVE_HOSTNET, PUBLISHED = 443, 444, 445, 8443
+_RUN: Final = "caddy run --config /srv/bench/published --adapter caddyfile"
 _USER: Final = "people"
 _UID: Final = 25_000
 _CADDY, _IMAGE = "localhost/bench/caddy:1", "localhost/bench/app:1"
@@ -59,8 +60,7 @@ def _containers(machine: Machine) -> None:
     for line in (
         f"{run} --name app --publish {_PUBLISHED}:3000 {_IMAGE}",
         f"{run} --name app-hostnet --network host --env PORT={_HOSTNET} {_IMAGE}",
-        f"{run} --name caddy --publish {PUBLISHED}:443 --volume /srv/bench:/srv/bench:ro {_CADDY} "
-        "caddy run --config /srv/bench/published --adapter caddyfile",
+        f"{run} --name caddy --publish {PUBLISHED}:443 --volume /srv/bench:/srv/bench:ro {_CADDY} {_RUN}",
         "podman cp app:/usr/bin/caddy /tmp/caddy && podman cp app:/etc/caddy/Caddyfile /tmp/app.caddy",
     ):
         machine.run(line, user=_USER, timeout=120)
@@ -79,8 +79,8 @@ def _caddyfiles(prepared: Prepared) -> dict[str, str]:
     """The host's own Caddyfile with other listeners and other upstreams."""
     whole = next(file for file in prepared.host.only(Part.BAKED) if file.path == "/etc/easyrunner/caddy/Caddyfile")
     text = whole.content.decode()
-    upstreams = {NATIVE: f"127.0.0.1:{_APP}", NATIVE_PUBLISHED: f"127.0.0.1:{_PUBLISHED}", NATIVE_HOSTNET: f"127.0.0.1:{_HOSTNET}"}
-    sites = "".join(_site(f"{DOMAIN}:{port}", upstream) for port, upstream in upstreams.items())
+    apps = {NATIVE: _APP, NATIVE_PUBLISHED: _PUBLISHED, NATIVE_HOSTNET: _HOSTNET}
+    sites = "".join(_site(f"{DOMAIN}:{port}", f"127.0.0.1:{app}") for port, app in apps.items())
     return {
         "native": plain(text) + sites,
         "published": plain(text) + _site(DOMAIN, f"host.containers.internal:{_PUBLISHED}"),

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _SIZES: Final = (1, 3, 10, 100, 1000)
 _GOAL: Final = 0.4
 _COMPARED: Final = """\
-`er user-data SPEC --on stock -o FILE`, from the start of the process to its end, on generated specs of single-service stacks. The
-ratio is to the same command with one stack; the notes say what a stack more costs, which is the same everywhere if the command is
-linear. Compiled modules are cached as in any installation: `PYTHONDONTWRITEBYTECODE` is not set for these runs."""
+`er user-data SPEC --on stock -o FILE`, from the start of the process to its end, on generated specs of stacks of one
+service. The ratio is to the same command with one stack. Compiled modules are cached as in any installation:
+`PYTHONDONTWRITEBYTECODE`, which makes every start compile them again, is not set for these runs."""
 
 
 def run(options: Options) -> Result:
@@ -43,18 +43,20 @@ def _what(size: int) -> str:
 
 
 def _linear(sizes: tuple[int, ...], found: dict[str, Sample]) -> Goal:
-    """What one stack more costs between the two largest sizes, against the whole range: 1 is a straight line."""
+    """What one stack more costs at the largest sizes, against the smaller ones: 1 is a straight line."""
     points = [(float(size), found[_what(size)].median) for size in sizes]
-    return Goal("A stack more at the largest size, against the smaller ones", "at most", 1.5, slope(points[-2:]) / slope(points[:-1]))
+    bend = slope(points[-2:]) / slope(points[:-1])
+    return Goal("What a stack more costs, at the largest size against the smaller ones", "at most", 1.5, bend)
 
 
 def _spec(folder: Path, size: int) -> Path:
-    return specs.write(folder / f"{size}.yaml", size, image="registry.example.com/team/app:1.4", proxy="docker.io/library/caddy:2.11")
+    path = folder / f"{size}.yaml"
+    return specs.write(path, size, image="registry.example.com/team/app:1.4", proxy="docker.io/library/caddy:2.11")
 
 
 def _time(spec: Path) -> float:
-    command = [sys.executable, "-m", "builder", "user-data", str(spec), "--on", "stock", "-o", str(spec.with_suffix(".out"))]
+    command = [sys.executable, "-m", "builder", "user-data", str(spec), "--on", "stock"]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     since = time.perf_counter()
-    process.run(command, env=environment)
+    process.run([*command, "-o", str(spec.with_suffix(".out"))], env=environment)
     return time.perf_counter() - since

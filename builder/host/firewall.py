@@ -139,8 +139,7 @@ def _input() -> Iterator[Rule]:
 
 def _icmp() -> Iterator[Rule]:
     yield Rule("ER-INPUT", "-p icmp --icmp-type echo-request", "ACCEPT", (4,), "ping; errors come as RELATED")
-    for kind in ("destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem", "echo-request"):
-        yield Rule("ER-INPUT", f"-p ipv6-icmp --icmpv6-type {kind}", "ACCEPT", (6,))
+    yield Rule("ER-INPUT", "-p ipv6-icmp --icmpv6-type echo-request", "ACCEPT", (6,), "ping; errors come as RELATED")
     # RFC 4890: without these IPv6 has no neighbours. A hop limit of 255 proves that the sender is on this link.
     for kind in ("router-advertisement", "neighbour-solicitation", "neighbour-advertisement"):
         yield Rule("ER-INPUT", f"-p ipv6-icmp --icmpv6-type {kind} -m hl --hl-eq 255", "ACCEPT", (6,))

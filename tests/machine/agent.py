@@ -1,8 +1,8 @@
 """Asks and answers on the network from wherever it is started; knows nothing of the project, needs only Python.
 
-As `agent.py ask` it reads lists of questions, one JSON line each, and writes the outcomes: `open`, `refused`, `silent`, or
-the name of an error. As `agent.py serve tcp:ADDRESS:PORT udp:…` it answers everyone with a word. A socket belongs to the
-user who made it, so one agent of root's asks as any user.
+As `agent.py ask` it reads lists of questions, one JSON line each, and writes the outcomes: `open`, `refused`, `silent`,
+or the name of an error. As `agent.py serve tcp:ADDRESS:PORT udp:…` it answers everyone with a word. A socket belongs to
+the user who made it, so one agent of root's asks as any user.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import contextlib
 import errno
 import json
 import os
+import select
 import selectors
 import socket
 import struct
+import subprocess
 import sys
 import time
 from typing import Any
@@ -39,7 +41,8 @@ def _made(question: Question, kind: int, protocol: int = 0) -> socket.socket:
     made.setblocking(False)
     if "sport" in question or "source" in question:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((question.get("source", "::" if family == socket.AF_INET6 else "0.0.0.0"), question.get("sport", 0)))
+        source = question.get("source", "::" if family == socket.AF_INET6 else "0.0.0.0")
+        made.bind(_target({"to": source, "port": question.get("sport", 0)}))
     return made
 
 
@@ -51,7 +54,7 @@ def _target(question: Question) -> Any:
 
 def _sum(data: bytes) -> int:
     data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -76,15 +79,44 @@ class _Tcp:
         return "open"
 
 
+class _Burst:
+    """Many connections at the same moment; `refused` when each of them was."""
+
+    events = selectors.EVENT_READ
+
+    def __init__(self, question: Question) -> None:
+        self.socket = select.epoll()
+        self.open = {}
+        for _ in range(question["count"]):
+            one = _made(question, socket.SOCK_STREAM)
+            one.connect_ex(_target(question))
+            self.open[one.fileno()] = one
+            self.socket.register(one, select.EPOLLOUT)
+
+    def ready(self) -> str | None:
+        for number, _ in self.socket.poll(0):
+            one = self.open.pop(number)
+            self.socket.unregister(one)
+            code = one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            one.close()
+            if code not in _REFUSED:
+                return errno.errorcode.get(code, "open")
+        return None if self.open else "refused"
+
+
 class _Udp:
-    """A datagram and whether anything comes back."""
+    """A datagram and whether anything comes back; when `loose`, from whatever port."""
 
     events = selectors.EVENT_READ
 
     def __init__(self, question: Question) -> None:
         self.socket = _made(question, socket.SOCK_DGRAM)
+        word = {"quic": _QUIC, "dns": _DNS}.get(question.get("say", ""), _WORD)
+        if question.get("loose"):
+            self.socket.sendto(word, _target(question))
+            return
         self.socket.connect(_target(question))
-        self.socket.send({"quic": _QUIC, "dns": _DNS}.get(question.get("say", ""), _WORD))
+        self.socket.send(word)
 
     def ready(self) -> str | None:
         self.socket.recv(2000)
@@ -104,7 +136,8 @@ class _Ping:
         self.mark = os.urandom(16)
         protocol = socket.IPPROTO_ICMPV6 if self.six else socket.IPPROTO_ICMP
         self.socket = _made(question, socket.SOCK_RAW, protocol)
-        body = struct.pack("!BBHHH", 128 if self.six else 8, 0, 0, 7, 7) + self.mark
+        # Another id each time: the firewall would know the last one as a connection.
+        body = struct.pack("!BBH2sH", 128 if self.six else 8, 0, 0, self.mark[:2], 1) + self.mark
         if not self.six:
             body = body[:2] + struct.pack("!H", _sum(body)) + body[4:]
         self.socket.sendto(body, _target(question))
@@ -182,6 +215,7 @@ class _Router:
 
 _KINDS: dict[str, Any] = {
     "tcp": _Tcp,
+    "burst": _Burst,
     "udp": _Udp,
     "ping": _Ping,
     "stray": _Stray,
@@ -221,48 +255,60 @@ def ask(questions: list[Question], patience: float) -> list[list[Any]]:
     return outcomes
 
 
-def scan_udp(address: str, patience: float) -> list[int]:
-    """Ports from which anything comes back: a datagram, or an error that says the packet was not dropped."""
-    six = ":" in address
-    found = set()
-    with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        asker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+class _Scan:
+    """A datagram to every port, and what comes back: answers, and errors, which say that it was not dropped."""
+
+    def __init__(self, address: str) -> None:
+        six = ":" in address
+        self.address = address
+        self.found: set[int] = set()
+        self.socket = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         level, option = (socket.IPPROTO_IPV6, _IPV6_RECVERR) if six else (socket.IPPROTO_IP, _IP_RECVERR)
-        asker.setsockopt(level, option, 1)
-        asker.setblocking(False)
+        self.socket.setsockopt(level, option, 1)
+        self.socket.setblocking(False)
 
-        def collect() -> None:
-            for flags in (0, socket.MSG_ERRQUEUE):
-                with contextlib.suppress(BlockingIOError):
-                    while True:
-                        try:
-                            found.add(asker.recvmsg(2000, 500, flags)[3][1])
-                        except OSError as error:
-                            # A pending error is told once by the next call; the queue has it with its port.
-                            if error.errno != errno.ECONNREFUSED:
-                                raise
+    def collect(self) -> None:
+        """Note the ports of all answers and errors that are there."""
+        for flags in (0, socket.MSG_ERRQUEUE):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    # An error is told once by whatever call comes next; the queue has it with its port.
+                    with contextlib.suppress(ConnectionRefusedError):
+                        self.found.add(self.socket.recvmsg(2000, 500, flags)[3][1])
 
-        for _ in range(2):
-            for port in range(1, 65536):
-                try:
-                    asker.sendto(_QUIC, (address, port))
-                except ConnectionRefusedError:
-                    asker.sendto(_QUIC, (address, port))
-                except BlockingIOError:
-                    time.sleep(0.001)
-                if port % 64 == 0:
-                    collect()
+    def send(self, port: int) -> None:
+        """Send until it is sent."""
+        while True:
+            try:
+                self.socket.sendto(_QUIC, (self.address, port))
+            except (BlockingIOError, ConnectionRefusedError):
+                self.collect()
+            else:
+                return
+
+    def run(self, patience: float) -> list[int]:
+        """Every port twice; then wait."""
+        for number in range(2 * 65_535):
+            self.send(number % 65_535 + 1)
+            if number % 64 == 0:
+                self.collect()
         end = time.monotonic() + patience
         while time.monotonic() < end:
-            collect()
+            self.collect()
             time.sleep(0.02)
-    return sorted(found)
+        self.socket.close()
+        return sorted(self.found)
 
 
 def _answer(kind: str, server: socket.socket) -> None:
     if kind == "udp":
-        data, client = server.recvfrom(2000)
-        server.sendto(data, client)
+        server.sendto(*server.recvfrom(2000))
+        return
+    if kind == "aside":
+        # An answer from another port leaves the question unanswered in the firewall's eyes.
+        with socket.socket(server.family, socket.SOCK_DGRAM) as other:
+            other.sendto(*server.recvfrom(2000))
         return
     connection, _ = server.accept()
     with connection:
@@ -278,7 +324,7 @@ def serve(wanted: list[str]) -> None:
         address, _, port = rest.rpartition(":")
         six = ":" in address
         server = socket.socket(
-            socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM
+            socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
         )
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if six:
@@ -304,8 +350,14 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         order = json.loads(line)
-        if "scan" in order:
-            print(json.dumps(scan_udp(order["scan"], order["patience"])), flush=True)
+        if "read" in order:
+            with open(order["read"]) as file:  # noqa: PTH123 - as it is in this place's network
+                print(json.dumps(file.read()), flush=True)
+        elif "run" in order:
+            done = subprocess.run(order["run"], capture_output=True, text=True, check=False)
+            print(json.dumps(done.stdout), flush=True)
+        elif "scan" in order:
+            print(json.dumps(_Scan(order["scan"]).run(order["patience"])), flush=True)
         else:
             print(json.dumps(ask(order["ask"], order["patience"])), flush=True)
 

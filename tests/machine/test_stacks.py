@@ -119,8 +119,12 @@ def write_shadows(host: Host, stack: str, unit: str) -> None:
     evil = "$HOME/.config/evil"
     lines.append(f'mkdir -p "{evil}" "$HOME/.config/environment.d"')
     lines.append(f'printf "{_EVIL}" >"{evil}/{unit}.service"; printf "{_EVIL_QUADLET}" >"{evil}/{unit}.container"')
+    for place in ("$HOME/.config/systemd/user", "$XDG_RUNTIME_DIR/systemd/user", "$XDG_RUNTIME_DIR/systemd/transient"):
+        drop_in = f"{place}/{unit}.service.d"
+        lines.append(f'mkdir -p "{drop_in}" && printf "[Service]\\nEnvironment=EVIL=4242\\n" >"{drop_in}/evil.conf"')
     variables = f"QUADLET_UNIT_DIRS={evil}\\nSYSTEMD_UNIT_PATH={evil}\\n"
     lines.append(f'printf "{variables}" >"$HOME/.config/environment.d/evil.conf"')
+    lines.append(f'systemctl --user set-environment QUADLET_UNIT_DIRS="{evil}" SYSTEMD_UNIT_PATH="{evil}"')
     host.machine.run("\n".join(lines), user=f"er-{stack}", check=False)
 
 
@@ -129,18 +133,21 @@ def remove_shadows(host: Host, stack: str) -> None:
     host.machine.run(
         'rm -rf "$HOME/.config/systemd" "$HOME/.config/containers/systemd" "$HOME/.local/share/systemd" "$HOME/.config/evil"'
         ' "$HOME/.config/environment.d" "$XDG_RUNTIME_DIR/systemd/user" "$XDG_RUNTIME_DIR/systemd/user.control"'
-        ' "$XDG_RUNTIME_DIR"/systemd/transient/*.service "$XDG_RUNTIME_DIR/containers/systemd"',
+        ' "$XDG_RUNTIME_DIR"/systemd/transient/hello* "$XDG_RUNTIME_DIR/containers/systemd"',
         user=f"er-{stack}",
+        check=False,
     )
+    unset = "systemctl --user unset-environment QUADLET_UNIT_DIRS SYSTEMD_UNIT_PATH"
+    host.machine.run(unset, user=f"er-{stack}")
 
 
 def assert_original(host: Host, stack: str, unit: str, service: str) -> None:
     """The unit that runs is the root-owned one."""
-    shown = _show(host, stack, f"{unit}.service", "SourcePath", "ActiveState", "ExecStart")
+    shown = _show(host, stack, f"{unit}.service", "SourcePath", "ActiveState", "ExecStart", "Environment")
     uid = next(each.uid for each in host.spec.stacks if each.name == stack)
     assert shown["ActiveState"] == "active"
     assert shown["SourcePath"] == f"{facts.QUADLETS}/{uid}/{unit}.container"
-    assert "4242" not in shown["ExecStart"]
+    assert "4242" not in shown["ExecStart"] + shown["Environment"]
     assert "4242" not in host.machine.run(["ps", "-u", f"er-{stack}", "-o", "args"]).stdout
     assert _pid(host, stack, service).isdigit()
 
@@ -148,15 +155,15 @@ def assert_original(host: Host, stack: str, unit: str, service: str) -> None:
 def test_a_user_cannot_shadow_its_units(three: Host) -> None:
     """Whatever it writes where systemd and Podman usually look: after a reload and a restart its own is not run."""
     try:
-        write_shadows(three, "hello", "hello-app")
+        write_shadows(three, "hello", "hello-web")
         three.machine.run("systemctl --user daemon-reload", user="er-hello")
-        three.machine.run("systemctl --user restart hello-app.service", user="er-hello")
-        assert_original(three, "hello", "hello-app", "app")
+        three.machine.run("systemctl --user restart hello-web.service", user="er-hello")
+        assert_original(three, "hello", "hello-web", "web")
         assert get(three, "https://hello.example.com/").status == 200
     finally:
         remove_shadows(three, "hello")
         three.machine.run("systemctl --user daemon-reload", user="er-hello")
-        three.machine.run("systemctl --user restart hello-app.service", user="er-hello")
+        three.machine.run("systemctl --user restart hello-web.service", user="er-hello")
 
 
 # Services.
@@ -283,7 +290,7 @@ def test_a_socket_is_its_stacks_and_the_proxys_alone(three: Host) -> None:
         assert set(three.machine.run(["ls", place]).stdout.split()) == public
 
 
-APPS = pytest.mark.parametrize(("stack", "service"), [("hello", "app"), ("shop", "web"), ("notes", "site")])
+APPS = pytest.mark.parametrize(("stack", "service"), [("hello", "web"), ("shop", "web"), ("notes", "site")])
 
 
 def _domain(host: Host, stack: str, service: str) -> str:

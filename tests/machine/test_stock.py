@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from builder.userdata.cloudconfig import On
 
-pytestmark = [pytest.mark.machine, pytest.mark.xdist_group("stock")]
+pytestmark = pytest.mark.machine
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 

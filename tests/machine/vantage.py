@@ -1,4 +1,4 @@
-"""Vantage points: agents that ask, and listeners that answer, in attackers, on the host as any user, in its containers."""
+"""Vantage points: agents that ask, listeners that answer; in attackers, on the host as any user, in its containers."""
 
 from __future__ import annotations
 
@@ -129,6 +129,18 @@ class Agent:
         outcomes = self.ask(*questions, patience=patience)
         return [(question, outcome) for question, outcome in zip(questions, outcomes, strict=True) if outcome != wanted]
 
+    def read(self, path: str) -> str:
+        """A file as its place sees it: settings below /proc/sys/net are its network's."""
+        self.send({"read": path})
+        text: str = self.receive()
+        return text
+
+    def run(self, *argv: str) -> str:
+        """What a command says in the agent's place, without the way there."""
+        self.send({"run": argv})
+        said: str = self.receive()
+        return said
+
     def scan_udp(self, address: str) -> list[int]:
         """The UDP ports from which anything comes back."""
         self.send({"scan": address, "patience": SILENCE})
@@ -139,7 +151,12 @@ class Agent:
 def talking(argv: Sequence[str]) -> subprocess.Popen[str]:
     """Start a program that is talked to, line by line."""
     return subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, text=True
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        text=True,
     )
 
 

@@ -1,0 +1,201 @@
+"""The firewall as text: golden files of both families, and what must hold whatever the spec says."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder import facts, identity
+from builder.host import firewall
+from builder.host.model import Part
+from builder.stack import EgressRule, Service, Stack
+
+GOLDEN = Path(__file__).parents[1] / "golden/firewall"
+STACKS = (
+    Stack(
+        "blog", 20_100, (Service("web", "localhost/x"),), egress=(EgressRule("203.0.113.0/24", "tcp", (5432, 6379)),)
+    ),
+    Stack("shop", 20_200, (), egress=(EgressRule("2001:db8::/32", "udp"), EgressRule("198.51.100.7", "tcp", (25,)))),
+)
+
+
+def files() -> dict[str, str]:
+    """Every rule file of a host with these stacks, by its path."""
+    made = [*firewall.base(), *firewall.host(["0.0.0.0/0", "2001:db8::/32"], STACKS, 14_000)]
+    return {file.path: file.content.decode() for file in made}
+
+
+def golden_name(path: str) -> str:
+    return path.replace(firewall.BASE, "base").replace(firewall.LOCKDOWN, "lockdown").replace(firewall.HOST, "host")
+
+
+def test_the_files_are_the_golden_ones_and_no_others() -> None:
+    """After a wanted change: `python -m tests.unit.test_firewall_rules` writes them anew; read the difference."""
+    expected = {str(file.relative_to(GOLDEN)): file.read_text() for file in GOLDEN.rglob("*") if file.is_file()}
+    assert {golden_name(path): text for path, text in files().items()} == expected
+
+
+# Reading the text as iptables-restore would.
+
+
+def rules(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("-A")]
+
+
+def chains(text: str) -> dict[str, str]:
+    return dict(line[1:].split()[:2] for line in text.splitlines() if line.startswith(":"))
+
+
+def whole(family: int, made: dict[str, str], folders: tuple[str, ...], table: str = "filter") -> str:
+    """What the loader joins: the files of some folders, in the order of their names."""
+    ending = f".{table}.v{family}"
+    return "".join(
+        made[path] for folder in folders for path in sorted(made) if path.startswith(folder) and path.endswith(ending)
+    )
+
+
+def targets(text: str) -> set[str]:
+    return {re.findall(r"-j (\S+)", line)[-1] for line in rules(text)}
+
+
+BUILT_IN = {"ACCEPT", "DROP", "REJECT", "LOG", "REDIRECT"}
+NETWORKS = st.one_of(
+    st.ip_addresses(v=4).map(lambda address: str(IPv4Network(address))),
+    st.ip_addresses(v=6).map(lambda address: str(IPv6Network(address))),
+    st.builds(
+        lambda address, bits: str(ip_network((address, bits), strict=False)), st.ip_addresses(v=4), st.integers(0, 32)
+    ),
+    st.builds(
+        lambda address, bits: str(ip_network((address, bits), strict=False)), st.ip_addresses(v=6), st.integers(0, 128)
+    ),
+)
+EGRESS = st.builds(
+    EgressRule,
+    NETWORKS,
+    st.sampled_from(("tcp", "udp")),
+    st.lists(st.integers(1, 65_535), max_size=4, unique=True).map(tuple),
+)
+SLOTS = st.lists(st.integers(facts.FIRST_SLOT + 1, facts.LAST_SLOT), max_size=6, unique=True)
+
+
+@st.composite
+def hosts(draw: st.DrawFn) -> tuple[list[str], list[Stack]]:
+    """SSH's sources and some stacks."""
+    stacks = [
+        Stack(f"s{slot}", facts.UID_BASE + slot, (), egress=tuple(draw(st.lists(EGRESS, max_size=3))))
+        for slot in draw(SLOTS)
+    ]
+    return draw(st.lists(NETWORKS, max_size=4)), stacks
+
+
+def rendered(sources: list[str], stacks: list[Stack]) -> dict[str, str]:
+    return {file.path: file.content.decode() for file in (*firewall.base(), *firewall.host(sources, stacks, None))}
+
+
+both = pytest.mark.parametrize("family", firewall.FAMILIES)
+
+
+@both
+@given(hosts())
+def test_every_chain_that_is_named_is_made(family: int, host: tuple[list[str], list[Stack]]) -> None:
+    text = whole(family, rendered(*host), (firewall.BASE, firewall.HOST))
+    made = set(chains(text))
+    assert targets(text) - BUILT_IN <= made
+    assert {line.split()[1] for line in rules(text)} <= made
+
+
+@both
+@given(hosts())
+def test_only_our_own_chains_are_touched(family: int, host: tuple[list[str], list[Stack]]) -> None:
+    """Fail2Ban's and Podman's rules are not ours to empty; built-in chains get a policy and no rule."""
+    made = rendered(*host)
+    for folders in ((firewall.BASE, firewall.HOST), (firewall.LOCKDOWN,)):
+        for table in ("filter", "nat"):
+            text = whole(family, made, folders, table)
+            assert {line.split()[1].split("-")[0] for line in rules(text)} <= {"ER"}
+            others = {name: policy for name, policy in chains(text).items() if not name.startswith("ER-")}
+            wanted = {"INPUT": "DROP", "FORWARD": "DROP", "OUTPUT": "ACCEPT"} if table == "filter" else {}
+            assert others == wanted
+
+
+@both
+@given(hosts())
+def test_addresses_stand_in_their_own_family(family: int, host: tuple[list[str], list[Stack]]) -> None:
+    made = rendered(*host)
+    for path, text in made.items():
+        if path.endswith(f".v{family}"):
+            for network in re.findall(r" -[sd] (\S+)", text):
+                assert ip_network(network).version == family
+
+
+@given(hosts())
+def test_no_wish_of_a_stack_comes_before_its_guard(host: tuple[list[str], list[Stack]]) -> None:
+    """The host's own addresses and cloud metadata are refused first, whatever `egress:` opens; the web comes last."""
+    sources, stacks = host
+    made = rendered(sources, stacks)
+    for stack in stacks:
+        for family in firewall.FAMILIES:
+            text = made[f"{firewall.HOST}/30-{stack.name}.filter.v{family}"]
+            chain = [line for line in rules(text) if line.startswith(f"-A ER-OUT-{stack.uid} ")]
+            assert chain[0].endswith("-j ER-OUT-GUARD")
+            assert chain[-1].endswith("-j ER-OUT-WEB")
+            wishes = [wish for wish in stack.egress if ip_network(wish.to).version == family]
+            assert len(chain) == len(wishes) + 2
+
+
+@given(hosts())
+def test_a_stack_owns_its_uid_and_its_whole_range(host: tuple[list[str], list[Stack]]) -> None:
+    sources, stacks = host
+    made = rendered(sources, stacks)
+    for stack in stacks:
+        subids = identity.subids(stack.uid)
+        first = subids.first
+        last = first + facts.SUBID_SIZE - 1
+        for family in firewall.FAMILIES:
+            text = made[f"{firewall.HOST}/30-{stack.name}.filter.v{family}"]
+            assert re.findall(r"--uid-owner (\S+)", text) == [str(stack.uid), f"{first}-{last}"]
+
+
+@given(hosts())
+def test_ssh_is_for_the_named_sources_only(host: tuple[list[str], list[Stack]]) -> None:
+    sources, stacks = host
+    made = rendered(sources, stacks)
+    accepted = [
+        network
+        for family in firewall.FAMILIES
+        for network in re.findall(r"-A ER-SSH -s (\S+) -j ACCEPT", made[f"{firewall.HOST}/20-ssh.filter.v{family}"])
+    ]
+    assert sorted(accepted) == sorted(sources)
+    assert sum("-A ER-SSH" in line for text in made.values() for line in text.splitlines()) == len(sources)
+
+
+@given(hosts())
+def test_a_stacks_files_do_not_depend_on_the_others(host: tuple[list[str], list[Stack]]) -> None:
+    sources, stacks = host
+    made = rendered(sources, stacks)
+    for stack in stacks:
+        alone = rendered(sources, [stack])
+        assert {path: made[path] for path in alone} == alone
+
+
+def test_the_host_adds_nothing_to_what_is_baked() -> None:
+    parts = {file.path: file.part for file in (*firewall.base(), *firewall.host(["0.0.0.0/0"], STACKS, None))}
+    assert {part for path, part in parts.items() if path.startswith(facts.LIB)} == {Part.BAKED}
+    assert {part for path, part in parts.items() if path.startswith(facts.ETC)} == {Part.FIRST_BOOT}
+
+
+@pytest.mark.parametrize("port", [None, facts.HTTP, facts.HTTPS])
+def test_a_certificate_authority_on_the_webs_ports_needs_no_rule(port: int | None) -> None:
+    assert not [file for file in firewall.host([], (), port) if "acme" in file.path]
+
+
+if __name__ == "__main__":
+    for place, content in files().items():
+        target = GOLDEN / golden_name(place)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content)
