@@ -48,5 +48,5 @@ def _panel(panel: Axes, result: Result) -> None:
     panel.set_yticks(range(len(result.rows)), [row.what for row in result.rows])
     panel.invert_yaxis()
     panel.axvline(1, color="black", linewidth=0.6)
-    panel.set_title(f"{result.title}: multiples of the grey bar", loc="left", fontsize=9)
+    panel.set_title(f"{result.title.strip('`')}: multiples of the grey bar", loc="left", fontsize=9)
     panel.spines[["top", "right"]].set_visible(False)

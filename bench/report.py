@@ -14,7 +14,8 @@ INTRODUCTION: Final = """# Benchmarks
 
 Written by `make bench`; edit nothing here. What counts are ratios within one run: the contenders take turns, round by
 round (A B A B …), a number is the median of the rounds, and beside it stand the lowest and the highest. The absolute
-numbers belong to the machine of the run and say nothing about another: {machine}.
+numbers belong to the machine of the run and say nothing about another:
+{machine}.
 
 ![The same numbers as a plot](benchmarks.svg)
 """

@@ -10,7 +10,7 @@ import shlex
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from bench import hosts
+from bench import hosts, https
 from builder import identity
 from builder.host import Part
 from builder.lab import preload
@@ -44,7 +44,22 @@ def rival(prepared: Prepared) -> Iterator[Machine]:
         _user(machine, owner)
         _containers(machine)
         _natives(machine)
+        _answering(machine)
         yield machine
+
+
+def _answering(machine: Machine) -> None:
+    """Certificates are made after the listeners: wait until every rival has one."""
+    data = "caddy/pki/authorities/local/root.crt"
+    native = machine.path(f"/root/.local/share/{data}")
+    for port in (NATIVE, NATIVE_PUBLISHED, NATIVE_HOSTNET):
+        https.first_200(machine.ipv4, DOMAIN, lambda: native, timeout=60, port=port)
+    machine.wait(lambda: _copied(machine, f"/data/{data}"), what="the container's authority")
+    https.first_200(machine.ipv4, DOMAIN, lambda: machine.path("/tmp/root.crt"), timeout=60, port=PUBLISHED)
+
+
+def _copied(machine: Machine, path: str) -> bool:
+    return machine.run(["podman", "cp", f"caddy:{path}", "/tmp/root.crt"], user=_USER, check=False).returncode == 0
 
 
 def _user(machine: Machine, owner: preload.Owner) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from rich.status import Status
-
 from builder.cli.say import say
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from rich.status import Status
 
 
 class Steps:
@@ -29,6 +29,8 @@ class Steps:
     def start(self, step: str) -> None:
         """A step has begun."""
         if say.console.is_terminal:
+            from rich.status import Status
+
             self._status = Status(f"{step} …", console=say.console)
             self._status.start()
 

@@ -131,7 +131,9 @@ async def _h3(address: str, name: str, ca: str, path: str) -> object:
         assert isinstance(client, _Http3)
         stream = client._quic.get_next_available_stream_id()
         head = {":method": "GET", ":scheme": "https", ":authority": name, ":path": path}
-        client.http.send_headers(stream, [(key.encode(), value.encode()) for key, value in head.items()], end_stream=True)
+        client.http.send_headers(
+            stream, [(key.encode(), value.encode()) for key, value in head.items()], end_stream=True
+        )
         client.transmit()
         await asyncio.wait_for(client.done.wait(), 25)
         headers = [
@@ -195,8 +197,10 @@ def main() -> None:
     command, *words = sys.argv[1:]
     if command == "h3":
         found: object = asyncio.run(_h3(words[0], words[1], words[2], words[3]))
+    elif command == "upgrade":
+        found = _upgrade(words[0], words[1], words[2])
     else:
-        found = {"upgrade": _upgrade, "steady": _steady}[command](*words)
+        found = _steady(words[0], words[1], words[2], words[3], words[4])
     print(json.dumps(found))
 
 

@@ -66,7 +66,15 @@ class Pebble:
 
     def start(self) -> list[subprocess.Popen[bytes]]:
         """The authority, and the DNS server it asks: every name is the host."""
-        names = ["pebble-challtestsrv", "-defaultIPv4", self.host.machine.ipv4, "-defaultIPv6", "", "-dns01", f":{_DNS}"]
+        names = [
+            "pebble-challtestsrv",
+            "-defaultIPv4",
+            self.host.machine.ipv4,
+            "-defaultIPv6",
+            "",
+            "-dns01",
+            f":{_DNS}",
+        ]
         names += ["-http01", "", "-https01", "", "-tlsalpn01", "", "-management", ":8055"]
         environment = ["env", "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"]
         server = [*environment, "pebble", "-config", str(_settings(self.directory)), "-dnsserver", f"127.0.0.1:{_DNS}"]
@@ -92,7 +100,9 @@ def certified(example_images: None, tmp_path_factory: pytest.TempPathFactory) ->
 
     def edit(text: str) -> str:
         shutil.copy(tmp / "root.pem", tmp / "three" / "root.pem")
-        return text.replace("{ca: internal}", f'{{ca: "https://{_NAME}:{_PORT}/dir", ca_root: root.pem, email: a@b.test}}')
+        return text.replace(
+            "{ca: internal}", f'{{ca: "https://{_NAME}:{_PORT}/dir", ca_root: root.pem, email: a@b.test}}'
+        )
 
     with hosts.booted("three", tmp, edit=edit, start=False) as host:
         pebble = Pebble(host, host.machine.attacker(40), tmp)
@@ -101,7 +111,9 @@ def certified(example_images: None, tmp_path_factory: pytest.TempPathFactory) ->
         running = pebble.start()
         try:
             host.boot()
-            host.ca = host.machine.wait(pebble.root, what="pebble")
+            root = host.machine.wait(pebble.root, what="pebble")
+            assert root is not None
+            host.ca = root
             yield host
         finally:
             for each in running:

@@ -45,7 +45,8 @@ def tree(host: Host) -> list[str]:
 def identities(host: Host) -> list[str]:
     """Users, ranges, linger and the state of the directories of ours."""
     lines = (
-        "getent passwd | grep ^er; getent group | grep ^er; grep -h ^er- /etc/subuid /etc/subgid; grep -hv '^#' /etc/sudoers.d/*; "
+        "getent passwd | grep ^er; getent group | grep ^er; grep -h ^er- /etc/subuid /etc/subgid;"
+        " grep -hv '^#' /etc/sudoers.d/*; "
         "ls /var/lib/systemd/linger"
     )
     dirs = "find /var/lib/easyrunner /run/easyrunner /var/log/easyrunner -maxdepth 3 -printf '%p %y %m %u %g\\n'"
@@ -128,10 +129,6 @@ def test_uids_do_not_move_when_stacks_come_and_go(host: Host, tmp_path: Path) ->
         assert {stack.name for stack in other.spec.stacks} == {"hello", "notes"}
         wanted = {stack.name: stack.uid for stack in host.spec.stacks}
         assert all(wanted[stack.name] == stack.uid for stack in other.spec.stacks)
-
-
-def _exists(path: str) -> Callable[[Host], bool]:
-    return lambda host: host.files.path(path).exists() if path.startswith("/var") else host.machine.path(path).exists()
 
 
 # Moments of a first boot; some only last milliseconds, so the cut comes at or soon after them.

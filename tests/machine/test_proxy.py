@@ -278,7 +278,9 @@ def test_files_are_the_truth_after_a_restart(edge: Host) -> None:
     """Root may load another configuration through the admin API; a restart brings the files' back."""
     before = _admin(edge, "/config/")
     assert "heads/app.sock" in before
-    other = b'{\n\tadmin fd/6\n\tpersist_config off\n\tauto_https off\n}\nhttp:// {\n\tbind fd/3\n\trespond "other"\n}\n'
+    other = (
+        b'{\n\tadmin fd/6\n\tpersist_config off\n\tauto_https off\n}\nhttp:// {\n\tbind fd/3\n\trespond "other"\n}\n'
+    )
     try:
         _admin(edge, "/load", other)
         assert get(edge, "http://heads.example.com/").body == "other"

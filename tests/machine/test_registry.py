@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from builder.lab.polling import until
 from tests.machine import hosts
-from tests.machine.clients import get
 
 if TYPE_CHECKING:
     import subprocess
@@ -79,7 +79,8 @@ class Registry:
     def push(self, archive: Path, name: str) -> None:
         """An OCI archive's image, by the registry's own protocol."""
         with tarfile.open(archive) as tar:
-            blobs = {f"sha256:{item.name.rpartition('/')[2]}": tar.extractfile(item) for item in tar if "/sha256/" in item.name}
+            items = [item for item in tar if "/sha256/" in item.name]
+            blobs = {f"sha256:{item.name.rpartition('/')[2]}": tar.extractfile(item) for item in items}
             contents = {digest: file.read() for digest, file in blobs.items() if file is not None}
             index = tar.extractfile("index.json")
             assert index is not None
@@ -111,7 +112,7 @@ class World:
 
     def open(self) -> None:
         self.running += self.registry.start()
-        self.host.machine.wait(self.registry.up, timeout=20, what="the registry")
+        until(self.registry.up, timeout=20, what="the registry")
 
     def close(self) -> None:
         for each in self.running:
@@ -173,13 +174,13 @@ def _credentials(host: Host, password: str) -> None:
     word = base64.b64encode(f"{_USER}:{password}".encode()).decode()
     text = json.dumps({"auths": {f"registry.test:{_CLOSED}": {"auth": word}}})
     place = "/var/lib/easyrunner/home/closed/.config/containers"
-    line = f"install -d -o er-closed -g er-closed {place} && install -m 600 -o er-closed -g er-closed /dev/stdin {place}/auth.json"
+    own = "-o er-closed -g er-closed"
+    line = f"install -d {own} {place} && install -m 600 {own} /dev/stdin {place}/auth.json"
     host.machine.run(line, stdin=text.encode())
 
 
-def _restart(host: Host) -> int:
-    done = host.machine.run("systemctl --user restart closed-web.service", user="er-closed", check=False, timeout=60)
-    return done.returncode
+def _restart(host: Host) -> None:
+    host.machine.run("systemctl --user restart --no-block closed-web.service", user="er-closed")
 
 
 def test_a_public_image_is_pulled_at_first_boot(served: World) -> None:
@@ -200,18 +201,24 @@ def test_an_image_that_is_refused_hurts_nobody_else(served: World) -> None:
 
 def test_a_wrong_password_is_refused(served: World) -> None:
     """And its reason is in the journal."""
-    _credentials(served.host, "wrong")
-    assert _restart(served.host) != 0
-    log = served.host.machine.run("journalctl --no-pager -b _UID=$(id -u er-closed)").stdout
-    assert "authentication required" in log or "unauthorized" in log
-    assert _answers(served.host, "open")
+    host = served.host
+    _credentials(host, "wrong")
+    _restart(host)
+
+    def said() -> bool:
+        log = host.machine.run("journalctl --no-pager -b _UID=$(id -u er-closed)").stdout
+        return "authentication required" in log or "unauthorized" in log
+
+    host.machine.wait(said, timeout=60, what="the reason in the journal")
+    assert not _answers(host, "closed")
+    assert _answers(host, "open")
 
 
 def test_a_private_image_is_pulled_with_the_users_password(served: World) -> None:
     """The admin puts auth.json into the user's home; a restart uses it, and so does the next boot."""
     _credentials(served.host, _PASSWORD)
-    assert _restart(served.host) == 0
-    assert _answers(served.host, "closed")
+    _restart(served.host)
+    served.host.machine.wait(lambda: _answers(served.host, "closed"), timeout=60, what="the stack")
     served.host.reboot()
     assert _answers(served.host, "closed")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def test_subordinate_ranges_do_not_overlap(three: Host, file: str) -> None:
     assert wanted <= set(users)
     assert len(users) == len(set(users))
     ranges = sorted((int(first), int(size)) for _, first, size in lines)
-    for (first, size), (following, _) in zip(ranges, ranges[1:], strict=False):
+    for (first, size), (following, _) in itertools.pairwise(ranges):
         assert first + size <= following
     assert {int(size) for name, _, size in lines if name in wanted} == {facts.SUBID_SIZE}
 
@@ -114,8 +115,8 @@ def write_shadows(host: Host, stack: str, unit: str) -> None:
     """As the stack's user, put another unit of this name wherever it might count."""
     lines = ["set -u"]
     for paths, text in ((_SHADOWS, _EVIL), (_QUADLETS, _EVIL_QUADLET)):
-        for path in (path.format(unit=unit) for path in paths):
-            lines.append(f'mkdir -p "$(dirname "{path}")" && printf "{text}" >"{path}"')
+        named = [path.format(unit=unit) for path in paths]
+        lines += [f'mkdir -p "$(dirname "{path}")" && printf "{text}" >"{path}"' for path in named]
     evil = "$HOME/.config/evil"
     lines.append(f'mkdir -p "{evil}" "$HOME/.config/environment.d"')
     lines.append(f'printf "{_EVIL}" >"{evil}/{unit}.service"; printf "{_EVIL_QUADLET}" >"{evil}/{unit}.container"')
@@ -131,7 +132,8 @@ def write_shadows(host: Host, stack: str, unit: str) -> None:
 def remove_shadows(host: Host, stack: str) -> None:
     """And take them away again."""
     host.machine.run(
-        'rm -rf "$HOME/.config/systemd" "$HOME/.config/containers/systemd" "$HOME/.local/share/systemd" "$HOME/.config/evil"'
+        'rm -rf "$HOME/.config/systemd" "$HOME/.config/containers/systemd" "$HOME/.local/share/systemd"'
+        ' "$HOME/.config/evil"'
         ' "$HOME/.config/environment.d" "$XDG_RUNTIME_DIR/systemd/user" "$XDG_RUNTIME_DIR/systemd/user.control"'
         ' "$XDG_RUNTIME_DIR"/systemd/transient/hello* "$XDG_RUNTIME_DIR/containers/systemd"',
         user=f"er-{stack}",
@@ -197,7 +199,8 @@ def test_a_capability_asked_for_is_there_alone(edge: Host) -> None:
 @pytest.mark.parametrize("place", _SCRATCH)
 def test_nothing_runs_from_scratch_directories(edge: Host, service: str, place: str) -> None:
     """They can be written, and what is written there cannot be executed, nor be a device or change the user."""
-    line = f'printf "#!/bin/sh\\necho ran" >{place}/try && busybox chmod 755 {place}/try && cat {place}/try && {place}/try'
+    file = f"{place}/try"
+    line = f'printf "#!/bin/sh\\necho ran" >{file} && busybox chmod 755 {file} && cat {file} && {file}'
     said = _inside(edge, "kit", service, line)
     assert "echo ran" in said
     assert "Permission denied" in said

@@ -96,7 +96,7 @@ def test_section_is_a_table_with_its_goals() -> None:
 def test_page_has_every_section_and_says_how_to_repeat_it() -> None:
     page = report.markdown([_result()], "a machine")
     assert page.startswith("# Benchmarks\n")
-    assert "nothing about another: a machine." in page
+    assert "nothing about another:\na machine." in page
     assert report.section(_result()) in page
     assert "sudo make bench" in page
 
