@@ -89,6 +89,7 @@ def _boot(machine: Machine, clock: _Clock) -> Generator[Event, None, None]:
         machine.wait(machine.systemd_up, timeout=clock.left, what="systemd")
 
     yield from _phase(clock, "boot", booted)
+
     # first boot is the last thing that cloud-init starts on a stock image, and waits for.
     def began() -> bool:
         return os.path.lexists(machine.path(_FIRST_BOOT)) or machine.cloud_init_done()

@@ -11,14 +11,18 @@ from tests.machine.hosts import Host, booted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from builder.lab.net import Namespace
 
 pytestmark = pytest.mark.machine
 
 # Case, user asked for, address family, attacker: each has an address of its own.
-CASES = [("known user", "er", 4, 1), ("known user", "er", 6, 2), ("unknown user", "nobody-here", 4, 3), ("root", "root", 6, 4)]
+CASES = [
+    ("known user", "er", 4, 1),
+    ("known user", "er", 6, 2),
+    ("unknown user", "nobody-here", 4, 3),
+    ("root", "root", 6, 4),
+]
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +72,8 @@ def reaches_https(host: Host, source: Namespace, family: int) -> bool:
 
 
 def test_policy(guarded: Host) -> None:
-    policy = {jail: [client(guarded, "get", jail, key) for key in ("maxretry", "findtime", "bantime")] for jail in JAILS}
-    assert policy == JAILS
+    keys = ("maxretry", "findtime", "bantime")
+    assert {jail: [client(guarded, "get", jail, key) for key in keys] for jail in JAILS} == JAILS
 
 
 JAILS = {"sshd": ["5", "600", "3600"], "recidive": ["3", "86400", "604800"]}
@@ -83,7 +87,7 @@ def test_four_failures_do_not_ban_and_the_fifth_does(
     address = own(source, family)
     for _ in range(4):
         fail(guarded, source, user, family)
-    guarded.machine.wait(lambda: found(guarded, address) == 4, timeout=20, what=f"four failures of {case} to be counted")
+    guarded.machine.wait(lambda: found(guarded, address) == 4, timeout=20, what=f"four failures of {case}")
     assert address not in banned(guarded)
     assert reaches_ssh(guarded, source, family)
     fail(guarded, source, user, family)

@@ -139,9 +139,7 @@ def test_what_all_readers_agree_on_needs_no_quotes(text: str) -> None:
     assert scalars.surprise(text) is None
 
 
-@pytest.mark.parametrize(
-    "text", ["y", "Off", "007", "-012", "1:30", "1:30.5", "1_0", "0b1", "1e3", ".5", "2024-1-1"]
-)
+@pytest.mark.parametrize("text", ["y", "Off", "007", "-012", "1:30", "1:30.5", "1_0", "0b1", "1e3", ".5", "2024-1-1"])
 def test_what_readers_disagree_on_has_to_be_quoted(text: str) -> None:
     _, problems = read(f"key: {text}\n")
     assert len(problems) == 1

@@ -194,9 +194,7 @@ def compose_spec(tmp_path: Path, rest: str = "") -> Path:
     return path
 
 
-def test_compose_files_are_read_by_the_compose_reader(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compose_files_are_read_by_the_compose_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service("app", "docker.io/library/caddy:2.11", "web", ("blog.example.org",))
     calls = fake_compose(monkeypatch, service)
     stack = spec.load(compose_spec(tmp_path))[0].stacks[0]
@@ -210,9 +208,7 @@ def test_domains_are_compared_across_compose_files(tmp_path: Path, monkeypatch: 
     other = "  - {name: other, image: 'caddy:2.11', domain: a.example.org}\n"
     with pytest.raises(SpecError) as caught:
         spec.load(compose_spec(tmp_path, other))
-    assert [(p.where, p.hint) for p in caught.value.problems] == [
-        ("stacks[1].domain", f"that one is at {mark.file}:1")
-    ]
+    assert [(p.where, p.hint) for p in caught.value.problems] == [("stacks[1].domain", f"that one is at {mark.file}:1")]
 
 
 def test_template_passes_with_a_warning_about_its_key() -> None:
@@ -282,9 +278,7 @@ def test_sizes(text: str, size: int) -> None:
     assert rules.memory(text) == size
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("10s", 10), ("1m30s", 90), ("500ms", 0.5), ("2h", 7200), ("1.5s", 1.5)]
-)
+@pytest.mark.parametrize(("text", "seconds"), [("10s", 10), ("1m30s", 90), ("500ms", 0.5), ("2h", 7200), ("1.5s", 1.5)])
 def test_durations(text: str, seconds: float) -> None:
     assert rules.duration(text) == seconds
 
@@ -298,9 +292,7 @@ VALUES = st.recursive(
         st.text(max_size=20),
         st.sampled_from(["a", "caddy:2", KEY]),
     ),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)),
     max_leaves=8,
 )
 _KEYS = sorted({name for model in sections().values() for name in model.model_fields})
@@ -326,6 +318,4 @@ def test_any_value_is_a_spec_or_a_spec_error(value: Any) -> None:
         _, found = spec.loads(text, FILE)
     except SpecError as error:
         found = error.problems
-    assert present.as_text(found).count("-->") == sum(
-        problem["line"] is not None for problem in present.as_json(found)
-    )
+    assert present.as_text(found).count("-->") == sum(problem["line"] is not None for problem in present.as_json(found))
