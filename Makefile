@@ -11,7 +11,7 @@ KEY := .cache/keys/demo
 # Booting hosts (er try) and testing them. On other systems than Debian and Ubuntu they are yours to install.
 BOOT_PACKAGES := python3 python3-venv ca-certificates curl debian-archive-keyring iproute2 mmdebstrap openssh-client \
   passt systemd-container busybox-static
-TEST_PACKAGES := iptables nmap shellcheck docker-registry pebble wrk
+TEST_PACKAGES := iptables nmap openssl shellcheck docker-registry pebble wrk
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit check bench images setup system-boot system-test clean
@@ -22,7 +22,7 @@ help: ## Show what can be made
 demo: system-boot setup images $(KEY) ## Boot the example host here and serve its page over HTTPS
 	$(BIN)/er try examples/hello.yaml
 
-test: system-test setup images ## Run all tests; hosts are booted where that can be done
+test: system-test setup images $(KEY) ## Run all tests; hosts are booted where that can be done
 	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ]; then \
 	  $(BIN)/pytest -n 2 --dist loadfile; \
 	elif [ -n "$$CI" ]; then \

@@ -51,10 +51,9 @@ def test_phases_in_order_then_sites_that_answer() -> None:
 def test_a_host_that_never_gets_ready_is_explained() -> None:
     broken = b"#cloud-config\nruncmd: [systemd-run --unit broken --service-type exec false, sleep 1]\n"
     with (
-        pytest.raises(UserError, match="in vain for 'easyrunner: ready'") as caught,
+        pytest.raises(UserError, match="in vain for all stacks to answer") as caught,
         closing(try_(plan(broken, timeout=8))) as events,
     ):
         list(events)
     assert caught.value.hint is not None
-    assert "console" in caught.value.hint
     assert "broken.service" in caught.value.hint
