@@ -45,7 +45,8 @@ def leader(nspawn: int) -> int | None:
     try:
         children = Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split()
         return next((int(child) for child in children if _is_first(child)), None)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
+        # Children come and go while nspawn sets up; one may end between its name and its status.
         return None
 
 

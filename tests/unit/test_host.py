@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ from builder.host.packages import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "host"
-# The example specs whose images come from a registry: the others need archives that are made at test time.
+SPECS = sorted(
+    str(path.relative_to(ROOT))
+    for path in (*(ROOT / "examples").glob("*.yaml"), *(ROOT / "tests/machine/specs").glob("*/easyrunner.yaml"))
+)
+# Golden trees are kept of the examples whose images come from a registry: archives are made anew, and so their names.
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.yaml") if "oci-archive" not in path.read_text())
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"
 
@@ -54,9 +59,24 @@ def as_landed(files: tuple[host.File, ...]) -> dict[str, tuple[str, str, bytes]]
     return {file.path: (file.mode, f"{file.owner}:{file.group}", file.content) for file in files}
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_stock_is_baked_and_first_boot_with_nothing_in_both(path: Path) -> None:
-    spec, _ = specs.load(path)
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The specs of this checkout, with a stand-in for each file that is made: archives and keys."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for folder in ("examples", "tests/machine/specs"):
+        shutil.copytree(ROOT / folder, copy / folder)
+    for name in ("images/caddy.tar", "images/app.tar", "keys/demo.pub"):
+        made = copy / ".cache" / name
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.write_text(KEY)
+    for folder in (copy / "tests/machine/specs").iterdir():
+        (folder / "id.pub").write_text(KEY)
+    return copy
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_stock_is_baked_and_first_boot_with_nothing_in_both(name: str, checkout: Path) -> None:
+    spec, _ = specs.load(checkout / name)
     built = host.build(spec)
     baked, first = as_landed(built.only(Part.BAKED)), as_landed(built.only(Part.FIRST_BOOT))
     assert not baked.keys() & first.keys()
