@@ -65,12 +65,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("checkout")
     for folder in ("examples", "tests/machine/specs"):
         shutil.copytree(ROOT / folder, copy / folder)
-    for name in ("images/caddy.tar", "images/app.tar", "keys/demo.pub"):
-        made = copy / ".cache" / name
-        made.parent.mkdir(parents=True, exist_ok=True)
-        made.write_text(KEY)
-    for folder in (copy / "tests/machine/specs").iterdir():
-        (folder / "id.pub").write_text(KEY)
+    for made in ("images/caddy.tar", "images/app.tar", "keys/demo.pub"):
+        file = copy / ".cache" / made
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(KEY)
+    for spec in (copy / "tests/machine/specs").iterdir():
+        (spec / "id.pub").write_text(KEY)
     return copy
 
 
