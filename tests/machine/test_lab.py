@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -60,10 +61,11 @@ def machine(tree: Path, images: Path) -> Iterator[Machine]:
 def traces(name: str) -> list[str]:
     """Everything on this machine that carries the name of a lab machine."""
     found = [str(path) for path in Path("/run/netns").glob(f"{name}*") if path.name.removeprefix(name)[:1] in {"", "-"}]
-    found += [str(path) for path in (cache.root() / "machines").glob(f"{name}*")]
+    found += [str(path) for path in (cache.root() / "machines").glob(f"{name}*") if path.stem == name]
     found += [str(path) for path in Path("/sys/class/net").glob(name.replace("-", ""))]
     found += [str(path) for path in Path("/run/systemd/nspawn").glob(f"*/{name}")]
-    words = (f"machines/{name}/", f"--machine={name}", f"/run/netns/{name}")
+    # Other machines live at the same time: er-5 must not be found in er-51.
+    word = re.compile(rf"(?:machines/|--machine=|/run/netns/){name}(?![0-9])")
     for process in Path("/proc").glob("[0-9]*"):
         try:
             told = (process / "cmdline").read_text() + (process / "mountinfo").read_text()
@@ -72,7 +74,7 @@ def traces(name: str) -> list[str]:
                 continue  # ended; its parent, the machine's own init, has yet to notice
         except OSError:
             continue
-        if any(word in told for word in words) or f"/{name}/" in group:
+        if word.search(told) or f"/{name}/" in group:
             found.append(str(process))
     return found
 
@@ -233,4 +235,4 @@ def test_what_a_killed_run_left_is_swept(tree: Path) -> None:
         run.kill()
     assert traces(name) != []
     assert name in slots.sweep()
-    until(lambda: traces(name) == [], timeout=5, what="the end of the last process")
+    until(lambda: traces(name) == [], timeout=20, what="the end of the last process")
