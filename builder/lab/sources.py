@@ -19,6 +19,16 @@ def mirror(apt: Path = Path("/etc/apt")) -> str | None:
     return next((uri for uri, suite, components in _entries(apt) if _is_archive(suite, components)), None)
 
 
+def security(apt: Path = Path("/etc/apt")) -> str | None:
+    """The same for the archive of security updates."""
+    return next((uri for uri, suite, components in _entries(apt) if _is_security(suite, components)), None)
+
+
+def _is_security(suite: str, components: Iterable[str]) -> bool:
+    release, dash, kind = suite.partition("-")
+    return bool(dash) and kind == "security" and _is_archive(release, components)
+
+
 def _is_archive(suite: str, components: Iterable[str]) -> bool:
     return _SUITE.match(suite) is not None and "main" in components
 
