@@ -14,7 +14,7 @@ Tone = Literal["say", "message", "error"]
 _ROW: Final = re.compile(r"(\d+),([^,]*),([a-z][a-z-]*)(?:,(.*))?")
 _COMMA: Final = "%!(PACKER_COMMA)"
 # Every line that belongs to one builder carries its name: "==> qemu.host: " or, indented, "    qemu.host: ".
-_OWNED: Final = re.compile(r"(?:==>|-->|   ) ([\w.-]+): ?(.*)")
+_OWNED: Final = re.compile(r"(?:==>|   ) ([\w.-]+): ?(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,19 @@ def parse(line: str) -> tuple[Event, ...]:
         case ("artifact", index, key, *values) if index.isdigit():
             return (Artifact(target, int(index), key, tuple(values)),)
     return (Raw(line),)
+
+
+def plain(event: Event) -> str:
+    """An event as a line of a log for people."""
+    match event:
+        case Said(tone, builder, text):
+            return f"{builder}: {'' if tone == 'say' else '  '}{text}" if builder else text
+        case Failed(builder, text):
+            return f"{builder}: failed: {text}"
+        case Artifact(builder, index, key, values):
+            return f"{builder}: artifact {index}: {key} {' '.join(values)}".rstrip()
+        case Raw(text):
+            return text
 
 
 def unescape(text: str) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from builder.packer.phases import Phases
 
 _LAST_LINES: Final = 12
+# "er-bake: <step>: <what>" is the last word of a step in images/steps.
+_OURS: Final = re.compile(r"^\s*er-bake: [\w-]+: (.*)$")
 # What the words of Packer, apt and providers come down to, and the way out. The first that fits is shown.
 _KNOWN: Final = tuple(
     (re.compile(pattern), hint)
@@ -49,7 +51,7 @@ def failed(phases: Phases, seconds: float, code: int, log: Path) -> BakeError:
     """What to say of a build that ended by itself."""
     reasons = tuple(dict.fromkeys(line.strip() for reason in phases.reasons for line in reason.splitlines()))
     tail = _tail(phases.output)
-    what = "; ".join(filter(None, reasons)) or ending(code)
+    what = _told(tail) or "; ".join(filter(None, reasons)) or ending(code)
     message = f"baking failed in step {phases.step} after {seconds:.0f} s: {what}"
     if tail:
         message += "\n  its last output:\n" + "\n".join(f"  | {line}" for line in tail)
@@ -68,6 +70,12 @@ def ending(code: int) -> str:
         return f"Packer was killed by signal {-code}"
     # Its outer process ends with 0 when the inner one, which does the work, was killed.
     return "Packer was killed" if code == 0 else f"Packer ended with exit code {code}"
+
+
+def _told(tail: Sequence[str]) -> str:
+    """What a step of ours says of its own failure."""
+    found = (_OURS.search(line) for line in reversed(tail))
+    return next((match[1] for match in found if match), "")
 
 
 def _tail(output: Sequence[str]) -> list[str]:

@@ -37,12 +37,16 @@ class Log:
             except OSError:
                 self.whole = False
 
-    def write(self, line: str) -> str:
-        """Write a line without its secrets; returns it as written."""
-        shown = secrets.hide(line, self._hidden)
-        if self._file is not None and self.whole:
-            try:
-                self._file.write(f"{time.monotonic() - self._since:8.1f} {shown}\n")
-            except OSError:
-                self.whole = False
-        return shown
+    def hide(self, text: str) -> str:
+        """The text without the secrets of this build."""
+        return secrets.hide(text, self._hidden)
+
+    def write(self, text: str) -> None:
+        """Add lines."""
+        if self._file is None or not self.whole:
+            return
+        seconds = time.monotonic() - self._since
+        try:
+            self._file.writelines(f"{seconds:8.1f}  {line}\n" for line in self.hide(text).splitlines())
+        except OSError:
+            self.whole = False

@@ -44,7 +44,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Output worth showing while a step goes on."""
+    """What a step says while it goes on."""
 
     text: str
 
@@ -67,21 +67,29 @@ def build(
     began = since = time.monotonic()
     yield Started(START)
     with Session(argv, env=environment, cwd=directory) as session, _cancelled(session, log, tell):
-        for line in session.lines(tick=lambda: _check_space(directory)):
-            for event in events.parse(log.write(line)):
-                if isinstance(event, events.Artifact):
-                    artifacts.append(event)
-                previous = phases.step
-                if started := phases.feed(event):
-                    now = time.monotonic()
-                    yield Ended(previous, now - since)
-                    yield Started(started)
-                    since = now
+        for event in _noted(session.lines(tick=lambda: check_space(directory, log.path)), log):
+            if isinstance(event, events.Artifact):
+                artifacts.append(event)
+            previous = phases.step
+            if started := phases.feed(event):
+                yield Ended(previous, time.monotonic() - since)
+                yield Started(started)
+                since = time.monotonic()
+            elif isinstance(event, events.Said) and event.builder and event.text:
+                yield Line(event.text)
         code = session.code or 0
     if code or phases.reasons or not artifacts:
         raise failure.failed(phases, time.monotonic() - began, code, log.path)
     yield Ended(phases.step, time.monotonic() - since)
     return tuple(artifacts)
+
+
+def _noted(lines: Iterator[str], log: Log) -> Iterator[events.Event]:
+    """The events of these lines, without secrets, once they are in the log."""
+    for line in lines:
+        for event in events.parse(log.hide(line)):
+            log.write(events.plain(event))
+            yield event
 
 
 @contextmanager
@@ -91,7 +99,7 @@ def _cancelled(session: Session, log: Log, tell: Callable[[str], None]) -> Itera
         yield
     except BaseException:
         if session.code is None:
-            tell("waiting for Packer to take everything away; once more to end it at once")
+            tell("Packer takes everything away; Ctrl-C ends it at once")
             wind_up(session, log)
         raise
 
@@ -104,8 +112,8 @@ def wind_up(session: Session, log: Log, *, clean_up: float = _CLEAN_UP) -> None:
     for wait in (clean_up, _SECOND):
         session.signal(signal.SIGTERM)
         try:
-            for line in session.lines(timeout=wait):
-                log.write(line)
+            for _ in _noted(session.lines(timeout=wait), log):
+                pass
         except KeyboardInterrupt:
             continue
         if session.code is not None:
@@ -113,8 +121,9 @@ def wind_up(session: Session, log: Log, *, clean_up: float = _CLEAN_UP) -> None:
     session.end()
 
 
-def _check_space(directory: Path) -> None:
+def check_space(directory: Path, log: Path) -> None:
     """A disk that fills up stops the virtual machine without a word, and Packer would wait for ever."""
     found = os.statvfs(directory)
     if found.f_bavail * found.f_frsize < LEAST_FREE:
-        raise UserError(f"the disk is full: {directory.parent}", "free some space there, or give another place with -o")
+        way = "free some space there, or name another place with -o"
+        raise UserError(f"the disk is full: {directory.parent}", f"{way}; the whole log: {log}")

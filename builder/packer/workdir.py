@@ -19,57 +19,33 @@ if TYPE_CHECKING:
 
     from builder.packer.find import Packer
 
-_PREFIX: Final = ".er-bake-"
+PREFIX: Final = ".er-bake-"
 _LOCK: Final = "lock"
 # Packer reads every file with this ending as values of variables.
 VALUES: Final = "values.auto.pkrvars.json"
 
 
+# What lies where in a work directory, in which Packer is started.
+TEMPLATE: Final = "template"
+PAYLOAD: Final = f"{TEMPLATE}/payload"
+OUTPUT: Final = "output"
+KEY: Final = "key"
+SEED: Final = "seed.img"
+CONSOLE: Final = "console.log"
+_CACHE: Final = "cache"
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
-    """What lies where in a work directory."""
+    """The work directory, and one for Packer's sockets, whose paths must be short (unix(7))."""
 
     root: Path
-
-    @property
-    def template(self) -> Path:
-        """What `packer build` is pointed at."""
-        return self.root / "template"
-
-    @property
-    def payload(self) -> Path:
-        """What is uploaded into the machine being baked."""
-        return self.template / "payload"
-
-    @property
-    def output(self) -> Path:
-        """Where a local build writes its image; Packer makes it."""
-        return self.root / "output"
+    temporary: Path
 
     @property
     def cache(self) -> Path:
         """Packer's own downloads."""
-        return self.root / "cache"
-
-    @property
-    def temporary(self) -> Path:
-        """Packer's temporary files, which a killed Packer leaves."""
-        return self.root / "tmp"
-
-    @property
-    def key(self) -> Path:
-        """The private key made for this bake."""
-        return self.root / "key"
-
-    @property
-    def seed(self) -> Path:
-        """The disk that lets Packer into a local machine."""
-        return self.root / "seed.img"
-
-    @property
-    def console(self) -> Path:
-        """What a local machine says on its console."""
-        return self.root / "console.log"
+        return self.root / _CACHE
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +59,19 @@ class Laid:
 
 def template(packer: Packer, target: str) -> tuple[Laid, ...]:
     """The template's own files: the build, its steps, and of the sources and plugins only the target's."""
-    images = data.tree("images")
-    found = [*sorted((images / "packer").glob("*.pkr.hcl")), images / f"packer/sources/{target}.pkr.hcl"]
-    plugins = images / f"packer/plugins/{target}.pkr.hcl"
-    laid = [Laid(path.name if path.parent.name == "packer" else f"source-{path.name}", path) for path in found]
+    source = data.tree("images") / f"packer/sources/{target}.pkr.hcl"
+    plugins = data.tree("images") / f"packer/plugins/{target}.pkr.hcl"
+    wanted = [*shared(), Laid("source.pkr.hcl", source)]
     if packer.takes_plugins and plugins.is_file():
-        laid.append(Laid(f"plugins-{plugins.name}", plugins))
-    laid += [Laid(f"steps/{path.name}", path, 0o755) for path in sorted((images / "steps").glob("[0-9]*"))]
-    return tuple(laid)
+        wanted.append(Laid("plugins.pkr.hcl", plugins))
+    return tuple(wanted)
+
+
+def shared() -> tuple[Laid, ...]:
+    """What every target has in its template."""
+    images = data.tree("images")
+    files = [Laid(path.name, path) for path in sorted((images / "packer").glob("*.pkr.hcl"))]
+    return (*files, *(Laid(f"steps/{path.name}", path, 0o755) for path in sorted((images / "steps").glob("[0-9]*"))))
 
 
 def values(variables: Mapping[str, Any]) -> Laid:
@@ -115,21 +96,23 @@ def work_directory(parent: Path) -> Iterator[Places]:
     """A new directory below `parent`, which is made when missing. Raises OSError when that cannot be written to."""
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent)
-    places = Places(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)).absolute())
+    root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).absolute()
+    places = Places(root, Path(tempfile.mkdtemp(prefix="er-")))
     try:
-        with (places.root / _LOCK).open("w") as lock:
+        with (root / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for path in (places.template, places.cache, places.temporary):
-                path.mkdir()
+            (root / TEMPLATE).mkdir()
+            places.cache.mkdir()
             yield places
     finally:
         with shielded():
-            shutil.rmtree(places.root, ignore_errors=True)
+            for path in (root, places.temporary):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep(parent: Path) -> None:
     """Remove what a run that was killed has left: a directory whose lock nobody holds."""
-    for root in parent.glob(f"{_PREFIX}*"):
+    for root in parent.glob(f"{PREFIX}*"):
         lock = root / _LOCK
         if not lock.is_file():
             continue
