@@ -4,6 +4,50 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from builder.hygiene.tree import Tree
+
+# `live` checks ask the running system; `offline` ones look at what a running system hides, such as the disk below /run.
+When = Literal["both", "live", "offline"]
+
+
+class Hit(NamedTuple):
+    """What a check comes upon: the path in the image ("-" where no file is meant) and what is wrong."""
+
+    path: str
+    what: str
+
+
+class NotKnowableError(Exception):
+    """A check cannot be answered here; the text says why. Not a finding, and not silence either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A row of the table. `source` says who else asks for it; `find` yields every hit in a tree."""
+
+    id: str
+    title: str
+    why: str
+    source: str
+    remedy: str
+    find: Callable[[Tree], Iterable[Hit]]
+    when: When = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A file that the host's baked part has: octal mode with a leading 0, names of owner and group, SHA-256 in hex."""
+
+    path: str
+    mode: str
+    owner: str
+    group: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
