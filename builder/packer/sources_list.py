@@ -11,7 +11,7 @@ _SUITES: Final = {"debian-13": "trixie"}
 
 def here(base: str) -> str:
     """The lines of a sources.list for a base, from this machine's mirror; empty where the image's own will do."""
-    return lines(base, sources.mirror(), sources.security())
+    return lines(base, sources.mirror(), sources.mirror(archive="debian-security"))
 
 
 def lines(base: str, mirror: str | None, security: str | None) -> str:
