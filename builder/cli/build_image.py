@@ -12,7 +12,7 @@ from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.say import say
 from builder.cli.steps import Steps
 from builder.packer.convert import FORMATS
-from builder.packer.targets import TARGETS
+from builder.packer.targets import BY_NAME, TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,7 +27,7 @@ _TARGETS = ", ".join(row.name for row in TARGETS)
 
 
 def _known_target(name: str) -> str:
-    if name not in {row.name for row in TARGETS}:
+    if name not in BY_NAME:
         raise typer.BadParameter(f"{name!r} is not one of {_TARGETS}")
     return name
 
@@ -84,10 +84,9 @@ def command(  # noqa: PLR0917 - typer calls it by name
     """Bake an image of SPEC's base with Packer: every host's files and packages, no key and no name of yours."""
     from builder.packer import bake
     from builder.packer.order import Order
-    from builder.packer.order import target as row
 
     order = Order(
-        load(path), row(target), directory, FORMATS[form], with_stacks, verify, size, accelerator, base_image,
+        load(path), BY_NAME[target], directory, FORMATS[form], with_stacks, verify, size, accelerator, base_image,
         checksum, tuple(file.absolute() for file in var_file or ()), keep_log, reuse, compare,
     )  # fmt: skip
     job = bake.plan(order)
