@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder import __version__
-from builder.cli import check, init, render, schema, tree, trial, user_data
+from builder.cli import check, check_image, init, render, schema, tree, trial, user_data
 from builder.cli.say import say
 from builder.problems import SpecError, UserError
 
@@ -33,13 +33,14 @@ def _told(command: Callable[..., int]) -> Callable[..., None]:
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> None:
-        raise typer.Exit(_code(lambda: command(*args, **options)))
+        raise typer.Exit(code(lambda: command(*args, **options)))
 
     run.__annotations__ = {**command.__annotations__, "return": None}
     return run
 
 
-def _code(command: Callable[[], int]) -> int:
+def code(command: Callable[[], int]) -> int:
+    """What a command ends with, its expected failures told in words on stderr."""
     try:
         return command()
     except SpecError as error:
@@ -58,7 +59,7 @@ def _code(command: Callable[[], int]) -> int:
     return 1
 
 
-for _module in (init, check, render, tree, user_data, trial, schema):
+for _module in (init, check, render, tree, user_data, check_image, trial, schema):
     app.command(_module.NAME)(_told(_module.command))
 
 
