@@ -214,7 +214,7 @@ CHECKS: Final = (
     ),
     Check(
         "run-files",
-        "Files below /run on the disk",
+        "Files below /run on the disk, markers of a due reboot too",
         "hidden from a running system, but shipped with the image",
         "none",
         _CLEAN,
@@ -277,15 +277,6 @@ CHECKS: Final = (
         "apt-get update && apt-get dist-upgrade",
         packages.updates,
         "live",
-    ),
-    Check(
-        "reboot-required",
-        "Marker of a reboot that is due",
-        "on the disk it would say so for ever",
-        "none",
-        _CLEAN,
-        packages.reboot,
-        "offline",
     ),
     Check(
         "setuid",
