@@ -1,4 +1,4 @@
-"""Packer for real; a virtual machine only where one is what is tested."""
+"""One bake for all tests that look at what comes out of it, and one machine for those that look at Packer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,31 @@ from builder import process
 from builder.host.packages import PACKAGES
 from builder.lab import base, needs
 from builder.lab.machine import Machine
+from tests.machine.conftest import example_images
+from tests.packer import bakery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.packer.bakery import Baked
+
+__all__ = ["example_images"]
+
+
+@pytest.fixture(scope="session")
+def baked(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Baked:
+    """The spec `three`, baked with its stacks' images."""
+    needs.check()
+    directory = tmp_path_factory.mktemp("baked")
+    # Users of the machines go through it.
+    for folder in (directory, *directory.parents[:2]):
+        folder.chmod(0o755)
+    return bakery.bake("three", directory)
+
 
 @dataclass(frozen=True, slots=True)
-class Bakery:
+class Oven:
     """A machine that lets root in with a key, and has the packages already."""
 
     machine: Machine
@@ -35,11 +52,11 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bakery(key: Path) -> Iterator[Bakery]:
+def oven(key: Path) -> Iterator[Oven]:
     """The machine that is baked in rehearsals."""
     needs.check()
     login = {"disable_root": False, "users": [], "ssh_authorized_keys": [key.with_name("id.pub").read_text().strip()]}
     user_data = b"#cloud-config\n" + json.dumps(login).encode()
-    with Machine(base.tree(PACKAGES["debian-13"]), user_data, name="bakery") as machine:
+    with Machine(base.tree(PACKAGES["debian-13"]), user_data, name="oven") as machine:
         machine.boot_and_wait()
-        yield Bakery(machine, key)
+        yield Oven(machine, key)
