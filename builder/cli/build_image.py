@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -123,6 +124,9 @@ def _show(result: Result, *, as_json: bool) -> None:
     if as_json:
         say.json(_as_json(result))
         return
+    for answer in result.proof.answers if result.proof else ():
+        when = f"{answer.seconds:.0f} s after power-on {answer.boot}"
+        say.note(f"answer    https://{answer.domain}/ {answer.status}, {when}")
     if result.image is not None:
         again = " (there already, made of the same)" if result.reused else ""
         say.note(f"image     {result.image}, {result.size / 1e6:,.0f} MB{again}\nsha256    {result.sha256}")
@@ -152,6 +156,7 @@ def _as_json(result: Result) -> dict[str, object]:
         "sha256": result.sha256,
         "manifest": str(result.manifest),
         "reused": result.reused,
+        "answers": [asdict(answer) for answer in result.proof.answers] if result.proof else None,
         "steps": {step.name: round(step.seconds, 1) for step in result.steps},
         "differences": differences and [{"expected": found.expected, "what": found.what} for found in differences],
     }

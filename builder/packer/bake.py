@@ -59,7 +59,9 @@ def bake(order: Order, job: Job, tell: Callable[[str], None]) -> Generator[Told,
     """
     clock, made_from = Clock(), inputs.of(job, order)
     if order.local and order.reuse and (old := deliver.reusable(order, made_from)):
-        return deliver.again(order, old, clock)
+        bootable = order.verify and order.form.name in ("qcow2", "raw")
+        proof = (yield from local.verify(order, order.image, clock)) if bootable else None
+        return deliver.again(order, old, clock, proof)
     with terminable(), workdir.work_directory(order.directory) as places, Log(order.log, job.hidden()) as log:
         run = Run(order, job, places, log, clock, tell)
         baked = yield from (local if order.local else remote).bake(run)

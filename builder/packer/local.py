@@ -14,15 +14,18 @@ from builder.packer import convert, inside, login, stock, workdir
 from builder.packer import job as jobs
 from builder.packer.deliver import Baked
 from builder.qemu import accel
+from builder.qemu import verify as verification
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from builder.packer.clock import Clock
     from builder.packer.order import Order
     from builder.packer.run import Run
     from builder.packer.stock import Stock
     from builder.packer.watch import Told
+    from builder.qemu.verify import Proof
 
 
 def check(order: Order) -> None:
@@ -67,6 +70,7 @@ def bake(run: Run) -> Generator[Told, None, Baked]:
     made = root / workdir.OUTPUT / order.name
     files = hosts.build(order.spec).only(Part.BAKED)
     found = yield from clock.phase("check", lambda: inside.look(made, files))
+    proof = (yield from verify(order, made, clock)) if order.verify else None
     image = yield from clock.phase("convert", lambda: _convert(order, made, root))
     return Baked(
         order.name,
@@ -76,11 +80,20 @@ def bake(run: Run) -> Generator[Told, None, Baked]:
         containers=found.containers,
         checks=found.checks,
         versions={"qemu": _version(order)},
+        proof=proof,
     )
 
 
+def verify(order: Order, image: Path, clock: Clock) -> Generator[Told, None, Proof]:
+    """Boot it twice with this host's user-data. Images that are not baked in are brought on a disk beside it."""
+    trial = verification.Trial(
+        image=image.absolute(), spec=order.spec, bring=not order.with_stacks, accelerator=accelerator(order)
+    )
+    return (yield from clock.through(verification.verify(trial)))
+
+
 def _lay(run: Run, disk: Stock) -> None:
-    jobs.lay(run.job, run.places, disk_image=disk.disk, disk_image_checksum=disk.checksum)
+    jobs.lay(run.job, run.places, disk_image=str(disk.path), disk_image_checksum=disk.checksum)
     login.make(run.places.root / workdir.KEY, run.places.root / workdir.SEED)
 
 
