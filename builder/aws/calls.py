@@ -50,7 +50,7 @@ OPERATIONS: Final = _rows(
     _read("DescribeAddresses"),
     _read("GetConsoleOutput"),
     _write("CreateSecurityGroup", _TAGS),
-    _write("AuthorizeSecurityGroupIngress", _TAGS),
+    _write("AuthorizeSecurityGroupIngress"),
     _write("RevokeSecurityGroupIngress"),
     _write("ImportKeyPair", _TAGS),
     _write("RunInstances", _TAGS, "iam:PassRole"),

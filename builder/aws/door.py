@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
@@ -12,13 +13,14 @@ from botocore import xform_name
 from builder.aws.calls import OPERATIONS
 from builder.aws.errors import AwsError, translate
 from builder.problems import UserError
+from builder.spec.rules import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Reading may be repeated without a thought, so botocore does. What writes is repeated by the steps, which look first.
-_READ: Final = botocore.config.Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard"})
-_WRITE: Final = _READ.merge(botocore.config.Config(retries={"mode": "standard", "total_max_attempts": 1}))
+READ: Final = botocore.config.Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard"})
+WRITE: Final = READ.merge(botocore.config.Config(retries={"mode": "standard", "total_max_attempts": 1}))
 # The price list is served from here, for all regions.
 _HOME: Final = {"pricing": "us-east-1"}
 # Says that EC2 would have done it, had it not been a dry run.
@@ -29,6 +31,8 @@ class Door:
     """Calls operations of the table, in one region, with the credentials that the AWS tools would use."""
 
     def __init__(self, region: str | None) -> None:
+        # The AWS tools read this variable; boto3 by itself does not.
+        region = region or os.environ.get("AWS_REGION")
         try:
             self._session = boto3.session.Session(region_name=region)
         except botocore.exceptions.BotoCoreError as error:
@@ -41,8 +45,6 @@ class Door:
             raise UserError("no AWS region", "say --region, `aws: {region: …}` in the spec, or AWS_REGION")
         known = self._session.get_available_regions("ec2")
         if name not in known:
-            from builder.spec.rules import near
-
             meant = near(name, known)
             way = f"did you mean {meant}?" if meant else "as in eu-central-1; --region, the spec or AWS_REGION names it"
             raise UserError(f"`{name}` is not a region of AWS", way)
@@ -78,13 +80,16 @@ class Door:
 
     def _client(self, service: str, *, writes: bool) -> Any:
         if (service, writes) not in self._clients:
-            config = _WRITE if writes else _READ
+            config = WRITE if writes else READ
             region = _HOME.get(service, self.region)
             self._clients[service, writes] = self._session.client(service, region_name=region, config=config)
         return self._clients[service, writes]
 
     def _translated(
-        self, error: botocore.exceptions.ClientError | botocore.exceptions.BotoCoreError, name: str, needs: tuple[str, ...]
+        self,
+        error: botocore.exceptions.ClientError | botocore.exceptions.BotoCoreError,
+        name: str,
+        needs: tuple[str, ...],
     ) -> AwsError:
         region = getattr(self, "region", "")
         if isinstance(error, botocore.exceptions.ClientError):

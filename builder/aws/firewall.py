@@ -27,7 +27,9 @@ class Rule:
     def permission(self) -> dict[str, Any]:
         """As EC2 takes it."""
         version = ipaddress.ip_network(self.network).version
-        where = {"IpRanges": [{"CidrIp": self.network}]} if version == 4 else {"Ipv6Ranges": [{"CidrIpv6": self.network}]}
+        where = (
+            {"IpRanges": [{"CidrIp": self.network}]} if version == 4 else {"Ipv6Ranges": [{"CidrIpv6": self.network}]}
+        )
         return {"IpProtocol": self.protocol, "FromPort": self.port, "ToPort": self.port, **where}
 
 

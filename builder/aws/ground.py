@@ -1,4 +1,4 @@
-"""What a launch stands on: looked up first, nothing made. Every refusal that can be known beforehand comes from here."""
+"""What a launch stands on: looked up first, nothing made. What can be refused beforehand is refused here."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from builder.aws.kinds import Kind
     from builder.aws.order import Order
     from builder.aws.place import Place
+    from builder.aws.zones import Zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Ground:
     kind: Kind
     place: Place
     zones: tuple[str, ...] = ()
-    hosted: tuple[zones.Zone, ...] = ()
+    hosted: tuple[Zone, ...] = ()
 
 
 def survey(door: Door, order: Order) -> Ground:

@@ -35,7 +35,7 @@ def merge(text: str, addresses: Collection[str], keys: Iterable[HostKey], name: 
 
 
 def _names(line: str, addresses: Collection[str]) -> bool:
-    """Whether an entry is for one of the addresses alone; ssh may have hashed them. Marked lines are not ours to judge."""
+    """Whether an entry is for one of the addresses alone; ssh may have hashed them."""
     host = line.split(maxsplit=1)[0] if line.strip() else ""
     if host.startswith(_HASH):
         return any(_hashed(host, address) for address in addresses)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.aws import make, ready, running, zones
 from builder.aws.ground import Ground, survey
-from builder.aws.pace import Clock, Pace
+from builder.aws.pace import PACE, Clock, Pace
 from builder.aws.parts import Servers
+from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +29,7 @@ class Settings:
 
     known_hosts: Path
     timeout: float = 900
-    pace: Pace = Pace()
+    pace: Pace = PACE
     wait: bool = True
     identity: Path | None = None
 
@@ -40,10 +41,19 @@ class Launched:
     ground: Ground
     servers: tuple[Server, ...]
     made: Mapping[str, tuple[str, ...]]
-    records: tuple[zones.Record, ...]
+    records: tuple[zones.Record, ...] = ()
     set_: tuple[zones.Record, ...] = ()
     proofs: tuple[Proof, ...] = ()
     sites: tuple[Site, ...] = ()
+
+
+class StayingError(Exception):
+    """The server is made and stays, but has not proved itself; `cause` says why, `stays` what to do about it."""
+
+    def __init__(self, cause: UserError | KeyboardInterrupt, stays: str) -> None:
+        self.cause = cause
+        self.stays = stays
+        super().__init__(str(cause))
 
 
 def remedy(name: str, region: str) -> str:
@@ -52,27 +62,32 @@ def remedy(name: str, region: str) -> str:
 
 
 def launch(door: Door, order: Order, settings: Settings, told: Timed) -> Launched:
-    """Make the server, or take it up where it is; raises UserError, and what that leaves is in its hint."""
+    """Make the server, or take it up where it is.
+
+    Raises UserError when there is no server: then nothing is left, or the hint says what.
+    Raises StayingError when there is one that has not proved itself.
+    """
     clock = Clock(settings.timeout, settings.pace)
     with told.step("look around"):
         ground = survey(door, order)
     wanted = make.parts(order, ground, settings.pace)
     made = make.make(door, wanted, told, settings.pace, remedy(order.name, door.region))
-    servers = running.find(door, made[Servers.name])
-    records = zones.records(order.domains, servers)
-    set_ = _set_records(door, order, ground, servers, told)
-    result = Launched(ground, servers, made, records, set_)
+    try:
+        return _prove(door, order, settings, Launched(ground, (), made), clock=clock, told=told)
+    except (UserError, KeyboardInterrupt) as error:
+        ids = " ".join(made[Servers.name])
+        take_up = "the same command takes it up again"
+        stays = f"{order.name} stays ({ids}): {take_up}, `{remedy(order.name, door.region)}` removes it"
+        raise StayingError(error, stays) from error
+
+
+def _prove(door: Door, order: Order, settings: Settings, done: Launched, *, clock: Clock, told: Timed) -> Launched:
+    servers = running.find(door, done.made[Servers.name])
+    done = replace(done, servers=servers, records=zones.records(order.domains, servers))
+    if done.ground.hosted:
+        with told.step("DNS records"):
+            done = replace(done, set_=zones.put(door, order.domains, done.ground.hosted, servers))
     if not settings.wait:
-        return result
-    proofs = tuple(ready.prove(door, server, order, settings, clock, told) for server in servers)
-    found = ready.sites(order, proofs, clock, told, dns_is_set=order.spec.dns is not None)
-    return Launched(ground, servers, made, records, set_, proofs, found)
-
-
-def _set_records(
-    door: Door, order: Order, ground: Ground, servers: tuple[Server, ...], told: Timed
-) -> tuple[zones.Record, ...]:
-    if not ground.hosted:
-        return ()
-    with told.step("DNS records"):
-        return zones.put(door, order.domains, ground.hosted, servers)
+        return done
+    proofs = tuple(ready.prove(door, one, order, settings, clock=clock, told=told) for one in servers)
+    return replace(done, proofs=proofs, sites=ready.serve(order, proofs, clock, told))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from builder.aws.errors import AwsError
 from builder.problems import UserError
@@ -23,6 +23,9 @@ class Pace:
     attempts: int = 5
     pause: float = 0.5
     longest: float = 5.0
+
+
+PACE: Final = Pace()
 
 
 class NotInTimeError(UserError):

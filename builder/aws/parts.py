@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.aws import firewall, server, tags
+from builder.aws.removal import take
 from builder.lab.signals import shielded
 from builder.problems import UserError
 
@@ -81,7 +82,7 @@ class Group:
     def undo(self, door: Door, ids: Iterable[str]) -> None:
         """Take it away."""
         for group in ids:
-            door.call("DeleteSecurityGroup", GroupId=group)
+            take(door, "DeleteSecurityGroup", GroupId=group)
             self.known.discard(group)
 
 
@@ -126,7 +127,7 @@ class Key:
     def undo(self, door: Door, ids: Iterable[str]) -> None:
         """Take it away."""
         for pair in ids:
-            door.call("DeleteKeyPair", KeyName=pair)
+            take(door, "DeleteKeyPair", KeyName=pair)
             self.known.discard(pair)
 
 
@@ -185,7 +186,7 @@ class Servers:
         """End them."""
         listed = sorted(ids)
         if listed:
-            door.call("TerminateInstances", InstanceIds=listed)
+            take(door, "TerminateInstances", InstanceIds=listed)
             self.known.difference_update(listed)
 
 
@@ -245,6 +246,6 @@ class Addresses:
         for address in self.find(door):
             if address["AllocationId"] in wanted:
                 if address.get("AssociationId"):
-                    door.call("DisassociateAddress", AssociationId=address["AssociationId"])
-                door.call("ReleaseAddress", AllocationId=address["AllocationId"])
+                    take(door, "DisassociateAddress", AssociationId=address["AssociationId"])
+                take(door, "ReleaseAddress", AllocationId=address["AllocationId"])
                 self.known.discard(address["AllocationId"])

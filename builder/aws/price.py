@@ -50,6 +50,6 @@ def estimate(door: Door, kind: str) -> float | None:
 
 def line(price: float, count: int) -> str:
     """For a person."""
-    times = f" × {count}" if count > 1 else ""
+    times = f" x {count}" if count > 1 else ""
     month = price * count * HOURS
     return f"about ${price:.4f} an hour{times}, ${month:.2f} a month, on demand; disk, address and traffic come on top"

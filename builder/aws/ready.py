@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from builder.aws import console, known_hosts, remote, server, sites
@@ -12,8 +12,6 @@ from builder.aws.running import find
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from builder.aws.door import Door
     from builder.aws.launch import Settings
     from builder.aws.order import Order
@@ -47,7 +45,7 @@ def output(door: Door, instance: str) -> str:
     return str(answer.get("Output") or "")
 
 
-def prove(door: Door, one: Server, order: Order, settings: Settings, clock: Clock, told: Timed) -> Proof:
+def prove(door: Door, one: Server, order: Order, settings: Settings, *, clock: Clock, told: Timed) -> Proof:
     """Wait for first boot, and learn the host keys; raises UserError when the server says that it failed."""
     address = one.address
     if address is None:
@@ -72,9 +70,11 @@ def _first_boot(door: Door, one: Server, clock: Clock) -> console.Report:
         seen = output(door, one.id) or seen
         report = console.read(seen)
         if report.failure:
-            raise UserError(f"first boot has failed: {report.failure}", f"its console ends with:\n  {console.tail(seen)}")
+            raise UserError(
+                f"first boot has failed: {report.failure}", f"its console ends with:\n  {console.tail(seen)}"
+            )
         _check_alive(door, one)
-        return report if report.ready else None
+        return report if report.ready == one.name else None
 
     try:
         return clock.until(said, "the server's first boot") or console.Report()
@@ -89,14 +89,37 @@ def _check_alive(door: Door, one: Server) -> None:
             raise UserError(f"{one.id} is {now.state}: {now.reason or 'no reason given'}")
 
 
-def sites(order: Order, proofs: tuple[Proof, ...], clock: Clock, told: Timed, *, dns_is_set: bool) -> tuple[Site, ...]:
-    """Ask every domain at every server, until each answers; one whose certificate waits for DNS is asked once."""
+def serve(order: Order, proofs: tuple[Proof, ...], clock: Clock, told: Timed) -> tuple[Site, ...]:
+    """Ask for every domain at every server until each answers; what cannot before DNS leads there is asked once."""
     if not order.domains:
         return ()
     with told.step("HTTPS"):
-        return tuple(
-            _site(order, domain, proof, trusted, clock, patient=dns_is_set)
-            for proof in proofs
-            for trusted in [sites_trust(order, proof.login)]
-            for domain in order.domains
-        )
+        return tuple(site for proof in proofs for site in _sites(order, proof, clock))
+
+
+def _sites(order: Order, proof: Proof, clock: Clock) -> list[Site]:
+    tls = order.spec.tls
+    trusted = sites.trust(tls, proof.login)
+    addresses = frozenset(filter(None, (proof.server.ipv4, proof.server.ipv6)))
+    found = []
+    for domain in order.domains:
+        there = not sites.needs_dns(tls) or order.spec.dns is not None or sites.leads_to(domain, addresses)
+        site = _site(domain, proof.login.address, trusted, clock if there else None)
+        found.append(site if there or site.serves else replace(site, problem=sites.NO_RECORD))
+    return found
+
+
+def _site(domain: str, address: str, trusted: sites.Trust, clock: Clock | None) -> Site:
+    site = sites.ask(domain, address, trusted)
+    if clock is None or site.serves:
+        return site
+
+    def served() -> Site | None:
+        nonlocal site
+        site = sites.ask(domain, address, trusted)
+        return site if site.serves else None
+
+    try:
+        return clock.until(served, domain) or site
+    except NotInTimeError as error:
+        raise NotInTimeError(f"{error.message}: {site.problem or f'it answers {site.status}'}") from None

@@ -84,7 +84,14 @@ def token(group: str, there: Sequence[Server], wanted: int) -> str:
 
 
 def request(
-    order: Order, image: Image, place: Place, *, group: str | None, key: str | None, count: int, zones: Sequence[str] = ()
+    order: Order,
+    image: Image,
+    place: Place,
+    *,
+    group: str | None,
+    key: str | None,
+    count: int,
+    zones: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The parameters of RunInstances, but for its token. Without a group it is good for a dry run only."""
     wishes = order.wishes
@@ -114,8 +121,14 @@ _SPOT: Final = {
 }
 
 
-def _disk(image: Image, size: int) -> dict[str, Any]:
-    volume = {"VolumeType": "gp3", "VolumeSize": max(size, image.size), "Encrypted": True, "DeleteOnTermination": True}
+def disk_size(image: Image, wish: int) -> int:
+    """GiB: what was asked for, but never less than the image's own."""
+    return max(wish, image.size)
+
+
+def _disk(image: Image, wish: int) -> dict[str, Any]:
+    size = disk_size(image, wish)
+    volume = {"VolumeType": "gp3", "VolumeSize": size, "Encrypted": True, "DeleteOnTermination": True}
     return {"DeviceName": image.root, "Ebs": volume}
 
 

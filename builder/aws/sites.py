@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Final
 from builder.aws import remote
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from builder.spec import Tls
 
 _SECONDS: Final = 10.0
 # What is still worth waiting for: nothing, or the proxy saying that the app is not there yet.
 _NOT_YET: Final = 500
 # Root certificates of this CA are in nobody's store, by its purpose.
+NO_RECORD: Final = "waits for its DNS record: the certificate comes once that leads to the server"
 _UNTRUSTED: Final = "letsencrypt-staging"
 
 
