@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import boto3
 import botocore.config
 import botocore.exceptions
 from botocore import xform_name
 
+from builder.aws import pace
 from builder.aws.calls import OPERATIONS
 from builder.aws.errors import AwsError, translate
+from builder.aws.pace import persist
 from builder.problems import UserError
 from builder.spec.rules import near
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
-# Reading may be repeated without a thought, so botocore does. What writes is repeated by the steps, which look first.
-READ: Final = botocore.config.Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard"})
-WRITE: Final = READ.merge(botocore.config.Config(retries={"mode": "standard", "total_max_attempts": 1}))
+T = TypeVar("T")
+# botocore repeats nothing: what reads is repeated here, and what writes by those who look before they try again.
+CONFIG: Final = botocore.config.Config(
+    connect_timeout=10, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 1}
+)
 # The price list is served from here, for all regions.
 _HOME: Final = {"pricing": "us-east-1"}
 # Says that EC2 would have done it, had it not been a dry run.
@@ -30,7 +34,8 @@ PERMITTED: Final = "DryRunOperation"
 class Door:
     """Calls operations of the table, in one region, with the credentials that the AWS tools would use."""
 
-    def __init__(self, region: str | None) -> None:
+    def __init__(self, region: str | None, tell: Callable[[str], object] = str) -> None:
+        self._tell = tell
         # The AWS tools read this variable; boto3 by itself does not.
         region = region or os.environ.get("AWS_REGION")
         try:
@@ -38,7 +43,7 @@ class Door:
         except botocore.exceptions.BotoCoreError as error:
             raise self._translated(error, "", ()) from None
         self.region = self._region(self._session.region_name)
-        self._clients: dict[tuple[str, bool], Any] = {}
+        self._clients: dict[str, Any] = {}
 
     def _region(self, name: str | None) -> str:
         if not name:
@@ -52,23 +57,28 @@ class Door:
 
     def call(self, name: str, **parameters: Any) -> dict[str, Any]:
         """One call of an operation; raises AwsError."""
-        operation = OPERATIONS[name]
-        try:
-            client = self._client(operation.service, writes=operation.writes)
-            done: dict[str, Any] = getattr(client, xform_name(name))(**parameters)
-        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-            raise self._translated(error, name, operation.needs) from None
-        return done
+        return self._done(name, lambda client: getattr(client, xform_name(name))(**parameters))
 
-    def items(self, name: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+    def items(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
         """All items of a listing, page after page; raises AwsError."""
+        of = OPERATIONS[name].items
+
+        def listed(client: Any) -> list[dict[str, Any]]:
+            pages = client.get_paginator(xform_name(name)).paginate(**parameters)
+            return [item for page in pages for item in page[of]]
+
+        return self._done(name, listed)
+
+    def _done(self, name: str, work: Callable[[Any], T]) -> T:
         operation = OPERATIONS[name]
-        try:
-            client = self._client(operation.service, writes=False)
-            for page in client.get_paginator(xform_name(name)).paginate(**parameters):
-                yield from page[operation.items]
-        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-            raise self._translated(error, name, operation.needs) from None
+
+        def tried() -> T:
+            try:
+                return work(self._client(operation.service))
+            except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
+                raise self._translated(error, name, operation.needs) from None
+
+        return tried() if operation.writes else persist(tried, pace.PACE, self._tell)
 
     def permitted(self, name: str, **parameters: Any) -> AwsError | None:
         """Ask EC2 itself whether a call would be allowed, without doing it; what it objects to, or None."""
@@ -78,12 +88,11 @@ class Door:
             return None if error.code == PERMITTED else error
         return None
 
-    def _client(self, service: str, *, writes: bool) -> Any:
-        if (service, writes) not in self._clients:
-            config = WRITE if writes else READ
+    def _client(self, service: str) -> Any:
+        if service not in self._clients:
             region = _HOME.get(service, self.region)
-            self._clients[service, writes] = self._session.client(service, region_name=region, config=config)
-        return self._clients[service, writes]
+            self._clients[service] = self._session.client(service, region_name=region, config=CONFIG)
+        return self._clients[service]
 
     def _translated(
         self,

@@ -36,15 +36,13 @@ def make(door: Door, wanted: Sequence[Part], told: Timed, pace: Pace, remedy: st
 
     `remedy` is the command that removes what may remain.
     """
-    before: dict[str, Ids] = {}
     made: dict[str, Ids] = {}
     try:
         for part in wanted:
             with told.step(part.title):
-                before[part.name] = part.look(door)
                 made[part.name] = _made(door, part, made, told, pace)
     except (UserError, KeyboardInterrupt) as error:
-        left = _undo(door, [part for part in wanted if part.name in before], before, told, pace)
+        left = _undo(door, [part for part in wanted if part.before is not None], told, pace)
         if not left:
             raise
         message, hint = (error.message, error.hint) if isinstance(error, UserError) else ("interrupted", None)
@@ -57,19 +55,19 @@ def _made(door: Door, part: Part, made: Mapping[str, Ids], told: Timed, pace: Pa
     return persist(lambda: part.make(door, made), pace, told.line)
 
 
-def _undo(door: Door, parts: Sequence[Part], before: Mapping[str, Ids], told: Timed, pace: Pace) -> list[str]:
+def _undo(door: Door, parts: Sequence[Part], told: Timed, pace: Pace) -> list[str]:
     """Last things first. What could not be taken away, or may be there unseen, in words."""
     left: list[str] = []
     for part in reversed(parts):
         try:
-            _take_away(door, part, before[part.name], told, pace)
+            _take_away(door, part, told, pace)
         except (UserError, KeyboardInterrupt):
             left.append(" ".join([part.title, *sorted(part.known)]))
     return left
 
 
-def _take_away(door: Door, part: Part, before: Ids, told: Timed, pace: Pace) -> None:
-    new = _new(door, part, before)
+def _take_away(door: Door, part: Part, told: Timed, pace: Pace) -> None:
+    new = _new(door, part)
     if new:
         told.line(f"taking away again: {part.title} {' '.join(sorted(new))}")
         persist(lambda: part.undo(door, new), pace, told.line)
@@ -77,7 +75,7 @@ def _take_away(door: Door, part: Part, before: Ids, told: Timed, pace: Pace) -> 
             running.ended(door, new, pace)
 
 
-def _new(door: Door, part: Part, before: Ids) -> set[str]:
+def _new(door: Door, part: Part) -> set[str]:
     """What this run has made: as AWS lists it, and as it answered when it was made."""
     try:
         now = set(part.look(door))
@@ -85,4 +83,4 @@ def _new(door: Door, part: Part, before: Ids) -> set[str]:
         if not part.known:
             raise
         now = set()
-    return (now | part.known) - set(before)
+    return (now | part.known) - (part.before or frozenset())

@@ -56,13 +56,16 @@ class Clock:
         return result
 
 
-def persist(work: Callable[[], T], pace: Pace, tell: Callable[[str], None]) -> T:
+def persist(work: Callable[[], T], pace: Pace, tell: Callable[[str], object]) -> T:
     """Do `work`, which looks before it makes anything, again while its failure may pass."""
     for attempt in range(1, pace.attempts + 1):
         try:
             return work()
         except AwsError as error:
-            if not error.transient or attempt == pace.attempts:
+            if attempt == pace.attempts:
+                # Whoever repeats what this was a part of need not begin again.
+                error.transient = False
+            if not error.transient:
                 raise
             tell(f"{error.message}; trying again ({attempt} of {pace.attempts - 1})")
             time.sleep(pace.pause * 2 ** (attempt - 1) * random.uniform(0.5, 1))  # noqa: S311 - spreads the load

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
 
 from builder.aws import firewall, server, tags
 from builder.aws.removal import take
@@ -20,32 +21,43 @@ if TYPE_CHECKING:
 Ids = tuple[str, ...]
 
 
-class Part(Protocol):
-    """A kind of resource of one server."""
+class Part(ABC):
+    """A kind of resource of one server. `before` is what was there when this run first looked, `known` what it made."""
 
     name: str
     title: str
-    known: set[str]
 
+    def __init__(self) -> None:
+        self.before: frozenset[str] | None = None
+        self.known: set[str] = set()
+
+    def seen(self, ids: Iterable[str]) -> None:
+        """Note what is there, the first time."""
+        if self.before is None:
+            self.before = frozenset(ids)
+
+    @abstractmethod
     def look(self, door: Door) -> Ids:
         """What is there now, by its tags."""
 
+    @abstractmethod
     def make(self, door: Door, made: Mapping[str, Ids]) -> Ids:
         """Look, and make what is missing; may be repeated at any time. `made` are the parts before this one."""
 
+    @abstractmethod
     def undo(self, door: Door, ids: Iterable[str]) -> None:
         """Take these away; what is gone already is no error."""
 
 
-class Group:
+class Group(Part):
     """The security group, with exactly the rules of the spec."""
 
     name = "firewall"
     title = "security group"
 
     def __init__(self, order: Order, ground: Ground) -> None:
+        super().__init__()
         self.order, self.ground = order, ground
-        self.known: set[str] = set()
 
     def look(self, door: Door) -> Ids:
         """What is there now."""
@@ -69,8 +81,8 @@ class Group:
         """Make the group if need be, then its rules what they should be."""
         del made
         found = self.find(door)
-        group = found[0] if found else door.call("CreateSecurityGroup", **self.request())
-        self.known.add(group["GroupId"])
+        self.seen(group["GroupId"] for group in found)
+        group = found[0] if found else self._new(door)
         rules, others = firewall.read(group.get("IpPermissions", ()))
         wanted = firewall.wanted(self.order.spec.ssh.allow_from)
         if missing := firewall.permissions(wanted - rules):
@@ -79,6 +91,11 @@ class Group:
             door.call("RevokeSecurityGroupIngress", GroupId=group["GroupId"], IpPermissions=surplus)
         return (group["GroupId"],)
 
+    def _new(self, door: Door) -> dict[str, Any]:
+        group = door.call("CreateSecurityGroup", **self.request())
+        self.known.add(group["GroupId"])
+        return group
+
     def undo(self, door: Door, ids: Iterable[str]) -> None:
         """Take it away."""
         for group in ids:
@@ -86,15 +103,15 @@ class Group:
             self.known.discard(group)
 
 
-class Key:
+class Key(Part):
     """The admin's public key as a key pair; its name has the key's digest, so another key is another pair."""
 
     name = "key"
     title = "key pair"
 
     def __init__(self, order: Order) -> None:
+        super().__init__()
         self.order = order
-        self.known: set[str] = set()
 
     @property
     def label(self) -> str:
@@ -118,10 +135,11 @@ class Key:
     def make(self, door: Door, made: Mapping[str, Ids]) -> Ids:
         """Import it if need be."""
         del made
-        if not self.order.key:
-            return ()
-        found = self.look(door) or (door.call("ImportKeyPair", **self.request())["KeyName"],)
-        self.known.update(found)
+        found = self.look(door)
+        self.seen(found)
+        if not found:
+            found = (door.call("ImportKeyPair", **self.request())["KeyName"],)
+            self.known.update(found)
         return found
 
     def undo(self, door: Door, ids: Iterable[str]) -> None:
@@ -131,15 +149,15 @@ class Key:
             self.known.discard(pair)
 
 
-class Servers:
+class Servers(Part):
     """The instances."""
 
     name = server.PART
     title = "server"
 
     def __init__(self, order: Order, ground: Ground) -> None:
+        super().__init__()
         self.order, self.ground = order, ground
-        self.known: set[str] = set()
 
     def look(self, door: Door) -> Ids:
         """What lives now."""
@@ -162,6 +180,7 @@ class Servers:
         """Start as many as are missing, all of them or none."""
         there = list(self.find(door))
         alive = [one for one in there if one.state not in server.GONE]
+        self.seen(one.id for one in alive)
         _refuse_stopped(alive)
         if (missing := self.order.wishes.count - len(alive)) > 0:
             alive += self._run(door, made, there, missing)
@@ -199,15 +218,15 @@ def _refuse_stopped(alive: Iterable[server.Server]) -> None:
             )
 
 
-class Addresses:
+class Addresses(Part):
     """Elastic IPs: addresses that stay when a server is stopped; one for each."""
 
     name = "address"
     title = "address"
 
     def __init__(self, order: Order) -> None:
+        super().__init__()
         self.order = order
-        self.known: set[str] = set()
 
     def look(self, door: Door) -> Ids:
         """What is there now."""
@@ -227,12 +246,13 @@ class Addresses:
     def make(self, door: Door, made: Mapping[str, Ids]) -> Ids:
         """Give every server one. One that an interrupted run left over is used first."""
         found = self.find(door)
+        self.seen(address["AllocationId"] for address in found)
         free = [address["AllocationId"] for address in found if not address.get("InstanceId")]
         bare = sorted(set(made[Servers.name]) - {address.get("InstanceId") for address in found})
         for instance in bare:
             address = free.pop(0) if free else self._allocate(door)
             door.call("AssociateAddress", AllocationId=address, InstanceId=instance, AllowReassociation=False)
-        return self.look(door)
+        return tuple({address["AllocationId"] for address in found} | self.known)
 
     def _allocate(self, door: Door) -> str:
         with shielded():

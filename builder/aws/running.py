@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from builder.aws import server
 from builder.aws.pace import Clock, Pace
-from builder.aws.parts import Servers
+from builder.aws.parts import Part, Servers
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ _ENDING: Final = 300.0
 _HINT: Final = "another --type or --subnet may help; an own key for EBS encryption must be usable by this identity"
 
 
-class Running:
+class Running(Part):
     """No resource, but a time: the servers run."""
 
     name = "running"
     title = "power on"
 
     def __init__(self, pace: Pace) -> None:
+        super().__init__()
         self.pace = pace
-        self.known: set[str] = set()
 
     def look(self, door: Door) -> Ids:
         """Nothing of its own."""

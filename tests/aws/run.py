@@ -6,13 +6,15 @@ import os
 import subprocess
 import sysconfig
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import botocore.config
+import boto3
 from typer.testing import CliRunner
 
-from builder.aws import door, pace
+from builder.aws import pace
+from builder.cli.app import app
 from tests.aws import cloud
 
 if TYPE_CHECKING:
@@ -48,6 +50,22 @@ class Done:
     err: str
 
 
+class _Session(boto3.session.Session):  # type: ignore[misc]
+    """Makes every client once: reading its model is most of the time of a short run."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._made: dict[str, Any] = {}
+
+    def client(self, service: str, **options: Any) -> Any:
+        if service not in self._made:
+            self._made[service] = super().client(service, **options)
+        return self._made[service]
+
+
+session = cache(_Session)
+
+
 class Er:
     """`er` in this process."""
 
@@ -59,17 +77,13 @@ class Er:
         self.known_hosts = directory / ".ssh" / "known_hosts"
         for key in [key for key in os.environ if key.startswith("AWS_")]:
             patch.delenv(key)
-        for key, value in cloud.environment(wire.url, directory).items():
+        self.environment = cloud.environment(wire.url, directory)
+        for key, value in self.environment.items():
             patch.setenv(key, value)
         patch.setattr(pace, "PACE", _QUICK)
-        quick = {"retries": {"mode": "standard", "total_max_attempts": 2}, "read_timeout": 0.4}
-        patch.setattr(door, "READ", door.READ.merge(botocore.config.Config(**quick)))
-        patch.setattr(door, "WRITE", door.WRITE.merge(botocore.config.Config(read_timeout=0.4)))
-        patch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
+        patch.setattr("boto3.session.Session", session)
 
     def __call__(self, *words: str | Path) -> Done:
-        from builder.cli.app import app
-
         done = CliRunner().invoke(app, [str(word) for word in words])
         if done.exception and not isinstance(done.exception, SystemExit):
             raise done.exception
@@ -83,3 +97,13 @@ class Er:
         argv = [str(PROGRAM), *map(str, words)]
         env = cloud.environment(self.wire.url, self.directory)
         return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def victim(words: tuple[str, ...], environment: dict[str, str]) -> None:
+    """`er` in a process that was made for it, for tests that kill it."""
+    os.environ.clear()
+    os.environ.update(environment)
+    silence = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(silence, stream)
+    app(list(words))

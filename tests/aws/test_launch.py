@@ -1,4 +1,4 @@
-"""`er launch`, `er servers` and `er destroy` against moto's server: what the account has afterwards, and what is said."""
+"""`er launch`, `er servers`, `er destroy` against moto's server: what the account has afterwards, and what is said."""
 
 from __future__ import annotations
 
