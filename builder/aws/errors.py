@@ -107,14 +107,14 @@ ROWS: Final = (
     ),
     Row(r"InvalidIamInstanceProfile.*|InvalidParameterValue\.Iam.*", "{said}", "is the ARN of --profile-arn right?"),
     Row(
-        r"Invalid(Group|KeyPair)\.Duplicate|InvalidPermission\.Duplicate",
+        r"InvalidGroup\.Duplicate|InvalidKeyPair\.Duplicate|InvalidPermission\.Duplicate",
         "something of that name is there and is not er's: {said}",
         "remove it or rename the server; if a launch was just interrupted, run it again in a minute",
         transient=True,
     ),
     Row(
-        r"Invalid(Group|GroupId|KeyPair|AllocationID|InstanceID|NetworkInterfaceID)\.NotFound|InvalidInstanceID"
-        r"|IncorrectInstanceState|IncorrectState|DependencyViolation|InvalidGroup\.InUse|InvalidIPAddress\.InUse",
+        r"DependencyViolation|IncorrectInstanceState|IncorrectState|InvalidGroup\.InUse|InvalidIPAddress\.InUse"
+        r"|Invalid(Group|GroupId|KeyPair|AllocationID|InstanceID|NetworkInterfaceID)\.NotFound|InvalidInstanceID",
         "AWS does not let go of, or does not see yet, what a step before has changed: {said}",
         "run the same command again in a minute: it takes up what is there",
         transient=True,

@@ -99,8 +99,7 @@ def test_a_profile_that_is_none(er: Er, monkeypatch: pytest.MonkeyPatch) -> None
         (
             "CreateSecurityGroup",
             "UnauthorizedOperation",
-            "You are not authorized to perform this operation. User: arn:aws:iam::1:user/x is not authorized to "
-            "perform: ec2:CreateSecurityGroup on resource: * because no identity-based policy allows it",
+            "You are not authorized. User: arn:aws:iam::1:user/x is not authorized to perform: ec2:CreateSecurityGroup",
             "these credentials may not do ec2:CreateSecurityGroup",
             "docs/aws.md",
         ),
@@ -221,7 +220,7 @@ def test_a_server_that_aws_ends_again(er: Er, account: Account) -> None:
     def fault(call: Call, do: Callable[[], Answer]) -> Answer | None:
         if call.operation != "DescribeInstances" or "RunInstances" not in er.wire.operations:
             return None
-        why = b"<stateReason><code>x</code><message>Client.VolumeLimitExceeded: Volume limit exceeded</message></stateReason>"
+        why = b"<stateReason><code>x</code><message>Volume limit exceeded</message></stateReason>"
         body = do().body.replace(b"<name>running</name>", b"<name>terminated</name>")
         start, end = body.find(b"<stateReason>"), body.find(b"</stateReason>") + len(b"</stateReason>")
         return Answer(200, body[:start] + why + body[end:] if start >= 0 else body)
