@@ -39,7 +39,7 @@ def _known_format(name: str) -> str:
     return name
 
 
-def command(  # noqa: PLR0917 - typer calls it by name
+def command(
     path: SpecPath,
     target: Annotated[
         str, typer.Option("--target", callback=_known_target, metavar="TARGET", help=f"Where to bake: {_TARGETS}.")

@@ -10,7 +10,7 @@ from builder import host as hosts
 from builder import hygiene
 from builder.host.model import Part
 from builder.lab.signals import terminable
-from builder.packer import deliver, find, inputs, local, payload, remote, sources_list, workdir
+from builder.packer import deliver, find, inputs, local, payload, remote, sources_list, surroundings, workdir
 from builder.packer import order as orders
 from builder.packer.clock import Clock
 from builder.packer.job import Job
@@ -46,7 +46,7 @@ def plan(order: Order) -> Job:
         "base": server.base,
         "arch": server.arch,
         **order.target.images[server.base, server.arch],
-        **(local.variables(order) if order.local else {}),
+        **(local.variables(order) if order.local else surroundings.variables(order)),
     }
     files = workdir.template(packer, order.target.name)
     return Job(packer, files, upload, variables, order.var_files, order.environment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def baked(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Bak
 
 @dataclass(frozen=True, slots=True)
 class Oven:
-    """A machine that lets root in with a key, and has the packages already."""
+    """A machine to bake."""
 
     machine: Machine
     key: Path
@@ -51,12 +52,19 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def oven(key: Path) -> Iterator[Oven]:
-    """The machine that is baked in rehearsals."""
+@contextmanager
+def standing(key: Path, name: str) -> Iterator[Machine]:
+    """A machine that has been up for a while: the packages are there, and root is let in with the key."""
     needs.check()
     login = {"disable_root": False, "users": [], "ssh_authorized_keys": [key.with_name("id.pub").read_text().strip()]}
     user_data = b"#cloud-config\n" + json.dumps(login).encode()
-    with Machine(base.tree(PACKAGES["debian-13"]), user_data, name="oven") as machine:
+    with Machine(base.tree(PACKAGES["debian-13"]), user_data, name=name) as machine:
         machine.boot_and_wait()
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def oven(key: Path) -> Iterator[Oven]:
+    """The machine that is baked in rehearsals."""
+    with standing(key, "oven") as machine:
         yield Oven(machine, key)
