@@ -16,7 +16,7 @@ from builder.packer.convert import FORMATS
 from builder.packer.targets import BY_NAME, TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from builder.packer.deliver import Result
     from builder.packer.job import Job
@@ -84,8 +84,13 @@ def command(
 ) -> int:
     """Bake an image of SPEC's base with Packer: every host's files and packages, no key and no name of yours."""
     from builder.packer import bake
-    from builder.packer.order import Order
+    from builder.packer.order import LOCAL, Order
 
+    if target != LOCAL:
+        _refuse(
+            {"--format": form != "qcow2", "--size": size, "--base-image": base_image, "--checksum": checksum,
+             "--accelerator": accelerator != "auto", "--reuse": reuse},
+        )  # fmt: skip
     order = Order(
         load(path), BY_NAME[target], directory, FORMATS[form], with_stacks, verify, size, accelerator, base_image,
         checksum, tuple(file.absolute() for file in var_file or ()), keep_log, reuse, compare,
@@ -98,6 +103,13 @@ def command(
         result = follow(bake.bake(order, job, steps.line), steps)
     _show(result, as_json=as_json)
     return 0
+
+
+def _refuse(given: Mapping[str, object]) -> None:
+    """Options that mean nothing to a provider are a mistake, and better told now."""
+    wrong = [name for name, value in given.items() if value]
+    if wrong:
+        raise typer.BadParameter(f"only for --target qemu: {', '.join(wrong)}")
 
 
 def follow(events: Generator[Told, None, Result], steps: Steps) -> Result:

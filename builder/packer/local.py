@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from builder import host as hosts
@@ -13,7 +14,7 @@ from builder.host.model import Part
 from builder.packer import convert, inside, login, stock, workdir
 from builder.packer import job as jobs
 from builder.packer.deliver import Baked
-from builder.qemu import accel
+from builder.qemu import accel, firmware
 from builder.qemu import verify as verification
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def variables(order: Order) -> dict[str, Any]:
     """The template's values that do not depend on the disk; paths are in the work directory."""
     found = accelerator(order)
     return {
+        **_firmware(order),
         "seed": workdir.SEED,
         "ssh_private_key_file": workdir.KEY,
         "output_directory": workdir.OUTPUT,
@@ -49,6 +51,15 @@ def variables(order: Order) -> dict[str, Any]:
         "accelerator": found.name,
         "cpu": found.cpu,
     }
+
+
+def _firmware(order: Order) -> dict[str, Any]:
+    """UEFI for a machine that has no other way to boot; its variables are this bake's own."""
+    if order.spec.server.arch == "amd64":
+        return {}
+    code, _ = firmware.find(order.spec.server.arch)
+    flash = [f"if=pflash,format=raw,readonly=on,file={code}", f"if=pflash,format=raw,file={workdir.FLASH}"]
+    return {"qemu_args": [["-drive", word] for word in flash]}
 
 
 def accelerator(order: Order) -> qemu.Accelerator:
@@ -94,6 +105,9 @@ def verify(order: Order, image: Path, clock: Clock) -> Generator[Told, None, Pro
 
 def _lay(run: Run, disk: Stock) -> None:
     jobs.lay(run.job, run.places, disk_image=str(disk.path), disk_image_checksum=disk.checksum)
+    if "qemu_args" in run.job.variables:
+        _, variables = firmware.find(run.order.spec.server.arch)
+        shutil.copyfile(variables, run.places.root / workdir.FLASH)
     login.make(run.places.root / workdir.KEY, run.places.root / workdir.SEED)
 
 

@@ -163,7 +163,9 @@ def booted(
         try:
             boot.wait(timeout)
         except Exception as error:
-            error.add_note(machine.run("cloud-init status --long; journalctl -b --no-pager | tail -60", check=False).stdout)
+            error.add_note(
+                machine.run("cloud-init status --long; journalctl -b --no-pager | tail -60", check=False).stdout
+            )
             raise
         yield boot
 

@@ -88,7 +88,12 @@ def _ec2(name: str, **more: str) -> Row:
         service="ec2",
         datasource="Ec2",
         cloud_id="aws",
-        dmi={"sys_vendor": "Amazon EC2", "product_name": "t3.small", "product_uuid": _EC2_UUID, "product_serial": _EC2_UUID},
+        dmi={
+            "sys_vendor": "Amazon EC2",
+            "product_name": "t3.small",
+            "product_uuid": _EC2_UUID,
+            "product_serial": _EC2_UUID,
+        },
         asked=(token, *_get("/2021-03-23/meta-data/network/interfaces/macs/{hardware}/mac", user_data, document)),
         features=("IMDSv2 token by PUT on every request", "link-local DHCP first"),
         addresses=("169.254.169.254", "fd00:ec2::254"),
@@ -229,7 +234,9 @@ _ROWS: Final = (
         _get("/computeMetadata/v1/instance/id", "/computeMetadata/v1/instance/attributes/"),
         ("Metadata-Flavor header", "asked by name"),
         card="ens4",
-        image={"/etc/hosts": b"127.0.0.1 localhost\n::1 localhost\n169.254.169.254 metadata.google.internal metadata\n"},
+        image={
+            "/etc/hosts": b"127.0.0.1 localhost\n::1 localhost\n169.254.169.254 metadata.google.internal metadata\n"
+        },
     ),
     Row(
         "oracle",
@@ -237,7 +244,12 @@ _ROWS: Final = (
         "oracle",
         "Oracle",
         "oracle",
-        {"sys_vendor": "QEMU", "product_name": "Standard PC", "chassis_asset_tag": "OracleCloud.com", "product_uuid": UUID},
+        {
+            "sys_vendor": "QEMU",
+            "product_name": "Standard PC",
+            "chassis_asset_tag": "OracleCloud.com",
+            "product_uuid": UUID,
+        },
         _get("/opc/v2/instance/", "/opc/v2/vnics/"),
         ("Authorization header, version 2", "user-data in base64"),
         addresses=("169.254.169.254", "fd00:c1::a9fe:a9fe"),
