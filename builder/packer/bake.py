@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,10 @@ from builder.packer.clock import Clock
 from builder.packer.job import Job
 from builder.packer.log import Log
 from builder.packer.run import Run
+from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
     from builder.host.model import Host
     from builder.packer.deliver import Result
@@ -64,11 +66,24 @@ def bake(order: Order, job: Job, tell: Callable[[str], None]) -> Generator[Told,
         return deliver.again(order, old, clock, proof)
     with terminable(), workdir.work_directory(order.directory) as places, Log(order.log, job.hidden()) as log:
         run = Run(order, job, places, log, clock, tell)
-        baked = yield from (local if order.local else remote).bake(run)
-        result = yield from clock.phase("manifest", lambda: deliver.deliver(run, baked))
+        with _noted(log):
+            baked = yield from (local if order.local else remote).bake(run)
+            result = yield from clock.phase("manifest", lambda: deliver.deliver(run, baked))
     if not order.keep_log:
         order.log.unlink(missing_ok=True)
     return result
+
+
+@contextmanager
+def _noted(log: Log) -> Iterator[None]:
+    """A failure stands in the log, and says where that is."""
+    try:
+        yield
+    except UserError as error:
+        log.write(f"error: {error.message}")
+        if str(log.path) not in (error.hint or ""):
+            error.hint = "; ".join(filter(None, (error.hint, f"the whole log: {log.path}")))
+        raise
 
 
 def _check(host: Host) -> bytes:
