@@ -52,6 +52,7 @@ def from_url(url: str, checksum: str, *, tell: Callable[[int, int], None] | None
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in _SCHEMES or not parts.hostname:
         raise UserError(f"{url} is not a URL to download from", "https://…, or the path of a file")
+
     def download(aside: Path) -> None:
         aside.mkdir(parents=True)
         try:
