@@ -55,7 +55,7 @@ CHECKS: Final = (
         "Name servers of the build",
         "they cannot be reached elsewhere, or answer for somebody else",
         "image-builder: sysprep",
-        "link /etc/resolv.conf to systemd-resolved's, or empty it",
+        f"{CLEAN}; it links the file to systemd-resolved's",
         identity.resolver,
     ),
     Check(
@@ -79,7 +79,7 @@ CHECKS: Final = (
         "Passwords: hashes, empty ones, answers to package questions",
         "a password in an image is known to everybody who has the image",
         "DO: checkRoot, checkUsers; CIS 7.2",
-        "lock the account: passwd --lock and no hash",
+        f"{CLEAN}; it locks the account",
         access.passwords,
     ),
     Check(

@@ -74,6 +74,15 @@ APT_CONFIG=/run/er-bake/apt.conf apt-get -q update
 """
 
 
+# A tree as a system that does not run: a mount of its own, with /run in memory.
+_INSIDE: Final = """
+mount --bind "$1" "$1"
+mount -t proc proc "$1/proc"
+mount -t tmpfs tmpfs "$1/run"
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$1" sh /step
+"""
+
+
 @dataclass
 class Bake:
     """A baked host that was switched off: a copy of its files, and what was said on the way."""
@@ -271,21 +280,11 @@ def test_all_dirt_at_once_is_cleaned_but_for_mistakes(
             plant.make(soil)
     planted = {plant.check for plant in PLANTS}
     assert {finding.check for finding in hygiene.check(tree, expected=bake.expected)} == planted
-    step = data.tree("images") / "steps/70-clean"
+    step = soil.write("/step", (data.tree("images") / "steps/70-clean").read_bytes())
     for _ in range(2):
-        process.run([*_NSPAWN, f"--directory={tree}", f"--bind-ro={step}:/mnt", "sh", "/mnt"], env=_ENVIRONMENT)
+        process.run(["unshare", "--mount", "--pid", "--fork", "sh", "-euc", _INSIDE, "sh", str(tree)], timeout=300)
+    step.unlink()
+    shutil.rmtree(tree / BAKE[1:])  # 80-verify takes the upload, which the checks are still run from.
     left = {finding.check for finding in hygiene.check(tree, expected=bake.expected)}
     assert left == {check.id for check in hygiene.CHECKS if not check.cleaned and check.id in planted}
     shutil.rmtree(tree)
-
-
-_NSPAWN: Final = [
-    "systemd-nspawn",
-    "--quiet",
-    "--register=no",
-    "--keep-unit",
-    "--resolv-conf=off",
-    "--timezone=off",
-    "--link-journal=no",
-]
-_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SYSTEMD_NSPAWN_LOCK": "0", "TERM": "dumb"}
