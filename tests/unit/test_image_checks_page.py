@@ -21,8 +21,8 @@ $ er check-image web1.qcow2 --json | jq '.findings[].check'
 ```
 
 The same checks end every bake, inside the machine (`80-verify`), where they also see what only a running system shows.
-They come after `70-clean`, which takes traces away. It does not hide mistakes: a private key, a setuid program or a proxy
-of the build's network is for whoever made it to remove, so the bake fails and names it.
+They come after `70-clean`, which takes traces away. It does not hide mistakes: a private key, a setuid program or a
+proxy of the build's network is for whoever made it to remove, so the bake fails and names it.
 
 What could not be checked is said, never passed over in silence: `skipped` in JSON, `not checked` in the text.
 
@@ -31,8 +31,8 @@ client keeps them in, or by a known form; a password in some other file is not.
 
 ## The checks
 
-*when*: `both`, in the bake (`live`) or from outside (`offline`) only. *cleaned*: `70-clean` takes the finding away; else
-it is told and left. This page is made from `builder/hygiene/table.py`; a test keeps them equal.
+*when*: `both`, in the bake (`live`) or from outside (`offline`) only. *cleaned*: `70-clean` takes the finding away;
+else it is told and left. This page is made from `builder/hygiene/table.py`; a test keeps them equal.
 
 """
 
