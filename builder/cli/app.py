@@ -33,13 +33,14 @@ def _told(command: Callable[..., int]) -> Callable[..., None]:
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> None:
-        raise typer.Exit(_code(lambda: command(*args, **options)))
+        raise typer.Exit(code(lambda: command(*args, **options)))
 
     run.__annotations__ = {**command.__annotations__, "return": None}
     return run
 
 
-def _code(command: Callable[[], int]) -> int:
+def code(command: Callable[[], int]) -> int:
+    """What a command ends with, its expected failures told in words on stderr."""
     try:
         return command()
     except SpecError as error:
