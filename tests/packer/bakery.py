@@ -28,7 +28,9 @@ def steps() -> tuple[Path, ...]:
 def run(machine: Machine, step: Path) -> str:
     """Run one step as Packer does: from memory, by root. Returns what it said."""
     argv = machine.argv(["sh", "-c", 'cat >/dev/shm/step && sh /dev/shm/step; code=$?; rm /dev/shm/step; exit "$code"'])
-    return process.run(argv, stdin=step.read_bytes(), timeout=900).stdout
+    done = process.run(argv, stdin=step.read_bytes(), timeout=900, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    return done.stdout
 
 
 def upload(machine: Machine, wanted: Payload, scratch: Path) -> None:
