@@ -23,12 +23,11 @@ _ACME: Final = {
 # sshd refuses a line it does not know, and nobody could log in: what a base's OpenSSH lacks is left out.
 _SSH: Final[Mapping[str, Mapping[str, object]]] = {
     "debian-13": {
-        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com,"
-        "curve25519-sha256,curve25519-sha256@libssh.org",
+        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com",
         "ssh_penalties": True,
     },
     "ubuntu-24.04": {
-        "ssh_kex": "sntrup761x25519-sha512@openssh.com,curve25519-sha256,curve25519-sha256@libssh.org",
+        "ssh_kex": "sntrup761x25519-sha512@openssh.com",
         "ssh_penalties": False,
     },
 }
