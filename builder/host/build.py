@@ -21,15 +21,17 @@ _ACME: Final = {
     "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
 }
 # sshd refuses a line it does not know, and nobody could log in: what a base's OpenSSH lacks is left out.
-_SSH: Final[Mapping[str, Mapping[str, object]]] = {
+_BASES: Final[Mapping[str, Mapping[str, object]]] = {
     "debian-13": {
-        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com,"
-        "curve25519-sha256,curve25519-sha256@libssh.org",
+        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com",
         "ssh_penalties": True,
+        # Not tried with the services that Ubuntu starts.
+        "hide_processes": True,
     },
     "ubuntu-24.04": {
-        "ssh_kex": "sntrup761x25519-sha512@openssh.com,curve25519-sha256,curve25519-sha256@libssh.org",
+        "ssh_kex": "sntrup761x25519-sha512@openssh.com",
         "ssh_penalties": False,
+        "hide_processes": False,
     },
 }
 # How long first boot waits for the apps, in seconds: image pulls on a small server included.
@@ -60,7 +62,7 @@ def _facts(spec: Spec) -> dict[str, object]:
         "run": facts.RUN,
         "state": facts.STATE,
         "subid_size": facts.SUBID_SIZE,
-        **_SSH[spec.server.base],
+        **_BASES[spec.server.base],
     }
 
 
