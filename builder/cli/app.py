@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder import __version__
-from builder.cli import check, init, render, schema, tree, trial, user_data
+from builder.cli import check, init, render, schema, server, tree, trial, user_data
 from builder.cli.say import say
 from builder.problems import SpecError, UserError
 
@@ -60,6 +60,10 @@ def _code(command: Callable[[], int]) -> int:
 
 for _module in (init, check, render, tree, user_data, trial, schema):
     app.command(_module.NAME)(_told(_module.command))
+
+for _name, _command in server.COMMANDS:
+    server.app.command(_name)(_told(_command))
+app.add_typer(server.app)
 
 
 def _version(wanted: bool) -> None:

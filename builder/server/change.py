@@ -1,0 +1,110 @@
+"""`er server apply`: what would change, and the change itself. The host's part is in builder/server/remote/apply.py."""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from builder.problems import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.host import Host
+    from builder.server.ssh import Remote
+    from builder.spec import Spec
+
+# How long an unconfirmed change stands, in seconds.
+CONFIRM_WITHIN: Final = 90
+# A call that waits on the host ends before anything on the way takes the connection for dead.
+_WAIT: Final = 20
+ENDS: Final = frozenset({"done", "rolled back", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One file: its mode and content on the host and as the spec has it; None where it is not."""
+
+    path: str
+    old: tuple[str, bytes] | None
+    new: tuple[str, bytes] | None
+
+    @property
+    def kind(self) -> str:
+        """add, remove or change."""
+        return "add" if self.old is None else "remove" if self.new is None else "change"
+
+    def lines(self) -> Iterator[str]:
+        """As `diff -u` shows it; a change of mode as a line of its own."""
+        old, new = (_text(side) for side in (self.old, self.new))
+        if self.old and self.new and self.old[0] != self.new[0]:
+            yield f"mode {self.old[0]} -> {self.new[0]}  {self.path}"
+        before, after = (self.path if side else "/dev/null" for side in (self.old, self.new))
+        yield from (line.rstrip("\n") for line in difflib.unified_diff(old, new, before, after, n=1))
+
+
+def _text(side: tuple[str, bytes] | None) -> list[str]:
+    if side is None:
+        return []
+    try:
+        return side[1].decode().splitlines(keepends=True)
+    except UnicodeDecodeError:
+        return [f"{len(side[1])} bytes that are no text\n"]
+
+
+def differences(remote: Remote, host: Host) -> tuple[Difference, ...]:
+    """What differs between the host and the tree, in order of path."""
+    wanted = {file.path: (file.mode, file.content) for file in host.files}
+    there = remote.ask("inventory", stdin=json.dumps(sorted(wanted)).encode())
+    if there["name"] != host.name:
+        raise UserError(
+            f"{remote.host} is the server {there['name']}, the spec is of {host.name}",
+            "is it the right HOST, and the right SPEC?",
+        )
+    found = {path: _found(path, *entry) for path, entry in there["files"].items()}
+    paths = sorted({*wanted, *found})
+    every = (Difference(path, found.get(path), wanted.get(path)) for path in paths)
+    return tuple(one for one in every if one.old != one.new)
+
+
+def _found(path: str, mode: str, content: str, problem: str = "") -> tuple[str, bytes]:
+    if problem:
+        raise UserError(f"{path} is {problem} on the host", "look at it there; er lays down plain files only")
+    return mode, base64.b64decode(content)
+
+
+def plan(spec: Spec, host: Host, *, timeout: float) -> bytes:
+    """What the host is sent: the whole tree, its stacks with their users' numbers, who logs in."""
+    value = {
+        "files": [
+            {"path": file.path, "mode": file.mode, "content": base64.b64encode(file.content).decode()}
+            for file in host.files
+        ],
+        "stacks": {stack.name: stack.uid for stack in spec.stacks},
+        "admin": {"name": spec.admin.name, "ssh_keys": list(spec.admin.ssh_keys)},
+        "timeout": timeout,
+        "confirm_within": CONFIRM_WITHIN,
+    }
+    return json.dumps(value).encode()
+
+
+def carry_out(remote: Remote, content: bytes) -> Iterator[dict[str, Any]]:
+    """Send the plan and follow it to its end, confirming over a new connection; yields each state once."""
+    state = remote.ask("apply-start", stdin=content)
+    while True:
+        yield state
+        if state["phase"] in ENDS:
+            return
+        if state["phase"] == "waiting for you":
+            remote.ask("apply-confirm", fresh=True)
+        state = _next(remote, state["phase"])
+
+
+def _next(remote: Remote, phase: str) -> dict[str, Any]:
+    while True:
+        state: dict[str, Any] = remote.ask("apply-wait", phase, str(_WAIT))
+        if state["phase"] != phase:
+            return state
