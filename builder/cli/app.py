@@ -61,8 +61,9 @@ def _code(command: Callable[[], int]) -> int:
 for _module in (init, check, render, tree, user_data, trial, schema):
     app.command(_module.NAME)(_told(_module.command))
 
-for _name, _command in server.COMMANDS:
-    server.app.command(_name)(_told(_command))
+for _group, _commands in ((server.app, server.COMMANDS), (server.secrets, server.SECRETS)):
+    for _name, _command in _commands:
+        _group.command(_name)(_told(_command))
 app.add_typer(server.app)
 
 

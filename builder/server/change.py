@@ -6,8 +6,11 @@ import base64
 import difflib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from builder import images
+from builder.host.build import archive_path
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -89,6 +92,29 @@ def plan(spec: Spec, host: Host, *, timeout: float) -> bytes:
         "confirm_within": CONFIRM_WITHIN,
     }
     return json.dumps(value).encode()
+
+
+def archives(spec: Spec) -> list[tuple[str, str, str, Path]]:
+    """Stack, the image's name on the host, where its archive goes there, and the archive here."""
+    users: list[tuple[str, tuple[tuple[str, str], ...]]] = [("proxy", (("caddy", spec.proxy.image),))]
+    users += [(stack.name, tuple((one.name, one.image) for one in stack.services)) for stack in spec.stacks]
+    return [
+        (stack, images.host_name(stack, service, image), path, Path(image.removeprefix(images.ARCHIVE)))
+        for stack, services in users
+        for service, image in services
+        if (path := archive_path(stack, service, image))
+    ]
+
+
+def bring_archives(remote: Remote, spec: Spec) -> Iterator[Path]:
+    """Send the archives that the host lacks; yields each before it goes."""
+    wanted = archives(spec)
+    if not wanted:
+        return
+    missing = remote.ask("archives-missing", stdin=json.dumps([one[:3] for one in wanted]).encode())
+    for path, here in {(one[2], one[3]) for one in wanted if one[2] in missing}:
+        yield here
+        remote.ask("archive-put", path, stdin=here.read_bytes(), timeout=3600)
 
 
 def carry_out(remote: Remote, content: bytes) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from builder.cli.server import apply, bans, firewall, logs, status, units
+from builder.cli.server import apply, bans, doctor, firewall, logs, secret, status, units, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 NAME: Final = "server"
 app = typer.Typer(name=NAME, help="Look after a running server, over ssh.", no_args_is_help=True, rich_markup_mode=None)
 
+secrets = typer.Typer(name="secret", help="The secrets of a stack.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(secrets)
+
 COMMANDS: Final[tuple[tuple[str, Callable[..., int]], ...]] = (
     ("status", status.command),
+    ("doctor", doctor.command),
+    ("verify", verify.command),
     ("apply", apply.command),
     ("logs", logs.command),
     ("restart", units.restart),
@@ -25,4 +30,9 @@ COMMANDS: Final[tuple[tuple[str, Callable[..., int]], ...]] = (
     ("ban", bans.ban),
     ("unban", bans.unban),
     ("reapply-firewall", firewall.reapply),
+)
+SECRETS: Final[tuple[tuple[str, Callable[..., int]], ...]] = (
+    ("set", secret.set_),
+    ("list", secret.list_),
+    ("rm", secret.rm),
 )

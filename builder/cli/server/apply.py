@@ -44,6 +44,8 @@ def command(
         return 0
     if not yes and not _agreed(len(found)):
         return 1
+    for archive in change.bring_archives(there, spec):
+        say.note(f"sending {archive.name} …")
     end = _follow(change.carry_out(there, change.plan(spec, built, timeout=timeout)))
     if as_json:
         say.json({**end, "changes": _summary(found)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from builder.cli.options import AsJson
 from builder.cli.say import say
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Status = dict[str, Any]
+# Caddy renews when a third is left: a certificate of 90 days that has fewer than these was not renewed.
+_DAYS: Final = 14
+# Caddy's own authority gives hours, on purpose.
+_INTERNAL: Final = "Local Authority"
+_FREE: Final = 0.1
 
 
 def command(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
@@ -38,16 +43,24 @@ def wrong(found: Status) -> Iterator[str]:
     if not found["firewall"]:
         yield "the firewall is in lockdown: only SSH is open; see er server doctor"
     for name, state in found["services"].items():
-        if state not in ("active", "activating"):
+        if state not in {"active", "activating"}:
             yield f"the service {name} is {state}"
     for where, unit in _units(found):
         if unit["state"] == "failed":
             yield f"{where} has failed ({unit['result']}); see er server logs"
+    yield from _secrets(found)
     for one in found["certificates"]:
-        if one["days"] < 14 and "Local Authority" not in one["issuer"]:
+        if one["days"] < _DAYS and _INTERNAL not in one["issuer"]:
             yield f"the certificate of {one['domain']} ends in {one['days']} days"
-    if found["disk"]["free"] < 0.1 * found["disk"]["total"]:
+    if found["disk"]["free"] < _FREE * found["disk"]["total"]:
         yield f"the disk is nearly full: {size(found['disk']['free'])} left"
+
+
+def _secrets(found: Status) -> Iterator[str]:
+    for stack in found["stacks"]:
+        for name, services in stack["lacking"].items():
+            way = f"er server secret set HOST {stack['stack']} {name}"
+            yield f"{stack['stack']}: {', '.join(services)} waits for the secret {name}; set it with: {way}"
 
 
 def _units(found: Status) -> Iterator[tuple[str, Status]]:

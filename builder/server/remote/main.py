@@ -15,11 +15,17 @@ if TYPE_CHECKING:
 # Verb -> module; its function has the verb's name, with _ for -.
 VERBS: Final = {
     "status": "status",
+    "doctor": "doctor",
     "jails": "bans",
     "ban": "bans",
     "unban": "bans",
     "reapply-firewall": "network",
     "services": "units",
+    "secret-set": "secrets",
+    "secret-list": "secrets",
+    "secret-rm": "secrets",
+    "archives-missing": "archives",
+    "archive-put": "archives",
     "inventory": "tree",
     "apply-start": "apply",
     "apply-wait": "apply",

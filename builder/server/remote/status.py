@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, common
+from builder.server.remote import bans, common, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def _stack(name: str, uptime: float) -> Value:
         {"service": service, "public": kind == "web", **_unit(unit, user, uptime)}
         for kind, service, unit in common.services(name)
     ]
-    return {"stack": name, "services": units}
+    return {"stack": name, "services": units, "lacking": secrets.lacking(name)}
 
 
 def _unit(unit: str, user: str, uptime: float) -> Value:
