@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import difflib
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from builder import images
 from builder.host.build import archive_path
 from builder.problems import UserError
+from builder.server.failures import UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 CONFIRM_WITHIN: Final = 90
 # A call that waits on the host ends before anything on the way takes the connection for dead.
 _WAIT: Final = 20
+# How long a host that went silent is waited for: the change is taken back, the services are told.
+_PATIENCE: Final = 4 * CONFIRM_WITHIN
 ENDS: Final = frozenset({"done", "rolled back", "failed"})
 
 
@@ -118,19 +122,40 @@ def bring_archives(remote: Remote, spec: Spec) -> Iterator[Path]:
 
 
 def carry_out(remote: Remote, content: bytes) -> Iterator[dict[str, Any]]:
-    """Send the plan and follow it to its end, confirming over a new connection; yields each state once."""
+    """Send the plan and follow it to its end, confirming over a new connection; yields each state once.
+
+    A change that cuts the way to the host is not confirmed: the state `no answer` is yielded, then how it ended.
+    """
     state = remote.ask("apply-start", stdin=content)
     while True:
         yield state
         if state["phase"] in ENDS:
             return
-        if state["phase"] == "waiting for you":
-            remote.ask("apply-confirm", fresh=True)
-        state = _next(remote, state["phase"])
+        try:
+            if state["phase"] == "waiting for you":
+                remote.ask("apply-confirm", fresh=True)
+            state = _next(remote, state["phase"])
+        except UnreachableError:
+            yield {"phase": "no answer"}
+            state = _again(remote)
 
 
 def _next(remote: Remote, phase: str) -> dict[str, Any]:
     while True:
-        state: dict[str, Any] = remote.ask("apply-wait", phase, str(_WAIT))
+        state: dict[str, Any] = remote.ask("apply-wait", phase, str(_WAIT), fresh=True)
         if state["phase"] != phase:
+            return state
+
+
+def _again(remote: Remote) -> dict[str, Any]:
+    """The host, once it has taken back what cut it off. It was not confirmed, so it does."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            state: dict[str, Any] = remote.ask("apply-wait", "waiting for you", str(_WAIT), fresh=True)
+        except UnreachableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(2)
+        else:
             return state

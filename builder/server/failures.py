@@ -49,14 +49,23 @@ _ERROR: Final = "er-error: "
 _HINT: Final = "er-hint: "
 
 
+# ssh's own exit code when it could not connect, or lost the connection.
+_SSH: Final = 255
+
+
+class UnreachableError(UserError):
+    """The host could not be reached; it may be there again later."""
+
+
 def explain(host: str, code: int, stderr: str) -> UserError:
     """The failure of one call as an error for the user."""
     lines = [line.strip() for line in stderr.strip().splitlines() if line.strip()]
+    kind = UnreachableError if code == _SSH else UserError
     own = next((line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)), None)
     if own:
         return UserError(f"{host}: {own}", next((x.removeprefix(_HINT) for x in lines if x.startswith(_HINT)), None))
     for said, meaning, hint in _CAUSES:
         if said in stderr:
-            return UserError(f"{host}: {meaning}", hint.format(host=host))
+            return kind(f"{host}: {meaning}", hint.format(host=host))
     end = lines[-1] if lines else f"exit code {code}"
-    return UserError(f"{host}: {end}", f"see what this says: ssh -v {host}")
+    return kind(f"{host}: {end}", f"see what this says: ssh -v {host}")

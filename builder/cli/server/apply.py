@@ -79,6 +79,8 @@ def _follow(states: Any) -> dict[str, Any]:
             if state:
                 steps.end(state["phase"], time.monotonic() - since)
             state, since = new, time.monotonic()
+            if state["phase"] == "no answer":
+                steps.line("the server cannot be reached since the change; it takes it back by itself within 90 s")
             steps.start(state["phase"])
     return state
 

@@ -70,7 +70,7 @@ def entry(user: str) -> list[str]:
 
 def stacks() -> list[str]:
     """The names of the registered stacks, sorted."""
-    return sorted(path.name for path in Path(facts.STACKS).glob("*") if path.is_dir())
+    return sorted(path.parent.name for path in Path(facts.STACKS).glob("*/services"))
 
 
 def stack_user(stack: str) -> str:
