@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -109,7 +110,9 @@ def _fail2ban() -> str:
 
 def _restart_fail2ban() -> None:
     common.run(["systemctl", "restart", "fail2ban.service"])
-    common.run(["fail2ban-client", "--wait", "ping"], check=False)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and "sshd" not in common.run(["fail2ban-client", "status"], check=False):
+        time.sleep(0.1)
 
 
 def _units() -> str:
@@ -131,14 +134,18 @@ def _each_service() -> Iterator[tuple[str, str, str]]:
             yield f"{facts.STACK_USER_PREFIX}{stack}", f"{stack}/{service}", unit
 
 
+_ENDED: Final = ("ActiveState", "Result", "Restart", "ExecMainExitTimestampMonotonic")
+
+
 def _services() -> str:
     return ", ".join(f"{where} ({state})" for _, where, _, state in _down())
 
 
 def _down() -> Iterator[tuple[str, str, str, str]]:
     for user, where, unit in _each_service():
-        found = common.show(unit, "ActiveState", "Result", "ExecMainExitTimestampMonotonic", user=user)
+        found = common.show(unit, *_ENDED, user=user)
         ended = found.get("Result") == "success" and found.get("ExecMainExitTimestampMonotonic") not in {"0", None}
+        ended = ended and found.get("Restart") in {"no", "on-failure"}
         state = found.get("ActiveState", "unknown")
         if state != "active" and not (state == "inactive" and ended):
             yield user, where, unit, state
