@@ -144,7 +144,6 @@ def test_a_change_that_locks_the_admin_out_is_taken_back(web: Client) -> None:
     """SSH is refused to everybody; nobody confirms; the host opens again by itself."""
     locked = web.edited("tls:", "ssh: {allow_from: [192.0.2.0/24]}\ntls:")
     phases = [state["phase"] for state in change.carry_out(_remote(web), _plan(locked, 3))]
-    assert "no answer" in phases
     assert phases[-1] == "rolled back"
     assert _same(web, web.spec)
 

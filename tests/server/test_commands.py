@@ -49,7 +49,7 @@ def test_status_says_what_is_wrong(web: Client) -> None:
 
 _BREAKS = {
     "firewall in force": "echo nonsense >/etc/easyrunner/firewall.d/99-x.filter.v4; systemctl restart er-firewall",
-    "firewall complete": "iptables -t nat -D PREROUTING -j ER-REDIRECT; iptables -t nat -F ER-REDIRECT; iptables -t nat -X ER-REDIRECT",
+    "firewall complete": "for do in 'D PREROUTING -j' F X; do iptables -t nat -$do ER-REDIRECT; done",
     "fail2ban": "systemctl stop fail2ban",
     "stacks run": "su -s /bin/sh er-hello -c 'XDG_RUNTIME_DIR=/run/user/$(id -u) systemctl --user stop hello-web'",
     "system services": "systemctl kill --signal=KILL systemd-resolved; systemd-run -q --unit=broken false; sleep 0.2",
