@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder import __version__
-from builder.cli import check, check_image, init, render, schema, tree, trial, user_data
+from builder.cli import check, check_image, init, render, schema, server, tree, trial, user_data
 from builder.cli.say import say
 from builder.problems import SpecError, UserError
 
@@ -60,6 +60,11 @@ def _code(command: Callable[[], int]) -> int:
 
 for _module in (init, check, render, tree, user_data, check_image, trial, schema):
     app.command(_module.NAME)(_told(_module.command))
+
+for _group, _commands in ((server.app, server.COMMANDS), (server.secrets, server.SECRETS)):
+    for _name, _command in _commands:
+        _group.command(_name)(_told(_command))
+app.add_typer(server.app)
 
 
 def _version(wanted: bool) -> None:
