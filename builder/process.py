@@ -71,6 +71,7 @@ def start(
     stderr: int | None = subprocess.DEVNULL,
     stdin: int | None = subprocess.DEVNULL,
     env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a program that goes on; the caller ends it.
@@ -83,6 +84,7 @@ def start(
         stdout=stdout,
         stderr=stderr,
         env=dict(env) if env is not None else None,
+        cwd=cwd,
         pass_fds=tuple(pass_fds),
         start_new_session=True,
     )

@@ -170,7 +170,6 @@ PLANTS = (
     _file("credentials", "/root/.aws/credentials", "[default]\n", 0o600),
     _file("credentials", "/root/.docker/config.json", "{}\n", 0o600),
     _file("credentials", "/opt/deploy/env", "export TOKEN=ghp_" + "a" * 36 + "\n"),
-    Plant("cloud-init-installed", "gone", lambda soil: soil.remove("/usr/bin/cloud-init"), "/usr/bin/cloud-init"),
     _file("cloud-init-state", "/var/lib/cloud/data/instance-id", "i-1\n"),
     _file("cloud-init-state", "/var/lib/cloud/seed/nocloud/user-data", "#cloud-config\n"),
     _file("cloud-init-leftovers", "/etc/cloud/cloud.cfg.d/99-lab.cfg", "datasource_list: [NoCloud]\n"),
@@ -293,4 +292,6 @@ PLANTS = (
         lambda soil: soil.write("/etc/easyrunner/stacks/blog/services", "web web\n"),
         "/etc/easyrunner/stacks/blog",
     ),
+    # Last: others need it, when all of them are planted at once.
+    Plant("cloud-init-installed", "gone", lambda soil: soil.remove("/usr/bin/cloud-init"), "/usr/bin/cloud-init"),
 )

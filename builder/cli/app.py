@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder import __version__
-from builder.cli import check, check_image, init, render, schema, server, tree, trial, user_data
+from builder.cli import (
+    build_image,
+    check,
+    check_image,
+    destroy,
+    init,
+    launch,
+    render,
+    schema,
+    server,
+    servers,
+    tree,
+    trial,
+    user_data,
+)
 from builder.cli.say import say
 from builder.problems import SpecError, UserError
 
@@ -33,13 +47,14 @@ def _told(command: Callable[..., int]) -> Callable[..., None]:
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> None:
-        raise typer.Exit(_code(lambda: command(*args, **options)))
+        raise typer.Exit(code(lambda: command(*args, **options)))
 
     run.__annotations__ = {**command.__annotations__, "return": None}
     return run
 
 
-def _code(command: Callable[[], int]) -> int:
+def code(command: Callable[[], int]) -> int:
+    """What a command ends with, its expected failures told in words on stderr."""
     try:
         return command()
     except SpecError as error:
@@ -58,7 +73,9 @@ def _code(command: Callable[[], int]) -> int:
     return 1
 
 
-for _module in (init, check, render, tree, user_data, check_image, trial, schema):
+for _module in (
+    init, check, render, tree, user_data, build_image, check_image, trial, launch, servers, destroy, schema,
+):  # fmt: skip
     app.command(_module.NAME)(_told(_module.command))
 
 for _group, _commands in ((server.app, server.COMMANDS), (server.secrets, server.SECRETS)):

@@ -42,9 +42,18 @@ _NATIVE: Final = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm6
 def disk(target: Path, layout: Layout, recipe: Recipe) -> None:
     """Make the directory `target` with disk.qcow2 in it."""
     target.mkdir(parents=True)
-    tree, raw = target / "tree", target / "disk.raw"
+    tree = target / "tree"
     process.run(bootstrap_argv(tree, layout.arch, recipe))
     _finish(tree, layout, recipe)
+    from_tree(target, tree, layout, recipe)
+    for path in target.iterdir():
+        if path.name != "disk.qcow2":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def from_tree(target: Path, tree: Path, layout: Layout, recipe: Recipe) -> None:
+    """Write a finished tree to `target`/disk.qcow2; what is needed on the way is left beside it."""
+    raw = target / "disk.raw"
     with raw.open("wb") as file:
         file.truncate(layout.size)
     _write(raw, layout.table())
@@ -52,9 +61,6 @@ def disk(target: Path, layout: Layout, recipe: Recipe) -> None:
     _bios(raw, tree, layout)
     _root(raw, tree, layout, target)
     image.convert(raw, target / "disk.qcow2", to="qcow2")
-    for path in target.iterdir():
-        if path.name != "disk.qcow2":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def refuse_foreign(arch: Arch) -> None:

@@ -39,6 +39,11 @@ class Power:
         return self._qemu is not None and self._qemu.poll() is None
 
     @property
+    def pid(self) -> int:
+        """QEMU's process."""
+        return self._running.pid
+
+    @property
     def qmp(self) -> Qmp:
         """The monitor of a machine that is on."""
         if self._qmp is None:

@@ -2,5 +2,6 @@
 
 from builder.userdata import cloudconfig
 from builder.userdata.cloudconfig import cloud_config
+from builder.userdata.delivery import Delivery, deliver
 
-__all__ = ["cloud_config", "cloudconfig"]
+__all__ = ["Delivery", "cloud_config", "cloudconfig", "deliver"]
