@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, images, quadlet
@@ -59,7 +60,6 @@ def _facts(spec: Spec) -> dict[str, object]:
         "images": facts.IMAGES,
         "run": facts.RUN,
         "state": facts.STATE,
-        "subid_size": facts.SUBID_SIZE,
         **_SSH[spec.server.base],
     }
 
@@ -70,8 +70,8 @@ def _baked(spec: Spec) -> Iterator[File]:
     yield from firewall.base()
     packages = "".join(f"{name}\n" for name in sorted(PACKAGES[spec.server.base]))
     yield File(f"{facts.LIB}/packages", packages.encode(), Part.BAKED)
-    subids = f"{facts.PROXY_USER}:{facts.PROXY_SLOT * facts.SUBID_SIZE}:{facts.SUBID_SIZE}\n"
-    yield File(f"{facts.LIB}/subids", subids.encode(), Part.BAKED)
+    ids = f"UID_BASE={facts.UID_BASE}\nSUBID_SIZE={facts.SUBID_SIZE}\n"
+    yield File(f"{facts.LIB}/ids.env", ids.encode(), Part.BAKED)
     if archive := archive_path("proxy", "caddy", spec.proxy.image):
         line = f"{images.host_name('proxy', 'caddy', spec.proxy.image)} {archive}\n"
         yield File(f"{facts.LIB}/archives", line.encode(), Part.BAKED)
@@ -86,7 +86,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
     port = urllib.parse.urlsplit(directory).port if directory else None
     yield from firewall.host(spec.ssh.allow_from, spec.stacks, port)
     for stack in spec.stacks:
-        yield from _stack(stack, spec, context)
+        yield from (replace(file, stack=stack.name) for file in _stack(stack, spec, context))
 
 
 def _stack(stack: Stack, spec: Spec, context: Mapping[str, object]) -> Iterator[File]:
@@ -97,7 +97,6 @@ def _stack(stack: Stack, spec: Spec, context: Mapping[str, object]) -> Iterator[
     ]
     more = {
         "stack": stack,
-        "subid": (stack.uid - facts.UID_BASE) * facts.SUBID_SIZE,
         "archives": archives,
         "directories": quadlet.data_directories(stack),
     }
