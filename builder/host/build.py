@@ -22,15 +22,17 @@ _ACME: Final = {
     "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
 }
 # sshd refuses a line it does not know, and nobody could log in: what a base's OpenSSH lacks is left out.
-_SSH: Final[Mapping[str, Mapping[str, object]]] = {
+_BASES: Final[Mapping[str, Mapping[str, object]]] = {
     "debian-13": {
-        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com,"
-        "curve25519-sha256,curve25519-sha256@libssh.org",
+        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com",
         "ssh_penalties": True,
+        # Not tried with the services that Ubuntu starts.
+        "hide_processes": True,
     },
     "ubuntu-24.04": {
-        "ssh_kex": "sntrup761x25519-sha512@openssh.com,curve25519-sha256,curve25519-sha256@libssh.org",
+        "ssh_kex": "sntrup761x25519-sha512@openssh.com",
         "ssh_penalties": False,
+        "hide_processes": False,
     },
 }
 # How long first boot waits for the apps, in seconds: image pulls on a small server included.
@@ -60,7 +62,8 @@ def _facts(spec: Spec) -> dict[str, object]:
         "images": facts.IMAGES,
         "run": facts.RUN,
         "state": facts.STATE,
-        **_SSH[spec.server.base],
+        "subid_size": facts.SUBID_SIZE,
+        **_BASES[spec.server.base],
     }
 
 
@@ -70,8 +73,8 @@ def _baked(spec: Spec) -> Iterator[File]:
     yield from firewall.base()
     packages = "".join(f"{name}\n" for name in sorted(PACKAGES[spec.server.base]))
     yield File(f"{facts.LIB}/packages", packages.encode(), Part.BAKED)
-    ids = f"UID_BASE={facts.UID_BASE}\nSUBID_SIZE={facts.SUBID_SIZE}\n"
-    yield File(f"{facts.LIB}/ids.env", ids.encode(), Part.BAKED)
+    subids = f"{facts.PROXY_USER}:{facts.PROXY_SLOT * facts.SUBID_SIZE}:{facts.SUBID_SIZE}\n"
+    yield File(f"{facts.LIB}/subids", subids.encode(), Part.BAKED)
     if archive := archive_path("proxy", "caddy", spec.proxy.image):
         line = f"{images.host_name('proxy', 'caddy', spec.proxy.image)} {archive}\n"
         yield File(f"{facts.LIB}/archives", line.encode(), Part.BAKED)
@@ -97,6 +100,7 @@ def _stack(stack: Stack, spec: Spec, context: Mapping[str, object]) -> Iterator[
     ]
     more = {
         "stack": stack,
+        "subid": (stack.uid - facts.UID_BASE) * facts.SUBID_SIZE,
         "archives": archives,
         "directories": quadlet.data_directories(stack),
     }
