@@ -69,7 +69,7 @@ def scope(path: str) -> str:
 def render(part: Part, wanted: str, context: Mapping[str, object], **words: object) -> Iterator[File]:
     """The files of one part whose scope is `wanted`; `context` is for templates, `words` replace @word@ in paths.
 
-    A template that comes to nothing makes no file, and comments stay here: all formats of the trees begin them with `#`.
+    A template that comes to nothing makes no file. Comments stay here: every format of the trees has `#` for them.
     Raises jinja2.UndefinedError for a name that the context lacks.
     """
     for source, content in _sources(part):

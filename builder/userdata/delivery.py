@@ -60,6 +60,9 @@ def deliver(spec: Spec, host: Host, provider: str, on: On, *, smallest: bool = F
 def _forms(spec: Spec, host: Host, row: Provider, on: On) -> Iterator[tuple[Encoding, bool, bytes]]:
     """Every form that the provider takes, plainest first; what is sure not to fit is left out, but for the last."""
     document = cloud_config(spec, host, on)
+    if row.script:
+        yield Encoding.SCRIPT, False, wire.script(wire.compress(document))
+        return
     if row.takes(document):
         yield Encoding.PLAIN, False, document
     if row.fits(row.used(wire.at_least(document))):
@@ -73,7 +76,7 @@ def _forms(spec: Spec, host: Host, row: Provider, on: On) -> Iterator[tuple[Enco
 def _too_large(spec: Spec, host: Host, row: Provider, on: On, used: int) -> UserError:
     biggest = space.groups(spec, host, on, used, compressed=True)[:3]
     message = (
-        f"the user-data takes {used:,} bytes at its smallest, and {row.title} takes {row.limit.value:,} ({row.counted.value}); "
+        f"the user-data takes {used:,} at its smallest; {row.title} takes {row.limit.value:,} {row.counted.value}; "
         f"the biggest: {', '.join(f'{one.name} ({one.used:,})' for one in biggest)}"
     )
     return UserError(message, "; ".join(_ways_out(spec, host, row, on, [one.name for one in biggest])))
@@ -82,13 +85,13 @@ def _too_large(spec: Spec, host: Host, row: Provider, on: On, used: int) -> User
 def _ways_out(spec: Spec, host: Host, row: Provider, on: On, biggest: list[str]) -> Iterator[str]:
     """What would bring it under, tried out where that can be done."""
     if on == "stock":
-        baked = row.used(len(wire.multipart(wire.compress(shared(spec, host, "baked")))))
+        baked = min(row.used(len(content)) for _, _, content in _forms(spec, host, row, "baked"))
         verdict = "fits" if row.fits(baked) else "is still too much"
         yield f"--on baked takes {baked:,}, which {verdict}"
     stacks = [stack for stack in spec.stacks if f"stack {stack.name}" in biggest]
     for stack in stacks:
         if carried := sum(len(file.content) for file in stack.files):
-            yield f"stack {stack.name} brings {carried:,} bytes of files: bake them into its image, or keep them in a volume"
+            yield f"stack {stack.name} brings {carried:,} bytes of files, which its image or a volume could hold"
     if stacks:
         yield "a smaller compose file: shorter environments, fewer services"
     yield "or put some of the stacks on another server"

@@ -64,7 +64,7 @@ class Row:
 
 
 def jinja(skeleton: str) -> str:
-    """A skeleton as part of a Jinja template, in a loop over rows `r`; a text without placeholders stands for itself."""
+    """A skeleton as part of a Jinja template, in a loop over rows `r`; text without placeholders stands for itself."""
     escaped = _BRACE.sub("{{'{'}}", skeleton)
     return _MARK.sub(lambda found: f"{{{{{_expression(found[0])}}}}}", escaped)
 

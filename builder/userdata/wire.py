@@ -23,6 +23,23 @@ Content-Transfer-Encoding: base64
 
 """
 _TAIL: Final = b"--=--\n"
+# The cloud-config becomes the host's own, whose bootcmd makes good a cut of power; the modules have run without it.
+_SCRIPT_HEAD: Final = b"""\
+#!/bin/sh
+set -eu
+umask 077
+config=/etc/cloud/cloud.cfg.d/99-easyrunner.cfg
+base64 -d <<'END' | gzip -dc >$config.new
+"""
+_SCRIPT_TAIL: Final = b"""\
+END
+sync $config.new
+mv $config.new $config
+for module in set_hostname timezone users_groups write_files; do
+    cloud-init single --name cc_$module --frequency always
+done
+/usr/lib/easyrunner/provision
+"""
 
 
 def compress(document: bytes) -> bytes:
@@ -47,6 +64,14 @@ def multipart(compressed: bytes) -> bytes:
     The part alone is a message too, and shorter. The multipart around it is what people know, and what tells user-data
     from a script wherever somebody looks.
     """
-    text = base64.b64encode(compressed)
-    lines = b"".join(text[at : at + _LINE] + b"\n" for at in range(0, len(text), _LINE))
-    return _HEAD + lines + _TAIL
+    return _HEAD + _base64(compressed) + _TAIL
+
+
+def script(compressed: bytes) -> bytes:
+    """A launch script in ASCII that does what cloud-init does with the document: for who runs scripts only."""
+    return _SCRIPT_HEAD + _base64(compressed) + _SCRIPT_TAIL
+
+
+def _base64(content: bytes) -> bytes:
+    text = base64.b64encode(content)
+    return b"".join(text[at : at + _LINE] + b"\n" for at in range(0, len(text), _LINE))
