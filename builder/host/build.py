@@ -35,8 +35,6 @@ _BASES: Final[Mapping[str, Mapping[str, object]]] = {
         "hide_processes": False,
     },
 }
-# How long first boot waits for the apps, in seconds: image pulls on a small server included.
-_READY_TIMEOUT: Final = 600
 
 
 def build(spec: Spec) -> Host:
@@ -82,7 +80,7 @@ def _baked(spec: Spec) -> Iterator[File]:
 
 def _first_boot(spec: Spec) -> Iterator[File]:
     directory = acme_directory(spec)
-    context = {**_facts(spec), "spec": spec, "ready_timeout": _READY_TIMEOUT, "acme_directory": directory}
+    context = {**_facts(spec), "spec": spec, "acme_directory": directory}
     yield from tree.render(Part.FIRST_BOOT, "host", context)
     if spec.tls.ca_root:
         yield File(f"{facts.ETC}/caddy/acme-root.pem", spec.tls.ca_root, Part.FIRST_BOOT)

@@ -15,14 +15,14 @@ _BEST: Final = 0.75
 _LINE: Final = 996
 _HEAD: Final = b"""\
 MIME-Version: 1.0
-Content-Type: multipart/mixed; boundary="="
+Content-Type: multipart/mixed; boundary=e
 
---=
+--e
 Content-Type: application/gzip
 Content-Transfer-Encoding: base64
 
 """
-_TAIL: Final = b"--=--\n"
+_TAIL: Final = b"--e--\n"
 # The cloud-config becomes the host's own, whose bootcmd makes good a cut of power; the modules have run without it.
 _SCRIPT_HEAD: Final = b"""\
 #!/bin/sh
