@@ -61,6 +61,8 @@ def _facts(spec: Spec) -> dict[str, object]:
         "run": facts.RUN,
         "state": facts.STATE,
         "subid_size": facts.SUBID_SIZE,
+        # useradd takes the id after the highest in its range: without an end below ours, the next one is a stack's.
+        "uid_max": facts.UID_BASE - 1,
         **_BASES[spec.server.base],
     }
 
