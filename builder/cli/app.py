@@ -17,6 +17,7 @@ from builder.cli import (
     destroy,
     init,
     launch,
+    provider_table,
     render,
     schema,
     server,
@@ -74,7 +75,7 @@ def code(command: Callable[[], int]) -> int:
 
 
 for _module in (
-    init, check, render, tree, user_data, build_image, check_image, trial, launch, servers, destroy, schema,
+    init, check, render, tree, user_data, provider_table, build_image, check_image, trial, launch, servers, destroy, schema,
 ):  # fmt: skip
     app.command(_module.NAME)(_told(_module.command))
 
