@@ -143,8 +143,10 @@ def booted(
     spec, key, root_key = _spec(tmp)
     built = host.build(spec)
     delivery = userdata.deliver(spec, built, row.provider, on)
-    tree = base.tree(built.packages)
-    preloads = tuple(preload.prepare(tree, owner, images) for owner, images in plan.owned_images(spec))
+    tree = base.tree((*built.packages, *cloud.disk_packages(row)))
+    preloads = tuple(
+        preload.prepare(base.tree(built.packages), owner, images) for owner, images in plan.owned_images(spec)
+    )
     with ExitStack() as stack:
         servers: list[Server] = []
 
@@ -152,7 +154,13 @@ def booted(
             servers.append(_server(row, lab, delivery, root_key, families))
             disks = stack.enter_context(cloud.attached(row, servers[0], tmp))
             dmi = {name: value.format_map(vars_of(servers[0])) for name, value in row.dmi.items()}
-            return Guise(dmi, Card(row.card, row.hardware, addressed=False), row.driver, row.image, disks)
+            return Guise(
+                dmi,
+                Card(row.card, row.hardware, addressed=False),
+                row.driver,
+                {**row.image, **cloud.disk_files(row)},
+                disks,
+            )
 
         machine = Machine(tree, name=spec.server.name, preloads=preloads, internet=False, guise=guise)
         stack.enter_context(machine)

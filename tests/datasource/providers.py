@@ -31,7 +31,6 @@ _RENAMED: Final = {
     )
 }
 _EJECT: Final = {"/usr/local/bin/eject": b'#!/bin/sh\nexec losetup --detach "$1"\n'}
-_NO_ISO: Final = "the disk is ext2 instead of ISO 9660 or UDF: a test machine's kernel may have neither"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +49,10 @@ class Disk:
 class Row:
     """One way that a provider hands over user-data.
 
-    `dmi` and `asked` may use the server's values in braces. `service` is a name of services.SERVICES;
-    `asked` are requests that must have been answered, as method and path; `features` say what is special, for the
-    table. `own` are the warnings that this datasource itself logs at its provider, whatever the user-data, by level.
+    `dmi` and `asked` may use the server's values in braces. `service` is a name of services.SERVICES; `asked` are
+    requests that must have been answered, as method and path; `features` say what is special, for the table.
+    `router` is one outside of the server's network, which is then its one address. `own` are the warnings that this
+    datasource itself logs at its provider, whatever the user-data, by level.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Row:
     id: str = "12345678"
     root: bool = False
     image: Mapping[str, bytes] = field(default_factory=dict)
-    dhcp: tuple[str, ...] = ()
+    router: str = ""
     disk: Disk | None = None
     own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     limits: str = ""
@@ -134,7 +134,6 @@ _ROWS: Final = (
         root=True,
         image=_ROOT_IMAGE,
         disk=Disk("config-2", fixed=True),
-        limits=_NO_ISO,
     ),
     Row(
         "hetzner",
@@ -145,6 +144,7 @@ _ROWS: Final = (
         {"sys_vendor": "Hetzner", "product_name": "vServer", "product_serial": "{id}"},
         _get("/hetzner/v1/metadata", "/hetzner/v1/userdata"),
         ("base64 is taken off when it is there", "instance id equal to the firmware's serial number"),
+        router="172.31.1.1",
         root=True,
         image=_ROOT_IMAGE,
     ),
@@ -187,6 +187,7 @@ _ROWS: Final = (
         ("user-data only to a source port below 1024",),
         addresses=("169.254.42.42", "fd00:42::42"),
         card="ens2",
+        router="62.210.0.1",
         root=True,
         image=_ROOT_IMAGE,
     ),
@@ -212,7 +213,6 @@ _ROWS: Final = (
         ("config drive",),
         card="ens3",
         disk=Disk("config-2"),
-        limits=_NO_ISO,
     ),
     Row(
         "upcloud",
@@ -236,6 +236,7 @@ _ROWS: Final = (
         _get("/computeMetadata/v1/instance/id", "/computeMetadata/v1/instance/attributes/"),
         ("Metadata-Flavor header", "asked by name"),
         card="ens4",
+        router="10.128.0.1",
         image={
             "/etc/hosts": b"127.0.0.1 localhost\n::1 localhost\n169.254.169.254 metadata.google.internal metadata\n"
         },
@@ -288,7 +289,7 @@ _ROWS: Final = (
         driver="hv_netvsc",
         image=_EJECT,
         disk=Disk("rd_rdfe_stable", "/dev/sr0"),
-        limits=_NO_ISO,
+        limits="the provisioning disk is ISO 9660, not UDF",
     ),
     Row(
         "nocloud",
@@ -312,7 +313,6 @@ _ROWS: Final = (
         ("a disk labelled cidata",),
         addresses=(),
         disk=Disk("cidata"),
-        limits=_NO_ISO,
     ),
 )
 ROWS: Final = {row.name: row for row in _ROWS}
