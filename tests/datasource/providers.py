@@ -51,8 +51,9 @@ class Row:
 
     `dmi` and `asked` may use the server's values in braces. `service` is a name of services.SERVICES; `asked` are
     requests that must have been answered, as method and path; `features` say what is special, for the table.
-    `router` is one outside of the server's network, which is then its one address. `own` are the warnings that this
-    datasource itself logs at its provider, whatever the user-data, by level.
+    `router` is one outside of the server's network, which is then its one address. `before` is put before user-data
+    by the provider. `stock_user` is who has the console's key until our admin is made in the last stage. `own` are
+    the warnings that this datasource itself logs at its provider, whatever the user-data, by level.
     """
 
     name: str
@@ -73,6 +74,8 @@ class Row:
     router: str = ""
     disk: Disk | None = None
     own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    before: bytes = b""
+    stock_user: str = ""
     limits: str = ""
 
 
@@ -80,7 +83,7 @@ def _get(*paths: str) -> tuple[tuple[str, str], ...]:
     return tuple(("GET", path) for path in paths)
 
 
-def _ec2(name: str, limits: str = "") -> Row:
+def _ec2(name: str, *features: str, before: bytes = b"", stock_user: str = "", limits: str = "") -> Row:
     token = ("PUT", "/latest/api/token")
     user_data, document = "/2021-03-23/user-data", "/2021-03-23/dynamic/instance-identity/document"
     return Row(
@@ -96,7 +99,9 @@ def _ec2(name: str, limits: str = "") -> Row:
             "product_serial": _EC2_UUID,
         },
         asked=(token, *_get("/2021-03-23/meta-data/network/interfaces/macs/{hardware}/mac", user_data, document)),
-        features=("IMDSv2 token by PUT on every request", "link-local DHCP first"),
+        features=("IMDSv2 token by PUT on every request", "DHCP first", *features),
+        before=before,
+        stock_user=stock_user,
         addresses=("169.254.169.254", "fd00:ec2::254"),
         card="ens5",
         driver="ena",
@@ -107,7 +112,13 @@ def _ec2(name: str, limits: str = "") -> Row:
 
 _ROWS: Final = (
     _ec2("aws"),
-    _ec2("lightsail", "not known whether Lightsail puts a script of its own before what it is given"),
+    _ec2(
+        "lightsail",
+        "a launch script, with the provider's own before it",
+        before=b"#!/bin/sh\ntouch /run/provider-was-first\n",
+        stock_user="debian",
+        limits="the provider's own script is not known here; the base's stock user instead of admin",
+    ),
     Row(
         "digitalocean",
         "digitalocean",
