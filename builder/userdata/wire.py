@@ -35,6 +35,7 @@ _SCRIPT_TAIL: Final = b"""\
 END
 sync $config.new
 mv $config.new $config
+umask 022
 for module in set_hostname timezone users_groups write_files; do
     cloud-init single --name cc_$module --frequency always
 done
