@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 # EC2's words for processors.
 ARCHITECTURES: Final = {"amd64": "x86_64", "arm64": "arm64"}
-IMAGE: Final = "image"
 # Debian's and Canonical's accounts, and how they name their images: wiki.debian.org/Cloud/AmazonEC2Image and
 # documentation.ubuntu.com/aws.
 _STOCK: Final = {
@@ -46,8 +45,7 @@ def stock_query(base: str, arch: str) -> dict[str, Any]:
 def baked_query(base: str, arch: str) -> dict[str, Any]:
     """What finds images that er baked in this account, for this base and processor."""
     query = _query("self", arch=ARCHITECTURES[arch])
-    wanted = {tags.BASE: base, tags.ARCH: arch}
-    query["Filters"] += tags.filters(part=IMAGE)
+    wanted = tags.image(base, arch)
     query["Filters"] += [{"Name": f"tag:{key}", "Values": [value]} for key, value in wanted.items()]
     return query
 

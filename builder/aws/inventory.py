@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from builder.aws import images, server, tags
+from builder.aws import server, tags
 from builder.aws.parts import Addresses, Group, Key, Servers
 
 if TYPE_CHECKING:
@@ -73,5 +73,5 @@ def _staying(reservations: list[dict[str, Any]], alive: set[str]) -> tuple[str, 
 
 def baked(door: Door) -> tuple[str, ...]:
     """The images that er baked in this region."""
-    filters = tags.filters(part=images.IMAGE)
+    filters = tags.filters(part=tags.IMAGE)
     return tuple(image["ImageId"] for image in door.items("DescribeImages", Owners=["self"], Filters=filters))

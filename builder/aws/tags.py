@@ -15,6 +15,7 @@ ZONES: Final = "er:zones"
 BASE: Final = "er:base"
 ARCH: Final = "er:arch"
 OURS: Final = "easyrunner"
+IMAGE: Final = "image"
 
 Filter = dict[str, Any]
 
@@ -40,3 +41,8 @@ def filters(server: str | None = None, part: str | None = None, **more: str) -> 
 def read(thing: Mapping[str, Any]) -> dict[str, str]:
     """The tags of a described resource."""
     return {tag["Key"]: tag["Value"] for tag in thing.get("Tags", ())}
+
+
+def image(base: str, arch: str) -> dict[str, str]:
+    """The tags of an image that er bakes: by these a launch finds it."""
+    return {PROJECT: OURS, PART: IMAGE, BASE: base, ARCH: arch}

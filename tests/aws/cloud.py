@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
+from builder.aws import tags
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -121,15 +123,12 @@ class Account:
 
     def bake(self, base: str = "debian-13", arch: str = "amd64") -> str:
         """An image as `er build-image --target aws` leaves it."""
-        made: str = self.ec2.register_image(
-            Name=f"er-{base}-{arch}",
-            Architecture={"amd64": "x86_64", "arm64": "arm64"}[arch],
-            RootDeviceName="/dev/xvda",
-            VirtualizationType="hvm",
-            BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 8}}],
-        )["ImageId"]
-        tags = {"er:project": "easyrunner", "er:part": "image", "er:base": base, "er:arch": arch}
-        self.ec2.create_tags(Resources=[made], Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
+        stock = {"amd64": "ami-10", "arm64": "ami-11"}[arch]
+        builder = self.ec2.run_instances(ImageId=stock, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+        made: str = self.ec2.create_image(InstanceId=builder, Name=f"er-{base}-{arch}")["ImageId"]
+        self.ec2.terminate_instances(InstanceIds=[builder])
+        labels = [{"Key": key, "Value": value} for key, value in tags.image(base, arch).items()]
+        self.ec2.create_tags(Resources=[made], Tags=labels)
         return made
 
     def instances(self) -> list[dict[str, Any]]:
