@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder import __version__
-from builder.cli import check, destroy, init, launch, render, schema, servers, tree, trial, user_data
+from builder.cli import (
+    check,
+    check_image,
+    destroy,
+    init,
+    launch,
+    provider_table,
+    render,
+    schema,
+    servers,
+    tree,
+    trial,
+    user_data,
+)
 from builder.cli.say import say
 from builder.problems import SpecError, UserError
 
@@ -58,7 +71,20 @@ def _code(command: Callable[[], int]) -> int:
     return 1
 
 
-for _module in (init, check, render, tree, user_data, trial, launch, servers, destroy, schema):
+for _module in (
+    init,
+    check,
+    render,
+    tree,
+    user_data,
+    provider_table,
+    check_image,
+    trial,
+    launch,
+    servers,
+    destroy,
+    schema,
+):
     app.command(_module.NAME)(_told(_module.command))
 
 

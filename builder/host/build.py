@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, images, quadlet
@@ -21,15 +22,17 @@ _ACME: Final = {
     "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
 }
 # sshd refuses a line it does not know, and nobody could log in: what a base's OpenSSH lacks is left out.
-_SSH: Final[Mapping[str, Mapping[str, object]]] = {
+_BASES: Final[Mapping[str, Mapping[str, object]]] = {
     "debian-13": {
-        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com,"
-        "curve25519-sha256,curve25519-sha256@libssh.org",
+        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com",
         "ssh_penalties": True,
+        # Not tried with the services that Ubuntu starts.
+        "hide_processes": True,
     },
     "ubuntu-24.04": {
-        "ssh_kex": "sntrup761x25519-sha512@openssh.com,curve25519-sha256,curve25519-sha256@libssh.org",
+        "ssh_kex": "sntrup761x25519-sha512@openssh.com",
         "ssh_penalties": False,
+        "hide_processes": False,
     },
 }
 # How long first boot waits for the apps, in seconds: image pulls on a small server included.
@@ -60,7 +63,7 @@ def _facts(spec: Spec) -> dict[str, object]:
         "run": facts.RUN,
         "state": facts.STATE,
         "subid_size": facts.SUBID_SIZE,
-        **_SSH[spec.server.base],
+        **_BASES[spec.server.base],
     }
 
 
@@ -86,7 +89,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
     port = urllib.parse.urlsplit(directory).port if directory else None
     yield from firewall.host(spec.ssh.allow_from, spec.stacks, port)
     for stack in spec.stacks:
-        yield from _stack(stack, spec, context)
+        yield from (replace(file, stack=stack.name) for file in _stack(stack, spec, context))
 
 
 def _stack(stack: Stack, spec: Spec, context: Mapping[str, object]) -> Iterator[File]:

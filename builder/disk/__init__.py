@@ -1,0 +1,1 @@
+"""Disks without loop mounts: a generic base disk, cloud images by checksum, and what is on a disk as a directory."""

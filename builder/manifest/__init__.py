@@ -1,0 +1,23 @@
+"""What an image is made of: er's manifest and a CycloneDX SBOM beside it, and what differs between two."""
+
+from builder.manifest.compare import Difference, difference, read
+from builder.manifest.model import Build, Container, Input, Package, Step, now, of_bytes, of_file
+from builder.manifest.packages import installed
+from builder.manifest.write import beside, write
+
+__all__ = [
+    "Build",
+    "Container",
+    "Difference",
+    "Input",
+    "Package",
+    "Step",
+    "beside",
+    "difference",
+    "installed",
+    "now",
+    "of_bytes",
+    "of_file",
+    "read",
+    "write",
+]

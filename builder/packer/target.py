@@ -1,0 +1,37 @@
+"""A target of `er build-image`, as a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Wanted = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One row.
+
+    `images` says what a base and an architecture are called there: values of the template's variables.
+    `credentials` are environment variables that the builder itself reads, `settings` variables of the template that
+    only the user can know; both with what they are for.
+    """
+
+    name: str
+    builder: str
+    plugin: str
+    version: str
+    packer: str
+    artifact: str
+    source: str
+    images: Mapping[Wanted, Mapping[str, str]]
+    credentials: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What the template's variable `source` is to be."""
+        return f"{self.builder}.host"

@@ -1,0 +1,9 @@
+packer {
+  required_version = ">= 1.7.0"
+  required_plugins {
+    googlecompute = {
+      source  = "github.com/hashicorp/googlecompute"
+      version = "= 1.2.7"
+    }
+  }
+}
