@@ -83,7 +83,9 @@ class Boot:
 
     def _login(self, key: Path, user: str, source: Namespace, family: int) -> Login:
         argv = Host(self.host.spec, self.machine, key).ssh_argv("true", family=family, user=user)
-        done = source.run(argv, check=False)
+        # A machine without its network yet is not worth waiting for; one that has let us in only needs its time.
+        patience = 30 if self.looks and self.looks[-1].admin is Login.IN else 2
+        done = source.run([argv[0], "-o", f"ConnectTimeout={patience}", *argv[1:]], check=False)
         if done.returncode == 0:
             return Login.IN
         if "System is booting up" in done.stdout + done.stderr:
@@ -99,7 +101,7 @@ class Boot:
 
         self.machine.wait(ready, timeout=timeout, what="the ready line")
         self.machine.wait(self.machine.started, timeout=timeout, what="the end of start-up")
-        self.look()
+        self.machine.wait(lambda: self.look().admin is Login.IN, timeout=timeout, what="the admin's login")
 
 
 def _spec(tmp: Path) -> tuple[Spec, Path, Path]:
@@ -135,7 +137,7 @@ def delivery_name(delivery: Delivery) -> str:
 
 @contextmanager
 def booted(
-    row: Row, tmp: Path, *, on: On = "stock", families: tuple[int, ...] = (4, 6), timeout: float = 60
+    row: Row, tmp: Path, *, on: On = "stock", families: tuple[int, ...] = (4, 6), timeout: float = 180
 ) -> Iterator[Boot]:
     """Boot a host at a provider, `on` a stock image with the packages there already, or on a baked one."""
     spec, key, root_key = _spec(tmp)
@@ -163,7 +165,9 @@ def booted(
         try:
             boot.wait(timeout)
         except Exception as error:
-            error.add_note(machine.run("cloud-init status --long; journalctl -b --no-pager | tail -60", check=False).stdout)
+            error.add_note(
+                machine.run("cloud-init status --long; journalctl -b --no-pager | tail -60", check=False).stdout
+            )
             raise
         yield boot
 

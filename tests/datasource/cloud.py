@@ -48,9 +48,13 @@ def contents(row: Row, server: Server) -> dict[str, bytes]:
     assert row.disk is not None
     if row.disk.label == "config-2":
         files = services.nova_files(server, fixed=row.disk.fixed)
-        return {f"openstack/{version}/{name}": file for version in ("2018-08-27", "latest") for name, file in files.items()}
+        return {
+            f"openstack/{version}/{name}": file for version in ("2018-08-27", "latest") for name, file in files.items()
+        }
     if row.disk.label == "cidata":
-        return {route.path.lstrip("/"): route.body for route in services.nocloud(server) if isinstance(route.body, bytes)}
+        return {
+            route.path.lstrip("/"): route.body for route in services.nocloud(server) if isinstance(route.body, bytes)
+        }
     return {"ovf-env.xml": azure.ovf(server, azure.ADMIN)}
 
 
@@ -78,7 +82,14 @@ def attached(row: Row, server: Server, tmp: Path) -> Iterator[dict[str, str]]:
 def dnsmasq(where: Namespace, row: Row, server: Server) -> Argv:
     """DHCP for the one server that there is, in the families that it has; names of nothing are answered at once."""
     argv = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=", "--no-hosts"]
-    argv += ["--no-resolv", "--no-ping", "--leasefile-ro", "--interface=lan", "--bind-interfaces", "--dhcp-authoritative"]
+    argv += [
+        "--no-resolv",
+        "--no-ping",
+        "--leasefile-ro",
+        "--interface=lan",
+        "--bind-interfaces",
+        "--dhcp-authoritative",
+    ]
     host = [f"--dhcp-host={server.hardware}"]
     if server.ipv4:
         host.append(server.ipv4)

@@ -57,9 +57,10 @@ class Route:
 
     def matches(self, request: Request) -> bool:
         """Whether the request is for this resource."""
-        return (
-            (self.method, self.path, self.port) == (request.method, request.path, request.port)
-        ) and self.query in {None, request.query}
+        return ((self.method, self.path, self.port) == (request.method, request.path, request.port)) and self.query in {
+            None,
+            request.query,
+        }
 
     def answer(self, request: Request) -> Response:
         """The resource, or the refusal by the first rule that is broken."""
