@@ -143,7 +143,7 @@ def test_what_the_api_refuses(
     assert hint is None or hint in done.err.partition("hint: ")[2]
     assert not account.instances()
     assert not account.groups()
-    assert not account.keys()
+    assert not account.key_pairs()
 
 
 def test_no_default_vpc(er: Er, account: Account) -> None:
@@ -230,4 +230,4 @@ def test_a_server_that_aws_ends_again(er: Er, account: Account) -> None:
     assert done.code == 1
     assert "Volume limit exceeded" in done.err
     assert not account.groups()
-    assert not account.keys()
+    assert not account.key_pairs()

@@ -7,13 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from builder.aws.calls import OPERATIONS
-from builder.lab.polling import until
 from tests.aws import run
 from tests.aws.cloud import environment
 from tests.aws.wire import Answer, Call, refusal
@@ -47,7 +45,7 @@ def test_all_of_a_server_is_made_and_taken_away(er: Er, account: Account) -> Non
     assert server["MetadataOptions"]["HttpTokens"] == "required"
     assert server["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
     assert server["PublicIpAddress"] == address["PublicIp"]
-    assert server["KeyName"] in account.keys()
+    assert server["KeyName"] in account.key_pairs()
     assert [g["GroupId"] for g in server["NetworkInterfaces"][0]["Groups"]] == [group["GroupId"]]
     volume = account.ec2.describe_volumes()["Volumes"][0]
     assert (volume["VolumeType"], volume["Encrypted"], volume["Size"]) == ("gp3", True, 20)
@@ -61,16 +59,22 @@ def test_all_of_a_server_is_made_and_taken_away(er: Er, account: Account) -> Non
     assert server["InstanceId"] in er("servers").out
     gone = er("destroy", "web1", "--yes")
     assert gone.code == 0, gone.err
-    assert not (account.instances() or account.groups() or account.keys() or account.addresses() or account.records())
+    assert account.everything() == []
     assert er("servers").out == ""
 
 
 def test_a_second_run_finds_what_is_there(er: Er, account: Account) -> None:
     assert er.launch("--no-wait", "--eip").code == 0
-    before = (account.instances(), account.groups(), account.keys(), account.addresses(), account.records())
+    before = (account.instances(), account.groups(), account.key_pairs(), account.addresses(), account.records())
     er.wire.calls.clear()
     assert er.launch("--no-wait", "--eip").code == 0
-    assert (account.instances(), account.groups(), account.keys(), account.addresses(), account.records()) == before
+    assert (
+        account.instances(),
+        account.groups(),
+        account.key_pairs(),
+        account.addresses(),
+        account.records(),
+    ) == before
     assert [op for op in er.wire.operations if OPERATIONS[op].writes] == []
 
 
@@ -190,7 +194,7 @@ def test_a_dry_run_makes_nothing_and_asks_ec2(er: Er, account: Account) -> None:
     assert [part["missing"] for part in found["parts"]] == [1, 1, 1, 1, 1, 1]
     assert found["usd_per_hour"] == 0.02
     assert "about $0.0200 an hour" in done.err
-    assert not (account.instances() or account.groups() or account.keys() or account.addresses())
+    assert account.everything() == []
     assert er.launch("--no-wait", "--eip").code == 0
     er.wire.calls.clear()
     again = json.loads(er.launch("--dry-run", "--eip", "--json").out)
@@ -232,7 +236,9 @@ def test_another_key_than_the_one_on_the_console_is_refused(er: Er, monkeypatch:
     er.spec.write_text(run.QUIET)
     er.wire.console = lambda: READY.replace("BEGIN SSH HOST KEY", "no such block")
     script = er.directory / "ssh-keyscan"
-    script.write_text("#!/bin/sh\necho 192.0.2.1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH//////////////////////////////////////////\n")
+    script.write_text(
+        "#!/bin/sh\necho 192.0.2.1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH//////////////////////////////////////////\n"
+    )
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{er.directory}:/usr/bin:/bin")
     done = er.launch()
@@ -305,7 +311,7 @@ def test_ctrl_c_while_something_is_made_takes_it_away_again(er: Er, account: Acc
     code, err = _interrupted(er, operation, "--no-wait", "--eip")
     assert code == 130, err
     assert "interrupted" in err
-    assert not (account.instances() or account.groups() or account.keys() or account.addresses())
+    assert account.everything() == []
 
 
 def test_ctrl_c_while_waiting_leaves_the_server(er: Er, account: Account) -> None:
@@ -351,7 +357,9 @@ def test_records_that_lead_elsewhere_stay(er: Er, account: Account) -> None:
 
 
 def test_no_other_command_loads_boto3() -> None:
-    program = "import sys, builder.cli.app; sys.exit(any(m.split('.')[0] in ('boto3', 'botocore') for m in sys.modules))"
+    program = (
+        "import sys, builder.cli.app; sys.exit(any(m.split('.')[0] in ('boto3', 'botocore') for m in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
