@@ -65,16 +65,10 @@ def test_all_of_a_server_is_made_and_taken_away(er: Er, account: Account) -> Non
 
 def test_a_second_run_finds_what_is_there(er: Er, account: Account) -> None:
     assert er.launch("--no-wait", "--eip").code == 0
-    before = (account.instances(), account.groups(), account.key_pairs(), account.addresses(), account.records())
+    before = account.everything()
     er.wire.calls.clear()
     assert er.launch("--no-wait", "--eip").code == 0
-    assert (
-        account.instances(),
-        account.groups(),
-        account.key_pairs(),
-        account.addresses(),
-        account.records(),
-    ) == before
+    assert account.everything() == before
     assert [op for op in er.wire.operations if OPERATIONS[op].writes] == []
 
 
@@ -127,6 +121,14 @@ def test_spot_protection_and_a_named_subnet(er: Er, account: Account) -> None:
     (server,) = account.instances()
     assert (server["SubnetId"], server["InstanceType"]) == (subnet, "t3.micro")
     assert account.ec2.describe_volumes()["Volumes"][0]["Size"] == 30
+
+    def protected(call: Call, _: object) -> Answer | None:
+        """moto leaves protection out of account when it is asked for at the launch."""
+        if call.operation != "TerminateInstances" or "ModifyInstanceAttribute" in er.wire.operations:
+            return None
+        return refusal(call, 400, "OperationNotPermitted", "may not be terminated")
+
+    er.wire.fault = protected
     refused = er("destroy", "web1", "--yes")
     assert refused.code == 1
     assert "protected from termination" in refused.err
