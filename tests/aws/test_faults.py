@@ -101,6 +101,10 @@ def disarm(er: Er) -> None:
     er.wire.fault = None
 
 
+def _action(call: Call) -> str:
+    return next(iter(OPERATIONS[call.operation].needs), call.operation)
+
+
 def _failed(er: Er, account: Account, kind: Kind, call: Call, words: tuple[str, ...]) -> str:
     """Fail one call of a run; what the account has then. What is there is told, with the command that removes it."""
     arm(er, kind, call)
@@ -111,6 +115,7 @@ def _failed(er: Er, account: Account, kind: Kind, call: Call, words: tuple[str, 
     if done.code:
         assert done.err.count("error: ") == 1, where
         assert "hint: " in done.err, where
+        assert kind.name != "denied" or f"may not do {_action(call)}" in done.err, where
         assert after == "nothing" or "er destroy web1 --region eu-central-1" in done.err, where
     else:
         assert after == "whole", where
