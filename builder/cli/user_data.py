@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder import files, images, providers, userdata
+from builder import files, providers, userdata
 from builder import host as hosts
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.say import say
 from builder.cli.size_bar import size_bar
-from builder.problems import Problem, SpecError, UserError
+from builder.problems import SpecError, UserError
 from builder.providers import Encoding
+from builder.userdata import archives
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from builder.host import Host
-    from builder.problems import Mark
     from builder.spec import Spec
     from builder.userdata import Delivery
+    from builder.userdata.cloudconfig import On
 
 NAME = "user-data"
 _BIGGEST = 6
@@ -144,26 +143,8 @@ def _as_json(spec: Spec, host: Host, delivery: Delivery, output: Path | None) ->
     }
 
 
-def _check_archives(spec: Spec, on: str) -> None:
-    """User-data is a few kilobytes and carries no image: a stock server has no way to one, a baked one may hold it."""
-    found = tuple(_archives(spec, on))
+def _check_archives(spec: Spec, on: On) -> None:
+    found = archives.problems(spec, on)
     if any(problem.severity == "error" for problem in found):
         raise SpecError(found)
     say.problems(found)
-
-
-def _archives(spec: Spec, on: str) -> Iterator[Problem]:
-    if images.is_archive(spec.proxy.image):
-        yield _archive("proxy.image", None, on)
-    for stack in spec.stacks:
-        for service in stack.services:
-            if images.is_archive(service.image):
-                yield _archive(f"stack {stack.name}, service {service.name}: image", service.mark, on)
-
-
-def _archive(where: str, mark: Mark | None, on: str) -> Problem:
-    if on == "baked":
-        message, hint = "the baked image must hold this archive", "er build-image --with-stacks bakes it in"
-        return Problem("warning", where, message, mark, hint)
-    hint = "push it to a registry and name it there, or bake it into an image; er try takes archives as they are"
-    return Problem("error", where, "an archive on this machine cannot travel in user-data", mark, hint)
