@@ -74,6 +74,6 @@ def probe_argv(arch: Arch, candidate: Accelerator, code: Path) -> list[str]:
     start = [PROGRAM[arch], "-accel", candidate.accel, "-cpu", candidate.cpu, "-m", "64"]
     quiet = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     if arch == "arm64":
-        return [*start, "-machine", "virt", *quiet, "-device", f"loader,file={code},addr=0x40000000,cpu-num=0"]
+        return [*start, "-machine", "virt", *quiet, "-device", f"loader,file={code},addr=0x40200000,cpu-num=0"]
     disk = ["-drive", f"file={code},format=raw,if=ide"]
     return [*start, "-machine", "pc", *quiet, *disk, "-device", "isa-debug-exit,iobase=0xf4,iosize=1"]

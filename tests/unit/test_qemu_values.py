@@ -74,7 +74,7 @@ def test_a_probe_ends_itself() -> None:
     ]  # fmt: skip
     arm = accel.probe_argv("arm64", kvm, Path("/p"))
     assert arm[0] == "qemu-system-aarch64"
-    assert arm[-2:] == ["-device", "loader,file=/p,addr=0x40000000,cpu-num=0"]
+    assert arm[-2:] == ["-device", "loader,file=/p,addr=0x40200000,cpu-num=0"]
 
 
 @pytest.mark.parametrize(
