@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder import __version__
-from builder.cli import check, init, render, schema, tree, trial, user_data
+from builder.cli import check, explain, init, render, schema, tree, trial, user_data
 from builder.cli.say import say
 from builder.problems import SpecError, UserError
 
@@ -58,7 +58,7 @@ def _code(command: Callable[[], int]) -> int:
     return 1
 
 
-for _module in (init, check, render, tree, user_data, trial, schema):
+for _module in (init, check, render, tree, user_data, trial, schema, explain):
     app.command(_module.NAME)(_told(_module.command))
 
 

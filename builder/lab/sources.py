@@ -19,6 +19,11 @@ def mirror(apt: Path = Path("/etc/apt")) -> str | None:
     return next((uri for uri, suite, components in _entries(apt) if _is_archive(suite, components)), None)
 
 
+def security(apt: Path = Path("/etc/apt")) -> str | None:
+    """The URI of the first archive of Debian's security fixes in apt's sources; None where there is none."""
+    return next((uri for uri, suite, _ in _entries(apt) if suite.endswith("-security")), None)
+
+
 def _is_archive(suite: str, components: Iterable[str]) -> bool:
     return _SUITE.match(suite) is not None and "main" in components
 

@@ -21,7 +21,7 @@ from builder.problems import SpecError
 ROOT = Path(__file__).resolve().parents[2]
 ER = Path(sysconfig.get_path("scripts"), "er")
 WEB = ROOT / "examples" / "web.yaml"
-COMMANDS = ("init", "check", "render", "tree", "user-data", "try", "schema")
+COMMANDS = ("init", "check", "render", "tree", "user-data", "try", "schema", "explain")
 
 
 def er(*words: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
