@@ -1,4 +1,4 @@
-"""Two booted hosts side by side, a stock Debian and ours, each with the audits' tools inside; what was found is collected."""
+"""Two booted hosts side by side, a stock Debian and ours, each with the audits' tools inside."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ UNITS = re.compile(r"^ExecStart=")
 def lines(path: str, content: bytes) -> list[str]:
     """The lines of a file that set something."""
     found = [line.strip() for line in content.decode().splitlines()]
-    found = [line for line in found if line and not line.startswith(("#", "//", "[")) or line.startswith("[ ")]
+    found = [line for line in found if (line and not line.startswith(("#", "//", "["))) or line.startswith("[ ")]
     return [line for line in found if UNITS.match(line)] if path.endswith(".service") else found
 
 
@@ -55,7 +55,9 @@ def test_ids_are_unique_and_every_row_says_why() -> None:
     for row in rows:
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", row.id)
         assert row.why.endswith((".", ".)", "…")), row.id
-        assert all(re.fullmatch(r"(CIS [\d.]+|SSG [\w-]+|LYNIS [A-Z]+-\d{4})", answer) for answer in row.answers), row.id
+        assert all(re.fullmatch(r"(CIS [\d.]+|SSG [\w-]+|LYNIS [A-Z]+-\d{4})", answer) for answer in row.answers), (
+            row.id
+        )
 
 
 @pytest.mark.parametrize(
