@@ -76,8 +76,8 @@ def code(command: Callable[[], int]) -> int:
 
 
 for _module in (
-    init, check, render, tree, user_data, provider_table, trial, build_image, check_image, launch, servers, destroy, schema,
-    explain,
+    init, check, render, tree, user_data, provider_table, trial, build_image, check_image, launch, servers, destroy,
+    schema, explain,
 ):  # fmt: skip
     app.command(_module.NAME)(_told(_module.command))
 
