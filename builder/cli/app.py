@@ -10,7 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder import __version__
-from builder.cli import check, check_image, init, render, schema, tree, trial, user_data
+from builder.cli import (
+    build_image,
+    check,
+    check_image,
+    destroy,
+    init,
+    launch,
+    render,
+    schema,
+    servers,
+    tree,
+    trial,
+    user_data,
+)
 from builder.cli.say import say
 from builder.problems import SpecError, UserError
 
@@ -59,7 +72,9 @@ def code(command: Callable[[], int]) -> int:
     return 1
 
 
-for _module in (init, check, render, tree, user_data, check_image, trial, schema):
+for _module in (
+    init, check, render, tree, user_data, build_image, check_image, trial, launch, servers, destroy, schema,
+):  # fmt: skip
     app.command(_module.NAME)(_told(_module.command))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,10 +13,10 @@ from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.say import say
 from builder.cli.steps import Steps
 from builder.packer.convert import FORMATS
-from builder.packer.targets import TARGETS
+from builder.packer.targets import BY_NAME, TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from builder.packer.deliver import Result
     from builder.packer.job import Job
@@ -27,7 +28,7 @@ _TARGETS = ", ".join(row.name for row in TARGETS)
 
 
 def _known_target(name: str) -> str:
-    if name not in {row.name for row in TARGETS}:
+    if name not in BY_NAME:
         raise typer.BadParameter(f"{name!r} is not one of {_TARGETS}")
     return name
 
@@ -38,7 +39,7 @@ def _known_format(name: str) -> str:
     return name
 
 
-def command(  # noqa: PLR0917 - typer calls it by name
+def command(
     path: SpecPath,
     target: Annotated[
         str, typer.Option("--target", callback=_known_target, metavar="TARGET", help=f"Where to bake: {_TARGETS}.")
@@ -83,11 +84,15 @@ def command(  # noqa: PLR0917 - typer calls it by name
 ) -> int:
     """Bake an image of SPEC's base with Packer: every host's files and packages, no key and no name of yours."""
     from builder.packer import bake
-    from builder.packer.order import Order
-    from builder.packer.order import target as row
+    from builder.packer.order import LOCAL, Order
 
+    if target != LOCAL:
+        _refuse(
+            {"--format": form != "qcow2", "--size": size, "--base-image": base_image, "--checksum": checksum,
+             "--accelerator": accelerator != "auto", "--reuse": reuse},
+        )  # fmt: skip
     order = Order(
-        load(path), row(target), directory, FORMATS[form], with_stacks, verify, size, accelerator, base_image,
+        load(path), BY_NAME[target], directory, FORMATS[form], with_stacks, verify, size, accelerator, base_image,
         checksum, tuple(file.absolute() for file in var_file or ()), keep_log, reuse, compare,
     )  # fmt: skip
     job = bake.plan(order)
@@ -98,6 +103,13 @@ def command(  # noqa: PLR0917 - typer calls it by name
         result = follow(bake.bake(order, job, steps.line), steps)
     _show(result, as_json=as_json)
     return 0
+
+
+def _refuse(given: Mapping[str, object]) -> None:
+    """Options that mean nothing to a provider are a mistake, and better told now."""
+    wrong = [name for name, value in given.items() if value]
+    if wrong:
+        raise typer.BadParameter(f"only for --target qemu: {', '.join(wrong)}")
 
 
 def follow(events: Generator[Told, None, Result], steps: Steps) -> Result:
@@ -124,6 +136,9 @@ def _show(result: Result, *, as_json: bool) -> None:
     if as_json:
         say.json(_as_json(result))
         return
+    for answer in result.proof.answers if result.proof else ():
+        when = f"{answer.seconds:.0f} s after power-on {answer.boot}"
+        say.note(f"answer    https://{answer.domain}/ {answer.status}, {when}")
     if result.image is not None:
         again = " (there already, made of the same)" if result.reused else ""
         say.note(f"image     {result.image}, {result.size / 1e6:,.0f} MB{again}\nsha256    {result.sha256}")
@@ -153,6 +168,7 @@ def _as_json(result: Result) -> dict[str, object]:
         "sha256": result.sha256,
         "manifest": str(result.manifest),
         "reused": result.reused,
+        "answers": [asdict(answer) for answer in result.proof.answers] if result.proof else None,
         "steps": {step.name: round(step.seconds, 1) for step in result.steps},
         "differences": differences and [{"expected": found.expected, "what": found.what} for found in differences],
     }

@@ -86,7 +86,7 @@ def accounts(tree: Tree) -> Iterator[Hit]:
             yield Hit("/etc/passwd", f"{user.name} (uid {user.uid}) can log in with {user.shell or '/bin/sh'}")
     known = {user.home.rstrip("/") for user in tree.users}
     for home in tree.children("/home"):
-        if home not in known:
+        if home not in known and not home.endswith("/lost+found"):
             yield Hit(home, "a home without a user")
 
 

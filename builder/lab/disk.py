@@ -79,9 +79,9 @@ class Files:
         self.write("/etc/cloud/cloud.cfg.d/99-lab.cfg", _DATASOURCE)
 
 
-def lab_files(resolver: str, *, pids: bool) -> dict[str, bytes]:
+def lab_files(resolver: str | None, *, pids: bool) -> dict[str, bytes]:
     """What only the lab needs: its resolver, and no limit of processes where this machine cannot count them."""
-    dns = f"[Resolve]\nDNS={resolver}\nLLMNR=no\nMulticastDNS=no\n"
+    dns = f"[Resolve]\n{f'DNS={resolver}' if resolver else ''}\nLLMNR=no\nMulticastDNS=no\n"
     unlimited = {"/etc/containers/containers.conf.d/00-lab.conf": b"[containers]\npids_limit = 0\n"}
     return {"/etc/systemd/resolved.conf.d/50-lab.conf": dns.encode()} | ({} if pids else unlimited)
 

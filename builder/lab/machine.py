@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from builder.lab.net import Namespace
+    from builder.lab.guise import Guise
+    from builder.lab.net import Namespace, Plan
     from builder.lab.preload import Preload
 
 T = TypeVar("T")
@@ -29,7 +30,8 @@ class Machine(Visits):
     """A machine on a shared tree, and a context manager: entered, it is laid out but off.
 
     `extra_files` are lab-only files by their path on the machine;
-    `preloads` are images that its users have before power-on.
+    `preloads` are images that its users have before power-on. In a `guise`, made for its network,
+    it takes itself for a provider's server: it has no seed, and its card no addresses; a provider gives it both.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Machine(Visits):
         extra_files: Mapping[str, bytes] | None = None,
         preloads: Iterable[Preload] = (),
         internet: bool = True,
+        guise: Callable[[Plan], Guise] | None = None,
     ) -> None:
         self.tree = tree
         self.user_data = user_data
@@ -48,6 +51,7 @@ class Machine(Visits):
         self._extra_files = dict(extra_files or {})
         self._preloads = tuple(preloads)
         self._internet = internet
+        self._guise = guise
         self._slot: Slot | None = None
         self._keeper: Keeper | None = None
         self._power: power.Power | None = None
@@ -71,11 +75,19 @@ class Machine(Visits):
         self.disk = Disk(slot.directory, self.tree)
         self.disk.prepare()
         self._keeper = Keeper(self.id, self.tree, self.disk.directory)
-        self._power = power.Power(self._keeper, self._world, self.disk, internet=self._internet)
+        guise = self._guise(self.plan) if self._guise else None
+        init = guise.init if guise else ("--boot",)
+        self._power = power.Power(self._keeper, self._world, self.disk, internet=self._internet, init=init)
         for preload in self._preloads:
             preload.copy_to(self.files)
-        self.files.seed(self.user_data, instance=f"i-{uuid.uuid4().hex[:16]}", name=self.name)
-        lab = lab_files(self._world.plan.resolver, pids="pids" in self._keeper.controllers)
+        if guise:
+            self._world.card = guise.card
+            for path, (content, mode) in guise.written().items():
+                self.files.write(path, content, mode)
+        else:
+            self.files.seed(self.user_data, instance=f"i-{uuid.uuid4().hex[:16]}", name=self.name)
+        resolver = None if guise else self.plan.resolver
+        lab = lab_files(resolver, pids="pids" in self._keeper.controllers)
         for path, content in (lab | self._extra_files).items():
             self.files.write(path, content)
 
@@ -93,6 +105,11 @@ class Machine(Visits):
         self._slot = self._keeper = self._power = None
 
     # Where it is.
+
+    @property
+    def plan(self) -> Plan:
+        """Names and addresses of its network."""
+        return self._world.plan
 
     @property
     def id(self) -> str:

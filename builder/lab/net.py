@@ -57,6 +57,15 @@ class Namespace:
 
 
 @dataclass(frozen=True, slots=True)
+class Card:
+    """A network card: its name, its hardware address (its place's, if none), and whether addresses are put on it."""
+
+    name: str = _LAN
+    hardware: str = ""
+    addressed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Names and addresses of one slot."""
 
@@ -132,33 +141,29 @@ def root_ipv6(plan: Plan) -> Argv:
     return ["ip", "addr", "add", f"{plan.root.ipv6}/64", "dev", plan.root.name, "nodad"]
 
 
-def join(plan: Plan, place: Namespace) -> list[Argv]:
-    """A namespace with an interface on the bridge."""
+def join(plan: Plan, place: Namespace, card: Card | None = None) -> list[Argv]:
+    """A namespace with an interface on the bridge; a card without addresses is left down, as a server finds it."""
+    card = card or Card()
     inside = ["ip", "-n", place.name]
     port = _port(plan, place)
+    hardware = card.hardware or _hardware(place)
+    pair = ["type", "veth", "peer", "name", port, "netns", plan.world]
     return [
         ["ip", "netns", "add", place.name],
         no_dad(place.name),
         [*inside, "link", "set", "lo", "up"],
-        [
-            *inside,
-            "link",
-            "add",
-            _LAN,
-            "address",
-            _hardware(place),
-            "type",
-            "veth",
-            "peer",
-            "name",
-            port,
-            "netns",
-            plan.world,
-        ],
+        [*inside, "link", "add", card.name, "address", hardware, *pair],
         ["ip", "-n", plan.world, "link", "set", port, "master", "br0", "up"],
-        [*inside, "addr", "add", f"{place.ipv4}/24", "dev", _LAN],
-        [*inside, "addr", "add", f"{place.ipv6}/64", "dev", _LAN, "nodad"],
-        [*inside, "link", "set", _LAN, "up"],
+        *(_addresses(place, card) if card.addressed else ()),
+    ]
+
+
+def _addresses(place: Namespace, card: Card) -> list[Argv]:
+    inside = ["ip", "-n", place.name]
+    return [
+        [*inside, "addr", "add", f"{place.ipv4}/24", "dev", card.name],
+        [*inside, "addr", "add", f"{place.ipv6}/64", "dev", card.name, "nodad"],
+        [*inside, "link", "set", card.name, "up"],
     ]
 
 

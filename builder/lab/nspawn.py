@@ -18,8 +18,10 @@ _DEVICES: Final = ("/dev/net/tun", "/dev/fuse")
 _LEFTOVERS: Final = ("propagate", "unix-export")
 
 
-def argv(name: str, directory: Path, namespace: str, binds: Sequence[str]) -> list[str]:
-    """Boot `directory`; nothing is registered with this machine's own systemd."""
+def argv(
+    name: str, directory: Path, namespace: str, binds: Sequence[str], init: Sequence[str] = ("--boot",)
+) -> list[str]:
+    """Boot `directory`; nothing is registered with this machine's own systemd. `init` is another first process."""
     return [
         "systemd-nspawn",
         "--quiet",
@@ -36,7 +38,7 @@ def argv(name: str, directory: Path, namespace: str, binds: Sequence[str]) -> li
         "--timezone=off",
         f"--network-namespace-path=/run/netns/{namespace}",
         "--console=read-only",
-        "--boot",
+        *init,
     ]
 
 

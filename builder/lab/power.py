@@ -12,6 +12,7 @@ from builder.lab.polling import until
 from builder.problems import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from builder.lab.disk import Disk
@@ -25,12 +26,13 @@ GROUP: Final = "machine"
 class Power:
     """Starts and ends the processes of one machine; its console goes to a file, all boots in one."""
 
-    def __init__(self, keeper: Keeper, world: World, disk: Disk, *, internet: bool) -> None:
+    def __init__(self, keeper: Keeper, world: World, disk: Disk, *, internet: bool, init: Sequence[str] = ("--boot",)) -> None:
         self.console: Path = disk.directory / "console"
         self._keeper = keeper
         self._world = world
         self._disk = disk
         self._internet = internet
+        self._init = init
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader: int | None = None
         self.console.touch()
@@ -58,7 +60,7 @@ class Power:
             raise UserError(f"{self.id} is on already")
         self._keeper.remove_group(GROUP)
         self._world.plug_in(self._keeper, internet=self._internet)
-        argv = nspawn.argv(self.id, self._disk.directory / "root", self.id, self._disk.binds)
+        argv = nspawn.argv(self.id, self._disk.directory / "root", self.id, self._disk.binds, self._init)
         env = os.environ | nspawn.ENVIRONMENT
         with self.console.open("ab") as console:
             out = console.fileno()

@@ -13,7 +13,7 @@ from builder.problems import UserError
 
 if TYPE_CHECKING:
     from builder.lab.keeper import Keeper
-    from builder.lab.net import Argv, Namespace, Plan
+    from builder.lab.net import Argv, Card, Namespace, Plan
 
 
 class World:
@@ -24,6 +24,7 @@ class World:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.card: Card | None = None
         self._attackers: dict[int, Namespace] = {}
         self._pasta: subprocess.Popen[bytes] | None = None
 
@@ -49,7 +50,7 @@ class World:
 
     def plug_in(self, keeper: Keeper, *, internet: bool) -> None:
         """Make the machine's namespace, with the way out when this machine has one."""
-        _run(net.join(self.plan, self.plan.machine))
+        _run(net.join(self.plan, self.plan.machine, self.card))
         families = net.outbound() if internet else ()
         if families:
             argv = net.pasta(self.plan, families)

@@ -60,8 +60,3 @@ def commands(source: Path, aside: Path, row: Format, size: int) -> list[list[str
     if row.compressor:
         found.append([*row.compressor, str(aside)])
     return found
-
-
-def info(image: Path) -> list[str]:
-    """Ask for a qcow2's size and what stands behind it."""
-    return [_QEMU_IMG, "info", "--output=json", "-f", "qcow2", str(image)]

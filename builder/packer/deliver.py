@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from builder.packer.clock import Clock
     from builder.packer.order import Order
     from builder.packer.run import Run
+    from builder.qemu.verify import Proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Baked:
     containers: tuple[Container, ...] = ()
     checks: Report | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Result:
     sha256: str
     steps: tuple[Step, ...]
     differences: tuple[Difference, ...] | None
+    proof: Proof | None
     reused: bool = False
 
 
@@ -63,7 +66,15 @@ def deliver(run: Run, baked: Baked) -> Result:
     image = after["image"]
     shown = order.image if baked.image else None
     return Result(
-        order.target.name, shown, baked.ids, target, image["size"], image["sha256"], tuple(run.clock.steps), differences
+        order.target.name,
+        shown,
+        baked.ids,
+        target,
+        image["size"],
+        image["sha256"],
+        tuple(run.clock.steps),
+        differences,
+        baked.proof,
     )
 
 
@@ -128,8 +139,8 @@ def reusable(order: Order, wanted: Iterable[Input]) -> dict[str, Any] | None:
     return None
 
 
-def again(order: Order, found: Mapping[str, Any], clock: Clock) -> Result:
+def again(order: Order, found: Mapping[str, Any], clock: Clock, proof: Proof | None) -> Result:
     """The result of a bake that was not needed."""
     image, target = found["image"], manifest.beside(order.image, "manifest")
     steps = tuple(clock.steps)
-    return Result(order.target.name, order.image, (), target, image["size"], image["sha256"], steps, None, reused=True)
+    return Result(order.target.name, order.image, (), target, image["size"], image["sha256"], steps, None, proof, True)

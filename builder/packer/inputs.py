@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder import __version__, manifest
+from builder import manifest
+from builder.disk import base
+from builder.disk.recipe import RECIPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from builder.manifest import Input
     from builder.packer.job import Job
@@ -31,14 +32,9 @@ def _all(job: Job, order: Order) -> Iterator[Input]:
         yield _input(f"upload {name}", path)
     for path in job.var_files:
         yield _input(f"variables {path.name}", path)
-    values = {"base": order.base_image, "size": order.size, "with_stacks": order.with_stacks}
+    stock = base.key(RECIPES[order.spec.server.base], order.spec.server.arch, base.SIZE) if order.local else ""
+    values = {"base": order.checksum or stock, "size": order.size, "with_stacks": order.with_stacks}
     yield _input("options", json.dumps(values, sort_keys=True).encode())
-
-
-def digest(inputs: Iterable[Input]) -> str:
-    """One word for all of them and the version of er, to tell whether an image is of these."""
-    lines = [__version__, *(f"{item.name} {item.sha256}" for item in inputs)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _input(name: str, content: bytes | Path) -> Input:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder.packer.convert import FORMATS, Format
-from builder.packer.targets import TARGETS
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
+    from builder.packer.find import Packer
     from builder.packer.targets import Target
     from builder.spec import Spec
 
@@ -69,14 +69,15 @@ class Order:
 def check(order: Order) -> None:
     """Raise one UserError for what is lacking, or return."""
     _check_image(order)
-    missing = [name for name in order.target.credentials if not order.environment.get(name)]
-    if missing:
-        told = "; ".join(f"{name} is {order.target.credentials[name]}" for name in missing)
-        raise UserError(f"{order.target.name} needs {_listed(missing)} in the environment", told)
+    wanted = order.target.credentials
+    if not any(_has(order, names) for names in order.target.enough or (tuple(wanted),)):
+        missing = [name for name in wanted if not _has(order, (name,))]
+        told = "; ".join(f"{name}: {wanted[name]}" for name in missing)
+        raise UserError(f"{order.target.name} needs credentials in the environment: {_listed(missing)}", told)
     unset = [name for name in order.target.settings if name not in set(_given(order))]
     if unset:
-        told = "; ".join(f"{name} is {order.target.settings[name]}" for name in unset)
-        raise UserError(f"{order.target.name} needs {_listed(unset)}, which only you know", f"--var-file FILE; {told}")
+        told = "; ".join(f"{name}: {order.target.settings[name]}" for name in unset)
+        raise UserError(f"{order.target.name} needs values for {_listed(unset)}", f"give a --var-file; {told}")
 
 
 def _check_image(order: Order) -> None:
@@ -86,6 +87,11 @@ def _check_image(order: Order) -> None:
         raise UserError(f"{order.target.name} has no {server.base} for {server.arch}", f"it has {known}")
     if order.size and not _SIZE.fullmatch(order.size):
         raise UserError(f"--size {order.size}: not a size", "a number with M, G or T, such as 10G")
+
+
+def _has(order: Order, names: tuple[str, ...]) -> bool:
+    """Whether all these variables are set; a file of the home directory counts as set when it is there."""
+    return all(Path(name).expanduser().exists() if name[0] == "~" else order.environment.get(name) for name in names)
 
 
 def _given(order: Order) -> Iterator[str]:
@@ -100,6 +106,11 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def target(name: str) -> Target | None:
-    """The row of a target."""
-    return next((row for row in TARGETS if row.name == name), None)
+def check_packer(order: Order, packer: Packer) -> None:
+    """Raise UserError where this Packer has no builder for the target."""
+    least = tuple(map(int, order.target.packer.split(".")))
+    if packer.version < least:
+        raise UserError(
+            f"{order.target.name} needs Packer {order.target.packer}, and {packer.path} is {packer.version_text}",
+            "see https://developer.hashicorp.com/packer/install",
+        )

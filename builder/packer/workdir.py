@@ -32,6 +32,7 @@ OUTPUT: Final = "output"
 KEY: Final = "key"
 SEED: Final = "seed.img"
 CONSOLE: Final = "console.log"
+FLASH: Final = "flash"
 _CACHE: Final = "cache"
 
 

@@ -2,12 +2,13 @@
 
 from builder.spec.json_schema import schema
 from builder.spec.loader import load, loads
-from builder.spec.model import Admin, Arch, Base, Fail2ban, Proxy, Server, Spec, Ssh, Tls
+from builder.spec.model import Admin, Arch, Aws, Base, Fail2ban, Proxy, Server, Spec, Ssh, Tls
 from builder.spec.starter import template
 
 __all__ = [
     "Admin",
     "Arch",
+    "Aws",
     "Base",
     "Fail2ban",
     "Proxy",

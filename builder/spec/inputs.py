@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from builder import facts, identity
 from builder.spec import networks, rules
-from builder.spec.model import Arch, Base  # noqa: TC001 - pydantic reads the annotations
+from builder.spec.model import Arch, Base, Dns  # noqa: TC001 - pydantic reads the annotations
 
 Line = Annotated[str, AfterValidator(rules.line)]
 Network = Annotated[str, AfterValidator(networks.network)]
@@ -212,6 +212,23 @@ class StackInput(_Section):
     )
 
 
+class AwsInput(_Section):
+    """What `er launch` asks AWS for."""
+
+    region: Annotated[str, AfterValidator(rules.aws_region)] | None = Field(
+        default=None,
+        description="The region; by default that of the AWS profile or environment.",
+        examples=["eu-central-1"],
+        json_schema_extra={"pattern": f"^{rules.AWS_REGION}$"},
+    )
+    type: Annotated[str, AfterValidator(rules.aws_type)] | None = Field(
+        default=None,
+        description="The instance type; by default a small one for the processor.",
+        examples=["t3.small"],
+        json_schema_extra={"pattern": f"^{rules.AWS_TYPE}$"},
+    )
+
+
 class SpecInput(_Section):
     """One host and the app stacks on it."""
 
@@ -226,5 +243,11 @@ class SpecInput(_Section):
     )
     fail2ban: Fail2banInput = Field(
         default=Fail2banInput(), description="Who is never banned.", examples=[{"ignore": ["203.0.113.0/24"]}]
+    )
+    aws: AwsInput = Field(
+        default=AwsInput(), description="What `er launch` asks AWS for.", examples=[{"region": "eu-central-1"}]
+    )
+    dns: Dns | None = Field(
+        default=None, description="Where `er launch` sets the records of the domains.", examples=["route53"]
     )
     stacks: list[StackInput] = Field(default=[], description="The app stacks.", examples=[[{"name": "blog"}]])

@@ -50,6 +50,8 @@ def _finish(found: Source | None, report: Report) -> tuple[model.Spec, tuple[Pro
         tls=model.Tls(given.tls.email, given.tls.ca, root),
         proxy=model.Proxy(image),
         fail2ban=model.Fail2ban(tuple(dict.fromkeys(given.fail2ban.ignore))),
+        aws=model.Aws(given.aws.region, given.aws.type),
+        dns=given.dns,
         stacks=_stacks(document, given, survey),
     )
     return spec, tuple(report)

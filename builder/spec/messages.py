@@ -146,6 +146,12 @@ DOMAIN_PRIVATE: Final = Text(
     "warning",
 )
 
+# AWS.
+AWS_REGION: Final = Text(
+    "`{value}` is not a region of AWS", "as in eu-central-1; one zone of it, as eu-central-1a, is not meant"
+)
+AWS_TYPE: Final = Text("`{value}` is not an instance type of AWS", "as in t3.small or t4g.small")
+
 # Stacks.
 STACK_NAME: Final = Text(
     "`{value}` is not a name for a stack",

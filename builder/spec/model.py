@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 Base = Literal["debian-13", "ubuntu-24.04"]
 Arch = Literal["amd64", "arm64"]
+Dns = Literal["route53"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,14 @@ class Fail2ban:
 
 
 @dataclass(frozen=True, slots=True)
+class Aws:
+    """Where `er launch` puts the server, and its size; None is what the account or er has as default."""
+
+    region: str | None = None
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """One host and the app stacks on it."""
 
@@ -71,3 +80,5 @@ class Spec:
     proxy: Proxy
     fail2ban: Fail2ban
     stacks: tuple[Stack, ...]
+    aws: Aws = Aws()
+    dns: Dns | None = None

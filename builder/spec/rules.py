@@ -38,6 +38,8 @@ CAPABILITIES: Final = tuple(
 # Patterns that the JSON Schema shows too.
 STACK_NAME: Final = r"[a-z]([a-z0-9-]{0,22}[a-z0-9])?"
 HOST_NAME: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+AWS_REGION: Final = r"[a-z]{2,8}(-[a-z]+)+-[0-9]{1,2}"
+AWS_TYPE: Final = r"[a-z][a-z0-9-]*\.[a-z0-9-]+"
 _SMALLEST_MEMORY: Final = 16 * 1024**2
 _SIZE: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _DURATION: Final = re.compile(
@@ -188,6 +190,8 @@ def as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+aws_region = pattern(AWS_REGION, messages.AWS_REGION)
+aws_type = pattern(AWS_TYPE, messages.AWS_TYPE)
 email = pattern(
     r"[A-Za-z0-9.!#$%&'*+/=?^_`|~-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z0-9-]*[A-Za-z][A-Za-z0-9-]*", messages.EMAIL
 )

@@ -19,7 +19,7 @@ from tests.packer import rehearsal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.packer.conftest import Bakery
+    from tests.packer.conftest import Oven
 
 pytestmark = pytest.mark.machine
 NOWHERE = "deb http://127.0.0.1:9/debian trixie main\n"
@@ -101,35 +101,35 @@ def disk(tmp_path: Path, key: Path) -> Path:
     return disk
 
 
-def test_a_step_that_fails(bakery: Bakery, place: Path) -> None:
-    bake = Rehearsal(place, "ssh", bakery.machine.ipv4, bakery.key, "rootfs.tar=no archive")
+def test_a_step_that_fails(oven: Oven, place: Path) -> None:
+    bake = Rehearsal(place, "ssh", oven.machine.ipv4, oven.key, "rootfs.tar=no archive")
     bake.failed_cleanly(1, "20-files", "the files of the host could not be laid", "not look like a tar archive")
 
 
-def test_a_mirror_out_of_reach(bakery: Bakery, place: Path) -> None:
-    bake = Rehearsal(place, "ssh", bakery.machine.ipv4, bakery.key, f"apt={NOWHERE}")
+def test_a_mirror_out_of_reach(oven: Oven, place: Path) -> None:
+    bake = Rehearsal(place, "ssh", oven.machine.ipv4, oven.key, f"apt={NOWHERE}")
     bake.failed_cleanly(1, "30-packages", "hint: the package mirror cannot be reached", "127.0.0.1")
 
 
-def test_a_machine_that_lets_nobody_in(bakery: Bakery, place: Path, tmp_path: Path) -> None:
+def test_a_machine_that_lets_nobody_in(oven: Oven, place: Path, tmp_path: Path) -> None:
     stranger = tmp_path / "stranger"
     process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(stranger)])
-    bake = Rehearsal(place, "ssh", bakery.machine.ipv4, stranger)
+    bake = Rehearsal(place, "ssh", oven.machine.ipv4, stranger)
     bake.failed_cleanly(1, "step boot", "hint: the machine never let Packer in")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-def test_an_interrupt_in_a_step(bakery: Bakery, place: Path, number: signal.Signals) -> None:
-    bake = Rehearsal(place, "ssh", bakery.machine.ipv4, bakery.key)
+def test_an_interrupt_in_a_step(oven: Oven, place: Path, number: signal.Signals) -> None:
+    bake = Rehearsal(place, "ssh", oven.machine.ipv4, oven.key)
     bake.reach("20-files")
     bake.process.send_signal(number)
     bake.failed_cleanly(130, "interrupted")
 
 
 @pytest.mark.parametrize("victim", [0, 1], ids=["outer", "inner"])
-def test_packer_killed_in_a_step(bakery: Bakery, place: Path, victim: int) -> None:
+def test_packer_killed_in_a_step(oven: Oven, place: Path, victim: int) -> None:
     """Packer is two processes: one that works, and one around it that waits for a crash."""
-    bake = Rehearsal(place, "ssh", bakery.machine.ipv4, bakery.key)
+    bake = Rehearsal(place, "ssh", oven.machine.ipv4, oven.key)
     bake.reach("20-files")
     os.kill(bake.packers()[victim], signal.SIGKILL)
     bake.failed_cleanly(1, "30-packages", "Packer was killed")

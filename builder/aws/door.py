@@ -1,0 +1,111 @@
+"""The one door to AWS. Only commands that need it import this module: boto3 takes a while to load."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import boto3
+import botocore.config
+import botocore.exceptions
+from botocore import xform_name
+
+from builder.aws import pace
+from builder.aws.calls import OPERATIONS
+from builder.aws.errors import AwsError, translate
+from builder.aws.pace import persist
+from builder.problems import UserError
+from builder.spec.rules import near
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+# botocore repeats nothing: what reads is repeated here, and what writes by those who look before they try again.
+CONFIG: Final = botocore.config.Config(
+    connect_timeout=10, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 1}
+)
+# The price list is served from here, for all regions.
+_HOME: Final = {"pricing": "us-east-1"}
+# Says that EC2 would have done it, had it not been a dry run.
+PERMITTED: Final = "DryRunOperation"
+
+
+class Door:
+    """Calls operations of the table, in one region, with the credentials that the AWS tools would use."""
+
+    def __init__(self, region: str | None, tell: Callable[[str], object] = str) -> None:
+        self._tell = tell
+        # The AWS tools read this variable; boto3 by itself does not.
+        region = region or os.environ.get("AWS_REGION")
+        try:
+            self._session = boto3.session.Session(region_name=region)
+        except botocore.exceptions.BotoCoreError as error:
+            raise self._translated(error, "", ()) from None
+        self.region = self._region(self._session.region_name)
+        self._clients: dict[str, Any] = {}
+
+    def _region(self, name: str | None) -> str:
+        if not name:
+            raise UserError("no AWS region", "say --region, `aws: {region: …}` in the spec, or AWS_REGION")
+        known = self._session.get_available_regions("ec2")
+        if name not in known:
+            meant = near(name, known)
+            way = f"did you mean {meant}?" if meant else "as in eu-central-1; --region, the spec or AWS_REGION names it"
+            raise UserError(f"`{name}` is not a region of AWS", way)
+        return name
+
+    def call(self, name: str, **parameters: Any) -> dict[str, Any]:
+        """One call of an operation; raises AwsError."""
+        return self._done(name, lambda client: getattr(client, xform_name(name))(**parameters))
+
+    def items(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        """All items of a listing, page after page; raises AwsError."""
+        of = OPERATIONS[name].items
+
+        def listed(client: Any) -> list[dict[str, Any]]:
+            pages = client.get_paginator(xform_name(name)).paginate(**parameters)
+            return [item for page in pages for item in page[of]]
+
+        return self._done(name, listed)
+
+    def _done(self, name: str, work: Callable[[Any], T]) -> T:
+        operation = OPERATIONS[name]
+
+        def tried() -> T:
+            try:
+                return work(self._client(operation.service))
+            except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
+                raise self._translated(error, name, operation.needs) from None
+
+        return tried() if operation.writes else persist(tried, pace.PACE, self._tell)
+
+    def permitted(self, name: str, **parameters: Any) -> AwsError | None:
+        """Ask EC2 itself whether a call would be allowed, without doing it; what it objects to, or None."""
+        try:
+            self.call(name, **parameters, DryRun=True)
+        except AwsError as error:
+            return None if error.code == PERMITTED else error
+        return None
+
+    def _client(self, service: str) -> Any:
+        if service not in self._clients:
+            region = _HOME.get(service, self.region)
+            self._clients[service] = self._session.client(service, region_name=region, config=CONFIG)
+        return self._clients[service]
+
+    def _translated(
+        self,
+        error: botocore.exceptions.ClientError | botocore.exceptions.BotoCoreError,
+        name: str,
+        needs: tuple[str, ...],
+    ) -> AwsError:
+        region = getattr(self, "region", "")
+        if isinstance(error, botocore.exceptions.ClientError):
+            told = error.response.get("Error", {})
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            # A gateway in between answers without a code of the API's.
+            code = told.get("Code") or ""
+            code = f"HTTP{status}" if code in ("", str(status)) else code
+            return translate(code, told.get("Message") or "", operation=name, needs=needs, region=region)
+        return translate(type(error).__name__, str(error), operation=name, needs=needs, region=region)

@@ -1,0 +1,52 @@
+"""What a launch stands on: looked up first, nothing made. What can be refused beforehand is refused here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.aws import images, kinds, place, zones
+from builder.problems import UserError
+
+if TYPE_CHECKING:
+    from builder.aws.door import Door
+    from builder.aws.images import Image
+    from builder.aws.kinds import Kind
+    from builder.aws.order import Order
+    from builder.aws.place import Place
+    from builder.aws.zones import Zone
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Account and region, and what was chosen there; `zones` are Route 53 zones of the domains, where it is asked."""
+
+    account: str
+    region: str
+    image: Image
+    kind: Kind
+    place: Place
+    zones: tuple[str, ...] = ()
+    hosted: tuple[Zone, ...] = ()
+
+
+def survey(door: Door, order: Order) -> Ground:
+    """Look everything up; raises UserError or AwsError."""
+    account = door.call("GetCallerIdentity")["Account"]
+    wishes = order.wishes
+    kind = kinds.look_up(door, order.type, order.spec.server.arch)
+    _check_kind(kind, order)
+    image = images.choose(door, order)
+    where = place.choose(door, wishes, kind.name)
+    # Before anything is made: this raises when EC2 would refuse the length.
+    order.user_data(image.on)
+    hosted = zones.of(order.domains, zones.all_(door)) if order.spec.dns == "route53" else ()
+    ids = tuple(sorted({zone.id for zone in hosted}))
+    return Ground(account, door.region, image, kind, where, ids, hosted)
+
+
+def _check_kind(kind: Kind, order: Order) -> None:
+    if order.wishes.ipv6 and not kind.ipv6:
+        raise UserError(f"{kind.name} has no IPv6", "take a type of this century, or leave --ipv6 out")
+    if order.wishes.spot and not kind.spot:
+        raise UserError(f"{kind.name} is not offered as Spot", "another --type, or leave --spot out")

@@ -1,0 +1,96 @@
+"""`er destroy`: take a server on AWS away, with all that was made for it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from builder.cli.launch import KnownHosts, Region
+from builder.cli.options import AsJson
+from builder.cli.say import say
+from builder.cli.steps import Steps
+from builder.problems import UserError
+
+if TYPE_CHECKING:
+    from builder.aws.inventory import Holdings
+
+NAME = "destroy"
+
+
+def command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The server's name, as `er servers` lists it.")],
+    region: Region = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    unprotect: Annotated[bool, typer.Option("--unprotect", help="Also a server that is protected.")] = False,
+    known_hosts: KnownHosts = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, and remove nothing.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Remove a server and everything that `er launch` made for it."""
+    from builder.aws import inventory, pace
+    from builder.aws import known_hosts as known
+    from builder.aws.destroy import destroy
+    from builder.aws.door import Door
+    from builder.aws.launch import Settings
+    from builder.aws.progress import Timed
+    from builder.lab.signals import terminable
+
+    door = Door(region)
+    found = inventory.holdings(door, name)
+    _show(found, name, door.region)
+    if found and not dry_run:
+        _confirm(name, yes=yes)
+        with terminable(), Steps() as steps:
+            destroy(
+                door,
+                name,
+                found,
+                Settings(known_hosts or known.default(), pace=pace.PACE),
+                Timed(steps),
+                unprotect=unprotect,
+            )
+    _show_what_stays(door, found)
+    if as_json:
+        say.json(_json(found, removed=bool(found) and not dry_run))
+    return 0
+
+
+def _show(found: Holdings, name: str, region: str) -> None:
+    from builder.aws import present
+
+    say.note(f"{name} in {region}:" if found else f"nothing of {name} in {region}")
+    for line in present.holding_lines(found):
+        say.note(line)
+
+
+def _confirm(name: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError("nobody is here to confirm", "--yes does without")
+    say.console.print(f"Remove all of it? Type {name}: ", end="", markup=False)
+    if sys.stdin.readline().strip() != name:
+        raise UserError("not confirmed: nothing was removed")
+
+
+def _show_what_stays(door: Any, found: Holdings) -> None:
+    from builder.aws import inventory
+
+    for disk in found.disks:
+        say.note(f"  stays: disk {disk}, which er did not make")
+    images = inventory.baked(door)
+    if images:
+        say.note(f"  stays: {len(images)} baked image{'s' * (len(images) > 1)} for the next launch: {' '.join(images)}")
+
+
+def _json(found: Holdings, *, removed: bool) -> dict[str, Any]:
+    return {
+        "removed": removed,
+        "servers": [one.id for one in found.servers],
+        "addresses": [address["AllocationId"] for address in found.addresses],
+        "security_groups": list(found.groups),
+        "key_pairs": list(found.keys),
+        "stays": list(found.disks),
+    }

@@ -1,0 +1,116 @@
+"""`er launch`: a running server on AWS that has proved itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from builder.cli.options import AsJson, SpecPath, load
+from builder.cli.say import say
+from builder.cli.steps import Steps
+
+if TYPE_CHECKING:
+    from builder.aws.launch import Launched, Settings
+    from builder.aws.order import Order
+    from builder.aws.plan import Plan
+
+NAME = "launch"
+
+Region = Annotated[str | None, typer.Option("--region", help="The region; else the spec's, else the AWS tools'.")]
+KnownHosts = Annotated[
+    Path | None, typer.Option("--known-hosts", metavar="FILE", help="Where host keys go, if not to ~/.ssh.")
+]
+
+
+def command(
+    path: SpecPath,
+    region: Region = None,
+    type_: Annotated[str | None, typer.Option("--type", help="The instance type, as t3.small.")] = None,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", metavar="AMI|baked|stock", help="Default: the newest baked one, else stock."),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=1, max=50, help="So many servers alike.")] = 1,
+    disk: Annotated[int, typer.Option("--disk", min=8, max=16384, metavar="GIB", help="Size of the disk.")] = 20,
+    vpc: Annotated[str | None, typer.Option("--vpc", help="A network other than the default one.")] = None,
+    subnet: Annotated[str | None, typer.Option("--subnet", help="One subnet.")] = None,
+    profile_arn: Annotated[str | None, typer.Option("--profile-arn", help="An IAM instance profile.")] = None,
+    spot: Annotated[bool, typer.Option("--spot", help="Cheaper, and taken back by AWS at any time.")] = False,
+    eip: Annotated[bool, typer.Option("--eip", help="An address that outlives a stop: an Elastic IP.")] = False,
+    ipv6: Annotated[bool, typer.Option("--ipv6", help="An IPv6 address too.")] = False,
+    protect: Annotated[bool, typer.Option("--protect", help="Refuse termination until it is unprotected.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every domain answers.")] = True,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS", help="Wait so long at most.")] = 900,
+    known_hosts: KnownHosts = None,
+    identity: Annotated[
+        Path | None, typer.Option("--identity", metavar="FILE", help="The SSH key to log in with, if ssh must be told.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be made, and make nothing.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Launch the host of SPEC on AWS, or take up what is there; wait until it serves."""
+    spec = load(path)
+    say.note(f"{spec.server.name} on AWS{f' in {r}' if (r := region or spec.aws.region) else ''}")
+    from builder import host as hosts
+    from builder.aws import known_hosts as known
+    from builder.aws import pace
+    from builder.aws.door import Door
+    from builder.aws.launch import Settings
+    from builder.aws.order import Order, Wishes
+
+    wishes = Wishes(type_, image, count, disk, vpc, subnet, profile_arn, spot, eip, ipv6, protect)
+    order = Order(spec, hosts.build(spec), wishes)
+    door = Door(region or spec.aws.region)
+    if dry_run:
+        return _dry_run(door, order, as_json=as_json)
+    settings = Settings(known_hosts or known.default(), timeout, pace.PACE, wait, identity)
+    return _launch(door, order, settings, as_json=as_json)
+
+
+def _dry_run(door: Any, order: Order, *, as_json: bool) -> int:
+    from builder.aws import present
+    from builder.aws.plan import plan
+
+    found = plan(door, order)
+    _show_plan(found, order)
+    if as_json:
+        say.json(present.plan_json(found))
+    for refusal in found.refusals:
+        say.failure(refusal.message, refusal.hint)
+    return 1 if found.refusals else 0
+
+
+def _show_plan(found: Plan, order: Order) -> None:
+    from builder.aws import present
+
+    for line in present.plan_lines(found, order):
+        say.note(line)
+
+
+def _launch(door: Any, order: Order, settings: Settings, *, as_json: bool) -> int:
+    from builder.aws import launch
+    from builder.aws.progress import Timed
+    from builder.lab.signals import terminable
+    from builder.problems import UserError
+
+    with terminable(), Steps() as steps:
+        told = Timed(steps)
+        try:
+            done = launch.launch(door, order, settings, told)
+        except launch.StayingError as error:
+            steps.stop()
+            say.note(f"  {error.stays}")
+            raise (error.cause if isinstance(error.cause, UserError) else KeyboardInterrupt) from None
+    return _show(done, order, settings, told.seconds, as_json=as_json)
+
+
+def _show(done: Launched, order: Order, settings: Settings, seconds: dict[str, float], *, as_json: bool) -> int:
+    from builder.aws import known_hosts, present
+
+    for line in present.launched_lines(done, order, settings, known_hosts.default()):
+        say.note(line)
+    if as_json:
+        say.json(present.launched_json(done, order, settings, seconds))
+    return 0

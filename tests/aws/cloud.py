@@ -1,0 +1,158 @@
+"""An account at moto's server, which runs as a process of its own, as it would look on a good day."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sysconfig
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+
+from builder.aws import tags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REGION = "eu-central-1"
+DEBIAN, CANONICAL = "136693071363", "099720109477"
+# Nothing of the person's who runs the tests is looked at.
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_REGION": REGION,
+    "AWS_CONFIG_FILE": "/dev/null",
+    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "NO_PROXY": "*",
+    "no_proxy": "*",
+    "NO_COLOR": "1",
+    "COLUMNS": "120",
+}
+_FAMILIES = (
+    (DEBIAN, "debian-13-{arch}-20260101-2000", "/dev/xvda", 8),
+    (DEBIAN, "debian-13-{arch}-20260801-2200", "/dev/xvda", 8),
+    (CANONICAL, "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-{arch}-server-20260601", "/dev/sda1", 8),
+)
+
+
+def environment(url: str, home: Path) -> dict[str, str]:
+    """What a process of er gets."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    return {**kept, **ENVIRONMENT, "AWS_ENDPOINT_URL": url, "HOME": str(home)}
+
+
+def images() -> list[dict[str, Any]]:
+    """The public images of this small world, as moto reads them."""
+    return [
+        {
+            "ami_id": f"ami-{index}{column}",
+            "name": name.format(arch=arch),
+            "owner_id": owner,
+            "public": True,
+            "description": "",
+            "architecture": machine,
+            "virtualization_type": "hvm",
+            "hypervisor": "xen",
+            "root_device_name": root,
+            "root_device_type": "ebs",
+            "image_location": f"{owner}/{index}{column}",
+            "image_type": "machine",
+            "platform": "",
+            "sriov": "simple",
+            "state": "available",
+            "creation_date": f"2026-0{index + 1}-01T00:00:00.000Z",
+        }
+        for index, (owner, name, root, _) in enumerate(_FAMILIES)
+        for column, (arch, machine) in enumerate((("amd64", "x86_64"), ("arm64", "arm64")))
+    ]
+
+
+@contextmanager
+def moto(directory: Path) -> Iterator[int]:
+    """moto's server on a port of its own choice; ends with the block."""
+    amis = directory / "amis.json"
+    amis.write_text(json.dumps(images()))
+    program = Path(sysconfig.get_path("scripts"), "moto_server")
+    env = {**os.environ, "MOTO_AMIS_PATH": str(amis), "PYTHONUNBUFFERED": "1"}
+    argv = [str(program), "-H", "127.0.0.1", "-p", "0"]
+    with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            lines = []
+            for line in server.stderr:
+                lines.append(line)
+                if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
+                    break
+            else:
+                raise AssertionError("".join(lines))
+            drain = subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL)
+            yield int(found[1])
+        finally:
+            server.terminate()
+            server.wait(30)
+    drain.wait(10)
+
+
+class Account:
+    """The account itself, seen past er and past the wire."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}"
+        session = boto3.session.Session("testing", "testing", region_name=REGION)
+        self.ec2 = session.client("ec2", endpoint_url=self._url)
+        self.route53 = session.client("route53", endpoint_url=self._url)
+        self.iam = session.client("iam", endpoint_url=self._url)
+
+    def reset(self) -> None:
+        """A new account: a default VPC that leads to the internet, as AWS makes it, and a hosted zone."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        opener.open(urllib.request.Request(f"{self._url}/moto-api/reset", method="POST"), timeout=30).read()
+        vpc = self.ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+        gateway = self.ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+        self.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+        table = self.ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"][0]
+        self.ec2.create_route(RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+        self.vpc = vpc
+        self.zone = self.route53.create_hosted_zone(Name="example.com", CallerReference="1")["HostedZone"]["Id"]
+
+    def bake(self, base: str = "debian-13", arch: str = "amd64") -> str:
+        """An image as `er build-image --target aws` leaves it."""
+        stock = {"amd64": "ami-10", "arm64": "ami-11"}[arch]
+        builder = self.ec2.run_instances(ImageId=stock, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+        made: str = self.ec2.create_image(InstanceId=builder, Name=f"er-{base}-{arch}")["ImageId"]
+        self.ec2.terminate_instances(InstanceIds=[builder])
+        labels = [{"Key": key, "Value": value} for key, value in tags.image(base, arch).items()]
+        self.ec2.create_tags(Resources=[made], Tags=labels)
+        return made
+
+    def instances(self) -> list[dict[str, Any]]:
+        """What is alive."""
+        found = [i for r in self.ec2.describe_instances()["Reservations"] for i in r["Instances"]]
+        return [i for i in found if i["State"]["Name"] != "terminated"]
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Security groups besides the VPCs' own."""
+        found = self.ec2.describe_security_groups()["SecurityGroups"]
+        return [group for group in found if group["GroupName"] != "default"]
+
+    def keys(self) -> list[str]:
+        return [pair["KeyName"] for pair in self.ec2.describe_key_pairs()["KeyPairs"]]
+
+    def addresses(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.ec2.describe_addresses()["Addresses"]
+        return found
+
+    def records(self) -> dict[str, list[str]]:
+        """The address records by name."""
+        found = self.route53.list_resource_record_sets(HostedZoneId=self.zone)["ResourceRecordSets"]
+        return {
+            f"{r['Type']} {r['Name']}": [value["Value"] for value in r["ResourceRecords"]]
+            for r in found
+            if r["Type"] in ("A", "AAAA")
+        }

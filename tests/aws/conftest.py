@@ -1,0 +1,52 @@
+"""moto's server and the wire to it, once a run; a new account for every test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.aws import cloud, run
+from tests.aws.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of moto's server."""
+    with cloud.moto(tmp_path_factory.mktemp("moto")) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def the_wire(moto: int) -> Iterator[Wire]:
+    with Wire(moto) as wire:
+        yield wire
+
+
+@pytest.fixture(scope="session")
+def the_account(moto: int) -> cloud.Account:
+    return cloud.Account(moto)
+
+
+@pytest.fixture
+def wire(the_wire: Wire) -> Wire:
+    """Nothing noted yet, nothing fails."""
+    the_wire.reset()
+    return the_wire
+
+
+@pytest.fixture
+def account(the_account: cloud.Account) -> cloud.Account:
+    the_account.reset()
+    return the_account
+
+
+@pytest.fixture
+def er(wire: Wire, account: cloud.Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> run.Er:
+    """Runs of `er` in this process, against the wire."""
+    del account
+    return run.Er(wire, tmp_path, monkeypatch)

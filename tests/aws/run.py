@@ -1,0 +1,109 @@
+"""Running `er` against the wire: in this process for speed, or as a process that can be killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sysconfig
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from typer.testing import CliRunner
+
+from builder.aws import pace
+from builder.cli.app import app
+from tests.aws import cloud
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.aws.wire import Wire
+
+PROGRAM = Path(sysconfig.get_path("scripts"), "er")
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@laptop"
+SPEC = f"""
+server: {{name: web1}}
+admin: {{ssh_keys: ["{KEY}"]}}
+dns: route53
+stacks:
+  - {{name: hello, image: "docker.io/library/caddy:2.11", domain: hello.example.com, port: 8080}}
+  - {{name: blog, image: "docker.io/library/caddy:2.11", domain: blog.example.com, port: 8080}}
+"""
+# Without domains there is nothing to ask over HTTPS: the console alone says when it is ready.
+QUIET = f"""
+server: {{name: web1}}
+admin: {{ssh_keys: ["{KEY}"]}}
+"""
+# Waiting is what makes such tests slow; that there is any, tests of the pace itself see to.
+_QUICK = pace.Pace(attempts=3, pause=0.01, longest=0.05)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run: its exit code, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+class _Session(boto3.session.Session):  # type: ignore[misc]
+    """Makes every client once: reading its model is most of the time of a short run."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._made: dict[str, Any] = {}
+
+    def client(self, service: str, **options: Any) -> Any:
+        if service not in self._made:
+            self._made[service] = super().client(service, **options)
+        return self._made[service]
+
+
+session = cache(_Session)
+
+
+class Er:
+    """`er` in this process."""
+
+    def __init__(self, wire: Wire, directory: Path, patch: pytest.MonkeyPatch) -> None:
+        self.wire = wire
+        self.directory = directory
+        self.spec = directory / "easyrunner.yaml"
+        self.spec.write_text(SPEC)
+        self.known_hosts = directory / ".ssh" / "known_hosts"
+        for key in [key for key in os.environ if key.startswith("AWS_")]:
+            patch.delenv(key)
+        self.environment = cloud.environment(wire.url, directory)
+        for key, value in self.environment.items():
+            patch.setenv(key, value)
+        patch.setattr(pace, "PACE", _QUICK)
+        patch.setattr("boto3.session.Session", session)
+
+    def __call__(self, *words: str | Path) -> Done:
+        done = CliRunner().invoke(app, [str(word) for word in words])
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return Done(done.exit_code, done.stdout, done.stderr)
+
+    def launch(self, *words: str | Path) -> Done:
+        return self("launch", self.spec, *words)
+
+    def process(self, *words: str | Path, **options: Any) -> subprocess.Popen[str]:
+        """A process of its own."""
+        argv = [str(PROGRAM), *map(str, words)]
+        env = cloud.environment(self.wire.url, self.directory)
+        return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def victim(words: tuple[str, ...], environment: dict[str, str]) -> None:
+    """`er` in a process that was made for it, for tests that kill it."""
+    os.environ.clear()
+    os.environ.update(environment)
+    silence = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(silence, stream)
+    app(list(words))

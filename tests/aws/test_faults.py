@@ -1,0 +1,214 @@
+"""Every call of a launch, and of a destroy, fails in turn in every way: what the account has then, and after a re-run.
+
+`UPDATE=1 pytest tests/aws/test_faults.py` writes docs/aws-faults.md anew from what happened.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.aws.calls import OPERATIONS
+from tests.aws import run
+from tests.aws.wire import Answer, Call, refusal
+
+if TYPE_CHECKING:
+    from tests.aws.cloud import Account
+    from tests.aws.run import Er
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "aws-faults.md"
+Do = Callable[[], Answer]
+CLOSED = Answer(0, b"")
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.aws.run"])
+KILL = "done, then kill -9"
+LAUNCH = ("--no-wait", "--eip")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to fail. `once`: the call alone, or also all calls of this operation that follow, or all calls at all."""
+
+    name: str
+    answer: Callable[[Call, Do], Answer]
+    lasts: str = "once"
+    writes_only: bool = False
+
+
+def _after(done: Do, answer: Answer) -> Answer:
+    done()
+    return answer
+
+
+def _error(call: Call) -> Answer:
+    return refusal(call, 500, "InternalError", "An internal error has occurred")
+
+
+KINDS = (
+    Kind("throttled once", lambda call, _: refusal(call, 503, "Throttling", "Rate exceeded")),
+    Kind("throttled on and on", lambda call, _: refusal(call, 503, "Throttling", "Rate exceeded"), "operation", True),
+    Kind("server error", lambda call, _: _error(call)),
+    Kind("done, then server error", lambda call, do: _after(do, _error(call)), writes_only=True),
+    Kind("done, answer lost", lambda _, do: _after(do, CLOSED), writes_only=True),
+    Kind("denied", lambda call, _: refusal(call, 403, "UnauthorizedOperation", "You are not authorized"), "operation"),
+    Kind("network gone", lambda *_: CLOSED, "all"),
+    Kind("done, then network gone", lambda _, do: _after(do, CLOSED), "all", writes_only=True),
+)
+
+
+def state(account: Account) -> str:
+    """The account in words."""
+    servers, addresses, records = account.instances(), account.addresses(), account.records()
+    assert len(servers) <= 1, "doubled"
+    assert len(addresses) <= 1, "doubled"
+    if not servers:
+        assert not addresses, "an address that costs and serves nobody"
+        assert not records, "a record that leads nowhere"
+        return "free parts" if account.groups() or account.keys() else "nothing"
+    tied = [address for address in addresses if address.get("InstanceId")]
+    lacking = [what for what, there in (("address", tied), ("records", len(records) == 2)) if not there]
+    spare = ["a spare address"] if len(addresses) > len(tied) else []
+    return ", ".join(["whole" if not lacking else f"server without {' and '.join(lacking)}", *spare])
+
+
+def sequence(er: Er, *words: str) -> list[Call]:
+    """The calls of an undisturbed run."""
+    done = er(*words)
+    assert done.code == 0, done.err
+    return list(er.wire.calls)
+
+
+def arm(er: Er, kind: Kind, at: Call) -> None:
+    """From now on the call with this number fails."""
+
+    def fault(call: Call, do: Do) -> Answer | None:
+        later = call.number > at.number
+        hit = call.number == at.number or (
+            later and (kind.lasts == "all" or (kind.lasts == "operation" and call.operation == at.operation))
+        )
+        return kind.answer(call, do) if hit and call.operation != "GetProducts" else None
+
+    er.wire.calls.clear()
+    er.wire.fault = fault
+
+
+def disarm(er: Er) -> None:
+    er.wire.fault = None
+
+
+def _failed(er: Er, account: Account, kind: Kind, call: Call, words: tuple[str, ...]) -> str:
+    """Fail one call of a run; what the account has then. What is there is told, with the command that removes it."""
+    arm(er, kind, call)
+    done = er(*words)
+    disarm(er)
+    after = state(account)
+    where = f"{call.number} {call.operation}, {kind.name}: {after}\n{done.err}"
+    if done.code:
+        assert done.err.count("error: ") == 1, where
+        assert "hint: " in done.err, where
+        assert after == "nothing" or "er destroy web1 --region eu-central-1" in done.err, where
+    else:
+        assert after == "whole", where
+    return after
+
+
+def _killed(er: Er, account: Account, call: Call, words: tuple[str, ...]) -> str:
+    """`er` in a process of its own gets kill -9 once AWS has done this call."""
+    ready = threading.Event()
+    victim = FORKS.Process(target=run.victim, args=(words, er.environment))
+
+    def fault(seen: Call, do: Do) -> Answer | None:
+        if seen.number == call.number:
+            do()
+            os.kill(victim.pid or 0, signal.SIGKILL)
+            ready.set()
+            return CLOSED
+        return None
+
+    er.wire.calls.clear()
+    er.wire.fault = fault
+    victim.start()
+    assert ready.wait(60)
+    victim.join(30)
+    disarm(er)
+    assert victim.exitcode == -signal.SIGKILL
+    return state(account)
+
+
+def test_launch_leaves_a_whole_server_or_nothing_that_costs_and_converges(er: Er, account: Account) -> None:
+    """One test, as the calls are only known once a run has been seen."""
+    words = ("launch", str(er.spec), *LAUNCH)
+    rows: dict[str, dict[str, str]] = {}
+    for call in sequence(er, *words):
+        cells = rows[f"{call.number} {call.operation}"] = {}
+        for kind in KINDS:
+            if kind.writes_only and not OPERATIONS[call.operation].writes:
+                continue
+            account.reset()
+            cells[kind.name] = _failed(er, account, kind, call, words)
+            _converges(er, account, words, f"{call.operation}, {kind.name}")
+        account.reset()
+        cells[KILL] = _killed(er, account, call, words)
+        _converges(er, account, words, f"{call.operation}, {KILL}")
+    compare("launch", rows)
+
+
+def _converges(er: Er, account: Account, words: tuple[str, ...], where: str) -> None:
+    again = er(*words)
+    assert (again.code, state(account)) == (0, "whole"), (where, again.err)
+
+
+def test_destroy_converges_to_nothing(er: Er, account: Account) -> None:
+    launch, words = ("launch", str(er.spec), *LAUNCH), ("destroy", "web1", "--yes")
+    assert er(*launch).code == 0
+    er.wire.calls.clear()
+    rows: dict[str, dict[str, str]] = {}
+    for call in sequence(er, *words):
+        cells = rows[f"{call.number} {call.operation}"] = {}
+        for kind in KINDS:
+            if kind.writes_only and not OPERATIONS[call.operation].writes:
+                continue
+            account.reset()
+            assert er(*launch).code == 0
+            arm(er, kind, call)
+            done = er(*words)
+            disarm(er)
+            cells[kind.name] = what_is_left(account)
+            where = f"{call.number} {call.operation}, {kind.name}: {done.err}"
+            assert cells[kind.name] == "nothing" or done.code == 1, where
+            again = er(*words)
+            assert (again.code, what_is_left(account)) == (0, "nothing"), where + again.err
+    compare("destroy", rows)
+
+
+def what_is_left(account: Account) -> str:
+    """After a destroy."""
+    there = {
+        "server": account.instances(),
+        "address": account.addresses(),
+        "records": account.records(),
+        "free parts": account.groups() or account.keys(),
+    }
+    return ", ".join(name for name, found in there.items() if found) or "nothing"
+
+
+def compare(name: str, rows: dict[str, dict[str, str]]) -> None:
+    """The table of the page is the one that has just happened."""
+    kinds = [kind for kind in (*(kind.name for kind in KINDS), KILL) if any(kind in cells for cells in rows.values())]
+    lines = [f"| call | {' | '.join(kinds)} |", "|" + "---|" * (len(kinds) + 1)]
+    lines += [f"| {call} | {' | '.join(cells.get(kind, '') for kind in kinds)} |" for call, cells in rows.items()]
+    table = "\n".join(lines)
+    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+    page = PAGE.read_text()
+    before, _, rest = page.partition(begin)
+    there, _, after = rest.partition(end)
+    if os.environ.get("UPDATE"):
+        PAGE.write_text(f"{before}{begin}{table}{end}{after}")
+    else:
+        assert table == there

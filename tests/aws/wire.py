@@ -1,0 +1,187 @@
+"""What stands between er and moto: an HTTP server that notes every call, and lets chosen ones fail.
+
+What moto does not do, it adds, as a change of the answer: the console of a server, its address, prices.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import re
+import socket
+import threading
+import urllib.parse
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ROUTE53 = (
+    ("GET", r"/2013-04-01/hostedzone/[^/]+/rrset", "ListResourceRecordSets"),
+    ("POST", r"/2013-04-01/hostedzone/[^/]+/rrset/?", "ChangeResourceRecordSets"),
+    ("GET", r"/2013-04-01/hostedzone", "ListHostedZones"),
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request: `number` counts from 1; `dry` for EC2's dry runs."""
+
+    number: int
+    service: str
+    operation: str
+    dry: bool = False
+    token: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back; a status of 0 closes the connection instead."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def refusal(call: Call, status: int, code: str, message: str) -> Answer:
+    """An error as the service would put it."""
+    if call.service == "pricing":
+        body = json.dumps({"__type": code, "message": message}).encode()
+        return Answer(status, body, (("Content-Type", "application/x-amz-json-1.1"),))
+    inner = f"<Code>{code}</Code><Message>{message}</Message>"
+    if call.service == "ec2":
+        text = f"<Response><Errors><Error>{inner}</Error></Errors><RequestID>0</RequestID></Response>"
+    else:
+        text = f"<ErrorResponse><Error><Type>Sender</Type>{inner}</Error><RequestId>0</RequestId></ErrorResponse>"
+    return Answer(status, text.encode(), (("Content-Type", "text/xml"),))
+
+
+# A fault sees a call before it is done; what it returns replaces the answer. `done` does it and gives moto's answer.
+Fault = "Callable[[Call, Callable[[], Answer]], Answer | None]"
+
+
+@dataclass
+class Wire:
+    """A context manager. `fault` is asked about every call; `console` and `address` are what moto's servers get."""
+
+    port_of_moto: int
+    calls: list[Call] = field(default_factory=list)
+    fault: Callable[[Call, Callable[[], Answer]], Answer | None] | None = None
+    console: Callable[[], str] | None = None
+    address: str | None = None
+    prices: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> Wire:
+        self._lock = threading.Lock()
+        self._server = _Server(self)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def reset(self) -> None:
+        """As new: no calls, no faults."""
+        self.calls = []
+        self.fault = self.console = self.address = None
+        self.prices = []
+
+    @property
+    def operations(self) -> list[str]:
+        return [call.operation for call in self.calls]
+
+    def note(self, method: str, path: str, headers: Any, body: bytes) -> Call:
+        found = re.search(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/", headers.get("Authorization", ""))
+        service = found[1] if found else "?"
+        form = urllib.parse.parse_qs(body.decode("latin-1")) if service in ("ec2", "sts") else {}
+        operation = form.get("Action", [headers.get("X-Amz-Target", "?").rpartition(".")[2]])[0]
+        if service == "route53":
+            operation = next(name for verb, where, name in _ROUTE53 if verb == method and re.fullmatch(where, path))
+        token = form.get("ClientToken", [None])[0]
+        with self._lock:
+            call = Call(len(self.calls) + 1, service, operation, form.get("DryRun") == ["true"], token)
+            self.calls.append(call)
+        return call
+
+    def answer(self, call: Call, method: str, path: str, headers: Any, body: bytes) -> Answer:
+        done: list[Answer] = []
+
+        def do() -> Answer:
+            if not done:
+                done.append(self._edited(call, self._forward(method, path, headers, body)))
+            return done[0]
+
+        return (self.fault and self.fault(call, do)) or do()
+
+    def _forward(self, method: str, path: str, headers: Any, body: bytes) -> Answer:
+        there = http.client.HTTPConnection("127.0.0.1", self.port_of_moto, timeout=60)
+        there.request(method, path, body, {key: value for key, value in headers.items() if key.lower() != "connection"})
+        got = there.getresponse()
+        answer = Answer(got.status, got.read(), (("Content-Type", got.getheader("Content-Type", "text/xml")),))
+        there.close()
+        return answer
+
+    def _edited(self, call: Call, answer: Answer) -> Answer:
+        if call.operation == "GetConsoleOutput" and self.console and answer.status == 200:
+            text = base64.b64encode(self.console().encode())
+            return Answer(200, re.sub(rb"(?s)<output>.*?</output>", b"<output>" + text + b"</output>", answer.body))
+        if call.operation == "DescribeInstances" and self.address:
+            there = b"<ipAddress>" + self.address.encode() + b"</ipAddress>"
+            return Answer(answer.status, re.sub(rb"<ipAddress>[^<]+</ipAddress>", there, answer.body))
+        if call.operation == "GetProducts" and self.prices:
+            body = json.dumps({"FormatVersion": "aws_v1", "PriceList": self.prices}).encode()
+            return Answer(200, body, (("Content-Type", "application/x-amz-json-1.1"),))
+        return answer
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed is part of the game."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # An answer goes out whole: its second half would wait for the acknowledgement of the first.
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    server: _Server
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        pass
+
+    def _handle(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            raise NotImplementedError
+        wire = self.server.wire
+        path = self.path
+        call = wire.note(self.command, path.partition("?")[0], self.headers, body)
+        answer = wire.answer(call, self.command, path, self.headers, body)
+        if not answer.status:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        self.send_response(answer.status)
+        for key, value in answer.headers:
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        self.wfile.write(answer.body)
+        self.wfile.flush()
+
+    do_GET = do_POST = _handle  # noqa: N815 - as http.server calls them

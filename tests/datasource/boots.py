@@ -1,0 +1,175 @@
+"""A host that boots at a provider: user-data as the provider hands it over, logins tried all the time."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from builder import host, process, userdata
+from builder import spec as specs
+from builder.host import Part
+from builder.lab import base, plan, preload, trial
+from builder.lab.guise import Guise
+from builder.lab.machine import Machine
+from builder.lab.net import Card
+from tests.datasource import cloud
+from tests.datasource.services import Server
+from tests.machine.hosts import IMAGES, Host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.lab.net import Namespace, Plan
+    from builder.spec import Spec
+    from builder.userdata import Delivery
+    from builder.userdata.cloudconfig import On
+    from tests.datasource.cloud import Cloud
+    from tests.datasource.providers import Row
+
+_SPEC: Final = Path(__file__).parent / "spec.yaml"
+# Fail2Ban bans at the fifth failure.
+_TRIES: Final = 3
+
+
+class Login(Enum):
+    """What became of an attempt to log in."""
+
+    IN = "in"
+    REFUSED = "refused"
+    BOOTING = "refused until the machine is up, as systemd does for everyone but root"
+    AWAY = "nobody there"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Two attempts at about the same time."""
+
+    admin: Login
+    root: Login
+
+
+@dataclass
+class Boot:
+    """A host at its provider. `looks` are the logins that were tried during the boot, in order."""
+
+    row: Row
+    delivery: Delivery
+    host: Host
+    cloud: Cloud
+    root_key: Path
+    families: tuple[int, ...]
+    looks: list[Look] = field(default_factory=list)
+
+    @property
+    def machine(self) -> Machine:
+        """The machine below the host."""
+        return self.host.machine
+
+    def requests(self, **wanted: object) -> list[dict[str, Any]]:
+        """The requests with these values."""
+        return [request for request in self.cloud.requests if wanted.items() <= request.items()]
+
+    def look(self) -> Look:
+        """Try both logins, each from a place that has not failed too often."""
+        number = len(self.looks) // _TRIES
+        family = self.families[0]
+        admin = self._login(self.host.key, self.host.spec.admin.name, self.machine.attacker(2 * number), family)
+        root = self._login(self.root_key, "root", self.machine.attacker(2 * number + 1), family)
+        self.looks.append(Look(admin, root))
+        return self.looks[-1]
+
+    def _login(self, key: Path, user: str, source: Namespace, family: int) -> Login:
+        argv = Host(self.host.spec, self.machine, key).ssh_argv("true", family=family, user=user)
+        done = source.run(argv, check=False)
+        if done.returncode == 0:
+            return Login.IN
+        if "System is booting up" in done.stdout + done.stderr:
+            return Login.BOOTING
+        return Login.REFUSED if "Permission denied" in done.stderr else Login.AWAY
+
+    def wait(self, timeout: float) -> None:
+        """Until the host is ready and cloud-init is done, looking all the while."""
+
+        def ready() -> bool:
+            self.look()
+            return trial.READY in self.machine.console_text() and self.machine.cloud_init_done()
+
+        self.machine.wait(ready, timeout=timeout, what="the ready line")
+        self.machine.wait(self.machine.started, timeout=timeout, what="the end of start-up")
+        self.look()
+
+
+def _spec(tmp: Path) -> tuple[Spec, Path, Path]:
+    """The spec, the admin's key, and a key that was chosen for root in the provider's console."""
+    keys = [tmp / name for name in ("id", "root")]
+    for key in keys:
+        process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", key.name, "-f", str(key)])
+    file = tmp / "easyrunner.yaml"
+    file.write_text(_SPEC.read_text().replace("IMAGES", str(IMAGES)))
+    return specs.load(file)[0], keys[0], keys[1]
+
+
+def _server(row: Row, lab: Plan, delivery: Delivery, root_key: Path, families: tuple[int, ...]) -> Server:
+    gateway = cloud.place(lab)
+    return Server(
+        name=delivery_name(delivery),
+        id=row.id,
+        uuid=row.dmi.get("product_uuid", row.id),
+        hardware=row.hardware,
+        ipv4=lab.machine.ipv4 if 4 in families else "",
+        ipv6=lab.machine.ipv6 if 6 in families else "",
+        gateway4=gateway.ipv4 if 4 in families else "",
+        gateway6=gateway.ipv6 if 6 in families else "",
+        root_keys=(root_key.with_suffix(".pub").read_text().strip(),),
+        user_data=delivery.wire,
+    )
+
+
+def delivery_name(delivery: Delivery) -> str:
+    """The server's name at the provider: not the spec's, which user-data sets."""
+    return f"{delivery.provider}-1"
+
+
+@contextmanager
+def booted(
+    row: Row, tmp: Path, *, on: On = "stock", families: tuple[int, ...] = (4, 6), timeout: float = 60
+) -> Iterator[Boot]:
+    """Boot a host at a provider, `on` a stock image with the packages there already, or on a baked one."""
+    spec, key, root_key = _spec(tmp)
+    built = host.build(spec)
+    delivery = userdata.deliver(spec, built, row.provider, on)
+    tree = base.tree(built.packages)
+    preloads = tuple(preload.prepare(tree, owner, images) for owner, images in plan.owned_images(spec))
+    with ExitStack() as stack:
+        servers: list[Server] = []
+
+        def guise(lab: Plan) -> Guise:
+            servers.append(_server(row, lab, delivery, root_key, families))
+            disks = stack.enter_context(cloud.attached(row, servers[0], tmp))
+            dmi = {name: value.format_map(vars_of(servers[0])) for name, value in row.dmi.items()}
+            return Guise(dmi, Card(row.card, row.hardware, addressed=False), row.driver, row.image, disks)
+
+        machine = Machine(tree, name=spec.server.name, preloads=preloads, internet=False, guise=guise)
+        stack.enter_context(machine)
+        if on == "baked":
+            for file in built.only(Part.BAKED):
+                machine.files.write(file.path, file.content, int(file.mode, 8))
+        running = stack.enter_context(cloud.running(machine, row, servers[0], tmp))
+        boot = Boot(row, delivery, Host(spec, machine, key), running, root_key, families)
+        machine.boot()
+        try:
+            boot.wait(timeout)
+        except Exception as error:
+            error.add_note(
+                machine.run("cloud-init status --long; journalctl -b --no-pager | tail -60", check=False).stdout
+            )
+            raise
+        yield boot
+
+
+def vars_of(server: Server) -> dict[str, str]:
+    """A server's values by their names, for the braces in a row."""
+    return {name: str(getattr(server, name)) for name in ("id", "uuid", "hardware", "gateway4", "gateway6", "name")}

@@ -1,0 +1,297 @@
+"""The values behind `er launch`: requests with ==, and what is read of answers."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder import host as hosts
+from builder import spec as specs
+from builder.aws import calls, console, firewall, images, known_hosts, place, policy, price, remote, server, tags, zones
+from builder.aws.errors import ROWS, translate
+from builder.aws.order import Order, Wishes
+from builder.problems import UserError
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@laptop"
+OTHER = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA=="
+TEXT = f"server: {{name: web1}}\nadmin: {{ssh_keys: ['{KEY}']}}\n"
+IMAGE = images.Image("ami-1", "debian-13-amd64-1", "x86_64", "/dev/xvda", 8, "baked")
+PLACE = place.Place("vpc-1", "subnet-1", "eu-central-1a", ipv6=False)
+
+
+def order(text: str = TEXT, **wishes: Any) -> Order:
+    spec, _ = specs.loads(text, Path("easyrunner.yaml"))
+    return Order(spec, hosts.build(spec), Wishes(**wishes))
+
+
+def test_the_whole_request_for_a_server() -> None:
+    wanted = order()
+    tags_ = [
+        {"Key": "Name", "Value": "web1"},
+        {"Key": "er:admin", "Value": "er"},
+        {"Key": "er:part", "Value": "server"},
+        {"Key": "er:project", "Value": "easyrunner"},
+        {"Key": "er:server", "Value": "web1"},
+    ]
+    assert server.request(wanted, IMAGE, PLACE, group="sg-1", key="er-web1-1", count=2) == {
+        "ImageId": "ami-1",
+        "InstanceType": "t3.small",
+        "MinCount": 2,
+        "MaxCount": 2,
+        "UserData": wanted.user_data("baked"),
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": "/dev/xvda",
+                "Ebs": {"VolumeType": "gp3", "VolumeSize": 20, "Encrypted": True, "DeleteOnTermination": True},
+            }
+        ],
+        "NetworkInterfaces": [
+            {"DeviceIndex": 0, "SubnetId": "subnet-1", "AssociatePublicIpAddress": True, "Groups": ["sg-1"]}
+        ],
+        "MetadataOptions": {
+            "HttpEndpoint": "enabled",
+            "HttpTokens": "required",
+            "HttpPutResponseHopLimit": 1,
+            "HttpProtocolIpv6": "disabled",
+            "InstanceMetadataTags": "disabled",
+        },
+        "TagSpecifications": [
+            {"ResourceType": kind, "Tags": tags_} for kind in ("instance", "volume", "network-interface")
+        ],
+        "DisableApiTermination": False,
+        "KeyName": "er-web1-1",
+    }
+
+
+def test_every_wish_is_in_the_request() -> None:
+    wanted = order(
+        type="t3.large", disk=4, spot=True, ipv6=True, protect=True, profile_arn="arn:aws:iam::1:instance-profile/x"
+    )
+    found = server.request(wanted, IMAGE, PLACE, group=None, key=None, count=1, zones=["Z1", "Z2"])
+    assert found["InstanceType"] == "t3.large"
+    assert found["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == 8
+    assert found["InstanceMarketOptions"]["SpotOptions"]["SpotInstanceType"] == "one-time"
+    assert found["NetworkInterfaces"][0]["Ipv6AddressCount"] == 1
+    assert found["MetadataOptions"]["HttpProtocolIpv6"] == "enabled"
+    assert found["DisableApiTermination"] is True
+    assert found["IamInstanceProfile"] == {"Arn": "arn:aws:iam::1:instance-profile/x"}
+    assert {"Key": tags.ZONES, "Value": "Z1 Z2"} in found["TagSpecifications"][0]["Tags"]
+    assert [s["ResourceType"] for s in found["TagSpecifications"]][-1] == "spot-instances-request"
+    assert "KeyName" not in found
+    assert "Groups" not in found["NetworkInterfaces"][0]
+
+
+def test_options_of_the_spec_and_the_order_of_precedence() -> None:
+    assert order(f"{TEXT}aws: {{type: m7i.large}}\n").type == "m7i.large"
+    assert order(f"{TEXT}aws: {{type: m7i.large}}\n", type="t3.nano").type == "t3.nano"
+    assert order(TEXT.replace("name: web1", "name: web1, arch: arm64")).type == "t4g.small"
+
+
+def test_only_keys_that_ec2_takes_become_a_key_pair() -> None:
+    assert order().key == KEY
+    hardware = "sk-ssh-ed25519@openssh.com"
+    blob = b"".join(len(p).to_bytes(4, "big") + p for p in (hardware.encode(), bytes(32), b"ssh:"))
+    line = f"{hardware} {base64.b64encode(blob).decode()} me"
+    assert order(TEXT.replace(KEY, line)).key is None
+
+
+def test_the_token_is_the_same_until_something_has_changed() -> None:
+    one = server.read({"InstanceId": "i-1", "State": {"Name": "terminated"}})
+    first = server.token("sg-1", [], 1)
+    assert first == server.token("sg-1", [], 1)
+    assert len(first) <= 64
+    others = {server.token("sg-2", [], 1), server.token("sg-1", [one], 1), server.token("sg-1", [], 2)}
+    assert len(others | {first}) == 4
+
+
+def test_the_security_group_mirrors_the_host() -> None:
+    assert firewall.permissions(firewall.wanted(["203.0.113.0/24", "2001:db8::/32"])) == [
+        {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "Ipv6Ranges": [{"CidrIpv6": "2001:db8::/32"}]},
+        {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "203.0.113.0/24"}]},
+        {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]},
+        {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "Ipv6Ranges": [{"CidrIpv6": "::/0"}]},
+        {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]},
+        {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "Ipv6Ranges": [{"CidrIpv6": "::/0"}]},
+        {"IpProtocol": "udp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]},
+        {"IpProtocol": "udp", "FromPort": 443, "ToPort": 443, "Ipv6Ranges": [{"CidrIpv6": "::/0"}]},
+    ]
+
+
+def test_rules_that_are_there_are_read_and_strange_ones_kept_apart() -> None:
+    wanted = firewall.wanted(["0.0.0.0/0"])
+    rules, others = firewall.read(firewall.permissions(wanted))
+    assert (rules, others) == (wanted, [])
+    every = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "10.0.0.0/8"}], "UserIdGroupPairs": []}
+    assert firewall.read([every]) == (frozenset(), [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}])
+
+
+def test_the_youngest_image_and_what_it_is() -> None:
+    old = {"ImageId": "ami-1", "CreationDate": "2026-01-01T00:00:00.000Z", "Architecture": "x86_64"}
+    ours = [{"Key": "er:project", "Value": "easyrunner"}]
+    disk = {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 12}}
+    new = old | {"ImageId": "ami-2", "CreationDate": "2026-02-01T00:00:00.000Z", "Tags": ours}
+    new |= {"RootDeviceName": "/dev/sda1", "BlockDeviceMappings": [disk]}
+    assert images.newest([new, old]) == images.Image("ami-2", "", "x86_64", "/dev/sda1", 12, "baked")
+    assert images.newest([]) is None
+
+
+def test_stock_images_are_asked_of_their_makers_only() -> None:
+    assert images.stock_query("debian-13", "arm64") == {
+        "Owners": ["136693071363"],
+        "Filters": [
+            {"Name": "architecture", "Values": ["arm64"]},
+            {"Name": "state", "Values": ["available"]},
+            {"Name": "name", "Values": ["debian-13-arm64-*"]},
+        ],
+    }
+
+
+def _subnet(name: str, zone: str, ipv6: bool = False) -> dict[str, Any]:
+    blocks = [{"Ipv6CidrBlockState": {"State": "associated"}}] if ipv6 else []
+    return {"SubnetId": name, "VpcId": "vpc-1", "AvailabilityZone": zone, "Ipv6CidrBlockAssociationSet": blocks}
+
+
+def test_a_subnet_in_a_zone_that_has_the_type() -> None:
+    subnets = [_subnet("subnet-2", "b", ipv6=True), _subnet("subnet-1", "a"), _subnet("subnet-3", "c")]
+    assert place.pick(subnets, {"b", "c"}, "t3.small", ipv6=False).subnet == "subnet-2"
+    assert place.pick(subnets, {"a", "b"}, "t3.small", ipv6=True).subnet == "subnet-2"
+    with pytest.raises(UserError, match=r"t3.small is not to be had in a, b, c"):
+        place.pick(subnets, set(), "t3.small", ipv6=False)
+    with pytest.raises(UserError, match="no subnet here has IPv6"):
+        place.pick(subnets, {"a"}, "t3.small", ipv6=True)
+
+
+def test_a_public_subnet_by_its_own_table_or_the_main_one() -> None:
+    out = {"Routes": [{"GatewayId": "local"}, {"GatewayId": "igw-1"}]}
+    main = {"Associations": [{"Main": True}], **out}
+    closed = {"Associations": [{"SubnetId": "subnet-1"}], "Routes": [{"NatGatewayId": "nat-1"}]}
+    assert place.public([main], "subnet-1")
+    assert not place.public([main, closed], "subnet-1")
+    assert place.public([main, closed], "subnet-2")
+
+
+# The console.
+
+BLOB = KEY.split()[1]
+PRINT = console.HostKey("ssh-ed25519", BLOB).fingerprint
+BOOT = f"""
+[    3.1] kernel says something
+-----BEGIN SSH HOST KEY KEYS-----\r
+ssh-ed25519 {BLOB} root@web1\r
+-----END SSH HOST KEY KEYS-----\r
+easyrunner: ssh 256 {PRINT} root@web1 (ED25519)\r
+easyrunner: ready name=web1 stacks=2 boot=12s\r
+"""
+
+
+def test_the_console_of_a_good_first_boot() -> None:
+    found = console.read(BOOT)
+    assert (found.ready, found.failure) == ("web1", None)
+    assert found.trusted == {console.HostKey("ssh-ed25519", BLOB)}
+    assert "SHA256:" + base64.b64encode(hashlib.sha256(base64.b64decode(BLOB)).digest()).decode().rstrip("=") == PRINT
+
+
+def test_the_last_boot_counts() -> None:
+    failed = "easyrunner: not ready: name=web1 missing: blog/web\n"
+    assert console.read(failed).failure == "not ready: name=web1 missing: blog/web"
+    assert console.read(failed + BOOT).ready == "web1"
+    assert console.read(BOOT + failed).ready is None
+
+
+def test_a_printed_key_counts_only_with_the_hosts_own_fingerprint() -> None:
+    assert console.read(BOOT.replace(PRINT, "SHA256:" + "A" * 43)).trusted == frozenset()
+    assert console.read("").trusted == frozenset()
+
+
+def test_known_hosts_keeps_what_is_not_about_these_addresses() -> None:
+    key = console.HostKey("ssh-ed25519", BLOB)
+    salt = b"0123456789"
+    digest = base64.b64encode(hmac.digest(salt, b"192.0.2.1", hashlib.sha1)).decode()
+    hashed = f"|1|{base64.b64encode(salt).decode()}|{digest} ssh-rsa AAAA old"
+    kept = ["# mine", "", "host.example.com ssh-rsa AAAA", "|1|broken ssh-rsa AAAA", "@revoked * ssh-rsa AAAA"]
+    text = "\n".join([*kept[:2], "192.0.2.1 ssh-rsa AAAA old", hashed, *kept[2:]]) + "\n"
+    entry = f"192.0.2.1 ssh-ed25519 {BLOB} er:web1"
+    assert known_hosts.merge(text, ["192.0.2.1"], [key], "web1").splitlines() == [*kept, entry]
+    assert known_hosts.merge("", ["2001:db8::1"], [], "web1") == ""
+
+
+def test_a_known_hosts_file_is_private_and_written_once(tmp_path: Path) -> None:
+    path = tmp_path / ".ssh" / "known_hosts"
+    key = console.HostKey("ssh-ed25519", BLOB)
+    assert known_hosts.update(path, ["192.0.2.1"], [key], "web1")
+    assert not known_hosts.update(path, ["192.0.2.1"], [key], "web1")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_how_ssh_is_called() -> None:
+    login = remote.Login("er", "192.0.2.1", Path("/known"), Path("/id"))
+    assert login.argv[-3:] == ["-i", "/id", "er@192.0.2.1"]
+    assert "StrictHostKeyChecking=yes" in login.argv
+    assert login.shown(Path("/known")) == "ssh -i /id er@192.0.2.1"
+    assert login.shown(Path("/other")) == "ssh -o UserKnownHostsFile=/known -i /id er@192.0.2.1"
+
+
+# DNS.
+
+
+def test_the_closest_zone_holds_a_domain() -> None:
+    known = [zones.Zone("Z1", "example.com"), zones.Zone("Z2", "eu.example.com")]
+    assert zones.of(["a.eu.example.com", "example.com"], known) == (known[1], known[0])
+    with pytest.raises(UserError, match=r"holds badexample.com"):
+        zones.of(["badexample.com"], known)
+
+
+def test_records_of_both_families() -> None:
+    one = server.read({"InstanceId": "i-1", "PublicIpAddress": "192.0.2.1", "Ipv6Address": "2001:db8::1"})
+    (first, second) = zones.records(["a.example.com"], [one])
+    assert first == zones.Record("a.example.com", "A", ("192.0.2.1",))
+    assert second.change("UPSERT") == {
+        "Action": "UPSERT",
+        "ResourceRecordSet": {
+            "Name": "a.example.com.",
+            "Type": "AAAA",
+            "TTL": 300,
+            "ResourceRecords": [{"Value": "2001:db8::1"}],
+        },
+    }
+
+
+# Prices, permissions, errors.
+
+
+def test_a_price_of_the_list() -> None:
+    dimension = {"unit": "Hrs", "pricePerUnit": {"USD": "0.0240"}}
+    product = json.dumps({"terms": {"OnDemand": {"A.B": {"priceDimensions": {"C": dimension}}}}})
+    assert price.hourly(["{}", product]) == 0.024
+    assert price.hourly([]) is None
+    assert price.line(0.024, 2).startswith("about $0.0240 an hour x 2, $35.04 a month")
+
+
+def test_the_policy_allows_every_call_and_binds_removal_to_our_tag() -> None:
+    statements = policy.policy()["Statement"]
+    allowed = [action for statement in statements for action in statement["Action"]]
+    assert len(allowed) == len(set(allowed))
+    assert set(allowed) == {action for call in calls.OPERATIONS.values() for action in call.needs}
+    tag = "aws:ResourceTag/er:project"
+    bound = {action for each in statements if tag in str(each.get("Condition")) for action in each["Action"]}
+    removing = {a for a in allowed if a.split(":")[1].startswith(("Delete", "Terminate", "Release", "Revoke"))}
+    assert removing <= bound
+
+
+def test_every_text_of_an_error_fits() -> None:
+    for row in ROWS:
+        code = row.codes.split("|")[0].replace(r"\.", ".").replace(".*", "x").replace("(Exception)?", "")
+        found = translate(code, "said so.", operation="RunInstances", needs=("ec2:RunInstances",), region="eu-north-1")
+        assert "{" not in found.message + (found.hint or ""), row.codes
+        assert found.transient == row.transient, row.codes
+
+
+def test_what_is_unsure_is_also_worth_another_look() -> None:
+    assert all(row.transient for row in ROWS if row.unsure)
