@@ -26,7 +26,9 @@ GROUP: Final = "machine"
 class Power:
     """Starts and ends the processes of one machine; its console goes to a file, all boots in one."""
 
-    def __init__(self, keeper: Keeper, world: World, disk: Disk, *, internet: bool, init: Sequence[str] = ("--boot",)) -> None:
+    def __init__(
+        self, keeper: Keeper, world: World, disk: Disk, *, internet: bool, init: Sequence[str] = ("--boot",)
+    ) -> None:
         self.console: Path = disk.directory / "console"
         self._keeper = keeper
         self._world = world
