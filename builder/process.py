@@ -52,6 +52,18 @@ def run(
     return subprocess.CompletedProcess(done.args, done.returncode, stdout, stderr)
 
 
+def show(argv: Sequence[str], *, stdin: bytes | None = None) -> tuple[int, str]:
+    """Run with stdout passed through to ours; returns the exit code and stderr."""
+    done = subprocess.run(
+        list(argv),
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    return done.returncode, done.stderr.decode(errors="replace")
+
+
 def start(
     argv: Sequence[str],
     *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import time
@@ -27,7 +28,7 @@ class Session:
     """A context manager: leaving it ends the program and all in its process group, whatever became of its parents."""
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
-        self._process = process.start(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd)
+        self._process = process.start(tied(argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd)
         self._unread = b""
 
     def __enter__(self) -> Self:
@@ -106,6 +107,11 @@ class Session:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.02)
             time.sleep(0.01)
+
+
+def tied(argv: Sequence[str]) -> list[str]:
+    """`argv`, asked to end when this process is killed and can pass nothing on; where the system can do that."""
+    return [*(("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()), *argv]
 
 
 def members(group: int) -> tuple[int, ...]:

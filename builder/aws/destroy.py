@@ -20,7 +20,7 @@ def destroy(door: Door, name: str, found: Holdings, settings: Settings, told: Ti
     """Names first, so that none leads to an address that is somebody else's tomorrow; the servers; then the rest."""
     if found.zones:
         with told.step("DNS records"):
-            _names(door, found)
+            persist(partial(_names, door, found), settings.pace, told.line)
     if found.servers:
         with told.step("servers"):
             _servers(door, found, settings, told, unprotect=unprotect)

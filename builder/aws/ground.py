@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.aws import images, kinds, place, zones
-from builder.problems import UserError
+from builder.problems import SpecError, UserError
+from builder.userdata import archives
 
 if TYPE_CHECKING:
     from builder.aws.door import Door
@@ -38,11 +39,19 @@ def survey(door: Door, order: Order) -> Ground:
     _check_kind(kind, order)
     image = images.choose(door, order)
     where = place.choose(door, wishes, kind.name)
+    _check_archives(order, image)
     # Before anything is made: this raises when EC2 would refuse the length.
     order.user_data(image.on)
     hosted = zones.of(order.domains, zones.all_(door)) if order.spec.dns == "route53" else ()
     ids = tuple(sorted({zone.id for zone in hosted}))
     return Ground(account, door.region, image, kind, where, ids, hosted)
+
+
+def _check_archives(order: Order, image: Image) -> None:
+    """A baked image may hold them; whether it does, first boot will tell."""
+    found = archives.problems(order.spec, image.on)
+    if any(problem.severity == "error" for problem in found):
+        raise SpecError(found)
 
 
 def _check_kind(kind: Kind, order: Order) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.aws import make, ready, running, zones
 from builder.aws.ground import Ground, survey
-from builder.aws.pace import PACE, Clock, Pace
+from builder.aws.pace import PACE, Clock, Pace, persist
 from builder.aws.parts import Servers
 from builder.problems import UserError
 
@@ -86,7 +87,8 @@ def _prove(door: Door, order: Order, settings: Settings, done: Launched, *, cloc
     done = replace(done, servers=servers, records=zones.records(order.domains, servers))
     if done.ground.hosted:
         with told.step("DNS records"):
-            done = replace(done, set_=zones.put(door, order.domains, done.ground.hosted, servers))
+            put = partial(zones.put, door, order.domains, done.ground.hosted, servers)
+            done = replace(done, set_=persist(put, settings.pace, told.line))
     if not settings.wait:
         return done
     proofs = tuple(ready.prove(door, one, order, settings, clock=clock, told=told) for one in servers)

@@ -17,8 +17,10 @@ from builder.cli import (
     destroy,
     init,
     launch,
+    provider_table,
     render,
     schema,
+    server,
     servers,
     tree,
     trial,
@@ -73,9 +75,14 @@ def code(command: Callable[[], int]) -> int:
 
 
 for _module in (
-    init, check, render, tree, user_data, build_image, check_image, trial, launch, servers, destroy, schema,
+    init, check, render, tree, user_data, provider_table, build_image, check_image, trial, launch, servers, destroy, schema,
 ):  # fmt: skip
     app.command(_module.NAME)(_told(_module.command))
+
+for _group, _commands in ((server.app, server.COMMANDS), (server.secrets, server.SECRETS)):
+    for _name, _command in _commands:
+        _group.command(_name)(_told(_command))
+app.add_typer(server.app)
 
 
 def _version(wanted: bool) -> None:

@@ -18,6 +18,7 @@ from builder.packer.targets import BY_NAME, TARGETS
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
+    from builder.manifest import Difference
     from builder.packer.deliver import Result
     from builder.packer.job import Job
     from builder.packer.order import Order
@@ -146,11 +147,11 @@ def _show(result: Result, *, as_json: bool) -> None:
         say.note(f"image     {name}")
     say.note(f"manifest  {result.manifest}")
     if result.differences is not None:
-        say.note(_compared(result))
+        say.note(compared(result.differences))
 
 
-def _compared(result: Result) -> str:
-    differences = result.differences or ()
+def compared(differences: tuple[Difference, ...]) -> str:
+    """What is worth saying of a comparison with the build before."""
     surprising = [found.what for found in differences if not found.expected]
     rest = len(differences) - len(surprising)
     if not surprising:

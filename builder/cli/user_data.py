@@ -1,25 +1,32 @@
-"""`er user-data`: what to paste into a provider's console."""
+"""`er user-data`: what to paste into a provider's console, or to hand to its command line."""
 
 from __future__ import annotations
 
+import base64
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder import files, images, userdata
+from builder import files, providers, userdata
 from builder import host as hosts
-from builder.cli.options import SpecPath, load
+from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.say import say
-from builder.problems import Problem, SpecError, UserError
+from builder.cli.size_bar import size_bar
+from builder.problems import SpecError, UserError
+from builder.providers import Encoding
+from builder.userdata import archives
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from builder.host import Host
     from builder.spec import Spec
+    from builder.userdata import Delivery
+    from builder.userdata.cloudconfig import On
 
 NAME = "user-data"
+_BIGGEST = 6
 
 
 class Image(StrEnum):
@@ -29,52 +36,115 @@ class Image(StrEnum):
     BAKED = "baked"
 
 
-class Provider(StrEnum):
-    """Where the user-data goes."""
-
-    NOCLOUD = "nocloud"
+def known_provider(name: str) -> str:
+    """The name of a provider, as given; any other word is wrong usage."""
+    if name not in providers.NAMES:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(providers.NAMES)}")
+    return name
 
 
 def command(
     path: SpecPath,
+    *,
     on: Annotated[
         Image, typer.Option("--on", help="What the server starts from: the provider's image, or one that er baked.")
     ],
-    provider: Annotated[Provider, typer.Option("--for", help="Who takes the user-data.")] = Provider.NOCLOUD,
+    provider: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            callback=known_provider,
+            autocompletion=lambda: providers.NAMES,
+            metavar="PROVIDER",
+            help="Who takes the user-data; see er providers.",
+        ),
+    ] = "nocloud",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here, not to stdout.")
     ] = None,
+    small: Annotated[
+        bool, typer.Option("--small", help="The smallest form that PROVIDER takes, even when a readable one fits.")
+    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say on stdout what each part does.")] = False,
+    as_json: AsJson = False,
 ) -> int:
-    """Write the user-data that turns a server into the host."""
-    del provider
-    spec = load(path)
-    _refuse_archives(spec)
-    content = userdata.cloud_config(spec, hosts.build(spec), on.value)
-    if output is None:
-        say.data(content)
-        return 0
-    if output.is_dir():
+    """Write the user-data that turns a server into the host: the plainest form that fits the provider."""
+    if output is not None and output.is_dir():
         raise UserError(f"{output} is a directory", "give a file name")
-    files.write(output, content)
-    say.note(f"wrote {len(content):,} bytes to {output}")
+    spec = load(path)
+    _check_archives(spec, on.value)
+    host = hosts.build(spec)
+    delivery = userdata.deliver(spec, host, provider, on.value, smallest=small)
+    to_stdout = output is None and not (explain or as_json)
+    if to_stdout and delivery.encoding is Encoding.GZIP and sys.stdout.isatty():
+        raise UserError("this user-data is binary, not for a terminal", "write it to a file with -o FILE")
+    if output is not None:
+        files.write(output, delivery.wire)
+        say.note(f"wrote {len(delivery.wire):,} bytes to {output}")
+    if as_json:
+        say.json(_as_json(spec, host, delivery, output))
+    elif explain:
+        say.data("".join(f"{part:<32}{words}\n" for part, words in userdata.explain(spec, host, delivery)).encode())
+    if to_stdout:
+        say.data(delivery.wire)
+    _report(spec, host, delivery, output)
     return 0
 
 
-def _refuse_archives(spec: Spec) -> None:
-    """User-data is a few kilobytes: it cannot carry an image, and the server has no other way to it."""
-    found = tuple(_archives(spec))
-    if found:
+def _report(spec: Spec, host: Host, delivery: Delivery, output: Path | None) -> None:
+    row = providers.get(delivery.provider)
+    say.note(f"{row.title}, {delivery.on} image: {userdata.FORMS[delivery.encoding, delivery.shared]}")
+    say.note(f"  {size_bar(delivery.used, delivery.limit)} ({row.counted.value})")
+    if not row.limit.verified:
+        say.note("  that limit is not published where it could be read: it is the lowest of all providers")
+    biggest = _groups(spec, host, delivery)[:_BIGGEST]
+    say.note(f"  what takes the space: {', '.join(f'{one.name} {one.used:,}' for one in biggest)}")
+    for stack, secret in userdata.secrets(spec):
+        say.note(f"  secret {secret} of stack {stack} is not in it; once the server is up: {_push(stack, secret)}")
+    say.note(f"  use it:     {_filled(row.command.value, output)}")
+    say.note(f"  or here:    {_filled(row.console.value, output)}")
+    login = row.login.value.get(spec.server.base, "") if delivery.on == "stock" else ""
+    shut = "; root, the image's own login, is shut" if login == "root" else ""
+    say.note(f"  then:       ssh {spec.admin.name}@ADDRESS{shut}")
+
+
+def _groups(spec: Spec, host: Host, delivery: Delivery) -> tuple[userdata.Group, ...]:
+    compressed = delivery.encoding is not Encoding.PLAIN
+    return userdata.groups(spec, host, delivery.on, delivery.used, compressed=compressed)
+
+
+def _push(stack: str, secret: str) -> str:
+    return f"er server secret set ADDRESS {stack} {secret}"
+
+
+def _filled(template: str, output: Path | None) -> str:
+    return template.replace("{file}", str(output or "FILE")).replace("{name}", output.name if output else "FILE")
+
+
+def _as_json(spec: Spec, host: Host, delivery: Delivery, output: Path | None) -> dict[str, object]:
+    row = providers.get(delivery.provider)
+    binary = delivery.encoding is Encoding.GZIP
+    content = base64.b64encode(delivery.wire) if binary else delivery.wire
+    return {
+        "provider": delivery.provider,
+        "on": delivery.on,
+        "encoding": delivery.encoding,
+        "shared": delivery.shared,
+        "bytes": len(delivery.wire),
+        "used": delivery.used,
+        "limit": delivery.limit,
+        "counted": row.counted.value,
+        "groups": [{"name": one.name, "used": one.used, "files": one.files} for one in _groups(spec, host, delivery)],
+        "secrets": [{"stack": stack, "name": secret} for stack, secret in userdata.secrets(spec)],
+        "command": _filled(row.command.value, output),
+        "console": _filled(row.console.value, output),
+        "login": spec.admin.name,
+        "user_data_base64" if binary else "user_data": content.decode(),
+    }
+
+
+def _check_archives(spec: Spec, on: On) -> None:
+    found = archives.problems(spec, on)
+    if any(problem.severity == "error" for problem in found):
         raise SpecError(found)
-
-
-def _archives(spec: Spec) -> Iterator[Problem]:
-    hint = "push it to a registry and name it there, or bake it into an image; er try takes archives as they are"
-    message = "an archive on this machine cannot travel in user-data"
-    if images.is_archive(spec.proxy.image):
-        yield Problem("error", "proxy.image", message, None, hint)
-    for stack in spec.stacks:
-        for service in stack.services:
-            if images.is_archive(service.image):
-                yield Problem(
-                    "error", f"stack {stack.name}, service {service.name}: image", message, service.mark, hint
-                )
+    say.problems(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, images, quadlet
@@ -21,19 +22,19 @@ _ACME: Final = {
     "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
 }
 # sshd refuses a line it does not know, and nobody could log in: what a base's OpenSSH lacks is left out.
-_SSH: Final[Mapping[str, Mapping[str, object]]] = {
+_BASES: Final[Mapping[str, Mapping[str, object]]] = {
     "debian-13": {
-        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com,"
-        "curve25519-sha256,curve25519-sha256@libssh.org",
+        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com",
         "ssh_penalties": True,
+        # Not tried with the services that Ubuntu starts.
+        "hide_processes": True,
     },
     "ubuntu-24.04": {
-        "ssh_kex": "sntrup761x25519-sha512@openssh.com,curve25519-sha256,curve25519-sha256@libssh.org",
+        "ssh_kex": "sntrup761x25519-sha512@openssh.com",
         "ssh_penalties": False,
+        "hide_processes": False,
     },
 }
-# How long first boot waits for the apps, in seconds: image pulls on a small server included.
-_READY_TIMEOUT: Final = 600
 
 
 def build(spec: Spec) -> Host:
@@ -60,7 +61,9 @@ def _facts(spec: Spec) -> dict[str, object]:
         "run": facts.RUN,
         "state": facts.STATE,
         "subid_size": facts.SUBID_SIZE,
-        **_SSH[spec.server.base],
+        # useradd takes the id after the highest in its range: without an end below ours, the next one is a stack's.
+        "uid_max": facts.UID_BASE - 1,
+        **_BASES[spec.server.base],
     }
 
 
@@ -79,14 +82,14 @@ def _baked(spec: Spec) -> Iterator[File]:
 
 def _first_boot(spec: Spec) -> Iterator[File]:
     directory = acme_directory(spec)
-    context = {**_facts(spec), "spec": spec, "ready_timeout": _READY_TIMEOUT, "acme_directory": directory}
+    context = {**_facts(spec), "spec": spec, "acme_directory": directory}
     yield from tree.render(Part.FIRST_BOOT, "host", context)
     if spec.tls.ca_root:
         yield File(f"{facts.ETC}/caddy/acme-root.pem", spec.tls.ca_root, Part.FIRST_BOOT)
     port = urllib.parse.urlsplit(directory).port if directory else None
     yield from firewall.host(spec.ssh.allow_from, spec.stacks, port)
     for stack in spec.stacks:
-        yield from _stack(stack, spec, context)
+        yield from (replace(file, stack=stack.name) for file in _stack(stack, spec, context))
 
 
 def _stack(stack: Stack, spec: Spec, context: Mapping[str, object]) -> Iterator[File]:

@@ -35,7 +35,7 @@ STUB_RESOLVERS: Final = ("127.0.0.53/32", "127.0.0.54/32")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. `match` and `target` are iptables words; `families` says where it stands; `why` becomes a comment."""
+    """One rule. `match` and `target` are iptables words; `families` says where it stands; `why` is for the reader."""
 
     chain: str
     match: str
@@ -66,7 +66,7 @@ class Fragment:
         lines += [f":{chain} - [0:0]" for chain in self.chains]
         for rule in self.rules:
             if family in rule.families:
-                lines += [f"# {rule.why}"] * bool(rule.why) + [rule.line()]
+                lines.append(rule.line())
         return ("\n".join(lines) + "\n").encode()
 
 
@@ -90,13 +90,13 @@ def host(allow_from: Sequence[str], stacks: Iterable[Stack], acme_port: int | No
         )
         yield from _files(f"{HOST}/25-acme", (Fragment("filter", (rule,)),), Part.FIRST_BOOT)
     for stack in stacks:
-        yield from _files(f"{HOST}/30-{stack.name}", (_stack(stack),), Part.FIRST_BOOT)
+        yield from _files(f"{HOST}/30-{stack.name}", (_stack(stack),), Part.FIRST_BOOT, stack.name)
 
 
-def _files(stem: str, fragments: Iterable[Fragment], part: Part) -> Iterator[File]:
+def _files(stem: str, fragments: Iterable[Fragment], part: Part, stack: str = "") -> Iterator[File]:
     for fragment in fragments:
         for family in FAMILIES:
-            yield File(f"{stem}.{fragment.table}.v{family}", fragment.render(family), part)
+            yield File(f"{stem}.{fragment.table}.v{family}", fragment.render(family), part, stack=stack)
 
 
 _POLICIES: Final = (("INPUT", "DROP"), ("FORWARD", "DROP"), ("OUTPUT", "ACCEPT"))

@@ -22,6 +22,8 @@ class Part(StrEnum):
 class File:
     """A regular file. `path` is absolute on the host, `mode` octal text with a leading 0; owner and group are names.
 
+    `stack` names the stack whose file it is; it is empty for what is the host's own.
+
     Every file of a host is root's: what an app must not change, it must not own.
     """
 
@@ -31,6 +33,7 @@ class File:
     mode: str = "0644"
     owner: str = "root"
     group: str = "root"
+    stack: str = ""
 
 
 @dataclass(frozen=True, slots=True)

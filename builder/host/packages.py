@@ -6,9 +6,12 @@ from typing import Final
 
 # Reasons where they are not plain: nftables is how netavark makes a private network; catatonit is `init: true`;
 # dbus-user-session gives rootless units their bus; systemd-resolved is the one resolver that the egress rules know;
-# python3-systemd lets Fail2Ban read the journal.
+# python3-systemd lets Fail2Ban read the journal; aide tells what changed in the system's files.
 _COMMON: Final = (
     "aardvark-dns",
+    "aide",
+    "apparmor",
+    "auditd",
     "ca-certificates",
     "catatonit",
     "crun",
@@ -17,6 +20,7 @@ _COMMON: Final = (
     "fail2ban",
     "iproute2",
     "iptables",
+    "libpam-pwquality",
     "libpam-systemd",
     "netavark",
     "nftables",
@@ -27,6 +31,7 @@ _COMMON: Final = (
     "python3-systemd",
     "sudo",
     "systemd-resolved",
+    "systemd-timesyncd",
     "uidmap",
     "unattended-upgrades",
 )

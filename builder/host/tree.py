@@ -52,6 +52,13 @@ def mode_of(path: str, content: bytes) -> str:
     return "0755" if content.startswith(b"#!") else "0644"
 
 
+def without_comments(content: bytes) -> bytes:
+    """The text without its whole lines of comment: they are for who reads the tree, and user-data pays by the byte."""
+    first, *rest = content.splitlines(keepends=True) or [b""]
+    kept = [line for line in rest if not line.lstrip().startswith(b"#")]
+    return b"".join([first] * (first.startswith(b"#!") or not first.startswith(b"#")) + kept)
+
+
 def scope(path: str) -> str:
     """How often a path of the tree is rendered: once a `host`, once a `stack`, or once a `service`."""
     if "@service@" in path:
@@ -62,7 +69,8 @@ def scope(path: str) -> str:
 def render(part: Part, wanted: str, context: Mapping[str, object], **words: object) -> Iterator[File]:
     """The files of one part whose scope is `wanted`; `context` is for templates, `words` replace @word@ in paths.
 
-    A template that comes to nothing makes no file. Raises jinja2.UndefinedError for a name that the context lacks.
+    A template that comes to nothing makes no file. Comments stay here: every format of the trees has `#` for them.
+    Raises jinja2.UndefinedError for a name that the context lacks.
     """
     for source, content in _sources(part):
         if scope(source) == wanted:
@@ -76,6 +84,7 @@ def _file(part: Part, source: str, content: bytes, context: Mapping[str, object]
     if path.suffix == _SUFFIX:
         path = path.with_suffix("")
         content = _template(content.decode()).render(context).encode()
+    content = without_comments(content)
     name = str(path)
     for word, value in words.items():
         name = name.replace(f"@{word}@", str(value))

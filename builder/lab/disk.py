@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 REAL: Final = ("/home", "/var/lib/containers", "/var/lib/easyrunner")
 # A line each: cloud-init's own ds-identify is a shell script and reads by line.
 _DATASOURCE: Final = b"datasource_list: [NoCloud]\nnetwork: {config: disabled}\n"
+_NOT_HERE: Final = b"[Unit]\nConditionVirtualization=!container\n"
+_AUDIT: Final = "audit-rules.service"
 _SEED: Final = "/var/lib/cloud/seed/nocloud"
 
 
@@ -80,10 +82,15 @@ class Files:
 
 
 def lab_files(resolver: str | None, *, pids: bool) -> dict[str, bytes]:
-    """What only the lab needs: its resolver, and no limit of processes where this machine cannot count them."""
+    """What only the lab needs.
+
+    Its resolver; no auditd, which there is one of for all that share a kernel; and no limit of processes where this
+    machine cannot count them.
+    """
     dns = f"[Resolve]\n{f'DNS={resolver}' if resolver else ''}\nLLMNR=no\nMulticastDNS=no\n"
     unlimited = {"/etc/containers/containers.conf.d/00-lab.conf": b"[containers]\npids_limit = 0\n"}
-    return {"/etc/systemd/resolved.conf.d/50-lab.conf": dns.encode()} | ({} if pids else unlimited)
+    files = {"/etc/systemd/resolved.conf.d/50-lab.conf": dns.encode()} | ({} if pids else unlimited)
+    return files | {f"/etc/systemd/system/{unit}.d/00-lab.conf": _NOT_HERE for unit in ("auditd.service", _AUDIT)}
 
 
 def _json(value: Mapping[str, object]) -> bytes:

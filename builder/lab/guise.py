@@ -1,7 +1,7 @@
 """A machine that takes itself for a provider's server: firmware, network card and virtual machine, not container.
 
 Nothing of cloud-init is changed. What it asks for who it is (DMI, systemd-detect-virt, /proc/cmdline, its network
-card) is mounted over by the machine's first process before it becomes systemd; the rest is files that a cloud image has.
+card) is mounted over by the machine's first process before it becomes systemd; the rest is files of a cloud image.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def failed(phases: Phases, seconds: float, code: int, log: Path) -> BakeError:
     tail = _tail(phases.output)
     what = _told(tail) or "; ".join(filter(None, reasons)) or ending(code)
     message = f"baking failed in step {phases.step} after {seconds:.0f} s: {what}"
-    if tail:
+    if tail := [line for line in tail if not _OURS.search(line)]:
         message += "\n  its last output:\n" + "\n".join(f"  | {line}" for line in tail)
     return BakeError(message, phases.step, hint([*tail, *reasons], log))
 

@@ -104,12 +104,12 @@ def _cancelled(session: Session, log: Log, tell: Callable[[str], None]) -> Itera
         raise
 
 
-def wind_up(session: Session, log: Log, *, clean_up: float = _CLEAN_UP) -> None:
+def wind_up(session: Session, log: Log, waits: Sequence[float] = (_CLEAN_UP, _SECOND)) -> None:
     """Pass the wish to end on to Packer once, then once more, then end it and all it started.
 
     The wish goes to Packer alone: its plugins must live to clean up. An interrupt while waiting cuts the wait short.
     """
-    for wait in (clean_up, _SECOND):
+    for wait in waits:
         session.signal(signal.SIGTERM)
         try:
             for _ in _noted(session.lines(timeout=wait), log):

@@ -167,6 +167,9 @@ def _service(stack: Stack, service: Service, podman: Podman, entries: tuple[Entr
     if service.stop_grace_period is not None:
         yield "TimeoutStopSec", str(math.ceil(service.stop_grace_period) + _STOP_MARGIN)
     yield from _limits(service)
+    if service.kind == "web":
+        # A crash restarts the app and tells nobody; the ingress would still sit in the dead container's network.
+        yield "ExecStopPost", f"-/usr/bin/systemctl --user --no-block stop er-ingress-{service.name}.service"
     if _waited_healthy(stack, service) and not podman.notify_healthy:
         yield "ExecStartPost", f"/usr/bin/podman wait --condition=healthy {service.name}"
     for variable, value in VARIABLES.items():

@@ -3,5 +3,8 @@
 from builder.userdata import cloudconfig
 from builder.userdata.cloudconfig import cloud_config
 from builder.userdata.delivery import Delivery, deliver
+from builder.userdata.explain import FORMS, explain
+from builder.userdata.secrets import secrets
+from builder.userdata.space import Group, groups
 
-__all__ = ["Delivery", "cloud_config", "cloudconfig", "deliver"]
+__all__ = ["FORMS", "Delivery", "Group", "cloud_config", "cloudconfig", "deliver", "explain", "groups", "secrets"]

@@ -11,24 +11,29 @@ from builder import facts
 from builder.host import File, Host, Part
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from builder.spec import Admin, Spec
 
 On = Literal["stock", "baked"]
 
 _DEFAULT_TIMEZONE: Final = "UTC"
-_PARTS: Final = {"stock": (Part.BAKED, Part.FIRST_BOOT), "baked": (Part.FIRST_BOOT,)}
+PARTS: Final[Mapping[On, tuple[Part, ...]]] = {"stock": (Part.BAKED, Part.FIRST_BOOT), "baked": (Part.FIRST_BOOT,)}
 # cloud-init marks a module as done before it runs it. Power cut in between would leave a host that is never finished:
 # until provisioning has been written to disk, every boot takes the marks away and the modules run again.
 _COMPLETE: Final = f"{facts.STATE}/complete"
-_REPEAT: Final = (
-    f"[ -e {_COMPLETE} ] || for name in write_files users_groups ssh timezone runcmd scripts_user; do "
-    'rm -f /var/lib/cloud/instance/sem/config_"$name"*; done'
-)
+_REPEAT: Final = f"[ -e {_COMPLETE} ] || rm -f /var/lib/cloud/instance/sem/config_*"
 
 
 def cloud_config(spec: Spec, host: Host, on: On) -> bytes:
     """The readable user-data document: UTF-8 YAML that starts with `#cloud-config`."""
-    document = {
+    head, tail = around(spec)
+    return "".join([head, *(block(file) for file in host.only(*PARTS[on])), tail]).encode()
+
+
+def around(spec: Spec) -> tuple[str, str]:
+    """What stands before the items of write_files, and what after them."""
+    head = {
         "hostname": spec.server.name,
         "users": [_admin(spec.admin)],
         "disable_root": True,
@@ -36,22 +41,27 @@ def cloud_config(spec: Spec, host: Host, on: On) -> bytes:
         # would restart sshd. RSA costs a small server a second of first boot; what speaks to this sshd knows Ed25519.
         "ssh_genkeytypes": ["ed25519"],
         **({"timezone": spec.server.timezone} if spec.server.timezone != _DEFAULT_TIMEZONE else {}),
-        "bootcmd": [["sh", "-c", _REPEAT]],
-        "write_files": [entry(file) for file in host.only(*_PARTS[on])],
-        "runcmd": [[f"{facts.LIB}/provision"]],
+        "bootcmd": [_REPEAT],
     }
-    text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=4096)
-    return f"#cloud-config\n{text}".encode()
+    return f"#cloud-config\n{_dump(head)}write_files:\n", _dump({"runcmd": [[f"{facts.LIB}/provision"]]})
+
+
+def block(file: File) -> str:
+    """A file as an item of write_files."""
+    return _dump([entry(file)])
+
+
+def _dump(value: object) -> str:
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=4096))
 
 
 def _admin(admin: Admin) -> dict[str, object]:
+    # Its password is locked unless one says otherwise.
     return {
         "name": admin.name,
-        "gecos": "EasyRunner admin",
-        "groups": ["adm", "sudo", "systemd-journal"],
+        "groups": "adm,sudo,systemd-journal",
         "shell": "/bin/bash",
         "sudo": "ALL=(ALL) NOPASSWD:ALL",
-        "lock_passwd": True,
         "ssh_authorized_keys": list(admin.ssh_keys),
     }
 

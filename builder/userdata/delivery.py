@@ -1,15 +1,16 @@
-"""Host -> the bytes that a provider is handed: the plainest encoding that fits."""
+"""Host -> the bytes that a provider is handed: the plainest form that fits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from builder import providers
 from builder.problems import UserError
 from builder.providers import Encoding
-from builder.userdata import wire
+from builder.userdata import space, wire
 from builder.userdata.cloudconfig import cloud_config
+from builder.userdata.shared import shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from builder.host import Host
     from builder.providers import Provider
     from builder.spec import Spec
-
-On = Literal["stock", "baked"]
+    from builder.userdata.cloudconfig import On
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,31 +26,72 @@ class Delivery:
     """User-data, ready to hand over.
 
     `wire` is what is pasted, or given to the provider's CLI or SDK, which does its own base64 where the API wants it.
-    `used` is what that takes of `limit`, as the provider counts; no limit is None.
+    `used` is what that takes of `limit`, as the provider counts; no limit is None. `shared`: what the stacks have in
+    common stands there once, and cloud-init's Jinja writes it out.
     """
 
     provider: str
     on: On
     encoding: Encoding
+    shared: bool
     wire: bytes = field(repr=False)
     used: int
     limit: int | None
 
 
-def deliver(spec: Spec, host: Host, provider: str, on: On) -> Delivery:
-    """The user-data of a host for a provider. Raises UserError when no encoding fits, or for an unknown provider."""
+def deliver(spec: Spec, host: Host, provider: str, on: On, *, smallest: bool = False) -> Delivery:
+    """The user-data of a host for a provider; with `smallest` its smallest form, even when a plainer one fits.
+
+    Raises UserError for an unknown provider, and when no form fits.
+    """
     row = providers.get(provider)
-    used = 0
-    for encoding, content in _candidates(cloud_config(spec, host, on), row):
+    found = []
+    for encoding, is_shared, content in _forms(spec, host, row, on):
         used = row.used(len(content))
-        if row.limit is None or used <= row.limit:
-            return Delivery(provider, on, encoding, content, used, row.limit)
-    raise UserError(f"the user-data takes {used:,} bytes, {row.title} takes {row.limit:,}", "use a baked image")
+        found.append(Delivery(provider, on, encoding, is_shared, content, used, row.limit.value))
+        if not smallest and row.fits(used):
+            return found[-1]
+    best = min(found, key=lambda one: one.used)
+    if not row.fits(best.used):
+        raise _too_large(spec, host, row, on, best.used)
+    return best
 
 
-def _candidates(document: bytes, row: Provider) -> Iterator[tuple[Encoding, bytes]]:
-    if row.bytes_ or document.isascii():
-        yield Encoding.PLAIN, document
-    yield Encoding.MIME, wire.encode(document, Encoding.MIME)
-    if row.bytes_:
-        yield Encoding.GZIP, wire.encode(document, Encoding.GZIP)
+def _forms(spec: Spec, host: Host, row: Provider, on: On) -> Iterator[tuple[Encoding, bool, bytes]]:
+    """Every form that the provider takes, plainest first; what is sure not to fit is left out, but for the last."""
+    document = cloud_config(spec, host, on)
+    if row.script:
+        yield Encoding.SCRIPT, False, wire.script(wire.compress(document))
+        return
+    if row.takes(document):
+        yield Encoding.PLAIN, False, document
+    if row.fits(row.used(wire.at_least(document))):
+        yield Encoding.MIME, False, wire.multipart(wire.compress(document))
+    small = wire.compress(shared(spec, host, on))
+    yield Encoding.MIME, True, wire.multipart(small)
+    if row.binary.value:
+        yield Encoding.GZIP, True, small
+
+
+def _too_large(spec: Spec, host: Host, row: Provider, on: On, used: int) -> UserError:
+    biggest = space.groups(spec, host, on, used, compressed=True)[:3]
+    message = (
+        f"the user-data takes {used:,} at its smallest; {row.title} takes {row.limit.value:,} {row.counted.value}; "
+        f"the biggest: {', '.join(f'{one.name} ({one.used:,})' for one in biggest)}"
+    )
+    return UserError(message, "; ".join(_ways_out(spec, host, row, on, [one.name for one in biggest])))
+
+
+def _ways_out(spec: Spec, host: Host, row: Provider, on: On, biggest: list[str]) -> Iterator[str]:
+    """What would bring it under, tried out where that can be done."""
+    if on == "stock":
+        baked = min(row.used(len(content)) for _, _, content in _forms(spec, host, row, "baked"))
+        verdict = "fits" if row.fits(baked) else "is still too much"
+        yield f"--on baked takes {baked:,}, which {verdict}"
+    stacks = [stack for stack in spec.stacks if f"stack {stack.name}" in biggest]
+    for stack in stacks:
+        if carried := sum(len(file.content) for file in stack.files):
+            yield f"stack {stack.name} brings {carried:,} bytes of files, which its image or a volume could hold"
+    if stacks:
+        yield "a smaller compose file: shorter environments, fewer services"
+    yield "or put some of the stacks on another server"

@@ -141,7 +141,7 @@ class Account:
         found = self.ec2.describe_security_groups()["SecurityGroups"]
         return [group for group in found if group["GroupName"] != "default"]
 
-    def keys(self) -> list[str]:
+    def key_pairs(self) -> list[str]:
         return [pair["KeyName"] for pair in self.ec2.describe_key_pairs()["KeyPairs"]]
 
     def addresses(self) -> list[dict[str, Any]]:
@@ -156,3 +156,7 @@ class Account:
             for r in found
             if r["Type"] in ("A", "AAAA")
         }
+
+    def everything(self) -> list[object]:
+        """All that a launch may have made."""
+        return [*self.instances(), *self.groups(), *self.key_pairs(), *self.addresses(), *self.records()]

@@ -8,6 +8,7 @@ import pytest
 
 from tests.aws import cloud, run
 from tests.aws.wire import Wire
+from tests.machine.conftest import example_images  # noqa: F401 - a fixture of the whole way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import subprocess
 import sysconfig
@@ -97,6 +99,11 @@ class Er:
         argv = [str(PROGRAM), *map(str, words)]
         env = cloud.environment(self.wire.url, self.directory)
         return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def fingerprint(blob: str) -> str:
+    """Of a public key in base64, without its prefix."""
+    return base64.b64encode(hashlib.sha256(base64.b64decode(blob)).digest()).decode().rstrip("=")
 
 
 def victim(words: tuple[str, ...], environment: dict[str, str]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
+import botocore.config
 import pytest
 
+from builder.aws import door
 from tests.aws import run
 from tests.aws.wire import Answer, Call, refusal
 
@@ -143,7 +146,7 @@ def test_what_the_api_refuses(
     assert hint is None or hint in done.err.partition("hint: ")[2]
     assert not account.instances()
     assert not account.groups()
-    assert not account.keys()
+    assert not account.key_pairs()
 
 
 def test_no_default_vpc(er: Er, account: Account) -> None:
@@ -230,4 +233,42 @@ def test_a_server_that_aws_ends_again(er: Er, account: Account) -> None:
     assert done.code == 1
     assert "Volume limit exceeded" in done.err
     assert not account.groups()
-    assert not account.keys()
+    assert not account.key_pairs()
+
+
+def test_an_answer_that_does_not_come(er: Er, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS does it and says nothing: after the time-out er looks, finds the server, and makes no second one."""
+    monkeypatch.setattr(door, "CONFIG", door.CONFIG.merge(botocore.config.Config(read_timeout=5)))
+    run.session.cache_clear()
+    late = threading.Event()
+
+    def fault(call: Call, do: Callable[[], Answer]) -> Answer | None:
+        if call.operation == "RunInstances" and er.wire.operations.count("RunInstances") == 1:
+            answer = do()
+            late.wait(60)
+            return answer
+        if "RunInstances" in er.wire.operations:
+            late.set()
+        return None
+
+    er.wire.fault = fault
+    done = er.launch("--no-wait")
+    run.session.cache_clear()
+    assert done.code == 0, done.err
+    assert "the connection to AWS broke off at RunInstances; trying again" in done.err
+    assert len(account.instances()) == 1
+
+
+def test_a_look_that_is_behind_does_not_double_the_server(er: Er) -> None:
+    """EC2 lists what it made a while later. The second request then has the token of the first."""
+
+    def fault(call: Call, do: Callable[[], Answer]) -> Answer | None:
+        if call.operation == "RunInstances" and er.wire.operations.count("RunInstances") == 1:
+            return refusal(call, 500, "InternalError", "after it was done")
+        return None
+
+    er.wire.fault = fault
+    assert er.launch("--no-wait").code == 0
+    first, second = (call.token for call in er.wire.calls if call.operation == "RunInstances")
+    assert first == second
+    assert first is not None

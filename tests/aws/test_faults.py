@@ -70,7 +70,7 @@ def state(account: Account) -> str:
     if not servers:
         assert not addresses, "an address that costs and serves nobody"
         assert not records, "a record that leads nowhere"
-        return "free parts" if account.groups() or account.keys() else "nothing"
+        return "free parts" if account.groups() or account.key_pairs() else "nothing"
     tied = [address for address in addresses if address.get("InstanceId")]
     lacking = [what for what, there in (("address", tied), ("records", len(records) == 2)) if not there]
     spare = ["a spare address"] if len(addresses) > len(tied) else []
@@ -88,11 +88,10 @@ def arm(er: Er, kind: Kind, at: Call) -> None:
     """From now on the call with this number fails."""
 
     def fault(call: Call, do: Do) -> Answer | None:
-        later = call.number > at.number
-        hit = call.number == at.number or (
-            later and (kind.lasts == "all" or (kind.lasts == "operation" and call.operation == at.operation))
-        )
-        return kind.answer(call, do) if hit and call.operation != "GetProducts" else None
+        if call.number > at.number and kind.lasts == "all":
+            return CLOSED
+        again = call.number > at.number and kind.lasts == "operation" and call.operation == at.operation
+        return kind.answer(call, do) if again or call.number == at.number else None
 
     er.wire.calls.clear()
     er.wire.fault = fault
@@ -100,6 +99,10 @@ def arm(er: Er, kind: Kind, at: Call) -> None:
 
 def disarm(er: Er) -> None:
     er.wire.fault = None
+
+
+def _action(call: Call) -> str:
+    return next(iter(OPERATIONS[call.operation].needs), call.operation)
 
 
 def _failed(er: Er, account: Account, kind: Kind, call: Call, words: tuple[str, ...]) -> str:
@@ -112,6 +115,7 @@ def _failed(er: Er, account: Account, kind: Kind, call: Call, words: tuple[str, 
     if done.code:
         assert done.err.count("error: ") == 1, where
         assert "hint: " in done.err, where
+        assert kind.name != "denied" or f"may not do {_action(call)}" in done.err, where
         assert after == "nothing" or "er destroy web1 --region eu-central-1" in done.err, where
     else:
         assert after == "whole", where
@@ -193,7 +197,7 @@ def what_is_left(account: Account) -> str:
         "server": account.instances(),
         "address": account.addresses(),
         "records": account.records(),
-        "free parts": account.groups() or account.keys(),
+        "free parts": account.groups() or account.key_pairs(),
     }
     return ", ".join(name for name, found in there.items() if found) or "nothing"
 

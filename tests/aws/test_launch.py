@@ -2,21 +2,378 @@
 
 from __future__ import annotations
 
+import json
+import re
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
+from builder.aws.calls import OPERATIONS
+from tests.aws import run
+from tests.aws.cloud import environment
+from tests.aws.wire import Answer, Call, refusal
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.aws.cloud import Account
     from tests.aws.run import Er
+
+BLOB = run.KEY.split()[1]
+# The fingerprint of that key, as ssh-keygen -l prints it.
+PRINT = "SHA256:" + run.fingerprint(BLOB)
+BOOT = f"""
+-----BEGIN SSH HOST KEY KEYS-----
+ssh-ed25519 {BLOB} root@web1
+-----END SSH HOST KEY KEYS-----
+easyrunner: ssh 256 {PRINT} root@web1 (ED25519)
+"""
+READY = f"{BOOT}easyrunner: ready name=web1 stacks=0 boot=9s\n"
+
+
+def tags(thing: dict[str, list[dict[str, str]]]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in thing.get("Tags", [])}
 
 
 def test_all_of_a_server_is_made_and_taken_away(er: Er, account: Account) -> None:
     done = er.launch("--no-wait", "--eip")
     assert done.code == 0, done.err
-    print(done.err, er.wire.operations)
-    (server,) = account.instances()
-    print(server)
-    print(er("servers").out)
-    done = er("destroy", "web1", "--yes")
-    assert done.code == 0, done.err
-    print(done.err, account.groups(), account.keys(), account.addresses(), account.records())
+    (server,), (group,), (address,) = account.instances(), account.groups(), account.addresses()
+    assert server["MetadataOptions"]["HttpTokens"] == "required"
+    assert server["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
+    assert server["PublicIpAddress"] == address["PublicIp"]
+    assert server["KeyName"] in account.key_pairs()
+    assert [g["GroupId"] for g in server["NetworkInterfaces"][0]["Groups"]] == [group["GroupId"]]
+    volume = account.ec2.describe_volumes()["Volumes"][0]
+    assert (volume["VolumeType"], volume["Encrypted"], volume["Size"]) == ("gp3", True, 20)
+    for thing in (server, group, address, volume):
+        assert tags(thing)["er:project"] == "easyrunner"
+        assert tags(thing)["er:server"] == "web1"
+    assert account.records() == {f"A {name}.example.com.": [address["PublicIp"]] for name in ("hello", "blog")}
+    assert "er destroy web1 --region eu-central-1" in done.err
+    listed = json.loads(er("servers", "--json").out)
+    assert [(one["name"], one["id"], one["state"]) for one in listed] == [("web1", server["InstanceId"], "running")]
+    assert server["InstanceId"] in er("servers").out
+    gone = er("destroy", "web1", "--yes")
+    assert gone.code == 0, gone.err
+    assert account.everything() == []
+    assert er("servers").out == ""
+
+
+def test_a_second_run_finds_what_is_there(er: Er, account: Account) -> None:
+    assert er.launch("--no-wait", "--eip").code == 0
+    before = account.everything()
+    er.wire.calls.clear()
+    assert er.launch("--no-wait", "--eip").code == 0
+    assert account.everything() == before
+    assert [op for op in er.wire.operations if OPERATIONS[op].writes] == []
+
+
+def test_two_servers_beside_each_other(er: Er, account: Account) -> None:
+    assert er.launch("--no-wait").code == 0
+    er.spec.write_text(run.QUIET.replace("web1", "web2"))
+    assert er.launch("--no-wait").code == 0
+    assert len(account.instances()) == len(account.groups()) == 2
+    assert er("destroy", "web1", "--yes").code == 0
+    assert [tags(one)["er:server"] for one in account.instances()] == ["web2"]
+    assert [group["GroupName"] for group in account.groups()] == ["er-web2"]
+
+
+def test_the_firewall_follows_the_spec(er: Er, account: Account) -> None:
+    er.spec.write_text(run.QUIET)
+    assert er.launch("--no-wait").code == 0
+    account.ec2.authorize_security_group_ingress(
+        GroupId=account.groups()[0]["GroupId"], IpProtocol="tcp", FromPort=25, ToPort=25, CidrIp="0.0.0.0/0"
+    )
+    er.spec.write_text(run.QUIET + "ssh: {allow_from: [203.0.113.7/32]}\n")
+    assert er.launch("--no-wait").code == 0
+    found = {
+        (rule["IpProtocol"], rule["FromPort"], network)
+        for rule in account.groups()[0]["IpPermissions"]
+        for network in (
+            *[r["CidrIp"] for r in rule.get("IpRanges", [])],
+            *[r["CidrIpv6"] for r in rule.get("Ipv6Ranges", [])],
+        )
+    }
+    world = {(*pair, net) for pair in (("tcp", 80), ("tcp", 443), ("udp", 443)) for net in ("0.0.0.0/0", "::/0")}
+    assert found == world | {("tcp", 22, "203.0.113.7/32")}
+
+
+def test_several_alike_and_one_more(er: Er, account: Account) -> None:
+    assert er.launch("--no-wait", "--count", "2", "--eip").code == 0
+    assert len(account.instances()) == len(account.addresses()) == 2
+    assert all(len(values) == 2 for values in account.records().values())
+    assert er.launch("--no-wait", "--count", "3", "--eip").code == 0
+    assert len(account.instances()) == len(account.addresses()) == 3
+    assert {address["InstanceId"] for address in account.addresses()} == {i["InstanceId"] for i in account.instances()}
+    assert er("destroy", "web1", "--yes").code == 0
     assert not account.instances()
+
+
+def test_spot_protection_and_a_named_subnet(er: Er, account: Account) -> None:
+    er.spec.write_text(run.QUIET)
+    subnet = account.ec2.describe_subnets()["Subnets"][1]["SubnetId"]
+    done = er.launch("--no-wait", "--spot", "--protect", "--subnet", subnet, "--type", "t3.micro", "--disk", "30")
+    assert done.code == 0, done.err
+    (server,) = account.instances()
+    assert (server["SubnetId"], server["InstanceType"]) == (subnet, "t3.micro")
+    assert account.ec2.describe_volumes()["Volumes"][0]["Size"] == 30
+
+    def protected(call: Call, _: object) -> Answer | None:
+        """moto leaves protection out of account when it is asked for at the launch."""
+        if call.operation != "TerminateInstances" or "ModifyInstanceAttribute" in er.wire.operations:
+            return None
+        return refusal(call, 400, "OperationNotPermitted", "may not be terminated")
+
+    er.wire.fault = protected
+    refused = er("destroy", "web1", "--yes")
+    assert refused.code == 1
+    assert "protected from termination" in refused.err
+    assert "er destroy NAME --unprotect" in refused.err
+    assert len(account.instances()) == 1
+    assert er("destroy", "web1", "--yes", "--unprotect").code == 0
+    assert not account.instances()
+
+
+def test_an_account_without_a_default_vpc(er: Er, account: Account) -> None:
+    """The network is named; it has a way out, and IPv6."""
+    vpc = account.ec2.create_vpc(CidrBlock="10.9.0.0/16", AmazonProvidedIpv6CidrBlock=True)["Vpc"]
+    block = vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"].replace("/56", "/64")
+    subnet = account.ec2.create_subnet(VpcId=vpc["VpcId"], CidrBlock="10.9.1.0/24", Ipv6CidrBlock=block)["Subnet"]
+    er.spec.write_text(run.QUIET)
+    unreachable = er.launch("--no-wait", "--vpc", vpc["VpcId"])
+    assert "no route to an internet gateway" in unreachable.err
+    gateway = account.ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    account.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc["VpcId"])
+    where = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
+    table = account.ec2.describe_route_tables(Filters=where)["RouteTables"][0]["RouteTableId"]
+    account.ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+    done = er.launch("--no-wait", "--vpc", vpc["VpcId"], "--ipv6")
+    assert done.code == 0, done.err
+    (server,) = account.instances()
+    assert server["SubnetId"] == subnet["SubnetId"]
+    assert server["MetadataOptions"]["HttpProtocolIpv6"] == "enabled"
+
+
+def test_a_baked_image_is_preferred_and_a_stock_one_can_be_asked_for(er: Er, account: Account) -> None:
+    baked = account.bake()
+    account.bake(base="ubuntu-24.04")
+    er.spec.write_text(run.QUIET)
+    assert er.launch("--no-wait").code == 0
+    assert account.instances()[0]["ImageId"] == baked
+    gone = er("destroy", "web1", "--yes")
+    assert "2 baked images" in gone.err
+    assert er.launch("--no-wait", "--image", "stock").code == 0
+    # The younger of Debian's two.
+    assert account.instances()[0]["ImageId"] == "ami-10"
+
+
+def test_an_archive_cannot_travel_on_a_stock_image(er: Er, account: Account) -> None:
+    (er.directory / "app.tar").write_bytes(b"not looked into here")
+    er.spec.write_text(er.spec.read_text().replace("docker.io/library/caddy:2.11", "oci-archive:app.tar", 1))
+    done = er.launch("--no-wait")
+    assert done.code == 1
+    assert "cannot travel in user-data" in done.err
+    assert not account.groups()
+
+
+# The dry run.
+
+
+def test_a_dry_run_makes_nothing_and_asks_ec2(er: Er, account: Account) -> None:
+    er.wire.prices = [
+        '{"terms": {"OnDemand": {"x": {"priceDimensions": {"y": {"unit": "Hrs", "pricePerUnit": {"USD": "0.02"}}}}}}}'
+    ]
+    done = er.launch("--dry-run", "--eip", "--json")
+    assert done.code == 0, done.err
+    asked = [call.operation for call in er.wire.calls if call.dry]
+    assert asked == ["CreateSecurityGroup", "ImportKeyPair", "RunInstances", "AllocateAddress"]
+    assert all(call.dry or not OPERATIONS[call.operation].writes for call in er.wire.calls)
+    found = json.loads(done.out)
+    assert [part["missing"] for part in found["parts"]] == [1, 1, 1, 1, 1, 1]
+    assert found["usd_per_hour"] == 0.02
+    assert "about $0.0200 an hour" in done.err
+    assert account.everything() == []
+    assert er.launch("--no-wait", "--eip").code == 0
+    er.wire.calls.clear()
+    again = json.loads(er.launch("--dry-run", "--eip", "--json").out)
+    assert [part["missing"] for part in again["parts"] if part["part"] != "DNS record"] == [0, 0, 0, 0]
+    assert not [call for call in er.wire.calls if call.dry]
+
+
+def test_a_dry_run_tells_every_permission_that_lacks(er: Er) -> None:
+    def fault(call: Call, _: object) -> Answer | None:
+        denied = call.dry and call.operation in ("RunInstances", "AllocateAddress")
+        return refusal(call, 403, "UnauthorizedOperation", "You are not authorized") if denied else None
+
+    er.wire.fault = fault
+    done = er.launch("--dry-run", "--eip")
+    assert done.code == 1
+    assert "may not do ec2:RunInstances" in done.err
+    assert "may not do ec2:AllocateAddress" in done.err
+    assert re.search(r"refused +server", done.err)
+
+
+# Proof.
+
+
+def test_host_keys_come_from_the_console(er: Er, account: Account) -> None:
+    er.spec.write_text(run.QUIET)
+    er.wire.console = lambda: READY
+    done = er.launch("--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["servers"][0]["host_keys"] == [PRINT]
+    address = account.instances()[0]["PublicIpAddress"]
+    assert er.known_hosts.read_text() == f"{address} ssh-ed25519 {BLOB} er:web1\n"
+    assert er("destroy", "web1", "--yes").code == 0
+    assert er.known_hosts.read_text() == ""
+
+
+def test_another_key_than_the_one_on_the_console_is_refused(er: Er, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody answers SSH in the server's place."""
+    er.spec.write_text(run.QUIET)
+    er.wire.console = lambda: READY.replace("BEGIN SSH HOST KEY", "no such block")
+    script = er.directory / "ssh-keyscan"
+    script.write_text(
+        "#!/bin/sh\necho 192.0.2.1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIH//////////////////////////////////////////\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{er.directory}:/usr/bin:/bin")
+    done = er.launch()
+    assert done.code == 1
+    assert "is not this server" in done.err
+    assert not er.known_hosts.exists()
+
+
+def test_first_boot_that_failed_is_told_at_once(er: Er, account: Account) -> None:
+    er.spec.write_text(run.QUIET)
+    er.wire.console = lambda: BOOT + "easyrunner: not ready: name=web1 missing: blog/web\n"
+    done = er.launch()
+    assert done.code == 1
+    assert "first boot has failed: not ready: name=web1 missing: blog/web" in done.err
+    assert "web1 stays" in done.err
+    assert len(account.instances()) == 1
+
+
+def test_a_console_that_says_nothing_in_time(er: Er, account: Account) -> None:
+    er.spec.write_text(run.QUIET)
+    er.wire.console = lambda: "[    0.0] Linux version 6.12\n"
+    done = er.launch("--timeout", "1")
+    assert done.code == 1
+    assert "in vain for the server's first boot" in done.err
+    assert "Linux version 6.12" in done.err
+    assert "web1 stays" in done.err
+    er.wire.console = lambda: READY
+    assert er.launch().code == 0
+    assert len(account.instances()) == 1
+
+
+def test_a_hypervisor_without_the_newest_console(er: Er) -> None:
+    er.spec.write_text(run.QUIET)
+    er.wire.console = lambda: READY
+    refused: list[int] = []
+
+    def fault(call: Call, _: object) -> Answer | None:
+        if call.operation != "GetConsoleOutput" or refused:
+            return None
+        refused.append(call.number)
+        return refusal(call, 400, "UnsupportedOperation", "This instance type does not support retrieving the latest")
+
+    er.wire.fault = fault
+    assert er.launch().code == 0
+    assert refused
+
+
+# Interruptions.
+
+
+def _interrupted(er: Er, operation: str, *words: str) -> tuple[int, str]:
+    """SIGINT to a process of er while it waits for the answer to this call."""
+    process = er.process("launch", er.spec, *words)
+
+    def fault(call: Call, do: Callable[[], Answer]) -> Answer | None:
+        if call.operation == operation and call.number == er.wire.operations.index(operation) + 1:
+            answer = do()
+            process.send_signal(signal.SIGINT)
+            return answer
+        return None
+
+    er.wire.fault = fault
+    _, err = process.communicate(timeout=120)
+    er.wire.fault = None
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("operation", ["CreateSecurityGroup", "ImportKeyPair", "RunInstances", "AllocateAddress"])
+def test_ctrl_c_while_something_is_made_takes_it_away_again(er: Er, account: Account, operation: str) -> None:
+    code, err = _interrupted(er, operation, "--no-wait", "--eip")
+    assert code == 130, err
+    assert "interrupted" in err
+    assert account.everything() == []
+
+
+def test_ctrl_c_while_waiting_leaves_the_server(er: Er, account: Account) -> None:
+    er.spec.write_text(run.QUIET)
+    code, err = _interrupted(er, "GetConsoleOutput")
+    assert code == 130, err
+    assert "web1 stays" in err
+    assert "er destroy web1 --region eu-central-1" in err
+    assert len(account.instances()) == 1
+
+
+# Destroying.
+
+
+def test_destroy_asks_first(er: Er, account: Account) -> None:
+    assert er.launch("--no-wait").code == 0
+    done = er("destroy", "web1")
+    assert done.code == 1
+    assert "--yes" in done.err
+    assert len(account.instances()) == 1
+    shown = er("destroy", "web1", "--dry-run", "--json")
+    assert json.loads(shown.out)["removed"] is False
+    assert len(account.instances()) == 1
+
+
+def test_destroy_of_nothing_is_no_failure(er: Er) -> None:
+    done = er("destroy", "web9", "--yes")
+    assert done.code == 0
+    assert "nothing of web9 in eu-central-1" in done.err
+
+
+def test_records_that_lead_elsewhere_stay(er: Er, account: Account) -> None:
+    assert er.launch("--no-wait").code == 0
+    change = {"Name": "blog.example.com.", "Type": "A", "TTL": 60, "ResourceRecords": [{"Value": "192.0.2.99"}]}
+    account.route53.change_resource_record_sets(
+        HostedZoneId=account.zone, ChangeBatch={"Changes": [{"Action": "UPSERT", "ResourceRecordSet": change}]}
+    )
+    assert er("destroy", "web1", "--yes").code == 0
+    assert account.records() == {"A blog.example.com.": ["192.0.2.99"]}
+
+
+# Imports and the first words.
+
+
+def test_no_other_command_loads_boto3() -> None:
+    program = (
+        "import sys, builder.cli.app; sys.exit(any(m.split('.')[0] in ('boto3', 'botocore') for m in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_first_words_come_before_boto3(er: Er, account: Account) -> None:
+    """What is loaded before them, and not how fast this machine is just now, is what er decides."""
+    program = (
+        "import sys\n"
+        "from builder.cli.say import _Say\n"
+        "_Say.note = lambda self, text: sys.exit(3 if 'boto3' in sys.modules or 'botocore' in sys.modules else 4)\n"
+        "from builder.cli.app import app\n"
+        f"app(['launch', {str(er.spec)!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment(er.wire.url, er.directory), check=False)
+    assert done.returncode == 4
+    assert er.wire.calls == []

@@ -136,6 +136,9 @@ class Wire:
         if call.operation == "DescribeInstances" and self.address:
             there = b"<ipAddress>" + self.address.encode() + b"</ipAddress>"
             return Answer(answer.status, re.sub(rb"<ipAddress>[^<]+</ipAddress>", there, answer.body))
+        if call.operation == "DescribeSubnets":
+            # moto prints a Python value where the state of an IPv6 block belongs.
+            return Answer(answer.status, re.sub(rb"{'State': '(\w+)'}", rb"\1", answer.body))
         if call.operation == "GetProducts" and self.prices:
             body = json.dumps({"FormatVersion": "aws_v1", "PriceList": self.prices}).encode()
             return Answer(200, body, (("Content-Type", "application/x-amz-json-1.1"),))

@@ -45,10 +45,11 @@ class Login(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Two attempts at about the same time."""
+    """Attempts at about the same time: as our admin, as root, and as who the stock image has for the console's key."""
 
     admin: Login
     root: Login
+    stock: Login = Login.AWAY
 
 
 @dataclass
@@ -78,12 +79,16 @@ class Boot:
         family = self.families[0]
         admin = self._login(self.host.key, self.host.spec.admin.name, self.machine.attacker(2 * number), family)
         root = self._login(self.root_key, "root", self.machine.attacker(2 * number + 1), family)
-        self.looks.append(Look(admin, root))
+        stock = self.row.stock_user
+        other = self._login(self.root_key, stock, self.machine.attacker(2 * number), family) if stock else Login.AWAY
+        self.looks.append(Look(admin, root, other))
         return self.looks[-1]
 
     def _login(self, key: Path, user: str, source: Namespace, family: int) -> Login:
         argv = Host(self.host.spec, self.machine, key).ssh_argv("true", family=family, user=user)
-        done = source.run(argv, check=False)
+        # A machine without its network yet is not worth waiting for; one that has let us in only needs its time.
+        patience = 30 if self.looks and self.looks[-1].admin is Login.IN else 2
+        done = source.run([argv[0], "-o", f"ConnectTimeout={patience}", *argv[1:]], check=False)
         if done.returncode == 0:
             return Login.IN
         if "System is booting up" in done.stdout + done.stderr:
@@ -99,7 +104,7 @@ class Boot:
 
         self.machine.wait(ready, timeout=timeout, what="the ready line")
         self.machine.wait(self.machine.started, timeout=timeout, what="the end of start-up")
-        self.look()
+        self.machine.wait(lambda: self.look().admin is Login.IN, timeout=timeout, what="the admin's login")
 
 
 def _spec(tmp: Path) -> tuple[Spec, Path, Path]:
@@ -124,7 +129,7 @@ def _server(row: Row, lab: Plan, delivery: Delivery, root_key: Path, families: t
         gateway4=gateway.ipv4 if 4 in families else "",
         gateway6=gateway.ipv6 if 6 in families else "",
         root_keys=(root_key.with_suffix(".pub").read_text().strip(),),
-        user_data=delivery.wire,
+        user_data=row.before + delivery.wire,
     )
 
 
@@ -135,14 +140,16 @@ def delivery_name(delivery: Delivery) -> str:
 
 @contextmanager
 def booted(
-    row: Row, tmp: Path, *, on: On = "stock", families: tuple[int, ...] = (4, 6), timeout: float = 60
+    row: Row, tmp: Path, *, on: On = "stock", families: tuple[int, ...] = (4, 6), timeout: float = 180
 ) -> Iterator[Boot]:
     """Boot a host at a provider, `on` a stock image with the packages there already, or on a baked one."""
     spec, key, root_key = _spec(tmp)
     built = host.build(spec)
     delivery = userdata.deliver(spec, built, row.provider, on)
-    tree = base.tree(built.packages)
-    preloads = tuple(preload.prepare(tree, owner, images) for owner, images in plan.owned_images(spec))
+    tree = base.tree((*built.packages, *cloud.disk_packages(row)))
+    preloads = tuple(
+        preload.prepare(base.tree(built.packages), owner, images) for owner, images in plan.owned_images(spec)
+    )
     with ExitStack() as stack:
         servers: list[Server] = []
 
@@ -150,7 +157,13 @@ def booted(
             servers.append(_server(row, lab, delivery, root_key, families))
             disks = stack.enter_context(cloud.attached(row, servers[0], tmp))
             dmi = {name: value.format_map(vars_of(servers[0])) for name, value in row.dmi.items()}
-            return Guise(dmi, Card(row.card, row.hardware, addressed=False), row.driver, row.image, disks)
+            return Guise(
+                dmi,
+                Card(row.card, row.hardware, addressed=False),
+                row.driver,
+                {**row.image, **cloud.disk_files(row)},
+                disks,
+            )
 
         machine = Machine(tree, name=spec.server.name, preloads=preloads, internet=False, guise=guise)
         stack.enter_context(machine)

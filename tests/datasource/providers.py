@@ -20,7 +20,8 @@ _LINK_LOCAL: Final = ("169.254.169.254",)
 # What stock images of providers whose login is root say of it.
 _ROOT_IMAGE: Final = {
     "/etc/cloud/cloud.cfg.d/90-provider.cfg": (
-        b"disable_root: false\nsystem_info: {default_user: {name: root, lock_passwd: true, gecos: root, shell: /bin/bash}}\n"
+        b"disable_root: false\n"
+        b"system_info: {default_user: {name: root, lock_passwd: true, gecos: root, shell: /bin/bash}}\n"
     )
 }
 # cloud-init takes the card down to rename it, where its name is not the provider's last word.
@@ -30,7 +31,6 @@ _RENAMED: Final = {
     )
 }
 _EJECT: Final = {"/usr/local/bin/eject": b'#!/bin/sh\nexec losetup --detach "$1"\n'}
-_NO_ISO: Final = "the disk is ext2 instead of ISO 9660 or UDF: a test machine's kernel may have neither"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,11 @@ class Disk:
 class Row:
     """One way that a provider hands over user-data.
 
-    `dmi` and `asked` may use the server's values in braces. `service` is a name of services.SERVICES;
-    `asked` are requests that must have been answered, as method and path; `features` say what is special, for the
-    table. `own` are the warnings that this datasource itself logs at its provider, whatever the user-data, by level.
+    `dmi` and `asked` may use the server's values in braces. `service` is a name of services.SERVICES; `asked` are
+    requests that must have been answered, as method and path; `features` say what is special, for the table.
+    `router` is one outside of the server's network, which is then its one address. `before` is put before user-data
+    by the provider. `stock_user` is who has the console's key until our admin is made in the last stage. `own` are
+    the warnings that this datasource itself logs at its provider, whatever the user-data, by level.
     """
 
     name: str
@@ -69,9 +71,11 @@ class Row:
     id: str = "12345678"
     root: bool = False
     image: Mapping[str, bytes] = field(default_factory=dict)
-    dhcp: tuple[str, ...] = ()
+    router: str = ""
     disk: Disk | None = None
     own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    before: bytes = b""
+    stock_user: str = ""
     limits: str = ""
 
 
@@ -79,7 +83,7 @@ def _get(*paths: str) -> tuple[tuple[str, str], ...]:
     return tuple(("GET", path) for path in paths)
 
 
-def _ec2(name: str, **more: str) -> Row:
+def _ec2(name: str, *features: str, before: bytes = b"", stock_user: str = "", limits: str = "") -> Row:
     token = ("PUT", "/latest/api/token")
     user_data, document = "/2021-03-23/user-data", "/2021-03-23/dynamic/instance-identity/document"
     return Row(
@@ -95,18 +99,26 @@ def _ec2(name: str, **more: str) -> Row:
             "product_serial": _EC2_UUID,
         },
         asked=(token, *_get("/2021-03-23/meta-data/network/interfaces/macs/{hardware}/mac", user_data, document)),
-        features=("IMDSv2 token by PUT on every request", "link-local DHCP first"),
+        features=("IMDSv2 token by PUT on every request", "DHCP first", *features),
+        before=before,
+        stock_user=stock_user,
         addresses=("169.254.169.254", "fd00:ec2::254"),
         card="ens5",
         driver="ena",
         id="i-0123456789abcdef0",
-        **more,  # type: ignore[arg-type]
+        limits=limits,
     )
 
 
 _ROWS: Final = (
     _ec2("aws"),
-    _ec2("lightsail"),
+    _ec2(
+        "lightsail",
+        "a launch script, with the provider's own before it",
+        before=b"#!/bin/sh\ntouch /run/provider-was-first\n",
+        stock_user="debian",
+        limits="the provider's own script is not known here; the base's stock user instead of admin",
+    ),
     Row(
         "digitalocean",
         "digitalocean",
@@ -133,7 +145,6 @@ _ROWS: Final = (
         root=True,
         image=_ROOT_IMAGE,
         disk=Disk("config-2", fixed=True),
-        limits=_NO_ISO,
     ),
     Row(
         "hetzner",
@@ -144,6 +155,7 @@ _ROWS: Final = (
         {"sys_vendor": "Hetzner", "product_name": "vServer", "product_serial": "{id}"},
         _get("/hetzner/v1/metadata", "/hetzner/v1/userdata"),
         ("base64 is taken off when it is there", "instance id equal to the firmware's serial number"),
+        router="172.31.1.1",
         root=True,
         image=_ROOT_IMAGE,
     ),
@@ -159,6 +171,7 @@ _ROWS: Final = (
         card="enp1s0",
         root=True,
         image=_ROOT_IMAGE,
+        own={"WARNING": ("network-config-v1 failed schema validation!",)},
     ),
     Row(
         "linode",
@@ -185,6 +198,7 @@ _ROWS: Final = (
         ("user-data only to a source port below 1024",),
         addresses=("169.254.42.42", "fd00:42::42"),
         card="ens2",
+        router="62.210.0.1",
         root=True,
         image=_ROOT_IMAGE,
     ),
@@ -204,13 +218,12 @@ _ROWS: Final = (
         "openstack",
         "nothing",
         "ConfigDrive",
-        "openstack",
+        "configdrive",
         {"sys_vendor": "OpenStack Foundation", "product_name": "OpenStack Nova", "product_uuid": UUID},
         (),
         ("config drive",),
         card="ens3",
         disk=Disk("config-2"),
-        limits=_NO_ISO,
     ),
     Row(
         "upcloud",
@@ -234,6 +247,7 @@ _ROWS: Final = (
         _get("/computeMetadata/v1/instance/id", "/computeMetadata/v1/instance/attributes/"),
         ("Metadata-Flavor header", "asked by name"),
         card="ens4",
+        router="10.128.0.1",
         image={
             "/etc/hosts": b"127.0.0.1 localhost\n::1 localhost\n169.254.169.254 metadata.google.internal metadata\n"
         },
@@ -254,6 +268,7 @@ _ROWS: Final = (
         ("Authorization header, version 2", "user-data in base64"),
         addresses=("169.254.169.254", "fd00:c1::a9fe:a9fe"),
         card="ens3",
+        own={"WARNING": ("Could not obtain network configuration from initramfs. Falling back to IMDS.",)},
         id="ocid1.instance.oc1.eu-frankfurt-1.1",
     ),
     Row(
@@ -285,7 +300,7 @@ _ROWS: Final = (
         driver="hv_netvsc",
         image=_EJECT,
         disk=Disk("rd_rdfe_stable", "/dev/sr0"),
-        limits=_NO_ISO,
+        limits="the provisioning disk is ISO 9660, not UDF",
     ),
     Row(
         "nocloud",
@@ -309,7 +324,6 @@ _ROWS: Final = (
         ("a disk labelled cidata",),
         addresses=(),
         disk=Disk("cidata"),
-        limits=_NO_ISO,
     ),
 )
 ROWS: Final = {row.name: row for row in _ROWS}

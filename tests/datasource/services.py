@@ -138,11 +138,11 @@ def exoscale(server: Server) -> Routes:
 
 def digitalocean(server: Server) -> Routes:
     """One JSON document, reached by a link-local address; its vendor-data wants root to log in."""
-    subnets = {
-        "ipv4": {"ip_address": server.ipv4, "netmask": "255.255.255.0", "gateway": server.gateway4},
-        "ipv6": {"ip_address": server.ipv6, "cidr": 64, "gateway": server.gateway6},
-    }
-    card = {"mac": server.hardware, "type": "public", **{key: it for key, it in subnets.items() if it["ip_address"]}}
+    card: dict[str, object] = {"mac": server.hardware, "type": "public"}
+    if server.ipv4:
+        card["ipv4"] = {"ip_address": server.ipv4, "netmask": "255.255.255.0", "gateway": server.gateway4}
+    if server.ipv6:
+        card["ipv6"] = {"ip_address": server.ipv6, "cidr": 64, "gateway": server.gateway6}
     document = {
         "droplet_id": int(server.id),
         "hostname": server.name,
@@ -374,26 +374,25 @@ def nocloud(server: Server) -> Routes:
     )
 
 
-def nothing(server: Server) -> Routes:  # noqa: ARG001
+def nothing(server: Server) -> Routes:
     """No service: everything is on a disk."""
     return ()
 
 
-SERVICES: Final[dict[str, Callable[[Server], Routes]]] = {
-    service.__name__: service
-    for service in (
-        digitalocean,
-        ec2,
-        exoscale,
-        gcp,
-        hetzner,
-        linode,
-        nocloud,
-        nothing,
-        openstack,
-        oracle,
-        scaleway,
-        upcloud,
-        vultr,
-    )
-} | {"azure": azure.routes}
+_ALL: Final[tuple[Callable[[Server], Routes], ...]] = (
+    azure.routes,
+    digitalocean,
+    ec2,
+    exoscale,
+    gcp,
+    hetzner,
+    linode,
+    nocloud,
+    nothing,
+    openstack,
+    oracle,
+    scaleway,
+    upcloud,
+    vultr,
+)
+SERVICES: Final = {"azure" if service is azure.routes else service.__name__: service for service in _ALL}

@@ -20,6 +20,13 @@ Facts = dict[str, str]
 # Made anew by every boot, or not of the disk.
 _NOT_OF_THE_DISK: Final = frozenset({"/proc", "/sys", "/dev", "/run", "/tmp"})
 _STORAGE: Final = "/.local/share/containers"
+# Who was made first differs; who there is must not.
+_ORDERLESS: Final = frozenset({"/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"})
+# Units that Podman makes for one process, with random names: that there are such is compared, not how many or how far.
+_MOMENTARY: Final = re.compile(r"(podman-pause-|rootless-netns-|run-p\d+-i|[0-9a-f]{64}-)[0-9a-f]+")
+_SYSCTL: Final = r"""
+sed -n 's/^-\{0,1\}\([a-z][^ =]*\).*/\1/p' /etc/sysctl.d/60-easyrunner.conf | xargs sysctl --ignore
+"""
 
 
 def running(machine: Machine, users: tuple[str, ...]) -> dict[str, Facts]:
@@ -30,9 +37,9 @@ def running(machine: Machine, users: tuple[str, ...]) -> dict[str, Facts]:
         "units": _units(machine, "root"),
         "rules, IPv4": _rules(machine, "iptables-save"),
         "rules, IPv6": _rules(machine, "ip6tables-save"),
-        "bans": _numbered(machine.run("fail2ban-client status; fail2ban-client get sshd bantime").stdout),
+        "jails": _numbered(machine.run("fail2ban-client -d | sort").stdout),
         "sshd": _numbered(machine.run("sshd -T | sort").stdout),
-        "kernel": _numbered(machine.run("sysctl -a 2>/dev/null | grep -E '^(kernel|fs|net)[.]' | sort").stdout),
+        "kernel": _numbered(machine.run(_SYSCTL).stdout),
     }
     for user in users:
         facts[f"units of {user}"] = _units(machine, user)
@@ -55,7 +62,12 @@ def _units(machine: Machine, user: str) -> Facts:
     own = [] if user == "root" else ["--user"]
     argv = ["systemctl", *own, "list-units", "--all", "--no-legend", "--no-pager", "--plain"]
     lines = machine.run(argv, user=user).stdout
-    return {words[0]: " ".join(words[1:4]) for words in map(str.split, lines.splitlines())}
+    return dict(_unit(*line.split()[:4]) for line in lines.splitlines())
+
+
+def _unit(name: str, *state: str) -> tuple[str, str]:
+    general = _MOMENTARY.sub(lambda found: f"{re.sub('[0-9a-f]{64}|[0-9]+', '*', found[1])}*", name)
+    return general, "there" if general != name else " ".join(state)
 
 
 def _images(machine: Machine, user: str) -> Facts:
@@ -85,7 +97,7 @@ def at_rest(machine: Machine) -> Facts:
     for path, file in _walk(machine):
         status = file.lstat()
         owner = f"{users.get(status.st_uid, status.st_uid)}:{groups.get(status.st_gid, status.st_gid)}"
-        found[path] = f"{stat.filemode(status.st_mode)} {owner} {_content(file, status)}"
+        found[path] = f"{stat.filemode(status.st_mode)} {owner} {_content(path, file, status)}"
     return found
 
 
@@ -108,10 +120,12 @@ def _wanted(path: str, tops: Mapping[str, Path]) -> bool:
     return path not in _NOT_OF_THE_DISK and path not in tops and not path.endswith(_STORAGE)
 
 
-def _content(file: Path, status: os.stat_result) -> str:
+def _content(path: str, file: Path, status: os.stat_result) -> str:
     if stat.S_ISLNK(status.st_mode):
         return f"-> {file.readlink()}"
-    if stat.S_ISREG(status.st_mode):
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-    return ""
+    if not stat.S_ISREG(status.st_mode):
+        return ""
+    if path in _ORDERLESS:
+        return hashlib.sha256(b"\n".join(sorted(file.read_bytes().splitlines()))).hexdigest()[:16]
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]

@@ -14,6 +14,7 @@ import pytest
 
 from builder import process
 from builder.lab.polling import until
+from builder.packer import workdir
 from tests.packer import rehearsal
 
 if TYPE_CHECKING:
@@ -156,6 +157,19 @@ def test_killed_packer_leaves_no_virtual_machine(disk: Path, place: Path, victim
     assert _machine(bake)
     os.kill(bake.packers()[victim], signal.SIGKILL)
     bake.failed_cleanly(1, "step boot", "Packer was killed")
+
+
+def test_er_itself_killed(disk: Path, place: Path) -> None:
+    """Packer hears of it and takes its machine away; the directory goes with the next bake."""
+    bake = Rehearsal(place, "qemu", disk)
+    bake.reach("start")
+    assert _machine(bake)
+    bake.process.kill()
+    assert bake.end() == -signal.SIGKILL
+    until(lambda: not bake.living(), timeout=60, what="the end of Packer and its machine")
+    assert len(list(place.glob(".er-bake-*"))) == 1
+    workdir.sweep(place)
+    assert list(place.glob(".er-bake-*")) == []
 
 
 @pytest.fixture

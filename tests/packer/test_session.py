@@ -5,11 +5,17 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from builder import session
+from builder.packer import watch
+from builder.packer.log import Log
 from builder.session import Session
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _CHILD = "import subprocess, sys; subprocess.Popen(['sleep', '1000']); print('up', flush=True)"
 
@@ -53,3 +59,13 @@ def test_reading_ends_in_time() -> None:
     with Session(["sh", "-c", "echo up; sleep 1000"]) as found:
         assert list(found.lines(timeout=0.5)) == ["up"]
         assert found.code is None
+
+
+def test_a_program_that_will_not_end_is_asked_twice_and_then_killed(tmp_path: Path) -> None:
+    stubborn = "trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done"
+    with Log(tmp_path / "log") as log, Session(["sh", "-c", stubborn]) as found:
+        assert next(found.lines()) == "up"
+        watch.wind_up(found, log, (0.5, 0.5))
+        assert found.code == -signal.SIGKILL
+        assert session.members(found.pid) == ()
+    assert (tmp_path / "log").read_text().count("asked") == 2

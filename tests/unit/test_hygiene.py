@@ -151,6 +151,11 @@ def test_an_image_cannot_show_files_of_this_machine(soil: Soil, baked: tuple[Fil
     assert _found(soil, baked) == ()
 
 
+def test_a_question_without_an_answer_is_no_password(soil: Soil, baked: tuple[File, ...]) -> None:
+    soil.write("/var/cache/debconf/passwords.dat", "Name: grub-efi/password\nTemplate: grub-efi/password\n", 0o600)
+    assert _found(soil, baked) == ()
+
+
 def test_a_pipe_in_an_image_stops_nothing(soil: Soil, baked: tuple[File, ...]) -> None:
     soil.remove("/etc/hosts")
     os.mkfifo(soil.at("/etc/hosts"))

@@ -1,0 +1,1 @@
+[ -z "$PS1" ] || [ -n "$TMOUT" ] || readonly TMOUT=900
