@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from bench.hosts import ROOT
 from builder import host as hosts
-from builder import providers, userdata
+from builder import providers
 from builder import spec as specs
+from builder.userdata.cloudconfig import PARTS
 from builder.userdata.delivery import forms
 
 if TYPE_CHECKING:
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 
 _COUNTS: Final = (1, 3, 10, 30, 100)
 _KEY: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7V7PMUCQ7VuHnrPtuVfWdQ7H4mhSr0x2kKyOhIVqYV ops@example.org"
-_GOALS: Final = (("baked", 3, 2_500), ("baked", 100, 16_384), ("stock", 3, 10_000))
+_GOALS: Final[tuple[tuple[On, int, int], ...]] = (("baked", 3, 2_500), ("baked", 100, 16_384), ("stock", 3, 10_000))
 _FORMS: Final = ("plain", "mime", "mime, shared", "gzip, shared")
 _INTRODUCTION: Final = """# How large user-data is
 
-Written by `make bench`; edit nothing here. Bytes as handed over, base64 of the multipart included, for hosts whose stacks
-are one service each, with names, images, domains and ports that have nothing in common, and for the same with three
+Written by `make bench`; edit nothing here. Bytes as handed over, base64 included, for hosts whose stacks
+are one service each, with names, images, domains and ports that have nothing in common; below that, three
 services and twenty variables each. *plain* is readable, *mime* the same compressed, in ASCII; *shared* writes what the
 stacks have in common once. `er user-data` takes the first that fits; with `--small` the smallest.
 
@@ -42,9 +43,7 @@ def _word(*seed: object) -> str:
 def _service(stack: int, number: int, variables: int) -> dict[str, object]:
     return {
         "image": f"ghcr.io/{_word(stack, number, 'a')}/{_word(stack, number, 'b')}:{stack % 9}.{number}.{stack % 17}",
-        "environment": {
-            f"{_word(one).upper()}": f"{_word(stack, number, one)} value {one}" for one in range(variables)
-        },
+        "environment": {_word(one).upper(): f"{_word(stack, number, one)} value {one}" for one in range(variables)},
     }
 
 
@@ -90,7 +89,7 @@ def page(folder: Path) -> str:
     """The whole page; `folder` is for scratch."""
     cases = [("one service", count, spec(count)) for count in _COUNTS]
     cases += [("three services, twenty variables each", count, long_spec(count, folder)) for count in _COUNTS[:-1]]
-    sizes = {(kind, count, on): measure(one, on) for kind, count, one in cases for on in userdata.cloudconfig.PARTS}
+    sizes = {(kind, count, on): measure(one, on) for kind, count, one in cases for on in PARTS}
     lines = [
         _INTRODUCTION,
         f"| stacks | image | {' | '.join(_FORMS)} | a stack more |\n",
@@ -105,7 +104,7 @@ def page(folder: Path) -> str:
     return "".join(lines)
 
 
-def _rows(sizes: dict[tuple[str, int, str], dict[str, int]]) -> Iterator[str]:
+def _rows(sizes: dict[tuple[str, int, On], dict[str, int]]) -> Iterator[str]:
     before: dict[tuple[str, str], tuple[int, int]] = {}
     for (kind, count, on), found in sorted(sizes.items(), key=lambda item: (item[0][0], item[0][2], item[0][1])):
         small = found["mime, shared"]
