@@ -16,7 +16,7 @@ from builder.lab.guise import Guise
 from builder.lab.machine import Machine
 from builder.lab.net import Card
 from tests.datasource import cloud
-from tests.datasource.services import Server
+from tests.datasource.instance import Server
 from tests.machine.hosts import IMAGES, Host
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from builder.userdata import Delivery
     from builder.userdata.cloudconfig import On
     from tests.datasource.cloud import Cloud
-    from tests.datasource.providers import Row
+    from tests.datasource.row import Row
 
 _SPEC: Final = Path(__file__).parent / "spec.yaml"
 # Fail2Ban bans at the fifth failure.

@@ -6,17 +6,13 @@ provider's documentation for what its stock image and its console add.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tests.datasource import azure
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from tests.datasource.row import Disk, Row
 
 UUID: Final = "6f1e0d2c-9099-4caf-9d21-012345abcdef"
 _EC2_UUID: Final = "ec2a1b2c-9099-4caf-9d21-012345abcdef"
-_LINK_LOCAL: Final = ("169.254.169.254",)
 # What stock images of providers whose login is root say of it.
 _ROOT_IMAGE: Final = {
     "/etc/cloud/cloud.cfg.d/90-provider.cfg": (
@@ -31,52 +27,6 @@ _RENAMED: Final = {
     )
 }
 _EJECT: Final = {"/usr/local/bin/eject": b'#!/bin/sh\nexec losetup --detach "$1"\n'}
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """A disk with user-data: its label, and its name on the server, if not as here (blkid looks for the kernel's name).
-
-    `fixed` gives addresses instead of DHCP.
-    """
-
-    label: str
-    device: str = ""
-    fixed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One way that a provider hands over user-data.
-
-    `dmi` and `asked` may use the server's values in braces. `service` is a name of services.SERVICES; `asked` are
-    requests that must have been answered, as method and path; `features` say what is special, for the table.
-    `router` is one outside of the server's network, which is then its one address. `before` is put before user-data
-    by the provider. `stock_user` is who has the console's key until our admin is made in the last stage. `own` are
-    the warnings that this datasource itself logs at its provider, whatever the user-data, by level.
-    """
-
-    name: str
-    provider: str
-    service: str
-    datasource: str
-    cloud_id: str
-    dmi: Mapping[str, str]
-    asked: tuple[tuple[str, str], ...]
-    features: tuple[str, ...]
-    addresses: tuple[str, ...] = _LINK_LOCAL
-    card: str = "eth0"
-    hardware: str = "02:65:00:00:00:02"
-    driver: str = "virtio_net"
-    id: str = "12345678"
-    root: bool = False
-    image: Mapping[str, bytes] = field(default_factory=dict)
-    router: str = ""
-    disk: Disk | None = None
-    own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    before: bytes = b""
-    stock_user: str = ""
-    limits: str = ""
 
 
 def _get(*paths: str) -> tuple[tuple[str, str], ...]:

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.datasource import azure, services, table
+from tests.datasource import azure, directories, instance, table
+from tests.datasource.instance import Server
 from tests.datasource.protocol import Request, Response, answer
 from tests.datasource.providers import ROWS, UUID
-from tests.datasource.services import SERVICES, Server
+from tests.datasource.services import SERVICES
 
 _BYTES = bytes(range(256))
 _SERVER = Server(
@@ -78,7 +79,7 @@ def test_a_token_needs_a_lifetime(service: str, path: str, name: str, status: in
 
 def test_a_token_opens_what_is_behind_it() -> None:
     """The one that was handed out, and no other service's."""
-    routes = services.ec2(_SERVER)
+    routes = directories.ec2(_SERVER)
     token = answer(routes, Request("PUT", "/latest/api/token", "", {"x-aws-ec2-metadata-token-ttl-seconds": "60"})).body
     headers = {"x-aws-ec2-metadata-token": token.decode()}
     assert answer(routes, Request("GET", "/latest/user-data", "", headers)) == Response(200, _SERVER.user_data)
@@ -127,7 +128,7 @@ def test_bytes_survive_where_a_provider_takes_bytes() -> None:
 def test_values_survive_the_way_to_the_process() -> None:
     """Bytes too."""
     server = replace(_SERVER, user_data=_BYTES)
-    assert services.read(services.write("ec2", server)) == ("ec2", server)
+    assert instance.read(instance.write("ec2", server)) == ("ec2", server)
 
 
 def test_every_row_has_a_service() -> None:
