@@ -161,7 +161,7 @@ def booted(
                 dmi,
                 Card(row.card, row.hardware, addressed=False),
                 row.driver,
-                {**row.image, **cloud.disk_files(row)},
+                {**row.files, **cloud.disk_files(row)},
                 disks,
             )
 

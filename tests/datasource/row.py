@@ -10,6 +10,14 @@ if TYPE_CHECKING:
 
 LINK_LOCAL: Final = ("169.254.169.254",)
 
+# What stock images of providers whose login is root say of it.
+ROOT_IMAGE: Final = {
+    "/etc/cloud/cloud.cfg.d/90-provider.cfg": (
+        b"disable_root: false\n"
+        b"system_info: {default_user: {name: root, lock_passwd: true, gecos: root, shell: /bin/bash}}\n"
+    )
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Disk:
@@ -29,9 +37,10 @@ class Row:
 
     `dmi` and `asked` may use the server's values in braces. `service` is a name of services.SERVICES; `asked` are
     requests that must have been answered, as method and path; `features` say what is special, for the table.
-    `router` is one outside of the server's network, which is then its one address. `before` is put before user-data
-    by the provider. `stock_user` is who has the console's key until our admin is made in the last stage. `own` are
-    the warnings that this datasource itself logs at its provider, whatever the user-data, by level.
+    `root`: the stock image's login is root. `router` is one outside of the server's network, which is then its one
+    address. `before` is put before user-data by the provider. `stock_user` is who has the console's key until our
+    admin is made in the last stage. `own` are the warnings that this datasource itself logs at its provider,
+    whatever the user-data, by level.
     """
 
     name: str
@@ -55,3 +64,8 @@ class Row:
     before: bytes = b""
     stock_user: str = ""
     limits: str = ""
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """The files of the provider's stock image that tell it from the base's."""
+        return {**(ROOT_IMAGE if self.root else {}), **self.image}
