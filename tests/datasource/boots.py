@@ -130,6 +130,7 @@ def _server(row: Row, lab: Plan, delivery: Delivery, root_key: Path, families: t
         gateway6=gateway.ipv6 if 6 in families else "",
         root_keys=(root_key.with_suffix(".pub").read_text().strip(),),
         user_data=row.before + delivery.wire,
+        encoded=not delivery.wire.isascii(),
     )
 
 

@@ -13,6 +13,7 @@ class Server:
 
     `root_keys` are the keys that were chosen in the provider's console; `gateway4` and `gateway6` also answer DNS.
     An address that the server does not have is empty.
+    `encoded`: where a provider takes text and can be told that it is base64, it is.
     """
 
     name: str

@@ -125,6 +125,18 @@ def test_bytes_survive_where_a_provider_takes_bytes() -> None:
     assert base64.b64decode(metadata["user_data"]) == _BYTES
 
 
+def test_google_is_told_of_base64() -> None:
+    """Bytes pass by an attribute beside them, text as it is."""
+    where, flavor = "/computeMetadata/v1/instance/attributes/?recursive=True", {"metadata-flavor": "Google"}
+    text = json.loads(ask("gcp", where, headers=flavor).body)
+    assert text["user-data"].encode() == _SERVER.user_data
+    assert "user-data-encoding" not in text
+    server = replace(_SERVER, user_data=_BYTES, encoded=True)
+    packed = json.loads(ask("gcp", where, server=server, headers=flavor).body)
+    assert packed["user-data-encoding"] == "base64"
+    assert base64.b64decode(packed["user-data"]) == _BYTES
+
+
 def test_values_survive_the_way_to_the_process() -> None:
     """Bytes too."""
     server = replace(_SERVER, user_data=_BYTES)
