@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from builder.providers import Provider
     from builder.userdata import Delivery
 
+    Booted = Mapping[str, Mapping[str, object]]
+
 INTRODUCTION: Final = """# Providers
 
 Made from the rows in `builder/providers/`; edit those. `er providers` shows the same, `er providers NAME` one of them.
@@ -31,8 +33,8 @@ the unmodified cloud-init of Debian 13 has found it through its own datasource, 
 """
 
 
-def markdown(deliveries: Mapping[tuple[str, str], Delivery], booted: Mapping[str, str]) -> str:
-    """The page. `deliveries` by provider and `stock` or `baked`; `booted` says by provider what a boot there showed."""
+def markdown(deliveries: Mapping[tuple[str, str], Delivery], booted: Booted) -> str:
+    """The page. `deliveries` by provider and `stock` or `baked`; `booted` is docs/providers-booted.json."""
     rows = list(PROVIDERS.values())
     parts = [INTRODUCTION, *_table(("provider", *_HEAD), ((f"`{row.name}`", *_cells(row)) for row in rows)), _FITS]
     parts += _table(
@@ -42,7 +44,7 @@ def markdown(deliveries: Mapping[tuple[str, str], Delivery], booted: Mapping[str
                 f"`{row.name}`",
                 _fit(deliveries[row.name, "stock"]),
                 _fit(deliveries[row.name, "baked"]),
-                booted.get(row.name, "not yet"),
+                _booted(row.name, booted),
             )
             for row in rows
         ),
@@ -51,6 +53,12 @@ def markdown(deliveries: Mapping[tuple[str, str], Delivery], booted: Mapping[str
 
 
 _HEAD: Final = ("", "limit", "counted", "takes", "datasource", "login", "archs", "image import", "Packer")
+
+
+def _booted(name: str, booted: Booted) -> str:
+    """The datasources under which a host has booted at a provider."""
+    datasources = [str(it["datasource"]) for it in booted.values() if it["provider"] == name]
+    return f"yes: {', '.join(datasources)}" if datasources else "not yet"
 
 
 def _cells(row: Provider) -> tuple[str, ...]:

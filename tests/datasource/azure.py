@@ -12,8 +12,8 @@ from xml.sax.saxutils import escape
 from tests.datasource.protocol import Route, Rule, direct, header
 
 if TYPE_CHECKING:
+    from tests.datasource.instance import Server
     from tests.datasource.protocol import Request, Routes
-    from tests.datasource.services import Server
 
 WIRE: Final = "168.63.129.16"
 CHASSIS: Final = "7783-7084-3265-9085-8269-3286-77"

@@ -16,7 +16,7 @@ from builder.lab.guise import Guise
 from builder.lab.machine import Machine
 from builder.lab.net import Card
 from tests.datasource import cloud
-from tests.datasource.services import Server
+from tests.datasource.instance import Server
 from tests.machine.hosts import IMAGES, Host
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from builder.userdata import Delivery
     from builder.userdata.cloudconfig import On
     from tests.datasource.cloud import Cloud
-    from tests.datasource.providers import Row
+    from tests.datasource.row import Row
 
 _SPEC: Final = Path(__file__).parent / "spec.yaml"
 # Fail2Ban bans at the fifth failure.
@@ -130,6 +130,7 @@ def _server(row: Row, lab: Plan, delivery: Delivery, root_key: Path, families: t
         gateway6=gateway.ipv6 if 6 in families else "",
         root_keys=(root_key.with_suffix(".pub").read_text().strip(),),
         user_data=row.before + delivery.wire,
+        encoded=not delivery.wire.isascii(),
     )
 
 
@@ -161,7 +162,7 @@ def booted(
                 dmi,
                 Card(row.card, row.hardware, addressed=False),
                 row.driver,
-                {**row.image, **cloud.disk_files(row)},
+                {**row.files, **cloud.disk_files(row)},
                 disks,
             )
 

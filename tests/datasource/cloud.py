@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder import process
 from builder.lab import net
-from tests.datasource import azure, services
+from tests.datasource import azure, headers, instance, nova
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.lab.machine import Machine
     from builder.lab.net import Argv, Namespace, Plan
-    from tests.datasource.providers import Row
-    from tests.datasource.services import Server
+    from tests.datasource.instance import Server
+    from tests.datasource.row import Row
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _HOST: Final = 3
@@ -50,13 +50,13 @@ def contents(row: Row, server: Server) -> dict[str, bytes]:
     """The files on the disk that the provider attaches."""
     assert row.disk is not None
     if row.disk.label == "config-2":
-        files = services.nova_files(server, fixed=row.disk.fixed)
+        files = nova.nova_files(server, fixed=row.disk.fixed)
         return {
             f"openstack/{version}/{name}": file for version in ("2018-08-27", "latest") for name, file in files.items()
         }
     if row.disk.label == "cidata":
         return {
-            route.path.lstrip("/"): route.body for route in services.nocloud(server) if isinstance(route.body, bytes)
+            route.path.lstrip("/"): route.body for route in headers.nocloud(server) if isinstance(route.body, bytes)
         }
     return {"ovf-env.xml": azure.ovf(server, azure.ADMIN)}
 
@@ -158,7 +158,7 @@ def running(machine: Machine, row: Row, server: Server, tmp: Path) -> Iterator[C
     for argv in (*net.join(plan, where), *addresses(where, row)):
         process.run(argv)
     values, record = tmp / "server.json", tmp / "requests"
-    values.write_bytes(services.write(row.service, server))
+    values.write_bytes(instance.write(row.service, server))
     command = [sys.executable, "-m", "tests.datasource.server", str(values), str(record)]
     with ExitStack() as stack:
         metadata = process.start(

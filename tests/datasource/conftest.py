@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from tests.machine.conftest import _able, example_images
+import pytest
+
+pytest.register_assert_rewrite("tests.datasource.checks")
+
+from tests.machine.conftest import _able, example_images  # noqa: E402  what comes before must come before
 
 __all__ = ["_able", "example_images"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,11 @@ class Route:
 
 
 Routes = tuple[Route, ...]
+
+
+def json_bytes(value: object) -> bytes:
+    """A JSON document."""
+    return json.dumps(value).encode()
 
 
 def answer(routes: Routes, request: Request) -> Response:

@@ -6,24 +6,13 @@ provider's documentation for what its stock image and its console add.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tests.datasource import azure
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from tests.datasource.row import Disk, Row
 
 UUID: Final = "6f1e0d2c-9099-4caf-9d21-012345abcdef"
 _EC2_UUID: Final = "ec2a1b2c-9099-4caf-9d21-012345abcdef"
-_LINK_LOCAL: Final = ("169.254.169.254",)
-# What stock images of providers whose login is root say of it.
-_ROOT_IMAGE: Final = {
-    "/etc/cloud/cloud.cfg.d/90-provider.cfg": (
-        b"disable_root: false\n"
-        b"system_info: {default_user: {name: root, lock_passwd: true, gecos: root, shell: /bin/bash}}\n"
-    )
-}
 # cloud-init takes the card down to rename it, where its name is not the provider's last word.
 _RENAMED: Final = {
     "/etc/systemd/system/systemd-networkd.service.d/60-renamed.conf": (
@@ -31,52 +20,6 @@ _RENAMED: Final = {
     )
 }
 _EJECT: Final = {"/usr/local/bin/eject": b'#!/bin/sh\nexec losetup --detach "$1"\n'}
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """A disk with user-data: its label, and its name on the server, if not as here (blkid looks for the kernel's name).
-
-    `fixed` gives addresses instead of DHCP.
-    """
-
-    label: str
-    device: str = ""
-    fixed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One way that a provider hands over user-data.
-
-    `dmi` and `asked` may use the server's values in braces. `service` is a name of services.SERVICES; `asked` are
-    requests that must have been answered, as method and path; `features` say what is special, for the table.
-    `router` is one outside of the server's network, which is then its one address. `before` is put before user-data
-    by the provider. `stock_user` is who has the console's key until our admin is made in the last stage. `own` are
-    the warnings that this datasource itself logs at its provider, whatever the user-data, by level.
-    """
-
-    name: str
-    provider: str
-    service: str
-    datasource: str
-    cloud_id: str
-    dmi: Mapping[str, str]
-    asked: tuple[tuple[str, str], ...]
-    features: tuple[str, ...]
-    addresses: tuple[str, ...] = _LINK_LOCAL
-    card: str = "eth0"
-    hardware: str = "02:65:00:00:00:02"
-    driver: str = "virtio_net"
-    id: str = "12345678"
-    root: bool = False
-    image: Mapping[str, bytes] = field(default_factory=dict)
-    router: str = ""
-    disk: Disk | None = None
-    own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    before: bytes = b""
-    stock_user: str = ""
-    limits: str = ""
 
 
 def _get(*paths: str) -> tuple[tuple[str, str], ...]:
@@ -129,7 +72,7 @@ _ROWS: Final = (
         _get("/metadata/v1.json"),
         ("a link-local address instead of DHCP", "user-data as a JSON string", "vendor-data that opens root's login"),
         root=True,
-        image={**_ROOT_IMAGE, **_RENAMED},
+        image=_RENAMED,
         own={"DEPRECATED": ("DataSourceDigitalOcean is deprecated in 23.2",)},
         limits="the card has its last name from the start, so cloud-init does not take it down to rename it",
     ),
@@ -143,7 +86,6 @@ _ROWS: Final = (
         (),
         ("config drive, which this provider's datasource is deprecated in favour of", "addresses fixed by it"),
         root=True,
-        image=_ROOT_IMAGE,
         disk=Disk("config-2", fixed=True),
     ),
     Row(
@@ -157,7 +99,6 @@ _ROWS: Final = (
         ("base64 is taken off when it is there", "instance id equal to the firmware's serial number"),
         router="172.31.1.1",
         root=True,
-        image=_ROOT_IMAGE,
     ),
     Row(
         "vultr",
@@ -170,7 +111,6 @@ _ROWS: Final = (
         ("Metadata-Token header", "user-data as a JSON string", "vendor-data that opens root's login"),
         card="enp1s0",
         root=True,
-        image=_ROOT_IMAGE,
         own={"WARNING": ("network-config-v1 failed schema validation!",)},
     ),
     Row(
@@ -185,7 +125,6 @@ _ROWS: Final = (
         addresses=("169.254.169.254", "fd00:a9fe:a9fe::1"),
         hardware="f2:3c:00:00:00:02",
         root=True,
-        image=_ROOT_IMAGE,
     ),
     Row(
         "scaleway",
@@ -200,7 +139,6 @@ _ROWS: Final = (
         card="ens2",
         router="62.210.0.1",
         root=True,
-        image=_ROOT_IMAGE,
     ),
     Row(
         "openstack",
@@ -235,7 +173,6 @@ _ROWS: Final = (
         _get("/metadata/v1.json"),
         ("user-data as a JSON string",),
         root=True,
-        image=_ROOT_IMAGE,
     ),
     Row(
         "gcp",

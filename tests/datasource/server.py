@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
-from tests.datasource import services
+from tests.datasource import instance
 from tests.datasource.protocol import Request, Response, answer
+from tests.datasource.services import SERVICES
 
 if TYPE_CHECKING:
     from tests.datasource.protocol import Routes
@@ -87,8 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
 def main() -> None:
     """Serve until ended."""
     values, record = (Path(word) for word in sys.argv[1:])
-    name, server = services.read(values.read_bytes())
-    _Handler.routes = services.SERVICES[name](server)
+    name, server = instance.read(values.read_bytes())
+    _Handler.routes = SERVICES[name](server)
     _Handler.record = record
     ports = sorted({80, *(route.port for route in _Handler.routes)})
     for port in ports:

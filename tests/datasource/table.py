@@ -27,8 +27,8 @@ datasource always says.
 The machine is a container that takes itself for the provider's server: DMI, virtualization and the network card are
 given to it by the lab. Requests that break a provider's protocol are refused (`tests/datasource/test_protocol.py`).
 
-| provider | datasource | encoding | bytes | fits | booted | how it asks | not as at the provider |
-|---|---|---|---|---|---|---|---|
+| provider | datasource | encoding | bytes | fits | booted | stock login | how it asks | not as at the provider |
+|---|---|---|---|---|---|---|---|---|
 """
 _TAIL: Final = """
 Messages of cloud-init's own, whatever the user-data:
@@ -46,6 +46,7 @@ def entry(boot: Boot) -> dict[str, Any]:
         "bytes": delivery.used,
         "fits": delivery.limit is None or delivery.used <= delivery.limit,
         "booted": True,
+        "stock_login": "root" if row.root else "not root",
         "protocol": list(row.features),
         "datasource_says": [f"{level}: {line}" for level, lines in row.own.items() for line in lines],
         "limits_of_the_test": row.limits,
@@ -66,4 +67,5 @@ def page(seen: Mapping[str, Mapping[str, Any]]) -> str:
 def _line(it: Mapping[str, Any]) -> str:
     yes = {True: "yes", False: "no"}
     cells = [it["provider"], it["datasource"], it["encoding"], f"{it['bytes']:,}", yes[it["fits"]], yes[it["booted"]]]
+    cells.append(it["stock_login"])
     return f"| {' | '.join([*cells, '; '.join(it['protocol']), it['limits_of_the_test']])} |\n"

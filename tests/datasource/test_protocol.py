@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.datasource import azure, services, table
+from tests.datasource import azure, directories, instance, table
+from tests.datasource.instance import Server
 from tests.datasource.protocol import Request, Response, answer
 from tests.datasource.providers import ROWS, UUID
-from tests.datasource.services import SERVICES, Server
+from tests.datasource.services import SERVICES
 
 _BYTES = bytes(range(256))
 _SERVER = Server(
@@ -78,7 +79,7 @@ def test_a_token_needs_a_lifetime(service: str, path: str, name: str, status: in
 
 def test_a_token_opens_what_is_behind_it() -> None:
     """The one that was handed out, and no other service's."""
-    routes = services.ec2(_SERVER)
+    routes = directories.ec2(_SERVER)
     token = answer(routes, Request("PUT", "/latest/api/token", "", {"x-aws-ec2-metadata-token-ttl-seconds": "60"})).body
     headers = {"x-aws-ec2-metadata-token": token.decode()}
     assert answer(routes, Request("GET", "/latest/user-data", "", headers)) == Response(200, _SERVER.user_data)
@@ -124,10 +125,22 @@ def test_bytes_survive_where_a_provider_takes_bytes() -> None:
     assert base64.b64decode(metadata["user_data"]) == _BYTES
 
 
+def test_google_is_told_of_base64() -> None:
+    """Bytes pass by an attribute beside them, text as it is."""
+    where, flavor = "/computeMetadata/v1/instance/attributes/?recursive=True", {"metadata-flavor": "Google"}
+    text = json.loads(ask("gcp", where, headers=flavor).body)
+    assert text["user-data"].encode() == _SERVER.user_data
+    assert "user-data-encoding" not in text
+    server = replace(_SERVER, user_data=_BYTES, encoded=True)
+    packed = json.loads(ask("gcp", where, server=server, headers=flavor).body)
+    assert packed["user-data-encoding"] == "base64"
+    assert base64.b64decode(packed["user-data"]) == _BYTES
+
+
 def test_values_survive_the_way_to_the_process() -> None:
     """Bytes too."""
     server = replace(_SERVER, user_data=_BYTES)
-    assert services.read(services.write("ec2", server)) == ("ec2", server)
+    assert instance.read(instance.write("ec2", server)) == ("ec2", server)
 
 
 def test_every_row_has_a_service() -> None:
