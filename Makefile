@@ -10,8 +10,8 @@ KEY := .cache/keys/demo
 
 # Booting hosts (er try) and testing them. On other systems than Debian and Ubuntu they are yours to install.
 BOOT_PACKAGES := python3 python3-venv ca-certificates curl debian-archive-keyring iproute2 mmdebstrap openssh-client \
-  passt systemd-container busybox-static
-TEST_PACKAGES := iptables nmap openssl shellcheck docker-registry pebble wrk packer
+  passt systemd-container busybox-static packer qemu-system-x86 qemu-utils mtools e2fsprogs fuse2fs
+TEST_PACKAGES := iptables nmap openssl shellcheck docker-registry pebble wrk ovmf gzip xz-utils zstd dnsmasq-base genisoimage
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit check bench images setup system-boot system-test clean
@@ -19,8 +19,8 @@ TEST_PACKAGES := iptables nmap openssl shellcheck docker-registry pebble wrk pac
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: system-boot setup images $(KEY) ## Boot the example host here and serve its page over HTTPS
-	$(BIN)/er try examples/hello.yaml
+demo: system-boot setup images $(KEY) ## Bake the example host's image here, boot it twice, and serve its page over HTTPS
+	$(BIN)/er build-image examples/hello.yaml --target qemu --with-stacks --reuse -o .cache/demo
 
 test: system-test setup images $(KEY) ## Run all tests; hosts are booted where that can be done
 	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ]; then \

@@ -52,6 +52,18 @@ def run(
     return subprocess.CompletedProcess(done.args, done.returncode, stdout, stderr)
 
 
+def show(argv: Sequence[str], *, stdin: bytes | None = None) -> tuple[int, str]:
+    """Run with stdout passed through to ours; returns the exit code and stderr."""
+    done = subprocess.run(
+        list(argv),
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    return done.returncode, done.stderr.decode(errors="replace")
+
+
 def start(
     argv: Sequence[str],
     *,
@@ -59,6 +71,7 @@ def start(
     stderr: int | None = subprocess.DEVNULL,
     stdin: int | None = subprocess.DEVNULL,
     env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a program that goes on; the caller ends it.
@@ -71,6 +84,7 @@ def start(
         stdout=stdout,
         stderr=stderr,
         env=dict(env) if env is not None else None,
+        cwd=cwd,
         pass_fds=tuple(pass_fds),
         start_new_session=True,
     )

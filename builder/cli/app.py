@@ -11,6 +11,7 @@ import typer
 
 from builder import __version__
 from builder.cli import (
+    build_image,
     check,
     check_image,
     destroy,
@@ -19,6 +20,7 @@ from builder.cli import (
     provider_table,
     render,
     schema,
+    server,
     servers,
     tree,
     trial,
@@ -46,13 +48,14 @@ def _told(command: Callable[..., int]) -> Callable[..., None]:
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> None:
-        raise typer.Exit(_code(lambda: command(*args, **options)))
+        raise typer.Exit(code(lambda: command(*args, **options)))
 
     run.__annotations__ = {**command.__annotations__, "return": None}
     return run
 
 
-def _code(command: Callable[[], int]) -> int:
+def code(command: Callable[[], int]) -> int:
+    """What a command ends with, its expected failures told in words on stderr."""
     try:
         return command()
     except SpecError as error:
@@ -72,20 +75,14 @@ def _code(command: Callable[[], int]) -> int:
 
 
 for _module in (
-    init,
-    check,
-    render,
-    tree,
-    user_data,
-    provider_table,
-    check_image,
-    trial,
-    launch,
-    servers,
-    destroy,
-    schema,
-):
+    init, check, render, tree, user_data, provider_table, build_image, check_image, trial, launch, servers, destroy, schema,
+):  # fmt: skip
     app.command(_module.NAME)(_told(_module.command))
+
+for _group, _commands in ((server.app, server.COMMANDS), (server.secrets, server.SECRETS)):
+    for _name, _command in _commands:
+        _group.command(_name)(_told(_command))
+app.add_typer(server.app)
 
 
 def _version(wanted: bool) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rich.console import Console
+    from rich.table import Table
 
     from builder.problems import Problem
 
@@ -46,6 +47,17 @@ class _Say:
     def json(self, value: object) -> None:
         """Write a value to stdout as JSON."""
         sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def text(self, text: str) -> None:
+        """Write text to stdout."""
+        sys.stdout.write(text)
+
+    def table(self, table: Table) -> None:
+        """Write a table to stdout, a blank line after it; as wide as the terminal, or as it needs elsewhere."""
+        from rich.console import Console
+
+        width = None if sys.stdout.isatty() else 200
+        Console(file=sys.stdout, highlight=False, width=width).print(table, "", sep="\n")
 
     def data(self, content: bytes) -> None:
         """Write bytes to stdout as they are."""

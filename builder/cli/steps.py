@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Self
 
 from builder.cli.say import say
@@ -10,6 +11,26 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from rich.status import Status
+    from rich.text import Text
+
+
+class _Alive:
+    """The text beside the spinner; rendered anew at every turn of it."""
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        self.detail = ""
+        self._since = time.monotonic()
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        seconds = time.monotonic() - self._since
+        line = Text(f"{self.step} … {seconds:.0f} s")
+        if self.detail:
+            line.append(f"  {self.detail}", style="dim")
+        line.truncate(max(say.console.width - 4, 20), overflow="ellipsis")
+        return line
 
 
 class Steps:
@@ -17,6 +38,7 @@ class Steps:
 
     def __init__(self) -> None:
         self._status: Status | None = None
+        self._alive: _Alive | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -31,7 +53,8 @@ class Steps:
         if say.console.is_terminal:
             from rich.status import Status
 
-            self._status = Status(f"{step} …", console=say.console)
+            self._alive = _Alive(step)
+            self._status = Status(self._alive, console=say.console)
             self._status.start()
 
     def end(self, step: str, seconds: float) -> None:
@@ -43,8 +66,13 @@ class Steps:
         """Something worth a line while a step goes on."""
         say.note(f"  {text}")
 
+    def detail(self, text: str) -> None:
+        """What the step is at just now, shown on a terminal only."""
+        if self._alive is not None:
+            self._alive.detail = text
+
     def stop(self) -> None:
         """Take the spinner away."""
         if self._status:
             self._status.stop()
-            self._status = None
+            self._status = self._alive = None

@@ -37,11 +37,13 @@ def which(program: str) -> str | None:
 
 
 def check(
-    what: str, programs: Iterable[str], *, files: Iterable[tuple[str, str]] = (), root: bool = False, fuse: bool = False
+    what: str, programs: Iterable[str], *, packages: Iterable[str] = (), root: bool = False, fuse: bool = False
 ) -> None:
-    """Raise one UserError that names everything missing for `what`, or return. `files` are (path, package)."""
-    missing = {PACKAGES[program] for program in programs if which(program) is None}
-    missing |= {package for path, package in files if not Path(path).exists()}
+    """Raise one UserError that names everything missing for `what`, or return.
+
+    `packages` are missing ones that no program tells of.
+    """
+    missing = {PACKAGES[program] for program in programs if which(program) is None} | set(packages)
     lacking = [*_lacking(root=root, fuse=fuse), *(f"the package {name}" for name in sorted(missing))]
     if lacking:
         raise UserError(f"{what} needs {', '.join(lacking)}", _way_out(sorted(missing), root=root))

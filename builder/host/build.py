@@ -35,8 +35,6 @@ _BASES: Final[Mapping[str, Mapping[str, object]]] = {
         "hide_processes": False,
     },
 }
-# How long first boot waits for the apps, in seconds: image pulls on a small server included.
-_READY_TIMEOUT: Final = 600
 
 
 def build(spec: Spec) -> Host:
@@ -63,6 +61,8 @@ def _facts(spec: Spec) -> dict[str, object]:
         "run": facts.RUN,
         "state": facts.STATE,
         "subid_size": facts.SUBID_SIZE,
+        # useradd takes the id after the highest in its range: without an end below ours, the next one is a stack's.
+        "uid_max": facts.UID_BASE - 1,
         **_BASES[spec.server.base],
     }
 
@@ -82,7 +82,7 @@ def _baked(spec: Spec) -> Iterator[File]:
 
 def _first_boot(spec: Spec) -> Iterator[File]:
     directory = acme_directory(spec)
-    context = {**_facts(spec), "spec": spec, "ready_timeout": _READY_TIMEOUT, "acme_directory": directory}
+    context = {**_facts(spec), "spec": spec, "acme_directory": directory}
     yield from tree.render(Part.FIRST_BOOT, "host", context)
     if spec.tls.ca_root:
         yield File(f"{facts.ETC}/caddy/acme-root.pem", spec.tls.ca_root, Part.FIRST_BOOT)

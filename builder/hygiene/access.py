@@ -73,7 +73,8 @@ def passwords(tree: Tree) -> Iterator[Hit]:
     for user in tree.users:
         if user.password not in _SHADOWED:
             yield Hit("/etc/passwd", f"{user.name} has a password here" if user.password else f"{user.name} has none")
-    if tree.content("/var/cache/debconf/passwords.dat").strip():
+    # Questions about passwords stand there also without an answer.
+    if any(line.startswith("Value: ") for line in tree.lines("/var/cache/debconf/passwords.dat")):
         yield Hit("/var/cache/debconf/passwords.dat", "answers to package questions that are secrets")
 
 
@@ -86,7 +87,7 @@ def accounts(tree: Tree) -> Iterator[Hit]:
             yield Hit("/etc/passwd", f"{user.name} (uid {user.uid}) can log in with {user.shell or '/bin/sh'}")
     known = {user.home.rstrip("/") for user in tree.users}
     for home in tree.children("/home"):
-        if home not in known:
+        if home not in known and not home.endswith("/lost+found"):
             yield Hit(home, "a home without a user")
 
 

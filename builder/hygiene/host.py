@@ -66,7 +66,7 @@ def _id(tree: Tree, table: str, name: str) -> int | None:
 
 def _wrong(tree: Tree, entry: Entry) -> str | None:
     """What is wrong with a file of ours that no list names: all of them are root's, and scripts alone can be run."""
-    if (entry.stat.st_uid, entry.stat.st_gid) != (0, 0):
+    if (entry.stat.st_uid, entry.stat.st_gid) != (_id(tree, "passwd", "root"), _id(tree, "group", "root")):
         return "is not root's"
     mode = stat.S_IMODE(entry.stat.st_mode)
     if not entry.regular:

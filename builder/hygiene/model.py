@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # `live` checks ask the running system; `offline` ones look at what a running system hides, such as the disk below /run.
 When = Literal["both", "live", "offline"]
+# The remedy of what the last step of a bake removes: images/steps/70-clean.
+CLEAN: Final = "run the step 70-clean last"
 
 
 class Hit(NamedTuple):
@@ -37,6 +39,11 @@ class Check:
     remedy: str
     find: Callable[[Tree], Iterable[Hit]]
     when: When = "both"
+
+    @property
+    def cleaned(self) -> bool:
+        """Whether the step 70-clean takes the finding away; what it leaves is a mistake to mend, not a trace."""
+        return self.remedy.startswith(CLEAN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,10 +121,3 @@ def pending(simulation: str) -> tuple[tuple[str, str], ...]:
     """Packages and versions that `apt-get --simulate` would install from a security archive."""
     matches = filter(None, map(_INSTALL.match, simulation.splitlines()))
     return tuple((match[1], match[2]) for match in matches if "security" in match[3].lower())
-
-
-def reboot(tree: Tree) -> Iterator[Hit]:
-    """A marker that the system waits for a reboot."""
-    for path in ("/run/reboot-required", "/run/reboot-required.pkgs"):
-        if tree.exists(path):
-            yield Hit(path, "says that a reboot is due")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from builder.hygiene import access, cloudinit, host, identity, packages, privileges, secrets, services, traces
-from builder.hygiene.model import Check
+from builder.hygiene.model import CLEAN, Check
 
-# Where a row says `clean`, images/steps/70-clean does it.
-_CLEAN: Final = "run the step 70-clean last"
 # Who else asks: DO is DigitalOcean's image check by the name of its function, goss is the hygiene list of Kubernetes'
 # image-builder, CIS the chapter of the CIS benchmark for Debian.
 CHECKS: Final = (
@@ -17,7 +15,7 @@ CHECKS: Final = (
         "SSH host keys",
         "with one key for all, whoever has one machine can pose as any other",
         "goss: SSH host keys",
-        _CLEAN,
+        CLEAN,
         identity.host_keys,
     ),
     Check(
@@ -25,7 +23,7 @@ CHECKS: Final = (
         "Machine id, also D-Bus's",
         "DHCP, journals and keys are derived from it; twins get each other's addresses",
         "goss: machine-id",
-        f"{_CLEAN}; it empties the file",
+        f"{CLEAN}; it empties the file",
         identity.machine_id,
     ),
     Check(
@@ -33,7 +31,7 @@ CHECKS: Final = (
         "Saved randomness and systemd's credential secret",
         "machines that start from the same seed can draw the same numbers",
         "systemd: Building Images Safely",
-        _CLEAN,
+        CLEAN,
         identity.random_seed,
     ),
     Check(
@@ -41,7 +39,7 @@ CHECKS: Final = (
         "Host name",
         "the name of the build would be every machine's until its own arrives, in logs and certificates too",
         "image-builder: sysprep",
-        _CLEAN,
+        CLEAN,
         identity.hostname,
     ),
     Check(
@@ -49,7 +47,7 @@ CHECKS: Final = (
         "DHCP leases and client ids",
         "a machine would ask for the address of the build",
         "image-builder: sysprep",
-        _CLEAN,
+        CLEAN,
         identity.leases,
     ),
     Check(
@@ -57,7 +55,7 @@ CHECKS: Final = (
         "Name servers of the build",
         "they cannot be reached elsewhere, or answer for somebody else",
         "image-builder: sysprep",
-        "link /etc/resolv.conf to systemd-resolved's, or empty it",
+        f"{CLEAN}; it links the file to systemd-resolved's",
         identity.resolver,
     ),
     Check(
@@ -65,7 +63,7 @@ CHECKS: Final = (
         "SSH keys that open an account",
         "Packer's key, or a colleague's, would open every machine",
         "DO: checkRoot, checkUsers",
-        _CLEAN,
+        CLEAN,
         access.authorized_keys,
     ),
     Check(
@@ -73,7 +71,7 @@ CHECKS: Final = (
         "Other files in .ssh",
         "known hosts and keys tell of the build's surroundings",
         "DO: checkRoot, checkUsers",
-        _CLEAN,
+        CLEAN,
         access.ssh_directory,
     ),
     Check(
@@ -81,7 +79,7 @@ CHECKS: Final = (
         "Passwords: hashes, empty ones, answers to package questions",
         "a password in an image is known to everybody who has the image",
         "DO: checkRoot, checkUsers; CIS 7.2",
-        "lock the account: passwd --lock and no hash",
+        f"{CLEAN}; it locks the account",
         access.passwords,
     ),
     Check(
@@ -89,7 +87,7 @@ CHECKS: Final = (
         "Login users, a second root, homes without a user",
         "cloud-init makes the users of each machine; one from the build is a door that nobody watches",
         "DO: checkUsers; CIS 7.2",
-        _CLEAN,
+        CLEAN,
         access.accounts,
     ),
     Check(
@@ -97,7 +95,7 @@ CHECKS: Final = (
         "Rules of sudo that came with no package",
         "cloud-init lets the build's user do everything without a password",
         "CIS 5.2",
-        _CLEAN,
+        CLEAN,
         access.sudoers,
     ),
     Check(
@@ -129,7 +127,7 @@ CHECKS: Final = (
         "State of cloud-init",
         "the user-data of the build, secrets included; and modules count as done",
         "goss: cloud-init instance-id",
-        _CLEAN,
+        CLEAN,
         cloudinit.state,
     ),
     Check(
@@ -137,7 +135,7 @@ CHECKS: Final = (
         "Configuration written for the build",
         "it holds first boot back, or ties the image to one data source",
         "image-builder: sysprep",
-        _CLEAN,
+        CLEAN,
         cloudinit.leftovers,
     ),
     Check(
@@ -145,7 +143,7 @@ CHECKS: Final = (
         "Network configuration of the build",
         "it names addresses and cards that the next machine does not have",
         "image-builder: sysprep",
-        _CLEAN,
+        CLEAN,
         cloudinit.network,
     ),
     Check(
@@ -153,7 +151,7 @@ CHECKS: Final = (
         "Logs, journals, records of logins",
         "they tell of the build's users and addresses, and hide what happens first on the new machine",
         "DO: checkLogs; goss: size of /var/log",
-        _CLEAN,
+        CLEAN,
         traces.logs,
     ),
     Check(
@@ -161,7 +159,7 @@ CHECKS: Final = (
         "Histories of shells, editors, databases",
         "people type secrets",
         "DO: checkRoot, checkUsers",
-        _CLEAN,
+        CLEAN,
         traces.histories,
     ),
     Check(
@@ -169,7 +167,7 @@ CHECKS: Final = (
         "Caches of programs that users ran",
         "they are the build's, not the machine's",
         "none",
-        _CLEAN,
+        CLEAN,
         traces.user_caches,
     ),
     Check(
@@ -177,7 +175,7 @@ CHECKS: Final = (
         "Files in /tmp and /var/tmp",
         "scripts and uploads of the build, with its variables",
         "DO: checkTMP; image-builder: sysprep",
-        _CLEAN,
+        CLEAN,
         traces.temporary,
     ),
     Check(
@@ -185,7 +183,7 @@ CHECKS: Final = (
         "Files of tools that build images",
         "uploads, scripts and policy-rc.d, which would keep services from starting",
         "none",
-        _CLEAN,
+        CLEAN,
         traces.build_files,
     ),
     Check(
@@ -193,7 +191,7 @@ CHECKS: Final = (
         "Core dumps and crash reports",
         "memory holds secrets",
         "goss: core dumps; CIS 1.5",
-        _CLEAN,
+        CLEAN,
         traces.crashes,
     ),
     Check(
@@ -201,7 +199,7 @@ CHECKS: Final = (
         "Swap files and files that fill the disk",
         "pages of the build's memory, and size",
         "image-builder: sysprep",
-        _CLEAN,
+        CLEAN,
         traces.ballast,
     ),
     Check(
@@ -209,15 +207,15 @@ CHECKS: Final = (
         "What services remember",
         "bans, times and rotations of the build",
         "none",
-        _CLEAN,
+        CLEAN,
         traces.service_state,
     ),
     Check(
         "run-files",
-        "Files below /run on the disk",
+        "Files below /run on the disk, markers of a due reboot too",
         "hidden from a running system, but shipped with the image",
         "none",
-        _CLEAN,
+        CLEAN,
         traces.run_files,
         "offline",
     ),
@@ -226,7 +224,7 @@ CHECKS: Final = (
         "Package lists",
         "out of date soon, and large",
         "image-builder: sysprep",
-        _CLEAN,
+        CLEAN,
         packages.lists,
     ),
     Check(
@@ -234,7 +232,7 @@ CHECKS: Final = (
         "Caches of apt",
         "packages that are installed already",
         "image-builder: sysprep",
-        _CLEAN,
+        CLEAN,
         packages.caches,
     ),
     Check(
@@ -277,15 +275,6 @@ CHECKS: Final = (
         "apt-get update && apt-get dist-upgrade",
         packages.updates,
         "live",
-    ),
-    Check(
-        "reboot-required",
-        "Marker of a reboot that is due",
-        "on the disk it would say so for ever",
-        "none",
-        _CLEAN,
-        packages.reboot,
-        "offline",
     ),
     Check(
         "setuid",
@@ -381,7 +370,7 @@ CHECKS: Final = (
         "Nothing of a first boot",
         "a machine would take itself for another one, with its certificates",
         "none",
-        _CLEAN,
+        CLEAN,
         host.first_boot,
     ),
 )

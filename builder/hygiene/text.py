@@ -17,7 +17,8 @@ _SHOWN: Final = 12
 def render(report: Report, *, everything: bool = False) -> str:
     """Findings by check, each with its remedy; then what could not be checked; then one line that sums up."""
     lines = [*_found(report, everything), *(f"not checked: {check} ({why})" for check, why in report.skipped)]
-    verdict = "clean" if report.clean else f"{len(report.findings)} finding{'s' * (len(report.findings) != 1)}"
+    count = len(report.findings)
+    verdict = f"{count} finding{'s' * (count != 1)}" if count else "clean" if report.ran else "nothing looked at"
     return "\n".join([*lines, f"{verdict}; {len(report.ran)} checks ran, {len(report.skipped)} could not"]) + "\n"
 
 

@@ -120,4 +120,5 @@ def run_files(tree: Tree) -> Iterator[Hit]:
     """Files of /run on the disk: hidden from a running system, but shipped."""
     for entry in tree.below("/run"):
         if not entry.directory:
-            yield Hit(entry.path, "on the disk, below what a running system mounts there")
+            due = "says that a reboot is due, " if entry.name.startswith("reboot-required") else ""
+            yield Hit(entry.path, f"{due}on the disk, below what a running system mounts there")

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 _ONE_LINE: Final = re.compile(r"^deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s+(.*)$")
-# A mirror of the archive itself has a suite named like a release and the component main.
-_SUITE: Final = re.compile(r"^(bookworm|trixie|forky|sid|stable|testing|unstable)$")
+Archive = Literal["debian", "debian-security", "ubuntu"]
+# A mirror of an archive itself has a suite named like a release and the component main.
+_DEBIAN: Final = "bookworm|trixie|forky|sid|stable|testing|unstable"
+_SUITES: Final[dict[Archive, re.Pattern[str]]] = {
+    "debian": re.compile(rf"^({_DEBIAN})$"),
+    "debian-security": re.compile(rf"^({_DEBIAN})-security$"),
+    "ubuntu": re.compile(r"^(jammy|noble|plucky|questing|resolute)$"),
+}
 
 
-def mirror(apt: Path = Path("/etc/apt")) -> str | None:
-    """The URI of the first Debian archive in apt's sources; None where there is none, as on Ubuntu."""
-    return next((uri for uri, suite, components in _entries(apt) if _is_archive(suite, components)), None)
-
-
-def _is_archive(suite: str, components: Iterable[str]) -> bool:
-    return _SUITE.match(suite) is not None and "main" in components
+def mirror(apt: Path = Path("/etc/apt"), archive: Archive = "debian") -> str | None:
+    """The URI of the first such archive in apt's sources; None where there is none, as for Debian's on Ubuntu."""
+    suites = _SUITES[archive]
+    return next((uri for uri, suite, parts in _entries(apt) if suites.match(suite) and "main" in parts), None)
 
 
 def _entries(apt: Path) -> Iterator[tuple[str, str, list[str]]]:

@@ -17,7 +17,8 @@ class Target:
 
     `images` says what a base and an architecture are called there: values of the template's variables.
     `credentials` are environment variables that the builder itself reads, `settings` variables of the template that
-    only the user can know; both with what they are for.
+    only the user can know; both with what they are for. `enough` are sets of variables, or files (~/…), of which one
+    will do; without it all credentials are needed.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Target:
     images: Mapping[Wanted, Mapping[str, str]]
     credentials: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    enough: tuple[tuple[str, ...], ...] = ()
 
     @property
     def label(self) -> str:

@@ -74,6 +74,12 @@ TARGETS: Final = (
             "AWS_SESSION_TOKEN": "with temporary credentials",
             "AWS_PROFILE": "or a profile of ~/.aws",
         },
+        enough=(
+            ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+            ("AWS_PROFILE",),
+            ("~/.aws/credentials",),
+            ("~/.aws/config",),
+        ),
     ),
     Target(
         name="digitalocean",
@@ -162,6 +168,7 @@ TARGETS: Final = (
         },
         credentials={"OS_CLOUD": "an entry of clouds.yaml, or the OS_* variables of an openrc file"},
         settings={"flavor": "the size of the build's server, by the cloud's own names"},
+        enough=(("OS_CLOUD",), ("OS_AUTH_URL",)),
     ),
     Target(
         name="gcp",
@@ -180,6 +187,7 @@ TARGETS: Final = (
         },
         credentials={"GOOGLE_APPLICATION_CREDENTIALS": "path of a service account's key; or log in with gcloud"},
         settings={"project_id": "the project that the image goes to"},
+        enough=(("GOOGLE_APPLICATION_CREDENTIALS",), ("~/.config/gcloud/application_default_credentials.json",)),
     ),
     Target(
         name="azure",
@@ -216,6 +224,7 @@ TARGETS: Final = (
             (UBUNTU, AMD64): {"image": "Ubuntu Server 24.04"},
         },
         credentials={"UPCLOUD_TOKEN": "API token, or UPCLOUD_USERNAME with UPCLOUD_PASSWORD"},
+        enough=(("UPCLOUD_TOKEN",), ("UPCLOUD_USERNAME", "UPCLOUD_PASSWORD")),
     ),
     Target(
         name="exoscale",
@@ -247,6 +256,10 @@ TARGETS: Final = (
             "PROXMOX_PASSWORD": "password; newer plugins also read PROXMOX_TOKEN",
         },
         settings={"node": "the node to build on", "clone_vm": "the template to clone, with qemu-guest-agent in it"},
+        enough=(
+            ("PROXMOX_URL", "PROXMOX_USERNAME", "PROXMOX_PASSWORD"),
+            ("PROXMOX_URL", "PROXMOX_USERNAME", "PROXMOX_TOKEN"),
+        ),
     ),
 )
 

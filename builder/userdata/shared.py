@@ -39,27 +39,28 @@ def _values(service: Service) -> tuple[str | int, ...]:
 
 
 def _table(rows: Sequence[Row]) -> str:
-    # JSON's strings are Jinja's too, but for characters beyond the first plane.
+    # What JSON writes, Jinja reads: strings and numbers have the same escapes in both.
     lines = (json.dumps(row.values, ensure_ascii=False, separators=(",", ":")) for row in rows)
     return "{% set d=[\n" + "".join(f"{line},\n" for line in lines) + "] %}\n"
 
 
 def _stacks(files: Sequence[File], rows: Sequence[Row]) -> Iterator[str]:
-    """The items of write_files that are the stacks', kind by kind: a loop where several differ only by their rows."""
+    """The items of write_files that are the stacks': in a loop where they differ only by their rows."""
     kinds: dict[str, list[int]] = {}
+    services: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        services.setdefault(row.stack, []).append(number)
     for file in files:
-        number = _row(file, rows)
+        number = _service(file.path, services[file.stack], rows)
         kinds.setdefault(_kind(block(file), rows[number], kinds), []).append(number)
     alone = [rows[numbers[0]].expand(kind) for kind, numbers in kinds.items() if len(numbers) == 1]
-    loops = {kind: numbers for kind, numbers in kinds.items() if len(numbers) > 1}
+    loops: dict[str, list[str]] = {}
+    for kind, numbers in kinds.items():
+        if len(numbers) > 1:
+            loops.setdefault(_members(sorted(numbers), len(rows)), []).append(jinja(kind))
     yield jinja("".join(alone))
-    names: dict[str, str] = {}
-    for kind, numbers in loops.items():
-        which = _members(sorted(numbers), len(rows))
-        if which not in names:
-            names[which] = f"d{len(names)}"
-            yield f"{{% set {names[which]}={which} %}}\n"
-        yield f"{{% for r in {names[which]} %}}\n{jinja(kind)}{{% endfor %}}\n"
+    for members, texts in loops.items():
+        yield f"{{% for r in {members} %}}\n{''.join(texts)}{{% endfor %}}\n"
 
 
 def _kind(text: str, row: Row, kinds: dict[str, list[int]]) -> str:
@@ -70,11 +71,11 @@ def _kind(text: str, row: Row, kinds: dict[str, list[int]]) -> str:
     return next((known for known in kinds if row.expand(known) == text), kind)
 
 
-def _row(file: File, rows: Sequence[Row]) -> int:
-    """The row of the service that a file is of, by its path; of a file of the whole stack, the first service's."""
-    found = [number for number, row in enumerate(rows) if row.stack == file.stack]
-    named = [number for number in found if rows[number].service in file.path.rsplit("/", 2)[-1]]
-    return max(named, key=lambda number: len(rows[number].service), default=found[0])
+def _service(path: str, numbers: Sequence[int], rows: Sequence[Row]) -> int:
+    """Which of a stack's rows a file belongs to, by its path; a file of the whole stack to the first."""
+    end = path.rsplit("/", 2)[-1]
+    named = [number for number in numbers if rows[number].service in end]
+    return max(named, key=lambda number: len(rows[number].service), default=numbers[0])
 
 
 def _members(numbers: Sequence[int], count: int) -> str:

@@ -13,18 +13,20 @@ _COLUMN: Final = 0xE000
 _FIRST_SUBID, _LAST_SUBID = "\uf8f0", "\uf8f1"
 _MARK: Final = re.compile("[\ue000-\uf8ff]")
 _EXPRESSIONS: Final = {
-    _FIRST_SUBID: f"(r[1]-{facts.UID_BASE})*{facts.SUBID_SIZE}",
-    _LAST_SUBID: f"(r[1]-{facts.UID_BASE - 1})*{facts.SUBID_SIZE}-1",
+    _FIRST_SUBID: f"(r.1-{facts.UID_BASE})*{facts.SUBID_SIZE}",
+    _LAST_SUBID: f"(r.1-{facts.UID_BASE - 1})*{facts.SUBID_SIZE}-1",
 }
 # What Jinja would take for its own, a brace before a placeholder included.
 _BRACE: Final = re.compile("\\{(?=[{%#\ue000-\uf8ff])")
-# Shorter values cost no more than their placeholder, and are found by chance.
-_SHORTEST: Final = 3
+# Columns that say who a service is: stack, uid, service, port, image, domain. After them come values of any kind, and
+# short ones of those are found everywhere by chance.
+IDENTITY: Final = 6
+_SHORTEST: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What tells a service from another: stack, uid, service, and more values."""
+    """What tells a service from another: the values of its identity, and more."""
 
     values: tuple[str | int, ...]
 
@@ -58,7 +60,7 @@ class Row:
         """Value -> placeholder. Of two equal values the first column counts."""
         found: dict[str, str] = {}
         for mark, text in self._texts().items():
-            if len(text) >= _SHORTEST:
+            if text and (ord(mark) < _COLUMN + IDENTITY or len(text) >= _SHORTEST):
                 found.setdefault(text, mark)
         return found
 
@@ -70,4 +72,4 @@ def jinja(skeleton: str) -> str:
 
 
 def _expression(mark: str) -> str:
-    return _EXPRESSIONS.get(mark) or f"r[{ord(mark) - _COLUMN}]"
+    return _EXPRESSIONS.get(mark) or f"r.{ord(mark) - _COLUMN}"

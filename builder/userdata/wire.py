@@ -15,14 +15,14 @@ _BEST: Final = 0.75
 _LINE: Final = 996
 _HEAD: Final = b"""\
 MIME-Version: 1.0
-Content-Type: multipart/mixed; boundary="="
+Content-Type: multipart/mixed; boundary=e
 
---=
+--e
 Content-Type: application/gzip
 Content-Transfer-Encoding: base64
 
 """
-_TAIL: Final = b"--=--\n"
+_TAIL: Final = b"--e--\n"
 # The cloud-config becomes the host's own, whose bootcmd makes good a cut of power; the modules have run without it.
 _SCRIPT_HEAD: Final = b"""\
 #!/bin/sh
@@ -35,6 +35,7 @@ _SCRIPT_TAIL: Final = b"""\
 END
 sync $config.new
 mv $config.new $config
+umask 022
 for module in set_hostname timezone users_groups write_files; do
     cloud-init single --name cc_$module --frequency always
 done

@@ -12,7 +12,7 @@ build {
     remote_folder   = local.scripts
   }
 
-  # rootfs.tar, images, plan, check.pyz: see docs/images.md.
+  # rootfs.tar, images, plan, check.pyz: see builder/packer/payload.py.
   provisioner "file" {
     source      = "${path.root}/payload/"
     destination = "/var/tmp/er-bake"

@@ -22,19 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ER = Path(sysconfig.get_path("scripts"), "er")
 WEB = ROOT / "examples" / "web.yaml"
 COMMANDS = (
-    "init",
-    "check",
-    "render",
-    "tree",
-    "user-data",
-    "providers",
-    "check-image",
-    "try",
-    "launch",
-    "servers",
-    "destroy",
-    "schema",
-)
+    "init", "check", "render", "tree", "user-data", "providers", "build-image", "check-image", "try", "launch", "servers",
+    "destroy", "schema", "server",
+)  # fmt: skip
 
 
 def er(*words: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -159,6 +149,68 @@ def test_the_schema_accepts_the_examples_and_refuses_a_slip() -> None:
     slip["stacks"][0]["nam"] = slip["stacks"][0].pop("name")
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(slip, schema)
+
+
+def test_a_bake_can_be_looked_at_before_it_is_run(tmp_path: Path) -> None:
+    told = er(
+        "build-image", WEB, "--target", "hetzner", "--dry-run", "-o", tmp_path / "x", env={"HCLOUD_TOKEN": "t" * 64}
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines()[-1].endswith("/packer build -machine-readable -on-error=cleanup template")
+    assert f"# in {tmp_path}/x/.er-bake-*:" in told.stdout
+    assert "t" * 64 not in told.stdout + told.stderr
+    assert list(tmp_path.iterdir()) == []
+    machine = json.loads(
+        er("build-image", WEB, "--target", "qemu", "--accelerator", "tcg", "--dry-run", "--json").stdout
+    )
+    assert machine["variables"]["accelerator"] == "tcg"
+    assert "template/payload/rootfs.tar" in machine["files"]
+    assert not any(path.startswith("template/payload/stacks") for path in machine["files"])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--target", "moon"], "'moon' is not one of qemu, aws, "),
+        (["--target", "qemu", "--format", "iso"], "'iso' is not one of qcow2, raw, "),
+        (["--target", "aws", "--size", "9G"], "only for --target qemu: --size"),
+        ([], "Missing option '--target'"),
+    ],
+)
+def test_a_bake_of_something_unknown_is_wrong_usage(words: list[str], told: str) -> None:
+    done = er("build-image", WEB, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--target", "hetzner"], "HCLOUD_TOKEN"),
+        (["--target", "exoscale"], "PKR_VAR_api_key and PKR_VAR_api_secret"),
+        (["--target", "qemu", "--size", "big"], "--size big"),
+        (["--target", "qemu", "--base-image", "x.qcow2"], "--checksum"),
+        (["--target", "qemu", "--checksum", "sha256:0"], "--base-image"),
+    ],
+)
+def test_what_a_bake_lacks_is_told_before_anything_begins(words: list[str], told: str, tmp_path: Path) -> None:
+    bare = dict.fromkeys(("HCLOUD_TOKEN", "PKR_VAR_api_key", "PKR_VAR_api_secret"), "")
+    done = er("build-image", WEB, *words, "-o", tmp_path / "x", env=bare)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert told in done.stderr
+    assert "hint: " in done.stderr or "and there is none" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_packer_the_error_says_how_to_get_it(tmp_path: Path) -> None:
+    other = tmp_path / "packer"
+    other.write_text("#!/bin/sh\necho 0 0\n")
+    other.chmod(0o755)
+    env = {"PATH": str(tmp_path), "HCLOUD_TOKEN": "t" * 64}
+    done = er("build-image", WEB, "--target", "hetzner", "-o", tmp_path / "x", env=env)
+    assert done.returncode == 1
+    assert f"no usable packer: {other} is another program of that name" in done.stderr
+    assert "hint: apt-get install packer" in done.stderr
 
 
 def test_try_says_what_it_needs_where_it_cannot_run() -> None:

@@ -45,10 +45,11 @@ class Login(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Two attempts at about the same time."""
+    """Attempts at about the same time: as our admin, as root, and as who the stock image has for the console's key."""
 
     admin: Login
     root: Login
+    stock: Login = Login.AWAY
 
 
 @dataclass
@@ -78,7 +79,9 @@ class Boot:
         family = self.families[0]
         admin = self._login(self.host.key, self.host.spec.admin.name, self.machine.attacker(2 * number), family)
         root = self._login(self.root_key, "root", self.machine.attacker(2 * number + 1), family)
-        self.looks.append(Look(admin, root))
+        stock = self.row.stock_user
+        other = self._login(self.root_key, stock, self.machine.attacker(2 * number), family) if stock else Login.AWAY
+        self.looks.append(Look(admin, root, other))
         return self.looks[-1]
 
     def _login(self, key: Path, user: str, source: Namespace, family: int) -> Login:
@@ -126,7 +129,7 @@ def _server(row: Row, lab: Plan, delivery: Delivery, root_key: Path, families: t
         gateway4=gateway.ipv4 if 4 in families else "",
         gateway6=gateway.ipv6 if 6 in families else "",
         root_keys=(root_key.with_suffix(".pub").read_text().strip(),),
-        user_data=delivery.wire,
+        user_data=row.before + delivery.wire,
     )
 
 
@@ -143,8 +146,10 @@ def booted(
     spec, key, root_key = _spec(tmp)
     built = host.build(spec)
     delivery = userdata.deliver(spec, built, row.provider, on)
-    tree = base.tree(built.packages)
-    preloads = tuple(preload.prepare(tree, owner, images) for owner, images in plan.owned_images(spec))
+    tree = base.tree((*built.packages, *cloud.disk_packages(row)))
+    preloads = tuple(
+        preload.prepare(base.tree(built.packages), owner, images) for owner, images in plan.owned_images(spec)
+    )
     with ExitStack() as stack:
         servers: list[Server] = []
 
@@ -152,7 +157,13 @@ def booted(
             servers.append(_server(row, lab, delivery, root_key, families))
             disks = stack.enter_context(cloud.attached(row, servers[0], tmp))
             dmi = {name: value.format_map(vars_of(servers[0])) for name, value in row.dmi.items()}
-            return Guise(dmi, Card(row.card, row.hardware, addressed=False), row.driver, row.image, disks)
+            return Guise(
+                dmi,
+                Card(row.card, row.hardware, addressed=False),
+                row.driver,
+                {**row.image, **cloud.disk_files(row)},
+                disks,
+            )
 
         machine = Machine(tree, name=spec.server.name, preloads=preloads, internet=False, guise=guise)
         stack.enter_context(machine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
@@ -31,10 +32,12 @@ def place(plan: Plan) -> Namespace:
     return net.Namespace(f"{plan.id}-cloud", f"10.213.{plan.slot}.{_HOST}", f"fd13:e5:0:{plan.slot:x}::{_HOST:x}")
 
 
-def addresses(where: Namespace, wanted: tuple[str, ...]) -> list[Argv]:
-    """The metadata addresses, on the router's own interface; the link-local ones with all of their network."""
+def addresses(where: Namespace, row: Row) -> list[Argv]:
+    """The router's own address and the metadata's, on its interface; the link-local ones with all of their network."""
+    wanted = (*row.addresses, *([row.router] if row.router else []))
     add = ["ip", "-n", where.name, "addr", "add"]
-    return [[*add, f"{ip}/{_prefix(ip)}", "dev", "lan"] for ip in wanted]
+    route = ["ip", "netns", "exec", where.name, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]
+    return [*([*add, f"{ip}/{_prefix(ip)}", "dev", "lan"] for ip in wanted), route]
 
 
 def _prefix(address: str) -> int:
@@ -58,6 +61,26 @@ def contents(row: Row, server: Server) -> dict[str, bytes]:
     return {"ovf-env.xml": azure.ovf(server, azure.ADMIN)}
 
 
+# What a machine needs to mount the disk where this kernel cannot: its packages, and a helper that mount(8) calls.
+_FUSE_PACKAGES: Final = ("fuseiso",)
+_FUSE_FILES: Final = {"/usr/sbin/mount.iso9660": b'#!/bin/sh\nexec fuseiso "$1" "$2" -o ro,allow_other\n'}
+
+
+def _reads_iso() -> bool:
+    modules = Path("/lib/modules", platform.release())
+    return "iso9660" in Path("/proc/filesystems").read_text().split() or modules.is_dir()
+
+
+def disk_packages(row: Row) -> tuple[str, ...]:
+    """Packages for the sake of the provider's disk."""
+    return _FUSE_PACKAGES if row.disk and not _reads_iso() else ()
+
+
+def disk_files(row: Row) -> dict[str, bytes]:
+    """Files for the sake of the provider's disk."""
+    return _FUSE_FILES if row.disk and not _reads_iso() else {}
+
+
 @contextmanager
 def attached(row: Row, server: Server, tmp: Path) -> Iterator[dict[str, str]]:
     """The provider's disk as a block device of this machine, by the server's name for it; none for many."""
@@ -68,10 +91,9 @@ def attached(row: Row, server: Server, tmp: Path) -> Iterator[dict[str, str]]:
         file = tmp / "disk" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
-    image = tmp / "disk.img"
-    label = row.disk.label[:16]
-    process.run(["mke2fs", "-q", "-t", "ext2", "-L", label, "-d", str(tmp / "disk"), str(image), "4M"])
-    device = process.run(["losetup", "--find", "--show", str(image)]).stdout.strip()
+    image = tmp / "disk.iso"
+    process.run(["genisoimage", "-quiet", "-r", "-J", "-V", row.disk.label, "-o", str(image), str(tmp / "disk")])
+    device = process.run(["losetup", "--find", "--show", "--read-only", str(image)]).stdout.strip()
     try:
         yield {row.disk.device or device: device}
     finally:
@@ -93,16 +115,25 @@ def dnsmasq(where: Namespace, row: Row, server: Server) -> Argv:
     host = [f"--dhcp-host={server.hardware}"]
     if server.ipv4:
         host.append(server.ipv4)
-        routes = ",".join(f"{ip}/32,{where.ipv4}" for ip in row.addresses if "." in ip)
         argv += [f"--dhcp-range={server.ipv4.rsplit('.', 1)[0]}.0,static,255.255.255.0,1h"]
-        argv += [f"--dhcp-option=option:router,{where.ipv4}", f"--dhcp-option=option:dns-server,{where.ipv4}"]
-        if routes:
-            argv.append(f"--dhcp-option=option:classless-static-route,0.0.0.0/0,{where.ipv4},{routes}")
-        argv += [f"--dhcp-option={option}" for option in row.dhcp]
+        argv += [f"--dhcp-option={option}" for option in _options(where, row)]
     if server.ipv6:
         host.append(f"[{server.ipv6}]")
         argv += ["--enable-ra", f"--dhcp-range={server.ipv6.rsplit('::', 1)[0]}::,static,64,1h"]
     return [*argv, ",".join(host)]
+
+
+def _options(where: Namespace, row: Row) -> Iterator[str]:
+    """Routes, as a provider gives them: with a router of its own, the server's network is its one address."""
+    router = row.router or where.ipv4
+    routes = [f"{ip}/32,{router}" for ip in row.addresses if "." in ip]
+    if row.router:
+        yield "option:netmask,255.255.255.255"
+        routes.insert(0, f"{router}/32,0.0.0.0")
+    yield f"option:router,{router}"
+    yield f"option:dns-server,{where.ipv4}"
+    if routes:
+        yield ",".join(["option:classless-static-route", *routes, f"0.0.0.0/0,{router}"])
 
 
 class Cloud:
@@ -124,7 +155,7 @@ def running(machine: Machine, row: Row, server: Server, tmp: Path) -> Iterator[C
     """The provider of `row`, on the bridge of a machine that is off; ended and gone afterwards."""
     plan = machine.plan
     where = place(plan)
-    for argv in (*net.join(plan, where), *addresses(where, row.addresses)):
+    for argv in (*net.join(plan, where), *addresses(where, row)):
         process.run(argv)
     values, record = tmp / "server.json", tmp / "requests"
     values.write_bytes(services.write(row.service, server))

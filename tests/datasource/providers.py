@@ -31,7 +31,6 @@ _RENAMED: Final = {
     )
 }
 _EJECT: Final = {"/usr/local/bin/eject": b'#!/bin/sh\nexec losetup --detach "$1"\n'}
-_NO_ISO: Final = "the disk is ext2 instead of ISO 9660 or UDF: a test machine's kernel may have neither"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +49,11 @@ class Disk:
 class Row:
     """One way that a provider hands over user-data.
 
-    `dmi` and `asked` may use the server's values in braces. `service` is a name of services.SERVICES;
-    `asked` are requests that must have been answered, as method and path; `features` say what is special, for the
-    table. `own` are the warnings that this datasource itself logs at its provider, whatever the user-data, by level.
+    `dmi` and `asked` may use the server's values in braces. `service` is a name of services.SERVICES; `asked` are
+    requests that must have been answered, as method and path; `features` say what is special, for the table.
+    `router` is one outside of the server's network, which is then its one address. `before` is put before user-data
+    by the provider. `stock_user` is who has the console's key until our admin is made in the last stage. `own` are
+    the warnings that this datasource itself logs at its provider, whatever the user-data, by level.
     """
 
     name: str
@@ -70,9 +71,11 @@ class Row:
     id: str = "12345678"
     root: bool = False
     image: Mapping[str, bytes] = field(default_factory=dict)
-    dhcp: tuple[str, ...] = ()
+    router: str = ""
     disk: Disk | None = None
     own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    before: bytes = b""
+    stock_user: str = ""
     limits: str = ""
 
 
@@ -80,7 +83,7 @@ def _get(*paths: str) -> tuple[tuple[str, str], ...]:
     return tuple(("GET", path) for path in paths)
 
 
-def _ec2(name: str, limits: str = "") -> Row:
+def _ec2(name: str, *features: str, before: bytes = b"", stock_user: str = "", limits: str = "") -> Row:
     token = ("PUT", "/latest/api/token")
     user_data, document = "/2021-03-23/user-data", "/2021-03-23/dynamic/instance-identity/document"
     return Row(
@@ -96,7 +99,9 @@ def _ec2(name: str, limits: str = "") -> Row:
             "product_serial": _EC2_UUID,
         },
         asked=(token, *_get("/2021-03-23/meta-data/network/interfaces/macs/{hardware}/mac", user_data, document)),
-        features=("IMDSv2 token by PUT on every request", "link-local DHCP first"),
+        features=("IMDSv2 token by PUT on every request", "DHCP first", *features),
+        before=before,
+        stock_user=stock_user,
         addresses=("169.254.169.254", "fd00:ec2::254"),
         card="ens5",
         driver="ena",
@@ -107,7 +112,13 @@ def _ec2(name: str, limits: str = "") -> Row:
 
 _ROWS: Final = (
     _ec2("aws"),
-    _ec2("lightsail", "not known whether Lightsail puts a script of its own before what it is given"),
+    _ec2(
+        "lightsail",
+        "a launch script, with the provider's own before it",
+        before=b"#!/bin/sh\ntouch /run/provider-was-first\n",
+        stock_user="debian",
+        limits="the provider's own script is not known here; the base's stock user instead of admin",
+    ),
     Row(
         "digitalocean",
         "digitalocean",
@@ -134,7 +145,6 @@ _ROWS: Final = (
         root=True,
         image=_ROOT_IMAGE,
         disk=Disk("config-2", fixed=True),
-        limits=_NO_ISO,
     ),
     Row(
         "hetzner",
@@ -145,6 +155,7 @@ _ROWS: Final = (
         {"sys_vendor": "Hetzner", "product_name": "vServer", "product_serial": "{id}"},
         _get("/hetzner/v1/metadata", "/hetzner/v1/userdata"),
         ("base64 is taken off when it is there", "instance id equal to the firmware's serial number"),
+        router="172.31.1.1",
         root=True,
         image=_ROOT_IMAGE,
     ),
@@ -187,6 +198,7 @@ _ROWS: Final = (
         ("user-data only to a source port below 1024",),
         addresses=("169.254.42.42", "fd00:42::42"),
         card="ens2",
+        router="62.210.0.1",
         root=True,
         image=_ROOT_IMAGE,
     ),
@@ -212,7 +224,6 @@ _ROWS: Final = (
         ("config drive",),
         card="ens3",
         disk=Disk("config-2"),
-        limits=_NO_ISO,
     ),
     Row(
         "upcloud",
@@ -236,6 +247,7 @@ _ROWS: Final = (
         _get("/computeMetadata/v1/instance/id", "/computeMetadata/v1/instance/attributes/"),
         ("Metadata-Flavor header", "asked by name"),
         card="ens4",
+        router="10.128.0.1",
         image={
             "/etc/hosts": b"127.0.0.1 localhost\n::1 localhost\n169.254.169.254 metadata.google.internal metadata\n"
         },
@@ -288,7 +300,7 @@ _ROWS: Final = (
         driver="hv_netvsc",
         image=_EJECT,
         disk=Disk("rd_rdfe_stable", "/dev/sr0"),
-        limits=_NO_ISO,
+        limits="the provisioning disk is ISO 9660, not UDF",
     ),
     Row(
         "nocloud",
@@ -312,7 +324,6 @@ _ROWS: Final = (
         ("a disk labelled cidata",),
         addresses=(),
         disk=Disk("cidata"),
-        limits=_NO_ISO,
     ),
 )
 ROWS: Final = {row.name: row for row in _ROWS}

@@ -90,6 +90,22 @@ class Host:
         self.boot()
 
 
+def written(name: str, tmp: Path, edit: Callable[[str], str] = str) -> tuple[Spec, Path]:
+    """The spec `name` of tests/machine/specs in a fresh directory, and the key made for its admin."""
+    folder = tmp / name
+    shutil.copytree(SPECS / name, folder)
+    key = folder / "id"
+    process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(key)])
+    file = folder / "easyrunner.yaml"
+    # Specs name their images relative to the checkout; the copy stands elsewhere.
+    for path in folder.rglob("*.yaml"):
+        text = path.read_text()
+        for depth in ("../../../../../", "../../../../"):
+            text = text.replace(f"oci-archive:{depth}.cache/images", f"oci-archive:{IMAGES}")
+        path.write_text(edit(text) if path == file else text)
+    return specs.load(file)[0], key
+
+
 @contextmanager
 def booted(
     name: str,
@@ -105,18 +121,7 @@ def booted(
 
     `packages` are on the disk before the first boot: those of the host, unless said; with none it is a stock image.
     """
-    folder = tmp / name
-    shutil.copytree(SPECS / name, folder)
-    key = folder / "id"
-    process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(key)])
-    file = folder / "easyrunner.yaml"
-    # Specs name their images relative to the checkout; the copy stands elsewhere.
-    for path in folder.rglob("*.yaml"):
-        text = path.read_text()
-        for depth in ("../../../../../", "../../../../"):
-            text = text.replace(f"oci-archive:{depth}.cache/images", f"oci-archive:{IMAGES}")
-        path.write_text(edit(text) if path == file else text)
-    spec, _ = specs.load(file)
+    spec, key = written(name, tmp, edit)
     wanted = plan.plan(spec, timeout=300)
     tree = base.tree(wanted.packages)
     disk = tree if packages is None else base.tree(packages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -230,3 +231,33 @@ def test_ssh_of_the_local_build_is_for_this_machine_only() -> None:
     _, body = hcl.source("qemu")
     assert "hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22" in body["qemuargs"]
     assert '["-vnc", "none"]' in body["qemuargs"]
+
+
+def _table() -> str:
+    rows = [
+        "| target | builder, plugin | Packer | bases and architectures | result | credentials | settings |",
+        "|---" * 7 + "|",
+    ]
+    for target in TARGETS:
+        archs = ", ".join(sorted({arch for _, arch in target.images}))
+        cells = (
+            target.name,
+            f"[{target.builder}]({target.source}), {target.version}",
+            f"{target.packer} and later",
+            f"both, {archs}",
+            target.artifact,
+            "; ".join(f"`{name}`: {what}" for name, what in target.credentials.items()) or "none",
+            "; ".join(f"`{name}`: {what}" for name, what in target.settings.items()) or "none",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def test_the_page_shows_the_rows() -> None:
+    page = TEMPLATES.parents[1] / "docs" / "image-targets.md"
+    start, _, rest = page.read_text().partition("test_templates.py -->\n")
+    _, _, end = rest.partition("<!-- end of table -->")
+    made = f"{start}test_templates.py -->\n{_table()}\n<!-- end of table -->{end}"
+    if os.environ.get("UPDATE"):
+        page.write_text(made)
+    assert page.read_text() == made

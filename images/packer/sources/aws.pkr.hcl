@@ -51,6 +51,18 @@ variable "ssh_from" {
   description = "Networks that reach the build's instance by SSH; best this machine's own address."
 }
 
+variable "subnet_id" {
+  type        = string
+  default     = ""
+  description = "Where the build's instance stands; empty takes the default VPC, which not every account has."
+}
+
+variable "public_ip" {
+  type        = bool
+  default     = true
+  description = "Whether it gets a public address there; without one this machine must reach the subnet."
+}
+
 # For an endpoint that speaks EC2 without being it. Left empty they are not there.
 variable "custom_endpoint_ec2" {
   type    = string
@@ -118,6 +130,9 @@ source "amazon-ebs" "host" {
   run_volume_tags   = merge(local.tags, { Name = "${var.name}-build" })
   tags              = merge(local.tags, { Name = var.name })
   snapshot_tags     = merge(local.tags, { Name = var.name })
+
+  subnet_id                   = var.subnet_id
+  associate_public_ip_address = var.public_ip
 
   temporary_security_group_source_cidrs = var.ssh_from
   ssh_username                          = var.ssh_username

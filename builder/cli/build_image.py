@@ -1,0 +1,191 @@
+"""`er build-image`: bake the hardened base into an image, and prove it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from builder.cli.options import AsJson, SpecPath, load
+from builder.cli.say import say
+from builder.cli.steps import Steps
+from builder.packer.convert import FORMATS
+from builder.packer.targets import BY_NAME, TARGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from builder.manifest import Difference
+    from builder.packer.deliver import Result
+    from builder.packer.job import Job
+    from builder.packer.order import Order
+    from builder.packer.watch import Told
+
+NAME = "build-image"
+_TARGETS = ", ".join(row.name for row in TARGETS)
+
+
+def _known_target(name: str) -> str:
+    if name not in BY_NAME:
+        raise typer.BadParameter(f"{name!r} is not one of {_TARGETS}")
+    return name
+
+
+def _known_format(name: str) -> str:
+    if name not in FORMATS:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(FORMATS)}")
+    return name
+
+
+def command(
+    path: SpecPath,
+    target: Annotated[
+        str, typer.Option("--target", callback=_known_target, metavar="TARGET", help=f"Where to bake: {_TARGETS}.")
+    ],
+    directory: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Where image, manifest and log go.")
+    ] = Path("build"),
+    form: Annotated[
+        str,
+        typer.Option("--format", callback=_known_format, metavar="FORMAT", help=f"qemu: one of {', '.join(FORMATS)}."),
+    ] = "qcow2",
+    with_stacks: Annotated[
+        bool, typer.Option("--with-stacks", help="Also bake the stacks' images: first boot pulls nothing.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="qemu: boot the image twice and look at the host.")
+    ] = True,
+    size: Annotated[str, typer.Option("--size", metavar="SIZE", help="qemu: size of the disk, such as 10G.")] = "",
+    base_image: Annotated[
+        str, typer.Option("--base-image", metavar="FILE|URL", help="qemu: start from this cloud image.")
+    ] = "",
+    checksum: Annotated[str, typer.Option("--checksum", metavar="sha256:…", help="What --base-image must be.")] = "",
+    accelerator: Annotated[
+        Literal["auto", "kvm", "tcg"], typer.Option("--accelerator", help="qemu: how the machine is run.")
+    ] = "auto",
+    var_file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--var-file", metavar="FILE", exists=True, dir_okay=False, help="Values for the template; repeatable."
+        ),
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="MANIFEST", exists=True, dir_okay=False, help="Say what differs from it."),
+    ] = None,
+    reuse: Annotated[
+        bool, typer.Option("--reuse", help="qemu: keep an image that is there and made of the same.")
+    ] = False,
+    keep_log: Annotated[bool, typer.Option("--keep-log", help="Keep the log of a good build, too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be laid and run.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Bake an image of SPEC's base with Packer: every host's files and packages, no key and no name of yours."""
+    from builder.packer import bake
+    from builder.packer.order import LOCAL, Order
+
+    if target != LOCAL:
+        _refuse(
+            {"--format": form != "qcow2", "--size": size, "--base-image": base_image, "--checksum": checksum,
+             "--accelerator": accelerator != "auto", "--reuse": reuse},
+        )  # fmt: skip
+    order = Order(
+        load(path), BY_NAME[target], directory, FORMATS[form], with_stacks, verify, size, accelerator, base_image,
+        checksum, tuple(file.absolute() for file in var_file or ()), keep_log, reuse, compare,
+    )  # fmt: skip
+    job = bake.plan(order)
+    if dry_run:
+        _show_dry(order, job, as_json=as_json)
+        return 0
+    with Steps() as steps:
+        result = follow(bake.bake(order, job, steps.line), steps)
+    _show(result, as_json=as_json)
+    return 0
+
+
+def _refuse(given: Mapping[str, object]) -> None:
+    """Options that mean nothing to a provider are a mistake, and better told now."""
+    wrong = [name for name, value in given.items() if value]
+    if wrong:
+        raise typer.BadParameter(f"only for --target qemu: {', '.join(wrong)}")
+
+
+def follow(events: Generator[Told, None, Result], steps: Steps) -> Result:
+    """Show the steps as they come and go; the result is the generator's."""
+    from builder.packer import watch
+
+    with closing(events):
+        while True:
+            try:
+                told = next(events)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            match told:
+                case watch.Started(step):
+                    steps.start(step)
+                case watch.Ended(step, seconds):
+                    steps.end(step, seconds)
+                case watch.Line(text):
+                    steps.detail(text)
+
+
+def _show(result: Result, *, as_json: bool) -> None:
+    if as_json:
+        say.json(_as_json(result))
+        return
+    for answer in result.proof.answers if result.proof else ():
+        when = f"{answer.seconds:.0f} s after power-on {answer.boot}"
+        say.note(f"answer    https://{answer.domain}/ {answer.status}, {when}")
+    if result.image is not None:
+        again = " (there already, made of the same)" if result.reused else ""
+        say.note(f"image     {result.image}, {result.size / 1e6:,.0f} MB{again}\nsha256    {result.sha256}")
+    for name in result.ids:
+        say.note(f"image     {name}")
+    say.note(f"manifest  {result.manifest}")
+    if result.differences is not None:
+        say.note(compared(result.differences))
+
+
+def compared(differences: tuple[Difference, ...]) -> str:
+    """What is worth saying of a comparison with the build before."""
+    surprising = [found.what for found in differences if not found.expected]
+    rest = len(differences) - len(surprising)
+    if not surprising:
+        return f"same as the build before, but for {rest} things that no two builds share: times, hashes"
+    return "\n  ".join(["differs from the build before:", *surprising])
+
+
+def _as_json(result: Result) -> dict[str, object]:
+    differences = result.differences
+    return {
+        "target": result.target,
+        "image": str(result.image) if result.image else None,
+        "ids": list(result.ids),
+        "size": result.size,
+        "sha256": result.sha256,
+        "manifest": str(result.manifest),
+        "reused": result.reused,
+        "answers": [asdict(answer) for answer in result.proof.answers] if result.proof else None,
+        "steps": {step.name: round(step.seconds, 1) for step in result.steps},
+        "differences": differences and [{"expected": found.expected, "what": found.what} for found in differences],
+    }
+
+
+def _show_dry(order: Order, job: Job, *, as_json: bool) -> None:
+    """The calls and the files; the work directory's name is made up only when it is made."""
+    from builder.packer import argv, workdir
+
+    work = f"{order.directory.absolute()}/{workdir.PREFIX}*"
+    upload = (*job.upload.files, *job.upload.archives)
+    names = [f"{workdir.TEMPLATE}/{file.path}" for file in (*job.files, workdir.values(job.variables))]
+    laid = sorted([*names, *(f"{workdir.PAYLOAD}/{name}" for name in upload)])
+    calls = job.commands()
+    if as_json:
+        say.json({"directory": work, "commands": calls, "files": laid, "variables": dict(job.variables)})
+        return
+    lines = [f"# in {work}:", *(f"# lays {path}" for path in laid), *(argv.shown(call) for call in calls)]
+    say.data("".join(f"{line}\n" for line in lines).encode())

@@ -1,0 +1,40 @@
+"""`er server doctor`: pass or fail with a remedy each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from builder.cli.options import AsJson
+from builder.cli.say import say
+from builder.cli.server.options import Host, SshOptions, remote
+from builder.cli.server.words import table
+
+
+def command(
+    host: Host,
+    *,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can safely be mended.")] = False,
+    ssh: SshOptions = None,
+    as_json: AsJson = False,
+) -> int:
+    """Examine a server: each check passes or says what to do; 1 when one fails."""
+    found: list[dict[str, Any]] = remote(host, ssh).ask("doctor", *(["fix"] if fix else []), timeout=900)
+    if as_json:
+        say.json(found)
+    else:
+        _show(found, fix=fix)
+    return 0 if all(one["ok"] for one in found) else 1
+
+
+def _show(found: list[dict[str, Any]], *, fix: bool) -> None:
+    rows = table("", "check", "what is wrong")
+    for one in found:
+        rows.add_row("FIXED" if one["fixed"] else "ok" if one["ok"] else "FAIL", one["check"], one["wrong"])
+    say.table(rows)
+    for one in found:
+        if one["remedy"]:
+            say.note(f"{one['check']}: {one['remedy']}")
+    if not fix and any(one["fixable"] for one in found):
+        say.note("some of it mends itself with --fix")

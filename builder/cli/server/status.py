@@ -1,0 +1,102 @@
+"""`er server status`: how the host is, on one screen."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from builder.cli.options import AsJson
+from builder.cli.say import say
+from builder.cli.server.options import Host, SshOptions, remote
+from builder.cli.server.words import duration, size, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.table import Table
+
+Status = dict[str, Any]
+# Caddy renews when a third is left: a certificate of 90 days that has fewer than these was not renewed.
+_DAYS: Final = 14
+# Caddy's own authority gives hours, on purpose.
+_INTERNAL: Final = "Local Authority"
+_FREE: Final = 0.1
+
+
+def command(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
+    """Show services, stacks, ports, certificates, disk, memory, load, updates and bans; 1 when something is wrong."""
+    found: Status = remote(host, ssh).ask("status")
+    if as_json:
+        say.json({**found, "wrong": list(wrong(found))})
+    else:
+        say.table(_host(found))
+        say.table(_stacks(found))
+        if found["certificates"]:
+            say.table(_certificates(found))
+        for text in wrong(found):
+            say.failure(text)
+    return 1 if any(wrong(found)) else 0
+
+
+def wrong(found: Status) -> Iterator[str]:
+    """What needs somebody's attention, in words."""
+    if not found["firewall"]:
+        yield "the firewall is in lockdown: only SSH is open; see er server doctor"
+    for name, state in found["services"].items():
+        if state not in {"active", "activating"}:
+            yield f"the service {name} is {state}"
+    for where, unit in _units(found):
+        if unit["state"] == "failed":
+            yield f"{where} has failed ({unit['result']}); see er server logs"
+    yield from _secrets(found)
+    for one in found["certificates"]:
+        if one["days"] < _DAYS and _INTERNAL not in one["issuer"]:
+            yield f"the certificate of {one['domain']} ends in {one['days']} days"
+    if found["disk"]["free"] < _FREE * found["disk"]["total"]:
+        yield f"the disk is nearly full: {size(found['disk']['free'])} left"
+
+
+def _secrets(found: Status) -> Iterator[str]:
+    for stack in found["stacks"]:
+        for name, services in stack["lacking"].items():
+            way = f"er server secret set HOST {stack['stack']} {name}"
+            yield f"{stack['stack']}: {', '.join(services)} waits for the secret {name}; set it with: {way}"
+
+
+def _units(found: Status) -> Iterator[tuple[str, Status]]:
+    yield "proxy", found["proxy"]
+    for stack in found["stacks"]:
+        yield from ((f"{stack['stack']}/{service['service']}", service) for service in stack["services"])
+
+
+def _host(found: Status) -> Table:
+    rows = table(found["name"], "")
+    updates, memory, disk = found["updates"], found["memory"], found["disk"]
+    up = time.strftime("%Y-%m-%d %H:%M", time.localtime(found["booted"]))
+    rows.add_row("last boot", f"{up}, {duration(found['uptime'])} ago")
+    rows.add_row("load", f"{' '.join(f'{load:.2f}' for load in found['load'])}, {found['cores']} cores")
+    rows.add_row("memory", f"{size(memory['total'] - memory['available'])} of {size(memory['total'])} used")
+    rows.add_row("disk", f"{size(disk['used'])} of {size(disk['total'])} used")
+    pending = f"{updates['pending']} pending, {updates['security']} of them for security"
+    rows.add_row("updates", pending + ("; a reboot is due" if found["reboot_needed"] else ""))
+    rows.add_row("firewall", "in force" if found["firewall"] else "LOCKDOWN")
+    rows.add_row("services", " ".join(f"{name}:{state}" for name, state in found["services"].items()))
+    rows.add_row("ports", " ".join(f"{port['port']}/{port['protocol']}" for port in found["ports"]))
+    banned = [one["address"] for jail in found["jails"] for one in jail["banned"]]
+    rows.add_row("banned", " ".join(banned) or "nobody")
+    return rows
+
+
+def _stacks(found: Status) -> Table:
+    rows = table("service", "state", "since", ">memory", ">restarts")
+    for where, unit in _units(found):
+        since = duration(unit["seconds"]) if unit["state"] == "active" else ""
+        rows.add_row(where, f"{unit['state']} ({unit['detail']})", since, size(unit["memory"]), str(unit["restarts"]))
+    return rows
+
+
+def _certificates(found: Status) -> Table:
+    rows = table("certificate", "issuer", ">days left")
+    for one in found["certificates"]:
+        rows.add_row(one["domain"], one["issuer"], str(one["days"]))
+    return rows

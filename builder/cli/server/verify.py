@@ -1,0 +1,31 @@
+"""`er server verify`: is the server what the spec says, and is it well?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from builder.cli.options import AsJson, SpecPath, load
+from builder.cli.say import say
+from builder.cli.server.options import Host, SshOptions, remote
+
+_WORDS: Final = {"add": "is missing", "remove": "is not of the spec", "change": "differs"}
+
+
+def command(host: Host, path: SpecPath, *, ssh: SshOptions = None, as_json: AsJson = False) -> int:
+    """Compare every file of a server with SPEC, then examine it as doctor does; 1 when anything is off."""
+    from builder import host as hosts
+    from builder.server import change
+
+    there = remote(host, ssh)
+    found = change.differences(there, hosts.build(load(path)))
+    failed = [one for one in there.ask("doctor", timeout=300) if not one["ok"]]
+    if as_json:
+        say.json({"differs": [{"path": one.path, "kind": one.kind} for one in found], "failed": failed})
+    else:
+        for one in found:
+            say.note(f"{one.path} {_WORDS[one.kind]}")
+        for check in failed:
+            say.failure(f"{check['check']}: {check['wrong']}", check["remedy"])
+        if not found and not failed:
+            say.note("every file is as the spec has it, every check passes")
+    return 1 if found or failed else 0

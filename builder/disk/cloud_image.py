@@ -1,0 +1,96 @@
+"""A distribution's own cloud image, by file or URL; never without its checksum, as it is a whole host's software."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import IO, TYPE_CHECKING, Final
+
+from builder.disk import image
+from builder.lab import cache
+from builder.problems import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_SHA256: Final = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
+_CHUNK: Final = 1024 * 1024
+_SECONDS: Final = 60
+_NAME: Final = "image"
+_SCHEMES: Final = ("https", "http")
+
+
+def digest(checksum: str) -> str:
+    """The 64 hexadecimal digits of `checksum`, which may begin with `sha256:`. Raises UserError for anything else."""
+    match = _SHA256.fullmatch(checksum.strip())
+    if match is None:
+        raise UserError(f"not a SHA-256 checksum: {checksum}", "64 hexadecimal digits; sha256sum IMAGE prints them")
+    return match[1].lower()
+
+
+def from_file(path: Path, checksum: str) -> Path:
+    """The image itself, once its checksum was found to be right. Raises UserError."""
+    wanted = digest(checksum)
+    image.format_of(path)
+    with path.open("rb") as file:
+        _compare(hashlib.file_digest(file, "sha256").hexdigest(), wanted, path.name)
+    return path
+
+
+def from_url(url: str, checksum: str, *, tell: Callable[[int, int], None] | None = None) -> Path:
+    """The image, downloaded once and kept by its checksum.
+
+    It is written aside, and only a whole and right one gets its name. `tell` hears of bytes so far and of all bytes,
+    0 when the server does not say. Raises UserError.
+    """
+    wanted = digest(checksum)
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in _SCHEMES or not parts.hostname:
+        raise UserError(f"{url} is not a URL to download from", "https://…, or the path of a file")
+
+    def download(aside: Path) -> None:
+        aside.mkdir(parents=True)
+        try:
+            _download(url, aside / _NAME, wanted, tell or (lambda *_: None))
+        except BaseException:
+            shutil.rmtree(aside)
+            raise
+
+    return cache.made(cache.root() / "disks" / f"sha256-{wanted}", download) / _NAME
+
+
+def _download(url: str, target: Path, wanted: str, tell: Callable[[int, int], None]) -> None:
+    try:
+        with urllib.request.urlopen(url, timeout=_SECONDS) as source, target.open("wb") as file:  # noqa: S310 - checked
+            found = _copy(source, file, int(source.headers.get("Content-Length") or 0), tell)
+    except urllib.error.HTTPError as error:
+        raise UserError(f"{url}: {error.code} {error.reason}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{url}: {getattr(error, 'reason', None) or error}") from None
+    _compare(found, wanted, url)
+    image.format_of(target)
+
+
+def _copy(source: IO[bytes], target: IO[bytes], size: int, tell: Callable[[int, int], None]) -> str:
+    """The SHA-256 of what was copied."""
+    found = hashlib.sha256()
+    so_far = 0
+    while chunk := source.read(_CHUNK):
+        target.write(chunk)
+        found.update(chunk)
+        so_far += len(chunk)
+        tell(so_far, size)
+    return found.hexdigest()
+
+
+def _compare(found: str, wanted: str, name: str) -> None:
+    if found != wanted:
+        raise UserError(
+            f"{name}: the checksum is sha256:{found}, not sha256:{wanted}",
+            "the file is damaged or another one; compare with what the distribution publishes",
+        )

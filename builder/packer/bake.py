@@ -1,0 +1,94 @@
+"""From an order to an image: Packer's run with what comes before and after it, as a stream of what is going on."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder import host as hosts
+from builder import hygiene
+from builder.host.model import Part
+from builder.lab.signals import terminable
+from builder.packer import deliver, find, inputs, local, payload, remote, sources_list, surroundings, workdir
+from builder.packer import order as orders
+from builder.packer.clock import Clock
+from builder.packer.job import Job
+from builder.packer.log import Log
+from builder.packer.run import Run
+from builder.problems import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from builder.host.model import Host
+    from builder.packer.deliver import Result
+    from builder.packer.order import Order
+    from builder.packer.watch import Told
+
+__all__ = ["bake", "plan"]
+
+
+def plan(order: Order) -> Job:
+    """What Packer will be given. Raises UserError for what is lacking; nothing is begun."""
+    orders.check(order)
+    if order.local:
+        local.check(order)
+    packer = find.find()
+    orders.check_packer(order, packer)
+    server = order.spec.server
+    # Only a machine on this one's network can use its mirror.
+    sources = sources_list.here(server.base) if order.local else ""
+    host = hosts.build(order.spec)
+    upload = payload.payload(order.spec, host, check=_check(host), with_stacks=order.with_stacks, apt_sources=sources)
+    variables = {
+        "source": order.target.label,
+        "name": order.name,
+        "base": server.base,
+        "arch": server.arch,
+        **order.target.images[server.base, server.arch],
+        **(local.variables(order) if order.local else surroundings.variables(order)),
+    }
+    files = workdir.template(packer, order.target.name)
+    return Job(packer, files, upload, variables, order.var_files, order.environment)
+
+
+def bake(order: Order, job: Job, tell: Callable[[str], None]) -> Generator[Told, None, Result]:
+    """Do it; the generator's value is the result. Closing it ends everything and leaves nothing but the log.
+
+    `tell` is for what must be said while it is being closed.
+    """
+    clock, made_from = Clock(), inputs.of(job, order)
+    if order.local and order.reuse and (old := deliver.reusable(order, made_from)):
+        bootable = order.verify and order.form.name in ("qcow2", "raw")
+        proof = (yield from local.verify(order, order.image, clock)) if bootable else None
+        return deliver.again(order, old, clock, proof)
+    with terminable(), workdir.work_directory(order.directory) as places, Log(order.log, job.hidden()) as log:
+        run = Run(order, job, places, log, clock, tell)
+        with _noted(log):
+            baked = yield from (local if order.local else remote).bake(run)
+            result = yield from clock.phase("manifest", lambda: deliver.deliver(run, baked))
+    if not order.keep_log:
+        order.log.unlink(missing_ok=True)
+    return result
+
+
+@contextmanager
+def _noted(log: Log) -> Iterator[None]:
+    """A failure stands in the log, and says where that is."""
+    try:
+        yield
+    except UserError as error:
+        log.write(f"error: {error.message}")
+        if str(log.path) not in (error.hint or ""):
+            error.hint = "; ".join(filter(None, (error.hint, f"the whole log: {log.path}")))
+        raise
+
+
+def _check(host: Host) -> bytes:
+    """The program by which the image judges itself."""
+    with tempfile.TemporaryDirectory() as name:
+        bundle = Path(name, "check.pyz")
+        hygiene.bundle(bundle, host.only(Part.BAKED))
+        return bundle.read_bytes()

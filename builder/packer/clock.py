@@ -1,0 +1,45 @@
+"""Phases of a bake: told as they come and go, and kept with their times."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, TypeVar
+
+from builder.manifest import Step
+from builder.packer.watch import Ended, Started, Told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+T = TypeVar("T")
+
+
+class Clock:
+    """`steps` are those that are over, in order."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+
+    def phase(self, name: str, work: Callable[[], T]) -> Generator[Told, None, T]:
+        """Work that says nothing while it goes on."""
+        yield Started(name)
+        since = time.monotonic()
+        result = work()
+        yield self._end(Ended(name, time.monotonic() - since))
+        return result
+
+    def through(self, events: Generator[Told, None, T]) -> Generator[Told, None, T]:
+        """Work that tells its own phases; closed when this is."""
+        with closing(events):
+            while True:
+                try:
+                    told = next(events)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+                yield self._end(told) if isinstance(told, Ended) else told
+
+    def _end(self, ended: Ended) -> Ended:
+        self.steps.append(Step(ended.step, ended.seconds))
+        return ended

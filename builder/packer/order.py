@@ -1,0 +1,116 @@
+"""What `er build-image` is asked for, and whether it can be done at all: told before anything is begun."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from builder.packer.convert import FORMATS, Format
+from builder.problems import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from builder.packer.find import Packer
+    from builder.packer.targets import Target
+    from builder.spec import Spec
+
+LOCAL: Final = "qemu"
+_VARIABLE: Final = re.compile(r'^\s*"?(\w+)"?\s*[=:]', re.MULTILINE)
+_SIZE: Final = re.compile(r"[1-9]\d*[MGT]")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One image. `directory` is where it, its manifest and its log go; `base_image` is a file or a URL."""
+
+    spec: Spec
+    target: Target
+    directory: Path
+    form: Format = field(default_factory=lambda: FORMATS["qcow2"])
+    with_stacks: bool = False
+    verify: bool = True
+    size: str = ""
+    accelerator: str = "auto"
+    base_image: str = ""
+    checksum: str = ""
+    var_files: tuple[Path, ...] = ()
+    keep_log: bool = False
+    reuse: bool = False
+    compare: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+
+    @property
+    def local(self) -> bool:
+        """Whether the image is a file on this machine."""
+        return self.target.name == LOCAL
+
+    @property
+    def name(self) -> str:
+        """The image's name, without what makes it unique at a provider."""
+        server = self.spec.server
+        parts = ["er", server.base.replace(".", "-"), server.arch, *([server.name] if self.with_stacks else [])]
+        return "-".join(parts)
+
+    @property
+    def image(self) -> Path:
+        """The file of a local image."""
+        return self.directory / f"{self.name}{self.form.extension}"
+
+    @property
+    def log(self) -> Path:
+        """The whole talk of the build."""
+        return self.directory / f"{self.name}-{self.target.name}.log"
+
+
+def check(order: Order) -> None:
+    """Raise one UserError for what is lacking, or return."""
+    _check_image(order)
+    wanted = order.target.credentials
+    if not any(_has(order, names) for names in order.target.enough or (tuple(wanted),)):
+        missing = [name for name in wanted if not _has(order, (name,))]
+        told = "; ".join(f"{name}: {wanted[name]}" for name in missing)
+        raise UserError(f"{order.target.name} needs credentials in the environment: {_listed(missing)}", told)
+    unset = [name for name in order.target.settings if name not in set(_given(order))]
+    if unset:
+        told = "; ".join(f"{name}: {order.target.settings[name]}" for name in unset)
+        raise UserError(f"{order.target.name} needs values for {_listed(unset)}", f"give a --var-file; {told}")
+
+
+def _check_image(order: Order) -> None:
+    server = order.spec.server
+    if (server.base, server.arch) not in order.target.images:
+        known = ", ".join(" ".join(pair) for pair in order.target.images)
+        raise UserError(f"{order.target.name} has no {server.base} for {server.arch}", f"it has {known}")
+    if order.size and not _SIZE.fullmatch(order.size):
+        raise UserError(f"--size {order.size}: not a size", "a number with M, G or T, such as 10G")
+
+
+def _has(order: Order, names: tuple[str, ...]) -> bool:
+    """Whether all these variables are set; a file of the home directory counts as set when it is there."""
+    return all(Path(name).expanduser().exists() if name[0] == "~" else order.environment.get(name) for name in names)
+
+
+def _given(order: Order) -> Iterator[str]:
+    """Names of variables that the user gives."""
+    yield from (name.removeprefix("PKR_VAR_") for name in order.environment if name.startswith("PKR_VAR_"))
+    for path in order.var_files:
+        yield from _VARIABLE.findall(path.read_text(errors="replace"))
+
+
+def _listed(names: list[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def check_packer(order: Order, packer: Packer) -> None:
+    """Raise UserError where this Packer has no builder for the target."""
+    least = tuple(map(int, order.target.packer.split(".")))
+    if packer.version < least:
+        raise UserError(
+            f"{order.target.name} needs Packer {order.target.packer}, and {packer.path} is {packer.version_text}",
+            "see https://developer.hashicorp.com/packer/install",
+        )

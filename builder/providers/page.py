@@ -1,0 +1,92 @@
+"""docs/providers.md: the table of providers, what fits where, and the source of every fact. No I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from builder.providers import PROVIDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from builder.providers import Provider
+    from builder.userdata import Delivery
+
+INTRODUCTION: Final = """# Providers
+
+Made from the rows in `builder/providers/`; edit those. `er providers` shows the same, `er providers NAME` one of them.
+A value with a question mark is a careful guess: where it should be published, it could not be read.
+
+**One form goes everywhere**: a MIME multipart whose only part is the compressed cloud-config in base64, plain ASCII.
+`er user-data` writes it where the readable document does not fit, and raw gzip where only that fits and bytes pass.
+Where the limit of a provider is not known, the lowest of all is kept: 16,384 bytes.
+
+"""
+_FITS: Final = """
+## What fits
+
+The user-data of a host with three stacks of one service, as `er user-data --for PROVIDER --on …` writes it, and whether
+the unmodified cloud-init of Debian 13 has found it through its own datasource, taken it, and brought the stacks up.
+
+"""
+
+
+def markdown(deliveries: Mapping[tuple[str, str], Delivery], booted: Mapping[str, str]) -> str:
+    """The page. `deliveries` by provider and `stock` or `baked`; `booted` says by provider what a boot there showed."""
+    rows = list(PROVIDERS.values())
+    parts = [INTRODUCTION, *_table(("provider", *_HEAD), ((f"`{row.name}`", *_cells(row)) for row in rows)), _FITS]
+    parts += _table(
+        ("provider", "on a stock image", "on a baked image", "booted on its datasource"),
+        (
+            (
+                f"`{row.name}`",
+                _fit(deliveries[row.name, "stock"]),
+                _fit(deliveries[row.name, "baked"]),
+                booted.get(row.name, "not yet"),
+            )
+            for row in rows
+        ),
+    )
+    return "".join([*parts, "\n## Sources\n", *(text for row in rows for text in _sources(row))])
+
+
+_HEAD: Final = ("", "limit", "counted", "takes", "datasource", "login", "archs", "image import", "Packer")
+
+
+def _cells(row: Provider) -> tuple[str, ...]:
+    limit = "none" if row.limit.value is None else f"{row.limit.value:,}"
+    return (
+        row.title,
+        limit + _doubt(row.limit.verified),
+        row.counted.value.value if row.limit.value else "",
+        ", ".join(row.encodings()),
+        row.datasource.value + _doubt(row.datasource.verified),
+        " / ".join(dict.fromkeys(row.login.value.values())) + _doubt(row.login.verified),
+        ", ".join(row.archs.value) + _doubt(row.archs.verified),
+        row.imports.value + _doubt(row.imports.verified),
+        row.packer.value or "none",
+    )
+
+
+def _doubt(verified: bool) -> str:
+    return "" if verified else " ?"
+
+
+def _fit(delivery: Delivery) -> str:
+    size = f"{delivery.encoding}, {delivery.used:,}"
+    return size if delivery.limit is None else f"{size} of {delivery.limit:,}"
+
+
+def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(line) + " |\n" for line in lines]
+
+
+def _sources(row: Provider) -> Iterator[str]:
+    yield f"\n### {row.title}\n\n"
+    yield f"`{row.command.value}`  \n{row.console.value}\n\n"
+    by_source: dict[tuple[str, bool], list[str]] = {}
+    for name, fact in row.facts():
+        by_source.setdefault((fact.source, fact.verified), []).append(name)
+    for (source, verified), names in by_source.items():
+        yield f"* {', '.join(names)}: {source}{'' if verified else ' (not verified)'}\n"

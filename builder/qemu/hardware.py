@@ -1,0 +1,99 @@
+"""A virtual machine as a value, and the argv that it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from builder.qemu import accel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.qemu.accel import Accelerator
+    from builder.spec.model import Arch
+
+Firmware = Literal["bios", "uefi"]
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A disk image. `serial` is what the machine sees it as in /dev/disk/by-id/virtio-SERIAL."""
+
+    file: Path
+    format: Literal["qcow2", "raw"]
+    serial: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """`memory` is in MiB; `forwards` are the machine's TCP ports that this machine reaches on 127.0.0.1.
+
+    `flash` is UEFI's code and variables, for `uefi`; `network` and `extra` are more of QEMU's own words, for -netdev
+    and for the end of the line. Without `internet` nothing leaves the machine.
+    """
+
+    arch: Arch
+    drives: tuple[Drive, ...]
+    console: Path
+    memory: int = 2048
+    cpus: int = 2
+    forwards: tuple[int, ...] = (22,)
+    internet: bool = True
+    flash: tuple[Path, Path] | None = None
+    network: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+
+def argv(hardware: Hardware, accelerator: Accelerator) -> list[str]:
+    """QMP is on standard input and output. Free ports are chosen by the kernel: asked for with QMP, never guessed."""
+    return [
+        accel.PROGRAM[hardware.arch],
+        "-nodefaults",
+        "-no-user-config",
+        *("-display", "none"),
+        *("-machine", accel.MACHINE[hardware.arch]),
+        *("-accel", accelerator.accel),
+        *("-cpu", accelerator.cpu),
+        *("-smp", str(hardware.cpus)),
+        *("-m", str(hardware.memory)),
+        *_flash(hardware),
+        *(word for number, drive in enumerate(hardware.drives) for word in _drive(number, drive)),
+        *("-netdev", _netdev(hardware)),
+        # No boot from the network, so no ROM for it.
+        *("-device", "virtio-net-pci,netdev=net,romfile="),
+        *("-device", "virtio-rng-pci"),
+        *("-chardev", f"file,id=console,path={_escaped(hardware.console)},append=on"),
+        *("-serial", "chardev:console"),
+        *("-qmp", "stdio"),
+        *hardware.extra,
+    ]
+
+
+def _flash(hardware: Hardware) -> list[str]:
+    if hardware.flash is None:
+        return []
+    code, variables = (_escaped(path) for path in hardware.flash)
+    return [
+        *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"),
+        *("-drive", f"if=pflash,unit=1,format=raw,file={variables}"),
+    ]
+
+
+def _drive(number: int, drive: Drive) -> list[str]:
+    mode = "readonly=on" if drive.read_only else "discard=unmap"
+    file = f"file={_escaped(drive.file)},format={drive.format},if=none,id=disk{number},{mode}"
+    boot = ",bootindex=0" if number == 0 else ""
+    return ["-drive", file, "-device", f"virtio-blk-pci,drive=disk{number},serial={drive.serial}{boot}"]
+
+
+def _netdev(hardware: Hardware) -> str:
+    forwards = (f"hostfwd=tcp:127.0.0.1:0-:{port}" for port in hardware.forwards)
+    shut = () if hardware.internet else ("restrict=on",)
+    return ",".join(("user", "id=net", *shut, *hardware.network, *forwards))
+
+
+def _escaped(path: Path) -> str:
+    """QEMU separates options by commas; a doubled one stands for itself."""
+    return str(path).replace(",", ",,")

@@ -1,0 +1,195 @@
+"""The deeds of an apply: telling services, ending stacks, waiting."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from builder import facts
+from builder.server.remote import common
+from builder.server.remote.common import RemoteError, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from builder.server.remote.effects import Effects
+
+# Longer than a start and its restart delay, in seconds.
+_STEADY: Final = 3.0
+_CADDYFILE: Final = Path(facts.ETC, "caddy", "Caddyfile")
+
+
+def uids(stacks: Iterable[str]) -> dict[str, int]:
+    """The users' numbers of stacks that have users."""
+    found = {}
+    for stack in stacks:
+        try:
+            found[stack] = pwd.getpwnam(f"{facts.STACK_USER_PREFIX}{stack}").pw_uid
+        except KeyError:
+            continue
+    return found
+
+
+def tell(found: Effects) -> None:
+    """Everyone whose files have changed; the order is that of a boot."""
+    if "systemd" in found.system:
+        common.run(["systemctl", "daemon-reload"])
+    _system(found.system)
+    if found.proxy:
+        _user(facts.PROXY_USER, ["er-proxy.service"])
+    elif "caddy" in found.system:
+        _caddy()
+    for stack, services in found.stacks.items():
+        _stack(stack, services, manager=stack in found.managers)
+
+
+def _system(words: set[str]) -> None:
+    if "journal" in words:
+        common.run(["systemctl", "restart", "systemd-journald.service"])
+    if "sysctl" in words:
+        common.run(["sysctl", "--quiet", "--system"], check=False)
+    if "firewall" in words:
+        common.run(["systemctl", "restart", "er-firewall.service"], check=False)
+        if not common.loaded():
+            raise RemoteError("the firewall's rules do not load")
+    if "ssh" in words:
+        common.run(["sshd", "-t"])
+        common.run(["systemctl", "reload-or-restart", "ssh.service"])
+    if "fail2ban" in words:
+        common.run(["fail2ban-client", "reload"])
+
+
+def _caddy() -> None:
+    """Files are the truth; the running proxy takes them over without closing a connection."""
+    options = ["--silent", "--show-error", "--fail-with-body", "--header", "Content-Type: text/caddyfile"]
+    url = f"http://127.0.0.1:{facts.PROXY_ADMIN}/load"
+    done = subprocess.run(
+        ["curl", *options, "--data-binary", f"@{_CADDYFILE}", url], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise RemoteError(f"the proxy refuses its configuration: {(done.stdout or done.stderr).strip()[:300]}")
+
+
+def _user(user: str, units: list[str]) -> None:
+    common.as_user(user, ["systemctl", "--user", "daemon-reload"])
+    if units:
+        common.as_user(user, ["systemctl", "--user", "--no-block", "restart", *units])
+
+
+def _stack(stack: str, services: set[str] | None, *, manager: bool) -> None:
+    user = f"{facts.STACK_USER_PREFIX}{stack}"
+    if stack not in uids([stack]) or not Path("/var/lib/systemd/linger", user).exists():
+        return  # it is new: first boot brings it up
+    if manager:
+        common.run(["systemctl", "restart", f"user@{pwd.getpwnam(user).pw_uid}.service"])
+        return
+    units = [unit for _, name, unit in common.services(stack) if services is None or name in services]
+    sockets = [f"er-ingress-{name}.socket" for kind, name, _ in common.services(stack) if kind == "web"]
+    _user(user, units)
+    common.as_user(user, ["systemctl", "--user", "--no-block", "start", *sockets])
+
+
+def stop_stacks(stacks: Iterable[str]) -> None:
+    """End what runs of these stacks; their volumes and data stay."""
+    for stack in stacks:
+        user = f"{facts.STACK_USER_PREFIX}{stack}"
+        if stack not in uids([stack]):
+            continue
+        uid = pwd.getpwnam(user).pw_uid
+        common.run(["loginctl", "disable-linger", user], check=False)
+        common.run(["systemctl", "stop", f"user@{uid}.service"], check=False)
+
+
+def stop_units(gone: Iterable[str]) -> None:
+    """Services whose units go away are stopped while systemd still knows them."""
+    for path in map(Path, gone):
+        if path.suffix not in (".container", ".socket") or not path.parent.name.isdigit():
+            continue
+        user = pwd.getpwuid(int(path.parent.name)).pw_name
+        unit = path.name if path.suffix == ".socket" else f"{path.stem}.service"
+        common.as_user(user, ["systemctl", "--user", "stop", unit], check=False)
+
+
+def forget(stacks: Iterable[str]) -> None:
+    """The users of stacks that are gone. Their data stays, and belongs to them again when they come back."""
+    for stack in uids(stacks):
+        common.run(["userdel", f"{facts.STACK_USER_PREFIX}{stack}"], check=False)
+
+
+def until_ready(seconds: float) -> None:
+    """Until no restart is under way, first boot's own judgement is good, and nothing has fallen over since."""
+    deadline = time.monotonic() + seconds
+    while _jobs() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    left = max(int(deadline - time.monotonic()), 1)
+    done = subprocess.run([f"{facts.LIB}/first-boot", str(left)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = [line for line in done.stdout.splitlines() if "not ready" in line] or [done.stderr.strip()]
+        raise RemoteError(lines[-1].removeprefix("easyrunner: ") or "first boot failed")
+    _steady()
+
+
+def _jobs() -> bool:
+    """Whether any stack has something left to start or stop."""
+    listed = ["systemctl", "--user", "list-jobs", "--no-legend"]
+    return any(
+        " running" in text or " waiting" in text for text in (common.as_user(u, listed, check=False) for u in _users())
+    )
+
+
+def _users() -> list[str]:
+    return [f"{facts.STACK_USER_PREFIX}{stack}" for stack in uids(common.stacks())]
+
+
+def _steady() -> None:
+    """An app that starts and falls over looks well for a moment: count restarts over a while."""
+    before = _restarts()
+    time.sleep(_STEADY)
+    fell = sorted(unit for unit, count in _restarts().items() if count > before.get(unit, count))
+    if fell:
+        raise RemoteError(f"{', '.join(fell)}: started and fell over")
+
+
+def _restarts() -> dict[str, int]:
+    found = {}
+    for stack in common.stacks():
+        user = f"{facts.STACK_USER_PREFIX}{stack}"
+        for _, service, unit in common.services(stack):
+            found[f"{stack}/{service}"] = int(common.show(unit, "NRestarts", user=user).get("NRestarts") or 0)
+    return found
+
+
+def complaints() -> list[str]:
+    """What containers said last when they did not start."""
+    text = common.run(
+        ["journalctl", "-b", "-q", "-o", "cat", "--no-pager", "-n", "5", "--since=-10min", "--grep", "^Error:"],
+        check=False,
+    )
+    return list(dict.fromkeys(line[:300] for line in text.strip().splitlines()))
+
+
+def key_files(plan: Value) -> list[str]:
+    """The admin's authorized_keys, when the plan has keys for an admin that is there."""
+    try:
+        home = pwd.getpwnam(plan["admin"]["name"]).pw_dir
+    except KeyError:
+        return []
+    return [f"{home}/.ssh/authorized_keys"]
+
+
+def keys(plan: Value) -> None:
+    """Whom the spec lets in, and nobody else."""
+    for name in key_files(plan):
+        path, who = Path(name), pwd.getpwnam(plan["admin"]["name"])
+        text = "".join(f"{key}\n" for key in plan["admin"]["ssh_keys"])
+        if path.exists() and path.read_text() == text:
+            continue
+        aside = path.with_name(".authorized_keys.er-new")
+        aside.write_text(text)
+        aside.chmod(0o600)
+        os.chown(aside, who.pw_uid, who.pw_gid)
+        aside.replace(path)

@@ -1,0 +1,144 @@
+"""A change of the whole tree, which stands only when everything answers and the client can still log in."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from builder.server.remote import act, common, store, tree
+from builder.server.remote.common import RemoteError, Value
+from builder.server.remote.effects import effects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+UNIT: Final = "er-apply"
+_CODE: Final = store.HERE / "code.zip"
+_RUN: Final = "import sys;sys.path.insert(0,sys.argv.pop(1));from builder.server.remote.main import main;main()"
+# Where an apply has come to its end.
+ENDS: Final = frozenset({"done", "rolled back", "failed"})
+
+
+def apply_start() -> Value:
+    """Take the plan on stdin and start the work in a unit of its own, which a cut connection does not end."""
+    plan = sys.stdin.buffer.read()
+    if "er-apply" in common.run(["systemctl", "list-units", "--no-legend", "--plain", f"{UNIT}.service"], check=False):
+        raise RemoteError("another change is being applied", "wait for its end, two minutes at most; then try again")
+    store.HERE.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store.put_back()
+    store.CONFIRMED.unlink(missing_ok=True)
+    store.write(store.PLAN, plan)
+    store.write(_CODE, Path(sys.path[0]).read_bytes())
+    store.set_state("started")
+    words = ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", "--description=EasyRunner: apply a change"]
+    common.run([*words, "python3", "-I", "-c", _RUN, str(_CODE), "apply-run"])
+    return store.state()
+
+
+def apply_wait(known: str, seconds: str) -> Value:
+    """The state once it is no longer `known`, or when the time is up."""
+    deadline = time.monotonic() + float(seconds)
+    while (state := store.state())["phase"] == known and time.monotonic() < deadline:
+        if known not in ENDS and not _working():
+            # It may have ended between the two looks.
+            return store.state() if store.state()["phase"] != known else {"phase": "failed", "why": "its unit is gone"}
+        time.sleep(0.1)
+    return state
+
+
+def _working() -> bool:
+    return common.show(f"{UNIT}.service", "ActiveState").get("ActiveState") in ("active", "activating")
+
+
+def apply_confirm() -> Value:
+    """The client's word, over a new connection, that the change has not locked it out."""
+    if store.state()["phase"] != "waiting for you":
+        raise RemoteError(f"nothing waits to be confirmed: {store.state()['phase']}")
+    store.write(store.CONFIRMED, b"")
+    return {}
+
+
+def apply_run() -> Value:
+    """The unit's own work: change, check, ask, or take back."""
+    plan = json.loads(store.PLAN.read_bytes())
+    before = frozenset(common.stacks())
+    try:
+        _change(plan)
+        _until_confirmed(plan["confirm_within"])
+    except Exception as error:
+        _take_back(plan, before, str(error) or type(error).__name__)
+        return {}
+    store.finish()
+    act.forget(before - set(plan["stacks"]))
+    store.write(tree.LAID, json.dumps(sorted(file["path"] for file in plan["files"])).encode())
+    store.set_state("done")
+    return {}
+
+
+def _change(plan: Value) -> None:
+    new = {
+        file["path"]: store.New(file["path"], file["mode"], base64.b64decode(file["content"])) for file in plan["files"]
+    }
+    gone = sorted(set(tree.ours()) - set(new))
+    changed = [file for file in new.values() if not _same(file)]
+    touched = [*(file.path for file in changed), *gone, *act.key_files(plan)]
+    store.set_state("changing files")
+    store.keep_old(touched)
+    act.stop_stacks(set(common.stacks()) - set(plan["stacks"]))
+    act.stop_units(gone)
+    store.lay(changed, gone)
+    act.keys(plan)
+    _tell(touched, plan, store.set_state)
+
+
+def _tell(touched: list[str], plan: Value, say: Callable[..., None]) -> None:
+    found = effects(touched, {uid: stack for stack, uid in plan["stacks"].items()})
+    say("telling services")
+    act.tell(found)
+    say("waiting for the stacks")
+    act.until_ready(plan["timeout"])
+
+
+def _same(file: store.New) -> bool:
+    try:
+        there = os.lstat(file.path)
+        return f"0{there.st_mode & 0o7777:o}" == file.mode and Path(file.path).read_bytes() == file.content
+    except OSError:
+        return False
+
+
+def _until_confirmed(seconds: float) -> None:
+    store.set_state("waiting for you", seconds=seconds)
+    deadline = time.monotonic() + seconds
+    while not store.CONFIRMED.exists():
+        if time.monotonic() > deadline:
+            raise RemoteError(f"no new connection confirmed the change within {seconds:.0f} s")
+        time.sleep(0.1)
+
+
+def _take_back(plan: Value, before: frozenset[str], why: str) -> None:
+    """The old tree, and everyone told again."""
+    said = act.complaints()
+    store.set_state("taking it back", why=why)
+    touched = [*store.ADDED.read_text().split("\0"), *_saved()] if store.PENDING.exists() else []
+    act.stop_stacks(set(common.stacks()) - before)
+    store.put_back()
+    try:
+        _tell([path for path in touched if path], {**plan, "stacks": act.uids(before)}, lambda *_: None)
+    except (RemoteError, OSError, subprocess.SubprocessError) as error:
+        store.set_state("failed", why=why, said=said, then=str(error))
+        return
+    act.forget(set(plan["stacks"]) - before)
+    store.set_state("rolled back", why=why, said=said)
+
+
+def _saved() -> list[str]:
+    with tarfile.open(store.OLD) as tar:
+        return [f"/{name}" for name in tar.getnames()]

@@ -1,0 +1,62 @@
+"""Fail2Ban: jails, their policy, and who is banned."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+
+from builder.server.remote import common
+from builder.server.remote.common import RemoteError, Value
+
+_SETTINGS: Final = ("maxretry", "findtime", "bantime")
+
+
+def jails() -> list[Value]:
+    """Every jail: policy, counts, and each ban with its end."""
+    status = common.run(["fail2ban-client", "status"])
+    listed = status.rpartition("Jail list:")[2]
+    return [_jail(name.strip()) for name in sorted(listed.split(",")) if name.strip()]
+
+
+def _jail(name: str) -> Value:
+    text = common.run(["fail2ban-client", "status", name])
+    fields = {
+        key.strip(" `|-\t"): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())
+    }
+    banned = common.run(["fail2ban-client", "get", name, "banip", "--with-time"], check=False)
+    return {
+        "jail": name,
+        **{key: int(common.run(["fail2ban-client", "get", name, key])) for key in _SETTINGS},
+        "failing": int(fields["Currently failed"]),
+        "failed_total": int(fields["Total failed"]),
+        "banned": [_ban(line) for line in banned.strip().splitlines()],
+        "banned_total": int(fields["Total banned"]),
+    }
+
+
+def _ban(line: str) -> Value:
+    """`203.0.113.9 \\t2026-01-01 10:00:00 + 3600 = 2026-01-01 11:00:00`, as Fail2Ban prints it."""
+    address, _, times = line.partition(" ")
+    since, _, until = times.strip().partition(" + ")
+    return {"address": address, "since": since.strip(), "until": until.partition(" = ")[2].strip()}
+
+
+def ban(address: str, jail: str = "sshd") -> Value:
+    """Ban an address now, for the jail's own time."""
+    common.run(["fail2ban-client", "set", jail, "banip", _address(address)])
+    return {"address": address, "jail": jail}
+
+
+def unban(address: str) -> Value:
+    """Take an address out of every jail; `was` names those it was in."""
+    wanted = _address(address)
+    was = [jail["jail"] for jail in jails() if any(ban["address"] == wanted for ban in jail["banned"])]
+    common.run(["fail2ban-client", "unban", wanted])
+    return {"address": wanted, "was": was}
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise RemoteError(f"{text} is no IP address", "as in 203.0.113.7 or 2001:db8::7") from None

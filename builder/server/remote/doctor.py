@@ -1,0 +1,228 @@
+"""`doctor`: one row a check; what is wrong, what to do, and what can be mended here."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from builder import facts
+from builder.server.remote import bans, common, secrets, status, store
+from builder.server.remote.common import RemoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from builder.server.remote.common import Value
+
+_LEAST_FREE: Final = 0.1
+_PUBLIC: Final = frozenset({facts.SSH, facts.PROXY_HTTP, facts.PROXY_HTTPS})
+# A client of DHCP listens for its answers; the firewall lets in those alone.
+_DHCP: Final = frozenset({68, 546})
+_JAILS: Final = frozenset({"sshd", "recidive"})
+
+
+@dataclass(frozen=True)
+class Check:
+    """`look` returns what is wrong, or nothing; `fix` mends it, where that is safe to do unasked."""
+
+    name: str
+    look: Callable[[], str]
+    remedy: str
+    fix: Callable[[], object] | None = None
+
+
+def doctor(mode: str = "") -> list[Value]:
+    """Every check with its result; with mode `fix`, what failed is mended and looked at again."""
+    return [_examine(check, fix=mode == "fix") for check in CHECKS]
+
+
+def _examine(check: Check, *, fix: bool) -> Value:
+    wrong = _look(check)
+    fixed = False
+    if wrong and fix and check.fix:
+        try:
+            check.fix()
+        except (RemoteError, OSError) as error:
+            wrong = f"{wrong}; mending failed: {error}"
+        else:
+            again = _look(check)
+            fixed, wrong = not again, again or wrong
+    return {
+        "check": check.name,
+        "ok": not wrong or fixed,
+        "fixed": fixed,
+        "wrong": wrong,
+        "remedy": check.remedy if wrong and not fixed else "",
+        "fixable": bool(wrong and not fixed and check.fix),
+    }
+
+
+def _look(check: Check) -> str:
+    try:
+        return check.look()
+    except (RemoteError, OSError, ValueError) as error:
+        return f"cannot be looked at: {error}"
+
+
+def _firewall() -> str:
+    return "" if common.loaded() else "its rules are not loaded: only SSH is open"
+
+
+def _rules() -> str:
+    """What is in force against what should be: a rule of ours that somebody deleted by hand."""
+    for tool in ("iptables", "ip6tables"):
+        saved = common.run([f"{tool}-save", "-t", "filter"])
+        if ":INPUT DROP" not in saved or ":FORWARD DROP" not in saved:
+            return f"{tool}: INPUT or FORWARD lets everything through"
+        lacking = [jump for jump in ("-A INPUT -j ER-INPUT", "-A OUTPUT -j ER-OUTPUT") if jump not in saved]
+        if lacking:
+            return f"{tool}: {lacking[0]} is missing"
+        if "ER-REDIRECT" not in common.run([f"{tool}-save", "-t", "nat"]):
+            return f"{tool}: the redirect of 80 and 443 is missing"
+    return ""
+
+
+def _reload_firewall() -> None:
+    common.run(["systemctl", "restart", "er-firewall.service"])
+
+
+def _ssh() -> str:
+    wanted = {"passwordauthentication": "no", "permitrootlogin": "no", "pubkeyauthentication": "yes"}
+    found = dict(line.split(" ", 1) for line in common.run(["sshd", "-T"]).splitlines() if " " in line)
+    return "; ".join(
+        f"{key} is {found.get(key)}, not {value}" for key, value in wanted.items() if found.get(key) != value
+    )
+
+
+def _passwords() -> str:
+    rows = (line.split(":") for line in Path("/etc/shadow").read_text().splitlines())
+    open_ = [row[0] for row in rows if row[1] == "" or row[1].startswith("$")]
+    return f"these users have a password: {', '.join(open_)}" if open_ else ""
+
+
+def _fail2ban() -> str:
+    lacking = _JAILS - {jail["jail"] for jail in bans.jails()}
+    return f"the jails {', '.join(sorted(lacking))} are missing" if lacking else ""
+
+
+def _restart_fail2ban() -> None:
+    common.run(["systemctl", "restart", "fail2ban.service"])
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and "sshd" not in common.run(["fail2ban-client", "status"], check=False):
+        time.sleep(0.1)
+
+
+def _units() -> str:
+    failed = common.run(["systemctl", "--failed", "--no-legend", "--plain"]).split("\n")
+    return ", ".join(line.split()[0] for line in failed if line.strip())
+
+
+def _restart_units() -> None:
+    names = _units().split(", ")
+    common.run(["systemctl", "reset-failed"])
+    common.run(["systemctl", "restart", *names])
+
+
+def _each_service() -> Iterator[tuple[str, str, str]]:
+    """User, place and unit of every service that should run; a job that has ended well is none."""
+    yield facts.PROXY_USER, "proxy", "er-proxy.service"
+    for stack in common.stacks():
+        for _, service, unit in common.services(stack):
+            yield f"{facts.STACK_USER_PREFIX}{stack}", f"{stack}/{service}", unit
+
+
+_ENDED: Final = ("ActiveState", "Result", "Restart", "ExecMainExitTimestampMonotonic")
+
+
+def _services() -> str:
+    return ", ".join(f"{where} ({state})" for _, where, _, state in _down())
+
+
+def _down() -> Iterator[tuple[str, str, str, str]]:
+    for user, where, unit in _each_service():
+        found = common.show(unit, *_ENDED, user=user)
+        ended = found.get("Result") == "success" and found.get("ExecMainExitTimestampMonotonic") not in {"0", None}
+        ended = ended and found.get("Restart") in {"no", "on-failure"}
+        state = found.get("ActiveState", "unknown")
+        if state != "active" and not (state == "inactive" and ended):
+            yield user, where, unit, state
+
+
+def _start_services() -> None:
+    for user, _, unit, _ in _down():
+        common.as_user(user, ["systemctl", "--user", "reset-failed", unit], check=False)
+        common.as_user(user, ["systemctl", "--user", "start", unit])
+
+
+def _secrets() -> str:
+    lacking = ((stack, name) for stack in common.stacks() for name in secrets.lacking(stack))
+    return ", ".join(f"{stack} waits for {name}" for stack, name in lacking)
+
+
+def _disk() -> str:
+    room = shutil.disk_usage("/")
+    return "" if room.free > _LEAST_FREE * room.total else f"{room.free >> 20} MiB of {room.total >> 20} are left"
+
+
+def _make_room() -> None:
+    common.run(["apt-get", "clean"])
+    common.run(["journalctl", "--vacuum-size=100M"], check=False)
+    for user in [facts.PROXY_USER, *(f"{facts.STACK_USER_PREFIX}{stack}" for stack in common.stacks())]:
+        common.as_user(user, ["podman", "image", "prune", "--force"], check=False)
+
+
+def _ports() -> str:
+    extra = {f"{port['port']}/{port['protocol']}" for port in status.listening() if port["port"] not in _PUBLIC | _DHCP}
+    return f"these listen on all addresses, behind the firewall: {', '.join(sorted(extra))}" if extra else ""
+
+
+def _updates() -> str:
+    enabled = common.run(["systemctl", "is-enabled", "apt-daily-upgrade.timer"], check=False).strip()
+    if enabled != "enabled":
+        return f"automatic security updates are {enabled or 'not installed'}"
+    count = status.updates()["security"]
+    return f"{count} security updates wait for the next night" if count else ""
+
+
+def _update() -> None:
+    common.run(["systemctl", "enable", "--now", "apt-daily.timer", "apt-daily-upgrade.timer"])
+    common.run(["unattended-upgrade"])
+
+
+def _clock() -> str:
+    found = common.run(["timedatectl", "show", "-p", "NTPSynchronized", "-p", "NTP"], check=False)
+    return "" if "NTPSynchronized=yes" in found or "NTP=no" in found else "the clock is not synchronised"
+
+
+def _certificates() -> str:
+    late = [one for one in status.certificates() if one["days"] < 14 and "Local Authority" not in one["issuer"]]
+    return ", ".join(f"{one['domain']} ({one['days']} days)" for one in late)
+
+
+def _change() -> str:
+    return (
+        "a change was cut off half-way"
+        if store.PENDING.exists() and store.state()["phase"] in {"failed", "done"}
+        else ""
+    )
+
+
+CHECKS: Final = (
+    Check("firewall in force", _firewall, "er server reapply-firewall HOST", _reload_firewall),
+    Check("firewall complete", _rules, "er server reapply-firewall HOST", _reload_firewall),
+    Check("ssh by key only", _ssh, "er server apply HOST SPEC lays the policy anew; look for files in sshd_config.d"),
+    Check("no passwords", _passwords, "lock each with: sudo passwd --lock USER"),
+    Check("fail2ban", _fail2ban, "see journalctl -u fail2ban", _restart_fail2ban),
+    Check("system services", _units, "see journalctl -u UNIT on the server", _restart_units),
+    Check("stacks run", _services, "er server logs HOST STACK says why", _start_services),
+    Check("secrets set", _secrets, "er server secret set HOST STACK NAME"),
+    Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _make_room),
+    Check("no unknown listener", _ports, "see who: sudo ss -tulnp; end it or bind it to 127.0.0.1"),
+    Check("security updates", _updates, "sudo unattended-upgrade", _update),
+    Check("clock", _clock, "see timedatectl timesync-status"),
+    Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
+    Check("no change half-way", _change, "er server apply HOST SPEC", store.put_back),
+)

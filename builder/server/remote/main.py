@@ -1,0 +1,47 @@
+"""The remote part's own command line: a verb and its words in, JSON out; errors as lines that the client knows."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from builder.server.remote.common import RemoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Verb -> module; its function has the verb's name, with _ for -.
+VERBS: Final = {
+    "status": "status",
+    "doctor": "doctor",
+    "jails": "bans",
+    "ban": "bans",
+    "unban": "bans",
+    "reapply-firewall": "network",
+    "services": "units",
+    "secret-set": "secrets",
+    "secret-list": "secrets",
+    "secret-rm": "secrets",
+    "archives-missing": "archives",
+    "archive-put": "archives",
+    "inventory": "tree",
+    "apply-start": "apply",
+    "apply-wait": "apply",
+    "apply-confirm": "apply",
+    "apply-run": "apply",
+}
+
+
+def main() -> None:
+    """Run the verb of the command line."""
+    verb, *words = sys.argv[1:]
+    try:
+        function: Callable[..., Any] = getattr(
+            import_module(f"builder.server.remote.{VERBS[verb]}"), verb.replace("-", "_")
+        )
+        json.dump(function(*words), sys.stdout)
+    except RemoteError as error:
+        sys.stderr.write(f"er-error: {error}\n" + (f"er-hint: {error.hint}\n" if error.hint else ""))
+        raise SystemExit(1) from None

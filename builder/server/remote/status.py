@@ -1,0 +1,116 @@
+"""How the host is: services, stacks, ports, certificates, room, load, updates, bans."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import ssl
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from builder import facts
+from builder.server.remote import bans, common, secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.server.remote.common import Value
+
+SERVICES: Final = ("er-firewall", "er-first-boot", "fail2ban", "ssh", "systemd-resolved", "unattended-upgrades")
+_UNIT: Final = ("ActiveState", "SubState", "Result", "NRestarts", "MemoryCurrent", "ActiveEnterTimestampMonotonic")
+_DAY: Final = 86_400
+_LIMIT: Final = re.compile(r"^(MemTotal|MemAvailable|SwapTotal|SwapFree): +(\d+) kB$", re.MULTILINE)
+
+
+def status() -> Value:
+    """Everything at once."""
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    return {
+        "name": common.server().get("NAME", ""),
+        "booted": int(time.time() - uptime),
+        "uptime": int(uptime),
+        "load": list(os.getloadavg()),
+        "cores": os.cpu_count(),
+        "memory": memory(),
+        "disk": disk("/"),
+        "firewall": common.loaded(),
+        "services": {name: _service(name) for name in SERVICES},
+        "proxy": _unit("er-proxy.service", facts.PROXY_USER, uptime),
+        "stacks": [_stack(name, uptime) for name in common.stacks()],
+        "ports": sorted(listening(), key=lambda port: (port["port"], port["protocol"])),
+        "certificates": sorted(certificates(), key=lambda one: one["days"]),
+        "updates": updates(),
+        "reboot_needed": Path("/run/reboot-required").exists(),
+        "jails": bans.jails() if _service("fail2ban") == "active" else [],
+    }
+
+
+def memory() -> dict[str, int]:
+    """Bytes: total, available, swap_total, swap_free."""
+    found = {key: int(value) * 1024 for key, value in _LIMIT.findall(Path("/proc/meminfo").read_text())}
+    names = {"MemTotal": "total", "MemAvailable": "available", "SwapTotal": "swap_total", "SwapFree": "swap_free"}
+    return {name: found.get(key, 0) for key, name in names.items()}
+
+
+def disk(path: str) -> dict[str, int]:
+    """Bytes: total, used, free."""
+    return shutil.disk_usage(path)._asdict()
+
+
+def _service(name: str) -> str:
+    return common.show(f"{name}.service", "ActiveState").get("ActiveState", "unknown")
+
+
+def _stack(name: str, uptime: float) -> Value:
+    user = f"{facts.STACK_USER_PREFIX}{name}"
+    units = [
+        {"service": service, "public": kind == "web", **_unit(unit, user, uptime)}
+        for kind, service, unit in common.services(name)
+    ]
+    return {"stack": name, "services": units, "lacking": secrets.lacking(name)}
+
+
+def _unit(unit: str, user: str, uptime: float) -> Value:
+    found = common.show(unit, *_UNIT, user=user)
+    since = int(found.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
+    used = found.get("MemoryCurrent", "")
+    return {
+        "state": found.get("ActiveState", "unknown"),
+        "detail": found.get("SubState", ""),
+        "result": found.get("Result", ""),
+        "restarts": int(found.get("NRestarts") or 0),
+        "seconds": int(uptime - since) if since else 0,
+        "memory": int(used) if used.isdigit() and int(used) < 1 << 60 else None,
+    }
+
+
+def listening() -> Iterator[Value]:
+    """Sockets that other machines could reach if the firewall let them."""
+    for line in common.run(["ss", "-Htuln"]).splitlines():
+        protocol, _, _, _, local = line.split()[:5]
+        address, _, port = local.rpartition(":")
+        if not address.strip("[]").split("%")[0].startswith(("127.", "::1")):
+            yield {"protocol": protocol, "address": address, "port": int(port)}
+
+
+def certificates() -> Iterator[Value]:
+    """Each certificate that Caddy keeps: its domain, issuer and whole days left."""
+    for path in Path(facts.STATE, "caddy", "caddy", "certificates").glob("*/*/*.crt"):
+        found = ssl._ssl._test_decode_cert(str(path))  # type: ignore[attr-defined]
+        left = ssl.cert_time_to_seconds(found["notAfter"]) - time.time()
+        issuer = dict(pair for part in found["issuer"] for pair in part)
+        yield {"domain": path.stem, "issuer": issuer.get("commonName", ""), "days": int(left // _DAY)}
+
+
+def updates() -> Value:
+    """Packages that could be upgraded, as the last look at the archive knew them, and when that was."""
+    planned = common.run(["apt-get", "-s", "-o", "Debug::NoLocking=true", "dist-upgrade"], check=False)
+    lines = [line for line in planned.splitlines() if line.startswith("Inst ")]
+    stamp = Path("/var/lib/apt/lists")
+    return {
+        "pending": len(lines),
+        "security": sum("ecurity" in line for line in lines),
+        "checked": int(stamp.stat().st_mtime) if stamp.exists() else None,
+    }

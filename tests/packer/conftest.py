@@ -1,0 +1,70 @@
+"""One bake for all tests that look at what comes out of it, and one machine for those that look at Packer."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder import process
+from builder.host.packages import PACKAGES
+from builder.lab import base, needs
+from builder.lab.machine import Machine
+from tests.machine.conftest import example_images
+from tests.packer import bakery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.packer.bakery import Baked
+
+__all__ = ["example_images"]
+
+
+@pytest.fixture(scope="session")
+def baked(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Baked:
+    """The spec `three`, baked with its stacks' images."""
+    needs.check()
+    directory = tmp_path_factory.mktemp("baked")
+    # Users of the machines go through it.
+    for folder in (directory, *directory.parents[:2]):
+        folder.chmod(0o755)
+    return bakery.bake("three", directory)
+
+
+@dataclass(frozen=True, slots=True)
+class Oven:
+    """A machine to bake."""
+
+    machine: Machine
+    key: Path
+
+
+@pytest.fixture(scope="session")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A private key; the public one is beside it."""
+    path = tmp_path_factory.mktemp("key") / "id"
+    process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(path)])
+    return path
+
+
+@contextmanager
+def standing(key: Path, name: str) -> Iterator[Machine]:
+    """A machine that has been up for a while: the packages are there, and root is let in with the key."""
+    needs.check()
+    login = {"disable_root": False, "users": [], "ssh_authorized_keys": [key.with_name("id.pub").read_text().strip()]}
+    user_data = b"#cloud-config\n" + json.dumps(login).encode()
+    with Machine(base.tree(PACKAGES["debian-13"]), user_data, name=name) as machine:
+        machine.boot_and_wait()
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def oven(key: Path) -> Iterator[Oven]:
+    """The machine that is baked in rehearsals."""
+    with standing(key, "oven") as machine:
+        yield Oven(machine, key)

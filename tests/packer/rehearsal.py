@@ -1,0 +1,105 @@
+"""A bake without an operating system to bake, as a program: it ends as `er` does.
+
+    rehearsal.py DIRECTORY ssh ADDRESS KEY [name=value…]   Packer's null builder, on a machine that stands already
+    rehearsal.py DIRECTORY qemu DISK                       the local target's own source, on a disk that boots nothing
+
+Everything else is the real thing: Packer, the template, the steps, the wrapper.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder import host as hosts
+from builder import spec as specs
+from builder.cli import build_image
+from builder.cli.app import code
+from builder.cli.steps import Steps
+from builder.packer import bake, find, payload, sources_list, workdir
+from builder.packer.job import Job
+from builder.packer.order import Order
+from builder.packer.targets import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC = ROOT / "examples" / "hello.yaml"
+NULL = Target("null", "null", "", "", "1.6.6", "nothing", "", {("debian-13", "amd64"): {}})
+SOURCE = b"""
+variable "ssh_host" { type = string }
+variable "ssh_private_key_file" { type = string }
+source "null" "host" {
+  ssh_host             = var.ssh_host
+  ssh_username         = "root"
+  ssh_private_key_file = var.ssh_private_key_file
+  ssh_timeout          = "10s"
+}
+"""
+
+
+def order(directory: Path, environment: Mapping[str, str] | None = None) -> Order:
+    """The order of a rehearsal."""
+    spec, _ = specs.load(SPEC)
+    return Order(spec, NULL, directory, environment=environment or dict(os.environ))
+
+
+def on_machine(wanted: Order, address: str, key: Path, more: Mapping[str, str]) -> Job:
+    """Packer's null builder. `more` replaces files of the upload by their path, and `apt` the mirror."""
+    host = hosts.build(wanted.spec)
+    apt = more.get("apt", sources_list.here("debian-13"))
+    upload = payload.payload(wanted.spec, host, check=b"print('clean')", apt_sources=apt)
+    contents = {**upload.files, **{name: text.encode() for name, text in more.items() if name in upload.files}}
+    variables = {
+        "source": NULL.label,
+        "name": wanted.name,
+        "base": "debian-13",
+        "arch": "amd64",
+        "ssh_host": address,
+        "ssh_private_key_file": str(key),
+    }
+    files = (*workdir.shared(), workdir.Laid("source.pkr.hcl", SOURCE))
+    return Job(find.find(), files, payload.Payload(contents, upload.archives), variables, (), wanted.environment)
+
+
+def on_disk(wanted: Order, disk: Path) -> Job:
+    """The template of a local image, on any disk."""
+    packer = find.find()
+    with disk.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    variables = {
+        "source": "qemu.host",
+        "name": wanted.name,
+        "base": "debian-13",
+        "arch": "amd64",
+        "memory": 128,
+        "disk_image": str(disk),
+        "disk_image_checksum": f"sha256:{checksum}",
+        "accelerator": "tcg",
+        "seed": str(disk),
+        "ssh_private_key_file": str(disk.with_name("id")),
+        "output_directory": workdir.OUTPUT,
+    }
+    files = workdir.template(packer, "qemu")
+    return Job(packer, files, payload.Payload({}, {}), variables, (), wanted.environment)
+
+
+def main(words: list[str]) -> int:
+    """Rehearse as the words say."""
+    directory, kind, *rest = words
+    wanted = order(Path(directory))
+    if kind == "qemu":
+        planned = on_disk(wanted, Path(rest[0]))
+    else:
+        planned = on_machine(wanted, rest[0], Path(rest[1]), dict(word.split("=", 1) for word in rest[2:]))
+    with Steps() as steps:
+        build_image.follow(bake.bake(wanted, planned, steps.line), steps)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(code(lambda: main(sys.argv[1:])))

@@ -1,0 +1,157 @@
+"""stock == baked + first boot, on two really booted hosts: equal but for the few differences listed here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.lab import base, plan, preload
+from builder.lab.machine import Machine
+from tests.machine import hosts
+from tests.packer import bakery, portrait
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.packer.bakery import Baked
+    from tests.packer.portrait import Facts
+
+pytestmark = pytest.mark.machine
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Names (with wildcards) that may differ in one list, and why.
+
+    Of a file only the content may differ, unless `existence` says that one host may lack it.
+    """
+
+    list: str
+    names: str
+    why: str
+    existence: bool = False
+
+
+_UPDATED = "runs once after /usr has changed (ConditionNeedsUpdate=): for the image that was in the bake"
+_BOOT = "made by a boot with Podman on the disk; the stock host's first boot began without it"
+_RECORD = "cloud-init's record of this instance: its id, times, and the user-data, which is meant to differ"
+
+DIFFERENCES: tuple[Difference, ...] = (
+    Difference("units", "ldconfig.service", _UPDATED),
+    Difference("units", "systemd-journal-catalog-update.service", _UPDATED),
+    Difference("units", "systemd-sysusers.service", _UPDATED),
+    Difference("units", "systemd-update-done.service", _UPDATED),
+    Difference("files", "/etc/*-", "copies that the user tools keep of the state before their last change"),
+    Difference("files", "/etc/machine-id", "every host's own"),
+    Difference("files", "/etc/ssh/ssh_host_ed25519_key*", "every host's own"),
+    Difference("files", "/etc/sudoers.d/90-cloud-init-users", "cloud-init writes the time into it"),
+    Difference("files", "/etc/systemd/resolved.conf.d/50-lab.conf", "the lab's: where each machine finds a resolver"),
+    Difference("files", "/var/cache/apt/*", "packages that the stock host fetched; an image carries none", True),
+    Difference("files", "/var/lib/apt/lists/*", "package lists likewise", True),
+    Difference("files", "/var/cache/ldconfig/aux-cache", "inode numbers of libraries"),
+    Difference("files", "/var/lib/cloud/*", _RECORD, True),
+    Difference("files", "/var/lib/cni*", _BOOT, True),
+    Difference("files", "/var/lib/containers/storage*", _BOOT, True),
+    Difference("files", "/var/lib/dpkg/status-old", "the package list before the last change"),
+    Difference("files", "/var/lib/easyrunner/caddy/caddy/*", "the host's own authority, its keys and certificates"),
+    Difference("files", "/var/lib/fail2ban/fail2ban.sqlite3", "times"),
+    Difference("files", "/var/log/*", "logs of two different hours", True),
+)
+
+
+@dataclass(frozen=True)
+class Two:
+    """What was found out of both hosts, list by list."""
+
+    stock: Mapping[str, Facts]
+    baked: Mapping[str, Facts]
+
+
+def portray(host: hosts.Host) -> dict[str, Facts]:
+    """Power on, wait until it is done, look, power off, and read its disk."""
+    host.boot(timeout=600)
+    host.machine.wait(host.machine.cloud_init_done, timeout=120, what="cloud-init")
+    for site in plan.sites(host.spec):
+        host.machine.wait(partial(answers, host, f"https://{site.domain}/"), timeout=60, what=site.domain)
+    users = ("er-proxy", *(f"er-{stack.name}" for stack in host.spec.stacks))
+    facts = portrait.running(host.machine, users)
+    host.machine.poweroff()
+    return {**facts, "files": portrait.at_rest(host.machine)}
+
+
+def answers(host: hosts.Host, url: str) -> bool:
+    """Whether a site has its certificate and its app."""
+    return host.curl(url).stdout.startswith("HTTP/2 200")
+
+
+def from_stock(baked: Baked) -> dict[str, Facts]:
+    """The same spec on the stock image, from the whole user-data; its archives are brought, as a lab must."""
+    wanted = plan.plan(baked.spec, timeout=300)
+    loader = base.tree(wanted.packages)
+    preloads = tuple(preload.prepare(loader, owner, images) for owner, images in wanted.images)
+    extra = dict(wanted.extra_files)
+    with Machine(base.tree(), wanted.user_data, name=wanted.name, extra_files=extra, preloads=preloads) as machine:
+        return portray(hosts.Host(baked.spec, machine, baked.key))
+
+
+def from_baked(baked: Baked) -> dict[str, Facts]:
+    """The baked image with the small user-data."""
+    with bakery.laid_out(baked) as host:
+        return portray(host)
+
+
+@pytest.fixture(scope="module")
+def two(baked: Baked) -> Two:
+    return Two(from_stock(baked), from_baked(baked))
+
+
+LISTS = (
+    *("packages", "unit files", "units", "rules, IPv4", "rules, IPv6", "jails", "sshd", "kernel", "files"),
+    *(f"{what} of er-{name}" for what in ("units", "images") for name in ("proxy", "shop", "hello", "notes")),
+)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_both_hosts_are_the_same(two: Two, name: str) -> None:
+    stock, baked = two.stock[name], two.baked[name]
+    unexplained = [show(stock, baked, key) for key in differing(stock, baked) if not explained(two, name, key)]
+    assert not unexplained, "\n".join(unexplained)
+
+
+def test_every_list_is_compared(two: Two) -> None:
+    assert set(two.stock) == set(two.baked) == set(LISTS)
+    assert all(two.stock.values()), "an empty list shows nothing"
+
+
+def test_every_explanation_is_needed(two: Two) -> None:
+    """A difference that is gone leaves the table too."""
+    for row in DIFFERENCES:
+        found = differing(two.stock[row.list], two.baked[row.list])
+        assert any(fnmatchcase(key, row.names) for key in found), row
+
+
+def differing(stock: Facts, baked: Facts) -> list[str]:
+    """The names that are not the same on both, or on one only."""
+    return sorted(key for key in stock.keys() | baked.keys() if stock.get(key) != baked.get(key))
+
+
+def show(stock: Facts, baked: Facts, key: str) -> str:
+    return f"{key}\n    stock {stock.get(key, 'nothing')}\n    baked {baked.get(key, 'nothing')}"
+
+
+def explained(two: Two, name: str, key: str) -> bool:
+    """Whether a row of the table allows this difference."""
+    stock, baked = two.stock[name].get(key), two.baked[name].get(key)
+    for row in DIFFERENCES:
+        if row.list == name and fnmatchcase(key, row.names):
+            return row.existence or name != "files" or (stock is not None and baked is not None and same(stock, baked))
+    return False
+
+
+def same(stock: str, baked: str) -> bool:
+    """Whether two files differ in nothing but their content: kind, mode and owner are equal."""
+    return stock.split()[:2] == baked.split()[:2]

@@ -1,0 +1,163 @@
+"""The steps of a bake, in a really booted machine: what comes out, what they say, and how they fail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder import host, identity
+from builder.host import Part
+from builder.hygiene.bundle import expected
+from builder.hygiene.run import check
+from builder.lab import base
+from builder.lab.machine import Machine
+from tests.machine import hosts
+from tests.packer import bakery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.packer.bakery import Baked
+
+pytestmark = pytest.mark.machine
+
+DOMAINS = ("shop.example.com", "hello.example.com", "notes.example.com")
+
+
+def test_every_step_ran_and_the_image_judged_itself(baked: Baked) -> None:
+    assert list(baked.said) == [step.name for step in bakery.steps()]
+    assert "clean; " in baked.said["80-verify"]
+
+
+def test_the_checks_find_nothing_on_the_disk(baked: Baked) -> None:
+    """From outside, where nothing can be hidden from them; the host's own files included."""
+    files = host.build(baked.spec).only(Part.BAKED)
+    assert check(baked.tree, expected=expected(files)) == ()
+
+
+def test_a_step_may_be_repeated_and_has_nothing_left_to_do(baked: Baked) -> None:
+    assert baked.said["40-proxy-image"].startswith("er-proxy: ")
+    assert baked.said["50-app-images"].count("\n") == 5
+    for name in ("10-wait", "20-files", "40-proxy-image", "50-app-images", "60-harden"):
+        assert baked.again[name] == "", name
+    assert "Setting up" in baked.said["30-packages"]
+    assert "Setting up" not in baked.again["30-packages"]
+
+
+def test_nothing_of_the_bake_stays(baked: Baked) -> None:
+    passwd = (baked.tree / "etc/passwd").read_text()
+    assert f"\n{bakery.LOGIN}:" not in passwd
+    assert not (baked.tree / "home" / bakery.LOGIN).exists()
+    assert not list((baked.tree / "etc/sudoers.d").glob("90-*"))
+    for path in ("usr/sbin/policy-rc.d", "var/tmp/er-bake", "etc/systemd/system/apt-daily.timer"):
+        assert not (baked.tree / path).exists(), path
+
+
+def test_storage_belongs_to_the_one_who_runs_the_image(baked: Baked) -> None:
+    """Every file of a stack's storage is its own user's, or of its subordinate range."""
+    for stack in baked.spec.stacks:
+        storage = baked.tree / f"var/lib/easyrunner/home/{stack.name}/.local/share/containers/storage"
+        ids = identity.subids(stack.uid)
+        allowed = {stack.uid, *range(ids.first, ids.first + ids.count)}
+        owners = {path.lstat().st_uid for path in (storage, *storage.rglob("*"))}
+        assert owners
+        assert owners <= allowed
+
+
+@pytest.fixture(scope="module")
+def offline(baked: Baked) -> Iterator[hosts.Host]:
+    """The baked image, powered on with the small user-data and without any way out."""
+    with bakery.laid_out(baked, internet=False) as machine:
+        machine.boot()
+        yield machine
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_the_baked_image_serves_without_a_network(offline: hosts.Host, domain: str) -> None:
+    assert offline.curl(f"https://{domain}/").stdout.startswith("HTTP/2 200")
+
+
+def test_first_boot_finds_nothing_to_complain_of(offline: hosts.Host) -> None:
+    machine = offline.machine
+    assert machine.run(["cloud-init", "status"], check=False).stdout.strip() == "status: done"
+    assert machine.run(["systemctl", "--failed", "--no-legend"], check=False).stdout == ""
+
+
+def test_every_host_of_an_image_has_its_own_identity(baked: Baked, offline: hosts.Host) -> None:
+    assert not list((baked.tree / "etc/ssh").glob("ssh_host_*"))
+    assert (baked.tree / "etc/machine-id").read_bytes() == b""
+    machine = offline.machine
+    assert len(machine.path("/etc/machine-id").read_text().strip()) == 32
+    assert machine.path("/etc/ssh/ssh_host_ed25519_key.pub").exists()
+
+
+@pytest.fixture
+def stock() -> Iterator[Machine]:
+    """A stock image with the provider's login, on."""
+    with Machine(base.tree(), bakery.STOCK.encode(), name="stock") as machine:
+        machine.boot_and_wait()
+        yield machine
+
+
+def failure(machine: Machine, name: str) -> str:
+    """The last line of a step that must fail."""
+    done = bakery.run(machine, bakery.step(name))
+    assert done.returncode != 0, done.stdout[-2000:]
+    return done.stderr.splitlines()[-1]
+
+
+def test_each_failure_is_one_clear_line(stock: Machine, example_images: None, tmp_path: Path) -> None:
+    """An upload that did not arrive, a mirror out of reach, an image that is none: told by step, at once."""
+    bakery.must(stock, bakery.step("10-wait"))
+    assert failure(stock, "20-files") == "er-bake: 20-files: the files of the host could not be laid"
+
+    spec, _ = hosts.written("three", tmp_path)
+    unreachable = "deb http://127.0.0.1:9/debian trixie main\n"
+    bakery.upload(stock, bakery.wanted(spec, tmp_path, apt_sources=unreachable), tmp_path / "upload")
+    bakery.must(stock, bakery.step("20-files"))
+    line = "er-bake: 30-packages: the package lists could not be read: is the mirror within reach?"
+    assert failure(stock, "30-packages") == line
+    assert not stock.path("/usr/sbin/policy-rc.d").exists()
+
+    stock.path(f"{bakery.UPLOAD}/apt-sources.list").unlink()
+    bakery.must(stock, bakery.step("30-packages"))
+    for archive in stock.path(f"{bakery.UPLOAD}/images").glob("*.tar"):
+        archive.write_bytes(b"not an archive")
+    line = "er-bake: 40-proxy-image: the image of the proxy could not be stored: is its registry within reach?"
+    assert failure(stock, "40-proxy-image") == line
+    line = "er-bake: 50-app-images: an image of a stack could not be stored: is its registry within reach?"
+    assert failure(stock, "50-app-images") == line
+
+    stock.path("/etc/ssh/sshd_config.d/99-broken.conf").write_text("Nonsense yes\n")
+    assert failure(stock, "60-harden") == "er-bake: 60-harden: sshd refuses its policy"
+    stock.path("/etc/ssh/sshd_config.d/99-broken.conf").unlink()
+    stock.path("/root/.ssh").mkdir(mode=0o700, exist_ok=True)
+    stock.path("/root/.ssh/authorized_keys").write_text("ssh-ed25519 AAAA leftover\n")
+    assert failure(stock, "80-verify") == "er-bake: 80-verify: the image is not clean: see above"
+
+
+def may_do_everything(machine: Machine) -> bool:
+    """Whether cloud-init has come as far as the stock login."""
+    known = f"\n{bakery.LOGIN}:" in machine.path("/etc/passwd").read_text()
+    return known and machine.run(["sudo", "-n", "true"], user=bakery.LOGIN, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        ('runcmd: [["false"]]\n', 1, "er-bake: 10-wait: cloud-init ended with an error: see what it says above"),
+        ("nonsense: true\n", 0, "recoverable_errors"),
+    ],
+    ids=["error", "recoverable"],
+)
+def test_cloud_init_is_waited_for_and_believed(more: str, code: int, said: str) -> None:
+    """Its errors end the bake; what it recovered from is shown and is no reason to stop."""
+    with Machine(base.tree(), (bakery.STOCK + more).encode(), name="stock") as machine:
+        machine.boot()
+        machine.wait(machine.systemd_up, what="systemd")
+        machine.wait(lambda: may_do_everything(machine), what="the login and its rights")
+        done = bakery.run(machine, bakery.step("10-wait"))
+        assert done.returncode == code, done.stdout + done.stderr
+        assert said in done.stdout + done.stderr

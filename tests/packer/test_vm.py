@@ -1,0 +1,148 @@
+"""Virtual machines themselves, with disks too small to boot from: power, ports, and that nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder import process
+from builder.lab import cache
+from builder.lab.polling import NotInTimeError, until
+from builder.problems import UserError
+from builder.qemu import Order, Vm, accel, verify
+from tests.unit.test_host import spec_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.machine
+_BLANK = Order(user_data=None, memory=64, cpus=1, accelerator=accel.emulation("amd64"))
+# Boots a machine, says where it is, and holds it.
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from builder.qemu import Order, Vm, accel
+with Vm(Path(sys.argv[1]), Order(user_data=None, memory=64, accelerator=accel.emulation("amd64"))) as vm:
+    vm.boot()
+    print(vm.power.pid, vm.console.parent, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def blank(tmp_path: Path) -> Path:
+    """A raw disk with nothing on it."""
+    path = tmp_path / "blank.raw"
+    path.write_bytes(bytes(1024 * 1024))
+    return path
+
+
+def test_the_probe_tells_what_runs_from_what_does_not() -> None:
+    assert accel.works("amd64", accel.emulation("amd64"))
+    assert not accel.works("amd64", accel.Accelerator("none", "none", "host"))
+    assert accel.accelerator("amd64") == (
+        accel.native() if accel.works("amd64", accel.Accelerator("kvm", "kvm", "host")) else accel.emulation("amd64")
+    )
+
+
+def test_two_machines_have_ports_of_their_own_on_the_loopback_only(blank: Path) -> None:
+    with Vm(blank, _BLANK) as one, Vm(blank, _BLANK) as two:
+        one.boot()
+        two.boot()
+        ports = {vm.port(there) for vm in (one, two) for there in (22, 443)}
+        assert len(ports) == 4
+        listening = process.run(["ss", "-Hltn"]).stdout.split()
+        assert {f"127.0.0.1:{port}" for port in ports} <= set(listening)
+        assert not {f"{every}:{port}" for port in ports for every in ("0.0.0.0", "*", "[::]")} & set(listening)
+
+
+def test_power_is_cut_and_comes_back_and_the_image_is_untouched(blank: Path) -> None:
+    with Vm(blank, _BLANK) as vm:
+        with pytest.raises(UserError, match="is off"):
+            vm.poweroff()
+        vm.boot()
+        with pytest.raises(UserError, match="on already"):
+            vm.boot()
+        first = vm.power.pid
+        vm.cut()
+        assert not vm.on
+        assert not Path(f"/proc/{first}").exists()
+        vm.boot()
+        assert vm.on
+        assert vm.power.pid != first
+        place = vm.console.parent
+        assert place.is_dir()
+    assert not place.exists()
+    assert blank.read_bytes() == bytes(1024 * 1024)
+
+
+def test_a_machine_that_does_not_start_says_why(blank: Path) -> None:
+    with (
+        Vm(blank, Order(user_data=None, extra=("-device", "no-such-device"))) as vm,
+        pytest.raises(UserError, match="no-such-device"),
+    ):
+        vm.boot()
+
+
+def test_waiting_ends_when_the_machine_does(blank: Path) -> None:
+    with Vm(blank, _BLANK) as vm:
+        vm.boot()
+
+        def cut() -> bool:
+            os.kill(vm.power.pid, signal.SIGKILL)
+            return False
+
+        with pytest.raises(UserError, match="went off while waiting for nothing"):
+            vm.wait(cut, timeout=60, what="nothing")
+
+
+@pytest.fixture
+def holder(blank: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
+    """Another process with a machine: itself, the machine's process, and its directory."""
+    held = process.start([sys.executable, "-c", _HOLDER, str(blank)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert held.stdout is not None
+    assert held.stderr is not None
+    pid, place = held.stdout.readline().decode().split()
+    yield held, int(pid), Path(place)
+    held.kill()
+    held.wait()
+    held.stdout.close()
+    held.stderr.close()
+
+
+def _gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_ctrl_c_leaves_nothing(holder: tuple[subprocess.Popen[bytes], int, Path]) -> None:
+    held, pid, place = holder
+    held.send_signal(signal.SIGINT)
+    held.wait(60)
+    assert _gone(pid)
+    assert not place.exists()
+
+
+def test_a_killed_owner_takes_the_machine_along_and_the_next_run_its_directory(
+    holder: tuple[subprocess.Popen[bytes], int, Path], blank: Path
+) -> None:
+    held, pid, place = holder
+    held.kill()
+    held.wait()
+    until(lambda: _gone(pid), timeout=20, what="the end of the machine")
+    assert place.is_dir()
+    with Vm(blank, _BLANK):
+        assert not place.exists()
+
+
+def test_an_image_that_does_not_boot_is_not_proven(blank: Path) -> None:
+    before = set((cache.root() / "vms").glob("vm-*"))
+    with pytest.raises(NotInTimeError, match="in vain for all stacks to answer"):
+        list(verify.verify(verify.Trial(image=blank, spec=spec_of(), timeout=3, memory=64)))
+    assert not set((cache.root() / "vms").glob("vm-*")) - before
+    assert not list(cache.root().glob("verify-*"))

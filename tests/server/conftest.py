@@ -1,0 +1,103 @@
+"""A booted host, and `er server` as its admin runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.machine import hosts
+from tests.machine.conftest import _able, example_images  # noqa: F401 - fixtures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.machine.hosts import Host
+
+_ER = Path(sysconfig.get_path("scripts"), "er")
+_SSH = """\
+Host web
+  HostName {address}
+  User {user}
+  IdentityFile {key}
+  IdentitiesOnly yes
+  UserKnownHostsFile {known}
+  StrictHostKeyChecking accept-new
+  LogLevel ERROR
+"""
+
+
+@dataclass
+class Client:
+    """The admin's laptop: an ssh config that names the host, and the spec."""
+
+    host: Host
+    directory: Path
+
+    @property
+    def spec(self) -> Path:
+        """The spec the host was made from; tests write others beside it."""
+        return self.host.key.parent / "easyrunner.yaml"
+
+    def edited(self, old: str, new: str) -> Path:
+        """A copy of the spec with one change, beside it."""
+        text = self.spec.read_text()
+        assert old in text
+        file = self.spec.with_name("edited.yaml")
+        file.write_text(text.replace(old, new))
+        return file
+
+    def argv(self, command: str, *words: object) -> list[str]:
+        """The command line; the ssh config is the user's own, found by ssh itself."""
+        return [str(_ER), "server", *command.split(), "web", *map(str, words)]
+
+    @property
+    def env(self) -> dict[str, str]:
+        """ssh of this directory stands first: ssh reads its config from the account's home, whatever HOME says."""
+        return {**os.environ, "PATH": f"{self.directory}:{os.environ['PATH']}", "COLUMNS": "160", "NO_COLOR": "1"}
+
+    def er(self, command: str, *words: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run to the end."""
+        return subprocess.run(
+            self.argv(command, *words),
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+
+    def json(self, command: str, *words: object) -> Any:
+        """What it prints as JSON, whatever its exit code."""
+        done = self.er(command, *words, "--json")
+        assert done.stdout, done.stderr
+        return json.loads(done.stdout)
+
+
+def client(host: Host, directory: Path) -> Client:
+    """Lay down the config, and an ssh that reads it."""
+    config = directory / "config"
+    text = _SSH.format(
+        address=host.machine.ipv4, user=host.spec.admin.name, key=host.key, known=directory / "known_hosts"
+    )
+    config.write_text(text)
+    ssh = directory / "ssh"
+    ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
+    ssh.chmod(0o755)
+    return Client(host, directory)
+
+
+@pytest.fixture(scope="module")
+def web(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:  # noqa: F811
+    """The host of the spec `three`, changed by tests that put it back."""
+    tmp = tmp_path_factory.mktemp("server")
+    with hosts.booted("three", tmp) as host:
+        yield client(host, tmp)

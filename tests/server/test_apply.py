@@ -1,0 +1,212 @@
+"""`er server apply`: the new state or the old one, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from builder import host as hosts
+from builder import spec as specs
+from builder.lab.polling import until
+from builder.problems import UserError
+from builder.server import Remote, change
+from tests.machine.clients import Steady
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.server.conftest import Client
+
+pytestmark = pytest.mark.machine
+
+_STATE = "/var/lib/easyrunner/apply/state.json"
+_DOMAIN = ("www.hello.example.com", "neu.example.com")
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(web: Client) -> Any:
+    """Each test leaves the host as its spec has it."""
+    yield
+    done = web.er("apply", web.spec, "--yes")
+    assert done.returncode == 0, done.stderr
+
+
+def _phase(web: Client) -> str:
+    file = web.host.machine.files.path(_STATE)
+    return str(json.loads(file.read_bytes())["phase"]) if file.exists() else ""
+
+
+def _same(web: Client, spec: Path) -> bool:
+    return web.er("apply", spec, "--dry-run").stderr.startswith("nothing differs")
+
+
+def _answers(web: Client, domain: str) -> bool:
+    return web.host.curl(f"https://{domain}/").stdout.startswith("HTTP/2 200")
+
+
+def test_nothing_is_done_where_nothing_differs(web: Client) -> None:
+    done = web.er("apply", web.spec, "--yes")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "nothing differs" in done.stderr
+
+
+def test_a_dry_run_shows_the_difference_and_changes_nothing(web: Client) -> None:
+    done = web.er("apply", web.edited(*_DOMAIN), "--dry-run")
+    assert done.returncode == 0
+    assert "-hello.example.com, www.hello.example.com {" in done.stderr
+    assert "+hello.example.com, neu.example.com {" in done.stderr
+    assert _same(web, web.spec)
+
+
+def test_without_a_terminal_it_does_nothing_unasked(web: Client) -> None:
+    done = web.er("apply", web.edited(*_DOMAIN))
+    assert done.returncode == 1
+    assert "--yes" in done.stderr
+    assert _same(web, web.spec)
+
+
+def test_a_change_of_one_stack_loses_no_request_of_another(web: Client) -> None:
+    """Its own neither, where only its domains change."""
+    loads = [Steady(web.host, name, clients=2) for name in ("shop.example.com", "hello.example.com")]
+    assert web.er("apply", web.edited(*_DOMAIN), "--yes").returncode == 0
+    for load in loads:
+        assert set(load.results()) == {"200"}
+    until(lambda: _answers(web, "neu.example.com"), timeout=20, what="the new domain")
+
+
+def test_a_stack_comes_and_goes_and_its_data_stays(web: Client) -> None:
+    run = web.host.machine.run
+    added = web.edited(
+        "  - name: notes",
+        "  - name: extra\n    image: {app}\n    domain: extra.example.com\n    port: 3000\n  - name: notes",
+    )
+    text = added.read_text()
+    app = next(line.split()[-1] for line in text.splitlines() if "app.tar" in line)
+    added.write_text(text.replace("{app}", app))
+    steady = Steady(web.host, "shop.example.com", clients=2)
+    done = web.er("apply", added, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "sending app.tar" in done.stderr
+    until(lambda: _answers(web, "extra.example.com"), timeout=20, what="the new stack")
+    uid = run("id -u er-extra").stdout
+    assert web.er("apply", web.spec, "--yes").returncode == 0
+    assert run("id er-extra", check=False).returncode == 1
+    assert "er-extra" not in run("cat /etc/subuid; ls /var/lib/systemd/linger").stdout
+    assert run("test -d /var/lib/easyrunner/home/extra", check=False).returncode == 0
+    assert set(steady.results()) == {"200"}
+    assert run("systemctl --failed --no-legend").stdout == ""
+    assert web.er("apply", added, "--yes").returncode == 0
+    assert run("id -u er-extra").stdout == uid
+
+
+def test_a_change_that_does_not_come_up_is_taken_back(web: Client) -> None:
+    broken = web.edited("    port: 3000\n    egress", "    port: 3000\n    command: [/nonexistent]\n    egress")
+    done = web.er("apply", broken, "--yes", "--timeout", "10")
+    assert done.returncode == 1
+    assert "taken back" in done.stderr
+    assert "hello/web" in done.stderr
+    assert "/nonexistent" in done.stderr.rpartition("hint:")[2]
+    assert _same(web, web.spec)
+    assert _answers(web, "hello.example.com")
+
+
+def test_an_app_that_starts_and_falls_over_is_taken_back(web: Client) -> None:
+    """A worker has no socket to ask: it is watched for a while."""
+    compose = web.spec.parent / "shop" / "compose.yaml"
+    good = compose.read_text()
+    compose.write_text(good.replace("[sleep, infinity]", '[sh, -c, "sleep 0.5; exit 1"]'))
+    try:
+        done = web.er("apply", web.spec, "--yes", "--timeout", "10")
+    finally:
+        compose.write_text(good)
+    assert done.returncode == 1, done.stderr
+    assert "shop/worker" in done.stderr
+    assert _same(web, web.spec)
+
+
+def _remote(web: Client) -> Remote:
+    """In this process, by the same ssh config."""
+    return Remote("web", ("-F", str(web.directory / "config")))
+
+
+def _plan(spec: Path, within: float) -> bytes:
+    """The plan of a spec, with another time to confirm in."""
+    read, _ = specs.load(spec)
+    plan = json.loads(change.plan(read, hosts.build(read), timeout=60))
+    return json.dumps({**plan, "confirm_within": within}).encode()
+
+
+def test_a_change_that_locks_the_admin_out_is_taken_back(web: Client) -> None:
+    """SSH is refused to everybody; nobody confirms; the host opens again by itself."""
+    locked = web.edited("tls:", "ssh: {allow_from: [192.0.2.0/24]}\ntls:")
+    phases = [state["phase"] for state in change.carry_out(_remote(web), _plan(locked, 3))]
+    assert phases[-1] == "rolled back"
+    assert _same(web, web.spec)
+
+
+def test_the_wrong_key_is_taken_back(web: Client) -> None:
+    """The keys of the spec are the admin's only ones: with none of this laptop's, the new connection fails."""
+    other = web.directory / "other"
+    if not other.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "x", "-f", other], check=True)
+    spec = web.edited("[id.pub]", f"[{other}.pub]")
+    phases = [state["phase"] for state in change.carry_out(_remote(web), _plan(spec, 3))]
+    assert "no answer" in phases
+    assert phases[-1] == "rolled back"
+    assert web.er("status").returncode == 0
+
+
+@pytest.mark.parametrize("phase", ["started", "waiting for you"])
+def test_a_cut_connection_leaves_the_old_or_the_new_state(web: Client, phase: str) -> None:
+    """The client dies in each phase; what is there in the end is whole."""
+    spec = web.edited(*_DOMAIN)
+    remote = _remote(web)
+    for state in change.carry_out(remote, _plan(spec, 3)):
+        if state["phase"] == phase:
+            break
+    until(lambda: _phase(web) in change.ENDS, timeout=60, what="the end of the change")
+    assert _phase(web) in {"done", "rolled back"}
+    assert _same(web, web.spec) != _same(web, spec)
+    assert _answers(web, "hello.example.com")
+
+
+def test_er_itself_killed_half_way(web: Client) -> None:
+    """kill -9 of the client: the host goes on by itself, and an unconfirmed change does not stand."""
+    argv = web.argv("apply", web.edited(*_DOMAIN), "--yes")
+    client = subprocess.Popen(argv, env=web.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: _phase(web) not in {"", *change.ENDS}, timeout=30, what="the start of the change")
+    client.send_signal(signal.SIGKILL)
+    client.wait(10)
+    until(lambda: _phase(web) in change.ENDS, timeout=150, what="the end of the change")
+    assert _phase(web) in {"done", "rolled back"}
+
+
+def test_two_changes_at_once_are_refused(web: Client) -> None:
+    states = change.carry_out(_remote(web), _plan(web.edited(*_DOMAIN), 5))
+    next(states)
+    with pytest.raises(UserError, match="another change"):
+        next(change.carry_out(_remote(web), _plan(web.spec, 5)))
+    assert [state["phase"] for state in states][-1] == "done"
+
+
+def test_power_cut_during_a_change(web: Client) -> None:
+    """The boot that finds a change half-way puts the old files back before the firewall is loaded."""
+    spec = web.edited(*_DOMAIN)
+    machine = web.host.machine
+    states = change.carry_out(_remote(web), _plan(spec, 30))
+    while next(states)["phase"] != "waiting for you":
+        pass
+    machine.cut()
+    web.host.boot()
+    assert not machine.files.path("/var/lib/easyrunner/apply/pending").exists()
+    assert _same(web, web.spec)
+    assert _answers(web, "www.hello.example.com")
+
+
+def test_another_server_is_refused(web: Client) -> None:
+    done = web.er("apply", web.edited("name: web1", "name: web2"), "--yes")
+    assert (done.returncode, "is the server web1" in done.stderr) == (1, True)

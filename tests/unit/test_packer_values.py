@@ -1,0 +1,183 @@
+"""How programs are called around a bake, and what is laid for them: values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from builder import spec as specs
+from builder.packer import argv, convert, find, secrets, sources_list, surroundings, workdir
+from builder.packer import order as orders
+from builder.packer.convert import FORMATS
+from builder.packer.find import Packer
+from builder.packer.order import Order
+from builder.packer.targets import BY_NAME
+from builder.packer.workdir import Laid, Places
+from builder.problems import UserError
+
+
+@pytest.mark.parametrize(
+    ("output", "version"),
+    [
+        ("Packer v1.6.6\n", (1, 6, 6)),
+        ("Packer v1.14.2\n\nYour version of Packer is out of date!", (1, 14, 2)),
+        ("Packer v1.16.0-dev (abc)\n", (1, 16, 0)),
+        ("0 0\n", None),
+        ("", None),
+    ],
+)
+def test_the_version_of_packer_and_of_no_other_program(output: str, version: find.Version | None) -> None:
+    assert find.parse(output) == version
+
+
+def test_programs_named_packer_in_the_order_of_the_path(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "packer").write_text("")
+    for name in ("a", "c"):
+        (tmp_path / name / "packer").chmod(0o755)
+    path = f"{tmp_path}/a:{tmp_path}/none:{tmp_path}/b:{tmp_path}/c"
+    assert list(find.candidates(path)) == [tmp_path / "a/packer", tmp_path / "c/packer"]
+
+
+def test_a_bake_takes_its_packages_from_the_mirror_of_this_machine() -> None:
+    uris = ("http://mirror.test/debian", "http://mirror.test/security")
+    assert sources_list.lines("debian-13", *uris) == (
+        "deb http://mirror.test/debian trixie main\n"
+        "deb http://mirror.test/debian trixie-updates main\n"
+        "deb http://mirror.test/security trixie-security main\n"
+    )
+    assert sources_list.lines("debian-13", None, None) == ""
+    assert sources_list.lines("ubuntu-24.04", *uris) == ""
+
+
+def test_a_disk_for_azure_has_whole_mebibytes() -> None:
+    assert convert.commands(Path("a.qcow2"), Path("b"), FORMATS["vhd"], 3 * 2**20 + 512) == [
+        ["qemu-img", "resize", "-f", "qcow2", "a.qcow2", str(4 * 2**20)],
+        ["qemu-img", "convert", "-f", "qcow2", "-O", "vpc", "-o", "subformat=fixed,force_size=on", "a.qcow2", "b"],
+    ]
+
+
+def test_a_compressed_disk_is_made_aside() -> None:
+    assert convert.commands(Path("a.qcow2"), Path("b"), FORMATS["raw.gz"], 2**20) == [
+        ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", "a.qcow2", "b"],
+        ["gzip", "--no-name", "--force", "b"],
+    ]
+
+
+def test_secrets_are_hidden_by_the_names_that_give_them_away() -> None:
+    environment = {"HCLOUD_TOKEN": "tok-12345678", "PATH": "/usr/bin", "SSH_KEY_PASSWORD": "x", "MY_SECRET": "/etc/key"}
+    variables = '{"api_key": "abcdefgh\\"i", "region": "eu-west-1"}\nclient_secret = "s3cr3t-s3cr3t"\n'
+    hidden = secrets.from_environment(environment) | secrets.from_variables(variables)
+    assert hidden == {"tok-12345678", 'abcdefgh\\"i', "s3cr3t-s3cr3t"}
+    assert secrets.hide("curl -H tok-12345678 s3cr3t-s3cr3t.", hidden) == "curl -H *** ***."
+
+
+def test_a_secret_inside_another_leaves_no_rest() -> None:
+    assert secrets.hide("abcdefghij", frozenset({"abcdefgh", "abcdefghij"})) == "***"
+
+
+DEBIANS, TODAYS = Packer(Path("/usr/bin/packer"), (1, 6, 6)), Packer(Path("/opt/packer"), (1, 14, 2))
+
+
+def test_the_calls_of_packer() -> None:
+    mine = (Path("/home/me/my vars.hcl"),)
+    assert argv.init(DEBIANS) is None
+    assert argv.init(TODAYS) == ["/opt/packer", "init", "template"]
+    assert argv.validate(TODAYS) == ["/opt/packer", "validate", "template"]
+    assert argv.build(DEBIANS, mine) == [
+        *("/usr/bin/packer", "build", "-machine-readable", "-on-error=cleanup"),
+        *("-var-file=/home/me/my vars.hcl", "template"),
+    ]
+    assert (
+        argv.shown(argv.validate(DEBIANS, mine)) == "/usr/bin/packer validate '-var-file=/home/me/my vars.hcl' template"
+    )
+
+
+def test_packer_keeps_its_files_in_the_work_directory_and_asks_nobody() -> None:
+    places = Places(Path("/out/.er-bake-x"), Path("/tmp/er-y"))
+    assert argv.environment({"HOME": "/root", "TMPDIR": "/var/tmp"}, places) == {
+        "HOME": "/root",
+        "CHECKPOINT_DISABLE": "1",
+        "PACKER_NO_COLOR": "1",
+        "PACKER_CACHE_DIR": "/out/.er-bake-x/cache",
+        "TMPDIR": "/tmp/er-y",
+    }
+
+
+def test_a_template_has_the_source_of_its_target_alone() -> None:
+    old, new = ({file.path: file.content for file in workdir.template(it, "hetzner")} for it in (DEBIANS, TODAYS))
+    assert set(new) - set(old) == {"plugins.pkr.hcl"}
+    assert str(old["source.pkr.hcl"]).endswith("images/packer/sources/hetzner.pkr.hcl")
+    assert {"build.pkr.hcl", "variables.pkr.hcl", "source.pkr.hcl", "steps/10-wait", "steps/80-verify"} <= set(old)
+    assert not any(name.startswith(("sources/", "plugins/", "steps/lib")) for name in new)
+
+
+def test_values_are_laid_as_json_with_nothing_of_the_shell_in_them(tmp_path: Path) -> None:
+    laid = workdir.values({"name": 'a"b $(id)', "size": 3})
+    workdir.lay(tmp_path, [laid, Laid("steps/x", b"#!", 0o755)])
+    assert (tmp_path / "values.auto.pkrvars.json").read_text() == '{\n  "name": "a\\"b $(id)",\n  "size": 3\n}\n'
+    assert (tmp_path / "steps/x").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_work_directory_goes_with_its_block_and_a_dead_one_with_the_next(tmp_path: Path) -> None:
+    dead = tmp_path / ".er-bake-dead"
+    dead.mkdir()
+    (dead / "lock").touch()
+    with workdir.work_directory(tmp_path) as places:
+        assert not dead.exists()
+        with workdir.work_directory(tmp_path) as other:
+            assert places.root.is_dir()
+        assert not other.root.exists()
+        assert len(str(places.temporary)) < 60
+    assert list(tmp_path.iterdir()) == []
+    assert not places.temporary.exists()
+
+
+def _order(target: str, environment: dict[str, str], **more: object) -> Order:
+    spec, _ = specs.load(Path(__file__).parents[2] / "examples" / "web.yaml")
+    return Order(spec, BY_NAME[target], Path("out"), environment=environment, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("target", "environment", "lacking"),
+    [
+        ("hetzner", {}, "HCLOUD_TOKEN"),
+        ("hetzner", {"HCLOUD_TOKEN": "x"}, ""),
+        ("aws", {"AWS_ACCESS_KEY_ID": "x"}, "AWS_SECRET_ACCESS_KEY"),
+        ("aws", {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}, ""),
+        ("aws", {"AWS_PROFILE": "work"}, ""),
+        ("upcloud", {"UPCLOUD_USERNAME": "x", "UPCLOUD_PASSWORD": "y"}, ""),
+        ("proxmox", {"PROXMOX_URL": "u", "PROXMOX_USERNAME": "x", "PROXMOX_PASSWORD": "y"}, "node and clone_vm"),
+        ("gcp", {"GOOGLE_APPLICATION_CREDENTIALS": "x", "PKR_VAR_project_id": "p"}, ""),
+    ],
+)
+def test_credentials_and_settings(
+    target: str, environment: dict[str, str], lacking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/nonexistent")
+    if not lacking:
+        orders.check(_order(target, environment))
+        return
+    with pytest.raises(UserError, match=lacking):
+        orders.check(_order(target, environment))
+
+
+def test_settings_may_come_from_a_file(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.pkrvars.hcl"
+    mine.write_text('flavor   = "m1.small"\n')
+    orders.check(_order("openstack", {"OS_CLOUD": "x"}, var_files=(mine,)))
+
+
+def test_a_packer_without_the_builder_is_told_of() -> None:
+    with pytest.raises(UserError, match=r"linode needs Packer 1\.7\.0, and /usr/bin/packer is 1\.6\.6"):
+        orders.check_packer(_order("linode", {}), DEBIANS)
+    orders.check_packer(_order("linode", {}), TODAYS)
+
+
+def test_aws_takes_region_and_endpoint_as_its_own_tools_do() -> None:
+    found = surroundings.variables(_order("aws", {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://x"}))
+    assert found.pop("tags")
+    assert found == {"region": "eu-west-1", "custom_endpoint_ec2": "http://x"}
+    assert surroundings.variables(_order("hetzner", {"AWS_REGION": "eu-west-1"})) == {}

@@ -1,0 +1,255 @@
+"""Virtual machines as values: argv, QMP's conversation, seeds, and the judgement of a host's answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from builder.problems import UserError
+from builder.qemu import accel, archives, client, inspect, qmp, seed, verify, vm
+from builder.qemu import hardware as hw
+from tests.unit.test_host import spec_of
+
+_TCG = accel.emulation("amd64")
+_DISK = hw.Drive(Path("/vm/disk.qcow2"), "qcow2", "root")
+
+
+def test_a_pc_is_called_so() -> None:
+    seeded = hw.Drive(Path("/vm/seed.img"), "raw", "seed", read_only=True)
+    pc = hw.Hardware("amd64", (_DISK, seeded), Path("/vm/console"), forwards=(22, 443))
+    assert hw.argv(pc, _TCG) == [
+        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35",
+        "-accel", "tcg,thread=multi", "-cpu", "Opteron_G3,-cx16,-misalignsse", "-smp", "2", "-m", "2048",
+        "-drive", "file=/vm/disk.qcow2,format=qcow2,if=none,id=disk0,discard=unmap",
+        "-device", "virtio-blk-pci,drive=disk0,serial=root,bootindex=0",
+        "-drive", "file=/vm/seed.img,format=raw,if=none,id=disk1,readonly=on",
+        "-device", "virtio-blk-pci,drive=disk1,serial=seed",
+        "-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:0-:22,hostfwd=tcp:127.0.0.1:0-:443",
+        "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci",
+        "-chardev", "file,id=console,path=/vm/console,append=on", "-serial", "chardev:console", "-qmp", "stdio",
+    ]  # fmt: skip
+
+
+def test_an_arm_machine_has_uefi_and_its_own_program() -> None:
+    flash = (Path("/f/code.fd"), Path("/vm/variables.fd"))
+    arm = hw.Hardware("arm64", (_DISK,), Path("/vm/console"), memory=1024, cpus=1, flash=flash)
+    argv = hw.argv(arm, accel.Accelerator("kvm", "kvm", "host"))
+    assert argv[:15] == [
+        "qemu-system-aarch64", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "virt",
+        "-accel", "kvm", "-cpu", "host", "-smp", "1", "-m", "1024",
+    ]  # fmt: skip
+    assert argv[15:19] == [
+        "-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/f/code.fd",
+        "-drive", "if=pflash,unit=1,format=raw,file=/vm/variables.fd",
+    ]  # fmt: skip
+
+
+def test_only_this_machine_reaches_the_ports_and_a_shut_machine_reaches_nothing() -> None:
+    shut = hw.Hardware(
+        "amd64", (_DISK,), Path("/c"), forwards=(22,), internet=False, network=("net=169.254.0.0/16",), extra=("-S",)
+    )
+    argv = hw.argv(shut, _TCG)
+    netdev = argv[argv.index("-netdev") + 1]
+    assert netdev == "user,id=net,restrict=on,net=169.254.0.0/16,hostfwd=tcp:127.0.0.1:0-:22"
+    assert argv[-1] == "-S"
+
+
+def test_a_comma_in_a_path_does_not_end_it() -> None:
+    odd = hw.Hardware("amd64", (hw.Drive(Path("/a,b/d"), "raw", "root"),), Path("/a,b/console"))
+    argv = hw.argv(odd, _TCG)
+    assert "file=/a,,b/d,format=raw,if=none,id=disk0,discard=unmap" in argv
+    assert "file,id=console,path=/a,,b/console,append=on" in argv
+
+
+def test_a_probe_ends_itself() -> None:
+    kvm = accel.Accelerator("kvm", "kvm", "host")
+    assert accel.probe_argv("amd64", kvm, Path("/p")) == [
+        "qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", "64", "-machine", "pc",
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-drive", "file=/p,format=raw,if=ide", "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
+    ]  # fmt: skip
+    arm = accel.probe_argv("arm64", kvm, Path("/p"))
+    assert arm[0] == "qemu-system-aarch64"
+    assert arm[-2:] == ["-device", "loader,file=/p,addr=0x40200000,cpu-num=0"]
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "works", "name"),
+    [
+        ("Linux", "x86_64", True, "kvm"),
+        ("Linux", "x86_64", False, "tcg"),
+        ("Linux", "aarch64", True, "tcg"),
+        ("Darwin", "x86_64", True, "hvf"),
+        ("Windows", "AMD64", True, "tcg"),
+    ],
+)
+def test_only_what_works_for_this_processor_is_taken(
+    monkeypatch: pytest.MonkeyPatch, system: str, machine: str, works: bool, name: str
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(accel, "works", lambda *_: works)
+    assert accel.accelerator.__wrapped__("amd64").name == name
+
+
+def test_a_layer_says_the_format_of_what_is_below() -> None:
+    argv = vm.overlay_argv(Path("/i.raw"), "raw", Path("/o.qcow2"), 6 * 1024**3)
+    assert argv == ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/i.raw", "/o.qcow2", "6442450944"]
+    assert vm.overlay_argv(Path("/i"), "qcow2", Path("/o"), None)[-1] == "/o"
+
+
+class _Qemu:
+    """The other end of a conversation: answers in order, and keeps what it was asked."""
+
+    def __init__(self, *answers: object) -> None:
+        self.reads, there = os.pipe()
+        here, self.writes = os.pipe()
+        self.asked: list[dict[str, object]] = []
+        self._thread = threading.Thread(target=self._talk, args=(here, there, answers))
+        self._thread.start()
+
+    def _talk(self, here: int, there: int, answers: tuple[object, ...]) -> None:
+        with os.fdopen(here) as asked, os.fdopen(there, "w") as said:
+            said.write(json.dumps({"QMP": {"version": {}}}) + "\n")
+            for answer in answers:
+                said.flush()
+                self.asked.append(json.loads(asked.readline()))
+                said.write(json.dumps({"event": "RESUME"}) + "\n" + json.dumps(answer) + "\n")
+
+    def close(self) -> None:
+        os.close(self.writes)
+        self._thread.join()
+        os.close(self.reads)
+
+
+def test_a_conversation_passes_over_events_and_tells_of_refusals() -> None:
+    qemu = _Qemu({"return": {}}, {"return": {"status": "running"}}, {"error": {"desc": "no such thing"}})
+    talk = qmp.Qmp(qemu.reads, qemu.writes)
+    talk.greet()
+    assert talk.command("query-status") == {"status": "running"}
+    with pytest.raises(UserError, match="QEMU refused eject: no such thing"):
+        talk.command("eject", {"device": "x"})
+    qemu.close()
+    assert qemu.asked == [
+        {"execute": "qmp_capabilities"},
+        {"execute": "query-status"},
+        {"execute": "eject", "arguments": {"device": "x"}},
+    ]
+
+
+def test_the_end_of_qemu_is_told() -> None:
+    qemu = _Qemu({"return": {}})
+    talk = qmp.Qmp(qemu.reads, qemu.writes)
+    talk.greet()
+    with pytest.raises(UserError, match="QEMU has ended"):
+        talk.command("query-status")
+    qemu.close()
+
+
+def test_forwards_are_read_from_what_qemu_shows() -> None:
+    shown = """Hub -1 (net):
+  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ
+  TCP[HOST_FORWARD]  17       127.0.0.1 43871       10.0.2.15   443     0     0
+  TCP[ESTABLISHED]   19       127.0.0.1 43871       10.0.2.15   443     0     0
+  TCP[HOST_FORWARD]  15       127.0.0.1 45443       10.0.2.15    22     0     0
+"""
+    assert qmp.forwards(shown) == {443: 43871, 22: 45443}
+
+
+def test_a_seed_holds_what_a_provider_passes() -> None:
+    files = seed.files(b"#cloud-config\n", instance="i-1", name="web1", vendor_data=b"v")
+    assert files == {
+        "user-data": b"#cloud-config\n",
+        "meta-data": b'{"instance-id": "i-1", "local-hostname": "web1"}\n',
+        "vendor-data": b"v",
+    }
+    form, copy = seed.argvs(Path("/s"), 4096, [Path("/s.d/user-data")])
+    assert form == ["mformat", "-i", "/s", "-v", "CIDATA", "-T", "4096", "-h", "16", "-s", "63", "::"]
+    assert copy == ["mcopy", "-i", "/s", "-Q", "/s.d/user-data", "::"]
+
+
+def test_clients_go_to_this_machine_only() -> None:
+    ssh = client.ssh(Path("/k"), "er", 2200, "true")
+    assert ssh[:7] == ["ssh", "-F", "none", "-i", "/k", "-p", "2200"]
+    assert ssh[-2:] == ["er@127.0.0.1", "true"]
+    assert {"BatchMode=yes", "UserKnownHostsFile=/dev/null"} <= set(ssh)
+    curl = client.curl("a.test", 8443, Path("/ca"))
+    assert curl[curl.index("--resolve") + 1] == "a.test:8443:127.0.0.1"
+    assert curl[-1] == "https://a.test:8443/"
+    assert "--insecure" not in curl
+
+
+_GOOD = {
+    "state": "running",
+    "failed": "",
+    "firewall unit": "active",
+    "iptables": "-P INPUT DROP\n-P FORWARD DROP\n-P OUTPUT ACCEPT",
+    "ip6tables": "-P INPUT DROP\n-P FORWARD DROP\n-P OUTPUT ACCEPT",
+    "nat": "-A ER-PRE -p tcp -m tcp --dport 443 -j REDIRECT --to-ports 8443",
+    "listeners": """\
+tcp   LISTEN 0 128 0.0.0.0:22 0.0.0.0:*
+tcp   LISTEN 0 4096 *:8080 *:*
+tcp   LISTEN 0 4096 *:8443 *:*
+udp   UNCONN 0 0 *:8443 *:*
+udp   UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:*
+udp   UNCONN 0 0 10.0.2.15%enp0s2:68 0.0.0.0:*
+udp   UNCONN 0 0 0.0.0.0:45000 0.0.0.0:*
+tcp   LISTEN 0 4096 127.0.0.1:2019 0.0.0.0:*""",
+}
+
+
+def test_a_good_host_has_no_faults() -> None:
+    assert list(inspect.judge(_GOOD)) == []
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "fault"),
+    [
+        ("state", "degraded", "systemd says 'degraded', not running"),
+        ("failed", "fail2ban.service loaded failed failed Ban", "the unit fail2ban.service has failed"),
+        ("firewall unit", "failed", "the firewall's unit is failed"),
+        ("iptables", "-P INPUT ACCEPT\n-P FORWARD DROP", "iptables: -P INPUT DROP is not set"),
+        ("ip6tables", "-P INPUT DROP\n-P FORWARD ACCEPT", "ip6tables: -P FORWARD DROP is not set"),
+        ("nat", "-P PREROUTING ACCEPT", "nothing leads from 443 to the proxy"),
+        ("listeners", "tcp LISTEN 0 9 0.0.0.0:2019 0.0.0.0:*", "somebody listens on tcp 0.0.0.0:2019"),
+        ("listeners", "tcp LISTEN 0 9 [::]:53 [::]:*", "somebody listens on tcp [::]:53"),
+        ("listeners", "udp UNCONN 0 0 0.0.0.0:5355 0.0.0.0:*", "somebody listens on udp 0.0.0.0:5355"),
+        ("listeners", "tcp LISTEN 0 9 127.0.0.1:5432 0.0.0.0:*", "somebody listens on tcp 127.0.0.1:5432"),
+    ],
+)
+def test_each_fault_is_told(question: str, answer: str, fault: str) -> None:
+    assert list(inspect.judge({**_GOOD, question: answer})) == [fault]
+
+
+def test_the_script_that_asks_is_python() -> None:
+    compile(inspect.script(), "asked", "exec")
+
+
+def test_the_spec_is_changed_only_so_far_as_this_machine_needs() -> None:
+    spec = spec_of(more="ssh: {allow_from: [192.0.2.0/24]}")
+    here = verify.local(spec, "ssh-ed25519 AAAA test")
+    assert here.admin.ssh_keys == (*spec.admin.ssh_keys, "ssh-ed25519 AAAA test")
+    assert here.tls.ca == "internal"
+    assert here.ssh.allow_from == ("192.0.2.0/24", "10.0.2.2/32")
+    assert (here.server, here.proxy, here.stacks, here.fail2ban) == (
+        spec.server,
+        spec.proxy,
+        spec.stacks,
+        spec.fail2ban,
+    )
+
+
+def test_archives_are_mounted_where_the_host_looks_for_them() -> None:
+    text = archives.VENDOR_DATA.decode()
+    assert text.startswith("#cloud-config\n")
+    assert json.loads(text.removeprefix("#cloud-config\n")) == {
+        "mounts": [
+            ["/dev/disk/by-id/virtio-er-images", "/var/lib/easyrunner/images", "ext4", "defaults,nofail", "0", "0"]
+        ]
+    }
+    argv = archives.mke2fs_argv(Path("/f"), Path("/i"), 32 * 1024**2)
+    assert argv[-4:] == ["-d", "/f", "/i", "32768k"]
