@@ -11,7 +11,8 @@ KEY := .cache/keys/demo
 # Booting hosts (er try) and testing them. On other systems than Debian and Ubuntu they are yours to install.
 BOOT_PACKAGES := python3 python3-venv ca-certificates curl debian-archive-keyring iproute2 mmdebstrap openssh-client \
   passt systemd-container busybox-static packer qemu-system-x86 qemu-utils mtools e2fsprogs fuse2fs
-TEST_PACKAGES := iptables nmap openssl shellcheck docker-registry pebble wrk ovmf gzip xz-utils zstd dnsmasq-base genisoimage
+TEST_PACKAGES := bind9-dnsutils bsdextrautils iptables nmap openssl shellcheck docker-registry pebble testssl.sh wrk ovmf gzip \
+  xz-utils zstd dnsmasq-base genisoimage
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit check bench images setup system-boot system-test clean

@@ -15,6 +15,7 @@ from builder.cli import (
     check,
     check_image,
     destroy,
+    explain,
     init,
     launch,
     provider_table,
@@ -75,7 +76,8 @@ def code(command: Callable[[], int]) -> int:
 
 
 for _module in (
-    init, check, render, tree, user_data, provider_table, build_image, check_image, trial, launch, servers, destroy, schema,
+    init, check, render, tree, user_data, provider_table, trial, build_image, check_image, launch, servers, destroy,
+    schema, explain,
 ):  # fmt: skip
     app.command(_module.NAME)(_told(_module.command))
 

@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ER = Path(sysconfig.get_path("scripts"), "er")
 WEB = ROOT / "examples" / "web.yaml"
 COMMANDS = (
-    "init", "check", "render", "tree", "user-data", "providers", "build-image", "check-image", "try", "launch", "servers",
-    "destroy", "schema", "server",
+    "init", "check", "render", "tree", "user-data", "providers", "try", "build-image", "check-image", "launch",
+    "servers", "destroy", "schema", "explain", "server",
 )  # fmt: skip
 
 

@@ -1,0 +1,41 @@
+"""`er explain`: every hardening setting of a host, why it is there, and which audit asks for it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from builder import hardening
+from builder.cli.options import AsJson
+from builder.cli.say import say
+
+if TYPE_CHECKING:
+    from builder.hardening import Setting
+
+NAME = "explain"
+
+
+def command(
+    what: Annotated[
+        str | None, typer.Argument(metavar="[ID|FILE]", help="A setting, a file of the host, or an audit's id.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Say how every host is hardened: the file, the line, the reason, and the CIS, SSG or Lynis id it answers."""
+    rows = hardening.settings() if what is None else hardening.find(what)
+    if as_json:
+        say.json([asdict(row) for row in rows])
+        return 0
+    for number, (file, group) in enumerate(groupby(rows, key=lambda row: row.file)):
+        sys.stdout.write(f"{chr(10) if number else ''}{file}\n")
+        sys.stdout.writelines(_lines(row) for row in group)
+    return 0
+
+
+def _lines(row: Setting) -> str:
+    answers = f"  ({', '.join(row.answers)})" if row.answers else ""
+    return f"  {row.id}: {row.line}\n      {row.why}{answers}\n"

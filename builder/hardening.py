@@ -1,0 +1,53 @@
+"""Why a host is set as it is: images/hardening.yaml, a row for every hardening line of the tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import yaml
+
+from builder import data
+from builder.problems import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One line of one file. `answers` are ids of audits: `CIS 5.1.20`, `SSG sshd_disable_root_login`, `LYNIS SSH-7408`.
+
+    A `line` that ends in ` *` differs by base: what stands before the star is the same on all.
+    """
+
+    id: str
+    file: str
+    line: str
+    why: str
+    answers: tuple[str, ...]
+
+    def stands_for(self, line: str) -> bool:
+        """Whether this row explains that line."""
+        return line.startswith(self.line[:-1]) if self.line.endswith(" *") else line == self.line
+
+
+@cache
+def settings() -> tuple[Setting, ...]:
+    """Every row, in the order of the file."""
+    text = (data.tree("images") / "hardening.yaml").read_text()
+    return tuple(
+        Setting(str(row[0]), file, str(row[1]), str(row[2]), tuple(map(str, row[3:])))
+        for file, rows in yaml.safe_load(text).items()
+        for row in rows
+    )
+
+
+def find(wanted: str) -> tuple[Setting, ...]:
+    """The rows of an id, of a file, or of an audit's id; raises UserError where there is none."""
+    found = tuple(
+        row
+        for row in settings()
+        if wanted in (row.id, row.file, *row.answers, *(answer.partition(" ")[2] for answer in row.answers))
+        or row.file.endswith(f"/{wanted}")
+    )
+    if not found:
+        raise UserError(f"no setting, file or audit's id is called {wanted}", "er explain lists all of them")
+    return found

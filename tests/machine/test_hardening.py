@@ -1,0 +1,127 @@
+"""What the hardening settings come to on a booted host: seen by people, by root and by the system's own files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder import hardening
+
+if TYPE_CHECKING:
+    from tests.machine.hosts import Host
+
+pytestmark = pytest.mark.machine
+
+
+def test_the_network_is_set_as_the_table_says(three: Host) -> None:
+    """The network has settings of its own in the lab; the rest of the kernel's belong to the machine below."""
+    rows = [
+        row for row in hardening.settings() if row.file.startswith("/etc/sysctl.d/") and row.line.startswith("net.")
+    ]
+    wanted = {key: value for row in rows for key, value in [row.line.split(" = ")] if "*" not in key}
+    own = [key for key in wanted if not key.startswith("net.core.")]
+    assert len(own) >= 20
+    said = three.machine.run(["sysctl", *own]).stdout.splitlines()
+    assert dict(line.split(" = ") for line in said) == {key: wanted[key] for key in own}
+    assert three.machine.run(["sysctl", "-n", "net.ipv4.conf.lan.rp_filter"]).stdout.strip() == "1"
+
+
+@pytest.mark.parametrize("place", ["/tmp", "/dev/shm"])
+def test_what_anybody_can_write_is_not_run(three: Host, place: str) -> None:
+    script = f"cp /bin/true {place}/true && {place}/true"
+    done = three.ssh(script)
+    assert done.returncode == 126, done.stderr
+    assert "Permission denied" in done.stderr
+    three.machine.run(["rm", f"{place}/true"])
+
+
+def test_a_stack_sees_no_process_but_its_own(three: Host) -> None:
+    owners = three.machine.run(["ps", "-e", "-o", "user:32="], user="er-hello").stdout.split()
+    subordinate = [owner for owner in owners if owner.isdigit()]
+    assert set(owners) - set(subordinate) == {"er-hello"}
+    assert "root" in three.ssh("ps -e -o user=").stdout.split(), "admins see all"
+
+
+def test_people_leave_no_core_dumps_and_private_files_but_root_makes_readable_ones(three: Host) -> None:
+    # 027, and the group is the user's own.
+    assert three.ssh("ulimit -c; umask; sudo sh -c 'ulimit -c; umask'").stdout.split() == ["0", "0007", "0", "0022"]
+
+
+def test_services_leave_no_core_dumps(three: Host) -> None:
+    assert three.machine.run(["systemctl", "show", "-P", "DefaultLimitCORE"]).stdout.strip() == "0"
+
+
+def test_who_comes_is_told(three: Host) -> None:
+    program, *words = three.ssh_argv("true")
+    done = three.machine.attacker(0).run([program, "-o", "LogLevel=INFO", *words])
+    assert "Authorized access only." in done.stderr
+
+
+def test_ssh_forwards_nothing(three: Host) -> None:
+    """Not to the proxy's admin port, which listens for the host itself."""
+    argv = three.ssh_argv()
+    argv[1:1] = ["-W", "127.0.0.1:2019"]
+    done = three.machine.attacker(0).run(argv, check=False)
+    assert done.returncode == 255
+    assert "forwarding failed" in done.stderr
+
+
+def test_only_admins_log_in(three: Host) -> None:
+    """A user with a good key, but not of the group."""
+    machine = three.machine
+    key = three.key.with_suffix(".pub").read_text()
+    machine.run("useradd --create-home --shell /bin/bash visitor && install -d -m 0700 -o visitor ~visitor/.ssh")
+    try:
+        machine.run("cat >~visitor/.ssh/authorized_keys && chown visitor ~visitor/.ssh/*", stdin=key.encode())
+        assert three.ssh("true", user="visitor").returncode == 255
+        machine.run("usermod -aG sudo visitor")
+        assert three.ssh("true", user="visitor").returncode == 0
+    finally:
+        machine.run("userdel --remove --force visitor", check=False)
+
+
+def test_updates_have_a_window(three: Host) -> None:
+    for timer, at in (("apt-daily", "02:30:00"), ("apt-daily-upgrade", "03:30:00")):
+        said = three.machine.run(["systemctl", "show", "-P", "TimersCalendar", f"{timer}.timer"]).stdout
+        assert said.count("OnCalendar=") == 1
+        assert f"OnCalendar=*-*-* {at} " in said
+
+
+def test_a_change_of_the_systems_files_is_told_once(three: Host) -> None:
+    machine = three.machine
+
+    def look() -> str:
+        machine.run("systemctl start er-integrity.service", timeout=180)
+        argv = "journalctl -o cat _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID er-integrity.service)"
+        return machine.run(argv).stdout
+
+    look()
+    machine.run("echo changed >/usr/local/bin/er-test-intruder")
+    try:
+        assert "/usr/local/bin/er-test-intruder" in look()
+        assert "NO differences" in look()
+    finally:
+        machine.run("rm /usr/local/bin/er-test-intruder")
+
+
+def test_no_unit_failed_and_all_of_ours_run(three: Host) -> None:
+    assert three.machine.run("systemctl --failed --no-legend").stdout == ""
+    units = ["er-firewall.service", "er-first-boot.service", "er-web-watch.service", "mount-hardening.service"]
+    said = three.machine.run(["systemctl", "is-active", *units, "er-integrity.timer"], check=False).stdout.split()
+    assert said == ["active"] * 5
+
+
+def test_a_firewall_without_its_sandbox_still_loads(three: Host) -> None:
+    """Where the kernel refuses the sandbox, the rules load without it."""
+    machine = three.machine
+    drop_in = "/run/systemd/system/er-firewall.service.d/99-broken.conf"
+    machine.run(f"mkdir -p {drop_in.rpartition('/')[0]}")
+    machine.run(f"printf '[Service]\\nReadWritePaths=/nowhere-at-all\\n' >{drop_in}; systemctl daemon-reload")
+    try:
+        machine.run("rm -f /run/er-firewall.loaded; iptables -F ER-INPUT; systemctl restart er-firewall", check=False)
+        assert machine.run(["systemctl", "show", "-P", "Result", "er-firewall"]).stdout.strip() == "exit-code"
+        machine.wait(machine.path("/run/er-firewall.loaded").exists, timeout=20, what="the rules")
+        assert "--dport 22" in machine.run(["iptables", "-S", "ER-INPUT"]).stdout
+    finally:
+        machine.run(f"rm {drop_in}; systemctl daemon-reload; systemctl restart er-firewall")
