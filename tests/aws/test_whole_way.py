@@ -145,7 +145,9 @@ def launched(
     env = environment(wire.url, tmp)
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         there.stack.callback(running.kill)
-        until(lambda: running.poll() is not None or account.instances(), timeout=120, what="the instance")
+        # moto is not to be asked while it makes something.
+        waits = "GetConsoleOutput"
+        until(lambda: running.poll() is not None or waits in wire.operations, timeout=120, what="the instance")
         assert running.poll() is None, running.communicate()[1]
         instance, user_data = stored(account)
         assert len(user_data) <= 16384
