@@ -1,14 +1,16 @@
-"""The whole way: from `er launch` to a site over HTTPS, on a host that boots here from what the API was given.
+"""The whole way: an AMI by `er build-image`, a server by `er launch`, a site over HTTPS; all of it really booted, here.
 
-The account is moto's. The user-data that it stored is handed out by an emulated IMDSv2 to a host under systemd-nspawn
-that takes itself for an EC2 instance; that host's own console is what GetConsoleOutput returns, and its address is
-the instance's. `er` is a process of its own and knows nothing of all this.
+The account is moto's. Packer bakes a machine under systemd-nspawn, to which its SSH is led; the disk of that machine is
+the AMI's. The user-data that the API stored is handed out by an emulated IMDSv2 to a host on that disk that takes
+itself for an EC2 instance; that host's own console is what GetConsoleOutput returns, and its address is the
+instance's. `er` is a process of its own and knows nothing of all this.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import shutil
 import subprocess
 import time
 from contextlib import ExitStack
@@ -16,10 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder import host, process
-from builder import spec as specs
-from builder.host import Part
-from builder.lab import base, plan, preload
+from builder import process
 from builder.lab.guise import Guise
 from builder.lab.machine import Machine
 from builder.lab.net import Card
@@ -30,6 +29,8 @@ from tests.datasource import boots, cloud
 from tests.datasource.providers import ROWS
 from tests.datasource.services import Server
 from tests.machine.hosts import IMAGES, ROOT
+from tests.packer import bakery
+from tests.packer.conftest import standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,18 +49,10 @@ SPEC = ROOT / "tests" / "datasource" / "spec.yaml"
 class Instance:
     """The host behind the instance. It is laid out before the launch, and powered on once the API has its user-data."""
 
-    def __init__(self, stack: ExitStack, spec: Path, tmp: Path) -> None:
+    def __init__(self, stack: ExitStack, tree: Path, tmp: Path) -> None:
         self.stack, self.tmp = stack, tmp
-        self.spec, _ = specs.load(spec)
         self.server: Server | None = None
-        built = host.build(self.spec)
-        preloads = tuple(preload.prepare(base.tree(built.packages), *owned) for owned in plan.owned_images(self.spec))
-        self.machine = Machine(
-            base.tree(built.packages), name="unnamed", preloads=preloads, internet=False, guise=self._guise
-        )
-        stack.enter_context(self.machine)
-        for file in built.only(Part.BAKED):
-            self.machine.files.write(file.path, file.content, int(file.mode, 8))
+        self.machine = stack.enter_context(Machine(tree, name="unnamed", internet=False, guise=self._guise))
 
     def _guise(self, lab: Plan) -> Guise:
         gateway = cloud.place(lab)
@@ -113,54 +106,81 @@ def stored(account: Account) -> tuple[str, bytes]:
     return instance["InstanceId"], base64.b64decode(answer["UserData"]["Value"])
 
 
-@pytest.mark.usefixtures("example_images")
-def test_from_launch_to_https(account: Account, wire: Wire, spec: Path, stack: ExitStack, tmp_path: Path) -> None:
-    image = account.bake()
-    there = Instance(stack, spec, tmp_path)
+def bake(account: Account, wire: Wire, spec: Path, tmp: Path) -> tuple[str, Path]:
+    """`er build-image --target aws`; the AMI, and its disk as a tree."""
+    key = tmp / "id"
+    account.ec2.import_key_pair(KeyName="mine", PublicKeyMaterial=key.with_name("id.pub").read_bytes())
+    subnet = account.ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    with standing(key, "ami") as machine:
+        values = {"ssh_host": machine.ipv4, "ssh_username": "root", "ssh_keypair_name": "mine", "subnet_id": subnet}
+        values |= {"ssh_private_key_file": str(key), "instance_type": "t3.micro"}
+        (tmp / "mine.pkrvars.json").write_text(json.dumps({**values, "skip_checks": True}))
+        words = ["build-image", spec, "--target", "aws", "--with-stacks", "--var-file", tmp / "mine.pkrvars.json"]
+        done = er(wire, tmp, *words, "-o", tmp / "made", "--json")
+        (ami,) = json.loads(done)["ids"]
+        machine.poweroff()
+        bakery.copy(machine, tmp / "disk")
+    account.ec2.delete_key_pair(KeyName="mine")
+    # What the lab gave the machine instead of a provider.
+    shutil.rmtree(tmp / "disk/var/lib/cloud/seed", ignore_errors=True)
+    return ami.partition(":")[2], tmp / "disk"
+
+
+def er(wire: Wire, tmp: Path, *words: object) -> str:
+    """A whole run of `er`; what it wrote."""
+    argv = [str(run.PROGRAM), *map(str, words)]
+    env = environment(wire.url, tmp)
+    done = subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def launched(
+    account: Account, wire: Wire, there: Instance, spec: Path, tmp: Path
+) -> tuple[dict[str, Any], str, cloud.Cloud]:
+    """`er launch`, with the power switched on when the instance is made; what it wrote, the id, and the metadata."""
     wire.console, wire.address = there.machine.console_text, there.machine.ipv4
-    known_hosts = tmp_path / "known_hosts"
-    argv = [str(run.PROGRAM), "launch", str(spec), "--image", image, "--json", "--timeout", "240"]
-    argv += ["--known-hosts", str(known_hosts), "--identity", str(tmp_path / "id")]
-    started = time.monotonic()
-    er = subprocess.Popen(
-        argv, env=environment(wire.url, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    stack.callback(er.kill)
-    until(lambda: er.poll() is not None or account.instances(), timeout=60, what="the instance")
-    assert er.poll() is None, er.communicate()[1]
-    instance, user_data = stored(account)
-    api = time.monotonic() - started
-    assert len(user_data) <= 16384
-    metadata = there.power_on(instance, user_data)
-    out, err = er.communicate(timeout=300)
-    assert er.returncode == 0, (err, there.machine.console_text()[-3000:])
+    argv = [str(run.PROGRAM), "launch", str(spec), "--json", "--timeout", "300"]
+    argv += ["--known-hosts", str(tmp / "known_hosts"), "--identity", str(tmp / "id")]
+    env = environment(wire.url, tmp)
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        there.stack.callback(running.kill)
+        # moto is not to be asked while it makes something.
+        waits = "GetConsoleOutput"
+        until(lambda: running.poll() is not None or waits in wire.operations, timeout=120, what="the instance")
+        assert running.poll() is None, running.communicate()[1]
+        instance, user_data = stored(account)
+        assert len(user_data) <= 16384
+        metadata = there.power_on(instance, user_data)
+        out, err = running.communicate(timeout=400)
+    assert running.returncode == 0, (err, there.machine.console_text()[-3000:])
     print(err)
-    found = json.loads(out)
+    found: dict[str, Any] = json.loads(out)
+    return found, instance, metadata
+
+
+@pytest.mark.usefixtures("example_images")
+def test_from_the_spec_to_https(account: Account, wire: Wire, spec: Path, stack: ExitStack, tmp_path: Path) -> None:
+    started = time.monotonic()
+    ami, disk = bake(account, wire, spec, tmp_path)
+    baked = time.monotonic()
+    there = Instance(stack, disk, tmp_path)
+    found, instance, metadata = launched(account, wire, there, spec, tmp_path)
+    seconds = {"build-image": baked - started, **found["seconds"], "all": time.monotonic() - started}
+    print("\n".join(f"{step:<16} {value:6.1f} s" for step, value in seconds.items()))
+    assert found["image"] == ami
     # The host asked the metadata service with a token, and got what the API had stored.
     asked = [r for r in metadata.requests if r["path"].endswith("/user-data") and r["status"] == 200]
     assert asked
     assert all("x-aws-ec2-metadata-token" in request["headers"] for request in asked)
     # Served, and trusted by a chain that begins on the console: host key, SSH, the host's own CA.
+    trust = "by the host's own CA, fetched by SSH"
+    assert found["sites"] == [{"url": "https://hello.example.com/", "status": 200, "trust": trust, "problem": None}]
     assert found["servers"][0]["id"] == instance
-    assert found["sites"] == [
-        {
-            "url": "https://hello.example.com/",
-            "status": 200,
-            "trust": "by the host's own CA, fetched by SSH",
-            "problem": None,
-        }
-    ]
     assert found["servers"][0]["host_keys"][0] in there.machine.console_text()
     login = ["ssh", "-i", str(tmp_path / "id"), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
-    login += ["-o", f"UserKnownHostsFile={known_hosts}", f"er@{there.machine.ipv4}", "hostname"]
-    assert process.run(login).stdout == f"{there.spec.server.name}\n"
-    seconds = {"to the instance": api, **found["seconds"], "all": time.monotonic() - started}
-    print("\n".join(f"{step:<16} {value:6.1f} s" for step, value in seconds.items()))
-    gone = subprocess.run(
-        [str(run.PROGRAM), "destroy", there.spec.server.name, "--yes", "--known-hosts", str(known_hosts)],
-        env=environment(wire.url, tmp_path), capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert gone.returncode == 0, gone.stderr
-    assert not account.instances()
-    assert not account.groups()
-    assert known_hosts.read_text() == ""
+    login += ["-o", f"UserKnownHostsFile={tmp_path / 'known_hosts'}", f"er@{there.machine.ipv4}", "hostname"]
+    assert process.run(login).stdout == "web1\n"
+    er(wire, tmp_path, "destroy", "web1", "--yes", "--known-hosts", tmp_path / "known_hosts")
+    assert account.everything() == []
+    assert (tmp_path / "known_hosts").read_text() == ""
