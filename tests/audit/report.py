@@ -33,9 +33,9 @@ class Findings:
         """Everything found is answered, and nothing is answered that was not found."""
         self.left[audit] = found
         answers = self.answers[audit]
-        assert sorted(found - answers.keys()) == [], "found and not answered"
+        assert sorted(found - answers.keys()) == [], f"found and not answered: {sorted(found - answers.keys())}"
         needless = {name for name in answers.keys() - found if not answers[name].get("lab")}
-        assert sorted(needless) == [], "answered and not found"
+        assert sorted(needless) == [], f"answered and not found: {sorted(needless)}"
 
     def write(self) -> None:
         """Write the page, when it was asked for, every audit ran, and every finding has its answer."""
