@@ -284,3 +284,25 @@ def test_every_yaml_of_the_documentation_is_a_spec() -> None:
             specs.loads(block, ROOT / "examples" / "block.yaml")
         except SpecError as error:
             pytest.fail(f"{name}: {error}\n{block}")
+
+
+def test_explain_says_why_a_line_is_there() -> None:
+    done = er("explain", "ssh-root")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "/etc/ssh/sshd_config.d/00-easyrunner.conf\n"
+        "  ssh-root: PermitRootLogin no\n"
+        "      Everybody acts under a name of their own, by sudo."
+        "  (CIS 5.1.20, SSG sshd_disable_root_login, LYNIS SSH-7408)\n"
+    )
+    (row,) = json.loads(er("explain", "ssh-root", "--json").stdout)
+    assert (row["id"], row["line"]) == ("ssh-root", "PermitRootLogin no")
+    assert len(json.loads(er("explain", "--json").stdout)) > 150
+
+
+def test_explain_of_what_is_not_there_is_one_clear_error() -> None:
+    done = er("explain", "nonsense")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "error: no setting, file or audit's id is called nonsense\nhint: er explain lists all of them\n"
+    )
