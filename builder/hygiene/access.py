@@ -97,7 +97,6 @@ def _is_person(user: User) -> bool:
 
 def sudoers(tree: Tree) -> Iterator[Hit]:
     """Rules of sudo that came with no package, as cloud-init writes for the user of a bake."""
-    ours = {file.path for file in tree.expected}
     for path in (*tree.children("/etc/sudoers.d"), *tree.children("/etc/polkit-1/localauthority/50-local.d")):
-        if path not in tree.owners and path not in ours and tree.lines(path):
+        if path not in tree.owners and not tree.ours(path) and tree.lines(path):
             yield Hit(path, f"grants: {tree.lines(path)[-1][:80]}")

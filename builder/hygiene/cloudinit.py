@@ -81,8 +81,7 @@ def _tied(text: str) -> str | None:
 
 def network(tree: Tree) -> Iterator[Hit]:
     """Network configuration with the addresses or the cards of the machine that the image was made on."""
-    ours = {file.path for file in tree.expected}
     for folder, pattern in _NETWORK:
         for path in tree.children(folder, pattern):
-            if path not in tree.owners and path not in ours:
+            if path not in tree.owners and not tree.ours(path):
                 yield Hit(path, "the network of the machine that the image was made on")

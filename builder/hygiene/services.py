@@ -68,9 +68,8 @@ def _of_no_package(tree: Tree, path: str, unit: str) -> bool:
         return False
     name = re.sub(r"@.*\.", "@.", unit)
     found = [f"{folder}/{file}" for folder in _UNIT_FOLDERS for file in {unit, name}]
-    ours = {file.path for file in tree.expected}
     there = [candidate for candidate in found if tree.exists(candidate)]
-    return not any(candidate in tree.owners or candidate in ours or _alias(tree, candidate) for candidate in there)
+    return not any(candidate in tree.owners or tree.ours(candidate) or _alias(tree, candidate) for candidate in there)
 
 
 def _alias(tree: Tree, path: str) -> bool:
@@ -101,7 +100,7 @@ def scheduled(tree: Tree) -> Iterator[Hit]:
                 yield Hit(entry.path, "a job of a user")
     for folder in _CRON:
         for path in tree.children(folder):
-            if path not in tree.owners and tree.lines(path):
+            if path not in tree.owners and not tree.ours(path) and tree.lines(path):
                 yield Hit(path, "a job that came with no package")
     if tree.exists("/etc/rc.local") and "/etc/rc.local" not in tree.owners:
         yield Hit("/etc/rc.local", "is run at every boot")

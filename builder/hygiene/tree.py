@@ -192,6 +192,12 @@ class Tree:
             found.update(_conffiles(line))
         return found
 
+    def ours(self, path: str) -> bool:
+        """Whether a path is the host's own: by the files to expect, or by its name where they are not known."""
+        if self.expected:
+            return any(file.path == path for file in self.expected)
+        return "easyrunner" in path.rpartition("/")[2]
+
     @cached_property
     def packages(self) -> dict[str, str]:
         """The state of each package that dpkg knows, as `install ok installed`."""

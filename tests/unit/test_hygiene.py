@@ -156,6 +156,12 @@ def test_a_question_without_an_answer_is_no_password(soil: Soil, baked: tuple[Fi
     assert _found(soil, baked) == ()
 
 
+def test_a_rule_of_the_hosts_own_is_known_by_name_or_by_what_is_expected(soil: Soil, baked: tuple[File, ...]) -> None:
+    soil.write("/etc/sudoers.d/99-easyrunner", "er ALL=(ALL) NOPASSWD:ALL\n", 0o440)
+    assert hygiene.check(soil.root) == ()
+    assert {finding.check for finding in _found(soil, baked)} == {"sudoers"}
+
+
 def test_a_pipe_in_an_image_stops_nothing(soil: Soil, baked: tuple[File, ...]) -> None:
     soil.remove("/etc/hosts")
     os.mkfifo(soil.at("/etc/hosts"))
