@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from builder import process
 from builder.lab.signals import shielded
 from builder.problems import UserError
 from builder.qemu import hardware as hw
-from builder.qemu.qmp import Qmp
+from builder.qemu.qmp import EndedError, Qmp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from builder.qemu.accel import Accelerator
     from builder.qemu.hardware import Hardware
 
+# QEMU's RunState: what a machine does not come out of by itself.
+_STOPPED: Final = ("io-error", "internal-error", "guest-panicked")
 # How often the power button is pressed: a machine that is still starting does not feel it.
-_AGAIN: float = 5
+_AGAIN: Final = 5.0
 
 
 class Power:
@@ -49,6 +51,14 @@ class Power:
         if self._qmp is None:
             raise UserError("the virtual machine is off")
         return self._qmp
+
+    def stopped(self) -> str:
+        """Why QEMU holds the machine, which it does when a disk of this machine's is full; empty otherwise."""
+        try:
+            status = str(self.qmp.command("query-status")["status"])
+        except EndedError:
+            return ""  # Which `on` tells, at the latest when it is asked again.
+        return status if status in _STOPPED else ""
 
     def boot(self) -> None:
         """Switch on; returns when QEMU runs the machine and the forwarded ports are known."""

@@ -19,6 +19,13 @@ _SECONDS: Final = 30
 _FORWARD: Final = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+(\d+)")
 
 
+class EndedError(UserError):
+    """There is nobody to talk to any more."""
+
+    def __init__(self) -> None:
+        super().__init__("QEMU has ended")
+
+
 class Qmp:
     """One conversation; `reads` and `writes` are file descriptors, which stay the caller's."""
 
@@ -42,7 +49,7 @@ class Qmp:
         try:
             os.write(self._writes, line.encode() + b"\n")
         except BrokenPipeError:
-            raise UserError("QEMU has ended") from None
+            raise EndedError from None
         while True:
             message = self._message()
             if "error" in message:
@@ -61,7 +68,7 @@ class Qmp:
                 raise UserError(f"QEMU did not answer in {_SECONDS} s")
             more = os.read(self._reads, 65536)
             if not more:
-                raise UserError("QEMU has ended")
+                raise EndedError
             self._buffer += more
         line, self._buffer = self._buffer.split(b"\n", 1)
         message: dict[str, Any] = json.loads(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self, TypeVar
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from builder import process
 from builder.disk import image as images
 from builder.disk import needs
+from builder.lab import cache
 from builder.lab.polling import until
 from builder.lab.signals import shielded
 from builder.problems import UserError
@@ -19,7 +21,6 @@ from builder.qemu.power import Power
 from builder.qemu.workplace import Workplace
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
@@ -167,9 +168,9 @@ class Vm:
         """Everything its serial console said, all boots in one file."""
         return self.power.hardware.console
 
-    def console_text(self) -> str:
-        """The console as text."""
-        return self.console.read_text(errors="replace")
+    def console_text(self, since: int = 0) -> str:
+        """The console as text, from byte `since` on."""
+        return self.console.read_bytes()[since:].decode(errors="replace")
 
     def wait(self, condition: Callable[[], T], *, timeout: float, what: str) -> T:
         """Wait until `condition` returns something true; fails at once when the machine goes off."""
@@ -177,6 +178,8 @@ class Vm:
         def alive_and() -> T:
             if not self.on:
                 raise UserError(f"the machine went off while waiting for {what}", self._end_of_console())
+            if stopped := self.power.stopped():
+                raise UserError(f"the machine was stopped while waiting for {what}: {stopped}", _full())
             return condition()
 
         try:
@@ -206,7 +209,11 @@ class Vm:
         self, *words: str, stdin: bytes | None = None, timeout: float = 120, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a command line in it, to the end."""
-        return process.run(self.ssh_argv(*words), stdin=stdin, timeout=timeout, check=check)
+        try:
+            return process.run(self.ssh_argv(*words), stdin=stdin, timeout=timeout, check=check)
+        except subprocess.TimeoutExpired:
+            line = " ".join(words)
+            raise UserError(f"no end in {timeout:.0f} s over SSH: {line}", self._end_of_console()) from None
 
     def wait_ssh(self, *, timeout: float) -> None:
         """Wait until a command can be run over SSH."""
@@ -221,3 +228,7 @@ def overlay_argv(image: Path, kind: images.Format, overlay: Path, size: int | No
     """A layer that takes all writes; `size` in bytes, the image's own when None."""
     more = [str(size)] if size else []
     return ["qemu-img", "create", "-q", "-f", "qcow2", "-F", kind, "-b", str(image), str(overlay), *more]
+
+
+def _full() -> str:
+    return f"is the disk full that {cache.root()} is on?"
