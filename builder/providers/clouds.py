@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from builder.providers.model import Counted, Fact, Provider
+from builder.providers.model import Counted, Fact, Provider, guess
 
 _CLOUD_INIT: Final = "https://github.com/canonical/cloud-init/blob/main/cloudinit/sources/DataSource{}.py"
 _EC2: Final = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html"
@@ -23,38 +23,37 @@ ROWS: Final = (
         counted=Fact(Counted.RAW, _EC2),
         binary=Fact(True, _EC2),
         key=Fact("UserData", "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html"),
-        command=Fact("aws ec2 run-instances --user-data fileb://{file} …", _EC2),
-        console=Fact("Launch instance > Advanced details > User data", _EC2),
-        images=Fact(
+        command=guess("aws ec2 run-instances --user-data fileb://{file} …", _EC2),
+        console=guess("Launch instance > Advanced details > User data", _EC2),
+        images=guess(
             {
                 "debian-13": "owner 136693071363, debian-13-{arch}-*",
                 "ubuntu-24.04": "/aws/service/canonical/ubuntu/server/24.04/stable/current/{arch}/hvm/ebs-gp3/ami-id",
             },
             "https://wiki.debian.org/Cloud/AmazonEC2Image; https://documentation.ubuntu.com/aws/",
         ),
-        login=Fact({"debian-13": "admin", "ubuntu-24.04": "ubuntu"}, "https://wiki.debian.org/Cloud/AmazonEC2Image"),
-        archs=Fact(_BOTH, "https://wiki.debian.org/Cloud/AmazonEC2Image"),
-        imports=Fact("raw, vmdk, vhd (ImportImage, RegisterImage)", "https://docs.aws.amazon.com/vm-import/"),
+        login=guess({"debian-13": "admin", "ubuntu-24.04": "ubuntu"}, "https://wiki.debian.org/Cloud/AmazonEC2Image"),
+        archs=guess(_BOTH, "https://wiki.debian.org/Cloud/AmazonEC2Image"),
+        imports=guess("raw, vmdk, vhd (ImportImage, RegisterImage)", "https://docs.aws.amazon.com/vm-import/"),
         packer=Fact("hashicorp/amazon", "https://github.com/hashicorp/packer-plugin-amazon"),
     ),
     Provider(
         "lightsail",
         "AWS Lightsail",
-        datasource=Fact("Ec2", _CLOUD_INIT.format("Ec2"), verified=False),
-        limit=Fact(16_384, _EC2, verified=False),
-        counted=Fact(Counted.RAW, _EC2, verified=False),
+        datasource=guess("Ec2", _CLOUD_INIT.format("Ec2")),
+        limit=guess(16_384, _EC2),
+        counted=guess(Counted.RAW, _EC2),
         binary=Fact(False, _LIGHTSAIL),
         key=Fact("userData", _LIGHTSAIL),
-        command=Fact("aws lightsail create-instances --user-data file://{file} …", _LIGHTSAIL),
-        console=Fact("Create instance > Add launch script", _LIGHTSAIL, verified=False),
-        images=Fact(
+        command=guess("aws lightsail create-instances --user-data file://{file} …", _LIGHTSAIL),
+        console=guess("Create instance > Add launch script", _LIGHTSAIL),
+        images=guess(
             {"debian-13": "debian_13", "ubuntu-24.04": "ubuntu_24_04"},
             "https://docs.aws.amazon.com/lightsail/2016-11-28/api-reference/API_GetBlueprints.html",
-            verified=False,
         ),
-        login=Fact({"debian-13": "admin", "ubuntu-24.04": "ubuntu"}, _LIGHTSAIL, verified=False),
-        archs=Fact(("amd64",), _LIGHTSAIL, verified=False),
-        imports=Fact("none", _LIGHTSAIL, verified=False),
+        login=guess({"debian-13": "admin", "ubuntu-24.04": "ubuntu"}, _LIGHTSAIL),
+        archs=guess(("amd64",), _LIGHTSAIL),
+        imports=guess("none", _LIGHTSAIL),
         packer=Fact(None, "https://developer.hashicorp.com/packer/integrations"),
         script=True,
     ),
@@ -66,18 +65,18 @@ ROWS: Final = (
         counted=Fact(Counted.RAW, _GCP),
         binary=Fact(False, _CLOUD_INIT.format("GCE")),
         key=Fact("metadata, key user-data", _CLOUD_INIT.format("GCE")),
-        command=Fact("gcloud compute instances create NAME --metadata-from-file=user-data={file} …", _GCP),
-        console=Fact("Create instance > Advanced > Metadata, key user-data", _GCP),
+        command=guess("gcloud compute instances create NAME --metadata-from-file=user-data={file} …", _GCP),
+        console=guess("Create instance > Advanced > Metadata, key user-data", _GCP),
         images=Fact(
             {"debian-13": "debian-cloud/debian-13", "ubuntu-24.04": "ubuntu-os-cloud/ubuntu-2404-lts-{arch}"},
             "https://cloud.google.com/compute/docs/images/os-details",
         ),
-        login=Fact(
+        login=guess(
             {"debian-13": "from the key's comment", "ubuntu-24.04": "from the key's comment"},
             "https://cloud.google.com/compute/docs/connect/add-ssh-keys",
         ),
-        archs=Fact(_BOTH, "https://cloud.google.com/compute/docs/images/os-details"),
-        imports=Fact("disk.raw in a tar.gz", "https://cloud.google.com/compute/docs/import/import-existing-image"),
+        archs=guess(_BOTH, "https://cloud.google.com/compute/docs/images/os-details"),
+        imports=guess("disk.raw in a tar.gz", "https://cloud.google.com/compute/docs/import/import-existing-image"),
         packer=Fact("hashicorp/googlecompute", "https://github.com/hashicorp/packer-plugin-googlecompute"),
     ),
     Provider(
@@ -86,10 +85,10 @@ ROWS: Final = (
         datasource=Fact("Azure", _CLOUD_INIT.format("Azure")),
         limit=Fact(65_535, "https://learn.microsoft.com/rest/api/compute/virtual-machines/create-or-update"),
         counted=Fact(Counted.RAW, "https://learn.microsoft.com/rest/api/compute/virtual-machines/create-or-update"),
-        binary=Fact(True, _CLOUD_INIT.format("Azure"), verified=False),
+        binary=guess(True, _CLOUD_INIT.format("Azure")),
         key=Fact("osProfile.customData", _AZURE),
         command=Fact("az vm create --custom-data {file} …", _AZURE),
-        console=Fact("Create a virtual machine > Advanced > Custom data", _AZURE),
+        console=guess("Create a virtual machine > Advanced > Custom data", _AZURE),
         images=Fact(
             {
                 "debian-13": "Debian:debian-13:13-gen2:latest",
@@ -97,9 +96,9 @@ ROWS: Final = (
             },
             "https://learn.microsoft.com/azure/virtual-machines/linux/endorsed-distros",
         ),
-        login=Fact({"debian-13": "chosen at creation", "ubuntu-24.04": "chosen at creation"}, _AZURE),
-        archs=Fact(_BOTH, "https://learn.microsoft.com/azure/virtual-machines/linux/endorsed-distros"),
-        imports=Fact("fixed VHD", "https://learn.microsoft.com/azure/virtual-machines/linux/upload-vhd"),
+        login=guess({"debian-13": "chosen at creation", "ubuntu-24.04": "chosen at creation"}, _AZURE),
+        archs=guess(_BOTH, "https://learn.microsoft.com/azure/virtual-machines/linux/endorsed-distros"),
+        imports=guess("fixed VHD", "https://learn.microsoft.com/azure/virtual-machines/linux/upload-vhd"),
         packer=Fact("hashicorp/azure", "https://github.com/hashicorp/packer-plugin-azure"),
     ),
     Provider(
@@ -110,24 +109,20 @@ ROWS: Final = (
         counted=Fact(Counted.BASE64, _ORACLE),
         binary=Fact(True, _CLOUD_INIT.format("Oracle")),
         key=Fact("metadata.user_data, with all other metadata within the limit", _ORACLE),
-        command=Fact(
+        command=guess(
             "oci compute instance launch --user-data-file {file} …",
             "https://docs.oracle.com/iaas/tools/oci-cli/latest/oci_cli_docs/cmdref/compute/instance/launch.html",
-            verified=False,
         ),
-        console=Fact("Create instance > Advanced options > Cloud-init script", _ORACLE, verified=False),
-        images=Fact(
+        console=guess("Create instance > Advanced options > Cloud-init script", _ORACLE),
+        images=guess(
             {"debian-13": "none: import one", "ubuntu-24.04": "Canonical Ubuntu 24.04"},
             "https://docs.oracle.com/iaas/images/",
-            verified=False,
         ),
-        login=Fact(
-            {"debian-13": "the image's", "ubuntu-24.04": "ubuntu"},
-            "https://docs.oracle.com/iaas/images/",
-            verified=False,
+        login=guess({"debian-13": "the image's", "ubuntu-24.04": "ubuntu"}, "https://docs.oracle.com/iaas/images/"),
+        archs=guess(_BOTH, "https://docs.oracle.com/iaas/images/"),
+        imports=guess(
+            "qcow2, vmdk", "https://docs.oracle.com/iaas/Content/Compute/Tasks/importingcustomimagelinux.htm"
         ),
-        archs=Fact(_BOTH, "https://docs.oracle.com/iaas/images/", verified=False),
-        imports=Fact("qcow2, vmdk", "https://docs.oracle.com/iaas/Content/Compute/Tasks/importingcustomimagelinux.htm"),
-        packer=Fact("hashicorp/oracle", "https://github.com/hashicorp/packer-plugin-oracle"),
+        packer=guess("hashicorp/oracle", "https://github.com/hashicorp/packer-plugin-oracle"),
     ),
 )

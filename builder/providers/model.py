@@ -41,6 +41,11 @@ class Fact(Generic[T]):
     verified: bool = True
 
 
+def guess(value: T, source: str) -> Fact[T]:
+    """A fact that is not verified: `source` is where it should stand."""
+    return Fact(value, source, verified=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """What a provider takes and offers.

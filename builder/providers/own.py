@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from builder.providers.model import Counted, Fact, Provider
+from builder.providers.model import Counted, Fact, Provider, guess
 
 _NOVA: Final = "https://docs.openstack.org/nova/latest/user/metadata.html"
 _OPENSTACK: Final = "https://github.com/canonical/cloud-init/blob/main/cloudinit/sources/DataSourceOpenStack.py"
@@ -28,11 +28,11 @@ ROWS: Final = (
         binary=Fact(True, _NOVA),
         key=Fact("user_data", _NOVA),
         command=Fact("openstack server create --user-data {file} …", _NOVA),
-        console=Fact("Launch instance > Configuration > Customization script", _NOVA, verified=False),
-        images=Fact({"debian-13": "Debian 13", "ubuntu-24.04": "Ubuntu 24.04"}, _NOVA, verified=False),
-        login=Fact(_LOGIN, _DEBIAN),
-        archs=Fact(_BOTH, _DEBIAN),
-        imports=Fact("qcow2, raw and more (Glance)", "https://docs.openstack.org/glance/latest/user/formats.html"),
+        console=guess("Launch instance > Configuration > Customization script", _NOVA),
+        images=guess({"debian-13": "Debian 13", "ubuntu-24.04": "Ubuntu 24.04"}, _NOVA),
+        login=guess(_LOGIN, _DEBIAN),
+        archs=guess(_BOTH, _DEBIAN),
+        imports=guess("qcow2, raw and more (Glance)", "https://docs.openstack.org/glance/latest/user/formats.html"),
         packer=Fact("hashicorp/openstack", "https://github.com/hashicorp/packer-plugin-openstack"),
     ),
     Provider(
@@ -41,14 +41,14 @@ ROWS: Final = (
         datasource=Fact("NoCloud", _PROXMOX),
         limit=Fact(None, _PROXMOX),
         counted=Fact(Counted.RAW, _PROXMOX),
-        binary=Fact(False, _PROXMOX, verified=False),
+        binary=guess(False, _PROXMOX),
         key=Fact("cicustom: user=STORAGE:snippets/FILE", _PROXMOX),
-        command=Fact("qm set VMID --cicustom user=local:snippets/{name}", _PROXMOX),
-        console=Fact("none: copy {file} to /var/lib/vz/snippets/ on the node first", _PROXMOX),
-        images=Fact(_CLOUD_IMAGES, _DEBIAN),
-        login=Fact(_LOGIN, _DEBIAN),
-        archs=Fact(("amd64",), _PROXMOX),
-        imports=Fact("qcow2, raw, vmdk (qm importdisk)", _PROXMOX),
+        command=guess("qm set VMID --cicustom user=local:snippets/{name}", _PROXMOX),
+        console=guess("none: copy {file} to /var/lib/vz/snippets/ on the node first", _PROXMOX),
+        images=guess(_CLOUD_IMAGES, _DEBIAN),
+        login=guess(_LOGIN, _DEBIAN),
+        archs=guess(("amd64",), _PROXMOX),
+        imports=guess("qcow2, raw, vmdk (qm importdisk)", _PROXMOX),
         packer=Fact("hashicorp/proxmox", "https://github.com/hashicorp/packer-plugin-proxmox"),
     ),
     Provider(
@@ -60,11 +60,11 @@ ROWS: Final = (
         binary=Fact(True, _NOCLOUD),
         key=Fact("the file user-data on a disk labelled CIDATA", _NOCLOUD),
         command=Fact("cloud-localds seed.iso {file}", "https://github.com/canonical/cloud-utils"),
-        console=Fact("virt-install --cloud-init user-data={file} …", "https://github.com/virt-manager/virt-manager"),
-        images=Fact(_CLOUD_IMAGES, _DEBIAN),
-        login=Fact(_LOGIN, _DEBIAN),
-        archs=Fact(_BOTH, _DEBIAN),
-        imports=Fact("any that your hypervisor reads", _NOCLOUD),
+        console=guess("virt-install --cloud-init user-data={file} …", "https://github.com/virt-manager/virt-manager"),
+        images=guess(_CLOUD_IMAGES, _DEBIAN),
+        login=guess(_LOGIN, _DEBIAN),
+        archs=guess(_BOTH, _DEBIAN),
+        imports=guess("any that your hypervisor reads", _NOCLOUD),
         packer=Fact("hashicorp/qemu", "https://github.com/hashicorp/packer-plugin-qemu"),
     ),
 )
