@@ -42,6 +42,7 @@ check: setup ## Lint and type-check
 
 bench: system-test setup images $(KEY) ## Measure against what people do today, as ratios; writes docs/benchmarks.md
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.sizes
 
 images: $(IMAGES) ## Make the example images from packages, so that no container registry is needed
 

@@ -45,7 +45,8 @@ class Fact(Generic[T]):
 class Provider:
     """What a provider takes and offers.
 
-    `limit` is in units of `counted`; None when it has none that matters. `binary`: bytes pass unchanged, not only text.
+    `limit` is in units of `counted`; None when it has none that matters. `binary`: any bytes pass unchanged; of
+    text, only ASCII is sure to.
     `command` and `console` hold `{file}` for the file of the user-data. `images` and `login` are by base.
     """
 
@@ -72,10 +73,6 @@ class Provider:
     def fits(self, used: int) -> bool:
         """Whether that much is within the limit."""
         return self.limit.value is None or used <= self.limit.value
-
-    def takes(self, content: bytes) -> bool:
-        """Whether these bytes pass unchanged: some APIs carry text, and of that only ASCII is sure to arrive."""
-        return self.binary.value or content.isascii()
 
     def encodings(self) -> tuple[Encoding, ...]:
         """The encodings that this provider takes, plainest first."""

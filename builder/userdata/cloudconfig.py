@@ -25,13 +25,18 @@ _COMPLETE: Final = f"{facts.STATE}/complete"
 _REPEAT: Final = f"[ -e {_COMPLETE} ] || rm -f /var/lib/cloud/instance/sem/config_*"
 
 
-def cloud_config(spec: Spec, host: Host, on: On) -> bytes:
-    """The readable user-data document: UTF-8 YAML that starts with `#cloud-config`."""
-    head, tail = around(spec)
-    return "".join([head, *(block(file) for file in host.only(*PARTS[on])), tail]).encode()
+def cloud_config(spec: Spec, host: Host, on: On, *, ascii_only: bool = False) -> bytes:
+    """The readable user-data document: UTF-8 YAML that starts with `#cloud-config`.
+
+    With `ascii_only` other characters are escaped. Whatever is packed needs that: cloud-init reads text from a packed
+    part as Latin-1 (email's get_payload), and one "ü" makes it lose the whole document.
+    """
+    head, tail = around(spec, ascii_only=ascii_only)
+    blocks = (block(file, ascii_only=ascii_only) for file in host.only(*PARTS[on]))
+    return "".join([head, *blocks, tail]).encode()
 
 
-def around(spec: Spec) -> tuple[str, str]:
+def around(spec: Spec, *, ascii_only: bool) -> tuple[str, str]:
     """What stands before the items of write_files, and what after them."""
     head = {
         "hostname": spec.server.name,
@@ -43,16 +48,17 @@ def around(spec: Spec) -> tuple[str, str]:
         **({"timezone": spec.server.timezone} if spec.server.timezone != _DEFAULT_TIMEZONE else {}),
         "bootcmd": [_REPEAT],
     }
-    return f"#cloud-config\n{_dump(head)}write_files:\n", _dump({"runcmd": [[f"{facts.LIB}/provision"]]})
+    tail = {"runcmd": [[f"{facts.LIB}/provision"]]}
+    return f"#cloud-config\n{_dump(head, ascii_only)}write_files:\n", _dump(tail, ascii_only)
 
 
-def block(file: File) -> str:
+def block(file: File, *, ascii_only: bool) -> str:
     """A file as an item of write_files."""
-    return _dump([entry(file)])
+    return _dump([entry(file)], ascii_only)
 
 
-def _dump(value: object) -> str:
-    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=4096))
+def _dump(value: object, ascii_only: bool) -> str:
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=not ascii_only, width=4096))
 
 
 def _admin(admin: Admin) -> dict[str, object]:

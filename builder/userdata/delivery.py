@@ -46,7 +46,7 @@ def deliver(spec: Spec, host: Host, provider: str, on: On, *, smallest: bool = F
     """
     row = providers.get(provider)
     found = []
-    for encoding, is_shared, content in _forms(spec, host, row, on):
+    for encoding, is_shared, content in forms(spec, host, row, on):
         used = row.used(len(content))
         found.append(Delivery(provider, on, encoding, is_shared, content, used, row.limit.value))
         if not smallest and row.fits(used):
@@ -57,14 +57,13 @@ def deliver(spec: Spec, host: Host, provider: str, on: On, *, smallest: bool = F
     return best
 
 
-def _forms(spec: Spec, host: Host, row: Provider, on: On) -> Iterator[tuple[Encoding, bool, bytes]]:
+def forms(spec: Spec, host: Host, row: Provider, on: On) -> Iterator[tuple[Encoding, bool, bytes]]:
     """Every form that the provider takes, plainest first; what is sure not to fit is left out, but for the last."""
-    document = cloud_config(spec, host, on)
+    document = cloud_config(spec, host, on, ascii_only=True)
     if row.script:
         yield Encoding.SCRIPT, False, wire.script(wire.compress(document))
         return
-    if row.takes(document):
-        yield Encoding.PLAIN, False, document
+    yield Encoding.PLAIN, False, cloud_config(spec, host, on, ascii_only=not row.binary.value)
     if row.fits(row.used(wire.at_least(document))):
         yield Encoding.MIME, False, wire.multipart(wire.compress(document))
     small = wire.compress(shared(spec, host, on))
@@ -85,7 +84,7 @@ def _too_large(spec: Spec, host: Host, row: Provider, on: On, used: int) -> User
 def _ways_out(spec: Spec, host: Host, row: Provider, on: On, biggest: list[str]) -> Iterator[str]:
     """What would bring it under, tried out where that can be done."""
     if on == "stock":
-        baked = min(row.used(len(content)) for _, _, content in _forms(spec, host, row, "baked"))
+        baked = min(row.used(len(content)) for _, _, content in forms(spec, host, row, "baked"))
         verdict = "fits" if row.fits(baked) else "is still too much"
         yield f"--on baked takes {baked:,}, which {verdict}"
     stacks = [stack for stack in spec.stacks if f"stack {stack.name}" in biggest]

@@ -6,14 +6,13 @@ know. Deflate alone spends several bytes on every place where two stacks differ;
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final
 
 from builder.userdata.cloudconfig import PARTS, around, block
-from builder.userdata.skeleton import Row, jinja
+from builder.userdata.skeleton import Row, columns, jinja
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from builder.host import File, Host
     from builder.spec import Spec
@@ -24,13 +23,16 @@ _HEADER: Final = "## template: jinja\n"
 
 
 def shared(spec: Spec, host: Host, on: On) -> bytes:
-    """The template, UTF-8. Rendered it is the cloud-config, with the files of the stacks after the others."""
-    head, tail = around(spec)
+    """The template, in ASCII. Rendered it is the cloud-config, with the files of the stacks after the others."""
+    head, tail = around(spec, ascii_only=True)
     files = host.only(*PARTS[on])
     rows = [Row((stack.name, stack.uid, *_values(service))) for stack in spec.stacks for service in stack.services]
-    own = [block(file) for file in files if not file.stack]
-    items = _stacks([file for file in files if file.stack], rows)
-    return "".join([_HEADER, _table(rows), jinja("".join([head, *own])), *items, jinja(tail)]).encode()
+    own = [block(file, ascii_only=True) for file in files if not file.stack]
+    kinds = _kinds([file for file in files if file.stack], rows)
+    alone = [rows[numbers[0]].expand(kind) for kind, numbers in kinds.items() if len(numbers) == 1]
+    many = {kind: numbers for kind, numbers in kinds.items() if len(numbers) > 1}
+    text = "".join([_HEADER, _table(rows, many), jinja("".join([head, *own, *alone])), *_loops(many, len(rows)), tail])
+    return text.encode("ascii")
 
 
 def _values(service: Service) -> tuple[str | int, ...]:
@@ -38,27 +40,33 @@ def _values(service: Service) -> tuple[str | int, ...]:
     return service.name, service.port, service.image, domain, *(value for _, value in service.environment)
 
 
-def _table(rows: Sequence[Row]) -> str:
-    # What JSON writes, Jinja reads: strings and numbers have the same escapes in both.
-    lines = (json.dumps(row.values, ensure_ascii=False, separators=(",", ":")) for row in rows)
-    return "{% set d=[\n" + "".join(f"{line},\n" for line in lines) + "] %}\n"
-
-
-def _stacks(files: Sequence[File], rows: Sequence[Row]) -> Iterator[str]:
-    """The items of write_files that are the stacks': in a loop where they differ only by their rows."""
+def _kinds(files: Sequence[File], rows: Sequence[Row]) -> dict[str, list[int]]:
+    """What the stacks' files are but for the values of rows, and the rows that make a file of each."""
     kinds: dict[str, list[int]] = {}
     services: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         services.setdefault(row.stack, []).append(number)
     for file in files:
         number = _service(file.path, services[file.stack], rows)
-        kinds.setdefault(_kind(block(file), rows[number], kinds), []).append(number)
-    alone = [rows[numbers[0]].expand(kind) for kind, numbers in kinds.items() if len(numbers) == 1]
+        kinds.setdefault(_kind(block(file, ascii_only=True), rows[number], kinds), []).append(number)
+    return kinds
+
+
+def _table(rows: Sequence[Row], kinds: Mapping[str, Sequence[int]]) -> str:
+    """The rows, each as wide as the kinds that it is part of need; Jinja has Python's literals."""
+    widths = [0] * len(rows)
+    for kind, numbers in kinds.items():
+        for number in numbers:
+            widths[number] = max(widths[number], columns(kind))
+    lines = (",".join(map(ascii, row.values[:width])) for row, width in zip(rows, widths, strict=True))
+    return "{% set d=[\n" + "".join(f"[{line}],\n" for line in lines) + "] %}\n"
+
+
+def _loops(kinds: Mapping[str, Sequence[int]], count: int) -> Iterator[str]:
+    """Items of write_files for several rows each."""
     loops: dict[str, list[str]] = {}
     for kind, numbers in kinds.items():
-        if len(numbers) > 1:
-            loops.setdefault(_members(sorted(numbers), len(rows)), []).append(jinja(kind))
-    yield jinja("".join(alone))
+        loops.setdefault(_members(sorted(numbers), count), []).append(jinja(kind))
     for members, texts in loops.items():
         yield f"{{% for r in {members} %}}\n{''.join(texts)}{{% endfor %}}\n"
 

@@ -10,11 +10,12 @@ from builder import facts
 
 # Placeholders stand in the private use area: no text of a cloud-config has such characters, as they do not print.
 _COLUMN: Final = 0xE000
+_UID: Final = 1
 _FIRST_SUBID, _LAST_SUBID = "\uf8f0", "\uf8f1"
 _MARK: Final = re.compile("[\ue000-\uf8ff]")
 _EXPRESSIONS: Final = {
-    _FIRST_SUBID: f"(r.1-{facts.UID_BASE})*{facts.SUBID_SIZE}",
-    _LAST_SUBID: f"(r.1-{facts.UID_BASE - 1})*{facts.SUBID_SIZE}-1",
+    _FIRST_SUBID: f"(r.{_UID}-{facts.UID_BASE})*{facts.SUBID_SIZE}",
+    _LAST_SUBID: f"(r.{_UID}-{facts.UID_BASE - 1})*{facts.SUBID_SIZE}-1",
 }
 # What Jinja would take for its own, a brace before a placeholder included.
 _BRACE: Final = re.compile("\\{(?=[{%#\ue000-\uf8ff])")
@@ -63,6 +64,12 @@ class Row:
             if text and (ord(mark) < _COLUMN + IDENTITY or len(text) >= _SHORTEST):
                 found.setdefault(text, mark)
         return found
+
+
+def columns(skeleton: str) -> int:
+    """How many columns of a row a skeleton needs."""
+    numbers = [_UID if mark in _EXPRESSIONS else ord(mark) - _COLUMN for mark in _MARK.findall(skeleton)]
+    return max(numbers, default=-1) + 1
 
 
 def jinja(skeleton: str) -> str:

@@ -48,9 +48,9 @@ def groups(spec: Spec, host: Host, on: On, used: int, *, compressed: bool) -> tu
 
     Compressed, a group counts what it adds to the groups before it, so that text it shares with them is theirs.
     """
-    texts: dict[str, list[str]] = {SETTINGS: ["".join(around(spec))]}
+    texts: dict[str, list[str]] = {SETTINGS: ["".join(around(spec, ascii_only=compressed))]}
     for file in sorted(host.only(*PARTS[on]), key=lambda file: bool(file.stack)):
-        texts.setdefault(group(file), []).append(block(file))
+        texts.setdefault(group(file), []).append(block(file, ascii_only=compressed))
     raw = {name: "".join(blocks).encode() for name, blocks in texts.items()}
     sizes = _added(raw) if compressed else {name: len(content) for name, content in raw.items()}
     scale = used / sum(sizes.values())

@@ -74,7 +74,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def test_the_page_in_the_docs_is_made_from_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`UPDATE=1 pytest tests/unit/test_providers.py` writes it anew. What was booted, the tests that boot wrote down."""
+    """`UPDATE=1 pytest tests/unit/test_providers.py` writes it anew. What was booted, its tests wrote down."""
     monkeypatch.setattr(wire, "compress", functools.cache(wire.compress))
     spec, _ = specs.loads(_SPEC, Path("easyrunner.yaml"))
     host = hosts.build(spec)

@@ -161,7 +161,7 @@ def limited(monkeypatch: pytest.MonkeyPatch, name: str, limit: int) -> None:
 def forms(spec: Spec, host: Host, name: str) -> list[tuple[Encoding, bool, int]]:
     """Every form that a provider takes, with what it uses of its limit."""
     row = providers.get(name)
-    return [(form, many, row.used(len(content))) for form, many, content in delivery._forms(spec, host, row, "baked")]
+    return [(form, many, row.used(len(content))) for form, many, content in delivery.forms(spec, host, row, "baked")]
 
 
 @pytest.mark.parametrize("name", LIMITED)
@@ -204,7 +204,7 @@ def padded(size: int) -> tuple[Spec, Host]:
 
 
 def test_what_does_not_compress_meets_the_limit_of_ec2() -> None:
-    """Grown until it fails: the last that fits is within the limit, the next is over it, and the error has a way out."""
+    """Grown until it fails: the last that fits is within the limit, the next over it, and its error has a way out."""
     row = providers.get("aws")
     noise = [randomness.token_hex(64) for _ in range(400)]
 
@@ -245,8 +245,16 @@ def test_text_beyond_ascii_is_never_sent_where_only_text_is_taken() -> None:
     spec, host = spec_of([stack("shop", environment={"MOTTO": "grüße"})])
     assert userdata.deliver(spec, host, "aws", "baked").encoding is Encoding.PLAIN
     found = userdata.deliver(spec, host, "hetzner", "baked")
-    assert found.encoding is Encoding.MIME
+    assert found.encoding is Encoding.PLAIN
     assert found.wire.isascii()
+    assert yaml.safe_load(found.wire) == yaml.safe_load(userdata.cloud_config(spec, host, "baked"))
+
+
+def test_what_is_packed_is_ascii() -> None:
+    """cloud-init takes the text of a packed part for Latin-1: one other character, and the document is lost."""
+    spec, host = spec_of([stack("shop", environment={"MOTTO": "grüße 😀"}), stack("blog", environment={"MOTTO": "ß"})])
+    for _, _, content in delivery.forms(spec, host, providers.get("vultr"), "baked"):
+        assert decoded(content).isascii()
 
 
 def test_an_unknown_provider_is_an_error_that_names_the_known() -> None:
