@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder.aws import images, kinds, place, zones
@@ -27,6 +27,7 @@ class Ground:
     image: Image
     kind: Kind
     place: Place
+    user_data: bytes = field(repr=False)
     zones: tuple[str, ...] = ()
     hosted: tuple[Zone, ...] = ()
 
@@ -41,10 +42,10 @@ def survey(door: Door, order: Order) -> Ground:
     where = place.choose(door, wishes, kind.name)
     _check_archives(order, image)
     # Before anything is made: this raises when EC2 would refuse the length.
-    order.user_data(image.on)
+    user_data = order.user_data(image.on)
     hosted = zones.of(order.domains, zones.all_(door)) if order.spec.dns == "route53" else ()
     ids = tuple(sorted({zone.id for zone in hosted}))
-    return Ground(account, door.region, image, kind, where, ids, hosted)
+    return Ground(account, door.region, image, kind, where, user_data, ids, hosted)
 
 
 def _check_archives(order: Order, image: Image) -> None:

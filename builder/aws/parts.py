@@ -171,10 +171,7 @@ class Servers(Part):
     def request(self, made: Mapping[str, Ids], count: int) -> dict[str, Any]:
         """The parameters that make them, without the token."""
         group, key = (next(iter(made.get(part, ())), None) for part in (Group.name, Key.name))
-        ground = self.ground
-        return server.request(
-            self.order, ground.image, ground.place, group=group, key=key, count=count, zones=ground.zones
-        )
+        return server.request(self.order, self.ground, group=group, key=key, count=count)
 
     def make(self, door: Door, made: Mapping[str, Ids]) -> Ids:
         """Start as many as are missing, all of them or none."""

@@ -49,8 +49,7 @@ def plan(door: Door, order: Order) -> Plan:
     """Look, and ask EC2 about what would be made; nothing is changed."""
     ground = survey(door, order)
     entries = tuple(_entries(door, order, ground))
-    size = len(order.user_data(ground.image.on))
-    return Plan(ground, entries, size, price.estimate(door, ground.kind.name))
+    return Plan(ground, entries, len(ground.user_data), price.estimate(door, ground.kind.name))
 
 
 def _entries(door: Door, order: Order, ground: Ground) -> Iterator[Entry]:

@@ -11,6 +11,7 @@ from builder.aws import tags
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from builder.aws.ground import Ground
     from builder.aws.images import Image
     from builder.aws.order import Order
     from builder.aws.place import Place
@@ -83,29 +84,20 @@ def token(group: str, there: Sequence[Server], wanted: int) -> str:
     return "er-" + hashlib.sha256(f"{group} {known} {wanted}".encode()).hexdigest()[:48]
 
 
-def request(
-    order: Order,
-    image: Image,
-    place: Place,
-    *,
-    group: str | None,
-    key: str | None,
-    count: int,
-    zones: Sequence[str] = (),
-) -> dict[str, Any]:
+def request(order: Order, ground: Ground, *, group: str | None, key: str | None, count: int) -> dict[str, Any]:
     """The parameters of RunInstances, but for its token. Without a group it is good for a dry run only."""
     wishes = order.wishes
-    more = {tags.ADMIN: order.spec.admin.name} | ({tags.ZONES: " ".join(zones)} if zones else {})
+    more = {tags.ADMIN: order.spec.admin.name} | ({tags.ZONES: " ".join(ground.zones)} if ground.zones else {})
     labels = tags.of(order.name, PART, **more)
     kinds = ["instance", "volume", "network-interface", *(["spot-instances-request"] if wishes.spot else [])]
     return {
-        "ImageId": image.id,
+        "ImageId": ground.image.id,
         "InstanceType": order.type,
         "MinCount": count,
         "MaxCount": count,
-        "UserData": order.user_data(image.on),
-        "BlockDeviceMappings": [_disk(image, wishes.disk)],
-        "NetworkInterfaces": [_card(place, group, ipv6=wishes.ipv6)],
+        "UserData": ground.user_data,
+        "BlockDeviceMappings": [_disk(ground.image, wishes.disk)],
+        "NetworkInterfaces": [_card(ground.place, group, ipv6=wishes.ipv6)],
         "MetadataOptions": _metadata(ipv6=wishes.ipv6),
         "TagSpecifications": tags.specification(kinds, labels),
         "DisableApiTermination": wishes.protect,

@@ -138,8 +138,8 @@ def _killed(er: Er, account: Account, call: Call, words: tuple[str, ...]) -> str
     er.wire.calls.clear()
     er.wire.fault = fault
     victim.start()
-    assert ready.wait(60)
-    victim.join(30)
+    assert ready.wait(240)
+    victim.join(60)
     disarm(er)
     assert victim.exitcode == -signal.SIGKILL
     return state(account)
@@ -156,7 +156,8 @@ def test_launch_leaves_a_whole_server_or_nothing_that_costs_and_converges(er: Er
                 continue
             account.reset()
             cells[kind.name] = _failed(er, account, kind, call, words)
-            _converges(er, account, words, f"{call.operation}, {kind.name}")
+            if cells[kind.name] != "whole":
+                _converges(er, account, words, f"{call.operation}, {kind.name}")
         account.reset()
         cells[KILL] = _killed(er, account, call, words)
         _converges(er, account, words, f"{call.operation}, {KILL}")
@@ -186,8 +187,9 @@ def test_destroy_converges_to_nothing(er: Er, account: Account) -> None:
             cells[kind.name] = what_is_left(account)
             where = f"{call.number} {call.operation}, {kind.name}: {done.err}"
             assert cells[kind.name] == "nothing" or done.code == 1, where
-            again = er(*words)
-            assert (again.code, what_is_left(account)) == (0, "nothing"), where + again.err
+            if done.code:
+                again = er(*words)
+                assert (again.code, what_is_left(account)) == (0, "nothing"), where + again.err
     compare("destroy", rows)
 
 

@@ -13,7 +13,22 @@ import pytest
 
 from builder import host as hosts
 from builder import spec as specs
-from builder.aws import calls, console, firewall, images, known_hosts, place, policy, price, remote, server, tags, zones
+from builder.aws import (
+    calls,
+    console,
+    firewall,
+    ground,
+    images,
+    kinds,
+    known_hosts,
+    place,
+    policy,
+    price,
+    remote,
+    server,
+    tags,
+    zones,
+)
 from builder.aws.errors import ROWS, translate
 from builder.aws.order import Order, Wishes
 from builder.problems import UserError
@@ -22,12 +37,17 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZG
 OTHER = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA=="
 TEXT = f"server: {{name: web1}}\nadmin: {{ssh_keys: ['{KEY}']}}\n"
 IMAGE = images.Image("ami-1", "debian-13-amd64-1", "x86_64", "/dev/xvda", 8, "baked")
+KIND = kinds.Kind("t3.small", ("x86_64",), 2, 2048, ipv6=True, spot=True)
 PLACE = place.Place("vpc-1", "subnet-1", "eu-central-1a", ipv6=False)
 
 
 def order(text: str = TEXT, **wishes: Any) -> Order:
     spec, _ = specs.loads(text, Path("easyrunner.yaml"))
     return Order(spec, hosts.build(spec), Wishes(**wishes))
+
+
+def where(*zones_: str) -> ground.Ground:
+    return ground.Ground("1", "eu-central-1", IMAGE, KIND, PLACE, b"#cloud-config", zones_)
 
 
 def test_the_whole_request_for_a_server() -> None:
@@ -39,12 +59,12 @@ def test_the_whole_request_for_a_server() -> None:
         {"Key": "er:project", "Value": "easyrunner"},
         {"Key": "er:server", "Value": "web1"},
     ]
-    assert server.request(wanted, IMAGE, PLACE, group="sg-1", key="er-web1-1", count=2) == {
+    assert server.request(wanted, where(), group="sg-1", key="er-web1-1", count=2) == {
         "ImageId": "ami-1",
         "InstanceType": "t3.small",
         "MinCount": 2,
         "MaxCount": 2,
-        "UserData": wanted.user_data("baked"),
+        "UserData": b"#cloud-config",
         "BlockDeviceMappings": [
             {
                 "DeviceName": "/dev/xvda",
@@ -73,7 +93,7 @@ def test_every_wish_is_in_the_request() -> None:
     wanted = order(
         type="t3.large", disk=4, spot=True, ipv6=True, protect=True, profile_arn="arn:aws:iam::1:instance-profile/x"
     )
-    found = server.request(wanted, IMAGE, PLACE, group=None, key=None, count=1, zones=["Z1", "Z2"])
+    found = server.request(wanted, where("Z1", "Z2"), group=None, key=None, count=1)
     assert found["InstanceType"] == "t3.large"
     assert found["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == 8
     assert found["InstanceMarketOptions"]["SpotOptions"]["SpotInstanceType"] == "one-time"
