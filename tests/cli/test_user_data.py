@@ -1,0 +1,119 @@
+"""`er user-data` and `er providers`, as a user sees them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pty
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder import providers
+from tests.cli.test_cli import ER, ROOT, WEB, er
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["user-data", str(WEB), "--for", "moon", "--on", "stock"],
+        ["user-data", str(WEB), "--for", "aws", "--on", "mars"],
+        ["user-data", str(WEB), "--for", "aws"],
+        ["providers", "moon"],
+        ["providers", "aws", "gcp"],
+    ],
+)
+def test_wrong_words_are_2_and_nothing_on_stdout(words: list[str]) -> None:
+    done = er(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Error:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_talk_says_how_full_it_is_and_how_to_use_it(tmp_path: Path) -> None:
+    target = tmp_path / "user-data"
+    done = er("user-data", WEB, "--for", "hetzner", "--on", "stock", "-o", target)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert target.read_bytes().startswith(b"MIME-Version: 1.0\n")
+    assert f"{target.stat().st_size:,} of 32,768 bytes" in done.stderr
+    assert "[###" in done.stderr
+    assert "what takes the space" in done.stderr
+    assert f"hcloud server create --user-data-from-file {target}" in done.stderr
+    assert "secret db-password of stack blog is not in it" in done.stderr
+    assert "root, the image's own login, is shut" in done.stderr
+
+
+def test_json_has_it_all() -> None:
+    done = er("user-data", WEB, "--for", "aws", "--on", "baked", "--json")
+    found = json.loads(done.stdout)
+    assert found["encoding"] == "plain"
+    assert found["user_data"].startswith("#cloud-config\n")
+    assert found["used"] == found["bytes"] == len(found["user_data"].encode())
+    assert found["limit"] == 16_384
+    assert {"stack": "blog", "name": "db-password"} in found["secrets"]
+    small = json.loads(er("user-data", WEB, "--for", "aws", "--on", "baked", "--small", "--json").stdout)
+    assert small["encoding"] == "gzip"
+    assert len(base64.b64decode(small["user_data_base64"])) == small["bytes"] < found["bytes"] / 3
+
+
+def test_explain_goes_to_stdout_and_the_data_to_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "user-data"
+    done = er("user-data", WEB, "--for", "aws", "--on", "baked", "--explain", "-o", target)
+    assert done.returncode == 0
+    assert {"bootcmd", "users", "write_files", "runcmd"} <= {line.split()[0] for line in done.stdout.splitlines()}
+    assert target.read_text().startswith("#cloud-config\n")
+
+
+def test_binary_is_not_for_a_terminal() -> None:
+    ours, theirs = pty.openpty()
+    try:
+        words = [str(ER), "user-data", str(WEB), "--for", "aws", "--on", "baked", "--small"]
+        done = subprocess.run(
+            words, cwd=ROOT, stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=120, check=False
+        )
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert done.returncode == 1
+    assert "binary" in done.stderr
+    assert "-o FILE" in done.stderr
+
+
+def test_too_large_leaves_no_file(tmp_path: Path) -> None:
+    folder = tmp_path / "spec"
+    folder.mkdir()
+    noise = {f"N{number}": os.urandom(50).hex() for number in range(400)}
+    (folder / "easyrunner.yaml").write_text(
+        "server: {name: web1}\n"
+        f"admin: {{ssh_keys: [{json.dumps(_KEY)}]}}\n"
+        "stacks:\n"
+        "  - name: shop\n    image: ghcr.io/example/shop:1\n    domain: shop.example.org\n"
+        f"    environment: {json.dumps(noise)}\n"
+    )
+    target = tmp_path / "user-data"
+    done = er("user-data", folder / "easyrunner.yaml", "--for", "linode", "--on", "stock", "-o", target)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Linode (Akamai) takes 16,384" in done.stderr
+    assert "stack shop" in done.stderr
+    assert "--on baked takes" in done.stderr
+    assert not target.exists()
+
+
+def test_providers_lists_all_and_one_with_sources() -> None:
+    listed = er("providers").stdout.splitlines()
+    assert [line.split()[0] for line in listed[1:]] == list(providers.NAMES)
+    one = er("providers", "exoscale").stdout
+    assert "32767" in one
+    assert "https://" in one
+    found = json.loads(er("providers", "--json").stdout)
+    assert [row["name"] for row in found] == list(providers.NAMES)
+    assert found[0]["limit"]["value"] == 16_384
+    assert found[0]["limit"]["verified"] is True
+
+
+_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"
