@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from builder.aws.door import Door
     from builder.aws.ground import Ground
     from builder.aws.order import Order
-    from builder.aws.parts import Ids, Part
+    from builder.aws.part import Ids, Part
     from builder.aws.progress import Timed
 
 

@@ -1,12 +1,12 @@
-"""What a server consists of, in the order of its making. Each part is found by its tags and can be taken away again."""
+"""What a server consists of, in the order of its making."""
 
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from builder.aws import firewall, server, tags
+from builder.aws.part import Part
 from builder.aws.removal import take
 from builder.lab.signals import shielded
 from builder.problems import UserError
@@ -17,36 +17,7 @@ if TYPE_CHECKING:
     from builder.aws.door import Door
     from builder.aws.ground import Ground
     from builder.aws.order import Order
-
-Ids = tuple[str, ...]
-
-
-class Part(ABC):
-    """A kind of resource of one server. `before` is what was there when this run first looked, `known` what it made."""
-
-    name: str
-    title: str
-
-    def __init__(self) -> None:
-        self.before: frozenset[str] | None = None
-        self.known: set[str] = set()
-
-    def seen(self, ids: Iterable[str]) -> None:
-        """Note what is there, the first time."""
-        if self.before is None:
-            self.before = frozenset(ids)
-
-    @abstractmethod
-    def look(self, door: Door) -> Ids:
-        """What is there now, by its tags."""
-
-    @abstractmethod
-    def make(self, door: Door, made: Mapping[str, Ids]) -> Ids:
-        """Look, and make what is missing; may be repeated at any time. `made` are the parts before this one."""
-
-    @abstractmethod
-    def undo(self, door: Door, ids: Iterable[str]) -> None:
-        """Take these away; what is gone already is no error."""
+    from builder.aws.part import Ids
 
 
 class Group(Part):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from builder.aws.errors import AwsError
     from builder.aws.ground import Ground
     from builder.aws.order import Order
-    from builder.aws.parts import Ids
+    from builder.aws.part import Ids
 
 
 @dataclass(frozen=True, slots=True)

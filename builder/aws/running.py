@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 from builder.aws import server
 from builder.aws.pace import Clock, Pace
-from builder.aws.parts import Part, Servers
+from builder.aws.part import Part
+from builder.aws.parts import Servers
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from builder.aws.door import Door
-    from builder.aws.parts import Ids
+    from builder.aws.part import Ids
 
 _POWER_ON: Final = 300.0
 # Ending holds the security group: undoing waits for it, so long at most. Both in seconds.
