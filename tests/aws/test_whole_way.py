@@ -26,8 +26,8 @@ from builder.lab.polling import until
 from tests.aws import run
 from tests.aws.cloud import environment
 from tests.datasource import boots, cloud
+from tests.datasource.instance import Server
 from tests.datasource.providers import ROWS
-from tests.datasource.services import Server
 from tests.machine.hosts import IMAGES, ROOT
 from tests.packer import bakery
 from tests.packer.conftest import standing
