@@ -15,6 +15,7 @@ from builder import providers
 from builder import spec as specs
 from builder.userdata.cloudconfig import PARTS
 from builder.userdata.delivery import forms
+from builder.userdata.packed import packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 _COUNTS: Final = (1, 3, 10, 30, 100)
 _KEY: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7V7PMUCQ7VuHnrPtuVfWdQ7H4mhSr0x2kKyOhIVqYV ops@example.org"
 _GOALS: Final[tuple[tuple[On, int, int], ...]] = (("baked", 3, 2_500), ("baked", 100, 16_384), ("stock", 3, 10_000))
-_FORMS: Final = ("plain", "mime", "mime, shared", "gzip, shared")
+_FORMS: Final = ("plain", "mime", "mime, shared", "packed", "gzip, shared")
 _INTRODUCTION: Final = """# How large user-data is
 
 Written by `make bench`; edit nothing here. Bytes as handed over, base64 included, for hosts whose stacks
 are one service each, with names, images, domains and ports that have nothing in common; below that, three
 services and twenty variables each. *plain* is readable, *mime* the same compressed, in ASCII; *shared* writes what the
-stacks have in common once. `er user-data` takes the first that fits; with `--small` the smallest.
+stacks have in common once; *packed* is ASCII with the files as one block. `er user-data` takes the first that fits; with `--small` the smallest.
 
 """
 
@@ -81,8 +82,10 @@ def _loaded(stacks: list[dict[str, object]], folder: Path = Path()) -> Spec:
 
 def measure(one: Spec, on: On) -> dict[str, int]:
     """Bytes by form."""
-    found = forms(one, hosts.build(one), providers.get("nocloud"), on)
-    return {f"{form}{', shared' if shared else ''}": len(content) for form, shared, content in found}
+    host = hosts.build(one)
+    found = forms(one, host, providers.get("nocloud"), on)
+    sizes = {f"{form}{', shared' if shared else ''}": len(content) for form, shared, content in found}
+    return {**sizes, "packed": len(packed(one, host, on) or b"")}
 
 
 def page(folder: Path) -> str:
@@ -93,12 +96,12 @@ def page(folder: Path) -> str:
     lines = [
         _INTRODUCTION,
         f"| stacks | image | {' | '.join(_FORMS)} | a stack more |\n",
-        "|---|---|" + "---:|" * 5 + "\n",
+        "|---|---|" + "---:|" * (len(_FORMS) + 1) + "\n",
     ]
     lines += _rows(sizes)
-    lines += ["\n## Goals\n\nIn the smallest form that goes everywhere (*mime, shared*).\n\n"]
+    lines += ["\n## Goals\n\nIn the smallest form that goes everywhere, which is ASCII.\n\n"]
     for on, count, goal in _GOALS:
-        size = sizes["one service", count, on]["mime, shared"]
+        size = min(sizes["one service", count, on][form] for form in ("mime, shared", "packed"))
         verdict = "met" if size <= goal else "**missed**"
         lines.append(f"* {on}, {count} stacks: {size:,}, wanted at most {goal:,}: {verdict}\n")
     return "".join(lines)

@@ -22,13 +22,15 @@ class Counted(StrEnum):
 class Encoding(StrEnum):
     """How user-data is written, plainest first.
 
-    `mime`: a MIME multipart of one part, application/gzip in base64: plain ASCII. `gzip`: raw bytes. `script`: a shell
-    script that brings the cloud-config along, for who runs scripts only.
+    `mime`: a MIME multipart of one part, application/gzip in base64: plain ASCII. `gzip`: raw bytes. `packed`: a
+    cloud-config in ASCII whose files are one block, for who takes neither. `script`: a shell script that brings the
+    cloud-config along, for who runs scripts only.
     """
 
     PLAIN = "plain"
     MIME = "mime"
     GZIP = "gzip"
+    PACKED = "packed"
     SCRIPT = "script"
 
 
@@ -83,7 +85,7 @@ class Provider:
         """The encodings that this provider takes, plainest first."""
         if self.script:
             return (Encoding.SCRIPT,)
-        return (Encoding.PLAIN, Encoding.MIME, *([Encoding.GZIP] if self.binary.value else []))
+        return (Encoding.PLAIN, Encoding.MIME, Encoding.GZIP if self.binary.value else Encoding.PACKED)
 
     def root(self, base: str) -> bool:
         """Whether one logs into its stock image of this base as root."""

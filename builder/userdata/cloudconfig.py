@@ -21,8 +21,8 @@ _DEFAULT_TIMEZONE: Final = "UTC"
 PARTS: Final[Mapping[On, tuple[Part, ...]]] = {"stock": (Part.BAKED, Part.FIRST_BOOT), "baked": (Part.FIRST_BOOT,)}
 # cloud-init marks a module as done before it runs it. Power cut in between would leave a host that is never finished:
 # until provisioning has been written to disk, every boot takes the marks away and the modules run again.
-_COMPLETE: Final = f"{facts.STATE}/complete"
-_REPEAT: Final = f"[ -e {_COMPLETE} ] || rm -f /var/lib/cloud/instance/sem/config_*"
+COMPLETE: Final = f"{facts.STATE}/complete"
+_REPEAT: Final = f"[ -e {COMPLETE} ] || rm -f /var/lib/cloud/instance/sem/config_*"
 
 
 def cloud_config(spec: Spec, host: Host, on: On, *, ascii_only: bool = False) -> bytes:

@@ -10,6 +10,7 @@ from builder.problems import UserError
 from builder.providers import Encoding
 from builder.userdata import space, wire
 from builder.userdata.cloudconfig import cloud_config
+from builder.userdata.packed import packed
 from builder.userdata.shared import shared
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def forms(spec: Spec, host: Host, row: Provider, on: On) -> Iterator[tuple[Encod
     """Every form that the provider takes, plainest first; what is sure not to fit is left out, but for the last."""
     document = cloud_config(spec, host, on, ascii_only=True)
     if row.script:
-        yield Encoding.SCRIPT, False, wire.script(wire.compress(document))
+        yield Encoding.SCRIPT, False, wire.script(document)
         return
     yield Encoding.PLAIN, False, cloud_config(spec, host, on, ascii_only=not row.binary.value)
     if row.fits(row.used(wire.at_least(document))):
@@ -70,6 +71,8 @@ def forms(spec: Spec, host: Host, row: Provider, on: On) -> Iterator[tuple[Encod
     yield Encoding.MIME, True, wire.multipart(small)
     if row.binary.value:
         yield Encoding.GZIP, True, small
+    elif (block := packed(spec, host, on)) is not None:
+        yield Encoding.PACKED, False, block
 
 
 def _too_large(spec: Spec, host: Host, row: Provider, on: On, used: int) -> UserError:

@@ -6,6 +6,8 @@ import base64
 import zlib
 from typing import Final
 
+from builder.userdata import packed
+
 # Zopfli's search for the smallest deflate stream; more rounds win nothing that counts.
 _ROUNDS: Final = 15
 _LARGE: Final = 100_000
@@ -29,7 +31,11 @@ _SCRIPT_HEAD: Final = b"""\
 set -eu
 umask 077
 config=/etc/cloud/cloud.cfg.d/99-easyrunner.cfg
-base64 -d <<'END' | gzip -dc >$config.new
+python3 -c '
+import base64, lzma, sys
+text = sys.stdin.read().replace("\\n", "")
+sys.stdout.buffer.write(lzma.decompress(base64.b85decode(text)))
+' >$config.new <<'END'
 """
 _SCRIPT_TAIL: Final = b"""\
 END
@@ -68,11 +74,14 @@ def multipart(compressed: bytes) -> bytes:
     return _HEAD + _base64(compressed) + _TAIL
 
 
-def script(compressed: bytes) -> bytes:
+def script(document: bytes) -> bytes:
     """A launch script in ASCII that does what cloud-init does with the document: for who runs scripts only."""
-    return _SCRIPT_HEAD + _base64(compressed) + _SCRIPT_TAIL
+    return _SCRIPT_HEAD + _lines(base64.b85encode(packed.compress(document))) + _SCRIPT_TAIL
 
 
 def _base64(content: bytes) -> bytes:
-    text = base64.b64encode(content)
+    return _lines(base64.b64encode(content))
+
+
+def _lines(text: bytes) -> bytes:
     return b"".join(text[at : at + _LINE] + b"\n" for at in range(0, len(text), _LINE))

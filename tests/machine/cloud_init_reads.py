@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -30,7 +31,32 @@ def main() -> None:
     if types == ["text/jinja2"]:
         texts = [jinja_template.render_jinja_payload(texts[0], "part-001", {})]
     config = util.load_yaml(texts[0])
-    sys.stdout.write(json.dumps({"types": types, "files": _files(config), "keys": sorted(config)}))
+    files = _files(config) if "write_files" in config else _unpacked(config["bootcmd"][-1])
+    sys.stdout.write(json.dumps({"types": types, "files": files, "keys": sorted(config)}))
+
+
+def _unpacked(command: list[str]) -> dict[str, list[object]]:
+    """What the block's own program writes: it runs as it is, but below another root."""
+    *_, code, data = command
+    with tempfile.TemporaryDirectory() as root:
+
+        def below(path: str | bytes) -> str:
+            return root + os.fsdecode(path)
+
+        real = os.makedirs, os.chmod, os.path.exists
+        os.makedirs = lambda path, exist_ok: Path(below(path)).mkdir(parents=True, exist_ok=exist_ok)
+        os.chmod = lambda path, mode: real[1](below(path), mode)
+        os.path.exists = lambda path: real[2](below(path))
+        sys.argv = ["-c", data]
+        exec(code, {"open": lambda path, how: open(below(path), how)})  # noqa: PTH123, SIM115
+        os.makedirs, os.chmod, os.path.exists = real
+        found = [path for path in Path(root).rglob("*") if path.is_file()]
+        return {f"/{path.relative_to(root)}": _entry(path) for path in found}
+
+
+def _entry(path: Path) -> list[object]:
+    mode = f"0{path.stat().st_mode & 0o7777:o}"
+    return [mode, f"{path.owner()}:{path.group()}", base64.b64encode(path.read_bytes()).decode()]
 
 
 def _files(config: dict[str, list[dict[str, str]]]) -> dict[str, list[object]]:

@@ -116,9 +116,11 @@ def booted(
     packages: tuple[str, ...] | None = None,
     timeout: float = 90,
     start: bool = True,
+    form: Callable[[Spec], bytes] | None = None,
 ) -> Iterator[Host]:
     """Boot the spec `name` of tests/machine/specs; `edit` may change its text first; `tmp` is a fresh directory.
 
+    `form` makes another form of the user-data than the readable one.
     `packages` are on the disk before the first boot: those of the host, unless said; with none it is a stock image.
     """
     spec, key = written(name, tmp, edit)
@@ -127,7 +129,8 @@ def booted(
     disk = tree if packages is None else base.tree(packages)
     preloads = tuple(preload.prepare(tree, owner, images) for owner, images in wanted.images)
     files = {**dict(wanted.extra_files), **(extra_files or {})}
-    with Machine(disk, wanted.user_data, name=wanted.name, extra_files=files, preloads=preloads) as machine:
+    user_data = form(spec) if form else wanted.user_data
+    with Machine(disk, user_data, name=wanted.name, extra_files=files, preloads=preloads) as machine:
         host = Host(spec, machine, key)
         if start:
             host.boot(timeout)

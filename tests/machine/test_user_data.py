@@ -15,9 +15,12 @@ from builder import process, providers, userdata
 from builder import spec as specs
 from builder.lab import base
 from builder.providers import Encoding
-from tests.machine.hosts import ROOT
+from builder.userdata.packed import packed
+from tests.machine.hosts import ROOT, booted
 
 if TYPE_CHECKING:
+    from builder.host import Host
+    from builder.spec import Spec
     from builder.userdata.cloudconfig import On
 
 pytestmark = pytest.mark.machine
@@ -77,3 +80,25 @@ def test_cloud_init_reads_every_form(name: str, on: On, tmp_path: Path) -> None:
         files = {path: [mode, owner, base64.b64decode(text)] for path, (mode, owner, text) in found["files"].items()}
         assert files == wanted, form
         assert {"users", "runcmd", "bootcmd", "disable_root"} <= set(found["keys"])
+    found = read(_packed(spec, host, on), tmp_path)
+    files = {path: [mode, owner, base64.b64decode(text)] for path, (mode, owner, text) in found["files"].items()}
+    assert (found["types"], files) == (["text/cloud-config"], wanted)
+
+
+def _packed(spec: Spec, host: Host, on: On) -> bytes:
+    """The form for who takes text only, and little of it."""
+    content = packed(spec, host, on)
+    assert content is not None
+    return content
+
+
+def test_a_host_boots_from_the_packed_form(example_images: None, tmp_path: Path) -> None:
+    """And its second boot does not lay the files down again."""
+    with booted("three", tmp_path, form=lambda spec: _packed(spec, hosts.build(spec), "stock")) as host:
+        assert host.curl("https://shop.example.com/").stdout.startswith("HTTP/2 200")
+        assert host.machine.run("cloud-init status", check=False).stdout.strip() == "status: done"
+        changed = host.machine.path("/etc/issue.net")
+        changed.write_text("changed\n")
+        host.reboot()
+        assert host.machine.path("/etc/issue.net").read_text() == "changed\n"
+        assert host.curl("https://shop.example.com/").stdout.startswith("HTTP/2 200")
