@@ -50,6 +50,7 @@ def variables(order: Order) -> dict[str, Any]:
         "disk_size": order.size,
         "accelerator": found.name,
         "cpu": found.cpu,
+        "cpus": accel.processors(order.spec.server.arch, found),
     }
 
 

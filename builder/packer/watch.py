@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from builder.packer import events, failure
 from builder.packer.phases import START, Phases
+from builder.packer.workdir import CONSOLE
 from builder.problems import UserError
+from builder.qemu.vm import PANIC
 from builder.session import Session
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 _CLEAN_UP: Final = 300.0
 _SECOND: Final = 15.0
 # With less than this free a virtual machine's disk is about to stop in the middle of a write.
+_LAST_WORDS: Final = 8
 LEAST_FREE: Final = 48 * 1024 * 1024
 
 
@@ -67,7 +70,7 @@ def build(
     began = since = time.monotonic()
     yield Started(START)
     with Session(argv, env=environment, cwd=directory) as session, _cancelled(session, log, tell):
-        for event in _noted(session.lines(tick=lambda: check_space(directory, log.path)), log):
+        for event in _noted(session.lines(tick=lambda: _look(directory, log.path)), log):
             if isinstance(event, events.Artifact):
                 artifacts.append(event)
             previous = phases.step
@@ -121,7 +124,17 @@ def wind_up(session: Session, log: Log, waits: Sequence[float] = (_CLEAN_UP, _SE
     session.end()
 
 
-def check_space(directory: Path, log: Path) -> None:
+def _look(directory: Path, log: Path) -> None:
+    """What Packer itself would never notice."""
+    _check_space(directory, log)
+    console = directory / CONSOLE
+    if console.exists() and PANIC in (said := console.read_text(errors="replace")):
+        lines = [line.strip() for line in said[: said.index(PANIC)].splitlines()[-_LAST_WORDS:]]
+        text = "\n".join(f"  | {line}" for line in lines)
+        raise UserError(f"the kernel of the machine being baked crashed:\n{text}", f"try again; the whole log: {log}")
+
+
+def _check_space(directory: Path, log: Path) -> None:
     """A disk that fills up stops the virtual machine without a word, and Packer would wait for ever."""
     found = os.statvfs(directory)
     if found.f_bavail * found.f_frsize < LEAST_FREE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import struct
 import subprocess
 import tempfile
@@ -22,6 +23,10 @@ _HOST: Final = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64"
 # Intel models switch on page-table isolation, and `max` makes hashing slow: both are costly when emulated. QEMU 7.2
 # (Debian 12) crashed guest kernels in its emulation of cmpxchg16b; misalignsse is not emulated, and warned about.
 _EMULATED: Final[dict[Arch, str]] = {"amd64": "Opteron_G3,-cx16,-misalignsse", "arm64": "cortex-a72"}
+_CPUS: Final = 2
+# Before, an emulated processor could run an instruction that another had just patched away: now and then a guest's
+# kernel crashed at boot, with "Oops: int3" (fixed by QEMU's commit deba78709a).
+_PARALLEL: Final = (8, 1)
 _PROBE_SECONDS: Final = 10
 # A boot sector: mov al,16; out 0xf4,al; and then halt for ever. The debug device makes QEMU exit with 16 * 2 + 1.
 _PC_SECTOR: Final = (b"\xb0\x10\xe6\xf4\xf4\xeb\xfd").ljust(510, b"\0") + b"\x55\xaa"
@@ -42,6 +47,20 @@ class Accelerator:
 def emulation(arch: Arch) -> Accelerator:
     """Runs everywhere, 5 to 17 times slower."""
     return Accelerator("tcg", "tcg,thread=multi", _EMULATED[arch])
+
+
+@lru_cache
+def processors(arch: Arch, chosen: Accelerator) -> int:
+    """How many a machine gets: two, but one where QEMU's emulation of several is not to be trusted."""
+    if chosen.name != "tcg":
+        return _CPUS
+    return _CPUS if version(process.run([PROGRAM[arch], "--version"]).stdout) >= _PARALLEL else 1
+
+
+def version(said: str) -> tuple[int, int]:
+    """QEMU's version out of what it says; 0.0 when it says none."""
+    found = re.search(r"version (\d+)\.(\d+)", said)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def native() -> Accelerator | None:

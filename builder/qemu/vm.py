@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PROGRAMS: Final = ("curl", "mcopy", "mformat", "qemu-img", "ssh", "ssh-keygen")
+# What Linux says last; after that it hangs.
+PANIC: Final = "Kernel panic - not syncing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,8 @@ class Order:
     """What a machine is to be. `user_data` None: no seed at all, as for another datasource.
 
     `size` makes the disk larger than the image, in bytes; `drives` are further ones, `network` and `extra` more of
-    QEMU's own words (see Hardware); `accelerator` None takes the fastest that works. `key` and `user` are for SSH.
+    QEMU's own words (see Hardware); `accelerator` None takes the fastest that works, `cpus` None what that can bear.
+    `key` and `user` are for SSH.
     """
 
     arch: Arch = "amd64"
@@ -48,7 +51,7 @@ class Order:
     name: str = "er-vm"
     size: int | None = None
     memory: int = 2048
-    cpus: int = 2
+    cpus: int | None = None
     forwards: tuple[int, ...] = (22, 443)
     internet: bool = True
     drives: tuple[Drive, ...] = ()
@@ -89,12 +92,13 @@ class Vm:
         disk = directory / "disk.qcow2"
         process.run(overlay_argv(self.image, images.format_of(self.image), disk, order.size))
         drives = [Drive(disk, "qcow2", "root"), *self._seed(directory), *order.drives]
+        accelerator = order.accelerator or accel.accelerator(order.arch)
         hardware = Hardware(
             arch=order.arch,
             drives=tuple(drives),
             console=directory / "console",
             memory=order.memory,
-            cpus=order.cpus,
+            cpus=order.cpus or accel.processors(order.arch, accelerator),
             forwards=order.forwards,
             internet=order.internet,
             flash=self._flash(directory),
@@ -102,7 +106,7 @@ class Vm:
             extra=order.extra,
         )
         hardware.console.touch()
-        return Power(hardware, order.accelerator or accel.accelerator(order.arch), directory / "qemu.log")
+        return Power(hardware, accelerator, directory / "qemu.log")
 
     def _seed(self, directory: Path) -> list[Drive]:
         order = self.order
@@ -180,6 +184,8 @@ class Vm:
                 raise UserError(f"the machine went off while waiting for {what}", self._end_of_console())
             if stopped := self.power.stopped():
                 raise UserError(f"the machine was stopped while waiting for {what}: {stopped}", _full())
+            if PANIC in self.console_text():
+                raise UserError(f"the machine's kernel crashed while waiting for {what}", self._end_of_console())
             return condition()
 
         try:

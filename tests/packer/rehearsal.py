@@ -83,6 +83,7 @@ def on_disk(wanted: Order, disk: Path) -> Job:
         "seed": str(disk),
         "ssh_private_key_file": str(disk.with_name("id")),
         "output_directory": workdir.OUTPUT,
+        "serial": f"file:{workdir.CONSOLE}",
     }
     files = workdir.template(packer, "qemu")
     return Job(packer, files, payload.Payload({}, {}), variables, (), wanted.environment)

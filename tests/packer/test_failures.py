@@ -159,6 +159,21 @@ def test_killed_packer_leaves_no_virtual_machine(disk: Path, place: Path, victim
     bake.failed_cleanly(1, "step boot", "Packer was killed")
 
 
+# Real mode: each byte after the code to the first serial port, then halt for ever.
+_SAYS = bytes.fromhex("31c08ed8be157cbaf803ac84c07403eeebf8f4ebfd")
+
+
+def test_a_machine_whose_kernel_crashes(disk: Path, place: Path) -> None:
+    """Packer would wait for its SSH until it gives up, which takes 20 minutes."""
+    raw = disk.with_name("raw")
+    raw.write_bytes(
+        (_SAYS + b"Oops: int3\nKernel panic - not syncing: x\n").ljust(510, b"\0") + b"\x55\xaa" + bytes(2**20)
+    )
+    process.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(disk)])
+    bake = Rehearsal(place, "qemu", disk)
+    bake.failed_cleanly(1, "the kernel of the machine being baked crashed", "| Oops: int3")
+
+
 def test_er_itself_killed(disk: Path, place: Path) -> None:
     """Packer hears of it and takes its machine away; the directory goes with the next bake."""
     bake = Rehearsal(place, "qemu", disk)

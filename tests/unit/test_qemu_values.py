@@ -253,3 +253,19 @@ def test_archives_are_mounted_where_the_host_looks_for_them() -> None:
     }
     argv = archives.mke2fs_argv(Path("/f"), Path("/i"), 32 * 1024**2)
     assert argv[-4:] == ["-d", "/f", "/i", "32768k"]
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("QEMU emulator version 7.2.22 (Debian 1:7.2)\nCopyright", (7, 2)),
+        ("QEMU emulator version 10.0.2", (10, 0)),
+        ("", (0, 0)),
+    ],
+)
+def test_the_version_of_qemu(said: str, version: tuple[int, int]) -> None:
+    assert accel.version(said) == version
+
+
+def test_only_emulation_is_held_to_one_processor() -> None:
+    assert accel.processors("amd64", accel.Accelerator("kvm", "kvm", "host")) == 2
