@@ -32,7 +32,8 @@ _INTRODUCTION: Final = """# How large user-data is
 Written by `make bench`; edit nothing here. Bytes as handed over, base64 included, for hosts whose stacks
 are one service each, with names, images, domains and ports that have nothing in common; below that, three
 services and twenty variables each. *plain* is readable, *mime* the same compressed, in ASCII; *shared* writes what the
-stacks have in common once; *packed* is ASCII with the files as one block. `er user-data` takes the first that fits; with `--small` the smallest.
+stacks have in common once; *packed* is ASCII with the files as one block. `er user-data` takes the first that fits;
+with `--small` the smallest.
 
 """
 

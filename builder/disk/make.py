@@ -94,7 +94,7 @@ def _finish(tree: Path, layout: Layout, recipe: Recipe) -> None:
     """From a tree of packages to the tree of a disk."""
     process.run(["chroot", str(tree), "systemctl", "enable", "--quiet", "systemd-networkd", "systemd-resolved"])
     system.clean(tree)
-    system.write(tree, system.files(layout, recipe))
+    system.write(tree, system.files(layout, recipe, system.archives(tree, layout.arch)))
     (tree / "boot/efi").mkdir(exist_ok=True)
     kernel = _kernel(tree)
     system.write(tree, {"boot/grub/grub.cfg": grub.menu(kernel, layout.root_uuid, layout.arch)})

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import yaml
 
 from builder.disk import grub
 
@@ -12,28 +15,25 @@ if TYPE_CHECKING:
 
     from builder.disk.layout import Layout
     from builder.disk.recipe import Recipe
+    from builder.spec.model import Arch
 
-_DEBIAN_SOURCES: Final = """\
+_SOURCES: Final = """\
 Types: deb
-URIs: https://deb.debian.org/debian
+URIs: {primary}
 Suites: {release} {release}-updates
 Components: {components}
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+Signed-By: {keyring}
 
 Types: deb
-URIs: https://deb.debian.org/debian-security
+URIs: {security}
 Suites: {release}-security
 Components: {components}
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+Signed-By: {keyring}
 """
-_UBUNTU_SOURCES: Final = """\
-Types: deb
-URIs: {archive}
-Suites: {release} {release}-updates {release}-security
-Components: {components}
-Signed-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg
-"""
-_UBUNTU_ARCHIVES: Final = {"amd64": "http://archive.ubuntu.com/ubuntu", "arm64": "http://ports.ubuntu.com/ubuntu-ports"}
+_KEYRINGS: Final = {
+    "debian-13": "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "ubuntu-24.04": "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+}
 # Every machine makes these for itself, or they tell of the making.
 _DIRT: Final = (
     "etc/apt/sources.list",
@@ -55,7 +55,24 @@ _DIRT: Final = (
 _EMPTY: Final = ("etc/machine-id",)
 
 
-def files(layout: Layout, recipe: Recipe) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Archives:
+    """Where a disk's packages come from: the URIs of the distribution's archive, and of its security fixes."""
+
+    primary: str
+    security: str
+
+
+def archives(tree: Path, arch: Arch) -> Archives:
+    """The distribution's own, as its package of cloud-init knows them; not the mirror that the disk was made from."""
+    known = yaml.safe_load((tree / "etc/cloud/cloud.cfg").read_text())["system_info"]["package_mirrors"]
+    row = next((row for row in known if arch in row["arches"]), None) or next(
+        row for row in known if "default" in row["arches"]
+    )
+    return Archives(row["failsafe"]["primary"], row["failsafe"]["security"])
+
+
+def files(layout: Layout, recipe: Recipe, origin: Archives) -> dict[str, str]:
     """Path below the root -> text; all root:root 0644."""
     sources = f"etc/apt/sources.list.d/{recipe.efi}.sources"
     return {
@@ -66,7 +83,7 @@ def files(layout: Layout, recipe: Recipe) -> dict[str, str]:
         "etc/default/locale": "LANG=C.UTF-8\n",
         # Asks grub-cloud's package to keep the boot loaders of the disk up to date.
         "etc/grub.d/enable_cloud": "",
-        sources: _sources(layout, recipe),
+        sources: _sources(recipe, origin),
     }
 
 
@@ -77,11 +94,14 @@ def _fstab(layout: Layout) -> str:
     )
 
 
-def _sources(layout: Layout, recipe: Recipe) -> str:
-    """The distribution's own archive, wherever the packages came from."""
-    text = _DEBIAN_SOURCES if recipe.base == "debian-13" else _UBUNTU_SOURCES
-    archive = _UBUNTU_ARCHIVES[layout.arch]
-    return text.format(release=recipe.release, components=recipe.components, archive=archive)
+def _sources(recipe: Recipe, origin: Archives) -> str:
+    return _SOURCES.format(
+        primary=origin.primary,
+        security=origin.security,
+        release=recipe.release,
+        components=recipe.components,
+        keyring=_KEYRINGS[recipe.base],
+    )
 
 
 def write(tree: Path, content: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import process
-from builder.disk import base_disk, from_url, unpacked
+from builder.disk import base_disk, from_url, system, unpacked
 from builder.disk import image as images
 from builder.lab import cache, sources
 from builder.problems import UserError
@@ -63,9 +63,10 @@ def test_packages_come_from_debian_and_not_from_where_it_was_made(tree: Path) ->
     apt = tree / "etc/apt"
     found = [path for path in (apt / "sources.list", *apt.glob("sources.list.d/*")) if path.is_file()]
     uris = {line.split()[1] for path in found for line in path.read_text().splitlines() if line.startswith("URIs:")}
-    assert uris == {"https://deb.debian.org/debian", "https://deb.debian.org/debian-security"}
+    origin = system.archives(tree, "amd64")
+    assert uris == {origin.primary, origin.security}
     mirror = sources.mirror()
-    if mirror and "deb.debian.org" not in mirror:
+    if mirror and mirror not in uris:
         said = process.run(["grep", "-rlF", mirror, str(tree / "etc"), str(tree / "var/lib")], check=False).stdout
         assert said == ""
 

@@ -176,12 +176,13 @@ def test_a_disk_has_a_name_of_what_it_is_made_of() -> None:
 
 
 def test_files_name_the_distributions_own_archive_and_the_disks_own_ids() -> None:
-    files = system.files(_LAYOUT, _DEBIAN)
+    origin = system.Archives("https://archive.example.org/debian", "https://archive.example.org/security")
+    files = system.files(_LAYOUT, _DEBIAN, origin)
     sources = files["etc/apt/sources.list.d/debian.sources"]
     assert [line for line in sources.splitlines() if line.startswith(("URIs", "Suites"))] == [
-        "URIs: https://deb.debian.org/debian",
+        "URIs: https://archive.example.org/debian",
         "Suites: trixie trixie-updates",
-        "URIs: https://deb.debian.org/debian-security",
+        "URIs: https://archive.example.org/security",
         "Suites: trixie-security",
     ]
     assert f"UUID={_LAYOUT.root_uuid} / ext4" in files["etc/fstab"]

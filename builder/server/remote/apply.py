@@ -19,7 +19,8 @@ from builder.server.remote.effects import effects
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-UNIT: Final = "er-apply"
+# Not er-*: those units share a sandbox in which sysctl may not write.
+UNIT: Final = "easyrunner-apply"
 _CODE: Final = store.HERE / "code.zip"
 _RUN: Final = "import sys;sys.path.insert(0,sys.argv.pop(1));from builder.server.remote.main import main;main()"
 # Where an apply has come to its end.
@@ -29,7 +30,7 @@ ENDS: Final = frozenset({"done", "rolled back", "failed"})
 def apply_start() -> Value:
     """Take the plan on stdin and start the work in a unit of its own, which a cut connection does not end."""
     plan = sys.stdin.buffer.read()
-    if "er-apply" in common.run(["systemctl", "list-units", "--no-legend", "--plain", f"{UNIT}.service"], check=False):
+    if UNIT in common.run(["systemctl", "list-units", "--no-legend", "--plain", f"{UNIT}.service"], check=False):
         raise RemoteError("another change is being applied", "wait for its end, two minutes at most; then try again")
     store.HERE.mkdir(mode=0o700, parents=True, exist_ok=True)
     store.put_back()
