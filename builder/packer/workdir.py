@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from builder.packer.find import Packer
 
 PREFIX: Final = ".er-bake-"
+_SHORT: Final = "er-bake-"
 _LOCK: Final = "lock"
 # Packer reads every file with this ending as values of variables.
 VALUES: Final = "values.auto.pkrvars.json"
@@ -98,10 +99,12 @@ def work_directory(parent: Path) -> Iterator[Places]:
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent)
     root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).absolute()
-    places = Places(root, Path(tempfile.mkdtemp(prefix="er-")))
+    places = Places(root, Path(tempfile.mkdtemp(prefix=_SHORT)))
     try:
         with (root / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.write(str(places.temporary))
+            lock.flush()
             (root / TEMPLATE).mkdir()
             places.cache.mkdir()
             yield places
@@ -122,4 +125,10 @@ def sweep(parent: Path) -> None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 continue
+            if not (said := file.read()):
+                # Made this very moment, and about to be locked.
+                continue
+            temporary = Path(said)
+            if temporary.name.startswith(_SHORT) and temporary.parent == Path(tempfile.gettempdir()):
+                shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(root, ignore_errors=True)

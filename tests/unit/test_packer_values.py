@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -124,9 +125,11 @@ def test_values_are_laid_as_json_with_nothing_of_the_shell_in_them(tmp_path: Pat
 def test_a_work_directory_goes_with_its_block_and_a_dead_one_with_the_next(tmp_path: Path) -> None:
     dead = tmp_path / ".er-bake-dead"
     dead.mkdir()
-    (dead / "lock").touch()
+    sockets = Path(tempfile.mkdtemp(prefix="er-bake-"))
+    (dead / "lock").write_text(str(sockets))
     with workdir.work_directory(tmp_path) as places:
         assert not dead.exists()
+        assert not sockets.exists()
         with workdir.work_directory(tmp_path) as other:
             assert places.root.is_dir()
         assert not other.root.exists()
