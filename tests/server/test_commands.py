@@ -56,7 +56,7 @@ _BREAKS = {
     "security updates": "systemctl disable apt-daily-upgrade.timer",
     "no unknown listener": "systemd-run -q --unit=listener socat TCP-LISTEN:9999 - || systemd-run -q --unit=listener"
     " python3 -m http.server 9999",
-    "no passwords": "echo er:geheim | chpasswd",
+    "no passwords": "usermod -p '$y$j9T$er' er",
     "ssh by key only": "echo 'PasswordAuthentication yes' >/etc/ssh/sshd_config.d/00-a.conf",
 }
 _UNBREAKS = (
