@@ -242,7 +242,8 @@ def test_every_rule_of_this_host_is_missed(three: Host, probes: Probes) -> None:
 def assert_missed(probes: Probes, line: str, paths: list[str]) -> None:
     """Some probe fails in each family that had the rule, unless none is known to."""
     with without(probes, line, paths) as families:
-        red = probes.red()
+        # An echo request whose random id met a live connection's passes as part of it: two in a row do not.
+        red = probes.red() or probes.red()
     for family in sorted(families):
         caught = [name for which, name in red if which == family]
         print(f"IPv{family} {line}\n    {'; '.join(caught) or UNSEEN.get(line, 'nothing')}")
