@@ -35,8 +35,8 @@ def run(options: Options) -> Result:
     prepared = hosts.prepare(hosts.HELLO)
     contenders: list[tuple[str, Callable[[], float]]] = [
         (EMPTY, lambda: _empty(prepared)),
-        (STOCK, lambda: _stack(prepared, prepared.machine())),
-        (BAKED, lambda: _stack(prepared, prepared.baked())),
+        (STOCK, lambda: until_answered(prepared, prepared.machine())),
+        (BAKED, lambda: until_answered(prepared, prepared.baked())),
     ]
     found = interleaved(options.rounds(9), contenders)
     rows = tuple(Row(what, sample, "s", None if what == EMPTY else EMPTY) for what, sample in found.items())
@@ -55,12 +55,13 @@ def _empty(prepared: Prepared) -> float:
         return hosts.startup_finished(machine) - power_on
 
 
-def _stack(prepared: Prepared, host: AbstractContextManager[Machine]) -> float:
+def until_answered(prepared: Prepared, host: AbstractContextManager[Machine], *, timeout: float = 90) -> float:
+    """Seconds from power-on to the first HTTPS 200 of the first site."""
     with host as machine:
         power_on = _quiet()
         machine.boot()
         site = prepared.plan.sites[0]
-        answered = https.first_200(machine.ipv4, site.domain, lambda: machine.files.path(plan.CA), timeout=90)
+        answered = https.first_200(machine.ipv4, site.domain, lambda: machine.files.path(plan.CA), timeout=timeout)
         return answered - power_on
 
 

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[1]
 IMAGES: Final = ROOT / ".cache" / "images"
+# As provision enables them.
+_UNITS: Final = (
+    "er-firewall.service",
+    "er-first-boot.service",
+    "er-rollback.service",
+    "er-web-watch.service",
+    "mount-hardening.service",
+)
 HELLO: Final = ROOT / "examples" / "hello.yaml"
 
 
@@ -48,7 +56,7 @@ class Prepared:
             for file in self.host.only(Part.BAKED):
                 machine.files.write(file.path, file.content, int(file.mode, 8))
             enable = ["systemctl", f"--root={machine.files.tree}", "--quiet", "enable"]
-            process.run([*enable, "er-firewall.service", "er-first-boot.service"])
+            process.run([*enable, *_UNITS])
             yield machine
 
     def empty(self) -> Machine:
