@@ -1,8 +1,9 @@
-"""The firewall: one model, rendered for iptables and ip6tables.
+"""The firewall: one model for iptables and ip6tables.
 
-Fragments of iptables-restore input, one file a table and family, which /usr/lib/easyrunner/firewall joins and loads
-whole: `base` (every host), `lockdown` (when base does not load), and what this host adds: who may use SSH, what each
-stack may reach. Only chains named ER-* are ours; Fail2Ban's live beside them.
+Fragments of iptables-restore input, one file a table, which /usr/lib/easyrunner/firewall joins and loads whole into
+both families; a line for one of them alone begins with `-4` or `-6`, as iptables-restore(8) has it. There are `base`
+(every host), `lockdown` (when base does not load), and what this host adds: who may use SSH, what each stack may
+reach. Only chains named ER-* are ours; Fail2Ban's live beside them.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ class Rule:
     why: str = ""
 
     def line(self) -> str:
-        """The rule as iptables-restore reads it."""
-        return " ".join(word for word in ("-A", self.chain, self.match, "-j", self.target) if word)
+        """The rule as iptables-restore and ip6tables-restore read it: the other family skips what is for one alone."""
+        only = f"-{self.families[0]}" if len(self.families) == 1 else ""
+        return " ".join(word for word in (only, "-A", self.chain, self.match, "-j", self.target) if word)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +62,11 @@ class Fragment:
     chains: tuple[str, ...] = ()
     policies: tuple[tuple[str, str], ...] = ()
 
-    def render(self, family: int) -> bytes:
+    def render(self) -> bytes:
         """Input for iptables-restore without the table's first line and COMMIT, which the loader adds."""
-        lines = [f":{chain} {policy} [0:0]" for chain, policy in self.policies]
-        lines += [f":{chain} - [0:0]" for chain in self.chains]
-        for rule in self.rules:
-            if family in rule.families:
-                lines.append(rule.line())
+        lines = [f":{chain} {policy}" for chain, policy in self.policies]
+        lines += [f":{chain} -" for chain in self.chains]
+        lines += [rule.line() for rule in self.rules]
         return ("\n".join(lines) + "\n").encode()
 
 
@@ -95,8 +95,7 @@ def host(allow_from: Sequence[str], stacks: Iterable[Stack], acme_port: int | No
 
 def _files(stem: str, fragments: Iterable[Fragment], part: Part, stack: str = "") -> Iterator[File]:
     for fragment in fragments:
-        for family in FAMILIES:
-            yield File(f"{stem}.{fragment.table}.v{family}", fragment.render(family), part, stack=stack)
+        yield File(f"{stem}.{fragment.table}", fragment.render(), part, stack=stack)
 
 
 _POLICIES: Final = (("INPUT", "DROP"), ("FORWARD", "DROP"), ("OUTPUT", "ACCEPT"))

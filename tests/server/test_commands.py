@@ -48,7 +48,7 @@ def test_status_says_what_is_wrong(web: Client) -> None:
 
 
 _BREAKS = {
-    "firewall in force": "echo nonsense >/etc/easyrunner/firewall.d/99-x.filter.v4; systemctl restart er-firewall",
+    "firewall in force": "echo nonsense >/etc/easyrunner/firewall.d/99-x.filter; systemctl restart er-firewall",
     "firewall complete": "for do in 'D PREROUTING -j' F X; do iptables -t nat -$do ER-REDIRECT; done",
     "fail2ban": "systemctl stop fail2ban",
     "stacks run": "su -s /bin/sh er-hello -c 'XDG_RUNTIME_DIR=/run/user/$(id -u) systemctl --user stop hello-web'",
@@ -60,7 +60,7 @@ _BREAKS = {
     "ssh by key only": "echo 'PasswordAuthentication yes' >/etc/ssh/sshd_config.d/00-a.conf",
 }
 _UNBREAKS = (
-    "rm -f /etc/easyrunner/firewall.d/99-x.filter.v4 /etc/ssh/sshd_config.d/00-a.conf; systemctl restart er-firewall;"
+    "rm -f /etc/easyrunner/firewall.d/99-x.filter /etc/ssh/sshd_config.d/00-a.conf; systemctl restart er-firewall;"
     " systemctl stop listener; passwd --lock er; usermod -p '!' er; systemctl reset-failed; systemctl start fail2ban;"
     " systemctl enable apt-daily-upgrade.timer"
 )

@@ -51,12 +51,20 @@ def chains(text: str) -> dict[str, str]:
     return dict(line[1:].split()[:2] for line in text.splitlines() if line.startswith(":"))
 
 
+def of(family: int, text: str) -> str:
+    """What one family's restore takes of a file: the other's lines are skipped, its own mark says nothing."""
+    other = f"-{10 - family} "
+    lines = [line.removeprefix(f"-{family} ") for line in text.splitlines() if not line.startswith(other)]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def whole(family: int, made: dict[str, str], folders: tuple[str, ...], table: str = "filter") -> str:
     """What the loader joins: the files of some folders, in the order of their names."""
-    ending = f".{table}.v{family}"
-    return "".join(
+    ending = f".{table}"
+    joined = "".join(
         made[path] for folder in folders for path in sorted(made) if path.startswith(folder) and path.endswith(ending)
     )
+    return of(family, joined)
 
 
 def targets(text: str) -> set[str]:
@@ -127,10 +135,9 @@ def test_only_our_own_chains_are_touched(family: int, host: tuple[list[str], lis
 @given(hosts())
 def test_addresses_stand_in_their_own_family(family: int, host: tuple[list[str], list[Stack]]) -> None:
     made = rendered(*host)
-    for path, text in made.items():
-        if path.endswith(f".v{family}"):
-            for network in re.findall(r" -[sd] (\S+)", text):
-                assert ip_network(network).version == family
+    for text in made.values():
+        for network in re.findall(r" -[sd] (\S+)", of(family, text)):
+            assert ip_network(network).version == family
 
 
 @given(hosts())
@@ -140,7 +147,7 @@ def test_no_wish_of_a_stack_comes_before_its_guard(host: tuple[list[str], list[S
     made = rendered(sources, stacks)
     for stack in stacks:
         for family in firewall.FAMILIES:
-            text = made[f"{firewall.HOST}/30-{stack.name}.filter.v{family}"]
+            text = of(family, made[f"{firewall.HOST}/30-{stack.name}.filter"])
             chain = [line for line in rules(text) if line.startswith(f"-A ER-OUT-{stack.uid} ")]
             assert chain[0].endswith("-j ER-OUT-GUARD")
             assert chain[-1].endswith("-j ER-OUT-WEB")
@@ -157,7 +164,7 @@ def test_a_stack_owns_its_uid_and_its_whole_range(host: tuple[list[str], list[St
         first = subids.first
         last = first + facts.SUBID_SIZE - 1
         for family in firewall.FAMILIES:
-            text = made[f"{firewall.HOST}/30-{stack.name}.filter.v{family}"]
+            text = of(family, made[f"{firewall.HOST}/30-{stack.name}.filter"])
             assert re.findall(r"--uid-owner (\S+)", text) == [str(stack.uid), f"{first}-{last}"]
 
 
@@ -168,7 +175,9 @@ def test_ssh_is_for_the_named_sources_only(host: tuple[list[str], list[Stack]]) 
     accepted = [
         network
         for family in firewall.FAMILIES
-        for network in re.findall(r"-A ER-SSH -s (\S+) -j ACCEPT", made[f"{firewall.HOST}/20-ssh.filter.v{family}"])
+        for network in re.findall(
+            r"^-A ER-SSH -s (\S+) -j ACCEPT", of(family, made[f"{firewall.HOST}/20-ssh.filter"]), re.MULTILINE
+        )
     ]
     assert sorted(accepted) == sorted(sources)
     assert sum("-A ER-SSH" in line for text in made.values() for line in text.splitlines()) == len(sources)
