@@ -55,6 +55,7 @@ def _facts(spec: Spec) -> dict[str, object]:
         "proxy_user": facts.PROXY_USER,
         "proxy_uid": facts.PROXY_UID,
         "proxy_image": images.host_name("proxy", "caddy", spec.proxy.image),
+        "archives": _archives("proxy", {"caddy": spec.proxy.image}),
         "quadlet_section": spec.server.base != "ubuntu-24.04",
         "homes": facts.HOMES,
         "images": facts.IMAGES,
@@ -75,9 +76,6 @@ def _baked(spec: Spec) -> Iterator[File]:
     yield File(f"{facts.LIB}/packages", packages.encode(), Part.BAKED)
     subids = f"{facts.PROXY_USER}:{facts.PROXY_SLOT * facts.SUBID_SIZE}:{facts.SUBID_SIZE}\n"
     yield File(f"{facts.LIB}/subids", subids.encode(), Part.BAKED)
-    if archive := archive_path("proxy", "caddy", spec.proxy.image):
-        line = f"{images.host_name('proxy', 'caddy', spec.proxy.image)} {archive}\n"
-        yield File(f"{facts.LIB}/archives", line.encode(), Part.BAKED)
 
 
 def _first_boot(spec: Spec) -> Iterator[File]:
@@ -92,16 +90,20 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         yield from (replace(file, stack=stack.name) for file in _stack(stack, spec, context))
 
 
-def _stack(stack: Stack, spec: Spec, context: Mapping[str, object]) -> Iterator[File]:
-    archives = [
-        (images.host_name(stack.name, service.name, service.image), path)
-        for service in stack.services
-        if (path := archive_path(stack.name, service.name, service.image))
+def _archives(owner: str, wanted: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Name and path on the host of each image that comes as an archive, of an owner's services and their images."""
+    return [
+        (images.host_name(owner, service, image), path)
+        for service, image in wanted.items()
+        if (path := archive_path(owner, service, image))
     ]
+
+
+def _stack(stack: Stack, spec: Spec, context: Mapping[str, object]) -> Iterator[File]:
     more = {
         "stack": stack,
         "subid": (stack.uid - facts.UID_BASE) * facts.SUBID_SIZE,
-        "archives": archives,
+        "archives": _archives(stack.name, {service.name: service.image for service in stack.services}),
         "directories": quadlet.data_directories(stack),
     }
     words = {"stack": stack.name, "uid": stack.uid}

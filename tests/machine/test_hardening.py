@@ -55,7 +55,7 @@ def test_services_leave_no_core_dumps(three: Host) -> None:
 def test_who_comes_is_told(three: Host) -> None:
     program, *words = three.ssh_argv("true")
     done = three.machine.attacker(0).run([program, "-o", "LogLevel=INFO", *words])
-    assert "Authorized access only." in done.stderr
+    assert "authorized access only." in done.stderr
 
 
 def test_ssh_forwards_nothing(three: Host) -> None:
