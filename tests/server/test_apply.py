@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builder import facts
 from builder import host as hosts
 from builder import spec as specs
 from builder.lab.polling import until
@@ -168,7 +169,7 @@ def test_a_cut_connection_leaves_the_old_or_the_new_state(web: Client, phase: st
     for state in change.carry_out(remote, _plan(spec, 3)):
         if state["phase"] == phase:
             break
-    until(lambda: _phase(web) in change.ENDS, timeout=60, what="the end of the change")
+    until(lambda: _phase(web) in facts.APPLY_ENDS, timeout=60, what="the end of the change")
     assert _phase(web) in {"done", "rolled back"}
     assert _same(web, web.spec) != _same(web, spec)
     assert _answers(web, "hello.example.com")
@@ -178,10 +179,10 @@ def test_er_itself_killed_half_way(web: Client) -> None:
     """kill -9 of the client: the host goes on by itself, and an unconfirmed change does not stand."""
     argv = web.argv("apply", web.edited(*_DOMAIN), "--yes")
     client = subprocess.Popen(argv, env=web.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until(lambda: _phase(web) not in {"", *change.ENDS}, timeout=30, what="the start of the change")
+    until(lambda: _phase(web) not in {"", *facts.APPLY_ENDS}, timeout=30, what="the start of the change")
     client.send_signal(signal.SIGKILL)
     client.wait(10)
-    until(lambda: _phase(web) in change.ENDS, timeout=150, what="the end of the change")
+    until(lambda: _phase(web) in facts.APPLY_ENDS, timeout=150, what="the end of the change")
     assert _phase(web) in {"done", "rolled back"}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
     from builder.server.remote.effects import Effects
 
-# Longer than a start and its restart delay, in seconds.
-_STEADY: Final = 3.0
 _CADDYFILE: Final = Path(facts.ETC, "caddy", "Caddyfile")
 
 
@@ -118,49 +115,6 @@ def forget(stacks: Iterable[str]) -> None:
     """The users of stacks that are gone. Their data stays, and belongs to them again when they come back."""
     for stack in uids(stacks):
         common.run(["userdel", f"{facts.STACK_USER_PREFIX}{stack}"], check=False)
-
-
-def until_ready(seconds: float) -> None:
-    """Until no restart is under way, first boot's own judgement is good, and nothing has fallen over since."""
-    deadline = time.monotonic() + seconds
-    while _jobs() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    left = max(int(deadline - time.monotonic()), 1)
-    done = subprocess.run([f"{facts.LIB}/first-boot", str(left)], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = [line for line in done.stdout.splitlines() if "not ready" in line] or [done.stderr.strip()]
-        raise RemoteError(lines[-1].removeprefix("easyrunner: ") or "first boot failed")
-    _steady()
-
-
-def _jobs() -> bool:
-    """Whether any stack has something left to start or stop."""
-    listed = ["systemctl", "--user", "list-jobs", "--no-legend"]
-    return any(
-        " running" in text or " waiting" in text for text in (common.as_user(u, listed, check=False) for u in _users())
-    )
-
-
-def _users() -> list[str]:
-    return [f"{facts.STACK_USER_PREFIX}{stack}" for stack in uids(common.stacks())]
-
-
-def _steady() -> None:
-    """An app that starts and falls over looks well for a moment: count restarts over a while."""
-    before = _restarts()
-    time.sleep(_STEADY)
-    fell = sorted(unit for unit, count in _restarts().items() if count > before.get(unit, count))
-    if fell:
-        raise RemoteError(f"{', '.join(fell)}: started and fell over")
-
-
-def _restarts() -> dict[str, int]:
-    found = {}
-    for stack in common.stacks():
-        user = f"{facts.STACK_USER_PREFIX}{stack}"
-        for _, service, unit in common.services(stack):
-            found[f"{stack}/{service}"] = int(common.show(unit, "NRestarts", user=user).get("NRestarts") or 0)
-    return found
 
 
 def complaints() -> list[str]:
