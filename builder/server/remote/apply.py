@@ -29,6 +29,7 @@ _RUN: Final = "import sys;sys.path.insert(0,sys.argv.pop(1));from builder.server
 def apply_start() -> Value:
     """Take the plan on stdin and start the work in a unit of its own, which a cut connection does not end."""
     plan = sys.stdin.buffer.read()
+    _whole(plan)
     if UNIT in common.run(["systemctl", "list-units", "--no-legend", "--plain", f"{UNIT}.service"], check=False):
         raise RemoteError("another change is being applied", "wait for its end, two minutes at most; then try again")
     store.HERE.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -40,6 +41,13 @@ def apply_start() -> Value:
     words = ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", "--description=EasyRunner: apply a change"]
     common.run([*words, "python3", "-I", "-c", _RUN, str(_CODE), "apply-run"])
     return store.state()
+
+
+def _whole(plan: bytes) -> None:
+    try:
+        json.loads(plan)
+    except ValueError:
+        raise RemoteError("the plan was cut off on its way, nothing was changed", "try again") from None
 
 
 def apply_wait(known: str, seconds: str) -> Value:
