@@ -35,6 +35,7 @@ _TWO = (
     ("neu.example.com]", "neu.example.com, new.example.com]"),
     ("{GREETING: hi}", "{GREETING: there}"),
     ("7778]", "7779]"),
+    ("192.0.2.7", "192.0.2.8"),
 )
 POINTS = tuple(f"{number}/12" for number in range(12))
 PHASES = ("started", "changing files", "telling services", "waiting for the stacks", "waiting for you")

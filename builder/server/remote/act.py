@@ -37,7 +37,7 @@ def tell(found: Effects) -> None:
         common.run(["systemctl", "daemon-reload"])
     _system(found.system)
     if found.proxy:
-        _user(facts.PROXY_USER, ["er-proxy.service"])
+        _user(facts.PROXY_USER, [*_images(facts.PROXY_UID), "er-proxy.service"])
     elif "caddy" in found.system:
         _caddy()
     for stack, services in found.stacks.items():
@@ -77,16 +77,23 @@ def _user(user: str, units: list[str]) -> None:
         common.as_user(user, ["systemctl", "--user", "--no-block", "restart", *units])
 
 
+def _images(uid: int) -> list[str]:
+    """The unit that takes images from archives, where a user has it: it ran at boot, and an archive may be new."""
+    unit = "er-images.service"
+    return [unit] if Path(facts.ETC, "units", str(uid), unit).exists() else []
+
+
 def _stack(stack: str, services: set[str] | None, *, manager: bool) -> None:
     user = f"{facts.STACK_USER_PREFIX}{stack}"
     if stack not in uids([stack]) or not Path("/var/lib/systemd/linger", user).exists():
         return  # it is new: first boot brings it up
+    uid = pwd.getpwnam(user).pw_uid
     if manager:
-        common.run(["systemctl", "restart", f"user@{pwd.getpwnam(user).pw_uid}.service"])
+        common.run(["systemctl", "restart", f"user@{uid}.service"])
         return
     units = [unit for _, name, unit in common.services(stack) if services is None or name in services]
     sockets = [f"er-ingress-{name}.socket" for kind, name, _ in common.services(stack) if kind == "web"]
-    _user(user, units)
+    _user(user, [*_images(uid), *units])
     common.as_user(user, ["systemctl", "--user", "--no-block", "start", *sockets])
 
 
