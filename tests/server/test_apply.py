@@ -104,6 +104,35 @@ def test_a_stack_comes_and_goes_and_its_data_stays(web: Client) -> None:
     assert run("id -u er-extra").stdout == uid
 
 
+_VAULT = """\
+services:
+  web:
+    image: {app}
+    secrets: [key]
+    labels:
+      xyz.easyrunner.service.type: web
+      xyz.easyrunner.service.domain: vault.example.com
+      xyz.easyrunner.service.port: "3000"
+secrets:
+  key: {{external: true}}
+"""
+
+
+def test_a_stack_that_waits_for_a_secret_is_taken_on(web: Client) -> None:
+    """Its user must be there before its secret can be: the change stands, and says what is to be set."""
+    app = next(line.split()[-1] for line in web.spec.read_text().splitlines() if "app.tar" in line)
+    compose = web.spec.parent / "vault" / "compose.yaml"
+    compose.parent.mkdir(exist_ok=True)
+    compose.write_text(_VAULT.format(app=app))
+    spec = web.edited("  - name: notes", "  - name: vault\n    compose: vault/compose.yaml\n  - name: notes")
+    done = web.er("apply", spec, "--yes", "--timeout", "120")
+    assert done.returncode == 0, done.stderr
+    assert "er server secret set web vault key" in done.stderr
+    assert _same(web, spec)
+    assert web.er("secret set", "vault", "key", stdin="S3kr3t").returncode == 0
+    until(lambda: _answers(web, "vault.example.com"), timeout=40, what="the stack with its secret")
+
+
 def test_a_change_that_does_not_come_up_is_taken_back(web: Client) -> None:
     broken = web.edited("    port: 3000\n    egress", "    port: 3000\n    command: [/nonexistent]\n    egress")
     done = web.er("apply", broken, "--yes", "--timeout", "10")
