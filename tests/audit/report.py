@@ -15,9 +15,9 @@ _TITLES = {"lynis": "Lynis", "ssg": "SCAP Security Guide", "tls": "testssl.sh"}
 _HEAD = """# Audits by strangers' tools
 
 Written by `UPDATE=1 pytest tests/audit`: a plain Debian 13, a host of ours made from the stock image, and one made from
-the baked image, booted side by side, in the same run. They are booted in the lab, as containers that share the kernel of
-the machine it runs on: the kernel's own settings (`kernel.*`, `fs.*`, `dev.*`) cannot be set there and count against all
-three, as do AppArmor and auditd, which need a kernel of their own.
+the baked image, booted side by side, in the same run. They are booted in the lab, as containers that share the kernel
+of the machine it runs on: the kernel's own settings (`kernel.*`, `fs.*`, `dev.*`) cannot be set there and count against
+all three, as do AppArmor and auditd, which need a kernel of their own.
 
 | audit | plain Debian 13 | ours, from stock | ours, baked |
 |---|---|---|---|

@@ -22,7 +22,8 @@ Written by `UPDATE=1 pytest tests/server/test_apply_table.py`, on a host in the 
 
 A change is made while clients ask ten times a second, each time over a new TLS connection: one asks the stack that
 changes (`hello`), two ask others (one over IPv4, one over IPv6). Latencies are of this machine, which runs host and
-clients on two cores; what counts is that none failed, and how long the longest waited. The changes follow upon each other.
+clients on two cores; what counts is that none failed, and how long the longest waited. Each change follows upon the one
+before it.
 
 | change | ended | seconds | others: sent | failed | median | longest | its own: sent | failed | longest |
 |---|---|---|---|---|---|---|---|---|---|
@@ -31,8 +32,8 @@ _CUTS = """
 ## The connection cut off
 
 The client and its ssh are killed while a change of {changed} files is under way (domains, environment, egress), at
-points spread over its whole length and at the beginning of each phase. Nobody confirms. Of {files} files each is compared
-with the tree of before and with the new one; firewall, containers and sites must be those of the same tree.
+points spread over its whole length and at the beginning of each phase. Nobody confirms. Each of {files} files is
+compared with the tree of before and with the new one; firewall, containers and sites must be those of the same tree.
 
 | cut | phase then | ended | files of the tree of before | of the new tree | of neither |
 |---|---|---|---|---|---|
