@@ -44,3 +44,12 @@ DEFAULT_PIDS: Final = 512
 # Less than this, and podman, which starts the container inside the same limits, may not get far enough.
 MIN_MEMORY: Final = 64 * 1024 * 1024
 MIN_PIDS: Final = 64
+
+# When a running server wants attention. Caddy renews when a third is left: a certificate of 90 days that has fewer days
+# than these was not renewed. Its own authority signs for hours, on purpose. Of the disk, this share is to be free.
+LEAST_DAYS: Final = 14
+INTERNAL_ISSUER: Final = "Local Authority"
+LEAST_FREE: Final = 0.1
+
+# Where an apply has come to its end, as its state says.
+APPLY_ENDS: Final = frozenset({"done", "rolled back", "failed"})

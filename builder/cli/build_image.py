@@ -40,47 +40,56 @@ def _known_format(name: str) -> str:
     return name
 
 
+# Named for what the user writes; the command below is what is done with them.
+Target = Annotated[
+    str, typer.Option("--target", callback=_known_target, metavar="TARGET", help=f"Where to bake: {_TARGETS}.")
+]
+Directory = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where image, manifest and log go.")]
+Form = Annotated[
+    str,
+    typer.Option("--format", callback=_known_format, metavar="FORMAT", help=f"qemu: one of {', '.join(FORMATS)}."),
+]
+WithStacks = Annotated[
+    bool, typer.Option("--with-stacks", help="Also bake the stacks' images: first boot pulls nothing.")
+]
+Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="qemu: boot the image twice and look at the host.")]
+Size = Annotated[str, typer.Option("--size", metavar="SIZE", help="qemu: size of the disk, such as 10G.")]
+BaseImage = Annotated[str, typer.Option("--base-image", metavar="FILE|URL", help="qemu: start from this cloud image.")]
+Checksum = Annotated[str, typer.Option("--checksum", metavar="sha256:…", help="What --base-image must be.")]
+Accelerator = Annotated[
+    Literal["auto", "kvm", "tcg"], typer.Option("--accelerator", help="qemu: how the machine is run.")
+]
+VarFile = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--var-file", metavar="FILE", exists=True, dir_okay=False, help="Values for the template; repeatable."
+    ),
+]
+Compare = Annotated[
+    Path | None,
+    typer.Option("--compare", metavar="MANIFEST", exists=True, dir_okay=False, help="Say what differs from it."),
+]
+Reuse = Annotated[bool, typer.Option("--reuse", help="qemu: keep an image that is there and made of the same.")]
+KeepLog = Annotated[bool, typer.Option("--keep-log", help="Keep the log of a good build, too.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be laid and run.")]
+
+
 def command(
     path: SpecPath,
-    target: Annotated[
-        str, typer.Option("--target", callback=_known_target, metavar="TARGET", help=f"Where to bake: {_TARGETS}.")
-    ],
-    directory: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Where image, manifest and log go.")
-    ] = Path("build"),
-    form: Annotated[
-        str,
-        typer.Option("--format", callback=_known_format, metavar="FORMAT", help=f"qemu: one of {', '.join(FORMATS)}."),
-    ] = "qcow2",
-    with_stacks: Annotated[
-        bool, typer.Option("--with-stacks", help="Also bake the stacks' images: first boot pulls nothing.")
-    ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="qemu: boot the image twice and look at the host.")
-    ] = True,
-    size: Annotated[str, typer.Option("--size", metavar="SIZE", help="qemu: size of the disk, such as 10G.")] = "",
-    base_image: Annotated[
-        str, typer.Option("--base-image", metavar="FILE|URL", help="qemu: start from this cloud image.")
-    ] = "",
-    checksum: Annotated[str, typer.Option("--checksum", metavar="sha256:…", help="What --base-image must be.")] = "",
-    accelerator: Annotated[
-        Literal["auto", "kvm", "tcg"], typer.Option("--accelerator", help="qemu: how the machine is run.")
-    ] = "auto",
-    var_file: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--var-file", metavar="FILE", exists=True, dir_okay=False, help="Values for the template; repeatable."
-        ),
-    ] = None,
-    compare: Annotated[
-        Path | None,
-        typer.Option("--compare", metavar="MANIFEST", exists=True, dir_okay=False, help="Say what differs from it."),
-    ] = None,
-    reuse: Annotated[
-        bool, typer.Option("--reuse", help="qemu: keep an image that is there and made of the same.")
-    ] = False,
-    keep_log: Annotated[bool, typer.Option("--keep-log", help="Keep the log of a good build, too.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be laid and run.")] = False,
+    target: Target,
+    directory: Directory = Path("build"),
+    form: Form = "qcow2",
+    with_stacks: WithStacks = False,
+    verify: Verify = True,
+    size: Size = "",
+    base_image: BaseImage = "",
+    checksum: Checksum = "",
+    accelerator: Accelerator = "auto",
+    var_file: VarFile = None,
+    compare: Compare = None,
+    reuse: Reuse = False,
+    keep_log: KeepLog = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
     """Bake an image of SPEC's base with Packer: every host's files and packages, no key and no name of yours."""

@@ -19,8 +19,8 @@ class NotInTimeError(UserError):
     """A condition did not come true in time."""
 
 
-def until(condition: Callable[[], T], *, timeout: float, what: str) -> T:
-    """What the condition returns once that is true; asked ever more slowly, up to five times a second."""
+def until(condition: Callable[[], T], *, timeout: float, what: str, longest: float = _LONGEST) -> T:
+    """What the condition returns once that is true; asked ever more slowly, at least every `longest` seconds."""
     deadline = time.monotonic() + timeout
     pause = _FIRST
     while not (result := condition()):
@@ -28,5 +28,5 @@ def until(condition: Callable[[], T], *, timeout: float, what: str) -> T:
         if left <= 0:
             raise NotInTimeError(f"waited {timeout:.0f} s in vain for {what}")
         time.sleep(min(pause, left))
-        pause = min(pause * 1.3, _LONGEST)
+        pause = min(pause * 1.3, longest)
     return result

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from builder import images
+from builder import facts, images
 from builder.host.build import archive_path
 from builder.problems import UserError
 from builder.server.failures import UnreachableError
@@ -28,7 +28,6 @@ CONFIRM_WITHIN: Final = 90
 _WAIT: Final = 20
 # How long a host that went silent is waited for: the change is taken back, the services are told.
 _PATIENCE: Final = 4 * CONFIRM_WITHIN
-ENDS: Final = frozenset({"done", "rolled back", "failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ def carry_out(remote: Remote, content: bytes) -> Iterator[dict[str, Any]]:
     state = remote.ask("apply-start", stdin=content)
     while True:
         yield state
-        if state["phase"] in ENDS:
+        if state["phase"] in facts.APPLY_ENDS:
             return
         try:
             if state["phase"] == "waiting for you":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from builder.problems import UserError
@@ -11,12 +12,17 @@ _CAUSES: Final = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
         "the host key is not the one that is known",
-        "if the server was made anew, compare its fingerprint with the console's, then: ssh-keygen -R {host}",
+        "if the server was made anew, compare its fingerprint with the console's, then remove the old key: {known}",
     ),
     (
         "Host key verification failed",
         "the host key is not known",
         "compare the fingerprint with the one on the server's console, then log in once with: ssh {host}",
+    ),
+    (
+        "Too many authentication failures",
+        "your agent has more keys than the server tries",
+        "name the right one: -o IdentitiesOnly=yes -o IdentityFile=PATH, or as IdentityFile in your ~/.ssh/config",
     ),
     (
         "Permission denied",
@@ -49,6 +55,8 @@ _ERROR: Final = "er-error: "
 _HINT: Final = "er-hint: "
 
 
+# Where the key that was known stands: ssh says so, whatever name and file it is under.
+_KNOWN: Final = re.compile(r"Offending \S+ key in (.+):(\d+)")
 # ssh's own exit code when it could not connect, or lost the connection.
 _SSH: Final = 255
 
@@ -66,6 +74,11 @@ def explain(host: str, code: int, stderr: str) -> UserError:
         return UserError(f"{host}: {own}", next((x.removeprefix(_HINT) for x in lines if x.startswith(_HINT)), None))
     for said, meaning, hint in _CAUSES:
         if said in stderr:
-            return kind(f"{host}: {meaning}", hint.format(host=host))
+            return kind(f"{host}: {meaning}", hint.format(host=host, known=_known(host, stderr)))
     end = lines[-1] if lines else f"exit code {code}"
-    return kind(f"{host}: {end}", f"see what this says: ssh -v {host}")
+    return kind(f"{host}: {end}", f"see what this says: ssh -v {host}" if code == _SSH else None)
+
+
+def _known(host: str, stderr: str) -> str:
+    found = _KNOWN.search(stderr)
+    return f"line {found[2]} of {found[1]}" if found else f"ssh-keygen -R {host}"

@@ -1,22 +1,29 @@
-"""Two booted hosts side by side, a stock Debian and ours, each with the audits' tools inside."""
+"""Three booted hosts side by side, a plain Debian and both deliveries of ours, each with the audits' tools inside."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from builder import hardening, process
+from builder import process
 from builder.host.packages import PACKAGES
 from builder.lab import base, needs, sources
 from builder.lab.machine import Machine
 from tests.audit import report
 from tests.machine import hosts
+from tests.machine.conftest import example_images
+from tests.packer import bakery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from tests.machine.hosts import Host
+
+__all__ = ["example_images"]
 
 TOOLS = ("lynis", "openscap-scanner", "ssg-debian")
 ANSWERS: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((Path(__file__).parent / "answers.yaml").read_text())
@@ -36,35 +43,58 @@ def findings() -> Iterator[report.Findings]:
 
 
 def files() -> dict[str, bytes]:
-    """What both hosts get: the source of security fixes that every stock image has, and what a container cannot set.
-
-    The kernel's settings belong to the machine that the lab runs on; Lynis leaves out those on both hosts.
-    """
-    kernel = [row.line.split(" = ")[0] for row in hardening.settings() if row.file.startswith("/etc/sysctl.d/")]
-    skipped = "".join(f"skip-test=KRNL-6000:{key}\n" for key in kernel if not key.startswith("net."))
+    """What each host gets: the source of security fixes that every stock image has."""
     uri = sources.mirror(archive="debian-security")
     repository = f"deb {uri} {base.RELEASE}-security main\n" if uri else ""
-    return {
-        "/etc/lynis/custom.prf": skipped.encode(),
-        "/etc/apt/sources.list.d/security.list": repository.encode(),
-    }
+    return {"/etc/apt/sources.list.d/security.list": repository.encode()}
+
+
+@dataclass(frozen=True)
+class Side:
+    """The hosts that are compared."""
+
+    plain: Machine
+    ours: Mapping[str, Host]
+
+    @property
+    def machines(self) -> dict[str, Machine]:
+        """All three by the names of the page."""
+        return {"plain": self.plain, **{delivery: host.machine for delivery, host in self.ours.items()}}
 
 
 @pytest.fixture(scope="session")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hosts.Host]:
+def stock(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     tools = (*PACKAGES["debian-13"], *TOOLS)
-    with hosts.booted("three", tmp_path_factory.mktemp("ours"), packages=tools, extra_files=files()) as host:
+    with hosts.booted("three", tmp_path_factory.mktemp("stock"), packages=tools, extra_files=files()) as host:
         yield host
 
 
 @pytest.fixture(scope="session")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def baked(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    directory = tmp_path_factory.mktemp("baked")
+    # Users of the machine go through it.
+    for folder in (directory, *directory.parents[:2]):
+        folder.chmod(0o755)
+    image = bakery.bake("three", directory, packages=(*PACKAGES["debian-13"], *TOOLS), twice=False)
+    with bakery.laid_out(image, extra_files=files()) as host:
+        host.boot()
+        yield host
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """What a provider's image comes to with its defaults: one user, one key."""
-    key = tmp_path_factory.mktemp("stock") / "id"
+    key = tmp_path_factory.mktemp("plain") / "id"
     process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)])
     user = {"name": "debian", "sudo": "ALL=(ALL) NOPASSWD:ALL", "shell": "/bin/bash", "lock_passwd": True}
     user["ssh_authorized_keys"] = [key.with_suffix(".pub").read_text().strip()]
     data = b"#cloud-config\n" + yaml.safe_dump({"users": [user]}).encode()
-    with Machine(base.tree(TOOLS), data, name="stock", extra_files=files()) as machine:
+    with Machine(base.tree(TOOLS), data, name="plain", extra_files=files()) as machine:
         machine.boot_and_wait()
         yield machine
+
+
+@pytest.fixture(scope="session")
+def side(plain: Machine, stock: Host, baked: Host) -> Side:
+    """All of them, up."""
+    return Side(plain, {"stock": stock, "baked": baked})

@@ -3,8 +3,9 @@
     python clients.py h3 ADDRESS NAME CA PATH
     python clients.py upgrade ADDRESS NAME CA
     python clients.py steady ADDRESS NAME CA COUNT INTERVAL
+    python clients.py load ADDRESS NAME CA INTERVAL
 
-Each prints JSON, `steady` after a line `started` that follows its first answer.
+Each prints JSON, `steady` and `load` after a line `started` that follows their first answer; `load` ends by SIGTERM.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import signal
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -106,6 +109,23 @@ class Steady:
         return found
 
 
+class Load:
+    """A client that asks at a steady rate until it is told to stop."""
+
+    def __init__(self, host: Host, name: str, *, family: int = 4, interval: float = 0.1) -> None:
+        self._client = host.machine.attacker(0).start(
+            argv("load", host, name, interval, family=family), stdout=subprocess.PIPE
+        )
+        assert self._client.stdout is not None
+        assert self._client.stdout.readline() == b"started\n"
+
+    def end(self) -> list[tuple[str, float]]:
+        """Of every request its status, or what went wrong, and the seconds it took."""
+        self._client.terminate()
+        out, _ = self._client.communicate(timeout=90)
+        return [(status, seconds) for status, seconds in json.loads(out)]
+
+
 # The programs.
 
 
@@ -193,12 +213,28 @@ def _steady(address: str, name: str, ca: str, count: str, interval: str) -> obje
     return found
 
 
+def _load(address: str, name: str, ca: str, interval: str) -> object:
+    over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    found: list[tuple[str, float]] = []
+    while not over.is_set():
+        began = time.monotonic()
+        status = _ask(address, name, ca)
+        found.append((status, time.monotonic() - began))
+        if len(found) == 1:
+            print("started", flush=True)
+        over.wait(max(0.0, began + float(interval) - time.monotonic()))
+    return found
+
+
 def main() -> None:
     command, *words = sys.argv[1:]
     if command == "h3":
         found: object = asyncio.run(_h3(words[0], words[1], words[2], words[3]))
     elif command == "upgrade":
         found = _upgrade(words[0], words[1], words[2])
+    elif command == "load":
+        found = _load(words[0], words[1], words[2], words[3])
     else:
         found = _steady(words[0], words[1], words[2], words[3], words[4])
     print(json.dumps(found))

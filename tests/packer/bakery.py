@@ -16,7 +16,7 @@ from tests.machine import hosts
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from builder.packer.payload import Payload
@@ -91,19 +91,22 @@ def wanted(spec: Spec, tmp: Path, *, apt_sources: str = "") -> Payload:
     return payload.payload(spec, built, check=check, with_stacks=True, apt_sources=apt_sources)
 
 
-def bake(name: str, tmp: Path) -> Baked:
-    """Bake the stock image for a spec of tests/machine/specs, every step that may be repeated twice."""
+def bake(name: str, tmp: Path, *, packages: tuple[str, ...] = (), twice: bool = True) -> Baked:
+    """Bake the stock image for a spec of tests/machine/specs, every step that may be repeated twice.
+
+    `packages` are on the disk already.
+    """
     spec, key = hosts.written(name, tmp)
     baked = Baked(spec, key, tmp / "tree")
     baked.tree.mkdir()
-    with Machine(base.tree(), STOCK.encode(), name="bake") as machine:
+    with Machine(base.tree(packages), STOCK.encode(), name="bake") as machine:
         machine.boot_and_wait()
         baked.said[FIRST] = must(machine, step(FIRST))
         upload(machine, wanted(spec, tmp), tmp / "upload")
         for script in steps():
             if script.name != FIRST:
                 baked.said[script.name] = must(machine, script)
-            if script.name != LAST:
+            if twice and script.name != LAST:
                 baked.again[script.name] = must(machine, script)
         machine.poweroff()
         copy(machine, baked.tree)
@@ -122,10 +125,12 @@ def copy(machine: Machine, target: Path) -> None:
 
 
 @contextmanager
-def laid_out(baked: Baked, *, internet: bool = True) -> Iterator[hosts.Host]:
+def laid_out(
+    baked: Baked, *, internet: bool = True, extra_files: Mapping[str, bytes] | None = None
+) -> Iterator[hosts.Host]:
     """A machine on the baked tree with the small user-data, off."""
     content = userdata.cloud_config(baked.spec, host.build(baked.spec), "baked")
-    extra = dict(plan.plan(baked.spec, timeout=300).extra_files)
+    extra = {**dict(plan.plan(baked.spec, timeout=300).extra_files), **(extra_files or {})}
     name = baked.spec.server.name
     with Machine(baked.tree, content, name=name, extra_files=extra, internet=internet) as machine:
         yield hosts.Host(baked.spec, machine, baked.key)

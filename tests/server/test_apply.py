@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builder import facts
 from builder import host as hosts
 from builder import spec as specs
 from builder.lab.polling import until
@@ -103,6 +104,35 @@ def test_a_stack_comes_and_goes_and_its_data_stays(web: Client) -> None:
     assert run("id -u er-extra").stdout == uid
 
 
+_VAULT = """\
+services:
+  web:
+    image: {app}
+    secrets: [key]
+    labels:
+      xyz.easyrunner.service.type: web
+      xyz.easyrunner.service.domain: vault.example.com
+      xyz.easyrunner.service.port: "3000"
+secrets:
+  key: {{external: true}}
+"""
+
+
+def test_a_stack_that_waits_for_a_secret_is_taken_on(web: Client) -> None:
+    """Its user must be there before its secret can be: the change stands, and says what is to be set."""
+    app = next(line.split()[-1] for line in web.spec.read_text().splitlines() if "app.tar" in line)
+    compose = web.spec.parent / "vault" / "compose.yaml"
+    compose.parent.mkdir(exist_ok=True)
+    compose.write_text(_VAULT.format(app=app))
+    spec = web.edited("  - name: notes", "  - name: vault\n    compose: vault/compose.yaml\n  - name: notes")
+    done = web.er("apply", spec, "--yes", "--timeout", "120")
+    assert done.returncode == 0, done.stderr
+    assert "er server secret set web vault key" in done.stderr
+    assert _same(web, spec)
+    assert web.er("secret set", "vault", "key", stdin="S3kr3t").returncode == 0
+    until(lambda: _answers(web, "vault.example.com"), timeout=40, what="the stack with its secret")
+
+
 def test_a_change_that_does_not_come_up_is_taken_back(web: Client) -> None:
     broken = web.edited("    port: 3000\n    egress", "    port: 3000\n    command: [/nonexistent]\n    egress")
     done = web.er("apply", broken, "--yes", "--timeout", "10")
@@ -168,7 +198,7 @@ def test_a_cut_connection_leaves_the_old_or_the_new_state(web: Client, phase: st
     for state in change.carry_out(remote, _plan(spec, 3)):
         if state["phase"] == phase:
             break
-    until(lambda: _phase(web) in change.ENDS, timeout=60, what="the end of the change")
+    until(lambda: _phase(web) in facts.APPLY_ENDS, timeout=60, what="the end of the change")
     assert _phase(web) in {"done", "rolled back"}
     assert _same(web, web.spec) != _same(web, spec)
     assert _answers(web, "hello.example.com")
@@ -178,10 +208,10 @@ def test_er_itself_killed_half_way(web: Client) -> None:
     """kill -9 of the client: the host goes on by itself, and an unconfirmed change does not stand."""
     argv = web.argv("apply", web.edited(*_DOMAIN), "--yes")
     client = subprocess.Popen(argv, env=web.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until(lambda: _phase(web) not in {"", *change.ENDS}, timeout=30, what="the start of the change")
+    until(lambda: _phase(web) not in {"", *facts.APPLY_ENDS}, timeout=30, what="the start of the change")
     client.send_signal(signal.SIGKILL)
     client.wait(10)
-    until(lambda: _phase(web) in change.ENDS, timeout=150, what="the end of the change")
+    until(lambda: _phase(web) in facts.APPLY_ENDS, timeout=150, what="the end of the change")
     assert _phase(web) in {"done", "rolled back"}
 
 

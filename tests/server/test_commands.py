@@ -141,7 +141,9 @@ def test_logs_are_of_the_stack_that_was_asked_for(web: Client) -> None:
         (("restart", "nope"), "there is no stack nope"),
         (("restart", "shop", "nope"), "the stack shop has no service nope"),
         (("ban", "nonsense"), "is no IP address"),
-        (("logs", "nope"), "no such user"),
+        (("ban", "203.0.113.9", "--jail", "nope"), "there is no jail nope"),
+        (("logs", "nope"), "there is no stack nope"),
+        (("logs", "shop", "nope"), "the stack shop has no service nope"),
         (("secret rm", "shop", "nope"), "has no secret nope"),
     ],
 )

@@ -49,7 +49,7 @@ def command(
     end = _follow(change.carry_out(there, change.plan(spec, built, timeout=timeout)))
     if as_json:
         say.json({**end, "changes": _summary(found)})
-    return _told(end)
+    return _told(host, end)
 
 
 def _show(found: tuple[Difference, ...]) -> None:
@@ -85,8 +85,11 @@ def _follow(states: Any) -> dict[str, Any]:
     return state
 
 
-def _told(end: dict[str, Any]) -> int:
+def _told(host: str, end: dict[str, Any]) -> int:
     if end["phase"] == "done":
+        for stack, names in end.get("waiting", {}).items():
+            ways = "; ".join(f"er server secret set {host} {stack} {name}" for name in names)
+            say.note(f"{stack} waits for what only you know: {ways}")
         say.note("the server is what the spec says; the tree of before is kept on it, as the last good one")
         return 0
     said = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None

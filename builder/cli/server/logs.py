@@ -13,8 +13,8 @@ from builder.server import failures
 
 def command(
     host: Host,
-    stack: Annotated[str, typer.Argument(metavar="[STACK]", help="A stack; without, the proxy's.")] = "proxy",
-    service: Annotated[str, typer.Argument(metavar="[SERVICE]", help="One service of it.")] = "",
+    stack: Annotated[str, typer.Argument(metavar="STACK", help="A stack; without, the proxy's.")] = "proxy",
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="One service of it.")] = "",
     *,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines, the newest ones.")] = 100,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing new ones until Ctrl-C.")] = False,
@@ -29,13 +29,18 @@ def command(
     return 0
 
 
-# The user's name is known here, its number there.
-_AS_USER: Final = 'uid=$(id -u "$1") || exit 1; shift; exec journalctl "_UID=$uid" "$@"'
+# The user's name is known here, its number there. A journal has nothing of what never was: names are looked up first.
+_AS_USER: Final = f"""\
+uid=$(id -u {facts.STACK_USER_PREFIX}"$1" 2>/dev/null) || {{ echo "er-error: there is no stack $1" >&2; exit 1; }}
+[ -z "$2" ] || grep -Fqxs -e "web $2" -e "unit $1-$2.service" {facts.STACKS}/"$1"/services ||
+    {{ echo "er-error: the stack $1 has no service $2" >&2; exit 1; }}
+shift 2
+exec journalctl "_UID=$uid" "$@"
+"""
 
 
 def journalctl(stack: str, service: str, lines: int, *, follow: bool, since: str) -> list[str]:
     """The question to the journal: everything of a stack's user, or one unit of it."""
-    user = f"{facts.STACK_USER_PREFIX}{stack}"
     options = ["--no-pager", "--no-hostname", f"--lines={lines}", *(["--follow"] if follow else [])]
     unit = [f"_SYSTEMD_USER_UNIT={stack}-{service}.service"] if service else []
-    return ["sh", "-c", _AS_USER, "sh", user, *options, *([f"--since={since}"] if since else []), *unit]
+    return ["sh", "-c", _AS_USER, "sh", stack, service, *options, *([f"--since={since}"] if since else []), *unit]

@@ -14,7 +14,7 @@ SshOptions = Annotated[
     typer.Option("--ssh-option", "-o", metavar="KEY=VALUE", help="An option for ssh, as ssh -o takes it; repeatable."),
 ]
 Stack = Annotated[str, typer.Argument(metavar="STACK", help="The name of a stack.")]
-Service = Annotated[str, typer.Argument(metavar="[SERVICE]", help="One service of it; without, all of them.")]
+Service = Annotated[str, typer.Argument(metavar="SERVICE", help="One service of it; without, all of them.")]
 
 
 def remote(host: str, options: list[str] | None) -> Remote:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from builder.cli.options import AsJson
 from builder.cli.say import say
@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Status = dict[str, Any]
-# Caddy renews when a third is left: a certificate of 90 days that has fewer than these was not renewed.
-_DAYS: Final = 14
-# Caddy's own authority gives hours, on purpose.
-_INTERNAL: Final = "Local Authority"
-_FREE: Final = 0.1
 
 
 def command(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
@@ -50,9 +45,9 @@ def wrong(found: Status) -> Iterator[str]:
             yield f"{where} has failed ({unit['result']}); see er server logs"
     yield from _secrets(found)
     for one in found["certificates"]:
-        if one["days"] < _DAYS and _INTERNAL not in one["issuer"]:
-            yield f"the certificate of {one['domain']} ends in {one['days']} days"
-    if found["disk"]["free"] < _FREE * found["disk"]["total"]:
+        if one["late"]:
+            yield f"the certificate of {one['domain']} {_left(one['seconds'])}"
+    if found["full"]:
         yield f"the disk is nearly full: {size(found['disk']['free'])} left"
 
 
@@ -81,7 +76,8 @@ def _host(found: Status) -> Table:
     rows.add_row("updates", pending + ("; a reboot is due" if found["reboot_needed"] else ""))
     rows.add_row("firewall", "in force" if found["firewall"] else "LOCKDOWN")
     rows.add_row("services", " ".join(f"{name}:{state}" for name, state in found["services"].items()))
-    rows.add_row("ports", " ".join(f"{port['port']}/{port['protocol']}" for port in found["ports"]))
+    ports = dict.fromkeys(f"{port['port']}/{port['protocol']}" for port in found["ports"])
+    rows.add_row("ports", " ".join(ports))
     banned = [one["address"] for jail in found["jails"] for one in jail["banned"]]
     rows.add_row("banned", " ".join(banned) or "nobody")
     return rows
@@ -96,7 +92,11 @@ def _stacks(found: Status) -> Table:
 
 
 def _certificates(found: Status) -> Table:
-    rows = table("certificate", "issuer", ">days left")
+    rows = table("certificate", "issuer", ">left")
     for one in found["certificates"]:
-        rows.add_row(one["domain"], one["issuer"], str(one["days"]))
+        rows.add_row(one["domain"], one["issuer"], duration(one["seconds"]) if one["seconds"] > 0 else "ENDED")
     return rows
+
+
+def _left(seconds: int) -> str:
+    return f"ends in {duration(seconds)}" if seconds > 0 else "has ended"

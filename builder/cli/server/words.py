@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from rich.table import Table
 
@@ -33,8 +33,9 @@ def size(count: int | None) -> str:
 
 
 def table(*columns: str) -> Table:
-    """An empty table; a column that starts with > holds numbers."""
+    """An empty table; a column that starts with > holds numbers. On a narrow terminal the first column stays whole."""
     rows = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for column in columns:
-        rows.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    for number, column in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        rows.add_column(column.removeprefix(">"), justify=justify, no_wrap=number == 0)
     return rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
     from builder.server.remote.effects import Effects
 
-# Longer than a start and its restart delay, in seconds.
-_STEADY: Final = 3.0
 _CADDYFILE: Final = Path(facts.ETC, "caddy", "Caddyfile")
 
 
@@ -40,7 +37,7 @@ def tell(found: Effects) -> None:
         common.run(["systemctl", "daemon-reload"])
     _system(found.system)
     if found.proxy:
-        _user(facts.PROXY_USER, ["er-proxy.service"])
+        _user(facts.PROXY_USER, [*_images(facts.PROXY_UID), "er-proxy.service"])
     elif "caddy" in found.system:
         _caddy()
     for stack, services in found.stacks.items():
@@ -80,16 +77,23 @@ def _user(user: str, units: list[str]) -> None:
         common.as_user(user, ["systemctl", "--user", "--no-block", "restart", *units])
 
 
+def _images(uid: int) -> list[str]:
+    """The unit that takes images from archives, where a user has it: it ran at boot, and an archive may be new."""
+    unit = "er-images.service"
+    return [unit] if Path(facts.ETC, "units", str(uid), unit).exists() else []
+
+
 def _stack(stack: str, services: set[str] | None, *, manager: bool) -> None:
     user = f"{facts.STACK_USER_PREFIX}{stack}"
     if stack not in uids([stack]) or not Path("/var/lib/systemd/linger", user).exists():
         return  # it is new: first boot brings it up
+    uid = pwd.getpwnam(user).pw_uid
     if manager:
-        common.run(["systemctl", "restart", f"user@{pwd.getpwnam(user).pw_uid}.service"])
+        common.run(["systemctl", "restart", f"user@{uid}.service"])
         return
     units = [unit for _, name, unit in common.services(stack) if services is None or name in services]
     sockets = [f"er-ingress-{name}.socket" for kind, name, _ in common.services(stack) if kind == "web"]
-    _user(user, units)
+    _user(user, [*_images(uid), *units])
     common.as_user(user, ["systemctl", "--user", "--no-block", "start", *sockets])
 
 
@@ -118,49 +122,6 @@ def forget(stacks: Iterable[str]) -> None:
     """The users of stacks that are gone. Their data stays, and belongs to them again when they come back."""
     for stack in uids(stacks):
         common.run(["userdel", f"{facts.STACK_USER_PREFIX}{stack}"], check=False)
-
-
-def until_ready(seconds: float) -> None:
-    """Until no restart is under way, first boot's own judgement is good, and nothing has fallen over since."""
-    deadline = time.monotonic() + seconds
-    while _jobs() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    left = max(int(deadline - time.monotonic()), 1)
-    done = subprocess.run([f"{facts.LIB}/first-boot", str(left)], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = [line for line in done.stdout.splitlines() if "not ready" in line] or [done.stderr.strip()]
-        raise RemoteError(lines[-1].removeprefix("easyrunner: ") or "first boot failed")
-    _steady()
-
-
-def _jobs() -> bool:
-    """Whether any stack has something left to start or stop."""
-    listed = ["systemctl", "--user", "list-jobs", "--no-legend"]
-    return any(
-        " running" in text or " waiting" in text for text in (common.as_user(u, listed, check=False) for u in _users())
-    )
-
-
-def _users() -> list[str]:
-    return [f"{facts.STACK_USER_PREFIX}{stack}" for stack in uids(common.stacks())]
-
-
-def _steady() -> None:
-    """An app that starts and falls over looks well for a moment: count restarts over a while."""
-    before = _restarts()
-    time.sleep(_STEADY)
-    fell = sorted(unit for unit, count in _restarts().items() if count > before.get(unit, count))
-    if fell:
-        raise RemoteError(f"{', '.join(fell)}: started and fell over")
-
-
-def _restarts() -> dict[str, int]:
-    found = {}
-    for stack in common.stacks():
-        user = f"{facts.STACK_USER_PREFIX}{stack}"
-        for _, service, unit in common.services(stack):
-            found[f"{stack}/{service}"] = int(common.show(unit, "NRestarts", user=user).get("NRestarts") or 0)
-    return found
 
 
 def complaints() -> list[str]:

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.server.remote import act, common, store, tree
+from builder import facts
+from builder.server.remote import act, common, ready, store, tree
 from builder.server.remote.common import RemoteError, Value
 from builder.server.remote.effects import effects
 
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
 UNIT: Final = "easyrunner-apply"
 _CODE: Final = store.HERE / "code.zip"
 _RUN: Final = "import sys;sys.path.insert(0,sys.argv.pop(1));from builder.server.remote.main import main;main()"
-# Where an apply has come to its end.
-ENDS: Final = frozenset({"done", "rolled back", "failed"})
 
 
 def apply_start() -> Value:
     """Take the plan on stdin and start the work in a unit of its own, which a cut connection does not end."""
     plan = sys.stdin.buffer.read()
+    _whole(plan)
     if UNIT in common.run(["systemctl", "list-units", "--no-legend", "--plain", f"{UNIT}.service"], check=False):
         raise RemoteError("another change is being applied", "wait for its end, two minutes at most; then try again")
     store.HERE.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -43,11 +43,18 @@ def apply_start() -> Value:
     return store.state()
 
 
+def _whole(plan: bytes) -> None:
+    try:
+        json.loads(plan)
+    except ValueError:
+        raise RemoteError("the plan was cut off on its way, nothing was changed", "try again") from None
+
+
 def apply_wait(known: str, seconds: str) -> Value:
     """The state once it is no longer `known`, or when the time is up."""
     deadline = time.monotonic() + float(seconds)
     while (state := store.state())["phase"] == known and time.monotonic() < deadline:
-        if known not in ENDS and not _working():
+        if known not in facts.APPLY_ENDS and not _working():
             # It may have ended between the two looks.
             return store.state() if store.state()["phase"] != known else {"phase": "failed", "why": "its unit is gone"}
         time.sleep(0.1)
@@ -71,7 +78,7 @@ def apply_run() -> Value:
     plan = json.loads(store.PLAN.read_bytes())
     before = frozenset(common.stacks())
     try:
-        _change(plan)
+        waiting = _change(plan)
         _until_confirmed(plan["confirm_within"])
     except Exception as error:
         _take_back(plan, before, str(error) or type(error).__name__)
@@ -79,11 +86,12 @@ def apply_run() -> Value:
     store.finish()
     act.forget(before - set(plan["stacks"]))
     store.write(tree.LAID, json.dumps(sorted(file["path"] for file in plan["files"])).encode())
-    store.set_state("done")
+    store.set_state("done", waiting=waiting)
     return {}
 
 
-def _change(plan: Value) -> None:
+def _change(plan: Value) -> dict[str, list[str]]:
+    """The new tree, everyone told, until it is up; returns the stacks that wait for secrets, and which."""
     new = {
         file["path"]: store.New(file["path"], file["mode"], base64.b64decode(file["content"])) for file in plan["files"]
     }
@@ -96,15 +104,15 @@ def _change(plan: Value) -> None:
     act.stop_units(gone)
     store.lay(changed, gone)
     act.keys(plan)
-    _tell(touched, plan, store.set_state)
+    return _tell(touched, plan, store.set_state)
 
 
-def _tell(touched: list[str], plan: Value, say: Callable[..., None]) -> None:
+def _tell(touched: list[str], plan: Value, say: Callable[..., None]) -> dict[str, list[str]]:
     found = effects(touched, {uid: stack for stack, uid in plan["stacks"].items()})
     say("telling services")
     act.tell(found)
     say("waiting for the stacks")
-    act.until_ready(plan["timeout"])
+    return ready.until_ready(plan["timeout"])
 
 
 def _same(file: store.New) -> bool:

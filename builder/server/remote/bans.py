@@ -13,9 +13,12 @@ _SETTINGS: Final = ("maxretry", "findtime", "bantime")
 
 def jails() -> list[Value]:
     """Every jail: policy, counts, and each ban with its end."""
-    status = common.run(["fail2ban-client", "status"])
-    listed = status.rpartition("Jail list:")[2]
-    return [_jail(name.strip()) for name in sorted(listed.split(",")) if name.strip()]
+    return [_jail(name) for name in _names()]
+
+
+def _names() -> list[str]:
+    listed = common.run(["fail2ban-client", "status"]).rpartition("Jail list:")[2]
+    return sorted(name.strip() for name in listed.split(",") if name.strip())
 
 
 def _jail(name: str) -> Value:
@@ -43,8 +46,11 @@ def _ban(line: str) -> Value:
 
 def ban(address: str, jail: str = "sshd") -> Value:
     """Ban an address now, for the jail's own time."""
-    common.run(["fail2ban-client", "set", jail, "banip", _address(address)])
-    return {"address": address, "jail": jail}
+    wanted, known = _address(address), _names()
+    if jail not in known:
+        raise RemoteError(f"there is no jail {jail}", f"there are: {', '.join(known)}")
+    common.run(["fail2ban-client", "set", jail, "banip", wanted])
+    return {"address": wanted, "jail": jail}
 
 
 def unban(address: str) -> Value:

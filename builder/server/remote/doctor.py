@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     from builder.server.remote.common import Value
 
-_LEAST_FREE: Final = 0.1
 _PUBLIC: Final = frozenset({facts.SSH, facts.PROXY_HTTP, facts.PROXY_HTTPS})
 # A client of DHCP listens for its answers; the firewall lets in those alone.
 _DHCP: Final = frozenset({68, 546})
@@ -163,8 +161,8 @@ def _secrets() -> str:
 
 
 def _disk() -> str:
-    room = shutil.disk_usage("/")
-    return "" if room.free > _LEAST_FREE * room.total else f"{room.free >> 20} MiB of {room.total >> 20} are left"
+    room = status.disk("/")
+    return f"{room['free'] >> 20} MiB of {room['total'] >> 20} are left" if status.full() else ""
 
 
 def _make_room() -> None:
@@ -198,8 +196,7 @@ def _clock() -> str:
 
 
 def _certificates() -> str:
-    late = [one for one in status.certificates() if one["days"] < 14 and "Local Authority" not in one["issuer"]]
-    return ", ".join(f"{one['domain']} ({one['days']} days)" for one in late)
+    return ", ".join(f"{one['domain']} ({one['days']} days)" for one in status.certificates() if one["late"])
 
 
 def _change() -> str:

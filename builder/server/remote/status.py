@@ -35,6 +35,7 @@ def status() -> Value:
         "cores": os.cpu_count(),
         "memory": memory(),
         "disk": disk("/"),
+        "full": full(),
         "firewall": common.loaded(),
         "services": {name: _service(name) for name in SERVICES},
         "proxy": _unit("er-proxy.service", facts.PROXY_USER, uptime),
@@ -57,6 +58,12 @@ def memory() -> dict[str, int]:
 def disk(path: str) -> dict[str, int]:
     """Bytes: total, used, free."""
     return shutil.disk_usage(path)._asdict()
+
+
+def full() -> bool:
+    """Whether too little of the disk is free."""
+    room = disk("/")
+    return room["free"] < facts.LEAST_FREE * room["total"]
 
 
 def _service(name: str) -> str:
@@ -96,12 +103,14 @@ def listening() -> Iterator[Value]:
 
 
 def certificates() -> Iterator[Value]:
-    """Each certificate that Caddy keeps: its domain, issuer and whole days left."""
+    """Each certificate that Caddy keeps: its domain, issuer, seconds and whole days left, and whether it is late."""
     for path in Path(facts.STATE, "caddy", "caddy", "certificates").glob("*/*/*.crt"):
         found = ssl._ssl._test_decode_cert(str(path))  # type: ignore[attr-defined]
         left = ssl.cert_time_to_seconds(found["notAfter"]) - time.time()
-        issuer = dict(pair for part in found["issuer"] for pair in part)
-        yield {"domain": path.stem, "issuer": issuer.get("commonName", ""), "days": int(left // _DAY)}
+        issuer = dict(pair for part in found["issuer"] for pair in part).get("commonName", "")
+        days = int(left // _DAY)
+        late = days < facts.LEAST_DAYS if facts.INTERNAL_ISSUER not in issuer else left < 0
+        yield {"domain": path.stem, "issuer": issuer, "seconds": int(left), "days": days, "late": late}
 
 
 def updates() -> Value:

@@ -17,25 +17,39 @@ if TYPE_CHECKING:
 
     from builder.server.remote.common import Value
 
-# What only er writes there; the users' own directories are the numbers from UID_BASE on.
+# What only er writes there, an er of another version or with another spec too: by place, or by its name in a place that
+# others share. The users' own directories are the numbers from UID_BASE on.
 _OURS: Final = (
     (facts.ETC, "**/*"),
     (facts.LIB, "**/*"),
+    (facts.QUADLETS, "*/**/*"),
+    ("/etc", "**/*easyrunner"),
+    ("/etc", "**/*easyrunner.*"),
     ("/etc/sysusers.d", f"{facts.STACK_USER_PREFIX}*.conf"),
     ("/etc/tmpfiles.d", f"{facts.STACK_USER_PREFIX}*.conf"),
-    ("/etc/systemd/system", "user@*.service.d/10-easyrunner.conf"),
-    (facts.QUADLETS, "*/**/*"),
+    ("/etc/fail2ban", "*.d/er-*.conf"),
+    ("/etc/fail2ban", "jail.d/20-host.local"),
+    ("/usr/lib/systemd", "*/er-*"),
+    ("/usr/lib/systemd", "*/er-*.d/*"),
+    ("/usr/lib/sysusers.d", "easyrunner*.conf"),
+    ("/usr/lib/tmpfiles.d", "easyrunner*.conf"),
 )
-# Every path that the last apply laid: a later one removes what it no longer has.
+# Every path that the last apply laid: a later one removes what it no longer has, whatever its name.
 LAID: Final = Path(facts.STATE, "laid.json")
 
 
 def ours() -> Iterator[str]:
     """The paths of files that are here and ours."""
-    for top, pattern in _OURS:
-        yield from (str(path) for path in Path(top).glob(pattern) if path.is_file() and _mine(path))
+    yield from known(Path("/"))
     if LAID.exists():
         yield from (path for path in json.loads(LAID.read_bytes()) if Path(path).is_file())
+
+
+def known(root: Path) -> Iterator[str]:
+    """The paths under `root` that place and name tell to be ours."""
+    for top, pattern in _OURS:
+        found = (path for path in (root / top.lstrip("/")).glob(pattern) if path.is_file() and not path.is_symlink())
+        yield from (path for path in (f"/{one.relative_to(root)}" for one in found) if _mine(Path(path)))
 
 
 def _mine(path: Path) -> bool:

@@ -1,1 +1,2 @@
 [ -z "$PS1" ] || [ -n "$TMOUT" ] || readonly TMOUT=900
+ulimit -c 0

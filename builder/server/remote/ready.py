@@ -1,0 +1,89 @@
+"""When a change has come up: first boot's own judgement of every stack, then a while in which nothing falls over."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import Final
+
+from builder import facts
+from builder.server.remote import act, common, secrets
+from builder.server.remote.common import RemoteError
+
+# How long everything has to stay up, in seconds; and how long a look takes where something cannot come up.
+_STEADY: Final = 3.0
+_LOOK: Final = 25.0
+_FELL: Final = frozenset({"auto-restart", "auto-restart-queued", "failed"})
+
+
+def until_ready(seconds: float) -> dict[str, list[str]]:
+    """Until no restart is under way, every stack answers, and nothing has fallen over since.
+
+    A stack that lacks a secret cannot run, and is not waited for: returns such stacks with the secrets' names.
+    """
+    deadline = time.monotonic() + seconds
+    while _jobs() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    waiting = {stack: names for stack in common.stacks() if (names := list(secrets.lacking(stack)))}
+    while late := _late(min(deadline - time.monotonic(), _LOOK if waiting else seconds)):
+        if {stack for stack, _ in late} <= waiting.keys():
+            break
+        if time.monotonic() > deadline:
+            raise RemoteError(f"not ready: {', '.join(f'{stack}/{service}' for stack, service in late)}")
+    _steady(set(common.stacks()) - waiting.keys())
+    return waiting
+
+
+def _jobs() -> bool:
+    """Whether any stack has something left to start or stop."""
+    listed = ["systemctl", "--user", "list-jobs", "--no-legend"]
+    users = [f"{facts.STACK_USER_PREFIX}{stack}" for stack in act.uids(common.stacks())]
+    return any(
+        " running" in text or " waiting" in text for text in (common.as_user(u, listed, check=False) for u in users)
+    )
+
+
+def _late(seconds: float) -> list[tuple[str, str]]:
+    """What is not ready after so long, as first boot sees it: stack and service."""
+    argv = [f"{facts.LIB}/first-boot", str(max(int(seconds), 1))]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return []
+    said = next((line for line in done.stdout.splitlines() if " missing:" in line), None)
+    if said is None:
+        raise RemoteError(done.stderr.strip() or "first boot failed")
+    return [_place(word) for word in said.partition(" missing:")[2].split()]
+
+
+def _place(word: str) -> tuple[str, str]:
+    """`shop/api`, or the user and unit of what has no socket: `er-shop/shop-worker.service`."""
+    stack, _, service = word.partition("/")
+    if not service.endswith(".service"):
+        return stack, service
+    stack = stack.removeprefix(facts.STACK_USER_PREFIX)
+    return stack, service.removesuffix(".service").removeprefix(f"{stack}-")
+
+
+def _steady(stacks: set[str]) -> None:
+    """An app that starts and falls over looks well for a moment: no restart, and no wait for one, over a while."""
+    before = {where: restarts for where, restarts, _ in _looks(stacks)}
+    deadline = time.monotonic() + _STEADY
+    while time.monotonic() < deadline:
+        now = list(_looks(stacks))
+        fell = sorted(where for where, restarts, state in now if state in _FELL or restarts > before[where])
+        if fell:
+            raise RemoteError(f"{', '.join(fell)}: started and fell over")
+        time.sleep(0.1)
+
+
+def _looks(stacks: set[str]) -> list[tuple[str, int, str]]:
+    """Of every service its place, how often it was restarted, and the state of its unit."""
+    found = []
+    for stack in sorted(stacks):
+        units = {unit: f"{stack}/{service}" for _, service, unit in common.services(stack)}
+        argv = ["systemctl", "--user", "show", "-p", "Id", "-p", "NRestarts", "-p", "SubState", *units]
+        for block in common.as_user(f"{facts.STACK_USER_PREFIX}{stack}", argv, check=False).split("\n\n"):
+            values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+            if values.get("Id") in units:
+                found.append((units[values["Id"]], int(values.get("NRestarts") or 0), values.get("SubState", "")))
+    return found

@@ -1,0 +1,84 @@
+"""What a running server is asked and told, as values: errors of ssh in words, the files that are ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from builder.server import failures
+from builder.server.remote import ready, tree
+
+_GOLDEN = Path(__file__).parents[1] / "golden" / "host" / "web"
+# Other programs give these their names, so that only what the last apply laid tells that they are ours.
+_PLAIN = {
+    "/etc/aide/aide.conf",
+    "/etc/fail2ban/action.d/iptables.local",
+    "/etc/fail2ban/jail.local",
+    "/etc/issue",
+    "/etc/issue.net",
+    "/etc/systemd/user-environment-generators/30-systemd-environment-d-generator",
+    "/usr/lib/systemd/system/firewall-unconfined.service",
+    "/usr/lib/systemd/system/mount-hardening.service",
+}
+
+
+def test_files_of_ours_are_known_by_place_and_name() -> None:
+    """Or what another version of er, or another spec, has left is never removed."""
+    every = {f"/{path.relative_to(_GOLDEN)}" for path in _GOLDEN.rglob("*") if path.is_file()}
+    assert every - set(tree.known(_GOLDEN)) == _PLAIN
+
+
+def test_files_of_others_are_not_ours(tmp_path: Path) -> None:
+    others = (
+        "etc/fail2ban/jail.d/defaults-debian.conf",
+        "etc/containers/systemd/users/1000/mine.container",
+        "etc/subuid",
+        "etc/ssh/sshd_config.d/50-cloud-init.conf",
+        "usr/lib/systemd/system/ssh.service",
+    )
+    for path in others:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    link = tmp_path / "etc/alternatives/10-easyrunner"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "etc/subuid")
+    assert list(tree.known(tmp_path)) == []
+
+
+_CHANGED = """\
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+Offending ED25519 key in /home/me/.ssh/known_hosts:12
+Host key verification failed.
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "message", "hint"),
+    [
+        (255, _CHANGED, "the host key is not the one that is known", "line 12 of /home/me/.ssh/known_hosts"),
+        (255, "Received disconnect from 203.0.113.7 port 22:2: Too many authentication failures", "more keys", "Ident"),
+        (255, "er@203.0.113.7: Permission denied (publickey).", "accepts none of your keys", "as in: er@web"),
+        (255, "something new", "something new", "ssh -v web"),
+        (1, "er-error: there is no stack x\ner-hint: there are: y\n", "there is no stack x", "there are: y"),
+        (1, "Failed to parse timestamp: x", "Failed to parse timestamp: x", None),
+        (7, "", "exit code 7", None),
+    ],
+)
+def test_what_ssh_says_becomes_one_error(code: int, said: str, message: str, hint: str | None) -> None:
+    found = failures.explain("web", code, said)
+    assert isinstance(found, failures.UnreachableError) == (code == 255)
+    assert message in found.message
+    assert (hint in (found.hint or "")) if hint else found.hint is None
+
+
+@pytest.mark.parametrize(
+    ("word", "place"),
+    [
+        ("shop/api", ("shop", "api")),
+        ("er-shop/shop-worker.service", ("shop", "worker")),
+        ("er-proxy/er-proxy.service", ("proxy", "er-proxy")),
+    ],
+)
+def test_what_first_boot_misses_is_named_as_elsewhere(word: str, place: tuple[str, str]) -> None:
+    assert ready._place(word) == place
