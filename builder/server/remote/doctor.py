@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, common, secrets, status, store
+from builder.server.remote import bans, common, pressure, secrets, status, store
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -163,8 +162,16 @@ def _secrets() -> str:
 
 
 def _disk() -> str:
-    room = shutil.disk_usage("/")
-    return "" if room.free > _LEAST_FREE * room.total else f"{room.free >> 20} MiB of {room.total >> 20} are left"
+    room = status.disk("/")
+    few = room["files_free"] < _LEAST_FREE * room["files_total"]
+    found = [f"{room['free'] >> 20} MiB of {room['total'] >> 20} are left"] * (
+        room["free"] < _LEAST_FREE * room["total"]
+    )
+    found += [f"{room['files_free']} files of {room['files_total']} can still be made"] * few
+    found += [
+        f"{stack} was stopped, as it filled it" for stack in common.stacks() if pressure.of(stack)["filled"] is not None
+    ]
+    return ", ".join(found)
 
 
 def _make_room() -> None:
