@@ -15,12 +15,14 @@ from builder.lab import base, needs
 from builder.lab.machine import Machine
 from tests.machine.conftest import example_images
 from tests.packer import bakery
+from tests.packer import built as one_bake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.packer.bakery import Baked
+    from tests.packer.built import Built
 
 __all__ = ["example_images"]
 
@@ -34,6 +36,12 @@ def baked(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Bak
     for folder in (directory, *directory.parents[:2]):
         folder.chmod(0o755)
     return bakery.bake("three", directory)
+
+
+@pytest.fixture(scope="session")
+def built(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The example, baked by Packer in QEMU into an image."""
+    return one_bake.bake(tmp_path_factory.mktemp("built"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,54 +3,20 @@
 from __future__ import annotations
 
 import json
-import sysconfig
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from builder import process
 from builder.packer import find
-from tests.packer.rehearsal import ROOT, SPEC
+from tests.packer.built import er
+from tests.packer.rehearsal import ROOT
 
 if TYPE_CHECKING:
-    import subprocess
+    from tests.packer.built import Built
 
 pytestmark = pytest.mark.machine
-ER = str(Path(sysconfig.get_path("scripts"), "er"))
 STEPS = [path.name for path in sorted((ROOT / "images/steps").glob("[0-9]*"))]
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A directory with an image, and what `er` said of it."""
-
-    directory: Path
-    told: dict[str, Any]
-
-    @property
-    def image(self) -> Path:
-        return Path(self.told["image"])
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(Path(self.told["manifest"]).read_text())
-        return found
-
-
-def _er(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    argv = [ER, "build-image", str(SPEC), "--target", "qemu", "--with-stacks", "--json", "-o", str(directory), *words]
-    return process.run(argv, cwd=ROOT, timeout=3000, check=False)
-
-
-@pytest.fixture(scope="module")
-def built(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    directory = tmp_path_factory.mktemp("built")
-    done = _er(directory)
-    assert done.returncode == 0, done.stderr
-    assert len([line for line in done.stderr.splitlines() if line.endswith(" s")]) >= len(STEPS) + 5, done.stderr
-    return Built(directory, json.loads(done.stdout))
 
 
 def test_the_host_serves_in_both_boots(built: Built) -> None:
@@ -69,6 +35,10 @@ def test_what_is_left_is_the_image_and_what_is_said_of_it(built: Built) -> None:
     assert f"{built.told['sha256']}  " in process.run(["sha256sum", str(built.image)]).stdout
 
 
+def test_every_step_was_told(built: Built) -> None:
+    assert len([line for line in built.talk.splitlines() if line.endswith(" s")]) >= len(STEPS) + 5, built.talk
+
+
 def test_the_manifest_says_what_is_in_it_and_how_long_it_took(built: Built) -> None:
     told = built.manifest
     steps = [step["name"] for step in told["steps"]]
@@ -82,7 +52,7 @@ def test_the_manifest_says_what_is_in_it_and_how_long_it_took(built: Built) -> N
 
 def test_an_image_of_the_same_is_not_made_again(built: Built) -> None:
     before = built.image.stat()
-    done = _er(built.directory, "--reuse", "--no-verify")
+    done = er(built.directory, "--reuse", "--no-verify")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["reused"] is True
     assert built.image.stat() == before

@@ -47,8 +47,18 @@ def wrong(found: Status) -> Iterator[str]:
     for one in found["certificates"]:
         if one["late"]:
             yield f"the certificate of {one['domain']} {_left(one['seconds'])}"
+    yield from _room(found)
+
+
+def _room(found: Status) -> Iterator[str]:
     if found["full"]:
         yield f"the disk is nearly full: {size(found['disk']['free'])} left"
+    if found["files_full"]:
+        yield f"the disk takes only {found['disk']['files_free']} more files"
+    for stack in found["stacks"]:
+        if (filled := stack["pressure"]["filled"]) is not None:
+            why = f"it filled the disk, by {size(filled)}; it starts again when there is room"
+            yield f"{stack['stack']} was stopped: {why}"
 
 
 def _secrets(found: Status) -> Iterator[str]:
@@ -84,11 +94,23 @@ def _host(found: Status) -> Table:
 
 
 def _stacks(found: Status) -> Table:
-    rows = table("service", "state", "since", ">memory", ">restarts")
+    rows = table("service", "state", "since", ">memory", ">of", ">restarts")
     for where, unit in _units(found):
         since = duration(unit["seconds"]) if unit["state"] == "active" else ""
-        rows.add_row(where, f"{unit['state']} ({unit['detail']})", since, size(unit["memory"]), str(unit["restarts"]))
+        state = f"{unit['state']} ({unit['detail'] if unit['result'] == 'success' else unit['result']})"
+        rows.add_row(where, state, since, size(unit["memory"]), size(unit["limit"]), str(unit["restarts"]))
+    for stack in found["stacks"]:
+        if text := ", ".join(refused(stack["pressure"])):
+            rows.add_row(stack["stack"], text)
     return rows
+
+
+def refused(pressure: Status) -> Iterator[str]:
+    """What a stack's limits have kept from it, in words."""
+    if pressure["killed"]:
+        yield f"{pressure['killed']} processes killed at the limit of memory"
+    if pressure["forks"]:
+        yield f"refused {pressure['forks']} times at the limit of processes"
 
 
 def _certificates(found: Status) -> Table:

@@ -68,6 +68,11 @@ def entry(user: str) -> list[str]:
     return ["setpriv", *ids, "env", "--ignore-environment", "--chdir=/", *env]
 
 
+def uid(user: str) -> int:
+    """The number of a user."""
+    return pwd.getpwnam(user).pw_uid
+
+
 def stacks() -> list[str]:
     """The names of the registered stacks, sorted."""
     return sorted(path.parent.name for path in Path(facts.STACKS).glob("*/services"))

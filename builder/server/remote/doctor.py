@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, common, secrets, status, store
+from builder.server.remote import bans, common, pressure, secrets, status, store
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -162,7 +162,12 @@ def _secrets() -> str:
 
 def _disk() -> str:
     room = status.disk("/")
-    return f"{room['free'] >> 20} MiB of {room['total'] >> 20} are left" if status.full() else ""
+    found = [f"{room['free'] >> 20} MiB of {room['total'] >> 20} are left"] * status.full()
+    found += [f"{room['files_free']} files of {room['files_total']} can still be made"] * status.full("files_")
+    found += [
+        f"{stack} was stopped, as it filled it" for stack in common.stacks() if pressure.of(stack)["filled"] is not None
+    ]
+    return ", ".join(found)
 
 
 def _make_room() -> None:

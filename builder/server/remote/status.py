@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, common, secrets
+from builder.server.remote import bans, common, pressure, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from builder.server.remote.common import Value
 
 SERVICES: Final = ("er-firewall", "er-first-boot", "fail2ban", "ssh", "systemd-resolved", "unattended-upgrades")
-_UNIT: Final = ("ActiveState", "SubState", "Result", "NRestarts", "MemoryCurrent", "ActiveEnterTimestampMonotonic")
+_UNIT: Final = (
+    "ActiveState",
+    "SubState",
+    "Result",
+    "NRestarts",
+    "MemoryCurrent",
+    "MemoryMax",
+    "ActiveEnterTimestampMonotonic",
+)
 _DAY: Final = 86_400
 _LIMIT: Final = re.compile(r"^(MemTotal|MemAvailable|SwapTotal|SwapFree): +(\d+) kB$", re.MULTILINE)
 
@@ -36,6 +44,7 @@ def status() -> Value:
         "memory": memory(),
         "disk": disk("/"),
         "full": full(),
+        "files_full": full("files_"),
         "firewall": common.loaded(),
         "services": {name: _service(name) for name in SERVICES},
         "proxy": _unit("er-proxy.service", facts.PROXY_USER, uptime),
@@ -56,14 +65,18 @@ def memory() -> dict[str, int]:
 
 
 def disk(path: str) -> dict[str, int]:
-    """Bytes: total, used, free."""
-    return shutil.disk_usage(path)._asdict()
+    """Bytes: total, used, free to users; and how many more files it can take."""
+    return {
+        **shutil.disk_usage(path)._asdict(),
+        "files_total": (found := os.statvfs(path)).f_files,
+        "files_free": found.f_favail,
+    }
 
 
-def full() -> bool:
+def full(what: str = "") -> bool:
     """Whether too little of the disk is free."""
     room = disk("/")
-    return room["free"] < facts.LEAST_FREE * room["total"]
+    return room[f"{what}free"] < facts.LEAST_FREE * room[f"{what}total"]
 
 
 def _service(name: str) -> str:
@@ -76,21 +89,25 @@ def _stack(name: str, uptime: float) -> Value:
         {"service": service, "public": kind == "web", **_unit(unit, user, uptime)}
         for kind, service, unit in common.services(name)
     ]
-    return {"stack": name, "services": units, "lacking": secrets.lacking(name)}
+    return {"stack": name, "services": units, "lacking": secrets.lacking(name), "pressure": pressure.of(name)}
 
 
 def _unit(unit: str, user: str, uptime: float) -> Value:
     found = common.show(unit, *_UNIT, user=user)
     since = int(found.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
-    used = found.get("MemoryCurrent", "")
     return {
         "state": found.get("ActiveState", "unknown"),
         "detail": found.get("SubState", ""),
         "result": found.get("Result", ""),
         "restarts": int(found.get("NRestarts") or 0),
         "seconds": int(uptime - since) if since else 0,
-        "memory": int(used) if used.isdigit() and int(used) < 1 << 60 else None,
+        "memory": _bytes(found.get("MemoryCurrent", "")),
+        "limit": _bytes(found.get("MemoryMax", "")),
     }
+
+
+def _bytes(told: str) -> int | None:
+    return int(told) if told.isdigit() and int(told) < 1 << 60 else None
 
 
 def listening() -> Iterator[Value]:

@@ -1,0 +1,27 @@
+"""Files of tests that share what takes minutes to make go to one worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    import pytest
+    from xdist.remote import Producer  # type: ignore[import-untyped]
+
+# The image that test_bake.py bakes is booted by the others as well.
+ONE_BAKE = "tests/packer/test_bake.py"
+SHARING = {"tests/packer/test_attacks.py": ONE_BAKE}
+
+
+class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+    """By file, but for those."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return SHARING.get(file, file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None

@@ -1,0 +1,191 @@
+"""A guest with a kernel of its own, three stacks on it: one attacks from its container, the others are watched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from builder import host as hosts
+from builder import process, userdata
+from builder import spec as specs
+from builder.lab import plan
+from builder.lab.polling import until
+from builder.qemu import Order, Vm, archives, client
+from builder.qemu.verify import READY, local
+from tests.packer import attacker_image
+from tests.packer.built import ER
+from tests.packer.rehearsal import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SPEC: Final = Path(__file__).parent / "specs" / "attacked"
+OTHERS: Final = ("hello.example.com", "notes.example.com")
+SITE: Final = "evil.example.com"
+# Emulated, on a machine that does other things as well.
+PATIENCE: Final = 900
+_SSH: Final = """\
+Host guest
+  HostName 127.0.0.1
+  Port {port}
+  User er
+  IdentityFile {key}
+  IdentitiesOnly yes
+  UserKnownHostsFile {known}
+  StrictHostKeyChecking accept-new
+  LogLevel ERROR
+"""
+
+
+@dataclass
+class Watch:
+    """Somebody else's visitors, one request after the other, and an admin who logs in; from another thread each."""
+
+    stage: Stage
+    answers: list[tuple[str, int, float]] = field(default_factory=list)
+    logins: list[float] = field(default_factory=list)
+    _end: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self._threads = [threading.Thread(target=work) for work in (self._visit, self._login)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _visit(self) -> None:
+        while not self._end.is_set() or not self.answers:
+            for site in OTHERS:
+                since = time.monotonic()
+                self.answers.append((site, self.stage.status_of(site), time.monotonic() - since))
+
+    def _login(self) -> None:
+        """A new connection each time: another key exchange, another session."""
+        while not self._end.is_set() or not self.logins:
+            since = time.monotonic()
+            done = self.stage.vm.ssh("true", timeout=PATIENCE, check=False)
+            self.logins.append(time.monotonic() - since if done.returncode == 0 else -1.0)
+
+    @property
+    def failures(self) -> list[object]:
+        """What was not answered with 200, and logins that failed."""
+        return [*(answer for answer in self.answers if answer[1] != 200), *(one for one in self.logins if one < 0)]
+
+    @property
+    def slowest(self) -> float:
+        return max(seconds for _, _, seconds in self.answers)
+
+
+@dataclass
+class Stage:
+    """The guest, and the admin's side of it."""
+
+    vm: Vm
+    directory: Path
+    ca: Path
+    spec: specs.Spec
+
+    def status_of(self, site: str) -> int:
+        """What a visitor gets; 0 for nothing."""
+        argv = client.curl(site, self.vm.port(443), self.ca)
+        argv[argv.index("--max-time") + 1] = "60"
+        return int(process.run(argv, check=False).stdout or 0)
+
+    def root(self, command: str, *, check: bool = True, timeout: float = PATIENCE) -> str:
+        """What a command of root's says."""
+        return self.vm.ssh("sudo sh", stdin=command.encode(), timeout=timeout, check=check).stdout.strip()
+
+    def er(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`er server`, as the admin runs it: over the system's ssh."""
+        config, ssh = self.directory / "config", self.directory / "bin" / "ssh"
+        key, known = self.vm.order.key, self.directory / "known_hosts"
+        config.write_text(_SSH.format(port=self.vm.port(22), key=key, known=known))
+        ssh.parent.mkdir(exist_ok=True)
+        ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
+        ssh.chmod(0o755)
+        command, *rest = words
+        argv = ["env", f"PATH={ssh.parent}:/usr/bin:/bin", ER, "server", command, "guest", *rest]
+        return process.run(argv, timeout=PATIENCE, check=False)
+
+    def status(self) -> dict[str, Any]:
+        """What `er server status` shows."""
+        said = self.er("status", "--json")
+        assert said.stdout, said.stderr
+        found: dict[str, Any] = json.loads(said.stdout)
+        return found
+
+    def attack(self, *words: str, seconds: int = 60) -> dict[str, Any] | None:
+        """Attack from the container; what the attacker says, None when it was ended before it could."""
+        uid = self.uid
+        env = f"XDG_RUNTIME_DIR=/run/user/{uid} HOME=/var/lib/easyrunner/home/evil"
+        inside = f"podman exec web {' '.join(attacker_image.ATTACK)} {' '.join(words)}"
+        line = f"cd / && setpriv --reuid {uid} --regid {uid} --init-groups env {env} timeout -s KILL {seconds} {inside}"
+        said = self.root(f"{line} 2>&1 | tail -n 1", check=False)
+        return json.loads(said) if said.startswith("{") else None
+
+    @property
+    def uid(self) -> int:
+        return next(stack.uid for stack in self.spec.stacks if stack.name == "evil")
+
+    def recover(self) -> None:
+        """Restart the stack as the admin would, and wait until it answers."""
+        done = self.er("restart", "evil")
+        assert done.returncode == 0, done.stderr
+        self.until_answered()
+
+    def until_answered(self) -> None:
+        until(lambda: self.status_of(SITE) == 200, timeout=PATIENCE, what="the stack to answer again")
+
+
+@contextmanager
+def stage(image: Path, directory: Path) -> Iterator[Stage]:
+    """Boot the image with the three stacks; `directory` is a fresh one."""
+    spec, key = _spec(directory)
+    drive = archives.disk(spec, directory)
+    assert drive is not None
+    order = Order(
+        user_data=userdata.cloud_config(spec, hosts.build(spec), "baked"),
+        vendor_data=archives.VENDOR_DATA,
+        name=spec.server.name,
+        drives=(drive,),
+        key=key,
+    )
+    with Vm(image, order) as vm:
+        vm.boot()
+        vm.wait_console(READY, timeout=PATIENCE)
+        vm.wait_ssh(timeout=PATIENCE)
+        ca = directory / "ca.crt"
+        ca.write_text(vm.ssh(f"sudo cat {plan.CA}", timeout=PATIENCE).stdout)
+        made = Stage(vm, directory, ca, spec)
+        # A session that stays, as logins are slow while the first of them brings up a user's manager.
+        staying = process.start(vm.ssh_argv("cat"), stdin=subprocess.PIPE)
+        try:
+            yield made
+        finally:
+            staying.kill()
+            staying.wait()
+
+
+def _spec(directory: Path) -> tuple[specs.Spec, Path]:
+    folder = directory / "spec"
+    shutil.copytree(SPEC, folder)
+    images = ROOT / ".cache" / "images"
+    attacker_image.make(images / "app.tar", folder / "attacker.tar")
+    file = folder / "easyrunner.yaml"
+    file.write_text(file.read_text().replace("oci-archive:../../../../.cache/images", f"oci-archive:{images}"))
+    key = folder / "id"
+    process.run(client.keygen(key))
+    spec, _ = specs.load(file)
+    return local(spec, key.with_suffix(".pub").read_text().strip()), key

@@ -1,0 +1,221 @@
+"""A stack that was taken over attacks its host, on a kernel of the host's own; the others and SSH must not notice.
+
+Each attack is one test: what it tried, what stopped it, that everybody else was served meanwhile, that `er server
+status` shows it, and how the stack comes back.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from builder import facts, hardening
+from builder.host.packages import PACKAGES
+from builder.lab import base
+from builder.lab.polling import until
+from tests.audit.conftest import ANSWERS, TOOLS
+from tests.audit.test_audits import INDEX
+from tests.packer import stage as stages
+from tests.packer.stage import PATIENCE, Stage, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.packer.built import Built
+
+pytestmark = pytest.mark.machine
+MIB = 1 << 20
+SLOWEST = 30.0
+"""Seconds; the guest is emulated, and its one processor is what an attacker takes first."""
+
+
+@pytest.fixture(scope="module")
+def stage(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with stages.stage(built.image, tmp_path_factory.mktemp("stage")) as made:
+        yield made
+
+
+@contextmanager
+def unnoticed(stage: Stage) -> Iterator[None]:
+    """Every visitor of the others gets an answer, and an admin who comes now gets in."""
+    with Watch(stage) as watch:
+        yield
+    assert watch.failures == []
+    assert watch.slowest < SLOWEST
+
+
+def evil(stage: Stage) -> dict[str, Any]:
+    """The stack in `er server status`."""
+    found: dict[str, Any] = next(row for row in stage.status()["stacks"] if row["stack"] == "evil")
+    return found
+
+
+def files(stage: Stage) -> str:
+    """Where the volume is on the host."""
+    return f"{facts.HOMES}/evil/.local/share/containers/storage/volumes/evil_data/_data"
+
+
+# What is in force, as the kernel tells it.
+
+
+def test_every_setting_of_the_kernel_is_in_force(stage: Stage) -> None:
+    wanted = [row.line.split(" = ") for row in hardening.settings() if row.file.startswith("/etc/sysctl.d/")]
+    names = " ".join(name.replace("*", "all") for name, _ in wanted)
+    found = dict(line.split(" = ") for line in stage.root(f"sysctl {names}").splitlines())
+    assert {name: found.get(name.replace("*", "all")) for name, _ in wanted} == dict(wanted)
+
+
+def test_modules_and_mounts_are_as_hardened(stage: Stage) -> None:
+    barred = [row.line.split()[1] for row in hardening.settings() if row.line.startswith("install ")]
+    said = stage.root(f"for name in {' '.join(barred)}; do modprobe -n -v $name 2>&1 | tail -n 1; done")
+    assert set(said.splitlines()) == {"install /bin/false"}
+    for place in ("/tmp", "/dev/shm"):
+        assert {"nosuid", "nodev", "noexec"} <= set(stage.root(f"findmnt -no OPTIONS {place}").split(","))
+    assert f"resgid={facts.PROXY_UID}" in stage.root("findmnt -no OPTIONS /")
+    assert "hidepid=invisible" in stage.root("findmnt -no OPTIONS /proc")
+    assert int(stage.root("cat /proc/sys/net/netfilter/nf_conntrack_max")) >= 65536
+
+
+def test_limits_are_the_kernels(stage: Stage) -> None:
+    group = f"/sys/fs/cgroup/stacks.slice/user@{stage.uid}.service/app.slice/evil-web.service"
+    assert int(stage.root(f"cat {group}/memory.max")) == facts.DEFAULT_MEMORY
+    assert int(stage.root(f"cat {group}/pids.max")) == facts.DEFAULT_PIDS
+    assert stage.root(f"cat {group}/cpu.max") == "100000 100000"
+    total = int(stage.root("sed -n 's/^MemTotal: *\\([0-9]*\\) kB$/\\1/p' /proc/meminfo")) * 1024
+    assert int(stage.root("cat /sys/fs/cgroup/stacks.slice/memory.max")) < 0.81 * total
+    score = "cat /proc/$(pgrep -u er-{} -o caddy)/oom_score_adj"
+    assert int(stage.root(score.format("proxy"))) < 0 < int(stage.root(score.format("hello")))
+
+
+def test_lynis(stage: Stage) -> None:
+    """The whole index, with no test left out: in the lab the kernel's settings are the machine's."""
+    stage.root("systemctl start er-integrity.service")
+    tree = base.tree((*PACKAGES["debian-13"], *TOOLS))
+    lynis = ["usr/sbin/lynis", "usr/share/lynis", "etc/lynis"]
+    packed = subprocess.run(["tar", "-C", str(tree), "-cz", *lynis], capture_output=True, check=True).stdout
+    stage.vm.ssh("sudo tar -C / -xz --no-same-owner", stdin=packed, timeout=PATIENCE)
+    stage.root("lynis audit system --quick --no-colors --quiet", check=False, timeout=2 * PATIENCE)
+    report = stage.root("cat /var/log/lynis-report.dat")
+    found = re.search(r"^hardening_index=(\d+)$", report, re.MULTILINE)
+    assert found
+    answered = ANSWERS["lynis"]
+    assert set(re.findall(r"^(?:suggestion|warning)\[\]=([\w-]+)\|", report, re.MULTILINE)) <= set(answered)
+    assert int(found[1]) >= INDEX, report
+
+
+# Attacks.
+
+
+def test_a_fork_bomb(stage: Stage) -> None:
+    with unnoticed(stage):
+        stage.attack("fork", "15")
+        assert evil(stage)["pressure"]["forks"] > 0
+        # The app is no init: what the bomb left behind stays until a restart, which needs no process of the stack's.
+        stage.recover()
+
+
+@pytest.mark.parametrize("way", [("memory", "900"), ("fill", "/tmp"), ("files", "4")], ids=lambda way: way[0])
+def test_memory(stage: Stage, way: tuple[str, ...]) -> None:
+    """Taken straight, by files in memory, and by what the kernel keeps for sockets: all of it is the stack's own."""
+    before = evil(stage)["pressure"]["killed"]
+    with unnoticed(stage):
+        stage.attack(*way, seconds=90)
+        assert evil(stage)["pressure"]["killed"] > before
+        stage.recover()
+
+
+def test_shared_memory_has_its_size(stage: Stage) -> None:
+    with unnoticed(stage):
+        said = stage.attack("fill", "/dev/shm", seconds=20)
+    assert said == {"mib": 64, "stopped_by": "No space left on device"}
+    stage.recover()
+
+
+def test_busy_processes(stage: Stage) -> None:
+    with unnoticed(stage):
+        assert stage.attack("cpu", "16", "15") == {"busy": 16}
+
+
+def test_a_talkative_app_does_not_fill_the_journal(stage: Stage) -> None:
+    before = stage.status()["disk"]["free"]
+    with unnoticed(stage):
+        stage.attack("talk", "64")
+        assert "Suppressed" in stage.root("journalctl -b -t systemd-journald --no-pager -o cat | tail -n 50")
+        assert before - stage.status()["disk"]["free"] < 48 * MIB
+
+
+# A full disk. A file of root's leaves little of it, so that little has to be written.
+
+
+@pytest.fixture(scope="module")
+def small(stage: Stage) -> None:
+    leave = 700
+    free = stage.status()["disk"]["free"] // MIB
+    stage.root(f"fallocate -l {free - leave}M /ballast")
+
+
+def stopped(stage: Stage) -> bool:
+    return evil(stage)["pressure"]["filled"] is not None
+
+
+@pytest.mark.parametrize("way", ["write", "reserve", "nameless"])
+def test_a_filled_volume(stage: Stage, small: None, way: str) -> None:
+    """Written, reserved, or in files that have no name any more."""
+    with unnoticed(stage):
+        stage.attack("fill", "/srv/data", way, seconds=240)
+        until(lambda: stage.root("ls /var/lib/easyrunner/room/*.full || :"), timeout=PATIENCE, what="the stop")
+        if way != "nameless":
+            assert stopped(stage)
+            said = stage.er("status")
+            assert said.returncode == 1
+            assert "evil was stopped" in said.stderr
+            # Root and the proxy can still write; the others as soon as the attacker is gone.
+            stage.root(
+                f"setpriv --reuid {facts.PROXY_UID} --regid {facts.PROXY_UID} --clear-groups "
+                f"sh -c 'echo > {facts.STATE}/caddy/probe && rm {facts.STATE}/caddy/probe'"
+            )
+            stage.root(f"rm -rf {files(stage)}/*")
+        stage.until_answered()
+    assert not stopped(stage)
+
+
+def test_a_filled_container_comes_back_by_itself(stage: Stage, small: None) -> None:
+    with unnoticed(stage):
+        stage.attack("fill", "/srv", seconds=240)
+        stage.until_answered()
+    assert "evil" in stage.root("journalctl -b -u er-room --no-pager -o cat | tail -n 2")
+
+
+# The network.
+
+
+def test_a_port_scan_of_the_host(stage: Stage) -> None:
+    address = re.search(r"inet (10\.[\d.]+)", stage.root("ip -4 addr"))
+    assert address
+    with unnoticed(stage):
+        said = stage.attack("scan", address[1], "1", "1024", seconds=120)
+    assert said is not None
+    assert said["open"] == []
+
+
+def test_a_flood_of_connections_leaves_room_for_others(stage: Stage) -> None:
+    with unnoticed(stage):
+        said = stage.attack("flood", "20")
+        used = int(stage.root("cat /proc/sys/net/netfilter/nf_conntrack_count"))
+    assert said is not None
+    assert said["sent"] > 8192
+    assert used < 8192
+
+
+def test_the_host_came_through(stage: Stage) -> None:
+    """One boot, no unit failed, nobody else's process was killed, the others were never restarted."""
+    assert stage.root("systemctl --failed --no-legend --plain") == ""
+    assert stage.root("journalctl --list-boots --no-legend | wc -l") == "1"
+    for stack in stage.status()["stacks"]:
+        if stack["stack"] != "evil":
+            assert stack["pressure"] == {"killed": 0, "forks": 0, "filled": None}
+            assert [service["restarts"] for service in stack["services"]] == [0]
