@@ -111,7 +111,7 @@ def _output() -> Iterator[Rule]:
     yield Rule("ER-OUTPUT", "-m conntrack --ctstate ESTABLISHED,RELATED", "ACCEPT")
     for uid in (0, facts.PROXY_UID):
         yield Rule("ER-OUTPUT", f"{admin} -m owner --uid-owner {uid}", "ACCEPT", why="admin API: root and the proxy")
-    yield Rule("ER-OUTPUT", admin, "REJECT --reject-with tcp-reset", why="admin API: nobody else")
+    yield Rule("ER-OUTPUT", admin, "ER-OUT-DENY", why="admin API: nobody else")
     yield Rule("ER-OUTPUT", "", "ER-OUT-STACKS")
     yield Rule(
         "ER-OUTPUT", f"-m owner --uid-owner {_USERS}", "ER-OUT-DENY", why="a user of ours without rules of its own"
