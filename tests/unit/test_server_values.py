@@ -20,6 +20,7 @@ _PLAIN = {
     "/etc/systemd/user-environment-generators/30-systemd-environment-d-generator",
     "/usr/lib/systemd/system/firewall-unconfined.service",
     "/usr/lib/systemd/system/mount-hardening.service",
+    "/usr/lib/systemd/system/stacks.slice",
 }
 
 

@@ -10,6 +10,7 @@ import typer
 
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.say import say
+from builder.cli.server import egress
 from builder.cli.server.options import Host, SshOptions, remote
 from builder.cli.steps import Steps
 
@@ -91,6 +92,7 @@ def _told(host: str, end: dict[str, Any]) -> int:
             ways = "; ".join(f"er server secret set {host} {stack} {name}" for name in names)
             say.note(f"{stack} waits for what only you know: {ways}")
         say.note("the server is what the spec says; the tree of before is kept on it, as the last good one")
+        egress.told(end.get("names", ()))
         return 0
     said = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None
     if end["phase"] == "rolled back":

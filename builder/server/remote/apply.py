@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import act, common, ready, store, tree
+from builder.server.remote import act, common, names, ready, store, tree
 from builder.server.remote.common import RemoteError, Value
 from builder.server.remote.effects import effects
 
@@ -86,7 +86,7 @@ def apply_run() -> Value:
     store.finish()
     act.forget(before - set(plan["stacks"]))
     store.write(tree.LAID, json.dumps(sorted(file["path"] for file in plan["files"])).encode())
-    store.set_state("done", waiting=waiting)
+    store.set_state("done", waiting=waiting, names=names.every())
     return {}
 
 
@@ -99,10 +99,11 @@ def _change(plan: Value) -> dict[str, list[str]]:
     changed = [file for file in new.values() if not _same(file)]
     touched = [*(file.path for file in changed), *gone, *act.key_files(plan)]
     store.set_state("changing files")
-    store.keep_old(touched)
+    # The rules that the host made from lists of names come and go with those.
+    store.keep_old([*touched, *names.made_from(touched)])
     act.stop_stacks(set(common.stacks()) - set(plan["stacks"]))
     act.stop_units(gone)
-    store.lay(changed, gone)
+    store.lay(changed, [*gone, *names.made_from(gone)])
     act.keys(plan)
     return _tell(touched, plan, store.set_state)
 

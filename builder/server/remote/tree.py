@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common
+from builder.server.remote import common, names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,8 @@ _OURS: Final = (
     ("/etc", "**/*easyrunner.*"),
     ("/etc/sysusers.d", f"{facts.STACK_USER_PREFIX}*.conf"),
     ("/etc/tmpfiles.d", f"{facts.STACK_USER_PREFIX}*.conf"),
+    ("/etc/systemd/system", f"{facts.STACK_USER_PREFIX}*.service"),
+    ("/etc/systemd/system", f"{facts.STACK_USER_PREFIX}*.service.d/*"),
     ("/etc/fail2ban", "*.d/er-*.conf"),
     ("/etc/fail2ban", "jail.d/20-host.local"),
     ("/usr/lib/systemd", "*/er-*"),
@@ -53,6 +55,8 @@ def known(root: Path) -> Iterator[str]:
 
 
 def _mine(path: Path) -> bool:
+    if path.is_relative_to(facts.FIREWALL) and names.MADE.search(path.name):
+        return False  # the host made it
     if not path.is_relative_to(facts.QUADLETS):
         return True
     uid = path.relative_to(facts.QUADLETS).parts[0]
