@@ -22,11 +22,12 @@ PARTS: Final[Mapping[On, tuple[Part, ...]]] = {"stock": (Part.BAKED, Part.FIRST_
 # cloud-init marks a module as done before it runs it. Power cut in between would leave a host that is never finished:
 # until provisioning has been written to disk, every boot takes the marks away and the modules run again. Some would not
 # make good what they left half done, so that goes too: files that tools of /etc write aside (a lock left behind can
-# shut everyone out of the user database), and the admin, who may be in some of the databases and not in others, with
-# a home whose files are empty; unless there is more in it than first boot puts there.
+# shut everyone out of the user database); the rules of sudo, whose mode comes after their content; and the admin, who
+# may be in some of the databases and not in others, with a home whose files are empty, unless there is more in it than
+# first boot puts there.
 COMPLETE: Final = f"{facts.STATE}/complete"
 _REPEAT: Final = (
-    f"[ -e {COMPLETE} ]||(cd /etc;rm -f .#* sed?????? *.lock *.[0-9]* *+;cd /var/lib/cloud/instance/sem;"
+    f"[ -e {COMPLETE} ]||(cd /etc;rm -f .#* *.lock *.[0-9]* *+ sudoers.d/90-c*;cd /var/lib/cloud/instance/sem;"
     "[ -e config_users* ]&&ls -A ~USER|sed -n 5q1&&(userdel -rf USER;groupdel USER);rm -f config_*)"
 )
 
