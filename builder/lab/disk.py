@@ -1,4 +1,7 @@
-"""A machine's disk: a throw-away layer over a shared tree, and real directories where containers are kept."""
+"""A machine's disk: a throw-away layer over a shared tree, and real directories where containers are kept.
+
+Or an image of a file system, which is written to and keeps what was written.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _SEED: Final = "/var/lib/cloud/seed/nocloud"
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """`directory` is on a real file system; `lower` is the tree below."""
+    """`directory` is on a real file system; `lower` is the tree below, or the raw image that is the disk."""
 
     directory: Path
     lower: Path
@@ -33,13 +36,18 @@ class Disk:
         return self.directory / "real" / path.lstrip("/").replace("/", "-")
 
     @property
+    def real(self) -> tuple[str, ...]:
+        """The real directories; an image needs none, as its file system is one."""
+        return () if self.lower.is_file() else REAL
+
+    @property
     def binds(self) -> list[str]:
         """The real directories, as systemd-nspawn is told of them."""
-        return [f"--bind={self.top(path)}:{path}" for path in REAL]
+        return [f"--bind={self.top(path)}:{path}" for path in self.real]
 
     def prepare(self) -> None:
         """Make the directories, with what the tree has in them."""
-        for path in REAL:
+        for path in self.real:
             self.top(path).mkdir(parents=True)
             original = self.lower / path.lstrip("/")
             if original.is_dir():
@@ -58,7 +66,7 @@ class Files:
 
         A symbolic link on the way is refused: it would lead out of the machine.
         """
-        top = next((top for top in REAL if path == top or path.startswith(f"{top}/")), None)
+        top = next((top for top in self.disk.real if path == top or path.startswith(f"{top}/")), None)
         here = self.disk.top(top) if top else self.tree
         for part in path.removeprefix(top or "").strip("/").split("/"):
             if here.is_symlink():

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 CGROUP: Final = Path("/sys/fs/cgroup")
 # The first lines of every keeper: this machine's own hierarchy may be version 1, a machine needs version 2.
 _CGROUP2: Final = "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
-# $1 is the group, $2 the lower tree, $3 the directory with upper, work and root. It ends with its standard input.
+# $1 is the group, $2 the lower tree, or an image, $3 the directory with upper, work and root. It ends with its
+# standard input.
 _KEEP: Final = f"""set -e
 {_CGROUP2}
 mkdir -p "/sys/fs/cgroup/$1/keeper"
@@ -28,7 +29,9 @@ for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
   echo "+$controller" > "/sys/fs/cgroup/$1/cgroup.subtree_control" 2>/dev/null || continue
 done
 echo $$ > "/sys/fs/cgroup/$1/keeper/cgroup.procs"
-mount -t overlay overlay -o "lowerdir=$2,upperdir=$3/upper,workdir=$3/work" "$3/root"
+if [ -f "$2" ]; then mount -o loop "$2" "$3/root"
+else mount -t overlay overlay -o "lowerdir=$2,upperdir=$3/upper,workdir=$3/work" "$3/root"
+fi
 echo kept
 exec cat
 """
@@ -43,7 +46,7 @@ find "/sys/fs/cgroup/$1" -depth -type d -exec rmdir {{}} +
 
 
 class Keeper:
-    """Holds the mounts of one machine; `disk` is a directory on a real file system."""
+    """Holds the mounts of one machine; `disk` is a directory on a real file system, `lower` a tree or an image."""
 
     def __init__(self, group: str, lower: Path, disk: Path) -> None:
         for name in ("upper", "work", "root"):

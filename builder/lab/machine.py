@@ -29,6 +29,8 @@ T = TypeVar("T")
 class Machine(Visits):
     """A machine on a shared tree, and a context manager: entered, it is laid out but off.
 
+    `tree` may also be a raw image of a file system: that is its disk then, and outlives it. Without `user_data` the
+    image is one that was used before.
     `extra_files` are lab-only files by their path on the machine;
     `preloads` are images that its users have before power-on. In a `guise`, made for its network,
     it takes itself for a provider's server: it has no seed, and its card no addresses; a provider gives it both.
@@ -37,7 +39,7 @@ class Machine(Visits):
     def __init__(
         self,
         tree: Path,
-        user_data: bytes = b"#cloud-config\n{}\n",
+        user_data: bytes | None = b"#cloud-config\n{}\n",
         *,
         name: str = "er-lab",
         extra_files: Mapping[str, bytes] | None = None,
@@ -84,7 +86,7 @@ class Machine(Visits):
             self._world.card = guise.card
             for path, (content, mode) in guise.written().items():
                 self.files.write(path, content, mode)
-        else:
+        elif self.user_data is not None:
             self.files.seed(self.user_data, instance=f"i-{uuid.uuid4().hex[:16]}", name=self.name)
         resolver = None if guise else self.plan.resolver
         lab = lab_files(resolver, pids="pids" in self._keeper.controllers)

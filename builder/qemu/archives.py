@@ -28,7 +28,7 @@ VENDOR_DATA: Final = f"#cloud-config\n{json.dumps({'mounts': [_MOUNT]})}\n".enco
 
 def disk(spec: Spec, aside: Path) -> Drive | None:
     """A disk below `aside` with every archive by the name the host looks for; None when the spec names none."""
-    found = dict(_archives(spec))
+    found = dict(by_name(spec))
     if not found:
         return None
     folder, image = aside / "images", aside / "images.raw"
@@ -45,7 +45,8 @@ def mke2fs_argv(folder: Path, image: Path, size: int) -> list[str]:
     return ["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", str(folder), str(image), f"{size // 1024}k"]
 
 
-def _archives(spec: Spec) -> Iterator[tuple[str, Path]]:
+def by_name(spec: Spec) -> Iterator[tuple[str, Path]]:
+    """The name that the host looks for, and the archive here."""
     services = [(stack.name, service.name, service.image) for stack in spec.stacks for service in stack.services]
     for stack, name, image in (("proxy", "caddy", spec.proxy.image), *services):
         if path := archive_path(stack, name, image):

@@ -20,9 +20,16 @@ On = Literal["stock", "baked"]
 _DEFAULT_TIMEZONE: Final = "UTC"
 PARTS: Final[Mapping[On, tuple[Part, ...]]] = {"stock": (Part.BAKED, Part.FIRST_BOOT), "baked": (Part.FIRST_BOOT,)}
 # cloud-init marks a module as done before it runs it. Power cut in between would leave a host that is never finished:
-# until provisioning has been written to disk, every boot takes the marks away and the modules run again.
+# until provisioning has been written to disk, every boot takes the marks away and the modules run again. Some would not
+# make good what they left half done, so that goes too: files that tools of /etc write aside (a lock left behind can
+# shut everyone out of the user database); the rules of sudo, whose mode comes after their content; and the admin, who
+# may be in some of the databases and not in others, with a home whose files are empty, unless there is more in it than
+# first boot puts there.
 COMPLETE: Final = f"{facts.STATE}/complete"
-_REPEAT: Final = f"[ -e {COMPLETE} ] || rm -f /var/lib/cloud/instance/sem/config_*"
+_REPEAT: Final = (
+    f"[ -e {COMPLETE} ]||(cd /etc;rm -f .#* *.lock *.[0-9]* *+ sudoers.d/90-c*;cd /var/lib/cloud/instance/sem;"
+    "[ -e config_users* ]&&ls -A ~USER|sed -n 5q1&&(userdel -rf USER;groupdel USER);rm -f config_*)"
+)
 
 
 def cloud_config(spec: Spec, host: Host, on: On, *, ascii_only: bool = False) -> bytes:
@@ -46,7 +53,7 @@ def around(spec: Spec, *, ascii_only: bool) -> tuple[str, str]:
         # would restart sshd. RSA costs a small server a second of first boot; what speaks to this sshd knows Ed25519.
         "ssh_genkeytypes": ["ed25519"],
         **({"timezone": spec.server.timezone} if spec.server.timezone != _DEFAULT_TIMEZONE else {}),
-        "bootcmd": [_REPEAT],
+        "bootcmd": [_REPEAT.replace("USER", spec.admin.name)],
     }
     tail = {"runcmd": [[f"{facts.LIB}/provision"]]}
     return f"#cloud-config\n{_dump(head, ascii_only)}write_files:\n", _dump(tail, ascii_only)

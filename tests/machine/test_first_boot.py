@@ -1,10 +1,8 @@
-"""First boot: what it says, that it may be repeated, and that the power may go at any point of it."""
+"""First boot: what it says, and that it may be repeated."""
 
 from __future__ import annotations
 
 import json
-import random
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +12,7 @@ from tests.machine import hosts
 from tests.machine.clients import get
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.machine.hosts import Host
@@ -129,48 +127,3 @@ def test_uids_do_not_move_when_stacks_come_and_go(host: Host, tmp_path: Path) ->
         assert {stack.name for stack in other.spec.stacks} == {"hello", "notes"}
         wanted = {stack.name: stack.uid for stack in host.spec.stacks}
         assert all(wanted[stack.name] == stack.uid for stack in other.spec.stacks)
-
-
-# Moments of a first boot; some only last milliseconds, so the cut comes at or soon after them.
-_MOMENTS: dict[str, Callable[[Host], bool]] = {
-    "the files are being written": lambda host: host.machine.path("/usr/lib/easyrunner").exists(),
-    "the files are written": lambda host: host.machine.path("/etc/tmpfiles.d/er-shop.conf").exists(),
-    "users are made": lambda host: "er-hello" in host.machine.path("/etc/passwd").read_text(),
-    "linger is switched on": lambda host: any(host.machine.path("/var/lib/systemd/linger").glob("er-*")),
-    "apps are starting": lambda host: host.machine.path("/run/easyrunner/proxy/shop/web.sock").exists(),
-}
-
-
-def _cut(host: Host, moment: str) -> None:
-    host.machine.boot()
-    if moment == "any time":
-        wait = random.uniform(0.5, 4.0)
-        print(f"power cut after {wait:.3f} s")
-        time.sleep(wait)
-    else:
-        deadline = time.monotonic() + 30
-        condition = _MOMENTS[moment]
-        while True:
-            try:
-                if condition(host):
-                    break
-            except OSError:
-                pass
-            assert time.monotonic() < deadline, moment
-            time.sleep(0.002)
-    host.machine.cut()
-
-
-@pytest.mark.parametrize("moment", [*_MOMENTS, "any time"])
-def test_a_power_cut_is_made_good_by_the_next_boot(host: Host, tmp_path: Path, moment: str) -> None:
-    """Whenever it comes: the host ends up as one that was not interrupted."""
-    with hosts.booted("three", tmp_path, start=False) as other:
-        _cut(other, moment)
-        other.boot()
-        assert identities(other) == identities(host)
-        admin_key = other.key.with_suffix(".pub").read_text().split()[1]
-        assert admin_key in other.machine.path("/home/er/.ssh/authorized_keys").read_text()
-        mine, wanted = set(tree(other)), set(tree(host))
-        assert mine == wanted, sorted(mine ^ wanted)
-        answers(other)
-        assert other.machine.run("systemctl --failed --quiet --no-legend").stdout == ""

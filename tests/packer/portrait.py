@@ -9,8 +9,6 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.lab import disk
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -107,7 +105,7 @@ def _names(file: Path) -> Mapping[int, str]:
 
 def _walk(machine: Machine) -> Iterator[tuple[str, Path]]:
     """The path on the machine, and where that is here."""
-    tops = {"/": machine.files.tree} | {path: machine.disk.top(path) for path in disk.REAL}
+    tops = {"/": machine.files.tree} | {path: machine.disk.top(path) for path in machine.disk.real}
     for top, here in tops.items():
         for folder, folders, files in os.walk(here):
             inside = f"{top.rstrip('/')}/{os.path.relpath(folder, here)}".removesuffix("/.") or "/"

@@ -1,0 +1,65 @@
+"""Every point of a first boot, cut, and made good by the next boot: `python -m tests.machine.cuts [--only REGEX]`.
+
+A whole run writes docs/power-cuts.md. Exit code 1 when a host came out different.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tests.machine.cuts import page
+from tests.machine.cuts.disks import KINDS, Bench
+from tests.machine.cuts.sweep import Reference, Result, cut_at, reference
+from tests.machine.hosts import ROOT
+
+if TYPE_CHECKING:
+    from tests.machine.cuts.disks import Kind
+
+_PAGE: Final = ROOT / "docs/power-cuts.md"
+
+
+def main() -> int:
+    """Tell each result as it comes; write the page when all points were cut."""
+    parser = argparse.ArgumentParser(prog="python -m tests.machine.cuts", description="Cut a first boot everywhere.")
+    parser.add_argument("--only", metavar="REGEX", default="", help="points whose name has it; writes no page")
+    parser.add_argument("--jobs", type=int, default=2, help="machines side by side")
+    asked = parser.parse_args()
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as directory:
+        bench = Bench("three", Path(directory))
+        wanted = reference(bench)
+        work = [job for job in jobs(wanted) if re.search(asked.only, job[0])]
+        with ProcessPoolExecutor(asked.jobs) as pool:
+            results = list(map(_told, pool.map(partial(_cut, bench, wanted), work)))
+    print(f"{len(results)} cuts in {time.monotonic() - start:.0f} s")
+    if not asked.only:
+        _PAGE.write_text(page.page(results))
+    return 1 if any(result.differences for result in results) else 0
+
+
+def jobs(wanted: Reference) -> list[tuple[str, Kind]]:
+    """Each point once, the kinds of cut in turn."""
+    return [(point, KINDS[number % len(KINDS)]) for number, point in enumerate(wanted.points)]
+
+
+def _cut(bench: Bench, wanted: Reference, job: tuple[str, Kind]) -> Result:
+    return cut_at(bench, wanted, *job)
+
+
+def _told(result: Result) -> Result:
+    print(page.row(result), flush=True)
+    for line in result.differences:
+        print(f"    {line}", flush=True)
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

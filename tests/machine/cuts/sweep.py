@@ -1,0 +1,81 @@
+"""A first boot that is cut at a point and made good by the next boot, beside one that was not cut."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.lab.trial import READY
+from tests.machine.cuts import points
+from tests.machine.cuts.disks import cut
+from tests.machine.cuts.likeness import Likeness, differences, likeness
+from tests.machine.cuts.watch import Watch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.machine.cuts.disks import Bench, Kind
+    from tests.machine.hosts import Host
+
+_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A host whose power was never cut: how it is after two boots, and the points of the first."""
+
+    likeness: Likeness
+    points: list[str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """`cut` and `ready` are in seconds: of the first boot, until the cut, and of the second, until it was ready."""
+
+    point: str
+    kind: Kind
+    cut: float
+    ready: float
+    differences: list[str]
+
+
+def reference(bench: Bench) -> Reference:
+    """Boot twice, the first time with every event noted."""
+    with bench.disk("whole") as disk, bench.host(disk) as host:
+        with Watch(host.machine.files.tree) as watch:
+            host.boot(_SECONDS)
+        host.reboot()
+        return Reference(likeness(host), points.chosen(watch.events))
+
+
+def cut_at(bench: Bench, wanted: Reference, point: str, kind: Kind) -> Result:
+    """Cut at the point, boot again, compare."""
+    with bench.disk(f"{kind}-{wanted.points.index(point)}") as disk:
+        seconds = _first(bench, disk, point, kind)
+        with bench.host(disk) as host:
+            start = time.monotonic()
+            try:
+                host.boot(_SECONDS)
+            except Exception as error:
+                # The whole story, for a person.
+                said = "".join(getattr(error, "__notes__", ()))
+                return Result(point, kind, seconds, 0, [f"not ready: {error} {said}"])
+            ready = time.monotonic() - start
+            return Result(point, kind, seconds, ready, differences(wanted.likeness, likeness(host)))
+
+
+def _first(bench: Bench, disk: Path, point: str, kind: Kind) -> float:
+    """The first boot until the point. Returns its seconds."""
+    with bench.host(disk) as host, Watch(host.machine.files.tree, stop=point) as watch:
+        start = time.monotonic()
+        host.machine.boot()
+        host.machine.wait(lambda: watch.reached.is_set() or _over(host), timeout=_SECONDS, what=point)
+        assert watch.reached.is_set(), f"the first boot was over before it came to: {point}"
+        seconds = time.monotonic() - start
+        cut(host.machine, kind)
+        return seconds
+
+
+def _over(host: Host) -> bool:
+    return READY in host.machine.console_text() and host.machine.cloud_init_done()
