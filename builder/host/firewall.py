@@ -228,6 +228,7 @@ def _stack(stack: Stack) -> Fragment:
         Rule("ER-OUT-STACKS", f"-m owner --uid-owner {stack.uid}", chain, why=f"stack {stack.name}"),
         Rule("ER-OUT-STACKS", _owner(stack.uid - facts.UID_BASE), chain, why="its subordinate ids"),
         Rule(chain, "", "ER-OUT-GUARD"),
+        Rule(chain, "-m connlimit --connlimit-above 4096 --connlimit-mask 0", "ER-OUT-DENY"),
         *(rule for wish in stack.egress for rule in _egress(chain, wish)),
         Rule(chain, "", "ER-OUT-WEB"),
     ]
