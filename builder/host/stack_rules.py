@@ -41,6 +41,7 @@ def template() -> File:
     rules = (
         *(Rule("ER-OUT-STACKS", f"-m owner --uid-owner {one}", allowed) for one in owners),
         Rule(allowed, "", "ER-OUT-GUARD"),
+        Rule(allowed, f"-m connlimit --connlimit-above {facts.CONNECTIONS} --connlimit-mask 0", "ER-OUT-DENY"),
         Rule(allowed, "", "ER-OUT-WEB"),
         *(Rule("ER-OUT-LOG", f"-m owner --uid-owner {one}", refused) for one in owners),
         log(refused, "@user@: "),

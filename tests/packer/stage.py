@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from tests.packer.built import ER
 from tests.packer.rehearsal import ROOT
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
 SPEC: Final = Path(__file__).parent / "specs" / "attacked"
@@ -40,6 +40,8 @@ Host guest
   IdentitiesOnly yes
   UserKnownHostsFile {known}
   StrictHostKeyChecking accept-new
+  ConnectTimeout 120
+  ControlPath {master}
   LogLevel ERROR
 """
 
@@ -75,7 +77,7 @@ class Watch:
         """A new connection each time: another key exchange, another session."""
         while not self._end.is_set() or not self.logins:
             since = time.monotonic()
-            done = self.stage.vm.ssh("true", timeout=PATIENCE, check=False)
+            done = process.run(self.stage.ssh_argv("true", fresh=True), check=False)
             self.logins.append(time.monotonic() - since if done.returncode == 0 else -1.0)
 
     @property
@@ -93,7 +95,7 @@ class Stage:
     """The guest, and the admin's side of it."""
 
     vm: Vm
-    directory: Path
+    ssh: Path
     ca: Path
     spec: specs.Spec
 
@@ -103,20 +105,21 @@ class Stage:
         argv[argv.index("--max-time") + 1] = "60"
         return int(process.run(argv, check=False).stdout or 0)
 
+    def ssh_argv(self, *words: str, fresh: bool = False) -> list[str]:
+        """ssh as the admin configured it; `fresh` makes a connection of its own instead of sharing one."""
+        options = [word for word in words if word.startswith("-")]
+        rest = [word for word in words if not word.startswith("-")]
+        return [str(self.ssh), *(["-S", "none"] if fresh else []), *options, "guest", *rest]
+
     def root(self, command: str, *, check: bool = True, timeout: float = PATIENCE) -> str:
         """What a command of root's says."""
-        return self.vm.ssh("sudo sh", stdin=command.encode(), timeout=timeout, check=check).stdout.strip()
+        argv = self.ssh_argv("sudo", "sh")
+        return process.run(argv, stdin=command.encode(), timeout=timeout, check=check).stdout.strip()
 
     def er(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`er server`, as the admin runs it: over the system's ssh."""
-        config, ssh = self.directory / "config", self.directory / "bin" / "ssh"
-        key, known = self.vm.order.key, self.directory / "known_hosts"
-        config.write_text(_SSH.format(port=self.vm.port(22), key=key, known=known))
-        ssh.parent.mkdir(exist_ok=True)
-        ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
-        ssh.chmod(0o755)
         command, *rest = words
-        argv = ["env", f"PATH={ssh.parent}:/usr/bin:/bin", ER, "server", command, "guest", *rest]
+        argv = ["env", f"PATH={self.ssh.parent}:/usr/bin:/bin", ER, "server", command, "guest", *rest]
         return process.run(argv, timeout=PATIENCE, check=False)
 
     def status(self) -> dict[str, Any]:
@@ -165,17 +168,28 @@ def stage(image: Path, directory: Path) -> Iterator[Stage]:
     with Vm(image, order) as vm:
         vm.boot()
         vm.wait_console(READY, timeout=PATIENCE)
-        vm.wait_ssh(timeout=PATIENCE)
-        ca = directory / "ca.crt"
-        ca.write_text(vm.ssh(f"sudo cat {plan.CA}", timeout=PATIENCE).stdout)
-        made = Stage(vm, directory, ca, spec)
-        # A session that stays, as logins are slow while the first of them brings up a user's manager.
-        staying = process.start(vm.ssh_argv("cat"), stdin=subprocess.PIPE)
+        made = Stage(vm, _ssh(vm, key, directory), directory / "ca.crt", spec)
+        # One connection that stays and is shared, as a login is slow while it brings up its user's manager.
+        staying = process.start(made.ssh_argv("-M", "-N", fresh=False))
         try:
+            until((directory / "master").is_socket, timeout=PATIENCE, what="SSH to answer")
+            made.ca.write_text(made.root(f"cat {plan.CA}"))
             yield made
         finally:
             staying.kill()
             staying.wait()
+
+
+def _ssh(vm: Vm, key: Path, directory: Path) -> Path:
+    """An ssh that reads a config of its own: the real one reads the account's, whatever HOME says."""
+    config, ssh = directory / "config", directory / "bin" / "ssh"
+    config.write_text(
+        _SSH.format(port=vm.port(22), key=key, known=directory / "known_hosts", master=directory / "master")
+    )
+    ssh.parent.mkdir()
+    ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
+    ssh.chmod(0o755)
+    return ssh
 
 
 def _spec(directory: Path) -> tuple[specs.Spec, Path]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder import facts, hardening
+from builder import facts, hardening, process
 from builder.host.packages import PACKAGES
 from builder.lab import base
 from builder.lab.polling import until
@@ -97,7 +97,7 @@ def test_lynis(stage: Stage) -> None:
     tree = base.tree((*PACKAGES["debian-13"], *TOOLS))
     lynis = ["usr/sbin/lynis", "usr/share/lynis", "etc/lynis"]
     packed = subprocess.run(["tar", "-C", str(tree), "-cz", *lynis], capture_output=True, check=True).stdout
-    stage.vm.ssh("sudo tar -C / -xz --no-same-owner", stdin=packed, timeout=PATIENCE)
+    process.run(stage.ssh_argv("sudo tar -C / -xz --no-same-owner"), stdin=packed, timeout=PATIENCE)
     stage.root("lynis audit system --quick --no-colors --quiet", check=False, timeout=2 * PATIENCE)
     report = stage.root("cat /var/log/lynis-report.dat")
     found = re.search(r"^hardening_index=(\d+)$", report, re.MULTILINE)
