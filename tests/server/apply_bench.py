@@ -88,7 +88,7 @@ class Bench:
         return str(json.loads(file.read_bytes())["phase"]) if file.exists() else ""
 
     def working(self) -> bool:
-        """Whether anything of er's runs on the host, be it of a client that is gone. The brackets keep the shell out."""
+        """Whether anything of er's runs on the host, be it of a client that is gone; [] keep the shell out."""
         return self.web.host.machine.run("pgrep -f [b]uilder.server.remote.main", check=False).returncode == 0
 
     def client(self, plan: Path) -> subprocess.Popen[bytes]:

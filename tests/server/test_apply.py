@@ -215,6 +215,19 @@ def test_er_itself_killed_half_way(web: Client) -> None:
     assert _phase(web) in {"done", "rolled back"}
 
 
+def test_a_change_whose_client_has_gone_is_confirmed_by_the_next(web: Client) -> None:
+    """Its files are there, and would be taken back: nothing differs, and yet something is to be done."""
+    spec = web.edited(*_DOMAIN)
+    for state in change.carry_out(_remote(web), _plan(spec, 60)):
+        if state["phase"] == "waiting for you":
+            break
+    done = web.er("apply", spec, "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["phase"] == "done"
+    assert _phase(web) == "done"
+    assert _same(web, spec)
+
+
 def test_two_changes_at_once_are_refused(web: Client) -> None:
     states = change.carry_out(_remote(web), _plan(web.edited(*_DOMAIN), 5))
     next(states)
