@@ -1,7 +1,7 @@
 """New connections from outside wait for a moment, while the proxy takes over a configuration.
 
-Go's HTTP server, and so Caddy, closes a connection whose first request it reads after its shutdown has begun: whoever is
-between handshake and request when the configuration changes would get no answer. So nobody is let in just before. A
+Go's HTTP server, and so Caddy, closes a connection whose first request it reads after its shutdown has begun: whoever
+is between handshake and request when the configuration changes would get no answer. So nobody is let in just before. A
 client asks again after a second (RFC 6298: the first retransmission of a SYN), and knows nothing of it.
 """
 
