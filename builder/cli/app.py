@@ -63,7 +63,7 @@ def code(command: Callable[[], int]) -> int:
         say.problems(error.problems)
     except UserError as error:
         say.failure(error.message, error.hint)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         say.note("interrupted")
         return 130
     except BrokenPipeError:

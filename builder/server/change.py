@@ -125,7 +125,17 @@ def carry_out(remote: Remote, content: bytes) -> Iterator[dict[str, Any]]:
 
     A change that cuts the way to the host is not confirmed: the state `no answer` is yielded, then how it ended.
     """
-    state = remote.ask("apply-start", stdin=content)
+    yield from _followed(remote, remote.ask("apply-start", stdin=content))
+
+
+def resume(remote: Remote) -> Iterator[dict[str, Any]]:
+    """Follow a change that another client has begun, as if it were ours; yields nothing where there is none."""
+    state = remote.ask("apply-state")
+    if state["phase"] != "none":
+        yield from _followed(remote, state)
+
+
+def _followed(remote: Remote, state: dict[str, Any]) -> Iterator[dict[str, Any]]:
     while True:
         yield state
         if state["phase"] in facts.APPLY_ENDS:

@@ -100,12 +100,13 @@ class Bench:
         """What is in force: rules without counters and bans, what the container was given, which sites are served."""
         run = self.web.host.machine.run
         rules = "-save | grep -v '^[#:]' | grep -v f2b-"
-        inspect = "podman inspect --format '{{.Config.Env}} {{.State.Running}}' hello-web || podman ps"
+        # Its name on its network is new each time.
+        inspect = "podman inspect --format '{{range .Config.Env}}{{println .}}{{end}}' web | grep -v ^HOSTNAME="
         sites = {domain: self.web.host.curl(f"https://{domain}/", timeout=5).stdout[:10] for domain in domains}
         return {
             "ipv4": run(f"iptables{rules}").stdout,
             "ipv6": run(f"ip6tables{rules}").stdout,
-            "container": run(inspect, user="er-hello", check=False).stdout,
+            "container": run(inspect, user="er-hello").stdout,
             "failed": run("systemctl --failed --no-legend").stdout,
             **sites,
         }

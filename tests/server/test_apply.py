@@ -15,7 +15,7 @@ from builder import spec as specs
 from builder.lab.polling import until
 from builder.problems import UserError
 from builder.server import Remote, change
-from tests.machine.clients import Steady
+from tests.machine.clients import Load, Steady
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.machine
 
 _STATE = "/var/lib/easyrunner/apply/state.json"
+_SITES = ("shop.example.com", "hello.example.com")
 _DOMAIN = ("www.hello.example.com", "neu.example.com")
 
 
@@ -72,10 +73,10 @@ def test_without_a_terminal_it_does_nothing_unasked(web: Client) -> None:
 
 def test_a_change_of_one_stack_loses_no_request_of_another(web: Client) -> None:
     """Its own neither, where only its domains change."""
-    loads = [Steady(web.host, name, clients=2) for name in ("shop.example.com", "hello.example.com")]
+    loads = [Load(web.host, name, family=family, interval=0.02) for name in _SITES for family in (4, 6)]
     assert web.er("apply", web.edited(*_DOMAIN), "--yes").returncode == 0
     for load in loads:
-        assert set(load.results()) == {"200"}
+        assert [status for status, _ in load.end() if status != "200"] == []
     until(lambda: _answers(web, "neu.example.com"), timeout=20, what="the new domain")
 
 
@@ -213,6 +214,19 @@ def test_er_itself_killed_half_way(web: Client) -> None:
     client.wait(10)
     until(lambda: _phase(web) in facts.APPLY_ENDS, timeout=150, what="the end of the change")
     assert _phase(web) in {"done", "rolled back"}
+
+
+def test_a_change_whose_client_has_gone_is_confirmed_by_the_next(web: Client) -> None:
+    """Its files are there, and would be taken back: nothing differs, and yet something is to be done."""
+    spec = web.edited(*_DOMAIN)
+    for state in change.carry_out(_remote(web), _plan(spec, 60)):
+        if state["phase"] == "waiting for you":
+            break
+    done = web.er("apply", spec, "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["phase"] == "done"
+    assert _phase(web) == "done"
+    assert _same(web, spec)
 
 
 def test_two_changes_at_once_are_refused(web: Client) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from builder.server import failures
-from builder.server.remote import ready, tree
+from builder.server.remote import hold, ready, tree
 
 _GOLDEN = Path(__file__).parents[1] / "golden" / "host" / "web"
 # Other programs give these their names, so that only what the last apply laid tells that they are ours.
@@ -71,6 +71,12 @@ def test_what_ssh_says_becomes_one_error(code: int, said: str, message: str, hin
     assert isinstance(found, failures.UnreachableError) == (code == 255)
     assert message in found.message
     assert (hint in (found.hint or "")) if hint else found.hint is None
+
+
+def test_new_connections_wait_for_a_moment_that_ends_by_itself() -> None:
+    assert " ".join(hold.rule(1_800_000_000)) == (
+        "INPUT -p tcp --syn -m multiport --dports 8080,8443 -m time --datestop 2027-01-15T08:00:00 -j DROP"
+    )
 
 
 @pytest.mark.parametrize(

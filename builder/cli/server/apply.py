@@ -15,6 +15,8 @@ from builder.cli.server.options import Host, SshOptions, remote
 from builder.cli.steps import Steps
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from builder.server.change import Difference
 
 
@@ -39,15 +41,20 @@ def command(
     there = remote(host, ssh)
     found = change.differences(there, built)
     _show(found)
-    if dry_run or not found:
-        if as_json:
-            say.json({"phase": "dry run" if dry_run else "done", "changes": _summary(found)})
-        return 0
-    if not yes and not _agreed(len(found)):
-        return 1
-    for archive in change.bring_archives(there, spec):
-        say.note(f"sending {archive.name} …")
-    end = _follow(change.carry_out(there, change.plan(spec, built, timeout=timeout)))
+    if dry_run:
+        return _nothing_done("dry run", found, as_json=as_json)
+    if found:
+        if not yes and not _agreed(len(found)):
+            return 1
+        for archive in change.bring_archives(there, spec):
+            say.note(f"sending {archive.name} …")
+        states = change.carry_out(there, change.plan(spec, built, timeout=timeout))
+    else:
+        # The files may be those of a change whose client has gone, and which would be taken back.
+        states = change.resume(there)
+    end = _follow(states)
+    if not end:
+        return _nothing_done("done", found, as_json=as_json)
     if as_json:
         say.json({**end, "changes": _summary(found)})
     return _told(host, end)
@@ -58,7 +65,17 @@ def _show(found: tuple[Difference, ...]) -> None:
         for line in one.lines():
             style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
             say.console.print(line, style=style, markup=False)
-    say.note(f"{len(found)} files differ" if found else "nothing differs: the server is what the spec says")
+    say.note(_differ(len(found)) if found else "nothing differs: the server is what the spec says")
+
+
+def _differ(count: int) -> str:
+    return f"{count} files differ" if count > 1 else "1 file differs"
+
+
+def _nothing_done(phase: str, found: tuple[Difference, ...], *, as_json: bool) -> int:
+    if as_json:
+        say.json({"phase": phase, "changes": _summary(found)})
+    return 0
 
 
 def _summary(found: tuple[Difference, ...]) -> list[dict[str, str]]:
@@ -69,10 +86,22 @@ def _agreed(count: int) -> bool:
     if not sys.stdin.isatty():
         say.failure("there is nobody to ask", "look at --dry-run, then say --yes")
         return False
-    return typer.confirm(f"Change {count} files on the server?", err=True)
+    agreed = typer.confirm(f"Change {'them' if count > 1 else 'it'} on the server?", err=True)
+    if not agreed:
+        say.note("nothing was changed")
+    return agreed
 
 
-def _follow(states: Any) -> dict[str, Any]:
+def _follow(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return _shown(states)
+    except KeyboardInterrupt:
+        say.note("the server goes on by itself: what er does not confirm within 90 s is taken back")
+        say.note("to confirm it after all, run the same command again")
+        raise
+
+
+def _shown(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
     since = time.monotonic()
     state: dict[str, Any] = {}
     with Steps() as steps:

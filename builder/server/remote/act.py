@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common, names
+from builder.server.remote import common, hold, names
 from builder.server.remote.common import RemoteError, Value
 
 if TYPE_CHECKING:
@@ -62,12 +62,12 @@ def _system(words: set[str]) -> None:
 
 
 def _caddy() -> None:
-    """Files are the truth; the running proxy takes them over without closing a connection."""
+    """Files are the truth; the running proxy takes them over, and no request is lost."""
     options = ["--silent", "--show-error", "--fail-with-body", "--header", "Content-Type: text/caddyfile"]
     url = f"http://127.0.0.1:{facts.PROXY_ADMIN}/load"
-    done = subprocess.run(
-        ["curl", *options, "--data-binary", f"@{_CADDYFILE}", url], capture_output=True, text=True, check=False
-    )
+    argv = ["curl", *options, "--data-binary", f"@{_CADDYFILE}", url]
+    with hold.new_connections():
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RemoteError(f"the proxy refuses its configuration: {(done.stdout or done.stderr).strip()[:300]}")
 

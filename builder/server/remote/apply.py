@@ -50,6 +50,11 @@ def _whole(plan: bytes) -> None:
         raise RemoteError("the plan was cut off on its way, nothing was changed", "try again") from None
 
 
+def apply_state() -> Value:
+    """The state of a change that is under way; the phase is `none` where there is none, whatever an old one says."""
+    return store.state() if _working() else {"phase": "none"}
+
+
 def apply_wait(known: str, seconds: str) -> Value:
     """The state once it is no longer `known`, or when the time is up."""
     deadline = time.monotonic() + float(seconds)

@@ -28,6 +28,7 @@ VERBS: Final = {
     "archive-put": "archives",
     "inventory": "tree",
     "apply-start": "apply",
+    "apply-state": "apply",
     "apply-wait": "apply",
     "apply-confirm": "apply",
     "apply-run": "apply",
