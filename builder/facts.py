@@ -12,6 +12,10 @@ PROXY_HTTP: Final = 8080
 PROXY_HTTPS: Final = 8443
 PROXY_ADMIN: Final = 2019
 
+# Addresses that answer with credentials or a machine's identity. Link-local covers nearly every cloud; the others are
+# AWS over IPv6, Google over IPv6, and Azure's WireServer.
+METADATA: Final = ("169.254.0.0/16", "168.63.129.16/32", "fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128")
+
 # Identity. A slot gives both the user's id and its subordinate range: uid = UID_BASE + slot, range = slot * 65536.
 # Slots 1 and 2 are left to the admin (useradd hands out 100000-165535), slot 8 is the proxy.
 UID_BASE: Final = 20_000
@@ -32,6 +36,9 @@ PROXY_SOCKETS: Final = f"{RUN}/proxy"
 IMAGES: Final = f"{STATE}/images"
 HOMES: Final = f"{STATE}/home"
 STACKS: Final = f"{ETC}/stacks"
+FIREWALL: Final = f"{ETC}/firewall.d"
+NAMES: Final = f"{LIB}/names"
+ANSWERS: Final = f"{STATE}/names"
 QUADLETS: Final = "/etc/containers/systemd/users"
 
 # Images: the proxy is pinned; a spec may name another.

@@ -175,6 +175,11 @@ class EgressRule:
     protocol: Literal["tcp", "udp"] = "tcp"
     ports: tuple[int, ...] = ()
 
+    @property
+    def by_name(self) -> bool:
+        """Whether `to` is a name, which the host resolves; the last label of a name has a letter."""
+        return ":" not in self.to and not self.to.rpartition(".")[2].partition("/")[0].isdigit()
+
 
 @dataclass(frozen=True, slots=True)
 class Stack:

@@ -80,9 +80,8 @@ def make(into: Path, *, with_file_caps: bool = True) -> None:
     """Write caddy.tar and app.tar into a directory."""
     caddy = _caddy_binary(with_file_caps=with_file_caps)
     base = (caddy, *_system_files())
-    app = (_caddy_binary(with_file_caps=False), *_system_files())
     oci.write(into / "caddy.tar", (*base, *_web_root(), oci.ImageFile("etc/caddy/Caddyfile", _CADDYFILE)), _CADDY)
-    oci.write(into / "app.tar", (*app, *_busybox(), oci.ImageFile("etc/caddy/Caddyfile", _APP)), _TEST_APP)
+    oci.write(into / "app.tar", app_files(), APP_CONFIG)
     for name in ("caddy.tar", "app.tar"):
         sys.stderr.write(f"wrote {into / name}\n")
 
@@ -94,7 +93,13 @@ _CADDY = oci.ImageConfig(
     ports=("80/tcp", "443/tcp", "443/udp", "2019/tcp"),
     working_dir="/srv",
 )
-_TEST_APP = oci.ImageConfig(command=_RUN, environment=_CADDY_ENV, ports=("3000/tcp",), working_dir="/srv")
+APP_CONFIG = oci.ImageConfig(command=_RUN, environment=_CADDY_ENV, ports=("3000/tcp",), working_dir="/srv")
+
+
+def app_files() -> tuple[oci.ImageFile, ...]:
+    """What is in app.tar."""
+    caddyfile = oci.ImageFile("etc/caddy/Caddyfile", _APP)
+    return (_caddy_binary(with_file_caps=False), *_system_files(), *_busybox(), caddyfile)
 
 
 def _caddy_binary(*, with_file_caps: bool) -> oci.ImageFile:

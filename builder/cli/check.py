@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from builder import present
 from builder import spec as specs
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.spec import Spec
-    from builder.stack import Service, Stack
+    from builder.stack import EgressRule, Service, Stack
 
 NAME = "check"
+# When a server asks for the addresses of what `egress:` names.
+RESOLVED: Final = ("at its boots", "er server apply", "er server reapply-firewall")
 
 
 def command(path: SpecPath, as_json: AsJson = False) -> int:
@@ -41,6 +43,15 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
         {
             "name": stack.name,
             "uid": stack.uid,
+            "egress": [
+                {
+                    "to": wish.to,
+                    "protocol": wish.protocol,
+                    "ports": list(wish.ports),
+                    "resolved": list(RESOLVED) if wish.by_name else None,
+                }
+                for wish in stack.egress
+            ],
             "services": [
                 {"name": s.name, "type": s.kind, "domains": list(s.domains), "image": s.image, "hardening": s.hardening}
                 for s in stack.services
@@ -56,9 +67,17 @@ def _summary(spec: Spec) -> None:
     for stack in spec.stacks:
         for service in stack.services:
             say.note(f"  {_line(stack, service)}")
+        for wish in stack.egress:
+            say.note(f"  {_egress(stack, wish)}")
 
 
 def _line(stack: Stack, service: Service) -> str:
     where = " ".join(f"https://{domain}" for domain in service.domains) or service.kind
     loose = "" if service.hardening != "off" else "  (security-hardening off)"
     return f"er-{stack.name} {stack.uid}  {service.name}: {where}{loose}"
+
+
+def _egress(stack: Stack, wish: EgressRule) -> str:
+    ports = ",".join(map(str, wish.ports)) or "all ports"
+    when = f"  (resolved by the server {RESOLVED[0]}, by {' and '.join(RESOLVED[1:])})" if wish.by_name else ""
+    return f"er-{stack.name} {stack.uid}  may reach {wish.to} {wish.protocol} {ports}{when}"

@@ -82,7 +82,14 @@ def _baked(spec: Spec) -> Iterator[File]:
 
 def _first_boot(spec: Spec) -> Iterator[File]:
     directory = acme_directory(spec)
-    context = {**_facts(spec), "spec": spec, "acme_directory": directory}
+    context = {
+        **_facts(spec),
+        "spec": spec,
+        "acme_directory": directory,
+        "by_name": any(wish.by_name for stack in spec.stacks for wish in stack.egress),
+        "names": facts.NAMES,
+        "answers": facts.ANSWERS,
+    }
     yield from tree.render(Part.FIRST_BOOT, "host", context)
     if spec.tls.ca_root:
         yield File(f"{facts.ETC}/caddy/acme-root.pem", spec.tls.ca_root, Part.FIRST_BOOT)

@@ -117,7 +117,8 @@ class EgressInput(_Section):
     """One thing that a stack may reach beside DNS, 80 and 443."""
 
     to: Annotated[str, AfterValidator(networks.egress)] = Field(
-        description="An address or a network.", examples=["203.0.113.7"]
+        description="An address, a network, or the name of a host, which the server resolves when it boots or is told.",
+        examples=["203.0.113.7", "db.your-domain.org"],
     )
     protocol: Literal["tcp", "udp"] = Field(default="tcp", description="Transport protocol.", examples=["tcp"])
     ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(

@@ -115,6 +115,14 @@ EGRESS_REFUSED: Final = Text(
     "{network} is refused to every stack: link-local and metadata addresses give out credentials",
     "take this rule out",
 )
+EGRESS_WILDCARD: Final = Text(
+    "`{value}` is a wildcard: nobody can ask which addresses it stands for",
+    "name each host, or the network that they are in, as in 203.0.113.0/24",
+)
+EGRESS_NAME: Final = Text(
+    "`{value}` is not the full name of a host",
+    "as in db.example.com: without port or path, at most 63 characters between dots; ports go into `ports`",
+)
 EGRESS_LOOPBACK: Final = Text(
     "{network} is the host itself, stacks may not reach it",
     "put services that belong together into one stack",

@@ -1,4 +1,4 @@
-"""Networks in the spec: written as CIDR or as one address."""
+"""Networks in the spec: written as CIDR, as one address, or for a stack's egress by name."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Final
 
+from builder import domains, facts
 from builder.spec import messages
 from builder.spec.rules import Wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# What is meant as a name, whether or not it is a good one: an address has no letter but the digits a to f.
+_NAME: Final = re.compile(r".*[g-zG-Z*_].*|[^/:]*[a-fA-F][^/:]*")
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Link-local, and the metadata addresses outside it. The firewall refuses them to every stack.
-_METADATA: Final = tuple(map(ipaddress.ip_network, ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128")))
+_METADATA: Final = tuple(map(ipaddress.ip_network, facts.METADATA))
 _LOOPBACK: Final = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "::1/128")))
 # No packet from outside has a source here.
 _NO_SOURCE: Final = (
@@ -45,12 +48,22 @@ def _wrong(text: str) -> Wrong:
 
 
 def egress(text: str) -> str:
-    """A network that a stack may be allowed to reach; raises Wrong."""
+    """A network that a stack may be allowed to reach, or a name, which the host resolves; raises Wrong."""
+    if _NAME.fullmatch(text):
+        return _name(text)
     found = network(text)
     for refused, reason in ((_METADATA, messages.EGRESS_REFUSED), (_LOOPBACK, messages.EGRESS_LOOPBACK)):
         if within(found, refused):
             raise Wrong(reason, network=found)
     return found
+
+
+def _name(text: str) -> str:
+    if "*" in text:
+        raise Wrong(messages.EGRESS_WILDCARD, value=text)
+    if domains.find_fault(text.lower()):
+        raise Wrong(messages.EGRESS_NAME, value=text)
+    return text.lower()
 
 
 def reachable(networks: Iterable[str]) -> bool:

@@ -15,6 +15,8 @@ import jsonschema
 import pytest
 import yaml
 
+from builder import facts
+from builder import host as hosts
 from builder import spec as specs
 from builder.problems import SpecError
 
@@ -265,8 +267,41 @@ def test_the_code_is_clean(argv: list[str]) -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
 
 
-def test_the_scripts_of_the_host_are_clean() -> None:
+def named() -> specs.Spec:
+    """A spec with a name in its egress."""
+    text = WEB.read_text().replace("name: hello\n", "name: hello\n    egress: [{to: db.example.com, ports: [5432]}]\n")
+    assert "db.example.com" in text
+    return specs.loads(text, WEB)[0]
+
+
+def test_check_says_what_a_stack_may_reach_and_when_names_are_resolved(tmp_path: Path) -> None:
+    file = tmp_path / "easyrunner.yaml"
+    egress = "egress: [{to: DB.example.com, ports: [5432]}, {to: 203.0.113.7, protocol: udp}]"
+    file.write_text(HELLO.format(egress=egress))
+    done = er("check", file)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "may reach db.example.com tcp 5432"
+        "  (resolved by the server at its boots, by er server apply and er server reapply-firewall)\n"
+    ) in done.stderr
+    assert "may reach 203.0.113.7/32 udp all ports\n" in done.stderr
+    wishes = json.loads(er("check", file, "--json").stdout)["stacks"][0]["egress"]
+    assert [wish["resolved"] is None for wish in wishes] == [False, True]
+
+
+HELLO = """
+server: {{name: web1}}
+admin: {{ssh_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"]}}
+stacks:
+  - {{name: hello, image: "docker.io/library/caddy:2.11", domain: hello.example.org, port: 8080, {egress}}}
+"""
+
+
+def test_the_scripts_of_the_host_are_clean(tmp_path: Path) -> None:
     scripts = sorted(path for path in (ROOT / "images").rglob("*") if path.is_file() and path.read_bytes()[:2] == b"#!")
+    names = next(file for file in hosts.build(named()).files if file.path == facts.NAMES)
+    scripts.append(tmp_path / "names")
+    scripts[-1].write_bytes(names.content)
     argv = ["shellcheck", "--exclude=SC2016", *map(str, scripts)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout

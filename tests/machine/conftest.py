@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.lab import needs
-from tests.machine import hosts
+from tests.machine import hosts, toolbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +48,12 @@ def example_images() -> None:
     """The archives that the specs under tests/machine/specs name."""
     if not all((hosts.IMAGES / name).exists() for name in ("caddy.tar", "app.tar")):
         _example_maker().make(hosts.IMAGES)
+
+
+@pytest.fixture(scope="session")
+def toolbox_image(example_images: None) -> None:
+    """The archive that the spec `walls` names, made anew: it is of the machine's own Python."""
+    toolbox.make(_example_maker())
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,15 @@ same probes are asked, all at once, and one of them must fail. `pytest -rP` prin
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from builder import facts, identity
-from builder.host import firewall
+from builder.host import firewall, stack_rules
+from builder.host.rules import FAMILIES
 from tests.machine.surroundings import LOOPBACK, METADATA, link_local, surroundings
 from tests.machine.vantage import Agent, inside, outside, ping, quic, serving, tcp, udp, undone
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.machine
 
-BASE = [file for file in firewall.base() if file.path.startswith(firewall.BASE)]
+BASE = [file for file in firewall.base() if not file.path.startswith(firewall.LOCKDOWN)]
 RULES = list(dict.fromkeys(line for file in BASE for line in file.content.decode().splitlines() if line[:2] == "-A"))
 UNSEEN: dict[str, str] = {}
 """Rules that no probe can tell apart, with the reason."""
@@ -168,13 +170,41 @@ class Probes:
         return False
 
     def unlogged(self) -> list[tuple[int, str]]:
-        """The families whose refusals were not counted by a log rule since the reload."""
+        """The families in which refusals are not counted each, or not logged, for whom they are."""
         found = []
         for family, table in ((4, "iptables"), (6, "ip6tables")):
-            lines = self.agents["host"].run(table, "-vxnL", "ER-OUT-DENY").splitlines()
-            if not any("er-egress" in line and int(line.split()[0]) for line in lines):
-                found.append((family, "a line in the log"))
+            before, _ = self.refusals(table)
+            self.refused_once_and_twice(family)
+            after, lines = self.refusals(table)
+            found += [
+                (family, f"the count of {name}")
+                for name, count in (("hello", 3), ("proxy", 3), ("others", 1))
+                if after.get(name, 0) - before.get(name, 0) != count
+            ]
+            found += [
+                (family, f"a line in the log for {name}") for name in ("hello", "proxy", "others") if not lines[name]
+            ]
         return found
+
+    def refused_once_and_twice(self, family: int) -> None:
+        """One packet of a user, two of its subordinate ids: a count tells which are missing. One of a stranger."""
+        other = self.machine.attacker(1)
+        there = other.ipv4 if family == 4 else other.ipv6
+        asked = [{**tcp(there, 9999), "uid": STRANGER}]
+        for uid in (self.hello, facts.PROXY_UID):
+            subid = identity.subids(uid).first + 33
+            asked += [{**tcp(there, 9999), "uid": one} for one in (uid, subid, subid)]
+        self.agents["host"].ask(*asked, patience=SURE)
+
+    def refusals(self, table: str) -> tuple[dict[str, int], dict[str, int]]:
+        """Packets refused and lines logged since the reload, by whose they were."""
+        saved = self.agents["host"].run(f"{table}-save", "-c", "-t", "filter")
+        chains = {f"ER-NO-{self.hello}": "hello", f"ER-NO-{facts.PROXY_UID}": "proxy", "ER-OUT-DENY": "others"}
+        found: dict[str, dict[str, int]] = {"ER-OUT-REJECT": {}, "LOG": dict.fromkeys(chains.values(), 0)}
+        for count, chain, target in re.findall(r"^\[(\d+):\d+\] -A (\S+) .*?-j (\S+)", saved, re.MULTILINE):
+            if chain in chains and target in found:
+                found[target][chains[chain]] = int(count)
+        return found["ER-OUT-REJECT"], found["LOG"]
 
 
 @pytest.fixture(scope="module")
@@ -215,10 +245,15 @@ def without(probes: Probes, line: str, paths: list[str]) -> Iterator[set[int]]:
             rest = [one for one in text.splitlines(keepends=True) if one.rstrip() != line]
             probes.machine.path(path).write_text("".join(rest))
         probes.reload()
-        yield {int(path[-1]) for path, text in before.items() if line in text.splitlines()}
+        yield {family for path, text in before.items() if line in text.splitlines() for family in families_of(path)}
     finally:
         for path, text in before.items():
             probes.machine.path(path).write_text(text)
+
+
+def families_of(path: str) -> tuple[int, ...]:
+    """Those that a file is for."""
+    return FAMILIES if path == stack_rules.TEMPLATE else (int(path[-1]),)
 
 
 def test_all_is_well_with_every_rule_in_place(probes: Probes) -> None:
@@ -233,7 +268,9 @@ def test_a_rule_of_the_base_is_missed(probes: Probes, line: str) -> None:
 
 def test_every_rule_of_this_host_is_missed(three: Host, probes: Probes) -> None:
     """Who may use SSH, and what the stack hello may reach."""
-    paths = [f"{firewall.HOST}/{name}.filter.v{family}" for name in ("20-ssh", "30-hello") for family in (4, 6)]
+    # hello's wish is an address of IPv4.
+    names = ("20-ssh.filter.v4", "20-ssh.filter.v6", "30-hello.filter.v4")
+    paths = [f"{firewall.HOST}/{name}" for name in names]
     lines = [line for path in paths for line in three.machine.path(path).read_text().splitlines() if line[:2] == "-A"]
     for line in dict.fromkeys(lines):
         assert_missed(probes, line, paths)

@@ -174,24 +174,6 @@ def test_link_local_is_refused(three: Host, ask: Ask, asker: str) -> None:
         ask.all_refused(asker, tcp(address, 80))
 
 
-@families
-def test_what_is_refused_is_logged(three: Host, ask: Ask, family: int) -> None:
-    """By the rule's counter: the kernel writes no log for a network namespace that is not its first."""
-    table = "iptables" if family == 4 else "ip6tables"
-
-    def counted() -> int:
-        listing = three.machine.run([table, "-vxnL", "ER-OUT-DENY"]).stdout.splitlines()
-        return next(int(line.split()[0]) for line in listing if "LOG" in line and '"er-egress "' in line)
-
-    def refused_and_counted() -> bool:
-        ask.all_refused("user:er-notes", tcp(there(three, family), 9999))
-        return counted() > before
-
-    # Limited to half a packet a second after the first twenty: enough time for one must have passed.
-    before = counted()
-    three.machine.wait(refused_and_counted, timeout=10, what="a line in the log")
-
-
 # The proxy's admin API.
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder import facts, identity
-from builder.host import firewall
+from builder import data, facts, identity
+from builder.host import firewall, stack_rules
 from builder.host.model import Part
+from builder.host.rules import FAMILIES
+from builder.spec import rules as rules_of
 from builder.stack import EgressRule, Service, Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 GOLDEN = Path(__file__).parents[1] / "golden/firewall"
 STACKS = (
@@ -31,7 +38,7 @@ def files() -> dict[str, str]:
 
 
 def golden_name(path: str) -> str:
-    return path.replace(firewall.BASE, "base").replace(firewall.LOCKDOWN, "lockdown").replace(firewall.HOST, "host")
+    return path.replace(f"{facts.LIB}/firewall.d/", "").replace(firewall.HOST, "host")
 
 
 def test_the_files_are_the_golden_ones_and_no_others() -> None:
@@ -51,12 +58,18 @@ def chains(text: str) -> dict[str, str]:
     return dict(line[1:].split()[:2] for line in text.splitlines() if line.startswith(":"))
 
 
-def whole(family: int, made: dict[str, str], folders: tuple[str, ...], table: str = "filter") -> str:
-    """What the loader joins: the files of some folders, in the order of their names."""
+def whole(
+    family: int, made: dict[str, str], folders: tuple[str, ...], table: str = "filter", stacks: Sequence[Stack] = ()
+) -> str:
+    """What the loader joins: the files of some folders, in the order of their names; before the host's, its users'."""
     ending = f".{table}.v{family}"
-    return "".join(
-        made[path] for folder in folders for path in sorted(made) if path.startswith(folder) and path.endswith(ending)
-    )
+    texts = []
+    for folder in folders:
+        if (folder, table) == (firewall.HOST, "filter"):
+            texts += [stack_rules.filled(facts.PROXY_USER, facts.PROXY_UID)]
+            texts += [stack_rules.filled(f"er-{stack.name}", stack.uid) for stack in stacks]
+        texts += [made[path] for path in sorted(made) if path.startswith(folder) and path.endswith(ending)]
+    return "".join(texts)
 
 
 def targets(text: str) -> set[str]:
@@ -97,13 +110,13 @@ def rendered(sources: list[str], stacks: list[Stack]) -> dict[str, str]:
     return {file.path: file.content.decode() for file in (*firewall.base(), *firewall.host(sources, stacks, None))}
 
 
-both = pytest.mark.parametrize("family", firewall.FAMILIES)
+both = pytest.mark.parametrize("family", FAMILIES)
 
 
 @both
 @given(hosts())
 def test_every_chain_that_is_named_is_made(family: int, host: tuple[list[str], list[Stack]]) -> None:
-    text = whole(family, rendered(*host), (firewall.BASE, firewall.HOST))
+    text = whole(family, rendered(*host), (firewall.BASE, firewall.HOST), stacks=host[1])
     made = set(chains(text))
     assert targets(text) - BUILT_IN <= made
     assert {line.split()[1] for line in rules(text)} <= made
@@ -116,7 +129,7 @@ def test_only_our_own_chains_are_touched(family: int, host: tuple[list[str], lis
     made = rendered(*host)
     for folders in ((firewall.BASE, firewall.HOST), (firewall.LOCKDOWN,)):
         for table in ("filter", "nat"):
-            text = whole(family, made, folders, table)
+            text = whole(family, made, folders, table, host[1])
             assert {line.split()[1].split("-")[0] for line in rules(text)} <= {"ER"}
             others = {name: policy for name, policy in chains(text).items() if not name.startswith("ER-")}
             wanted = {"INPUT": "DROP", "FORWARD": "DROP", "OUTPUT": "ACCEPT"} if table == "filter" else {}
@@ -133,32 +146,61 @@ def test_addresses_stand_in_their_own_family(family: int, host: tuple[list[str],
                 assert ip_network(network).version == family
 
 
+@both
 @given(hosts())
-def test_no_wish_of_a_stack_comes_before_its_guard(host: tuple[list[str], list[Stack]]) -> None:
-    """The host's own addresses and cloud metadata are refused first, whatever `egress:` opens; the web comes last."""
+def test_no_wish_of_a_stack_comes_before_its_guard(family: int, host: tuple[list[str], list[Stack]]) -> None:
+    """The host's own addresses and cloud metadata are refused first, whatever `egress:` opens."""
     sources, stacks = host
-    made = rendered(sources, stacks)
+    text = whole(family, rendered(sources, stacks), (firewall.BASE, firewall.HOST), stacks=stacks)
     for stack in stacks:
-        for family in firewall.FAMILIES:
-            text = made[f"{firewall.HOST}/30-{stack.name}.filter.v{family}"]
-            chain = [line for line in rules(text) if line.startswith(f"-A ER-OUT-{stack.uid} ")]
-            assert chain[0].endswith("-j ER-OUT-GUARD")
-            assert chain[-1].endswith("-j ER-OUT-WEB")
-            wishes = [wish for wish in stack.egress if ip_network(wish.to).version == family]
-            assert len(chain) == len(wishes) + 2
+        chain = [line for line in rules(text) if line.startswith(f"-A {stack_rules.chain(stack.uid)} ")]
+        assert chain[0].endswith("-j ER-OUT-GUARD")
+        assert "-m connlimit" in chain[1]
+        assert chain[2].endswith("-j ER-OUT-WEB")
+        wishes = [wish for wish in stack.egress if ip_network(wish.to).version == family]
+        assert len(chain) == len(wishes) + 3
+
+
+@given(hosts())
+def test_a_name_is_never_in_a_file_that_is_loaded(host: tuple[list[str], list[Stack]]) -> None:
+    """A rule with a name in it would be resolved by iptables, when there is no network yet, and fail the whole load."""
+    sources, stacks = host
+    named = [replace(one, egress=(*one.egress, EgressRule("db.example.com", "udp", (5432,)))) for one in stacks]
+    made, before = rendered(sources, named), rendered(sources, stacks)
+    lists = {path: text for path, text in made.items() if path not in before}
+    assert {path: text for path, text in made.items() if path not in lists} == before
+    assert lists == {
+        f"{firewall.HOST}/30-{stack.name}.names": f"-A {stack_rules.chain(stack.uid)} -d db.example.com"
+        " -p udp -m multiport --dports 5432 -j ACCEPT\n"
+        for stack in stacks
+    }
 
 
 @given(hosts())
 def test_a_stack_owns_its_uid_and_its_whole_range(host: tuple[list[str], list[Stack]]) -> None:
-    sources, stacks = host
-    made = rendered(sources, stacks)
-    for stack in stacks:
+    for stack in host[1]:
         subids = identity.subids(stack.uid)
-        first = subids.first
-        last = first + facts.SUBID_SIZE - 1
-        for family in firewall.FAMILIES:
-            text = made[f"{firewall.HOST}/30-{stack.name}.filter.v{family}"]
-            assert re.findall(r"--uid-owner (\S+)", text) == [str(stack.uid), f"{first}-{last}"]
+        text = stack_rules.filled(f"er-{stack.name}", stack.uid)
+        owners = [str(stack.uid), f"{subids.first}-{subids.first + facts.SUBID_SIZE - 1}"]
+        assert re.findall(r"STACKS.*--uid-owner (\S+)", text) == owners
+        assert re.findall(r"LOG.*--uid-owner (\S+)", text) == owners
+
+
+def test_the_longest_name_of_a_stack_fits_into_the_logs_prefix() -> None:
+    """29 characters (xt_LOG); the kernel refuses more, and nothing would load."""
+    longest = "a" * 24
+    assert rules_of.stack_name(longest) == longest
+    with pytest.raises(rules_of.Wrong):
+        rules_of.stack_name(longest + "a")
+    prefix = re.findall(r'--log-prefix "(.*)"', stack_rules.filled(f"er-{longest}", 20_100))
+    assert prefix == [f"er-{longest}: "]
+    assert len(prefix[0]) == 29
+
+
+def test_the_loader_finds_a_users_number_as_we_do() -> None:
+    """The script knows the first user's number, which has one place here."""
+    script = data.tree("images") / f"rootfs{facts.LIB}/firewall"
+    assert f"$(({facts.UID_BASE} + first / size))" in script.read_text()
 
 
 @given(hosts())
@@ -167,7 +209,7 @@ def test_ssh_is_for_the_named_sources_only(host: tuple[list[str], list[Stack]]) 
     made = rendered(sources, stacks)
     accepted = [
         network
-        for family in firewall.FAMILIES
+        for family in FAMILIES
         for network in re.findall(r"-A ER-SSH -s (\S+) -j ACCEPT", made[f"{firewall.HOST}/20-ssh.filter.v{family}"])
     ]
     assert sorted(accepted) == sorted(sources)

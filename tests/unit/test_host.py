@@ -65,7 +65,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("checkout")
     for folder in ("examples", "tests/machine/specs"):
         shutil.copytree(ROOT / folder, copy / folder)
-    for made in ("images/caddy.tar", "images/app.tar", "keys/demo.pub"):
+    for made in ("images/caddy.tar", "images/app.tar", "images/toolbox.tar", "keys/demo.pub"):
         file = copy / ".cache" / made
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(KEY)
@@ -82,6 +82,21 @@ def test_stock_is_baked_and_first_boot_with_nothing_in_both(name: str, checkout:
     assert not baked.keys() & first.keys()
     assert landed(userdata.cloud_config(spec, built, "stock")) == baked | first
     assert landed(userdata.cloud_config(spec, built, "baked")) == first
+
+
+def test_only_a_host_with_names_in_its_egress_carries_what_resolves_them() -> None:
+    def files(egress: str) -> dict[str, bytes]:
+        built = host.build(spec_of(more=STACK.replace("port: 8080", f"port: 8080, egress: [{egress}]")))
+        return {file.path: file.content for file in built.only(Part.FIRST_BOOT)}
+
+    by_address, by_name = files("{to: 203.0.113.7}"), files("{to: 203.0.113.7}, {to: db.example.org, ports: [5432]}")
+    assert {path: by_name.get(path) for path in by_address} == by_address
+    assert by_name.keys() - by_address.keys() == {
+        facts.NAMES,
+        f"{facts.FIREWALL}/30-hello.names",
+        "/etc/systemd/system/er-names.service",
+        "/etc/systemd/system/er-first-boot.service.d/20-names.conf",
+    }
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -10,6 +10,7 @@ import typer
 
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.say import say
+from builder.cli.server import egress
 from builder.cli.server.options import Host, SshOptions, remote
 from builder.cli.steps import Steps
 
@@ -88,6 +89,7 @@ def _follow(states: Any) -> dict[str, Any]:
 def _told(end: dict[str, Any]) -> int:
     if end["phase"] == "done":
         say.note("the server is what the spec says; the tree of before is kept on it, as the last good one")
+        egress.told(end.get("names", ()))
         return 0
     said = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None
     if end["phase"] == "rolled back":

@@ -19,10 +19,14 @@ def command(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines, the newest ones.")] = 100,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing new ones until Ctrl-C.")] = False,
     since: Annotated[str, typer.Option("--since", help="As journalctl takes it: yesterday, 10:00, -1h.")] = "",
+    refused: Annotated[bool, typer.Option("--refused", help="What the firewall refused it instead.")] = False,
     ssh: SshOptions = None,
 ) -> int:
     """Show what a stack says."""
-    argv = remote(host, ssh).argv(["sudo", "-n", *journalctl(stack, service, lines, follow=follow, since=since)])
+    if refused and service:
+        raise typer.BadParameter("the firewall knows stacks, not their services: leave the service out with --refused")
+    asked = refusals(stack) if refused else words(stack, service)
+    argv = remote(host, ssh).argv(["sudo", "-n", *asked, *options(lines, follow=follow, since=since)])
     code, stderr = process.show(argv)
     if code != 0:
         raise failures.explain(host, code, stderr)
@@ -30,12 +34,23 @@ def command(
 
 
 # The user's name is known here, its number there.
-_AS_USER: Final = 'uid=$(id -u "$1") || exit 1; shift; exec journalctl "_UID=$uid" "$@"'
+_WORDS: Final = 'uid=$(id -u "$1") || exit 1; shift; exec journalctl "_UID=$uid" "$@"'
+# The firewall's lines in the kernel's log begin with the user's name.
+_REFUSALS: Final = 'id -u "$1" >/dev/null || exit 1; start="^$1: "; shift; exec journalctl --dmesg --grep="$start" "$@"'
 
 
-def journalctl(stack: str, service: str, lines: int, *, follow: bool, since: str) -> list[str]:
+def words(stack: str, service: str) -> list[str]:
     """The question to the journal: everything of a stack's user, or one unit of it."""
-    user = f"{facts.STACK_USER_PREFIX}{stack}"
-    options = ["--no-pager", "--no-hostname", f"--lines={lines}", *(["--follow"] if follow else [])]
     unit = [f"_SYSTEMD_USER_UNIT={stack}-{service}.service"] if service else []
-    return ["sh", "-c", _AS_USER, "sh", user, *options, *([f"--since={since}"] if since else []), *unit]
+    return ["sh", "-c", _WORDS, "sh", f"{facts.STACK_USER_PREFIX}{stack}", *unit]
+
+
+def refusals(stack: str) -> list[str]:
+    """The question for what the firewall refused to a stack since the boot."""
+    return ["sh", "-c", _REFUSALS, "sh", f"{facts.STACK_USER_PREFIX}{stack}"]
+
+
+def options(lines: int, *, follow: bool, since: str) -> list[str]:
+    """What of the answer is shown."""
+    more = [*(["--follow"] if follow else []), *([f"--since={since}"] if since else [])]
+    return ["--no-pager", "--no-hostname", f"--lines={lines}", *more]

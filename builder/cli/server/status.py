@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder.cli.options import AsJson
 from builder.cli.say import say
+from builder.cli.server import egress
 from builder.cli.server.options import Host, SshOptions, remote
 from builder.cli.server.words import duration, size, table
 
@@ -31,6 +32,7 @@ def command(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
     else:
         say.table(_host(found))
         say.table(_stacks(found))
+        say.table(egress.table_of(found["egress"]))
         if found["certificates"]:
             say.table(_certificates(found))
         for text in wrong(found):
@@ -49,6 +51,7 @@ def wrong(found: Status) -> Iterator[str]:
         if unit["state"] == "failed":
             yield f"{where} has failed ({unit['result']}); see er server logs"
     yield from _secrets(found)
+    yield from egress.wrong(name for row in found["egress"] for name in row["names"])
     for one in found["certificates"]:
         if one["days"] < _DAYS and _INTERNAL not in one["issuer"]:
             yield f"the certificate of {one['domain']} ends in {one['days']} days"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common
+from builder.server.remote import common, names
 from builder.server.remote.common import RemoteError, Value
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def _system(words: set[str]) -> None:
     if "sysctl" in words:
         common.run(["sysctl", "--quiet", "--system"], check=False)
     if "firewall" in words:
+        names.resolve()
         common.run(["systemctl", "restart", "er-firewall.service"], check=False)
         if not common.loaded():
             raise RemoteError("the firewall's rules do not load")
@@ -107,6 +108,8 @@ def stop_stacks(stacks: Iterable[str]) -> None:
 def stop_units(gone: Iterable[str]) -> None:
     """Services whose units go away are stopped while systemd still knows them."""
     for path in map(Path, gone):
+        if path.parent == Path("/etc/systemd/system") and path.suffix == ".service":
+            common.run(["systemctl", "stop", path.name], check=False)
         if path.suffix not in (".container", ".socket") or not path.parent.name.isdigit():
             continue
         user = pwd.getpwuid(int(path.parent.name)).pw_name

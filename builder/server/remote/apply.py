@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.server.remote import act, common, store, tree
+from builder.server.remote import act, common, names, store, tree
 from builder.server.remote.common import RemoteError, Value
 from builder.server.remote.effects import effects
 
@@ -79,7 +79,7 @@ def apply_run() -> Value:
     store.finish()
     act.forget(before - set(plan["stacks"]))
     store.write(tree.LAID, json.dumps(sorted(file["path"] for file in plan["files"])).encode())
-    store.set_state("done")
+    store.set_state("done", names=names.every())
     return {}
 
 
@@ -91,10 +91,11 @@ def _change(plan: Value) -> None:
     changed = [file for file in new.values() if not _same(file)]
     touched = [*(file.path for file in changed), *gone, *act.key_files(plan)]
     store.set_state("changing files")
-    store.keep_old(touched)
+    # The rules that the host made from lists of names come and go with those.
+    store.keep_old([*touched, *names.made_from(touched)])
     act.stop_stacks(set(common.stacks()) - set(plan["stacks"]))
     act.stop_units(gone)
-    store.lay(changed, gone)
+    store.lay(changed, [*gone, *names.made_from(gone)])
     act.keys(plan)
     _tell(touched, plan, store.set_state)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, common, pressure, secrets, status, store
+from builder.server.remote import bans, common, names, pressure, secrets, status, store
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -161,6 +161,14 @@ def _secrets() -> str:
     return ", ".join(f"{stack} waits for {name}" for stack, name in lacking)
 
 
+def _names() -> str:
+    lost = (one for one in names.every() if one["failing_since"])
+    return ", ".join(
+        f"{one['name']} of {one['stack']} ({'its last answer stays' if one['addresses'] else 'it is refused'})"
+        for one in lost
+    )
+
+
 def _disk() -> str:
     room = status.disk("/")
     few = room["files_free"] < _LEAST_FREE * room["files_total"]
@@ -226,6 +234,7 @@ CHECKS: Final = (
     Check("system services", _units, "see journalctl -u UNIT on the server", _restart_units),
     Check("stacks run", _services, "er server logs HOST STACK says why", _start_services),
     Check("secrets set", _secrets, "er server secret set HOST STACK NAME"),
+    Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", names.resolve),
     Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _make_room),
     Check("no unknown listener", _ports, "see who: sudo ss -tulnp; end it or bind it to 127.0.0.1"),
     Check("security updates", _updates, "sudo unattended-upgrade", _update),

@@ -17,7 +17,9 @@ _SYSTEM: Final = (
     ("/etc/systemd/journald.conf.d/*", "journal"),
     ("/etc/systemd/*", "systemd"),
     ("/usr/lib/systemd/system/*", "systemd"),
-    (f"{facts.ETC}/firewall.d/*", "firewall"),
+    (f"{facts.FIREWALL}/*", "firewall"),
+    # The firewall has a chain for each stack by its ids.
+    (f"{facts.STACKS}/*/subids", "firewall"),
     (f"{facts.LIB}/firewall*", "firewall"),
     ("/etc/ssh/*", "ssh"),
     ("/etc/fail2ban/*", "fail2ban"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, common, pressure, secrets
+from builder.server.remote import bans, common, egress, pressure, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,7 @@ def status() -> Value:
         "services": {name: _service(name) for name in SERVICES},
         "proxy": _unit("er-proxy.service", facts.PROXY_USER, uptime),
         "stacks": [_stack(name, uptime) for name in common.stacks()],
+        "egress": egress.egress(),
         "ports": sorted(listening(), key=lambda port: (port["port"], port["protocol"])),
         "certificates": sorted(certificates(), key=lambda one: one["days"]),
         "updates": updates(),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common
+from builder.server.remote import common, names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,8 @@ _OURS: Final = (
     ("/etc/sysusers.d", f"{facts.STACK_USER_PREFIX}*.conf"),
     ("/etc/tmpfiles.d", f"{facts.STACK_USER_PREFIX}*.conf"),
     ("/etc/systemd/system", "user@*.service.d/10-easyrunner.conf"),
+    ("/etc/systemd/system", f"{facts.STACK_USER_PREFIX}*.service"),
+    ("/etc/systemd/system", f"{facts.STACK_USER_PREFIX}*.service.d/*"),
     (facts.QUADLETS, "*/**/*"),
 )
 # Every path that the last apply laid: a later one removes what it no longer has.
@@ -39,6 +41,8 @@ def ours() -> Iterator[str]:
 
 
 def _mine(path: Path) -> bool:
+    if path.is_relative_to(facts.FIREWALL) and names.MADE.search(path.name):
+        return False  # the host made it
     if not path.is_relative_to(facts.QUADLETS):
         return True
     uid = path.relative_to(facts.QUADLETS).parts[0]

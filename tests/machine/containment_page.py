@@ -1,0 +1,70 @@
+"""What attacks from inside containers have shown, as data and as a page of the docs; a run with UPDATE=1 writes both.
+
+A test, on any kind of machine, hands in the rows of its section; they are compared with the data, or replace it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Final
+
+from tests.machine.hosts import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DATA: Final = ROOT / "docs" / "containment.json"
+PAGE: Final = ROOT / "docs" / "containment.md"
+_NETWORK: Final = """\
+From inside the containers of two stacks, `blog` and `shop`, one at a time, over both families. *counted* is what
+`er server status` then shows for that stack; the other stack's count did not move in any row. What a container's own
+network refuses never reaches the host, and is not counted."""
+# Section -> title, what it is about, columns. The keys of a row are the columns.
+SECTIONS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
+    "network": (
+        "Ways out",
+        _NETWORK,
+        ("attempt", "IPv4", "IPv6"),
+    ),
+    "inside": (
+        "Rights, files, kernel",
+        "By a program in the container of `blog`, which is root there. The error is what the kernel answered.",
+        ("attempt", "outcome"),
+    ),
+    "user": (
+        "Out of the container",
+        "As the stack's own user on the host, as if the container were left behind.",
+        ("attempt", "outcome"),
+    ),
+}
+_HEAD: Final = """# What an app that was taken over can do
+
+Made by the tests (`UPDATE=1 .venv/bin/pytest tests/machine/test_containment.py`): each row is tried on a booted host,
+and compared with this table at every run. How `egress:` works is in [egress.md](egress.md).
+"""
+
+Row = dict[str, str]
+
+
+def settle(section: str, rows: Sequence[Row]) -> None:
+    """Compare what a run has seen with the data, or with UPDATE=1 write it."""
+    known = json.loads(DATA.read_text()) if DATA.exists() else {}
+    if os.environ.get("UPDATE"):
+        found = {**known, section: list(rows)}
+        ordered = {name: found[name] for name in SECTIONS if name in found}
+        DATA.write_text(json.dumps(ordered, indent=2) + "\n")
+        PAGE.write_text(page(ordered))
+    else:
+        assert list(rows) == known.get(section), section
+
+
+def page(data: Mapping[str, Sequence[Row]]) -> str:
+    """The content of PAGE."""
+    return _HEAD + "".join(_section(name, rows) for name, rows in data.items())
+
+
+def _section(name: str, rows: Sequence[Row]) -> str:
+    title, about, columns = SECTIONS[name]
+    lines = [columns, tuple("---" for _ in columns), *(tuple(row[column] for column in columns) for row in rows)]
+    return f"\n## {title}\n\n{about}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,224 @@
+"""Attacks from inside containers of two stacks: what is tried, what comes of it, what the host's admin sees of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from builder import facts
+from tests.machine import containment_page
+from tests.machine.surroundings import WEB
+from tests.machine.vantage import inside, ping, serving, tcp, udp
+from tests.machine.walls import FAMILIES, HERE, STACKS, Walls, standing, within
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.machine.agent import Question
+
+pytestmark = pytest.mark.machine
+
+
+@pytest.fixture(scope="module")
+def walls(toolbox_image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walls]:
+    with standing(tmp_path_factory.mktemp("walls")) as walls:
+        yield walls
+
+
+# Ways out.
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A way out that no stack has; `question` is of a family, and None where there is no such thing."""
+
+    name: str
+    question: Callable[[Walls, int], Question | None]
+
+
+def at(*ends: str | None) -> Callable[[Walls, int], str | None]:
+    """An address of each family."""
+    return lambda _, family: ends[FAMILIES.index(family)]
+
+
+def host(walls: Walls, family: int) -> str:
+    return walls.host.address(family)
+
+
+def gateway(_: Walls, family: int) -> str | None:
+    """What a container calls its host."""
+    return "169.254.1.2" if family == 4 else None
+
+
+def link_local(_: Walls, family: int) -> str | None:
+    return "169.254.7.7" if family == 4 else None
+
+
+def to(where: Callable[[Walls, int], str | None], port: int, kind: Callable[..., Question] = tcp) -> Any:
+    def question(walls: Walls, family: int) -> Question | None:
+        address = where(walls, family)
+        return None if address is None else kind(address, port)
+
+    return question
+
+
+def neighbour(walls: Walls, family: int) -> str:
+    return walls.there(family)
+
+
+def echo(walls: Walls, family: int) -> Question:
+    return ping(walls.there(family), plain=True)
+
+
+ATTEMPTS = (
+    Attempt("metadata: AWS, OpenStack and most others, HTTP", to(at("169.254.169.254", "fd00:ec2::254"), 80)),
+    Attempt("metadata: the same, HTTPS", to(at("169.254.169.254", "fd00:ec2::254"), 443)),
+    Attempt("metadata: the same, DNS over UDP", to(at("169.254.169.254", "fd00:ec2::254"), 53, udp)),
+    Attempt("metadata: ECS (IPv4), Google (IPv6)", to(at("169.254.170.2", "fd20:ce::254"), 80)),
+    Attempt("metadata: Azure's WireServer", to(at("168.63.129.16", None), 80)),
+    Attempt("metadata: as an IPv4 address in IPv6", to(at(None, "::ffff:169.254.169.254"), 80)),
+    Attempt("another link-local address", to(link_local, 80)),
+    Attempt("SSH of the host, at its own address", to(host, facts.SSH)),
+    Attempt("HTTP of the host, at its own address", to(host, facts.HTTP)),
+    Attempt("the proxy's own port, at the host's address", to(host, facts.PROXY_HTTP)),
+    Attempt("the proxy's admin API, at loopback", to(at("127.0.0.1", "::1"), facts.PROXY_ADMIN)),
+    Attempt("the proxy's admin API, at the host's address", to(host, facts.PROXY_ADMIN)),
+    Attempt("SSH, by what containers call their host", to(gateway, facts.SSH)),
+    Attempt("the proxy's admin API, by what containers call their host", to(gateway, facts.PROXY_ADMIN)),
+    Attempt("HTTP, by what containers call their host", to(gateway, facts.HTTP)),
+    Attempt("the host's resolver, at another port (LLMNR)", to(at("127.0.0.53", None), 5355)),
+    Attempt("a server on the host's loopback", to(at("127.0.0.1", "::1"), 9998)),
+    Attempt("the other stack's app, at the host's address", to(host, 3001)),
+    Attempt("mail (SMTP) to the world", to(neighbour, 25)),
+    Attempt("SSH to a neighbour", to(neighbour, 22)),
+    Attempt("a neighbour's web, at another port", to(neighbour, 8080)),
+    Attempt("a neighbour, UDP at a port that is open over TCP", to(neighbour, 7777, udp)),
+    Attempt("a neighbour, HTTP over UDP", to(neighbour, 80, udp)),
+    Attempt("a neighbour, UDP at an odd port", to(neighbour, 22, udp)),
+    Attempt("ping a neighbour", echo),
+)
+
+
+def test_ways_out_that_no_stack_has(walls: Walls) -> None:
+    """Each is refused from inside both, and counted for the stack that tried, alone."""
+    rows = []
+    with serving(inside(walls.machine), *(f"tcp:{end}:9998" for end in ("127.0.0.1", "::1"))):
+        for attempt in ATTEMPTS:
+            cells = {f"IPv{family}": tried(walls, attempt, family) for family in FAMILIES}
+            rows.append({"attempt": attempt.name, **cells})
+    containment_page.settle("network", rows)
+
+
+def tried(walls: Walls, attempt: Attempt, family: int) -> str:
+    """What came of it from both stacks, and whether it was counted; a cell of the table."""
+    question = attempt.question(walls, family)
+    if question is None:
+        return ""
+    found = set()
+    for stack in STACKS:
+        before = walls.refused()
+        outcome = walls.outcome(stack, question)
+        after = walls.refused()
+        assert outcome != "open", (attempt.name, stack, family)
+        others = {name: after[name] - before[name] for name in STACKS if name != stack}
+        assert set(others.values()) == {0}, (attempt.name, stack, family)
+        found.add("refused, counted" if after[stack] > before[stack] else "refused in the container")
+    assert len(found) == 1, (attempt.name, family, found)
+    return found.pop()
+
+
+def test_the_web_and_dns_are_open_to_both(walls: Walls) -> None:
+    """So what is refused is not refused because nothing works."""
+    for stack in STACKS:
+        for family in FAMILIES:
+            assert all(walls.open(stack, tcp(walls.there(family), port)) for port in WEB), (stack, family)
+            assert walls.open(stack, udp(walls.there(family), 53)), (stack, family)
+
+
+def test_status_counts_each_stacks_own(walls: Walls) -> None:
+    """What `er server status` shows is what the rules counted, and a reload begins anew and says since when."""
+
+    def shown() -> dict[str, Any]:
+        return {row["user"]: row for row in walls.client.json("status")["egress"]}
+
+    assert walls.client.er("reapply-firewall").returncode == 1, "gone.example.com"
+    since = shown()["er-blog"]["since"]
+    assert {user: row["refused"] for user, row in shown().items()} == {"er-proxy": 0, "er-blog": 0, "er-shop": 0, "": 0}
+    assert abs(since - walls.machine.path("/run/er-firewall.loaded").stat().st_mtime) < 1
+    for stack, count in (("blog", 3), ("shop", 2)):
+        for _ in range(count):
+            assert walls.outcome(stack, tcp(walls.there(4), 25)) == "refused"
+            assert walls.outcome(stack, tcp(walls.there(6), 25)) == "refused"
+    walls.machine.run(f"curl -s http://127.0.0.1:{facts.PROXY_ADMIN}/", user="er", check=False)
+    assert {user: row["refused"] for user, row in shown().items()} == {"er-proxy": 0, "er-blog": 6, "er-shop": 4, "": 1}
+    lines = [line.split() for line in walls.client.er("status").stdout.splitlines()]
+    assert ["er-blog", "6"] in lines
+    assert ["er-shop", "4"] in lines
+    assert ["other", "users", "1"] in lines
+
+
+def test_an_address_of_egress_is_open_to_its_stack_alone(walls: Walls) -> None:
+    for family in FAMILIES:
+        assert walls.open("blog", tcp(walls.there(family), 7777))
+        assert walls.outcome("shop", tcp(walls.there(family), 7777)) != "open"
+
+
+# Rights, files, kernel.
+
+
+def test_rights_files_and_kernel(walls: Walls) -> None:
+    program = (HERE / "intruder.py").read_text()
+    found = json.loads(within(walls.machine, "blog").run("python3", "-c", program))
+    assert [name for name, outcome in found.items() if outcome == "done"] == []
+    containment_page.settle("inside", [{"attempt": name, "outcome": outcome} for name, outcome in found.items()])
+
+
+UNITS = {
+    "a unit in its home": "{write} ~/.config/systemd/user && {start}",
+    "a unit in its runtime directory": "{write} $XDG_RUNTIME_DIR/systemd/user.control && {start}",
+    "its own units": "echo >>{quadlets}/{uid}/blog-web.container",
+    "another unit beside its own": "echo >{quadlets}/{uid}/mine.container",
+    "the ids that its containers get": "echo >>{stacks}/blog/subids",
+    "its own way out": "echo >>{firewall}/30-blog.filter.v4",
+    "rules of its own": "echo >{firewall}/99-mine.filter.v4",
+    "names of its own": "echo >>{firewall}/30-blog.names",
+    "answers for its names": "echo >>{answers}/db.example.com",
+    "the firewall's own commands": "iptables -F ER-NO-{uid}",
+    "the proxy's configuration": "echo >>{etc}/caddy/Caddyfile",
+    "the other stack's socket": "curl -sS --unix-socket {sockets}/shop/web.sock http://x/",
+    "the other stack's directory of sockets": "ls {sockets}/shop",
+    "the other stack's data": "ls {homes}/shop",
+    "the other stack's processes": "pgrep -u er-shop",
+    "the admin's commands": "sudo -n true",
+    "the journal": "journalctl -q -n 1 -u ssh | grep .",
+}
+
+
+def test_out_of_the_container(walls: Walls) -> None:
+    """The stack's user holds nothing that makes it more than its containers."""
+    places = {
+        "quadlets": facts.QUADLETS,
+        "stacks": facts.STACKS,
+        "firewall": facts.FIREWALL,
+        "answers": facts.ANSWERS,
+        "etc": facts.ETC,
+        "sockets": facts.PROXY_SOCKETS,
+        "homes": facts.HOMES,
+        "uid": walls.machine.user("er-blog").uid,
+        "write": "unit() { mkdir -p $1 && printf '[Service]\\nExecStart=sleep 1' >$1/mine.service; }; unit",
+        "start": "systemctl --user daemon-reload && systemctl --user start mine",
+    }
+    rows = []
+    for name, line in UNITS.items():
+        done = walls.machine.run(line.format(**places), user="er-blog", check=False)
+        assert done.returncode != 0, (name, done.stdout)
+        rows.append({"attempt": name, "outcome": words_of(done.stderr)})
+    containment_page.settle("user", rows)
+
+
+def words_of(stderr: str) -> str:
+    """The reason, without the place."""
+    return stderr.strip().splitlines()[-1].rpartition(": ")[2].rstrip(".") if stderr.strip() else "nothing to see"
