@@ -48,8 +48,6 @@ PROXY_IMAGE: Final = "docker.io/library/caddy:2.11.7"
 DEFAULT_MEMORY: Final = 512 * 1024 * 1024
 DEFAULT_CPUS: Final = 1.0
 DEFAULT_PIDS: Final = 512
-# Connections to the outside that a stack has at a time, of each family: the kernel's table is shared by all.
-CONNECTIONS: Final = 4096
 # Less than this, and podman, which starts the container inside the same limits, may not get far enough.
 MIN_MEMORY: Final = 64 * 1024 * 1024
 MIN_PIDS: Final = 64

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TEMPLATE: Final = f"{facts.LIB}/firewall.d/stack"
 # The addresses of names are found on the host: /usr/lib/easyrunner/names writes them beside a list with this ending.
 LIST: Final = ".names"
+# At the same time, of one user and family. The host's table of connections has room for 131,072 (modprobe.d): a flood
+# must not keep others, or SSH, from having new ones.
+CONNECTIONS: Final = 4096
 
 
 def chain(uid: str | int) -> str:
@@ -41,7 +44,7 @@ def template() -> File:
     rules = (
         *(Rule("ER-OUT-STACKS", f"-m owner --uid-owner {one}", allowed) for one in owners),
         Rule(allowed, "", "ER-OUT-GUARD"),
-        Rule(allowed, f"-m connlimit --connlimit-above {facts.CONNECTIONS} --connlimit-mask 0", "ER-OUT-DENY"),
+        Rule(allowed, f"-m connlimit --connlimit-above {CONNECTIONS} --connlimit-mask 0", "ER-OUT-DENY"),
         Rule(allowed, "", "ER-OUT-WEB"),
         *(Rule("ER-OUT-LOG", f"-m owner --uid-owner {one}", refused) for one in owners),
         log(refused, "@user@: "),

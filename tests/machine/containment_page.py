@@ -21,6 +21,9 @@ From inside the containers of two stacks, `blog` and `shop`, one at a time, over
 `er server status` then shows for that stack; the other stack's count did not move in any row. What a container's own
 network refuses never reaches the host, and is not counted."""
 # Section -> title, what it is about, columns. The keys of a row are the columns.
+_RESOURCES: Final = """\
+From inside a container, on a guest with a kernel of its own and one processor. Meanwhile two other stacks answered each
+request with 200, and an admin who came anew over SSH got in every time."""
 SECTIONS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "network": (
         "Ways out",
@@ -37,10 +40,16 @@ SECTIONS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         "As the stack's own user on the host, as if the container were left behind.",
         ("attempt", "outcome"),
     ),
+    "resources": (
+        "Taking all there is",
+        _RESOURCES,
+        ("attempt", "stopped by", "`er server status`", "the stack afterwards"),
+    ),
 }
 _HEAD: Final = """# What an app that was taken over can do
 
-Made by the tests (`UPDATE=1 .venv/bin/pytest tests/machine/test_containment.py`): each row is tried on a booted host,
+Made by the tests (`UPDATE=1 .venv/bin/pytest tests/machine/test_containment.py`, and `tests/packer/test_attacks.py` for
+the last table): each row is tried on a booted host,
 and compared with this table at every run. How `egress:` works is in [egress.md](egress.md).
 """
 

@@ -30,7 +30,7 @@ SPEC: Final = Path(__file__).parent / "specs" / "attacked"
 OTHERS: Final = ("hello.example.com", "notes.example.com")
 SITE: Final = "evil.example.com"
 # Emulated, on a machine that does other things as well.
-PATIENCE: Final = 900
+PATIENCE: Final = 1800
 _SSH: Final = """\
 Host guest
   HostName 127.0.0.1

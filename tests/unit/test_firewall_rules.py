@@ -161,7 +161,7 @@ def test_no_wish_of_a_stack_comes_before_its_guard(family: int, host: tuple[list
     for stack in stacks:
         chain = [line for line in rules(text) if line.startswith(f"-A {stack_rules.chain(stack.uid)} ")]
         assert chain[0].endswith("-j ER-OUT-GUARD")
-        assert "connlimit" in chain[1]
+        assert "-m connlimit" in chain[1]
         assert chain[2].endswith("-j ER-OUT-WEB")
         wishes = [wish for wish in stack.egress if ip_network(wish.to).version == family]
         assert len(chain) == len(wishes) + 3

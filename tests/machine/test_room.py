@@ -1,0 +1,150 @@
+"""Who is stopped when a disk fills: /usr/lib/easyrunner/room on a small file system, with systemctl and id in its path.
+
+A file system in memory in a mount namespace stands for the disk; tests/packer/test_attacks.py fills a real one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder import data
+from builder.lab import needs
+from builder.lab.polling import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.machine
+MIB = 1 << 20
+SIZE = 200
+"""MiB of the disk."""
+FILES = 20_000
+"""That it can hold."""
+STACKS = ("blog", "shop", "wiki")
+_START = """set -e
+mount -t tmpfs -o size={size}m,nr_inodes={files} disk /var/lib
+mkdir -p /var/lib/easyrunner/room
+mount -t tmpfs new /mnt
+cp -a /etc/alternatives /mnt
+mount --move /mnt /etc
+for stack in {stacks}; do mkdir -p /etc/easyrunner/stacks/$stack /var/lib/easyrunner/home/$stack; done
+mount -t tmpfs groups /sys/fs/cgroup
+echo ready
+exec cat
+"""
+_SYSTEMCTL = '#!/bin/sh\necho "$*" >>{calls}\n'
+_ID = '#!/bin/sh\necho "uid-of-${2#er-}"\n'
+
+
+@dataclass
+class Disk:
+    """Seen through the root of the process that holds its mount namespace."""
+
+    holder: int
+    calls: Path
+    program: Path
+
+    @property
+    def root(self) -> Path:
+        return Path(f"/proc/{self.holder}/root")
+
+    def home(self, stack: str) -> Path:
+        return self.root / "var/lib/easyrunner/home" / stack
+
+    def room(self, name: str) -> Path:
+        return self.root / "var/lib/easyrunner/room" / name
+
+    @property
+    def asked(self) -> list[str]:
+        """What systemctl was told."""
+        return self.calls.read_text().splitlines()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        path = f"{self.program.parent}:/usr/sbin:/usr/bin:/sbin:/bin"
+        argv = ["nsenter", "--target", str(self.holder), "--mount", "env", f"PATH={path}", "sh", str(self.program)]
+        return subprocess.Popen(argv, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    needs.check()
+    calls = tmp_path / "calls"
+    calls.touch()
+    for name, text in (("systemctl", _SYSTEMCTL.format(calls=calls)), ("id", _ID)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    program = tmp_path / "room"
+    program.write_bytes((data.tree("images") / "rootfs/usr/lib/easyrunner/room").read_bytes())
+    script = _START.format(size=SIZE, files=FILES, stacks=" ".join(STACKS))
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"ready\n"
+        made = Disk(holder.pid, calls, program)
+        (made.home("wiki") / "large").write_bytes(bytes(90 * MIB))
+        running = made.start()
+        try:
+            until(lambda: all(_written(made.room(stack)) for stack in STACKS), timeout=60, what="the first measure")
+            yield made
+        finally:
+            os.killpg(running.pid, 9)
+            running.wait()
+            assert holder.stdin is not None
+            holder.stdin.close()
+
+
+def _written(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
+
+
+def stopped(disk: Disk, stack: str) -> None:
+    until(lambda: disk.asked, timeout=60, what="a stop")
+    assert disk.asked == [f"stop user@uid-of-{stack}.service"]
+    assert disk.room(f"{stack}.full").exists()
+
+
+def test_the_one_that_grew_is_stopped_and_not_the_largest(disk: Disk) -> None:
+    (disk.home("shop") / "more").write_bytes(bytes(8 * MIB))
+    (disk.home("blog") / "fill").write_bytes(bytes(93 * MIB))
+    stopped(disk, "blog")
+    assert int(disk.room("blog.full").read_text()) // 1024 in range(92, 96)
+    (disk.home("blog") / "fill").unlink()
+    until(lambda: len(disk.asked) > 1, timeout=60, what="a start")
+    assert disk.asked[1:] == ["start user@uid-of-blog.service"]
+    assert not disk.room("blog.full").exists()
+
+
+def test_empty_files_count(disk: Disk) -> None:
+    for number in range(FILES * 96 // 100):
+        (disk.home("shop") / str(number)).touch()
+    stopped(disk, "shop")
+
+
+def test_a_file_without_a_name_is_found_where_it_is_open(disk: Disk) -> None:
+    """It is counted once, whoever else holds it."""
+    group = disk.root / "sys/fs/cgroup/stacks.slice/user@uid-of-blog.service/app.slice"
+    group.mkdir(parents=True)
+    path = disk.home("blog") / "nameless"
+    with path.open("wb") as file:
+        path.unlink()
+        file.write(bytes(103 * MIB))
+        file.flush()
+        (group / "cgroup.procs").write_text(f"{os.getpid()}\n{os.getpid()}\n")
+        stopped(disk, "blog")
+        assert int(disk.room("blog.full").read_text()) // 1024 in range(102, 106)
+
+
+def test_nobody_is_stopped_for_what_the_host_itself_has_written(disk: Disk) -> None:
+    """Nor for a hundredth: the one that grew is known only when it grew."""
+    (disk.home("shop") / "little").write_bytes(bytes(MIB))
+    (disk.root / "var/lib/log").write_bytes(bytes(104 * MIB))
+    with pytest.raises(Exception, match="stop"):
+        until(lambda: disk.asked, timeout=8, what="a stop")
+    (disk.home("shop") / "more").write_bytes(bytes(3 * MIB))
+    stopped(disk, "shop")
