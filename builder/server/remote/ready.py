@@ -24,14 +24,19 @@ def until_ready(seconds: float) -> dict[str, list[str]]:
     deadline = time.monotonic() + seconds
     while _jobs() and time.monotonic() < deadline:
         time.sleep(0.1)
-    waiting = {stack: names for stack in common.stacks() if (names := list(secrets.lacking(stack)))}
-    while late := _late(min(deadline - time.monotonic(), _LOOK if waiting else seconds)):
-        if {stack for stack, _ in late} <= waiting.keys():
+    look = _LOOK if _waiting() else seconds
+    while late := _late(min(deadline - time.monotonic(), look)):
+        if {stack for stack, _ in late} <= _waiting().keys():
             break
         if time.monotonic() > deadline:
             raise RemoteError(f"not ready: {', '.join(f'{stack}/{service}' for stack, service in late)}")
+    waiting = _waiting()
     _steady(set(common.stacks()) - waiting.keys())
     return waiting
+
+
+def _waiting() -> dict[str, list[str]]:
+    return {stack: names for stack in common.stacks() if (names := list(secrets.lacking(stack)))}
 
 
 def _jobs() -> bool:

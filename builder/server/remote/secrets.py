@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 import re
 import sys
 from pathlib import Path
@@ -29,7 +30,11 @@ def needed(stack: str) -> dict[str, list[str]]:
 
 
 def there(user: str) -> dict[str, str]:
-    """The secrets that a user has, and when each was set."""
+    """The secrets that a user has, and when each was set; none where first boot has not made the user yet."""
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return {}
     ids = common.as_user(user, ["podman", "secret", "ls", "--quiet"]).split()
     found = json.loads(common.as_user(user, ["podman", "secret", "inspect", *ids])) if ids else []
     return {entry["Spec"]["Name"]: entry["UpdatedAt"] for entry in found}
