@@ -30,8 +30,8 @@ no content yet. The kernel holds the process there (fanotify) until the power go
 
 Not in the table: cuts while a stock image's packages are being installed, which dpkg makes good by itself. What
 packages' own scripts had written and not waited for may stay empty there: compiled Python and audit's joined rules,
-which are made anew, and records of which units were enabled. And on Ubuntu 24.04, whose Podman 4.9 cannot check its images, a cut in the seconds
-after an image came is not made good by itself.
+which are made anew, and records of which units were enabled. And on Ubuntu 24.04, whose Podman 4.9 cannot check its
+images, a cut in the seconds after an image came is not made good by itself.
 """
 _TABLE: Final = "| point | cut | after | ready again after | differences |\n|---|---|---|---|---|\n"
 _OWN: Final = """
