@@ -29,9 +29,9 @@ no content yet. The kernel holds the process there (fanotify) until the power go
 `tests/machine/test_power_cuts.py` does a part of it in every run of the tests.
 
 Not in the table: cuts while a stock image's packages are being installed, which dpkg makes good by itself. What
-packages' own scripts had written and not waited for may stay empty there: compiled Python, which Python makes anew, and
-records of which units were enabled. And on Ubuntu 24.04, whose Podman 4.9 cannot check its images, a cut in the seconds
-after an image came is not made good by itself.
+packages' own scripts had written and not waited for may stay empty there: compiled Python and audit's joined rules,
+which are made anew, and records of which units were enabled. And on Ubuntu 24.04, whose Podman 4.9 cannot check its
+images, a cut in the seconds after an image came is not made good by itself.
 """
 _TABLE: Final = "| point | cut | after | ready again after | differences |\n|---|---|---|---|---|\n"
 _OWN: Final = """
