@@ -18,7 +18,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -214,16 +213,16 @@ def _steady(address: str, name: str, ca: str, count: str, interval: str) -> obje
 
 
 def _load(address: str, name: str, ca: str, interval: str) -> object:
-    over = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     found: list[tuple[str, float]] = []
-    while not over.is_set():
+    over = None
+    while not over:
         began = time.monotonic()
         status = _ask(address, name, ca)
         found.append((status, time.monotonic() - began))
         if len(found) == 1:
             print("started", flush=True)
-        over.wait(max(0.0, began + float(interval) - time.monotonic()))
+        over = signal.sigtimedwait({signal.SIGTERM}, max(0.0, began + float(interval) - time.monotonic()))
     return found
 
 

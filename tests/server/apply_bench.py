@@ -101,7 +101,7 @@ class Bench:
         run = self.web.host.machine.run
         rules = "-save | grep -v '^[#:]' | grep -v f2b-"
         # Its name on its network is new each time.
-        inspect = "podman inspect --format '{{range .Config.Env}}{{println .}}{{end}}' web | grep -v ^HOSTNAME="
+        inspect = "podman inspect --format '{{range .Config.Env}}{{println .}}{{end}}' web | grep -v ^HOSTNAME= | sort"
         sites = {domain: self.web.host.curl(f"https://{domain}/", timeout=5).stdout[:10] for domain in domains}
         return {
             "ipv4": run(f"iptables{rules}").stdout,
