@@ -48,7 +48,7 @@ def identities(host: Host) -> list[str]:
         "ls /var/lib/systemd/linger"
     )
     dirs = "find /var/lib/easyrunner /run/easyrunner /var/log/easyrunner -maxdepth 3 -printf '%p %y %m %u %g\\n'"
-    out = host.machine.run(f"{lines}; {dirs} | grep -vE 'containers|home/[^/]*/\\.|caddy/' | LC_ALL=C sort").stdout
+    out = host.machine.run(f"{lines}; {dirs} | grep -vE 'containers|home/[^/]*/\\.|caddy/|room/' | LC_ALL=C sort").stdout
     return out.splitlines()
 
 
