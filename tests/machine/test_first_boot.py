@@ -48,8 +48,8 @@ def identities(host: Host) -> list[str]:
         "ls /var/lib/systemd/linger"
     )
     dirs = "find /var/lib/easyrunner /run/easyrunner /var/log/easyrunner -maxdepth 3 -printf '%p %y %m %u %g\\n'"
-    out = host.machine.run(f"{lines}; {dirs} | grep -vE 'containers|home/[^/]*/\\.|caddy/|room/' | LC_ALL=C sort").stdout
-    return out.splitlines()
+    others = "containers|home/[^/]*/\\.|caddy/|room/"
+    return host.machine.run(f"{lines}; {dirs} | grep -vE '{others}' | LC_ALL=C sort").stdout.splitlines()
 
 
 def answers(host: Host) -> None:

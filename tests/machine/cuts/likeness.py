@@ -52,6 +52,7 @@ OWN: Final = (
     Own("/var/lib/systemd/catalog/database", "times"),
     Own("/var/lib/fail2ban/fail2ban.sqlite3", "times"),
     Own("/var/lib/easyrunner/caddy/caddy/*", "the host's own authority, its keys and certificates", existence=True),
+    Own("/var/lib/easyrunner/room/*", "how much of the disk a stack takes, measured now and then", existence=True),
     Own("/var/lib/cloud/*", "cloud-init's record of its runs", existence=True),
     Own("/var/log/*", "logs", existence=True),
     Own("/var/tmp/*", "for the moment", existence=True),
