@@ -158,7 +158,15 @@ def _listed(found: set[int]) -> str:
 ALLOWED = {
     "mount-hardening.service": (4.0, "It mounts for the whole host, so it has no mounts of its own."),
 }
-SYSTEM_UNITS = ("er-firewall", "er-first-boot", "er-integrity", "er-web-watch", "mount-hardening", "fail2ban")
+SYSTEM_UNITS = (
+    "er-firewall",
+    "er-first-boot",
+    "er-integrity",
+    "er-room",
+    "er-web-watch",
+    "mount-hardening",
+    "fail2ban",
+)
 USER_UNITS = {
     "er-ingress-web.service": (
         7.5,
