@@ -117,6 +117,8 @@ def _member(file: ImageFile) -> tarfile.TarInfo:
     if file.directory:
         member.type = tarfile.DIRTYPE
     elif file.link is not None:
+        # As tar writes it: the mode of a link is none, and Podman's check of its storage compares.
+        member.mode = 0o777
         member.type, member.linkname = tarfile.SYMTYPE, file.link
     else:
         member.size = len(file.content)
