@@ -6,6 +6,7 @@ status` shows it, and how the stack comes back.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from contextlib import contextmanager
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
 
     from tests.packer.built import Built
 
-pytestmark = pytest.mark.machine
+# More than an hour where everything is emulated: `make attacks` runs them.
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.skipif("ER_ATTACKS" not in os.environ, reason="`make attacks` runs these; they need KVM or patience"),
+]
 MIB = 1 << 20
 SLOWEST = 30.0
 """Seconds; the guest is emulated, and its one processor is what an attacker takes first."""
