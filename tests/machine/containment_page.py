@@ -49,7 +49,8 @@ SECTIONS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
 _HEAD: Final = """# What an app that was taken over can do
 
 Made by the tests (`UPDATE=1 .venv/bin/pytest tests/machine/test_containment.py`): each row is tried on a booted host,
-and compared with this table at every run. What takes a virtual machine, `make attacks` adds. How `egress:` works is in [egress.md](egress.md).
+and compared with this table at every run. What takes a virtual machine, `make attacks` adds. How `egress:` works is in
+[egress.md](egress.md).
 """
 
 Row = dict[str, str]
