@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.source import Source
-    from builder.spec.inputs import SpecInput, StackInput
+    from builder.spec.inputs import SpecInput
+    from builder.spec.stack_inputs import StackInput
 
 
 def load(path: Path) -> tuple[model.Spec, tuple[Problem, ...]]:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from builder.problems import Mark
-    from builder.spec.inputs import HealthcheckInput, StackInput
+    from builder.spec.stack_inputs import HealthcheckInput, StackInput
 
 # The one service of such a stack.
 SERVICE: Final = "web"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from builder import identity
 from builder.source import dotted
 from builder.spec import compose_file, host, messages, rules
-from builder.spec.inputs import StackInput
+from builder.spec.stack_inputs import StackInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
