@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import difflib
+import itertools
 import json
 import time
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from builder import facts, images
 from builder.host.build import archive_path
 from builder.problems import UserError
-from builder.server.failures import UnreachableError
+from builder.server.failures import KeyRefusedError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,9 @@ CONFIRM_WITHIN: Final = 90
 _WAIT: Final = 20
 # How long a host that went silent is waited for: the change is taken back, the services are told.
 _PATIENCE: Final = 4 * CONFIRM_WITHIN
+# A host without an answer may be asked often. One that refuses the key is asked when it should have taken the change
+# back, and then seldom: at the fifth refusal within ten minutes Fail2Ban would shut this laptop out for an hour.
+_ASK_AGAIN, _TAKE_BACK, _ASK_AGAIN_REFUSED = 2.0, 15.0, 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +129,18 @@ def carry_out(remote: Remote, content: bytes) -> Iterator[dict[str, Any]]:
 
     A change that cuts the way to the host is not confirmed: the state `no answer` is yielded, then how it ended.
     """
-    yield from _followed(remote, remote.ask("apply-start", stdin=content))
+    within = json.loads(content)["confirm_within"]
+    yield from _followed(remote, remote.ask("apply-start", stdin=content), within)
 
 
 def resume(remote: Remote) -> Iterator[dict[str, Any]]:
     """Follow a change that another client has begun, as if it were ours; yields nothing where there is none."""
     state = remote.ask("apply-state")
     if state["phase"] != "none":
-        yield from _followed(remote, state)
+        yield from _followed(remote, state, CONFIRM_WITHIN)
 
 
-def _followed(remote: Remote, state: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _followed(remote: Remote, state: dict[str, Any], within: float) -> Iterator[dict[str, Any]]:
     while True:
         yield state
         if state["phase"] in facts.APPLY_ENDS:
@@ -144,9 +149,9 @@ def _followed(remote: Remote, state: dict[str, Any]) -> Iterator[dict[str, Any]]
             if state["phase"] == "waiting for you":
                 remote.ask("apply-confirm", fresh=True)
             state = _next(remote, state["phase"])
-        except UnreachableError:
+        except UnreachableError as error:
             yield {"phase": "no answer"}
-            state = _again(remote)
+            state = _again(remote, error, within)
 
 
 def _next(remote: Remote, phase: str) -> dict[str, Any]:
@@ -156,15 +161,25 @@ def _next(remote: Remote, phase: str) -> dict[str, Any]:
             return state
 
 
-def _again(remote: Remote) -> dict[str, Any]:
-    """The host, once it has taken back what cut it off. It was not confirmed, so it does."""
+def _again(remote: Remote, error: UnreachableError, within: float) -> dict[str, Any]:
+    """The host, once it has taken back what cut it off. It was not confirmed within that many seconds, so it does."""
     deadline = time.monotonic() + _PATIENCE
-    while True:
+    for pause in _pauses(error, within):
+        if time.monotonic() + pause > deadline:
+            break
+        time.sleep(pause)
         try:
             state: dict[str, Any] = remote.ask("apply-wait", "waiting for you", str(_WAIT), fresh=True)
-        except UnreachableError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(2)
+        except UnreachableError as again:
+            error = again
         else:
             return state
+    raise error
+
+
+def _pauses(error: UnreachableError, within: float) -> Iterator[float]:
+    """Seconds before each further try."""
+    if isinstance(error, KeyRefusedError):
+        yield within + _TAKE_BACK
+        yield from itertools.repeat(_ASK_AGAIN_REFUSED)
+    yield from itertools.repeat(_ASK_AGAIN)

@@ -65,10 +65,20 @@ class UnreachableError(UserError):
     """The host could not be reached; it may be there again later."""
 
 
+class KeyRefusedError(UnreachableError):
+    """The host answers and takes none of the keys. Fail2Ban counts each such try."""
+
+
+def _kind(code: int, stderr: str) -> type[UserError]:
+    if code != _SSH:
+        return UserError
+    return KeyRefusedError if "Permission denied" in stderr else UnreachableError
+
+
 def explain(host: str, code: int, stderr: str) -> UserError:
     """The failure of one call as an error for the user."""
     lines = [line.strip() for line in stderr.strip().splitlines() if line.strip()]
-    kind = UnreachableError if code == _SSH else UserError
+    kind = _kind(code, stderr)
     own = next((line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)), None)
     if own:
         return UserError(f"{host}: {own}", next((x.removeprefix(_HINT) for x in lines if x.startswith(_HINT)), None))

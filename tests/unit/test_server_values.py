@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from builder.server import failures
+from builder.server import change, failures
 from builder.server.remote import hold, ready, tree
+
+if TYPE_CHECKING:
+    from builder.server import Remote
 
 _GOLDEN = Path(__file__).parents[1] / "golden" / "host" / "web"
 # Other programs give these their names, so that only what the last apply laid tells that they are ours.
@@ -90,3 +94,21 @@ def test_new_connections_wait_for_a_moment_that_ends_by_itself() -> None:
 )
 def test_what_first_boot_misses_is_named_as_elsewhere(word: str, place: tuple[str, str]) -> None:
     assert ready._place(word) == place
+
+
+def test_a_refused_key_is_not_tried_until_fail2ban_bans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a server refuses the key after a change: less than five times within ten minutes."""
+    clock, tries = [0.0], []
+    monkeypatch.setattr("builder.server.change.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("builder.server.change.time.sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+
+    class Refusing:
+        def ask(self, *_: object, **__: object) -> None:
+            tries.append(clock[0])
+            raise failures.KeyRefusedError("web: the server accepts none of your keys")
+
+    followed = change._followed(cast("Remote", Refusing()), {"phase": "telling services"}, change.CONFIRM_WITHIN)
+    with pytest.raises(failures.KeyRefusedError):
+        list(followed)
+    assert tries[1] > change.CONFIRM_WITHIN
+    assert len(tries) < 5
