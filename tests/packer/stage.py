@@ -31,6 +31,8 @@ OTHERS: Final = ("hello.example.com", "notes.example.com")
 SITE: Final = "evil.example.com"
 # Emulated, on a machine that does other things as well.
 PATIENCE: Final = 1800
+# Between two visits, and between two logins, in seconds: visitors, not an attack of their own on an emulated processor.
+_VISITS, _LOGINS = 1.0, 10.0
 _SSH: Final = """\
 Host guest
   HostName 127.0.0.1
@@ -72,6 +74,7 @@ class Watch:
             for site in OTHERS:
                 since = time.monotonic()
                 self.answers.append((site, self.stage.status_of(site), time.monotonic() - since))
+            self._end.wait(_VISITS)
 
     def _login(self) -> None:
         """A new connection each time: another key exchange, another session."""
@@ -79,6 +82,7 @@ class Watch:
             since = time.monotonic()
             done = process.run(self.stage.ssh_argv("true", fresh=True), check=False)
             self.logins.append(time.monotonic() - since if done.returncode == 0 else -1.0)
+            self._end.wait(_LOGINS)
 
     @property
     def failures(self) -> list[object]:
