@@ -219,6 +219,8 @@ PLANTS = (
     Plant("dpkg-state", "half", lambda soil: _package(soil, "install ok half-configured"), "/var/lib/dpkg/status"),
     _file("dpkg-state", "/var/lib/dpkg/updates/0001", "x"),
     _file("dpkg-state", "/etc/ssh/sshd_config.ucf-dist", "x"),
+    _file("old-settings", "/etc/ca-certificates.conf.dpkg-old", "x"),
+    _file("old-settings", "/etc/ssh/sshd_config.ucf-old", "x"),
     Plant("unwanted-packages", "telnetd", lambda soil: _package(soil, "install ok installed"), "-"),
     Plant("unwanted-packages", "agent", lambda soil: soil.folder("/opt/digitalocean"), "/opt/digitalocean"),
     _file("setuid", "/usr/local/bin/rootsh", b"\x7fELF", 0o4755),

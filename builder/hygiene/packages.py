@@ -17,7 +17,8 @@ _BASES: Final = {("debian", "13"), ("ubuntu", "24.04")}
 _SETTLED: Final = frozenset(
     {"install ok installed", "deinstall ok config-files", "hold ok installed", "unknown ok not-installed"}
 )
-_CONFLICTS: Final = (".dpkg-new", ".dpkg-dist", ".dpkg-old", ".dpkg-tmp", ".ucf-dist", ".ucf-old", ".ucf-new")
+_CONFLICTS: Final = (".dpkg-new", ".dpkg-dist", ".dpkg-tmp", ".ucf-dist", ".ucf-new")
+_REPLACED: Final = (".dpkg-old", ".ucf-old")
 _LISTS: Final = "/var/lib/apt/lists"
 _PROXY: Final = re.compile(r"^\s*Acquire::(?:\w+::)*Proxy\b|\bAcquire::https?::Proxy\b", re.IGNORECASE)
 _ENVIRONMENT: Final = re.compile(r"^\s*(?:export\s+)?(https?_proxy|no_proxy|all_proxy|ftp_proxy)=", re.IGNORECASE)
@@ -62,6 +63,13 @@ def dpkg(tree: Tree) -> Iterator[Hit]:
     for entry in tree.files("/etc"):
         if entry.path.endswith(_CONFLICTS):
             yield Hit(entry.path, "another version of a configuration file")
+
+
+def replaced(tree: Tree) -> Iterator[Hit]:
+    """What an update's own script has decided on, as ca-certificates does when the list of authorities changes."""
+    for entry in tree.files("/etc"):
+        if entry.path.endswith(_REPLACED):
+            yield Hit(entry.path, "the version before an update")
 
 
 def lists(tree: Tree) -> Iterator[Hit]:

@@ -98,6 +98,14 @@ TRACES: Final = (
         packages.caches,
     ),
     Check(
+        "old-settings",
+        "Copies of settings that an update replaced",
+        "of the bake's updates, and nobody reads them",
+        "none",
+        CLEAN,
+        packages.replaced,
+    ),
+    Check(
         "build-network",
         "Proxies and mirrors of the build's network",
         "updates would not arrive elsewhere",

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
+import resource
 import select
 import signal
 import socket
@@ -104,6 +106,12 @@ def inodes(directory: str) -> dict[str, Any]:
         return {"files": count, "stopped_by": os.strerror(stopped.errno or 0)}
 
 
+def words(text: str) -> dict[str, Any]:
+    """A line of the app's own output."""
+    Path("/proc/1/fd/1").write_text(f"{text}\n")
+    return {"said": text}
+
+
 def talk(mib: str) -> dict[str, Any]:
     """The app's own output, which the host keeps as its log."""
     line = b"x" * 1023 + b"\n"
@@ -113,18 +121,28 @@ def talk(mib: str) -> dict[str, Any]:
     return {"mib": int(mib)}
 
 
-def files(processes: str) -> dict[str, Any]:
-    """Open files, in every process as many as it is given."""
+def sockets(processes: str) -> dict[str, Any]:
+    """Sockets that nobody reads from, full to the brim: memory that no process has, in the kernel's name."""
     for _ in range(int(processes)):
         if os.fork() == 0:
-            signal.alarm(60)
-            try:
+            signal.alarm(120)
+            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            kept = []
+            with contextlib.suppress(OSError):
                 while True:
-                    socket.socketpair()[0].detach()
-            except OSError:
-                signal.pause()
+                    kept.append(socket.socketpair())
+                    _brim(kept[-1][0])
+            signal.pause()
     _, status = os.wait()
     return {"ended_by": status & 0x7F}
+
+
+def _brim(one: socket.socket) -> None:
+    one.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            one.send(_CHUNK)
 
 
 def scan(address: str, first: str, last: str) -> dict[str, Any]:
@@ -171,5 +189,5 @@ def say(found: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    attacks = (fork, memory, cpu, fill, inodes, talk, files, scan, flood)
+    attacks = (fork, memory, cpu, fill, inodes, words, talk, sockets, scan, flood)
     say({attack.__name__: attack for attack in attacks}[sys.argv[1]](*sys.argv[2:]))

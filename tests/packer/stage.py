@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from builder import facts, process, userdata
 from builder import host as hosts
-from builder import process, userdata
 from builder import spec as specs
 from builder.lab import plan
 from builder.lab.polling import until
@@ -135,12 +135,16 @@ class Stage:
 
     def attack(self, *words: str, seconds: int = 60) -> dict[str, Any] | None:
         """Attack from the container; what the attacker says, None when it was ended before it could."""
-        uid = self.uid
-        env = f"XDG_RUNTIME_DIR=/run/user/{uid} HOME=/var/lib/easyrunner/home/evil"
-        inside = f"podman exec web {' '.join(attacker_image.ATTACK)} {' '.join(words)}"
-        line = f"cd / && setpriv --reuid {uid} --regid {uid} --init-groups env {env} timeout -s KILL {seconds} {inside}"
-        said = self.root(f"{line} 2>&1 | tail -n 1", check=False)
+        inside = f"exec web {' '.join(attacker_image.ATTACK)} {' '.join(words)}"
+        said = self.podman("evil", inside, before=f"timeout -s KILL {seconds}")
         return json.loads(said) if said.startswith("{") else None
+
+    def podman(self, stack: str, command: str, *, before: str = "") -> str:
+        """The last line that Podman says to a stack's user."""
+        user, home = f"{facts.STACK_USER_PREFIX}{stack}", f"{facts.HOMES}/{stack}"
+        env = f"env XDG_RUNTIME_DIR=/run/user/$(id -u {user}) HOME={home}"
+        line = f"cd / && setpriv --reuid {user} --regid {user} --init-groups {env} {before} podman {command}"
+        return self.root(f"{line} 2>&1 | tail -n 1", check=False)
 
     @property
     def uid(self) -> int:

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -92,7 +93,7 @@ def test_every_setting_of_the_kernel_is_in_force(stage: Stage) -> None:
 def test_modules_and_mounts_are_as_hardened(stage: Stage) -> None:
     barred = [row.line.split()[1] for row in hardening.settings() if row.line.startswith("install ")]
     said = stage.root(f"for name in {' '.join(barred)}; do modprobe -n -v $name 2>&1 | tail -n 1; done")
-    assert set(said.splitlines()) == {"install /bin/false"}
+    assert {line.strip() for line in said.splitlines()} == {"install /bin/false"}
     for place in ("/tmp", "/dev/shm"):
         assert {"nosuid", "nodev", "noexec"} <= set(stage.root(f"findmnt -no OPTIONS {place}").split(","))
     assert f"resgid={facts.PROXY_UID}" in stage.root("findmnt -no OPTIONS /")
@@ -122,8 +123,8 @@ def test_lynis(stage: Stage) -> None:
     report = stage.root("cat /var/log/lynis-report.dat")
     found = re.search(r"^hardening_index=(\d+)$", report, re.MULTILINE)
     assert found
-    answered = ANSWERS["lynis"]
-    assert set(re.findall(r"^(?:suggestion|warning)\[\]=([\w-]+)\|", report, re.MULTILINE)) <= set(answered)
+    answered = {name for name, answer in ANSWERS["lynis"].items() if answer.get("only") != "lab"}
+    assert set(re.findall(r"^(?:suggestion|warning)\[\]=([\w-]+)\|", report, re.MULTILINE)) <= answered
     assert int(found[1]) >= INDEX, report
 
 
@@ -148,7 +149,7 @@ def test_a_fork_bomb(stage: Stage, tell: Callable[..., None]) -> None:
     [
         ("memory", ("memory", "900")),
         ("files in memory, in /tmp", ("fill", "/tmp")),
-        ("sockets without end", ("files", "4")),
+        ("full sockets", ("sockets", "4")),
     ],
     ids=["memory", "tmpfs", "sockets"],
 )
@@ -176,13 +177,27 @@ def test_busy_processes(stage: Stage, tell: Callable[..., None]) -> None:
     tell("16 busy processes", "its share of the processor", "as load", "as before")
 
 
-def test_a_talkative_app_does_not_fill_the_journal(stage: Stage, tell: Callable[..., None]) -> None:
+def test_what_apps_print_is_in_the_journal(stage: Stage) -> None:
+    """Podman's users cannot see process 1, by which it would tell that there is one."""
+    for user in ("evil", "hello", "proxy"):
+        name = "caddy" if user == "proxy" else "web"
+        said = stage.podman(user, f"inspect {name} --format '{{{{.HostConfig.LogConfig.Type}}}}'")
+        assert said == "journald", user
+    stage.attack("words", "hear-me")
+    assert "hear-me" in stage.er("logs", "evil").stdout
+
+
+def test_a_talkative_app_does_not_fill_the_disk(stage: Stage, tell: Callable[..., None]) -> None:
+    """With the journal's limit smaller than on a real host, or it would take hours here."""
+    conf = "/run/systemd/journald.conf.d/zz-small.conf"
+    stage.root(f"mkdir -p {Path(conf).parent}; printf '[Journal]\\nSystemMaxUse=64M\\n' >{conf}")
+    stage.root("systemctl restart systemd-journald")
     before = stage.status()["disk"]["free"]
     with unnoticed(stage):
-        stage.attack("talk", "64")
-        assert "Suppressed" in stage.root("journalctl -b -t systemd-journald --no-pager -o cat | tail -n 50")
-        assert before - stage.status()["disk"]["free"] < 48 * MIB
-    tell("64 MiB of log lines at once", "the journal's limit of lines", "as disk used", "as before")
+        assert stage.attack("talk", "128", seconds=240) == {"mib": 128}
+        assert before - stage.status()["disk"]["free"] < 80 * MIB
+    stage.root(f"rm {conf}; systemctl restart systemd-journald")
+    tell("128 MiB of log lines at once", "the journal's limits", "as disk used", "as before")
 
 
 # A full disk. A file of root's leaves little of it, so that little has to be written.
