@@ -1,4 +1,4 @@
-"""Who is stopped when a disk fills: /usr/lib/easyrunner/room on a small file system, with systemctl and id in its path.
+"""Who is stopped when a disk fills: /usr/lib/easyrunner/room on a small file system, with stand-ins in its path.
 
 A file system in memory in a mount namespace stands for the disk; tests/packer/test_attacks.py fills a real one.
 """
@@ -39,6 +39,7 @@ echo ready
 exec cat
 """
 _SYSTEMCTL = '#!/bin/sh\necho "$*" >>{calls}\n'
+_RUN = '#!/bin/sh\n[ -e .ballast ] && echo "ballast is in the way" >>{calls}\necho "$*" >>{calls}\n'
 _ID = '#!/bin/sh\necho "uid-of-${2#er-}"\n'
 
 
@@ -62,7 +63,7 @@ class Disk:
 
     @property
     def asked(self) -> list[str]:
-        """What systemctl was told."""
+        """What systemctl and systemd-run were told."""
         return self.calls.read_text().splitlines()
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -76,7 +77,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     needs.check()
     calls = tmp_path / "calls"
     calls.touch()
-    for name, text in (("systemctl", _SYSTEMCTL.format(calls=calls)), ("id", _ID)):
+    stubs = {"systemctl": _SYSTEMCTL.format(calls=calls), "systemd-run": _RUN.format(calls=calls), "id": _ID}
+    for name, text in stubs.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     program = tmp_path / "room"
@@ -91,6 +93,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         running = made.start()
         try:
             until(lambda: all(_written(made.room(stack)) for stack in STACKS), timeout=60, what="the first measure")
+            assert _written(made.room(".ballast"))
             yield made
         finally:
             os.killpg(running.pid, 9)
@@ -104,8 +107,10 @@ def _written(file: Path) -> bool:
 
 
 def stopped(disk: Disk, stack: str) -> None:
-    until(lambda: disk.asked, timeout=60, what="a stop")
-    assert disk.asked == [f"stop user@uid-of-{stack}.service"]
+    """Then what its containers have written is taken away, with the room that was kept for that."""
+    until(lambda: len(disk.asked) > 1, timeout=60, what="a stop")
+    user, runtime = f"-qp User=er-{stack}", f"-E XDG_RUNTIME_DIR=/run/user/uid-of-{stack}"
+    assert disk.asked == [f"stop user@uid-of-{stack}.service", f"{user} {runtime} --wait podman rm -favt0"]
     assert disk.room(f"{stack}.full").exists()
 
 
@@ -115,8 +120,8 @@ def test_the_one_that_grew_is_stopped_and_not_the_largest(disk: Disk) -> None:
     stopped(disk, "blog")
     assert int(disk.room("blog.full").read_text()) // 1024 in range(92, 96)
     (disk.home("blog") / "fill").unlink()
-    until(lambda: len(disk.asked) > 1, timeout=60, what="a start")
-    assert disk.asked[1:] == ["start user@uid-of-blog.service"]
+    until(lambda: len(disk.asked) > 2, timeout=60, what="a start")
+    assert disk.asked[2:] == ["start user@uid-of-blog.service"]
     assert not disk.room("blog.full").exists()
 
 
