@@ -43,6 +43,12 @@ def test_a_stack_sees_no_process_but_its_own(three: Host) -> None:
     assert "root" in three.ssh("ps -e -o user=").stdout.split(), "admins see all"
 
 
+def test_what_apps_print_is_in_the_journal(three: Host) -> None:
+    """Podman's users do not see process 1, by which it would tell that there is one."""
+    asked = ["podman", "info", "--format", "{{.Host.LogDriver}} {{.Host.CgroupManager}}"]
+    assert three.machine.run(asked, user="er-hello").stdout.strip() == "journald systemd"
+
+
 def test_people_leave_no_core_dumps_and_private_files_but_root_makes_readable_ones(three: Host) -> None:
     # 027, and the group is the user's own.
     assert three.ssh("ulimit -c; umask; sudo sh -c 'ulimit -c; umask'").stdout.split() == ["0", "0007", "0", "0022"]
