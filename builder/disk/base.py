@@ -28,7 +28,8 @@ _MIB: Final = 1024**2
 def base_disk(base: Base, arch: Arch, *, size: int = SIZE) -> Path:
     """The qcow2 of a stock disk, `size` bytes to the machine; made on first use, which takes a minute or two.
 
-    Boots by BIOS and UEFI (arm64: UEFI). Nothing on it is a secret or a machine's own. Raises UserError.
+    Boots by BIOS and UEFI (arm64: UEFI). Nothing on it is a secret or a machine's own. A point release of the
+    distribution has it made anew. Raises UserError.
     """
     recipe = RECIPES[base]
     if size < _SMALLEST or size % _MIB:
@@ -37,7 +38,8 @@ def base_disk(base: Base, arch: Arch, *, size: int = SIZE) -> Path:
     make.refuse_foreign(arch)
     name = f"{base}-{arch}-{key(recipe, arch, size)}"
     layout = Layout(arch, size, name)
-    target = cache.made(cache.root() / "disks" / name, lambda aside: make.disk(aside, layout, recipe))
+    folder = cache.root() / "disks" / name
+    target = cache.current(folder, recipe.edition(), lambda aside: make.disk(aside, layout, recipe))
     return target / "disk.qcow2"
 
 

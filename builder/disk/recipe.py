@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.lab import needs, sources
+from builder.lab import archive, needs, sources
 
 if TYPE_CHECKING:
     from builder.spec.model import Arch, Base
@@ -44,6 +44,11 @@ class Recipe:
         if found[0][0] is None:
             return ()
         return tuple(f"deb {uri} {self.release}{suffix} {self.components}" for uri, suffix in found if uri)
+
+    def edition(self) -> str:
+        """Which edition of its first archive this machine's mirror has; empty when that cannot be found out."""
+        kind, suffix = _ARCHIVES[self.base][0]
+        return archive.edition(sources.mirror(archive=kind), f"{self.release}{suffix}")
 
 
 _ARCHIVES: Final[dict[Base, tuple[tuple[sources.Archive, str], ...]]] = {

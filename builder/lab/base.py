@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from builder import process
-from builder.lab import cache, needs, sources
+from builder.lab import archive, cache, needs, sources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,10 +41,15 @@ STOCK: Final = (
 
 
 def tree(packages: tuple[str, ...] = (), *, release: str = RELEASE) -> Path:
-    """The tree of a stock cloud image plus `packages`; made on first use, which takes under a minute."""
+    """The tree of a stock cloud image plus `packages`; made on first use, which takes under a minute.
+
+    A point release of Debian has it made anew: a host that takes packages from the archive must not find older ones of
+    the same build on its disk, and a bake, which upgrades them, must come to the same host as a first boot.
+    """
     wanted = tuple(sorted({*STOCK, *packages}))
     target = cache.root() / "trees" / f"{release}-{key(wanted, release)}"
-    return cache.made(target, lambda aside: _make(aside, wanted, release))
+    edition = archive.edition(sources.mirror(), release)
+    return cache.current(target, edition, lambda aside: _make(aside, wanted, release))
 
 
 def key(packages: tuple[str, ...], release: str) -> str:

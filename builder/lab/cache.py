@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+# Sorts before every edition, which is a time.
+_UNKNOWN: Final = "0"
 
 
 def root() -> Path:
@@ -43,3 +47,15 @@ def made(target: Path, make: Callable[[Path], None]) -> Path:
             make(aside)
             aside.rename(target)
     return target
+
+
+def current(target: Path, edition: str, make: Callable[[Path], None]) -> Path:
+    """The directory `target` as of an edition of what it is made from; where that is not known, the newest there is."""
+    return made(target.with_name(f"{target.name}-{edition or _newest(target)}"), make)
+
+
+def _newest(target: Path) -> str:
+    """The last edition of those that are kept."""
+    known = re.compile(rf"{re.escape(target.name)}-(\d{{8}}T\d{{6}})")
+    names = (path.name for path in target.parent.glob(f"{target.name}-*") if path.is_dir())
+    return max((match[1] for name in names if (match := known.fullmatch(name))), default=_UNKNOWN)

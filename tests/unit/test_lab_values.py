@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.lab import base, inside, net, nspawn, oci, sources
+from builder.lab import archive, base, cache, inside, net, nspawn, oci, sources
 from builder.problems import UserError
 
 _SECOND_STANZA = """Types: deb
@@ -85,6 +85,36 @@ def test_mmdebstrap_takes_its_own_default_without_a_mirror() -> None:
 
 def test_a_trees_name_changes_with_what_is_in_it() -> None:
     assert base.key(("a",), "trixie") != base.key(("a", "b"), "trixie")
+
+
+def test_a_release_file_tells_when_it_was_published() -> None:
+    text = "-----BEGIN PGP SIGNED MESSAGE-----\n\nSuite: stable\nDate: Sat, 21 Nov 2026 09:15:44 UTC\nArchitectures:"
+    assert archive.published(text) == "20261121T091544"
+    assert archive.published("<html>a captive portal's page</html>") == ""
+    assert archive.published("Date: soon\n") == ""
+
+
+def test_without_a_mirror_there_is_no_edition() -> None:
+    assert archive.edition(None, "trixie") == ""
+
+
+def test_a_tree_is_made_anew_for_a_new_edition_and_kept_where_none_is_known(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def make(aside: Path) -> None:
+        aside.mkdir(parents=True)
+        made.append(aside.name)
+
+    target = tmp_path / "trees/trixie-abc"
+    old, new = "20260905T100000", "20261121T091544"
+    assert cache.current(target, "", make).name == "trixie-abc-0"
+    assert cache.current(target, old, make).name == f"trixie-abc-{old}"
+    assert cache.current(target, new, make).name == f"trixie-abc-{new}"
+    # Nothing is made from here on: what there is will do.
+    Path(f"{target}-20990101T000000.part").mkdir()
+    assert cache.current(target, "", make).name == f"trixie-abc-{new}"
+    assert cache.current(target, old, make).name == f"trixie-abc-{old}"
+    assert made == ["trixie-abc-0.part", f"trixie-abc-{old}.part", f"trixie-abc-{new}.part"]
 
 
 def test_nspawn_registers_nothing_here() -> None:
