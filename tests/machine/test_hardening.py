@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from builder import hardening
+from builder.lab import base
 
 if TYPE_CHECKING:
     from tests.machine.hosts import Host
@@ -52,6 +54,28 @@ def test_what_apps_print_is_in_the_journal(three: Host) -> None:
 def test_people_leave_no_core_dumps_and_private_files_but_root_makes_readable_ones(three: Host) -> None:
     # 027, and the group is the user's own.
     assert three.ssh("ulimit -c; umask; sudo sh -c 'ulimit -c; umask'").stdout.split() == ["0", "0007", "0", "0022"]
+
+
+def test_the_login_policy_comes_out_the_same_wherever_a_run_of_it_ended(three: Host) -> None:
+    """The loop of `provision`, as it is, on the stock file: whole, and whole again after its first so many keys."""
+    machine = three.machine
+    text = machine.files.path("/usr/lib/easyrunner/provision").read_text()
+    loop = re.search(r"^ *while read -r key.*?^ *done <\S+$", text, re.DOTALL | re.MULTILINE)
+    assert loop is not None
+    keys = machine.files.path("/usr/lib/easyrunner/login.defs").read_text().splitlines()
+    stock = (base.tree() / "etc/login.defs").read_bytes()
+
+    def applied(content: bytes, first: int) -> bytes:
+        machine.files.write("/root/keys", "".join(f"{line}\n" for line in keys[:first]).encode())
+        machine.files.write("/root/login.defs", content)
+        here = loop[0].replace("/usr/lib/easyrunner/login.defs", "/root/keys").replace("/etc/", "/root/")
+        machine.run(["sh", "-euc", here])
+        return machine.files.path("/root/login.defs").read_bytes()
+
+    whole = applied(stock, len(keys))
+    assert whole.decode().splitlines()[-len(keys) :] == keys
+    cut = {first: applied(applied(stock, first), len(keys)) for first in range(1, len(keys) + 1)}
+    assert cut == dict.fromkeys(cut, whole)
 
 
 def test_services_leave_no_core_dumps(three: Host) -> None:
