@@ -7,6 +7,7 @@ from typing import Final
 
 from builder.problems import UserError
 
+_REFUSED: Final = "Permission denied"
 # What ssh or sudo says, what it means, and what to do. The first that is found counts.
 _CAUSES: Final = (
     (
@@ -25,7 +26,7 @@ _CAUSES: Final = (
         "name the right one: -o IdentitiesOnly=yes -o IdentityFile=PATH, or as IdentityFile in your ~/.ssh/config",
     ),
     (
-        "Permission denied",
+        _REFUSED,
         "the server accepts none of your keys",
         "is it the key of admin.ssh_keys, and the user admin.name? as in: er@{host}",
     ),
@@ -72,7 +73,7 @@ class KeyRefusedError(UnreachableError):
 def _kind(code: int, stderr: str) -> type[UserError]:
     if code != _SSH:
         return UserError
-    return KeyRefusedError if "Permission denied" in stderr else UnreachableError
+    return KeyRefusedError if _REFUSED in stderr else UnreachableError
 
 
 def explain(host: str, code: int, stderr: str) -> UserError:

@@ -29,7 +29,8 @@ FILES = 20_000
 STACKS = ("blog", "shop", "wiki")
 _START = """set -e
 mount -t tmpfs -o size={size}m,nr_inodes={files} disk /var/lib
-mkdir -p /var/lib/easyrunner/room
+mount -t tmpfs run /run
+mkdir -p /var/lib/easyrunner/room /run/easyrunner/room
 mount -t tmpfs new /mnt
 cp -a /etc/alternatives /mnt
 mount --move /mnt /etc
@@ -38,7 +39,11 @@ mount -t tmpfs groups /sys/fs/cgroup
 echo ready
 exec cat
 """
-_SYSTEMCTL = '#!/bin/sh\necho "$*" >>{calls}\n'
+# What it was told last of a unit says whether that runs.
+_SYSTEMCTL = """#!/bin/sh
+[ "$1" != is-active ] || ! grep -F "$3" {calls} | tail -n 1 | grep -q stop || exit 3
+[ "$1" = is-active ] || echo "$*" >>{calls}
+"""
 _RUN = '#!/bin/sh\n[ -e .ballast ] && echo "ballast is in the way" >>{calls}\necho "$*" >>{calls}\n'
 _ID = '#!/bin/sh\necho "uid-of-${2#er-}"\n'
 
@@ -50,6 +55,7 @@ class Disk:
     holder: int
     calls: Path
     program: Path
+    running: subprocess.Popen[bytes] | None = None
 
     @property
     def root(self) -> Path:
@@ -61,15 +67,24 @@ class Disk:
     def room(self, name: str) -> Path:
         return self.root / "var/lib/easyrunner/room" / name
 
+    def full(self, stack: str) -> Path:
+        """What it had grown by, in KiB, while it is stopped for that."""
+        return self.root / "run/easyrunner/room" / stack
+
     @property
     def asked(self) -> list[str]:
         """What systemctl and systemd-run were told."""
         return self.calls.read_text().splitlines()
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> None:
         path = f"{self.program.parent}:/usr/sbin:/usr/bin:/sbin:/bin"
         argv = ["nsenter", "--target", str(self.holder), "--mount", "env", f"PATH={path}", "sh", str(self.program)]
-        return subprocess.Popen(argv, stdout=subprocess.DEVNULL, start_new_session=True)
+        self.running = subprocess.Popen(argv, stdout=subprocess.DEVNULL, start_new_session=True)
+
+    def kill(self) -> None:
+        if self.running is not None:
+            os.killpg(self.running.pid, 9)
+            self.running.wait()
 
 
 @pytest.fixture
@@ -90,14 +105,13 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         assert holder.stdout.readline() == b"ready\n"
         made = Disk(holder.pid, calls, program)
         (made.home("wiki") / "large").write_bytes(bytes(90 * MIB))
-        running = made.start()
+        made.start()
         try:
             until(lambda: all(_written(made.room(stack)) for stack in STACKS), timeout=60, what="the first measure")
             assert _written(made.room(".ballast"))
             yield made
         finally:
-            os.killpg(running.pid, 9)
-            running.wait()
+            made.kill()
             assert holder.stdin is not None
             holder.stdin.close()
 
@@ -109,20 +123,39 @@ def _written(file: Path) -> bool:
 def stopped(disk: Disk, stack: str) -> None:
     """Then what its containers have written is taken away, with the room that was kept for that."""
     until(lambda: len(disk.asked) > 1, timeout=60, what="a stop")
-    user, runtime = f"-qp User=er-{stack}", f"-E XDG_RUNTIME_DIR=/run/user/uid-of-{stack}"
+    user, runtime = f"-qp User=er-{stack} -p RuntimeMaxSec=300", f"-E XDG_RUNTIME_DIR=/run/user/uid-of-{stack}"
     assert disk.asked == [f"stop user@uid-of-{stack}.service", f"{user} {runtime} --wait podman rm -favt0"]
-    assert disk.room(f"{stack}.full").exists()
+    assert disk.full(stack).exists()
 
 
 def test_the_one_that_grew_is_stopped_and_not_the_largest(disk: Disk) -> None:
     (disk.home("shop") / "more").write_bytes(bytes(8 * MIB))
     (disk.home("blog") / "fill").write_bytes(bytes(93 * MIB))
     stopped(disk, "blog")
-    assert int(disk.room("blog.full").read_text()) // 1024 in range(92, 96)
+    assert int(disk.full("blog").read_text()) // 1024 in range(92, 96)
     (disk.home("blog") / "fill").unlink()
     until(lambda: len(disk.asked) > 2, timeout=60, what="a start")
     assert disk.asked[2:] == ["start user@uid-of-blog.service"]
-    assert not disk.room("blog.full").exists()
+    assert not disk.full("blog").exists()
+
+
+def test_a_stop_outlives_the_guard(disk: Disk) -> None:
+    (disk.home("blog") / "fill").write_bytes(bytes(103 * MIB))
+    stopped(disk, "blog")
+    disk.kill()
+    (disk.home("blog") / "fill").unlink()
+    disk.start()
+    until(lambda: len(disk.asked) > 2, timeout=60, what="a start")
+    assert disk.asked[2:] == ["start user@uid-of-blog.service"]
+
+
+def test_a_stack_that_an_admin_starts_on_a_full_disk_is_stopped_again(disk: Disk) -> None:
+    (disk.home("blog") / "fill").write_bytes(bytes(103 * MIB))
+    stopped(disk, "blog")
+    with disk.calls.open("a") as calls:
+        calls.write("start user@uid-of-blog.service\n")
+    until(lambda: len(disk.asked) > 4, timeout=60, what="a second stop")
+    assert disk.asked[3:] == disk.asked[:2]
 
 
 def test_empty_files_count(disk: Disk) -> None:
@@ -142,7 +175,7 @@ def test_a_file_without_a_name_is_found_where_it_is_open(disk: Disk) -> None:
         file.flush()
         (group / "cgroup.procs").write_text(f"{os.getpid()}\n{os.getpid()}\n")
         stopped(disk, "blog")
-        assert int(disk.room("blog.full").read_text()) // 1024 in range(102, 106)
+        assert int(disk.full("blog").read_text()) // 1024 in range(102, 106)
 
 
 def test_nobody_is_stopped_for_what_the_host_itself_has_written(disk: Disk) -> None:

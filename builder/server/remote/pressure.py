@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from builder.server.remote.common import Value
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
-_ROOM: Final = Path(facts.STATE, "room")
+_ROOM: Final = Path(facts.RUN, "room")
 
 
 def of(stack: str) -> Value:
@@ -21,7 +21,7 @@ def of(stack: str) -> Value:
     The counts are the kernel's, of the whole stack, so they outlive a restart of its services.
     """
     group = _group(common.stack_user(stack))
-    filled = common.number(str(_ROOM / f"{stack}.full"))
+    filled = common.number(str(_ROOM / stack))
     return {
         "killed": count(_read(group / "memory.events"), "oom_kill"),
         "forks": forks(group),
