@@ -27,7 +27,7 @@ PARTS: Final[Mapping[On, tuple[Part, ...]]] = {"stock": (Part.BAKED, Part.FIRST_
 # first boot puts there.
 COMPLETE: Final = f"{facts.STATE}/complete"
 _REPEAT: Final = (
-    f"[ -e {COMPLETE} ]||(cd /etc;rm -f .#* *.lock *.[0-9]* *+ sudoers.d/90-c*;cd /var/lib/cloud/instance/sem;"
+    f"[ -e {COMPLETE} ]||(cd /etc;rm -f .#* *.lock *[a-z].[0-9]* *+ sudoers.d/90-c*;cd /var/lib/cloud/instance/sem;"
     "[ -e config_users* ]&&ls -A ~USER|sed -n 5q1&&(userdel -rf USER;groupdel USER);rm -f config_*)"
 )
 

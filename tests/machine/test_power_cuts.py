@@ -30,7 +30,7 @@ def bench(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> dis
 @pytest.fixture(scope="module")
 def whole(bench: disks.Bench) -> sweep.Reference:
     """A host whose power was not cut."""
-    return sweep.reference(bench)
+    return sweep.reference(bench, sweep.MAKING)
 
 
 def test_there_are_points_enough(whole: sweep.Reference) -> None:
@@ -46,6 +46,14 @@ def test_a_power_cut_is_made_good_by_the_next_boot(bench: disks.Bench, whole: sw
     point, _ = work[(2 * number + 1) * len(work) // (2 * _CUTS)]
     result = sweep.cut_at(bench, whole, point, disks.KINDS[number % 2])
     assert not result.differences, "\n".join([f"{result.kind} at: {point}", *result.differences])
+
+
+def test_a_power_cut_after_the_package_lists_came_is_made_good(tmp_path: Path) -> None:
+    """Their names are there and they are empty: apt would believe that the archive has nothing."""
+    bench = disks.Bench("three", tmp_path, sweep.INSTALLING.packages)
+    stock = sweep.reference(bench, sweep.INSTALLING)
+    result = sweep.cut_at(bench, stock, "provision runs apt-get (2)", "lost")
+    assert not result.differences, "\n".join(result.differences)
 
 
 def test_what_was_not_waited_for_is_lost(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import pytest
 
 from builder import host, process, userdata
 from builder import spec as specs
-from builder.lab import base
-from tests.machine.hosts import ROOT, booted
+from builder.host.packages import PACKAGES
+from builder.lab import base, plan
+from builder.lab.machine import Machine
+from tests.machine.hosts import ROOT, Host, booted, written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,3 +62,19 @@ def test_a_stock_image_becomes_the_host_over_the_network(tmp_path: Path) -> None
             assert stock.curl(f"https://{domain}/").stdout.startswith("HTTP/2 200"), domain
         stock.reboot()
         assert stock.curl("https://shop.example.com/").stdout.startswith("HTTP/2 200")
+
+
+def test_a_host_without_its_packages_is_closed_and_says_what_is_missing(tmp_path: Path) -> None:
+    """No mirror answers: SSH is let in and nothing else, over both families, and cloud-init reports it."""
+    spec, key = written("three", tmp_path)
+    wanted = plan.plan(spec, timeout=300)
+    there = tuple(package for package in PACKAGES["debian-13"] if package != "podman")
+    nobody = {"/etc/apt/sources.list": b"deb http://127.0.0.1:9/debian trixie main\n"}
+    with Machine(base.tree(there), wanted.user_data, name=wanted.name, extra_files=nobody) as machine:
+        machine.boot()
+        machine.wait(machine.cloud_init_done, timeout=300, what="cloud-init")
+        assert "provision: not installed: podman" in machine.console_text()
+        assert machine.run("cloud-init status", check=False).stdout.strip() == "status: error"
+        for iptables in ("iptables", "ip6tables"):
+            assert {"-P INPUT DROP", "-P FORWARD DROP"} <= set(machine.run(f"{iptables} -S").stdout.splitlines())
+        assert Host(spec, machine, key).ssh("sudo true").returncode == 0

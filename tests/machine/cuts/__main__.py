@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.machine.cuts import page
+from tests.machine.cuts import page, sweep
 from tests.machine.cuts.disks import KINDS, Bench
-from tests.machine.cuts.sweep import Reference, Result, cut_at, reference
 from tests.machine.hosts import ROOT
 
 if TYPE_CHECKING:
     from tests.machine.cuts.disks import Kind
+    from tests.machine.cuts.sweep import Course, Reference, Result
 
 _PAGE: Final = ROOT / "docs/power-cuts.md"
 
@@ -33,16 +33,22 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="machines side by side")
     asked = parser.parse_args()
     start = time.monotonic()
-    with tempfile.TemporaryDirectory() as directory:
-        bench = Bench("three", Path(directory))
-        wanted = reference(bench)
-        work = [job for job in jobs(wanted) if re.search(asked.only, job[0])]
-        with ProcessPoolExecutor(asked.jobs) as pool:
-            results = list(map(_told, pool.map(partial(_cut, bench, wanted), work)))
+    courses = [(course, swept(course, asked.only, asked.jobs)) for course in sweep.COURSES]
+    results = [result for _, several in courses for result in several]
     print(f"{len(results)} cuts in {time.monotonic() - start:.0f} s")
     if not asked.only:
-        _PAGE.write_text(page.page(results))
+        _PAGE.write_text(page.page(courses))
     return 1 if any(result.differences for result in results) else 0
+
+
+def swept(course: Course, only: str, workers: int) -> list[Result]:
+    """A first boot that goes this way, cut at its points."""
+    with tempfile.TemporaryDirectory() as directory:
+        bench = Bench("three", Path(directory), course.packages)
+        wanted = sweep.reference(bench, course)
+        work = [job for job in jobs(wanted) if re.search(only, job[0])]
+        with ProcessPoolExecutor(workers) as pool:
+            return list(map(_told, pool.map(partial(_cut, bench, wanted), work)))
 
 
 def jobs(wanted: Reference) -> list[tuple[str, Kind]]:
@@ -51,7 +57,7 @@ def jobs(wanted: Reference) -> list[tuple[str, Kind]]:
 
 
 def _cut(bench: Bench, wanted: Reference, job: tuple[str, Kind]) -> Result:
-    return cut_at(bench, wanted, *job)
+    return sweep.cut_at(bench, wanted, *job)
 
 
 def _told(result: Result) -> Result:

@@ -57,6 +57,18 @@ OWN: Final = (
     Own("/var/log/*", "logs", existence=True),
     Own("/var/tmp/*", "for the moment", existence=True),
 )
+# Where the cut came while packages were being installed: what their own scripts had written and not waited for.
+UNFINISHED: Final = (
+    Own("*/__pycache__/*", "compiled Python; an empty one is not used", existence=True),
+    Own("/etc/apparmor.d/tunables/*", "has nothing but comments in it"),
+    Own("/etc/audit/audit.rules", "joined from audit/rules.d whenever audit starts"),
+    Own("/var/cache/apt/*", "apt's index of what it knows, made anew when it does not fit", existence=True),
+    Own("/var/lib/apt/lists/*", "package lists, fetched when packages were still missing and daily", existence=True),
+    Own("/var/lib/cni*", "made by a boot with Podman on the disk", existence=True),
+    Own("/var/lib/containers*", "made by a boot with Podman on the disk", existence=True),
+    Own("/var/lib/dpkg/*-old", "the state before the last change"),
+    Own("/var/lib/systemd/deb-systemd-*-enabled/*", "Debian's record of units that it has enabled, for their removal"),
+)
 
 
 @dataclass(frozen=True)
@@ -80,21 +92,21 @@ def likeness(host: Host) -> Likeness:
     return Likeness({**lists, "files": portrait.at_rest(machine), "image layers": images}, faults)
 
 
-def differences(wanted: Likeness, found: Likeness) -> list[str]:
+def differences(wanted: Likeness, found: Likeness, own: tuple[Own, ...] = OWN) -> list[str]:
     """What is wrong with `found`, in words; nothing when it is as it should be."""
-    unlike = (line for name in wanted.lists for line in _unlike(name, wanted.lists[name], found.lists[name]))
+    unlike = (line for name in wanted.lists for line in _unlike(name, wanted.lists[name], found.lists[name], own))
     return [*found.faults, *unlike]
 
 
-def _unlike(name: str, mine: Facts, other: Facts) -> Iterator[str]:
+def _unlike(name: str, mine: Facts, other: Facts, own: tuple[Own, ...]) -> Iterator[str]:
     for key in sorted(mine.keys() | other.keys()):
         one, two = mine.get(key), other.get(key)
-        if one != two and not (name == "files" and _own(key, one, two)):
+        if one != two and not (name == "files" and _own(own, key, one, two)):
             yield f"{name}: {key}: {two or 'nothing'}, not {one or 'nothing'}"
 
 
-def _own(path: str, mine: str | None, other: str | None) -> bool:
-    row = next((row for row in OWN if fnmatchcase(path, row.names)), None)
+def _own(own: tuple[Own, ...], path: str, mine: str | None, other: str | None) -> bool:
+    row = next((row for row in own if fnmatchcase(path, row.names)), None)
     if row is None or mine is None or other is None:
         return row is not None and row.existence
     return mine.split()[:2] == other.split()[:2]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tests.machine.cuts.likeness import OWN
+from tests.machine.cuts.likeness import OWN, UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.machine.cuts.sweep import Result
+    from tests.machine.cuts.likeness import Own
+    from tests.machine.cuts.sweep import Course, Result
 
 _HEAD: Final = """\
 # Power cuts
@@ -28,10 +29,9 @@ no content yet. The kernel holds the process there (fanotify) until the power go
 
 `tests/machine/test_power_cuts.py` does a part of it in every run of the tests.
 
-Not in the table: cuts while a stock image's packages are being installed, which dpkg makes good by itself. What
-packages' own scripts had written and not waited for may stay empty there: compiled Python and audit's joined rules,
-which are made anew, and records of which units were enabled. And on Ubuntu 24.04, whose Podman 4.9 cannot check its
-images, a cut in the seconds after an image came is not made good by itself.
+A stock image's packages are installed by apt and dpkg, and a cut there is made good by dpkg and the next boot. What
+packages' own scripts had written and not waited for may stay empty: see the second list below. On Ubuntu 24.04, whose
+Podman 4.9 cannot check its images, a cut in the seconds after an image came is not made good by itself.
 """
 _TABLE: Final = "| point | cut | after | ready again after | differences |\n|---|---|---|---|---|\n"
 _OWN: Final = """
@@ -39,18 +39,30 @@ _OWN: Final = """
 
 Kind, mode and owner are compared all the same.
 
-| files | why | |
-|---|---|---|
 """
+_UNFINISHED: Final = """
+## What a cut while packages are installed leaves besides
+
+"""
+_LIST: Final = "| files | why | |\n|---|---|---|\n"
 
 
-def page(results: Sequence[Result]) -> str:
+def page(courses: Sequence[tuple[Course, Sequence[Result]]]) -> str:
     """The whole page."""
+    tables = "".join(_table(course, results) for course, results in courses)
+    return f"{_HEAD}{tables}{_OWN}{_list(OWN)}{_UNFINISHED}{_list(UNFINISHED)}"
+
+
+def _table(course: Course, results: Sequence[Result]) -> str:
     wrong = sum(bool(result.differences) for result in results)
-    told = f"\n{len(results)} points, {wrong} with differences. The seconds are those of a small and busy machine.\n\n"
+    told = f"{len(results)} points, {wrong} with differences. The seconds are those of a small and busy machine.\n\n"
     rows = "".join(f"{row(result)}\n" for result in results)
-    own = "".join(f"| `{one.names}` | {one.why} |{' may be missing' if one.existence else ''} |\n" for one in OWN)
-    return f"{_HEAD}{told}{_TABLE}{rows}{_OWN}{own}"
+    return f"\n## {course.name}\n\n{told}{_TABLE}{rows}"
+
+
+def _list(own: Sequence[Own]) -> str:
+    rows = "".join(f"| `{one.names}` | {one.why} |{' may be missing' if one.existence else ''} |\n" for one in own)
+    return f"{_LIST}{rows}"
 
 
 def row(result: Result) -> str:

@@ -61,6 +61,16 @@ ROWS: Final = (
     Row("^caddy makes /data/caddy/(pki|certificates)", 6),
 )
 
+# The same while a stock image's packages are being installed. Downloads run side by side: their order is chance.
+INSTALLING: Final = (
+    Row(r"^provision runs (dpkg|apt-get)( |$)"),
+    Row("^apt-get makes /var/cache/apt/archives/lock"),
+    Row("^dpkg-deb runs tar", 6),
+    Row("^dpkg makes /(etc|usr)/", 300),
+    Row(r"^dpkg runs \S+\.(post|pre)inst", 2),
+    Row("^sh runs (?!ld-linux)", 12),
+)
+
 
 def name(event: Event) -> str:
     """The event in words, without what is chance."""
@@ -100,10 +110,10 @@ class Counter:
         return text if count == 1 else f"{text} ({count})"
 
 
-def chosen(events: Iterable[Event]) -> list[str]:
+def chosen(events: Iterable[Event], rows: tuple[Row, ...] = ROWS) -> list[str]:
     """The points out of the events of a first boot, in their order."""
     names = [named for named, _ in numbered(events)]
     picked: set[str] = set()
-    for row in ROWS:
+    for row in rows:
         picked.update([named for named in names if re.search(row.pattern, named)][:: row.each])
     return [named for named in names if named in picked]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from builder.lab.trial import READY
 from tests.machine.cuts import points
 from tests.machine.cuts.disks import cut
-from tests.machine.cuts.likeness import Likeness, differences, likeness
+from tests.machine.cuts.likeness import OWN, UNFINISHED, Likeness, Own, differences, likeness
 from tests.machine.cuts.watch import Watch
 
 if TYPE_CHECKING:
@@ -22,9 +22,25 @@ _SECONDS = 600
 
 
 @dataclass(frozen=True)
+class Course:
+    """A way a first boot goes: the packages on the disk before it (None: all of the host's), and where it is cut."""
+
+    name: str
+    packages: tuple[str, ...] | None
+    rows: tuple[points.Row, ...]
+    own: tuple[Own, ...]
+
+
+MAKING: Final = Course("The host is made, its packages being there", None, points.ROWS, OWN)
+INSTALLING: Final = Course("Its packages are installed", (), points.INSTALLING, (*OWN, *UNFINISHED))
+COURSES: Final = (MAKING, INSTALLING)
+
+
+@dataclass(frozen=True)
 class Reference:
     """A host whose power was never cut: how it is after two boots, and the points of the first."""
 
+    course: Course
     likeness: Likeness
     points: list[str]
 
@@ -40,13 +56,13 @@ class Result:
     differences: list[str]
 
 
-def reference(bench: Bench) -> Reference:
+def reference(bench: Bench, course: Course) -> Reference:
     """Boot twice, the first time with every event noted."""
     with bench.disk("whole") as disk, bench.host(disk) as host:
         with Watch(host.machine.files.tree) as watch:
             host.boot(_SECONDS)
         host.reboot()
-        return Reference(likeness(host), points.chosen(watch.events))
+        return Reference(course, likeness(host), points.chosen(watch.events, course.rows))
 
 
 def cut_at(bench: Bench, wanted: Reference, point: str, kind: Kind) -> Result:
@@ -62,7 +78,7 @@ def cut_at(bench: Bench, wanted: Reference, point: str, kind: Kind) -> Result:
                 said = "".join(getattr(error, "__notes__", ()))
                 return Result(point, kind, seconds, 0, [f"not ready: {error} {said}"])
             ready = time.monotonic() - start
-            return Result(point, kind, seconds, ready, differences(wanted.likeness, likeness(host)))
+            return Result(point, kind, seconds, ready, differences(wanted.likeness, likeness(host), wanted.course.own))
 
 
 def _first(bench: Bench, disk: Path, point: str, kind: Kind) -> float:
