@@ -6,7 +6,8 @@ from typing import Final
 
 # Reasons where they are not plain: nftables is how netavark makes a private network; catatonit is `init: true`;
 # dbus-user-session gives rootless units their bus; systemd-resolved is the one resolver that the egress rules know;
-# python3-systemd lets Fail2Ban read the journal; aide tells what changed in the system's files.
+# python3-systemd lets Fail2Ban read the journal; aide tells what changed in the system's files; gpg is all that Podman
+# needs of gnupg, whose whole would be installed otherwise, or not, as a cut of power has left it.
 _COMMON: Final = (
     "aardvark-dns",
     "aide",
@@ -18,6 +19,7 @@ _COMMON: Final = (
     "curl",
     "dbus-user-session",
     "fail2ban",
+    "gpg",
     "iproute2",
     "iptables",
     "libpam-pwquality",
