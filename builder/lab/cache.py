@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Sorts before every edition, which is a time.
+# No edition, which is a time: what is made where none can be found out.
 _UNKNOWN: Final = "0"
 
 
