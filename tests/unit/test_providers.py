@@ -70,13 +70,15 @@ def test_the_table_shows_every_provider_and_marks_what_is_not_verified() -> None
     assert "16,384 ?" in lines[1 + providers.NAMES.index("vultr")]
 
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"
 
 
 def test_the_page_in_the_docs_is_made_from_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """`UPDATE=1 pytest tests/unit/test_providers.py` writes it anew. What was booted, its tests wrote down."""
     monkeypatch.setattr(wire, "compress", functools.cache(wire.compress))
-    spec, _ = specs.loads(_SPEC, Path("easyrunner.yaml"))
+    spec, _ = specs.loads(_SPEC.replace("KEY", KEY), Path("easyrunner.yaml"))
     host = hosts.build(spec)
     found = {
         (name, str(on)): userdata.deliver(spec, host, name, on)
@@ -92,10 +94,22 @@ def test_the_page_in_the_docs_is_made_from_the_rows(monkeypatch: pytest.MonkeyPa
     assert target.read_text() == text
 
 
+def test_what_was_booted_is_what_would_be_handed_over(tmp_path: Path) -> None:
+    """The form of user-data follows from its size: a host that has grown past a limit is to be booted again."""
+    text = (ROOT / "tests" / "datasource" / "spec.yaml").read_text()
+    for name in ("caddy", "app"):
+        (tmp_path / f"{name}.tar").touch()
+    spec, _ = specs.loads(text.replace("id.pub", KEY).replace("IMAGES", str(tmp_path)), Path("easyrunner.yaml"))
+    host = hosts.build(spec)
+    booted = json.loads((DOCS / "providers-booted.json").read_text())
+    found = {name: str(userdata.deliver(spec, host, row["provider"], "stock").encoding) for name, row in booted.items()}
+    assert found == {name: row["encoding"] for name, row in booted.items()}, "UPDATE=1 pytest tests/datasource"
+
+
 _SPEC = """
 server: {name: web1}
 admin:
-  ssh_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"]
+  ssh_keys: [KEY]
 stacks:
   - {name: shop, image: "ghcr.io/example/shop:1.4.2", domain: shop.example.org, port: 3000}
   - {name: blog, image: "docker.io/library/ghost:6.0", domain: blog.example.org, port: 2368}
