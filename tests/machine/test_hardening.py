@@ -56,6 +56,14 @@ def test_people_leave_no_core_dumps_and_private_files_but_root_makes_readable_on
     assert three.ssh("ulimit -c; umask; sudo sh -c 'ulimit -c; umask'").stdout.split() == ["0", "0007", "0", "0022"]
 
 
+def test_a_key_file_that_a_power_cut_left_readable_is_closed(three: Host) -> None:
+    """cloud-init keeps the mode of a file that is there; what runs is what every boot and `provision` run."""
+    keys = "/root/.ssh/authorized_keys"
+    three.machine.run(["chmod", "0644", keys])
+    three.machine.run(["systemd-tmpfiles", "--create", "easyrunner-modes.conf"])
+    assert three.machine.run(["stat", "-c", "%a %U", keys]).stdout.split() == ["600", "root"]
+
+
 def test_the_login_policy_comes_out_the_same_wherever_a_run_of_it_ended(three: Host) -> None:
     """The loop of `provision`, as it is, on the stock file: whole, and whole again after its first so many keys."""
     machine = three.machine

@@ -48,11 +48,27 @@ def test_a_power_cut_is_made_good_by_the_next_boot(bench: disks.Bench, whole: sw
     assert not result.differences, "\n".join([f"{result.kind} at: {point}", *result.differences])
 
 
-def test_a_power_cut_after_the_package_lists_came_is_made_good(tmp_path: Path) -> None:
-    """Their names are there and they are empty: apt would believe that the archive has nothing."""
-    bench = disks.Bench("three", tmp_path, sweep.INSTALLING.packages)
-    stock = sweep.reference(bench, sweep.INSTALLING)
-    result = sweep.cut_at(bench, stock, "provision runs apt-get (2)", "lost")
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> tuple[disks.Bench, sweep.Reference]:
+    """A stock image, and the host it became without a cut."""
+    bench = disks.Bench("three", tmp_path_factory.mktemp("stock"), sweep.INSTALLING.packages)
+    return bench, sweep.reference(bench, sweep.INSTALLING)
+
+
+@pytest.mark.parametrize(
+    ("point", "kind"),
+    [
+        # The names of the package lists are there and they are empty: apt would believe that the archive has nothing.
+        ("provision runs apt-get (2)", "lost"),
+        # All that we name is installed, dbus half configured: apt would refuse everything, security updates as well.
+        ("dpkg runs dbus.postinst", "kept"),
+    ],
+)
+def test_a_power_cut_while_packages_come_is_made_good(
+    stock: tuple[disks.Bench, sweep.Reference], point: str, kind: disks.Kind
+) -> None:
+    """Both are points at which the next boot once did not."""
+    result = sweep.cut_at(*stock, point, kind)
     assert not result.differences, "\n".join(result.differences)
 
 

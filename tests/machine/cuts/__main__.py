@@ -48,7 +48,7 @@ def swept(course: Course, only: str, workers: int) -> list[Result]:
         wanted = sweep.reference(bench, course)
         work = [job for job in jobs(wanted) if re.search(only, job[0])]
         with ProcessPoolExecutor(workers) as pool:
-            return list(map(_told, pool.map(partial(_cut, bench, wanted), work)))
+            return [_told(it) for it in pool.map(partial(_cut, bench, wanted), work) if it is not None]
 
 
 def jobs(wanted: Reference) -> list[tuple[str, Kind]]:
@@ -56,8 +56,12 @@ def jobs(wanted: Reference) -> list[tuple[str, Kind]]:
     return [(point, KINDS[number % len(KINDS)]) for number, point in enumerate(wanted.points)]
 
 
-def _cut(bench: Bench, wanted: Reference, job: tuple[str, Kind]) -> Result:
-    return sweep.cut_at(bench, wanted, *job)
+def _cut(bench: Bench, wanted: Reference, job: tuple[str, Kind]) -> Result | None:
+    try:
+        return sweep.cut_at(bench, wanted, *job)
+    except sweep.NotReachedError as error:
+        print(f"not reached: {error}", flush=True)
+        return None
 
 
 def _told(result: Result) -> Result:

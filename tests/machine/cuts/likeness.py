@@ -68,7 +68,7 @@ UNFINISHED: Final = (
     Own("/var/lib/containers*", "made by a boot with Podman on the disk", existence=True),
     Own("/var/lib/dpkg/diversions", "the same entries in another order"),
     Own("/var/lib/dpkg/*-old", "the state before the last change"),
-    Own("/var/lib/systemd/deb-systemd-*-enabled/*", "Debian's record of units that it has enabled, for their removal"),
+    Own("/var/lib/systemd/deb-systemd-*-enabled/*", "Debian's record of units for their removal", existence=True),
 )
 
 
