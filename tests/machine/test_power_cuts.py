@@ -24,7 +24,7 @@ _LEAST: Final = 50
 
 @pytest.fixture(scope="module")
 def bench(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> disks.Bench:
-    return disks.Bench("three", tmp_path_factory.mktemp("cuts"))
+    return sweep.prepared(sweep.MAKING, tmp_path_factory.mktemp("cuts"))
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ def test_a_power_cut_is_made_good_by_the_next_boot(bench: disks.Bench, whole: sw
 
 
 @pytest.fixture(scope="module")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> tuple[disks.Bench, sweep.Reference]:
+def stock(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[disks.Bench, sweep.Reference]:
     """A stock image, and the host it became without a cut."""
-    bench = disks.Bench("three", tmp_path_factory.mktemp("stock"), sweep.INSTALLING.packages)
+    bench = sweep.prepared(sweep.INSTALLING, tmp_path_factory.mktemp("stock"))
     return bench, sweep.reference(bench, sweep.INSTALLING)
 
 
@@ -69,6 +69,20 @@ def test_a_power_cut_while_packages_come_is_made_good(
 ) -> None:
     """Both are points at which the next boot once did not."""
     result = sweep.cut_at(*stock, point, kind)
+    assert not result.differences, "\n".join(result.differences)
+
+
+@pytest.fixture(scope="module")
+def baked(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[disks.Bench, sweep.Reference]:
+    """A baked image, and the host it became without a cut."""
+    bench = sweep.prepared(sweep.BAKED, tmp_path_factory.mktemp("baked"))
+    return bench, sweep.reference(bench, sweep.BAKED)
+
+
+@pytest.mark.parametrize("point", ["first-boot runs loginctl (3)", "first-boot runs loginctl (4)"])
+def test_a_power_cut_of_a_baked_image_is_made_good(baked: tuple[disks.Bench, sweep.Reference], point: str) -> None:
+    """The first stacks have started: their images have no other copy, and the places of their sockets were not told."""
+    result = sweep.cut_at(*baked, point, "lost")
     assert not result.differences, "\n".join(result.differences)
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.machine.cuts import page, sweep
-from tests.machine.cuts.disks import KINDS, Bench
+from tests.machine.cuts.disks import KINDS
 from tests.machine.hosts import ROOT
 
 if TYPE_CHECKING:
-    from tests.machine.cuts.disks import Kind
+    from tests.machine.cuts.disks import Bench, Kind
     from tests.machine.cuts.sweep import Course, Reference, Result
 
 _PAGE: Final = ROOT / "docs/power-cuts.md"
@@ -44,7 +44,7 @@ def main() -> int:
 def swept(course: Course, only: str, workers: int) -> list[Result]:
     """A first boot that goes this way, cut at its points."""
     with tempfile.TemporaryDirectory() as directory:
-        bench = Bench("three", Path(directory), course.packages)
+        bench = sweep.prepared(course, Path(directory))
         wanted = sweep.reference(bench, course)
         work = [job for job in jobs(wanted) if re.search(only, job[0])]
         with ProcessPoolExecutor(workers) as pool:

@@ -16,18 +16,21 @@ import os
 import shutil
 import struct
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from builder import facts, process
+from builder import facts, host, process, userdata
+from builder.host.packages import PACKAGES
 from builder.lab import base, plan
 from builder.lab.machine import Machine
 from builder.lab.polling import until
 from builder.qemu import archives
 from tests.machine import hosts
+from tests.packer import bakery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from builder.spec import Spec
 
@@ -39,18 +42,45 @@ _NO_FLUSH: Final = struct.pack("=I", 2)
 _SIZE: Final = "3G"
 
 
-class Bench:
-    """A spec as a disk before its first boot, in `directory`: stock packages, archives of images, a seed."""
+@dataclass(frozen=True)
+class Image:
+    """What a server starts from. `files` are on its disk besides, by their path."""
 
-    def __init__(self, name: str, directory: Path, packages: tuple[str, ...] | None = None) -> None:
-        self.spec, self.key = hosts.written(name, directory)
+    spec: Spec
+    key: Path
+    tree: Path
+    user_data: bytes
+    files: Mapping[str, Path]
+
+
+def stock(name: str, directory: Path, packages: tuple[str, ...] | None = None) -> Image:
+    """A provider's image, with these packages (None: all of the host's) and archives of the stacks' images."""
+    spec, key = hosts.written(name, directory)
+    planned = plan.plan(spec, timeout=300)
+    tree = base.tree(planned.packages if packages is None else packages)
+    return Image(spec, key, tree, planned.user_data, dict(_archives(spec)))
+
+
+def baked(name: str, directory: Path) -> Image:
+    """An image of ours, with the stacks' images in it."""
+    # Users of the machine that bakes go through it.
+    for folder in (directory, *directory.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    made = bakery.bake(name, directory, packages=PACKAGES["debian-13"], twice=False)
+    return Image(made.spec, made.key, made.tree, userdata.cloud_config(made.spec, host.build(made.spec), "baked"), {})
+
+
+class Bench:
+    """An image as a disk before its first boot, in `directory`, with a seed."""
+
+    def __init__(self, image: Image, directory: Path) -> None:
+        self.spec, self.key = image.spec, image.key
         self.directory = directory
         self._plan = plan.plan(self.spec, timeout=300)
         self._disk = directory / "new.raw"
-        tree = base.tree(self._plan.packages if packages is None else packages)
-        process.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", str(tree), str(self._disk), _SIZE])
-        with Machine(self._disk, self._plan.user_data, name=self._plan.name) as machine:
-            for path, source in _archives(self.spec):
+        process.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", str(image.tree), str(self._disk), _SIZE])
+        with Machine(self._disk, image.user_data, name=self._plan.name) as machine:
+            for path, source in image.files.items():
                 machine.files.write(path, source.read_bytes())
         _released(self._disk)
 

@@ -30,12 +30,13 @@ _STORAGE: Final = ".local/share/containers/storage"
 class Own:
     """Files that each host has of its own: their content may differ, their kind, mode and owner not.
 
-    With `existence` one host may lack them.
+    With `existence` one host may lack them, with `mode` only the owner has to be the same.
     """
 
     names: str
     why: str
     existence: bool = False
+    mode: bool = False
 
 
 OWN: Final = (
@@ -59,7 +60,7 @@ OWN: Final = (
 )
 # Where the cut came while packages were being installed: what their own scripts had written and not waited for.
 UNFINISHED: Final = (
-    Own("*/__pycache__/*", "compiled Python; an empty one is not used", existence=True),
+    Own("*/__pycache__/*", "compiled Python: who finds an empty one writes another", existence=True, mode=True),
     Own("/etc/apparmor.d/tunables/*", "has nothing but comments in it"),
     Own("/etc/audit/audit.rules", "joined from audit/rules.d whenever audit starts"),
     Own("/var/cache/apt/*", "apt's index of what it knows, made anew when it does not fit", existence=True),
@@ -110,7 +111,7 @@ def _own(own: tuple[Own, ...], path: str, mine: str | None, other: str | None) -
     row = next((row for row in own if fnmatchcase(path, row.names)), None)
     if row is None or mine is None or other is None:
         return row is not None and row.existence
-    return mine.split()[:2] == other.split()[:2]
+    return mine.split()[row.mode : 2] == other.split()[row.mode : 2]
 
 
 def _silent(host: Host) -> Iterator[str]:

@@ -18,7 +18,8 @@ _HEAD: Final = """\
 `make cuts` boots the host of `tests/machine/specs/three` from its user-data on a disk with a real file system (ext4),
 cuts the power at a point of first boot, boots again, and compares with a host whose power was never cut: every file of
 the disk (kind, mode, owner, content), packages, unit files, users, firewall rules of both families, jails, sshd, kernel
-settings, images and their layers; no unit may have failed, every domain and SSH must answer over IPv4 and IPv6.
+settings, images and their layers; no unit may have failed, every domain and SSH must answer over IPv4 and IPv6. It does
+so three times: on a stock image that has the packages, on one that has to install them, and on a baked one.
 
 A point is a step of that boot, found in one that was not cut: a program about to run, or a file that was made and has
 no content yet. The kernel holds the process there (fanotify) until the power goes. There are two kinds of cut:

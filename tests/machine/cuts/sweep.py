@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from builder.lab.trial import READY
-from tests.machine.cuts import points
-from tests.machine.cuts.disks import cut
+from tests.machine.cuts import disks, points
 from tests.machine.cuts.likeness import OWN, UNFINISHED, Likeness, Own, differences, likeness
 from tests.machine.cuts.watch import Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from tests.machine.cuts.disks import Bench, Kind
+    from tests.machine.cuts.disks import Bench, Image, Kind
     from tests.machine.hosts import Host
 
+_SPEC: Final = "three"
 _SECONDS = 600
 
 
@@ -27,17 +29,20 @@ class NotReachedError(Exception):
 
 @dataclass(frozen=True)
 class Course:
-    """A way a first boot goes: the packages on the disk before it (None: all of the host's), and where it is cut."""
+    """A way a first boot goes: the image it starts from, and where it is cut."""
 
     name: str
-    packages: tuple[str, ...] | None
+    image: Callable[[str, Path], Image]
     rows: tuple[points.Row, ...]
     own: tuple[Own, ...]
 
 
-MAKING: Final = Course("The host is made, its packages being there", None, points.ROWS, OWN)
-INSTALLING: Final = Course("Its packages are installed", (), points.INSTALLING, (*OWN, *UNFINISHED))
-COURSES: Final = (MAKING, INSTALLING)
+MAKING: Final = Course("The host is made, its packages being there", disks.stock, points.ROWS, OWN)
+INSTALLING: Final = Course(
+    "Its packages are installed", partial(disks.stock, packages=()), points.INSTALLING, (*OWN, *UNFINISHED)
+)
+BAKED: Final = Course("A baked image becomes the host", disks.baked, points.ROWS, OWN)
+COURSES: Final = (MAKING, INSTALLING, BAKED)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,11 @@ class Result:
     differences: list[str]
 
 
+def prepared(course: Course, directory: Path) -> Bench:
+    """A bench for boots that go this way."""
+    return disks.Bench(course.image(_SPEC, directory), directory)
+
+
 def reference(bench: Bench, course: Course) -> Reference:
     """Boot twice, the first time with every event noted."""
     with bench.disk("whole") as disk, bench.host(disk) as host:
@@ -73,16 +83,17 @@ def cut_at(bench: Bench, wanted: Reference, point: str, kind: Kind) -> Result:
     """Cut at the point, boot again, compare. Raises NotReachedError."""
     with bench.disk(f"{kind}-{wanted.points.index(point)}") as disk:
         seconds = _first(bench, disk, point, kind)
-        with bench.host(disk) as host:
-            start = time.monotonic()
-            try:
+        start = time.monotonic()
+        ready = 0.0
+        try:
+            with bench.host(disk) as host:
                 host.boot(_SECONDS)
-            except Exception as error:
-                # The whole story, for a person.
-                said = "".join(getattr(error, "__notes__", ()))
-                return Result(point, kind, seconds, 0, [f"not ready: {error} {said}"])
-            ready = time.monotonic() - start
-            return Result(point, kind, seconds, ready, differences(wanted.likeness, likeness(host), wanted.course.own))
+                ready = time.monotonic() - start
+                found = differences(wanted.likeness, likeness(host), wanted.course.own)
+        except Exception as error:
+            # The whole story, for a person.
+            found = [f"{error} {''.join(getattr(error, '__notes__', ()))}"]
+        return Result(point, kind, seconds, ready, found)
 
 
 def _first(bench: Bench, disk: Path, point: str, kind: Kind) -> float:
@@ -94,7 +105,7 @@ def _first(bench: Bench, disk: Path, point: str, kind: Kind) -> float:
         if not watch.reached.is_set():
             raise NotReachedError(point)
         seconds = time.monotonic() - start
-        cut(host.machine, kind)
+        disks.cut(host.machine, kind)
         return seconds
 
 
