@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -81,7 +82,7 @@ def reference(bench: Bench, course: Course) -> Reference:
 
 def cut_at(bench: Bench, wanted: Reference, point: str, kind: Kind) -> Result:
     """Cut at the point, boot again, compare. Raises NotReachedError."""
-    with bench.disk(f"{kind}-{wanted.points.index(point)}") as disk:
+    with bench.disk(re.sub(r"\W+", "-", f"{kind} {point}")) as disk:
         seconds = _first(bench, disk, point, kind)
         start = time.monotonic()
         ready = 0.0
