@@ -1,23 +1,328 @@
-"""Writing files so that a cut leaves the old one or the new one, never half of either."""
+"""Writing files for the user, and the state of a host: a cut leaves the old one or the new one, never half of either.
+
+A regular file is replaced: written aside, flushed to disk, renamed. A link is followed, its target is what is replaced
+or made. A device or a pipe is written to. `-`, /dev/stdout and the like are this process's own descriptors. What cannot
+be written is one OutputError: the place, the rule, the way out. It runs on a host too, so the standard library is all.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-import tempfile
+import secrets
+import shutil
+import stat
+import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from builder.problems import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Target = str | Path
+    Tell = Callable[[str], object]
+
+STDOUT: Final = "-"
+_LINKS: Final = 40
+# How long a named pipe that nobody reads is waited for, in seconds.
+READER: Final = 60.0
+_ELSEWHERE: Final = "give another place, or `-` for stdout"
+# What the system says, the rule in words, and the way out.
+_RULES: Final = {
+    errno.EISDIR: ("names a directory, and a file is to be written", "give a file name, in it or elsewhere"),
+    errno.ENOTDIR: ("a file stands where a directory is needed", "give another name, or move that file away"),
+    errno.EACCES: ("you may not write there", f"{_ELSEWHERE}; or run it as who may"),
+    errno.EPERM: ("you may not write there", f"{_ELSEWHERE}; or run it as who may"),
+    errno.EROFS: ("its file system is read-only", _ELSEWHERE),
+    errno.ENOSPC: ("no space is left there", f"free some, or {_ELSEWHERE}"),
+    errno.EDQUOT: ("your quota there is used up", f"free some, or {_ELSEWHERE}"),
+    errno.EFBIG: ("it would be larger than a file may be there", _ELSEWHERE),
+    errno.ELOOP: ("its links lead in a circle", "remove the link, or give another name"),
+    errno.ENAMETOOLONG: ("the name is too long", "give a shorter one"),
+    errno.EBUSY: ("something is mounted there, so it cannot be replaced", _ELSEWHERE),
+    errno.ENXIO: ("nobody reads that pipe", "start its reader, or give a file name"),
+    errno.EPIPE: ("its reader went away before the end", "look at what the reader says"),
+    errno.EBADF: ("it is not open for writing", "give a file name"),
+}
+_SOCKET: Final = ("is a socket, which cannot be written to as a file", _ELSEWHERE)
 
 
-def write(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write aside, flush to disk, rename. Creates missing parents."""
+class OutputError(UserError):
+    """Something cannot be written."""
+
+
+def write(target: Target, content: bytes, mode: int | None = None, *, tell: Tell = str) -> None:
+    """Write all of `content` or raise OutputError; missing directories are made.
+
+    `mode` is exact; without, an old file's is kept, and a new one gets what the umask leaves of 0644. `tell` is told
+    when a pipe has to wait for its reader.
+    """
+    with explained(target):
+        place = _place(target)
+        if isinstance(place, Path) and _plain(place):
+            replace(place, content, mode)
+        else:
+            with _opened(place, tell) as stream:
+                stream.write(content)
+
+
+def stream(target: Target, mode: int, *, tell: Tell = str) -> IO[bytes]:
+    """For what is written as it comes, such as a log: a regular file is begun anew, with exactly this mode."""
+    with explained(target):
+        place = _place(target)
+        if not isinstance(place, Path) or not _plain(place):
+            return _opened(place, tell)
+        replace(place, b"", mode)
+        return place.open("wb")
+
+
+def move(source: Path, target: Target, *, tell: Tell = str) -> None:
+    """A finished file goes to its place, whole or not at all; into a device or pipe its content goes."""
+    with explained(target):
+        place = _place(target)
+        if isinstance(place, Path) and _plain(place):
+            _move(source, place)
+            return
+        with source.open("rb") as content, _opened(place, tell) as into:
+            shutil.copyfileobj(content, into)
+        source.unlink()
+
+
+def check(target: Target) -> None:
+    """Raise the OutputError that can be known before hours of work; nothing is written or made."""
+    with explained(target):
+        place = _place(target)
+        if isinstance(place, int):
+            return
+        if not place.exists():
+            directory = next(parent for parent in place.parents if parent.exists())
+            _check_directory(directory)
+            return
+        if _plain(place):
+            _check_directory(place.parent)
+        if not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, "")
+
+
+def is_stream(target: Target) -> bool:
+    """Whether it is a descriptor, device or pipe, and no file that is replaced. Raises OutputError."""
+    with explained(target):
+        place = _place(target)
+        return isinstance(place, int) or not _plain(place)
+
+
+def is_terminal(target: Target) -> bool:
+    """Whether somebody would look at it. Raises OutputError."""
+    with explained(target):
+        place = _place(target)
+        return isinstance(place, int) and os.isatty(place)
+
+
+def is_stdout(target: Target) -> bool:
+    """Whether it is where data goes anyway. Raises OutputError."""
+    with explained(target):
+        return _place(target) == 1
+
+
+def replaces(target: Target) -> bool:
+    """Whether there is a regular file of which nothing would be left. Raises OutputError."""
+    return not is_stream(target) and Path(target).exists()
+
+
+def directory(target: Target) -> Path:
+    """The directory of that name, its links followed; it may be missing. Raises OutputError for anything else."""
+    with explained(target):
+        if str(target) == STDOUT:
+            raise _refusal(target, ("is stdout, and a directory is to be written", "give the name of a directory"))
+        path = Path(target)
+        if path.exists() and not path.is_dir():
+            way = "give the name of a directory"
+            raise _refusal(target, ("is no directory, and a directory is to be written", way))
+        return Path(os.path.realpath(path))
+
+
+def replace(
+    path: Path,
+    content: bytes,
+    mode: int | None = None,
+    *,
+    owner: tuple[int, int] | None = None,
+    name: str | None = None,
+) -> None:
+    """The file of exactly this path: what stands there is replaced, and a link is not followed. Raises OSError."""
+    with aside(path, mode, owner=owner, name=name) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def aside(
+    path: Path, mode: int | None = None, *, owner: tuple[int, int] | None = None, name: str | None = None
+) -> Iterator[IO[bytes]]:
+    """A new file beside `path`, which takes its place at the end of the block, on disk by then. Raises OSError.
+
+    `mode` and `owner` (user, group) are exact; without, an old file's are kept. `name` is the new file's own till then,
+    for places where one process writes at a time: what a cut has left of it goes.
+    """
+    old = path.lstat() if path.is_file() and not path.is_symlink() else None
+    if old and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, "")
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    new = path.with_name(name or f".er-new-{secrets.token_hex(8)}")
+    if name:
+        new.unlink(missing_ok=True)
+    shown = 0o644 if old is None and mode is None else 0o600
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, shown)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
-            os.fsync(stream.fileno())
-        Path(aside).chmod(mode)
-        Path(aside).replace(path)
+            _dress(descriptor, old, mode, owner)
+            os.fsync(descriptor)
+        new.replace(path)
     except BaseException:
-        Path(aside).unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
         raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Which names a directory has is on disk after this, where it may be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explain(error: OSError, target: Target) -> OutputError:
+    """The system's refusal in words; `target` is what the user called the place."""
+    text, hint = _RULES.get(error.errno or 0, (error.strerror or str(error), None))
+    if str(target) == STDOUT:
+        return OutputError(f"stdout: {text}", "look where stdout leads")
+    return OutputError(f"{target}: {text}", hint)
+
+
+@contextmanager
+def explained(target: Target) -> Iterator[None]:
+    """What the system refuses becomes an OutputError about `target`; that the reader of stdout left does not."""
+    try:
+        yield
+    except BrokenPipeError:
+        if _is_stdout(target):
+            raise
+        raise _explain(OSError(errno.EPIPE, ""), target) from None
+    except OSError as error:
+        raise _explain(error, target) from error
+
+
+def _is_stdout(target: Target) -> bool:
+    try:
+        return _place(target) == 1
+    except (OSError, OutputError):
+        return False
+
+
+def _refusal(target: Target, rule: tuple[str, str]) -> OutputError:
+    text, hint = rule
+    return OutputError(f"{target}: {text}", hint)
+
+
+def _place(target: Target) -> int | Path:
+    """A descriptor of this process, or the path that the links lead to."""
+    if str(target) == STDOUT:
+        return 1
+    path = Path(target)
+    if not path.name or str(target).endswith("/"):
+        raise IsADirectoryError(errno.EISDIR, "")
+    with contextlib.suppress(FileNotFoundError):
+        # The kernel's own judgement comes first: of loops, and of links that others laid in a shared directory.
+        path.stat()
+    own = (Path("/dev/fd"), Path("/proc/self/fd").resolve())
+    for _ in range(_LINKS):
+        path = path.parent.resolve() / path.name
+        if path.name.isdigit() and path.parent in own:
+            return int(path.name)
+        if not path.is_symlink():
+            return _checked(path, target)
+        path = path.parent / path.readlink()
+    raise OSError(errno.ELOOP, "")
+
+
+def _checked(path: Path, target: Target) -> Path:
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "")
+    if path.is_socket():
+        raise _refusal(target, _SOCKET)
+    return path
+
+
+def _plain(path: Path) -> bool:
+    return path.is_file() or not path.exists()
+
+
+def _check_directory(path: Path) -> None:
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "")
+
+
+def _dress(descriptor: int, old: os.stat_result | None, mode: int | None, owner: tuple[int, int] | None) -> None:
+    """Owner, then mode: a change of owner takes bits away."""
+    if owner:
+        os.fchown(descriptor, *owner)
+    elif old:
+        with contextlib.suppress(PermissionError):
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+    if mode is None and old:
+        mode = stat.S_IMODE(old.st_mode)
+    if mode is not None:
+        os.fchmod(descriptor, mode)
+
+
+def _move(source: Path, path: Path) -> None:
+    with source.open("r+b") as content:
+        if path.parent.exists() and path.parent.stat().st_dev == source.stat().st_dev:
+            _dress(content.fileno(), path.stat() if path.exists() else None, None, None)
+            os.fsync(content.fileno())
+            source.replace(path)
+            sync(path.parent)
+            return
+        with aside(path) as stream:
+            shutil.copyfileobj(content, stream)
+    source.unlink()
+
+
+def _opened(place: int | Path, tell: Tell) -> IO[bytes]:
+    if isinstance(place, Path):
+        return os.fdopen(_open(place, tell), "wb")
+    if place == 1 and sys.stdout is not None:
+        # What was said before comes before.
+        sys.stdout.flush()
+    return os.fdopen(os.dup(place), "wb")
+
+
+def _open(path: Path, tell: Tell) -> int:
+    """A device at once; a pipe that nobody reads yet is waited for, not for ever and not without a word."""
+    deadline, waiting = time.monotonic() + READER, False
+    while True:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO or not path.is_fifo() or time.monotonic() > deadline:
+                raise
+        else:
+            os.set_blocking(descriptor, True)
+            return descriptor
+        if not waiting:
+            tell(f"{path}: nobody reads this pipe yet; waiting {READER:.0f} s for its reader")
+            waiting = True
+        time.sleep(0.05)

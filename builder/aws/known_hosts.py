@@ -24,6 +24,14 @@ def default() -> Path:
     return Path.home() / ".ssh" / "known_hosts"
 
 
+def named(text: str) -> Path:
+    """A place that was named. Raises OutputError where nothing can be written, or ssh could not read it after that."""
+    files.check(text)
+    if files.is_stream(text) and not Path(text).is_char_device():
+        raise files.OutputError(f"{text}: host keys go into a file that ssh reads, too", "give a file name")
+    return Path(text)
+
+
 def merge(text: str, addresses: Collection[str], keys: Iterable[HostKey], name: str) -> str:
     """The text with entries for these addresses, and without what it said about them before.
 
@@ -52,13 +60,14 @@ def _hashed(host: str, address: str) -> bool:
 
 def update(path: Path, addresses: Collection[str], keys: Collection[HostKey], name: str) -> bool:
     """Write the file when it would change; whether it did."""
-    old = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    # A device has nothing to keep, and ssh reads it as well: a pipe is refused before.
+    old = path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
     new = merge(old, addresses, keys, name)
     if new == old:
         return False
     if not path.parent.exists():
         path.parent.mkdir(mode=0o700, parents=True)
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+    mode = None if path.exists() else 0o600
     files.write(path, new.encode("utf-8", errors="surrogateescape"), mode)
     return True
 

@@ -63,16 +63,27 @@ def code(command: Callable[[], int]) -> int:
         say.problems(error.problems)
     except UserError as error:
         say.failure(error.message, error.hint)
+        _drop_unwritten()
     except (KeyboardInterrupt, typer.Abort):
         say.note("interrupted")
         return 130
     except BrokenPipeError:
         # The reader has gone, as with `| head`; nothing more can be said on stdout, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_unwritten()
     except OSError as error:
         what = error.strerror or str(error)
         say.failure(f"{error.filename}: {what}" if error.filename else what)
     return 1
+
+
+def _drop_unwritten() -> None:
+    """What stdout did not take is not tried again at exit, which would be told in Python's own words."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except AttributeError:
+        pass  # it is closed
 
 
 for _module in (

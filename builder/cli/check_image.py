@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from builder.cli.options import AsJson
+from builder.cli.say import say
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def command(image: ImagePath, spec: HostSpec = None, everything: Everything = Fa
     expected = _expected(spec) if spec else ()
     with _opened(image) as root:
         report = hygiene.examine(root, expected=expected)
-    sys.stdout.write(report.as_json() if as_json else text.render(report, everything=everything))
+    say.text(report.as_json() if as_json else text.render(report, everything=everything))
     return 0 if report.clean else 1
 
 

@@ -37,6 +37,7 @@ def command(
     from builder.aws.progress import Timed
     from builder.lab.signals import terminable
 
+    keys = known.named(known_hosts) if known_hosts else known.default()
     door = Door(region)
     found = inventory.holdings(door, name)
     _show(found, name, door.region)
@@ -47,7 +48,7 @@ def command(
                 door,
                 name,
                 found,
-                Settings(known_hosts or known.default(), pace=pace.PACE),
+                Settings(keys, pace=pace.PACE),
                 Timed(steps),
                 unprotect=unprotect,
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
@@ -31,8 +30,7 @@ def command(
         say.json([asdict(row) for row in rows])
         return 0
     for number, (file, group) in enumerate(groupby(rows, key=lambda row: row.file)):
-        sys.stdout.write(f"{chr(10) if number else ''}{file}\n")
-        sys.stdout.writelines(_lines(row) for row in group)
+        say.text(f"{chr(10) if number else ''}{file}\n{''.join(map(_lines, group))}")
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,12 +15,13 @@ NAME = "init"
 
 
 def command(
-    path: Annotated[Path, typer.Argument(metavar="[SPEC]", help="Where to write it.")] = Path("easyrunner.yaml"),
+    path: Annotated[str, typer.Argument(metavar="[SPEC]", help="Where to write it; - is stdout.")] = "easyrunner.yaml",
     force: Annotated[bool, typer.Option("--force", help="Replace the file when it exists.")] = False,
 ) -> int:
     """Write a commented spec to start from."""
-    if path.exists() and not force:
+    if files.replaces(path) and not force:
         raise UserError(f"{path} exists already", "give another name, or --force to replace it")
-    files.write(path, specs.template().encode())
-    say.note(f"wrote {path}: put your key and your domains in, then run: er check {path}")
+    files.write(path, specs.template().encode(), tell=say.note)
+    if files.replaces(path):
+        say.note(f"wrote {path}: put your key and your domains in, then run: er check {path}")
     return 0

@@ -20,7 +20,8 @@ NAME = "launch"
 
 Region = Annotated[str | None, typer.Option("--region", help="The region; else the spec's, else the AWS tools'.")]
 KnownHosts = Annotated[
-    Path | None, typer.Option("--known-hosts", metavar="FILE", help="Where host keys go, if not to ~/.ssh.")
+    str | None,
+    typer.Option("--known-hosts", metavar="FILE", help="Where host keys go, if not to ~/.ssh."),
 ]
 
 
@@ -62,10 +63,11 @@ def command(
 
     wishes = Wishes(type_, image, count, disk, vpc, subnet, profile_arn, spot, eip, ipv6, protect)
     order = Order(spec, hosts.build(spec), wishes)
+    keys = known.named(known_hosts) if known_hosts else known.default()
     door = Door(region or spec.aws.region)
     if dry_run:
         return _dry_run(door, order, as_json=as_json)
-    settings = Settings(known_hosts or known.default(), timeout, pace.PACE, wait, identity)
+    settings = Settings(keys, timeout, pace.PACE, wait, identity)
     return _launch(door, order, settings, as_json=as_json)
 
 

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from builder.spec import Spec
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The YAML file that describes the host.")]
+# Names of what is written are text, as a slash at the end counts: it says that a directory is meant.
+OutputFile = Annotated[
+    str | None,
+    typer.Option("-o", "--output", metavar="FILE", help="Write here, not to stdout; - is stdout."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result to stdout as JSON.")]
 
 

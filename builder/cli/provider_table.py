@@ -43,11 +43,11 @@ def command(
         values = [_as_json(row) for row in rows]
         say.json(values[0] if name else values)
     elif name:
-        sys.stdout.write("".join(f"{line}\n" for line in one(rows[0])))
-    elif sys.stdout.isatty():
+        say.text("".join(f"{line}\n" for line in one(rows[0])))
+    elif sys.stdout is not None and sys.stdout.isatty():
         _rich(rows)
     else:
-        sys.stdout.write("".join(f"{line}\n" for line in table(rows)))
+        say.text("".join(f"{line}\n" for line in table(rows)))
     return 0
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
+from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from builder import present
+from builder import files, present
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from rich.console import Console
     from rich.table import Table
@@ -46,23 +48,34 @@ class _Say:
 
     def json(self, value: object) -> None:
         """Write a value to stdout as JSON."""
-        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        self.text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
     def text(self, text: str) -> None:
-        """Write text to stdout."""
-        sys.stdout.write(text)
+        """Write text to stdout. Raises OutputError when it cannot be written."""
+        with self._stdout() as stdout:
+            stdout.write(text)
 
     def table(self, table: Table) -> None:
         """Write a table to stdout, a blank line after it; as wide as the terminal, or as it needs elsewhere."""
         from rich.console import Console
 
-        width = None if sys.stdout.isatty() else 200
-        Console(file=sys.stdout, highlight=False, width=width).print(table, "", sep="\n")
+        with self._stdout() as stdout:
+            width = None if stdout.isatty() else 200
+            Console(file=stdout, highlight=False, width=width).print(table, "", sep="\n")
 
     def data(self, content: bytes) -> None:
-        """Write bytes to stdout as they are."""
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
+        """Write bytes to stdout as they are. Raises OutputError when they cannot be written."""
+        with self._stdout() as stdout:
+            stdout.buffer.write(content)
+
+    @contextmanager
+    def _stdout(self) -> Iterator[TextIO]:
+        """All of it is out at the end of the block: a full disk is found out here, and not at exit."""
+        with files.explained(files.STDOUT):
+            if sys.stdout is None:
+                raise OSError(errno.EBADF, "")
+            yield sys.stdout
+            sys.stdout.flush()
 
 
 say = _Say()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from builder import host as hosts
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.say import say
@@ -30,5 +28,5 @@ def command(path: SpecPath, as_json: AsJson = False) -> int:
         )
         return 0
     for file in host.files:
-        sys.stdout.write(f"{file.mode} {file.owner}:{file.group} {file.part:<10} {len(file.content):>6} {file.path}\n")
+        say.text(f"{file.mode} {file.owner}:{file.group} {file.part:<10} {len(file.content):>6} {file.path}\n")
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ import typer
 
 from builder import files, providers, userdata
 from builder import host as hosts
-from builder.cli.options import AsJson, SpecPath, load
+from builder.cli.options import AsJson, OutputFile, SpecPath, load
 from builder.cli.say import say
 from builder.cli.size_bar import size_bar
 from builder.problems import SpecError, UserError
@@ -59,9 +58,7 @@ def command(
             help="Who takes the user-data; see er providers.",
         ),
     ] = "nocloud",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write here, not to stdout.")
-    ] = None,
+    output: OutputFile = None,
     small: Annotated[
         bool, typer.Option("--small", help="The smallest form that PROVIDER takes, even when a readable one fits.")
     ] = False,
@@ -69,26 +66,35 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Write the user-data that turns a server into the host: the plainest form that fits the provider."""
-    if output is not None and output.is_dir():
-        raise UserError(f"{output} is a directory", "give a file name")
+    if output is not None:
+        files.check(output)
+    target, apart = output or files.STDOUT, explain or as_json
+    if output is not None and apart and files.is_stdout(output):
+        raise typer.BadParameter("stdout has --json or --explain already: give a file name, or leave those out")
     spec = load(path)
     _check_archives(spec, on.value)
     host = hosts.build(spec)
     delivery = userdata.deliver(spec, host, provider, on.value, smallest=small)
-    to_stdout = output is None and not (explain or as_json)
-    if to_stdout and delivery.encoding is Encoding.GZIP and sys.stdout.isatty():
-        raise UserError("this user-data is binary, not for a terminal", "write it to a file with -o FILE")
-    if output is not None:
-        files.write(output, delivery.wire)
-        say.note(f"wrote {len(delivery.wire):,} bytes to {output}")
+    if output is not None or not apart:
+        _write(target, delivery)
+    # What a descriptor, device or pipe is called means nothing to the commands that are told.
+    named = None if files.is_stream(target) else Path(target)
     if as_json:
-        say.json(_as_json(spec, host, delivery, output))
+        say.json(_as_json(spec, host, delivery, named))
     elif explain:
         say.data("".join(f"{part:<32}{words}\n" for part, words in userdata.explain(spec, host, delivery)).encode())
-    if to_stdout:
-        say.data(delivery.wire)
-    _report(spec, host, delivery, output)
+    _report(spec, host, delivery, named)
     return 0
+
+
+def _write(target: str, delivery: Delivery) -> None:
+    if delivery.encoding is Encoding.GZIP and files.is_terminal(target):
+        raise UserError("this user-data is binary, not for a terminal", "write it to a file with -o FILE")
+    if target == files.STDOUT:
+        say.data(delivery.wire)
+        return
+    files.write(target, delivery.wire, tell=say.note)
+    say.note(f"wrote {len(delivery.wire):,} bytes to {target}")
 
 
 def _report(spec: Spec, host: Host, delivery: Delivery, output: Path | None) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from builder.files import write as write_file
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
@@ -70,10 +72,7 @@ def write(target: Path, files: Iterable[ImageFile], config: ImageConfig, *, name
             ImageFile("oci-layout", _json({"imageLayoutVersion": "1.0.0"})),
         ]
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.part")
-    aside.write_bytes(archive)
-    aside.replace(target)
+    write_file(target, archive)
 
 
 def _settings(config: ImageConfig, layer: str) -> dict[str, Any]:

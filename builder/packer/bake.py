@@ -32,6 +32,7 @@ __all__ = ["bake", "plan"]
 
 def plan(order: Order) -> Job:
     """What Packer will be given. Raises UserError for what is lacking; nothing is begun."""
+    deliver.check(order)
     orders.check(order)
     if order.local:
         local.check(order)
@@ -64,13 +65,13 @@ def bake(order: Order, job: Job, tell: Callable[[str], None]) -> Generator[Told,
         bootable = order.verify and order.form.name in ("qcow2", "raw")
         proof = (yield from local.verify(order, order.image, clock)) if bootable else None
         return deliver.again(order, old, clock, proof)
-    with terminable(), workdir.work_directory(order.directory) as places, Log(order.log, job.hidden()) as log:
+    with terminable(), workdir.work_directory(order.directory) as places, Log(order.log, job.hidden(), tell) as log:
         run = Run(order, job, places, log, clock, tell)
         with _noted(log):
             baked = yield from (local if order.local else remote).bake(run)
             result = yield from clock.phase("manifest", lambda: deliver.deliver(run, baked))
     if not order.keep_log:
-        order.log.unlink(missing_ok=True)
+        log.remove()
     return result
 
 

@@ -55,13 +55,26 @@ class Result:
     reused: bool = False
 
 
+def check(order: Order) -> None:
+    """Raise the OutputError that would end a bake at its very end; nothing is begun."""
+    files.directory(order.directory)
+    files.check(order.log)
+    if order.local:
+        for path in (order.image, *(manifest.beside(order.image, kind) for kind in ("manifest", "sbom"))):
+            files.check(path)
+
+
 def deliver(run: Run, baked: Baked) -> Result:
     """Write manifest and SBOM aside, compare, and rename all into place, the manifest last."""
     order = run.order
     build = _build(run, baked)
     before = _before(order, baked)
-    target = _named(order, baked, build) if baked.image is None else _beside(run, baked.image, build)
-    after = manifest.read(target)
+    if baked.image is None:
+        target = _named(order, baked, build)
+        after = manifest.read(target)
+    else:
+        target = manifest.beside(order.image, "manifest")
+        after = _beside(run, baked.image, build)
     differences = None if before is None else manifest.difference(before, after)
     image = after["image"]
     shown = order.image if baked.image else None
@@ -85,18 +98,21 @@ def _named(order: Order, baked: Baked, build: Build) -> Path:
     return target
 
 
-def _beside(run: Run, image: Path, build: Build) -> Path:
-    """All written aside; then the old ones go, and the new ones come, the manifest last."""
+def _beside(run: Run, image: Path, build: Build) -> dict[str, Any]:
+    """All written aside; then the old manifest goes, and the new files come, the manifest last."""
     final = run.order.image
     aside = image.rename(run.places.root / final.name)
     manifest.write(aside, build)
+    after = manifest.read(manifest.beside(aside, "manifest"))
     with shielded():
         for kind in ("manifest", "sbom"):
-            manifest.beside(final, kind).unlink(missing_ok=True)
-        aside.rename(final)
+            # Those of the old image may not stand beside the new one; what is no plain file is written to.
+            if manifest.beside(final, kind).is_file():
+                manifest.beside(final, kind).unlink()
+        files.move(aside, final, tell=run.tell)
         for kind in ("sbom", "manifest"):
-            manifest.beside(aside, kind).rename(manifest.beside(final, kind))
-    return manifest.beside(final, "manifest")
+            files.move(manifest.beside(aside, kind), manifest.beside(final, kind), tell=run.tell)
+    return after
 
 
 def _build(run: Run, baked: Baked) -> Build:
@@ -121,7 +137,7 @@ def _before(order: Order, baked: Baked) -> dict[str, Any] | None:
     """The manifest to compare with: the one named, or the one of the image that is replaced."""
     if order.compare is not None:
         return manifest.read(order.compare)
-    if baked.image is None:
+    if baked.image is None or not manifest.beside(order.image, "manifest").is_file():
         return None
     with contextlib.suppress(UserError, OSError):
         return manifest.read(manifest.beside(order.image, "manifest"))
@@ -130,6 +146,8 @@ def _before(order: Order, baked: Baked) -> dict[str, Any] | None:
 
 def reusable(order: Order, wanted: Iterable[Input]) -> dict[str, Any] | None:
     """The manifest of an image that is there already, whole, and made of these inputs by this version of er."""
+    if not all(path.is_file() for path in (order.image, manifest.beside(order.image, "manifest"))):
+        return None
     with contextlib.suppress(UserError, OSError):
         found = manifest.read(manifest.beside(order.image, "manifest"))
         made_from = {(item["name"], item["sha256"]) for item in found["inputs"]}

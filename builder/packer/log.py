@@ -5,27 +5,31 @@ from __future__ import annotations
 import time
 from typing import IO, TYPE_CHECKING, Self
 
+from builder import files
 from builder.packer import secrets
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
 
 class Log:
-    """A context manager. The file has one line for each that it is given, with seconds since the start before it."""
+    """A context manager. The file has one line for each that it is given, with seconds since the start before it.
 
-    def __init__(self, path: Path, hidden: frozenset[str] = frozenset()) -> None:
+    `tell` is told when the path is a pipe that has to wait for its reader.
+    """
+
+    def __init__(self, path: Path, hidden: frozenset[str] = frozenset(), tell: Callable[[str], object] = str) -> None:
         self.path = path
+        self._tell = tell
         self.whole = True
         self._hidden = hidden
         self._since = time.monotonic()
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("w", encoding="utf-8", errors="replace", buffering=1)
-        self.path.chmod(0o600)
+        self._file = files.stream(self.path, 0o600, tell=self._tell)
         return self
 
     def __exit__(
@@ -41,12 +45,19 @@ class Log:
         """The text without the secrets of this build."""
         return secrets.hide(text, self._hidden)
 
+    def remove(self) -> None:
+        """The log of a good build is not kept; what is no plain file is no log of ours alone."""
+        if self.path.is_file() and not self.path.is_symlink():
+            self.path.unlink()
+
     def write(self, text: str) -> None:
         """Add lines."""
         if self._file is None or not self.whole:
             return
         seconds = time.monotonic() - self._since
         try:
-            self._file.writelines(f"{seconds:8.1f}  {line}\n" for line in self.hide(text).splitlines())
+            lines = "".join(f"{seconds:8.1f}  {line}\n" for line in self.hide(text).splitlines())
+            self._file.write(lines.encode(errors="replace"))
+            self._file.flush()
         except OSError:
             self.whole = False

@@ -64,9 +64,10 @@ def remote_command(verb: str, words: Sequence[str]) -> list[str]:
 
 
 def _modules() -> Iterator[tuple[str, bytes]]:
-    """The remote part under its own name, and the facts that it shares; the packages above it are empty there."""
+    """The remote part under its own name, and what it shares; the packages above it are empty there."""
     yield from (("builder/__init__.py", b""), ("builder/server/__init__.py", b""))
-    for path in (_BUILDER / "facts.py", *(_BUILDER / "server" / "remote").glob("*.py")):
+    shared = (_BUILDER / f"{name}.py" for name in ("facts", "files", "problems"))
+    for path in (*shared, *(_BUILDER / "server" / "remote").glob("*.py")):
         yield f"builder/{path.relative_to(_BUILDER)}", path.read_bytes()
 
 

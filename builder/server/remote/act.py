@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder import facts
+from builder import facts, files
 from builder.server.remote import common, hold, names
 from builder.server.remote.common import RemoteError, Value
 
@@ -152,8 +151,5 @@ def keys(plan: Value) -> None:
         text = "".join(f"{key}\n" for key in plan["admin"]["ssh_keys"])
         if path.exists() and path.read_text() == text:
             continue
-        aside = path.with_name(".authorized_keys.er-new")
-        aside.write_text(text)
-        aside.chmod(0o600)
-        os.chown(aside, who.pw_uid, who.pw_gid)
-        aside.replace(path)
+        owner = (who.pw_uid, who.pw_gid)
+        files.replace(path, text.encode(), 0o600, owner=owner, name=".authorized_keys.er-new")

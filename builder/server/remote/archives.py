@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder import facts
+from builder import facts, files
 from builder.server.remote import act, common
 from builder.server.remote.common import RemoteError
 
@@ -37,14 +36,6 @@ def archive_put(path: str) -> Value:
     target = Path(path)
     if target.parent != Path(facts.IMAGES):
         raise RemoteError(f"{path} is not a place for archives")
-    aside = target.with_name(f".{target.name}.part")
-    try:
-        with aside.open("wb") as stream:
-            shutil.copyfileobj(sys.stdin.buffer, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        aside.chmod(0o644)
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
+    with files.aside(target, 0o644, name=f".{target.name}.part") as stream:
+        shutil.copyfileobj(sys.stdin.buffer, stream)
     return {"bytes": target.stat().st_size}

@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from builder.problems import UserError
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -43,6 +44,6 @@ def main() -> None:
             import_module(f"builder.server.remote.{VERBS[verb]}"), verb.replace("-", "_")
         )
         json.dump(function(*words), sys.stdout)
-    except RemoteError as error:
+    except (RemoteError, UserError) as error:
         sys.stderr.write(f"er-error: {error}\n" + (f"er-hint: {error.hint}\n" if error.hint else ""))
         raise SystemExit(1) from None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder import facts
+from builder import facts, files
 from builder.server.remote.common import Value, run
 
 if TYPE_CHECKING:
@@ -39,25 +39,8 @@ class New:
 
 
 def write(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Aside, to disk, renamed; the directory too, so that a cut of power leaves the old or the new file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.er-new")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fchmod(descriptor, mode)
-        os.fsync(descriptor)
-    aside.replace(path)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Root's, with exactly this mode; a cut of power leaves the old or the new file."""
+    files.replace(path, content, mode, owner=(0, 0), name=f".{path.name}.er-new")
 
 
 def set_state(phase: str, **more: object) -> None:
@@ -110,4 +93,4 @@ def put_back() -> None:
 def finish() -> None:
     """The change stands."""
     PENDING.unlink()
-    _sync_directory(HERE)
+    files.sync(HERE)
