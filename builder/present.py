@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from builder.problems import Mark, Problem
+    from builder.problems import Mark, Problem, UserError
 
 _STYLES: Final = {"error": "bold red", "warning": "bold yellow"}
 _WIDEST: Final = 160
@@ -52,6 +52,11 @@ def as_text(found: Iterable[Problem]) -> str:
     stream = io.StringIO()
     problems(found, Console(file=stream, force_terminal=False, no_color=True, width=_WIDEST))
     return stream.getvalue()
+
+
+def missing(lacking: Iterable[UserError]) -> list[dict[str, str | None]]:
+    """What a dry run did without and the real one would not, as plain values for JSON."""
+    return [{"what": error.message, "hint": error.hint} for error in lacking]
 
 
 def as_json(found: Iterable[Problem]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from botocore import xform_name
 
 from builder.aws import pace
 from builder.aws.calls import OPERATIONS
-from builder.aws.errors import AwsError, translate
+from builder.aws.errors import NO_REGION, AwsError, blind, translate
 from builder.aws.pace import persist
 from builder.problems import UserError
 from builder.spec.rules import near
@@ -27,8 +27,31 @@ CONFIG: Final = botocore.config.Config(
 )
 # The price list is served from here, for all regions.
 _HOME: Final = {"pricing": "us-east-1"}
+_ANY: Final = "us-east-1"
 # Says that EC2 would have done it, had it not been a dry run.
 PERMITTED: Final = "DryRunOperation"
+
+
+def region_of(region: str | None) -> str | None:
+    """The region that would be asked, where one is named anywhere."""
+    try:
+        return Door(region).region
+    except AwsError:
+        return None
+
+
+def lacking(region: str | None) -> tuple[AwsError, ...]:
+    """All that keeps this machine from asking AWS anything, found without asking. Raises UserError for a wrong name."""
+    missing = []
+    try:
+        door = Door(region)
+    except AwsError as error:
+        if not blind(error):
+            raise
+        missing.append(error)
+        # Any will do to look for credentials.
+        door = Door(_ANY)
+    return (*missing, *filter(None, [door.without_credentials()]))
 
 
 class Door:
@@ -47,13 +70,24 @@ class Door:
 
     def _region(self, name: str | None) -> str:
         if not name:
-            raise UserError("no AWS region", "say --region, `aws: {region: …}` in the spec, or AWS_REGION")
+            way = "say --region, `aws: {region: …}` in the spec, or AWS_REGION"
+            raise AwsError("no AWS region", way, code=NO_REGION)
         known = self._session.get_available_regions("ec2")
         if name not in known:
             meant = near(name, known)
             way = f"did you mean {meant}?" if meant else "as in eu-central-1; --region, the spec or AWS_REGION names it"
             raise UserError(f"`{name}` is not a region of AWS", way)
         return name
+
+    def without_credentials(self) -> AwsError | None:
+        """The error of every call, where there are no credentials; AWS is not asked."""
+        try:
+            if self._session.get_credentials() is not None:
+                return None
+            error: botocore.exceptions.BotoCoreError = botocore.exceptions.NoCredentialsError()
+        except botocore.exceptions.BotoCoreError as found:
+            error = found
+        return self._translated(error, "", ())
 
     def call(self, name: str, **parameters: Any) -> dict[str, Any]:
         """One call of an operation; raises AwsError."""

@@ -147,6 +147,20 @@ ROWS: Final = (
         unsure=True,
     ),
 )
+# What is said where nobody told the region, or AWS was not asked for another reason that lies on this machine.
+NO_REGION: Final = "NoRegion"
+_BLIND: Final = re.compile(
+    r"NoRegion|NoCredentialsError|PartialCredentialsError|CredentialRetrievalError|RequestExpired|ExpiredToken.*"
+    r"|SSOTokenExpired|UnauthorizedSSOTokenError|SSOTokenLoadError|TokenRetrievalError"
+    r"|EndpointConnectionError|ConnectTimeoutError|ProxyConnectionError"
+)
+
+
+def blind(error: UserError) -> bool:
+    """Whether AWS could not be asked from here at all: no region, no credentials that are valid, no way there."""
+    return isinstance(error, AwsError) and bool(_BLIND.fullmatch(error.code))
+
+
 _ACTION: Final = re.compile(r"perform: ?([a-z0-9-]+:[A-Za-z]+)")
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from builder.aws import server, tags
 from builder.aws.parts import Addresses, Group, Key, Servers
+
+# What belongs to a server, in the order of its removal.
+KINDS: Final = (Servers.title, Addresses.title, Group.title, Key.title)
 
 if TYPE_CHECKING:
     from builder.aws.door import Door

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 from builder.aws import firewall, price, server
 from builder.aws.ground import survey
 from builder.aws.parts import Addresses, Group, Key, Servers
+from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from builder.aws.door import Door
     from builder.aws.errors import AwsError
     from builder.aws.ground import Ground
     from builder.aws.order import Order
     from builder.aws.part import Ids
+    from builder.userdata.cloudconfig import On
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,78 @@ class Plan:
     def refusals(self) -> tuple[AwsError, ...]:
         """What EC2 would refuse."""
         return tuple(entry.refusal for entry in self.entries if entry.refusal)
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What can be said of a launch without asking AWS; what is there already is not known.
+
+    `user_data` are its bytes by kind of image, `asks` the questions that a launch begins with, `lacking` why they were
+    not asked.
+    """
+
+    region: str | None
+    entries: tuple[Entry, ...]
+    user_data: Mapping[str, int]
+    unknown: tuple[str, ...]
+    asks: tuple[str, ...]
+    lacking: tuple[AwsError, ...]
+
+
+def outline(order: Order, region: str | None, lacking: Iterable[AwsError]) -> Outline:
+    """The plan as far as the spec and the options tell it. Raises UserError when no user-data fits."""
+    wishes = order.wishes
+    unknown = ("what is there already", *([] if wishes.subnet else ["the network"]), "the image", "the price")
+    return Outline(region, tuple(_outlined(order)), _sizes(order), unknown, _asks(order), tuple(lacking))
+
+
+def _sizes(order: Order) -> dict[str, int]:
+    """For the kinds of image that it may be, and for which it is not too long."""
+    kinds: tuple[On, ...] = ("baked", "stock")
+    sizes: dict[str, int] = {}
+    for on in (on for on in kinds if order.wishes.image not in kinds or order.wishes.image == on):
+        try:
+            sizes[on] = len(order.user_data(on))
+        except UserError:
+            if on == "stock" and not sizes:
+                raise
+    return sizes
+
+
+def _asks(order: Order) -> tuple[str, ...]:
+    first = ("GetCallerIdentity", "DescribeInstanceTypes", "DescribeImages")
+    vpc = () if order.wishes.subnet or order.wishes.vpc else ("DescribeVpcs",)
+    place = ("DescribeSubnets", "DescribeInstanceTypeOfferings", "DescribeRouteTables")
+    zones = ("ListHostedZones",) if order.spec.dns == "route53" else ()
+    return (*first, *vpc, *place, *zones)
+
+
+def _outlined(order: Order) -> Iterator[Entry]:
+    count = order.wishes.count
+    yield Entry(Group.title, _rules(order), (), 1)
+    if order.key:
+        yield Entry(Key.title, Key(order).label, (), 1)
+    yield Entry(Servers.title, _wished(order), (), count)
+    if order.wishes.eip:
+        yield Entry(Addresses.title, "Elastic IP", (), count)
+    for domain in order.domains if order.spec.dns == "route53" else ():
+        yield Entry("DNS record", domain, (), 1)
+
+
+def _wished(order: Order) -> str:
+    wishes = order.wishes
+    image = wishes.image or f"newest baked image of {order.spec.server.base}, else its stock image"
+    where = wishes.subnet or wishes.vpc or "the default VPC"
+    image = f"{image} image of {order.spec.server.base}" if wishes.image in ("stock", "baked") else image
+    return ", ".join([f"{order.type} in {where}", image, _disk(wishes.disk), *_extras(order)])
+
+
+def _disk(size: int) -> str:
+    return f"{size} GiB gp3, encrypted"
+
+
+def _extras(order: Order) -> list[str]:
+    return [word for word in ("spot", "ipv6", "protect") if getattr(order.wishes, word)]
 
 
 def plan(door: Door, order: Order) -> Plan:
@@ -93,7 +167,6 @@ def _rules(order: Order) -> str:
 
 def _server(order: Order, ground: Ground) -> str:
     wishes, image = order.wishes, ground.image
-    extras = [word for word in ("spot", "ipv6", "protect") if getattr(wishes, word)]
     disk = server.disk_size(image, wishes.disk)
     words = [f"{ground.kind.name} in {ground.place.zone}", f"{image.on} image {image.id} ({image.name})"]
-    return ", ".join([*words, f"{disk} GiB gp3, encrypted", *extras])
+    return ", ".join([*words, _disk(disk), *_extras(order)])

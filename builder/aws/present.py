@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from builder import present
 from builder.aws import price, remote, server
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from builder.aws.inventory import Holdings
     from builder.aws.launch import Launched, Settings
     from builder.aws.order import Order
-    from builder.aws.plan import Entry, Plan
+    from builder.aws.plan import Entry, Outline, Plan
     from builder.aws.server import Server
 
 
@@ -38,6 +39,39 @@ def _state(entry: Entry) -> str:
     return "would make" if entry.missing == 1 else f"make {entry.missing}"
 
 
+def outline_lines(found: Outline) -> Iterator[str]:
+    """What would be made, as far as it is known."""
+    yield f"  account unknown, {found.region or 'region unknown'}"
+    for entry in found.entries:
+        yield f"  {_state(entry):<10} {entry.part}: {entry.what}"
+    sizes = ", ".join(f"{size:,} bytes for a {on} image" for on, size in found.user_data.items())
+    yield f"  user-data  {sizes}"
+    yield f"  unknown    {', '.join(found.unknown)}"
+    yield f"  would ask  {', '.join(found.asks)}"
+
+
+def outline_json(found: Outline, order: Order) -> dict[str, Any]:
+    """The same as a value, in the form of a plan: null is unknown."""
+    wish = order.wishes.image or ""
+    named = wish.startswith("ami-")
+    return {
+        "account": None,
+        "region": found.region,
+        "vpc": order.wishes.vpc,
+        "subnet": order.wishes.subnet,
+        "image": {"id": wish if named else None, "name": None, "kind": None if named else wish or None},
+        "user_data": dict(found.user_data),
+        "usd_per_hour": None,
+        "parts": [
+            {"part": entry.part, "what": entry.what, "there": None, "missing": entry.missing, "refused": None}
+            for entry in found.entries
+        ],
+        "unknown": list(found.unknown),
+        "asks": list(found.asks),
+        "missing": present.missing(found.lacking),
+    }
+
+
 def plan_json(plan: Plan) -> dict[str, Any]:
     """The same as a value."""
     ground = plan.ground
@@ -59,6 +93,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             }
             for entry in plan.entries
         ],
+        "unknown": [],
+        "missing": [],
     }
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from builder import present
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.say import say
 from builder.cli.steps import Steps
@@ -16,13 +17,14 @@ from builder.packer.convert import FORMATS
 from builder.packer.targets import BY_NAME, TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
 
     from builder.manifest import Difference
     from builder.packer.deliver import Result
     from builder.packer.job import Job
     from builder.packer.order import Order
     from builder.packer.watch import Told
+    from builder.problems import UserError
 
 NAME = "build-image"
 _TARGETS = ", ".join(row.name for row in TARGETS)
@@ -105,10 +107,10 @@ def command(
         load(path), BY_NAME[target], directory, FORMATS[form], with_stacks, verify, size, accelerator, base_image,
         checksum, tuple(file.absolute() for file in var_file or ()), keep_log, reuse, compare,
     )  # fmt: skip
-    job = bake.plan(order)
     if dry_run:
-        _show_dry(order, job, as_json=as_json)
+        _show_dry(order, *bake.outline(order), as_json=as_json)
         return 0
+    job = bake.plan(order)
     with Steps() as steps:
         result = follow(bake.bake(order, job, steps.line), steps)
     _show(result, as_json=as_json)
@@ -184,7 +186,11 @@ def _as_json(result: Result) -> dict[str, object]:
     }
 
 
-def _show_dry(order: Order, job: Job, *, as_json: bool) -> None:
+# Values that only the machine that bakes can tell, and where it has to try.
+_FOUND_OUT: Final = ("accelerator", "cpu", "cpus")
+
+
+def _show_dry(order: Order, job: Job, lacking: Sequence[UserError], *, as_json: bool) -> None:
     """The calls and the files; the work directory's name is made up only when it is made."""
     from builder.packer import argv, workdir
 
@@ -193,8 +199,11 @@ def _show_dry(order: Order, job: Job, *, as_json: bool) -> None:
     names = [f"{workdir.TEMPLATE}/{file.path}" for file in (*job.files, workdir.values(job.variables))]
     laid = sorted([*names, *(f"{workdir.PAYLOAD}/{name}" for name in upload)])
     calls = job.commands()
+    say.missing(lacking)
     if as_json:
-        say.json({"directory": work, "commands": calls, "files": laid, "variables": dict(job.variables)})
+        unknown = [name for name in _FOUND_OUT if order.local and name not in job.variables]
+        told = {"directory": work, "commands": calls, "files": laid, "variables": dict(job.variables)}
+        say.json({**told, "unknown": unknown, "missing": present.missing(lacking)})
         return
     lines = [f"# in {work}:", *(f"# lays {path}" for path in laid), *(argv.shown(call) for call in calls)]
     say.data("".join(f"{line}\n" for line in lines).encode())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from builder import present
 from builder.cli.launch import KnownHosts, Region
 from builder.cli.options import AsJson
 from builder.cli.say import say
@@ -14,6 +15,9 @@ from builder.cli.steps import Steps
 from builder.problems import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from builder.aws.errors import AwsError
     from builder.aws.inventory import Holdings
 
 NAME = "destroy"
@@ -29,7 +33,8 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Remove a server and everything that `er launch` made for it."""
-    from builder.aws import inventory, pace
+    from builder.aws import door as doors
+    from builder.aws import errors, inventory, pace
     from builder.aws import known_hosts as known
     from builder.aws.destroy import destroy
     from builder.aws.door import Door
@@ -38,8 +43,15 @@ def command(
     from builder.lab.signals import terminable
 
     keys = known.named(known_hosts) if known_hosts else known.default()
+    if dry_run and (lacking := doors.lacking(region)):
+        return _unseen(name, region, lacking, as_json=as_json)
     door = Door(region)
-    found = inventory.holdings(door, name)
+    try:
+        found = inventory.holdings(door, name)
+    except errors.AwsError as error:
+        if not dry_run or not errors.blind(error):
+            raise
+        return _unseen(name, region, (error,), as_json=as_json)
     _show(found, name, door.region)
     if found and not dry_run:
         _confirm(name, yes=yes)
@@ -55,6 +67,23 @@ def command(
     _show_what_stays(door, found)
     if as_json:
         say.json(_json(found, removed=bool(found) and not dry_run))
+    return 0
+
+
+def _unseen(name: str, region: str | None, lacking: Iterable[AwsError], *, as_json: bool) -> int:
+    """A dry run where AWS cannot be asked: what would be looked for, of which nobody knows whether it is there."""
+    from builder.aws import door as doors
+    from builder.aws.inventory import KINDS
+
+    where = doors.region_of(region) or "a region that is not named"
+    say.note(f"{name} in {where}: what is there is unknown")
+    say.note("  would remove the DNS records that lead to it")
+    for kind in KINDS:
+        say.note(f"  would remove every {kind} with the tags of {name}")
+    say.missing(lacking)
+    if as_json:
+        unseen = dict.fromkeys(("servers", "addresses", "security_groups", "key_pairs", "stays"))
+        say.json({"removed": False, **unseen, "missing": present.missing(lacking)})
     return 0
 
 
@@ -94,4 +123,5 @@ def _json(found: Holdings, *, removed: bool) -> dict[str, Any]:
         "security_groups": list(found.groups),
         "key_pairs": list(found.keys),
         "stays": list(found.disks),
+        "missing": [],
     }

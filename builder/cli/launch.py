@@ -12,6 +12,9 @@ from builder.cli.say import say
 from builder.cli.steps import Steps
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from builder.aws.errors import AwsError
     from builder.aws.launch import Launched, Settings
     from builder.aws.order import Order
     from builder.aws.plan import Plan
@@ -64,24 +67,45 @@ def command(
     wishes = Wishes(type_, image, count, disk, vpc, subnet, profile_arn, spot, eip, ipv6, protect)
     order = Order(spec, hosts.build(spec), wishes)
     keys = known.named(known_hosts) if known_hosts else known.default()
-    door = Door(region or spec.aws.region)
     if dry_run:
-        return _dry_run(door, order, as_json=as_json)
+        return _dry_run(order, region or spec.aws.region, as_json=as_json)
+    door = Door(region or spec.aws.region)
     settings = Settings(keys, timeout, pace.PACE, wait, identity)
     return _launch(door, order, settings, as_json=as_json)
 
 
-def _dry_run(door: Any, order: Order, *, as_json: bool) -> int:
-    from builder.aws import present
+def _dry_run(order: Order, region: str | None, *, as_json: bool) -> int:
+    """With AWS's answers where it can be asked; without credentials or a way there, what is known here."""
+    from builder.aws import door, errors, present
     from builder.aws.plan import plan
 
-    found = plan(door, order)
+    if lacking := door.lacking(region):
+        return _outline(order, region, lacking, as_json=as_json)
+    try:
+        found = plan(door.Door(region, say.note), order)
+    except errors.AwsError as error:
+        if not errors.blind(error):
+            raise
+        return _outline(order, region, (error,), as_json=as_json)
     _show_plan(found, order)
     if as_json:
         say.json(present.plan_json(found))
     for refusal in found.refusals:
         say.failure(refusal.message, refusal.hint)
     return 1 if found.refusals else 0
+
+
+def _outline(order: Order, region: str | None, lacking: Iterable[AwsError], *, as_json: bool) -> int:
+    from builder.aws import door, present
+    from builder.aws.plan import outline
+
+    found = outline(order, door.region_of(region), lacking)
+    for line in present.outline_lines(found):
+        say.note(line)
+    say.missing(found.lacking)
+    if as_json:
+        say.json(present.outline_json(found, order))
+    return 0
 
 
 def _show_plan(found: Plan, order: Order) -> None:

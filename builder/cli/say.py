@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from builder.problems import Problem
+    from builder.problems import Problem, UserError
 
 
 class _Say:
@@ -41,6 +41,13 @@ class _Say:
         self.console.print(message, markup=False)
         if hint:
             self.console.print(f"hint: {hint}", markup=False)
+
+    def missing(self, lacking: Iterable[UserError]) -> None:
+        """Print what a dry run did without and the real one would not."""
+        for error in lacking:
+            self.console.print(f"missing: {error.message}", markup=False)
+            if error.hint:
+                self.console.print(f"hint: {error.hint}", markup=False)
 
     def note(self, message: str) -> None:
         """Print a line of talk."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder import host as hosts
 from builder import hygiene
@@ -20,24 +20,58 @@ from builder.packer.run import Run
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from builder.host.model import Host
     from builder.packer.deliver import Result
+    from builder.packer.find import Packer
     from builder.packer.order import Order
     from builder.packer.watch import Told
 
-__all__ = ["bake", "plan"]
+__all__ = ["bake", "outline", "plan"]
 
 
 def plan(order: Order) -> Job:
     """What Packer will be given. Raises UserError for what is lacking; nothing is begun."""
-    deliver.check(order)
-    orders.check(order)
-    if order.local:
-        local.check(order)
+    for refusal in _refusals(order):
+        raise refusal
     packer = find.find()
     orders.check_packer(order, packer)
+    return _job(order, packer, local.variables(order) if order.local else surroundings.variables(order))
+
+
+def outline(order: Order) -> tuple[Job, tuple[UserError, ...]]:
+    """The same to look at, and all that a bake would lack here. Raises UserError for what can be baked nowhere."""
+    orders.check_image(order)
+    lacking = list(_refusals(order))
+    try:
+        packer = find.find()
+        orders.check_packer(order, packer)
+    except UserError as error:
+        lacking.append(error)
+        packer = find.assumed(order.target.packer)
+    return _job(order, packer, _known(order)), tuple(lacking)
+
+
+def _refusals(order: Order) -> Iterator[UserError]:
+    for check in (deliver.check, *orders.CHECKS, *((local.check,) if order.local else ())):
+        try:
+            check(order)
+        except UserError as error:
+            yield error
+
+
+def _known(order: Order) -> dict[str, Any]:
+    """The values that this machine can tell without the programs of a bake."""
+    if not order.local:
+        return surroundings.variables(order)
+    try:
+        return local.variables(order)
+    except (UserError, OSError):
+        return {}
+
+
+def _job(order: Order, packer: Packer, values: Mapping[str, Any]) -> Job:
     server = order.spec.server
     # Only a machine on this one's network can use its mirror.
     sources = sources_list.here(server.base) if order.local else ""
@@ -49,7 +83,7 @@ def plan(order: Order) -> Job:
         "base": server.base,
         "arch": server.arch,
         **order.target.images[server.base, server.arch],
-        **(local.variables(order) if order.local else surroundings.variables(order)),
+        **values,
     }
     files = workdir.template(packer, order.target.name)
     return Job(packer, files, upload, variables, order.var_files, order.environment)

@@ -20,6 +20,8 @@ Version = tuple[int, int, int]
 OLDEST: Final[Version] = (1, 6, 6)
 # The first that takes plugins from outside, and needs to be told which.
 PLUGINS: Final[Version] = (1, 7, 0)
+# What is shown where there is none.
+_NEEDED: Final = Path("packer")
 _VERSION: Final = re.compile(r"^Packer v(\d+)\.(\d+)\.(\d+)", re.MULTILINE)
 _HINT: Final = "apt-get install packer on Debian; elsewhere see https://developer.hashicorp.com/packer/install"
 _TIMEOUT: Final = 20.0
@@ -55,6 +57,12 @@ def find(path: str | None = None) -> Packer:
         else:
             return Packer(program, version)
     raise UserError(f"no usable packer: {refused}" if refused else "the program packer is not installed", _HINT)
+
+
+def assumed(version: str) -> Packer:
+    """Stands for the one that is missing, in commands that are only shown: of this version, or one with plugins."""
+    major, minor, patch = map(int, version.split("."))
+    return Packer(_NEEDED, max(PLUGINS, (major, minor, patch)))
 
 
 def candidates(path: str) -> Iterator[Path]:

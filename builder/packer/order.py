@@ -68,19 +68,29 @@ class Order:
 
 def check(order: Order) -> None:
     """Raise one UserError for what is lacking, or return."""
-    _check_image(order)
+    for one in CHECKS:
+        one(order)
+
+
+def check_login(order: Order) -> None:
+    """Raise UserError without credentials for the target."""
     wanted = order.target.credentials
     if not any(_has(order, names) for names in order.target.enough or (tuple(wanted),)):
         missing = [name for name in wanted if not _has(order, (name,))]
         told = "; ".join(f"{name}: {wanted[name]}" for name in missing)
         raise UserError(f"{order.target.name} needs credentials in the environment: {_listed(missing)}", told)
+
+
+def check_settings(order: Order) -> None:
+    """Raise UserError where the template needs values that only the user has."""
     unset = [name for name in order.target.settings if name not in set(_given(order))]
     if unset:
         told = "; ".join(f"{name}: {order.target.settings[name]}" for name in unset)
         raise UserError(f"{order.target.name} needs values for {_listed(unset)}", f"give a --var-file; {told}")
 
 
-def _check_image(order: Order) -> None:
+def check_image(order: Order) -> None:
+    """Raise UserError for an image that cannot be had there at all."""
     server = order.spec.server
     if (server.base, server.arch) not in order.target.images:
         known = ", ".join(" ".join(pair) for pair in order.target.images)
@@ -89,9 +99,20 @@ def _check_image(order: Order) -> None:
         raise UserError(f"--size {order.size}: not a size", "a number with M, G or T, such as 10G")
 
 
+CHECKS: Final = (check_image, check_login, check_settings)
+
+
 def _has(order: Order, names: tuple[str, ...]) -> bool:
     """Whether all these variables are set; a file of the home directory counts as set when it is there."""
-    return all(Path(name).expanduser().exists() if name[0] == "~" else order.environment.get(name) for name in names)
+    return all(_is_file(name) if name[0] == "~" else order.environment.get(name) for name in names)
+
+
+def _is_file(name: str) -> bool:
+    """A home that cannot be looked into, or is none, has no credentials for us."""
+    try:
+        return Path(name).expanduser().exists()
+    except (OSError, RuntimeError):
+        return False
 
 
 def _given(order: Order) -> Iterator[str]:

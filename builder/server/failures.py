@@ -7,11 +7,12 @@ from typing import Final
 
 from builder.problems import UserError
 
+_CHANGED: Final = "REMOTE HOST IDENTIFICATION HAS CHANGED"
 _REFUSED: Final = "Permission denied"
 # What ssh or sudo says, what it means, and what to do. The first that is found counts.
 _CAUSES: Final = (
     (
-        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        _CHANGED,
         "the host key is not the one that is known",
         "if the server was made anew, compare its fingerprint with the console's, then remove the old key: {known}",
     ),
@@ -70,9 +71,15 @@ class KeyRefusedError(UnreachableError):
     """The host answers and takes none of the keys. Fail2Ban counts each such try."""
 
 
+class KeyChangedError(UnreachableError):
+    """Another host answers than the one that is known."""
+
+
 def _kind(code: int, stderr: str) -> type[UserError]:
     if code != _SSH:
         return UserError
+    if _CHANGED in stderr:
+        return KeyChangedError
     return KeyRefusedError if _REFUSED in stderr else UnreachableError
 
 

@@ -44,9 +44,12 @@ class Remote:
 
     def ask(self, verb: str, *words: str, stdin: bytes = b"", fresh: bool = False, timeout: float = 120) -> Any:
         """Run a verb of the remote part as root; returns the value that it prints as JSON."""
-        done = process.run(
-            self.argv(remote_command(verb, words), fresh=fresh), stdin=package() + stdin, timeout=timeout, check=False
-        )
+        argv = self.argv(remote_command(verb, words), fresh=fresh)
+        try:
+            done = process.run(argv, stdin=package() + stdin, timeout=timeout, check=False)
+        except FileNotFoundError:
+            way = "apt-get install openssh-client"
+            raise failures.UnreachableError("the program ssh is not installed", way) from None
         if done.returncode != 0:
             raise failures.explain(self.host, done.returncode, done.stderr)
         try:

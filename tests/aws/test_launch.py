@@ -17,6 +17,7 @@ from builder.aws.calls import OPERATIONS
 from tests.aws import run
 from tests.aws.cloud import environment
 from tests.aws.wire import Answer, Call, refusal
+from tests.cli.test_outputs import own_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,6 +234,41 @@ def test_host_keys_come_from_the_console(er: Er, account: Account) -> None:
     assert er.known_hosts.read_text() == f"{address} ssh-ed25519 {BLOB} er:web1\n"
     assert er("destroy", "web1", "--yes").code == 0
     assert er.known_hosts.read_text() == ""
+
+
+def _known_hosts(er: Er, *words: str, cwd: Path) -> str:
+    """A run among devices of its own, so that a fault spoils none of this machine's; what it said."""
+    env = {**er.environment, "NO_PROXY": "*"}
+    argv = own_devices(run.PROGRAM, *words)
+    done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == (1 if done.stderr.startswith("error: ") else 0), done.stderr
+    return done.stderr
+
+
+@pytest.mark.machine
+def test_host_keys_go_where_they_are_told(er: Er, account: Account, tmp_path: Path) -> None:
+    """The same for launch and destroy: a link's target is replaced, a device written to, a pipe refused at once."""
+    er.spec.write_text(run.QUIET)
+    er.wire.console = lambda: READY
+    (tmp_path / "real").write_text("other.example.com ssh-ed25519 AAAA\n")
+    (tmp_path / "real").chmod(0o604)
+    (tmp_path / "link").symlink_to("real")
+    os.mkfifo(tmp_path / "pipe")
+    launch, destroy = ("launch", str(er.spec)), ("destroy", "web1", "--yes")
+    for words in (launch, destroy):
+        for target in ("-", "/dev/stdout", "pipe", ".", "new/"):
+            said = _known_hosts(er, *words, "--known-hosts", target, cwd=tmp_path)
+            assert f"error: {target}: " in said
+            assert "hint: " in said
+    assert account.everything() == []
+    _known_hosts(er, *launch, "--known-hosts", "link", cwd=tmp_path)
+    assert BLOB in (tmp_path / "real").read_text()
+    assert ((tmp_path / "link").is_symlink(), (tmp_path / "real").stat().st_mode & 0o777) == (True, 0o604)
+    _known_hosts(er, *destroy, "--known-hosts", "link", cwd=tmp_path)
+    assert (tmp_path / "real").read_text() == "other.example.com ssh-ed25519 AAAA\n"
+    _known_hosts(er, *launch, "--known-hosts", "/dev/null", cwd=tmp_path)
+    _known_hosts(er, *destroy, "--known-hosts", "/dev/null", cwd=tmp_path)
+    assert account.instances() == []
 
 
 def test_another_key_than_the_one_on_the_console_is_refused(er: Er, monkeypatch: pytest.MonkeyPatch) -> None:

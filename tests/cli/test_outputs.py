@@ -20,7 +20,7 @@ from builder.cli.app import app
 from tests.cli.test_cli import ER, WEB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.machine
@@ -84,7 +84,10 @@ def run(words, out, err):
         os._exit(end.code or 0)
 
 done = []
-for words in json.load(sys.stdin):
+environment, cases = json.load(sys.stdin)
+os.environ.clear()
+os.environ.update(environment)
+for words in cases:
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         if not (child := os.fork()):
             run(words, out, err)
@@ -98,13 +101,13 @@ json.dump(done, sys.stdout)
 """
 
 
-def runs(cwd: Path, *cases: list[str], user: bool = False) -> list[Done]:
-    """Run `er` with each of these words, as root or as nobody."""
-    argv = own_devices(*(UNPRIVILEGED if user else ()), sys.executable, "-c", _RUNS)
-    done = subprocess.run(
-        argv, cwd=cwd, env={**os.environ, "NO_COLOR": "1"}, input=json.dumps(cases).encode(), capture_output=True,
-        timeout=300, check=False,
-    )  # fmt: skip
+def runs(
+    cwd: Path, *cases: list[str], user: bool = False, before: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> list[Done]:
+    """Run `er` with each of these words, as root or as nobody; `before` are words that stand before the whole."""
+    argv = [*before, *own_devices(*(UNPRIVILEGED if user else ()), sys.executable, "-c", _RUNS)]
+    given = json.dumps([{**(env or os.environ), "NO_COLOR": "1"}, cases]).encode()
+    done = subprocess.run(argv, cwd=cwd, input=given, capture_output=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return [Done(code, out.encode("latin-1"), err.encode("latin-1")) for code, out, err in json.loads(done.stdout)]
 

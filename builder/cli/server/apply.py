@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from builder import present
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.say import say
 from builder.cli.server import egress
@@ -17,6 +18,8 @@ from builder.cli.steps import Steps
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from builder.host import Host as Tree
+    from builder.problems import UserError
     from builder.server.change import Difference
 
 
@@ -35,11 +38,17 @@ def command(
     """Bring a server to what SPEC says now; what does not come up is taken back by itself."""
     from builder import host as hosts
     from builder.server import change
+    from builder.server.failures import KeyChangedError, UnreachableError
 
     spec = load(path)
     built = hosts.build(spec)
     there = remote(host, ssh)
-    found = change.differences(there, built)
+    try:
+        found = change.differences(there, built)
+    except UnreachableError as error:
+        if not dry_run or isinstance(error, KeyChangedError):
+            raise
+        return _unseen(host, built, error, as_json=as_json)
     _show(found)
     if dry_run:
         return _nothing_done("dry run", found, as_json=as_json)
@@ -60,6 +69,18 @@ def command(
     return _told(host, end)
 
 
+def _unseen(host: str, built: Tree, error: UserError, *, as_json: bool) -> int:
+    """A dry run that cannot look at the server: what it would be brought to."""
+    say.note(f"what differs on {host} is unknown; the spec's tree is {len(built.files)} files:")
+    for file in built.files:
+        say.note(f"  {file.mode} {file.path}")
+    say.missing([error])
+    if as_json:
+        files = [{"path": file.path, "mode": file.mode} for file in built.files]
+        say.json({"phase": "dry run", "changes": None, "files": files, "missing": present.missing([error])})
+    return 0
+
+
 def _show(found: tuple[Difference, ...]) -> None:
     for one in found:
         for line in one.lines():
@@ -74,7 +95,7 @@ def _differ(count: int) -> str:
 
 def _nothing_done(phase: str, found: tuple[Difference, ...], *, as_json: bool) -> int:
     if as_json:
-        say.json({"phase": phase, "changes": _summary(found)})
+        say.json({"phase": phase, "changes": _summary(found), "missing": []})
     return 0
 
 
