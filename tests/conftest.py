@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # The image that test_bake.py bakes is booted by the others as well.
 ONE_BAKE = "tests/packer/test_bake.py"
-SHARING = {"tests/packer/test_attacks.py": ONE_BAKE}
+SHARING = {f"tests/packer/test_{name}.py": ONE_BAKE for name in ("attacks", "two_bakes")}
 
 
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]

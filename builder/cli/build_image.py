@@ -61,6 +61,10 @@ Checksum = Annotated[str, typer.Option("--checksum", metavar="sha256:…", help=
 Accelerator = Annotated[
     Literal["auto", "kvm", "tcg"], typer.Option("--accelerator", help="qemu: how the machine is run.")
 ]
+Builder = Annotated[
+    Literal["auto", "machine", "container"],
+    typer.Option("--builder", help="qemu: bake in a virtual machine, or in a container where that would be emulated."),
+]
 VarFile = Annotated[
     list[Path] | None,
     typer.Option(
@@ -87,6 +91,7 @@ def command(
     base_image: BaseImage = "",
     checksum: Checksum = "",
     accelerator: Accelerator = "auto",
+    builder: Builder = "auto",
     var_file: VarFile = None,
     compare: Compare = None,
     reuse: Reuse = False,
@@ -101,11 +106,11 @@ def command(
     if target != LOCAL:
         _refuse(
             {"--format": form != "qcow2", "--size": size, "--base-image": base_image, "--checksum": checksum,
-             "--accelerator": accelerator != "auto", "--reuse": reuse},
+             "--accelerator": accelerator != "auto", "--builder": builder != "auto", "--reuse": reuse},
         )  # fmt: skip
     order = Order(
-        load(path), BY_NAME[target], directory, FORMATS[form], with_stacks, verify, size, accelerator, base_image,
-        checksum, tuple(file.absolute() for file in var_file or ()), keep_log, reuse, compare,
+        load(path), BY_NAME[target], directory, FORMATS[form], with_stacks, verify, size, accelerator, builder,
+        base_image, checksum, tuple(file.absolute() for file in var_file or ()), keep_log, reuse, compare,
     )  # fmt: skip
     if dry_run:
         _show_dry(order, *bake.outline(order), as_json=as_json)
@@ -142,6 +147,8 @@ def follow(events: Generator[Told, None, Result], steps: Steps) -> Result:
                     steps.end(step, seconds)
                 case watch.Line(text):
                     steps.detail(text)
+                case watch.Note(text):
+                    steps.line(text)
 
 
 def _show(result: Result, *, as_json: bool) -> None:

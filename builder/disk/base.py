@@ -31,6 +31,15 @@ def base_disk(base: Base, arch: Arch, *, size: int = SIZE) -> Path:
     Boots by BIOS and UEFI (arm64: UEFI). Nothing on it is a secret or a machine's own. A point release of the
     distribution has it made anew. Raises UserError.
     """
+    return _made(base, arch, size) / make.DISK
+
+
+def kernel(base: Base, arch: Arch) -> Path:
+    """The kernel of the base disk, as a boot loader takes it; the disk is made on first use. Raises UserError."""
+    return _made(base, arch, SIZE) / make.KERNEL
+
+
+def _made(base: Base, arch: Arch, size: int) -> Path:
     recipe = RECIPES[base]
     if size < _SMALLEST or size % _MIB:
         raise UserError("a base disk has 2 GiB or more, in whole MiB")
@@ -39,8 +48,7 @@ def base_disk(base: Base, arch: Arch, *, size: int = SIZE) -> Path:
     name = f"{base}-{arch}-{key(recipe, arch, size)}"
     layout = Layout(arch, size, name)
     folder = cache.root() / "disks" / name
-    target = cache.current(folder, recipe.edition(), lambda aside: make.disk(aside, layout, recipe))
-    return target / "disk.qcow2"
+    return cache.current(folder, recipe.edition(), lambda aside: make.disk(aside, layout, recipe))
 
 
 def key(recipe: Recipe, arch: Arch, size: int) -> str:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from builder.disk.recipe import Recipe
     from builder.spec.model import Arch
 
+DISK: Final = "disk.qcow2"
+KERNEL: Final = "vmlinuz"
 # Said here in full, as the defaults of mke2fs change with its version and every GRUB has to read this.
 _MKE2FS: Final = """\
 [defaults]
@@ -36,18 +38,19 @@ ext4 = {
 """
 # GRUB on a PC loads the rest of itself from here.
 _MODULES: Final = ("usr/lib/grub/i386-pc", "boot/grub/i386-pc")
-_NATIVE: Final = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+NATIVE: Final = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 def disk(target: Path, layout: Layout, recipe: Recipe) -> None:
-    """Make the directory `target` with disk.qcow2 in it."""
+    """Make the directory `target` with disk.qcow2 in it, and beside it its kernel, as vmlinuz."""
     target.mkdir(parents=True)
     tree = target / "tree"
     process.run(bootstrap_argv(tree, layout.arch, recipe))
     _finish(tree, layout, recipe)
     from_tree(target, tree, layout, recipe)
+    shutil.copyfile(tree / f"boot/vmlinuz-{_kernel(tree)}", target / KERNEL)
     for path in target.iterdir():
-        if path.name != "disk.qcow2":
+        if path.name not in (DISK, KERNEL):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -60,7 +63,7 @@ def from_tree(target: Path, tree: Path, layout: Layout, recipe: Recipe) -> None:
     _esp(raw, tree, layout, recipe, target)
     _bios(raw, tree, layout)
     _root(raw, tree, layout, target)
-    image.convert(raw, target / "disk.qcow2", to="qcow2")
+    image.convert(raw, target / DISK, to="qcow2")
 
 
 def refuse_foreign(arch: Arch) -> None:
@@ -68,7 +71,7 @@ def refuse_foreign(arch: Arch) -> None:
     emulator = Path(
         "/proc/sys/fs/binfmt_misc/qemu-aarch64" if arch == "arm64" else "/proc/sys/fs/binfmt_misc/qemu-x86_64"
     )
-    if _NATIVE.get(platform.machine()) != arch and not emulator.exists():
+    if NATIVE.get(platform.machine()) != arch and not emulator.exists():
         raise UserError(
             f"a disk for {arch} cannot be made on this {platform.machine()} machine",
             "apt-get install qemu-user-static binfmt-support, or give a cloud image with its checksum",

@@ -90,7 +90,8 @@ def files(layout: Layout, recipe: Recipe, origin: Archives) -> dict[str, str]:
 def _fstab(layout: Layout) -> str:
     return (
         f"UUID={layout.root_uuid} / ext4 rw,discard,errors=remount-ro 0 1\n"
-        f"PARTUUID={layout.esp.id} /boot/efi vfat defaults,umask=077 0 2\n"
+        # Only upgrades of the boot loader write there: a disk that is slow to come must not end a boot.
+        f"PARTUUID={layout.esp.id} /boot/efi vfat defaults,umask=077,nofail 0 2\n"
     )
 
 

@@ -1,6 +1,6 @@
 """A machine's disk: a throw-away layer over a shared tree, and real directories where containers are kept.
 
-Or an image of a file system, which is written to and keeps what was written.
+Or a raw disk, which is written to and keeps what was written.
 """
 
 from __future__ import annotations
@@ -20,16 +20,24 @@ REAL: Final = ("/home", "/var/lib/containers", "/var/lib/easyrunner")
 # A line each: cloud-init's own ds-identify is a shell script and reads by line.
 _DATASOURCE: Final = b"datasource_list: [NoCloud]\nnetwork: {config: disabled}\n"
 _NOT_HERE: Final = b"[Unit]\nConditionVirtualization=!container\n"
-_AUDIT: Final = "audit-rules.service"
+# There is one audit for all that share a kernel.
+_NEVER: Final = ("auditd.service", "audit-rules.service")
+# What a whole disk starts for its root and its network; a container has both from the first moment on.
+_OF_A_DISK: Final = ("systemd-remount-fs.service", "systemd-networkd-wait-online.service")
 _SEED: Final = "/var/lib/cloud/seed/nocloud"
 
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """`directory` is on a real file system; `lower` is the tree below, or the raw image that is the disk."""
+    """`directory` is on a real file system; `lower` is the tree below, or the raw disk that it is."""
 
     directory: Path
     lower: Path
+
+    @property
+    def root(self) -> Path:
+        """Where it is mounted, in the namespace of its machine."""
+        return self.directory / "root"
 
     def top(self, path: str) -> Path:
         """Where one of the real directories is on this machine."""
@@ -81,24 +89,28 @@ class Files:
         target.write_bytes(content)
         target.chmod(mode)
 
-    def seed(self, user_data: bytes, *, instance: str, name: str) -> None:
-        """What a provider would pass: user-data and a name; the network is there already."""
-        meta = {"instance-id": instance, "local-hostname": name}
-        self.write(f"{_SEED}/user-data", user_data, 0o600)
-        self.write(f"{_SEED}/meta-data", _json(meta))
-        self.write("/etc/cloud/cloud.cfg.d/99-lab.cfg", _DATASOURCE)
+
+def seed(user_data: bytes, *, instance: str, name: str) -> dict[str, tuple[bytes, int]]:
+    """What a provider would pass: user-data and a name; the network is there already. Path -> content and mode."""
+    meta = {"instance-id": instance, "local-hostname": name}
+    return {
+        f"{_SEED}/user-data": (user_data, 0o600),
+        f"{_SEED}/meta-data": (_json(meta), 0o644),
+        "/etc/cloud/cloud.cfg.d/99-lab.cfg": (_DATASOURCE, 0o644),
+    }
 
 
-def lab_files(resolver: str | None, *, pids: bool) -> dict[str, bytes]:
-    """What only the lab needs.
+def lab_files(resolver: str | None, *, pids: bool, disk: bool = False) -> dict[str, bytes]:
+    """What only the lab needs, by path.
 
-    Its resolver; no auditd, which there is one of for all that share a kernel; and no limit of processes where this
-    machine cannot count them.
+    Its resolver; no units that a container cannot or need not have, of which a whole `disk` has more; and no limit of
+    processes where this machine cannot count them.
     """
     dns = f"[Resolve]\n{f'DNS={resolver}' if resolver else ''}\nLLMNR=no\nMulticastDNS=no\n"
     unlimited = {"/etc/containers/containers.conf.d/00-lab.conf": b"[containers]\npids_limit = 0\n"}
+    units = (*_NEVER, *(_OF_A_DISK if disk else ()))
     files = {"/etc/systemd/resolved.conf.d/50-lab.conf": dns.encode()} | ({} if pids else unlimited)
-    return files | {f"/etc/systemd/system/{unit}.d/00-lab.conf": _NOT_HERE for unit in ("auditd.service", _AUDIT)}
+    return files | {f"/etc/systemd/system/{unit}.d/00-lab.conf": _NOT_HERE for unit in units}
 
 
 def _json(value: Mapping[str, object]) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import process
+from builder.disk import unpack
 from builder.lab.polling import until
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 CGROUP: Final = Path("/sys/fs/cgroup")
 # The first lines of every keeper: this machine's own hierarchy may be version 1, a machine needs version 2.
 _CGROUP2: Final = "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
-# $1 is the group, $2 the lower tree, or an image, $3 the directory with upper, work and root. It ends with its
-# standard input.
+# $1 is the group, $2 the lower tree, or a disk, $3 the directory with upper, work and root, $4 where on the disk its
+# root is. It ends with its standard input.
 _KEEP: Final = f"""set -e
 {_CGROUP2}
 mkdir -p "/sys/fs/cgroup/$1/keeper"
@@ -29,7 +30,7 @@ for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
   echo "+$controller" > "/sys/fs/cgroup/$1/cgroup.subtree_control" 2>/dev/null || continue
 done
 echo $$ > "/sys/fs/cgroup/$1/keeper/cgroup.procs"
-if [ -f "$2" ]; then mount -o loop "$2" "$3/root"
+if [ -f "$2" ]; then mount -o "loop,$4" "$2" "$3/root"
 else mount -t overlay overlay -o "lowerdir=$2,upperdir=$3/upper,workdir=$3/work" "$3/root"
 fi
 echo kept
@@ -46,7 +47,7 @@ find "/sys/fs/cgroup/$1" -depth -type d -exec rmdir {{}} +
 
 
 class Keeper:
-    """Holds the mounts of one machine; `disk` is a directory on a real file system, `lower` a tree or an image."""
+    """Holds the mounts of one machine; `disk` is a directory on a real file system, `lower` a tree or a raw disk."""
 
     def __init__(self, group: str, lower: Path, disk: Path) -> None:
         for name in ("upper", "work", "root"):
@@ -65,6 +66,7 @@ class Keeper:
             group,
             str(lower),
             str(disk),
+            _where(lower) if lower.is_file() else "",
         ]
         self._process = process.start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         said = self._process.stdout.readline().decode() if self._process.stdout else ""
@@ -127,6 +129,12 @@ class Keeper:
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
+
+
+def _where(raw: Path) -> str:
+    """The root's place on a disk, as options of mount(8)."""
+    root = unpack.root_of(raw)
+    return f"offset={root.offset},sizelimit={root.size}"
 
 
 def end_group(group: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from builder import process
 from builder.lab import power
-from builder.lab.disk import Disk, Files, lab_files
+from builder.lab.disk import Disk, Files, lab_files, seed
 from builder.lab.keeper import Keeper
 from builder.lab.polling import until
 from builder.lab.signals import shielded
@@ -29,8 +32,8 @@ T = TypeVar("T")
 class Machine(Visits):
     """A machine on a shared tree, and a context manager: entered, it is laid out but off.
 
-    `tree` may also be a raw image of a file system: that is its disk then, and outlives it. Without `user_data` the
-    image is one that was used before.
+    `tree` may also be a raw disk: that is the machine's then, with what it writes, and outlives it. Without `user_data`
+    the disk is one that was used before. `instance` is cloud-init's id of this machine: a new one, if empty.
     `extra_files` are lab-only files by their path on the machine;
     `preloads` are images that its users have before power-on. In a `guise`, made for its network,
     it takes itself for a provider's server: it has no seed, and its card no addresses; a provider gives it both.
@@ -46,6 +49,7 @@ class Machine(Visits):
         preloads: Iterable[Preload] = (),
         internet: bool = True,
         guise: Callable[[Plan], Guise] | None = None,
+        instance: str = "",
     ) -> None:
         self.tree = tree
         self.user_data = user_data
@@ -54,6 +58,8 @@ class Machine(Visits):
         self._preloads = tuple(preloads)
         self._internet = internet
         self._guise = guise
+        self._instance = instance
+        self._brought: list[str] = []
         self._slot: Slot | None = None
         self._keeper: Keeper | None = None
         self._power: power.Power | None = None
@@ -87,11 +93,33 @@ class Machine(Visits):
             for path, (content, mode) in guise.written().items():
                 self.files.write(path, content, mode)
         elif self.user_data is not None:
-            self.files.seed(self.user_data, instance=f"i-{uuid.uuid4().hex[:16]}", name=self.name)
+            instance = self._instance or f"i-{uuid.uuid4().hex[:16]}"
+            for path, (content, mode) in seed(self.user_data, instance=instance, name=self.name).items():
+                self._bring(path, content, mode)
         resolver = None if guise else self.plan.resolver
-        lab = lab_files(resolver, pids="pids" in self._keeper.controllers)
+        lab = lab_files(resolver, pids="pids" in self._keeper.controllers, disk=self.tree.is_file())
         for path, content in (lab | self._extra_files).items():
-            self.files.write(path, content)
+            self._bring(path, content)
+
+    def _bring(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        """Lay a file that only the lab needs, and note what was not there before."""
+        parents = [str(parent) for parent in PurePosixPath(path).parents]
+        self._brought += [path, *(parent for parent in parents if not self.files.path(parent).exists())]
+        self.files.write(path, content, mode)
+
+    def take_back(self) -> None:
+        """Remove what only the lab needed from a machine that is off."""
+        for path in (self.files.path(path) for path in self._brought):
+            if path.is_dir():
+                with contextlib.suppress(OSError):
+                    path.rmdir()  # The machine has put something of its own there.
+            else:
+                path.unlink(missing_ok=True)
+
+    def eject(self) -> None:
+        """Take the raw disk out of a machine that is off: whole, with holes for what is free, and no longer mounted."""
+        for argv in (["fstrim", str(self.disk.root)], ["umount", str(self.disk.root)]):
+            process.run(self._kept.argv(argv, group="eject"))
 
     def remove(self) -> None:
         """Take everything away, on or off. Safe to call twice."""

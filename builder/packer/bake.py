@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from builder import host as hosts
 from builder import hygiene
@@ -17,7 +17,9 @@ from builder.packer.clock import Clock
 from builder.packer.job import Job
 from builder.packer.log import Log
 from builder.packer.run import Run
+from builder.packer.watch import Note
 from builder.problems import UserError
+from builder.qemu import accel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -30,9 +32,14 @@ if TYPE_CHECKING:
 
 __all__ = ["bake", "outline", "plan"]
 
+_IN: Final = {"machine": "virtual machine", "container": "container"}
+
 
 def plan(order: Order) -> Job:
-    """What Packer will be given. Raises UserError for what is lacking; nothing is begun."""
+    """What Packer will be given. Raises UserError for what is lacking; nothing is begun.
+
+    Where a trial has to tell first whether a virtual machine is fast here, this is for one that is.
+    """
     for refusal in _refusals(order):
         raise refusal
     packer = find.find()
@@ -86,7 +93,9 @@ def _job(order: Order, packer: Packer, values: Mapping[str, Any]) -> Job:
         **values,
     }
     files = workdir.template(packer, order.target.name)
-    return Job(packer, files, upload, variables, order.var_files, order.environment)
+    job = Job(packer, files, upload, variables, order.var_files, order.environment)
+    found = local.known(order) if order.local else None
+    return local.placed(job, local.builder(order, found)) if found else job
 
 
 def bake(order: Order, job: Job, tell: Callable[[str], None]) -> Generator[Told, None, Result]:
@@ -94,15 +103,22 @@ def bake(order: Order, job: Job, tell: Callable[[str], None]) -> Generator[Told,
 
     `tell` is for what must be said while it is being closed.
     """
-    clock, made_from = Clock(), inputs.of(job, order)
-    if order.local and order.reuse and (old := deliver.reusable(order, made_from)):
+    clock = Clock()
+    chosen: local.Builder = "machine"
+    found = accel.emulation(order.spec.server.arch)
+    if order.local:
+        found = yield from local.accelerator(order, clock)
+        chosen = local.builder(order, found)
+        yield Note(f"accelerator    {found}; the image is baked in a {_IN[chosen]}")
+        job = local.placed(job, chosen)
+    if order.local and order.reuse and (old := deliver.reusable(order, inputs.of(job, order))):
         bootable = order.verify and order.form.name in ("qcow2", "raw")
-        proof = (yield from local.verify(order, order.image, clock)) if bootable else None
+        proof = (yield from local.verify(order, order.image, found, clock)) if bootable else None
         return deliver.again(order, old, clock, proof)
     with terminable(), workdir.work_directory(order.directory) as places, Log(order.log, job.hidden(), tell) as log:
         run = Run(order, job, places, log, clock, tell)
         with _noted(log):
-            baked = yield from (local if order.local else remote).bake(run)
+            baked = yield from (local.bake(run, found, chosen) if order.local else remote.bake(run))
             result = yield from clock.phase("manifest", lambda: deliver.deliver(run, baked))
     if not order.keep_log:
         log.remove()

@@ -50,14 +50,17 @@ def lay(job: Job, places: Places, **variables: object) -> None:
 
 
 def run(
-    job: Job, places: Places, log: Log, tell: Callable[[str], None]
+    job: Job, places: Places, log: Log, tell: Callable[[str], None], *, speaks_within: float | None = None
 ) -> Generator[watch.Told, None, tuple[events.Artifact, ...]]:
-    """Validate and build in a laid work directory; what comes back is what was made. Raises BakeError."""
+    """Validate and build in a laid work directory; what comes back is what was made. Raises BakeError.
+
+    A virtual machine whose console says nothing for the first `speaks_within` seconds raises SilentError.
+    """
     environment = argv.environment(job.environment, places)
     *before, build = job.commands()
     for call in before:
         _checked(call, environment, places, log)
-    return (yield from watch.build(build, environment, places.root, log, tell))
+    return (yield from watch.build(build, environment, places.root, log, tell, speaks_within=speaks_within))
 
 
 def _checked(call: list[str], environment: Mapping[str, str], places: Places, log: Log) -> None:

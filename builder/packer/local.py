@@ -1,44 +1,66 @@
-"""Bakes on this machine, in QEMU: a stock disk in, a proven disk out."""
+"""Bakes on this machine: a stock disk in, a proven disk out. By Packer in a virtual machine, or in a container."""
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from builder import disk as disks
 from builder import host as hosts
-from builder import process, qemu
+from builder import process
 from builder.disk import image as images
-from builder.disk import needs
+from builder.disk import make, needs
 from builder.host.model import Part
-from builder.packer import convert, inside, login, stock, workdir
+from builder.packer import container, convert, inside, login, stock, workdir
 from builder.packer import job as jobs
 from builder.packer.deliver import Baked
+from builder.packer.watch import Note
+from builder.problems import UserError
 from builder.qemu import accel, firmware
 from builder.qemu import verify as verification
+from builder.qemu.console import SILENCE, SilentError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
     from builder.packer.clock import Clock
+    from builder.packer.inside import Inside
+    from builder.packer.job import Job
     from builder.packer.order import Order
     from builder.packer.run import Run
     from builder.packer.stock import Stock
     from builder.packer.watch import Told
+    from builder.qemu.accel import Accelerator
     from builder.qemu.verify import Proof
+
+_PROGRAMS: Final = ("qemu-img", "mformat", "mcopy", "ssh-keygen", "fuse2fs")
+# Of the template's variables, those that follow from the accelerator.
+_ACCELERATOR: Final = ("accelerator", "cpu", "cpus")
+Builder = Literal["machine", "container"]
 
 
 def check(order: Order) -> None:
     """Raise one UserError for what is lacking here, or return."""
     stock.check(order.base_image, order.checksum)
-    programs = [accel.PROGRAM[order.spec.server.arch], "qemu-img", "mformat", "mcopy", "ssh-keygen", "fuse2fs"]
-    needs.check("baking here", [*programs, *order.form.compressor[:1]], root=True, fuse=True)
+    programs = [accel.PROGRAM[order.spec.server.arch], *_PROGRAMS, *order.form.compressor[:1]]
+    needs.check("baking here", programs, root=True, fuse=True)
+    if order.builder == "container":
+        if not _native(order):
+            arch = order.spec.server.arch
+            raise UserError(
+                f"a container of {arch} cannot run on this {platform.machine()} machine",
+                "leave out --builder container",
+            )
+        container.check()
 
 
 def variables(order: Order) -> dict[str, Any]:
     """The template's values that do not depend on the disk; paths are in the work directory."""
-    found = accelerator(order)
     return {
         **_firmware(order),
         "seed": workdir.SEED,
@@ -48,9 +70,7 @@ def variables(order: Order) -> dict[str, Any]:
         # It is converted in any case, and a compressed disk is slower to check and to boot.
         "compress": False,
         "disk_size": order.size,
-        "accelerator": found.name,
-        "cpu": found.cpu,
-        "cpus": accel.processors(order.spec.server.arch, found),
+        **(_accelerated(order, found) if (found := _told(order)) else {}),
     }
 
 
@@ -63,53 +83,131 @@ def _firmware(order: Order) -> dict[str, Any]:
     return {"qemu_args": [["-drive", word] for word in flash]}
 
 
-def accelerator(order: Order) -> qemu.Accelerator:
-    """What was asked for; by default the fastest that works."""
-    arch = order.spec.server.arch
+def _accelerated(order: Order, found: Accelerator) -> dict[str, Any]:
+    cpus = accel.processors(order.spec.server.arch, found)
+    return dict(zip(_ACCELERATOR, (found.name, found.cpu, cpus), strict=True))
+
+
+def _told(order: Order) -> Accelerator | None:
+    """The accelerator that was asked for, if one was."""
     if order.accelerator == "tcg":
-        return accel.emulation(arch)
-    if order.accelerator == "kvm":
-        return qemu.Accelerator("kvm", "kvm", "host")
-    return qemu.accelerator(arch)
+        return accel.emulation(order.spec.server.arch, "as told")
+    return accel.native("as told") if order.accelerator == "kvm" else None
 
 
-def bake(run: Run) -> Generator[Told, None, Baked]:
+def known(order: Order) -> Accelerator | None:
+    """The accelerator, where no trial has to be made for it."""
+    return _told(order) or accel.known(order.spec.server.arch)
+
+
+def accelerator(order: Order, clock: Clock) -> Generator[Told, None, Accelerator]:
+    """What was asked for; by default the faster one, which is tried out once with the base disk's kernel."""
+    server = order.spec.server
+    if found := known(order):
+        return found
+    kernel = yield from clock.phase("base disk", lambda: disks.kernel(server.base, server.arch))
+    return (yield from clock.phase("accelerator", lambda: accel.accelerator(server.arch, lambda: kernel)))
+
+
+def builder(order: Order, found: Accelerator) -> Builder:
+    """What was asked for; by default a container where a virtual machine would be emulated and a container can be."""
+    if order.builder != "auto":
+        return order.builder
+    return "container" if found.emulated and _contained(order) else "machine"
+
+
+def _contained(order: Order) -> bool:
+    """Whether a container of this architecture can be had here."""
+    try:
+        container.check()
+    except UserError:
+        return False
+    return _native(order)
+
+
+def _native(order: Order) -> bool:
+    return make.NATIVE.get(platform.machine()) == order.spec.server.arch
+
+
+def placed(job: Job, chosen: Builder) -> Job:
+    """The job, for the builder that was chosen."""
+    if chosen == "machine":
+        return job
+    files = workdir.template(job.packer, container.SOURCE)
+    return replace(job, files=files, variables=container.variables(job.variables))
+
+
+def bake(run: Run, found: Accelerator, chosen: Builder) -> Generator[Told, None, Baked]:
     """Base disk, Packer's run, a look inside, the format that is wanted."""
     order, clock, root = run.order, run.clock, run.places.root
     disk = yield from clock.phase("base disk", lambda: stock.find(order))
-    _lay(run, disk)
-    yield from clock.through(jobs.run(run.job, run.places, run.log, run.tell))
-    made = root / workdir.OUTPUT / order.name
-    files = hosts.build(order.spec).only(Part.BAKED)
-    found = yield from clock.phase("check", lambda: inside.look(made, files))
-    proof = (yield from verify(order, made, clock)) if order.verify else None
+    baked = _in_container(run, disk) if chosen == "container" else _in_machine(run, disk, found)
+    made, seen = yield from baked
+    proof = (yield from verify(order, made, found, clock)) if order.verify else None
     image = yield from clock.phase("convert", lambda: _convert(order, made, root))
     return Baked(
         order.name,
         image,
         inputs=(disk.as_input,),
-        packages=found.packages,
-        containers=found.containers,
-        checks=found.checks,
+        packages=seen.packages,
+        containers=seen.containers,
+        checks=seen.checks,
         versions={"qemu": _version(order)},
         proof=proof,
     )
 
 
-def verify(order: Order, image: Path, clock: Clock) -> Generator[Told, None, Proof]:
+def _look(run: Run, image: Path) -> Inside:
+    return inside.look(image, hosts.build(run.order.spec).only(Part.BAKED))
+
+
+def _in_container(run: Run, disk: Stock) -> Generator[Told, None, tuple[Path, Inside]]:
+    raw, seen = yield from container.bake(run, disk, run.order.size, partial(_look, run))
+    made = run.places.root / workdir.OUTPUT / run.order.name
+    made.parent.mkdir()
+    yield from run.clock.phase("disk", lambda: images.convert(raw, made, to="qcow2"))
+    raw.unlink()
+    return made, seen
+
+
+def _in_machine(run: Run, disk: Stock, found: Accelerator) -> Generator[Told, None, tuple[Path, Inside]]:
+    """Once more, emulated, when the accelerator lets the machine hang."""
+    root = run.places.root
+    login.make(root / workdir.KEY, root / workdir.SEED)
+    try:
+        yield from _packer(run, disk, found)
+    except SilentError as error:
+        if found.emulated:
+            raise
+        yield Note(f"{error.message}: once more, emulated")
+        shutil.rmtree(root / workdir.TEMPLATE)
+        shutil.rmtree(root / workdir.OUTPUT, ignore_errors=True)
+        (root / workdir.CONSOLE).unlink(missing_ok=True)
+        yield from _packer(run, disk, accel.emulation(run.order.spec.server.arch))
+    made = root / workdir.OUTPUT / run.order.name
+    return made, (yield from run.clock.phase("check", lambda: _look(run, made)))
+
+
+def _packer(run: Run, disk: Stock, found: Accelerator) -> Generator[Told, None, None]:
+    fast = {} if found.emulated else {"speaks_within": SILENCE}
+    values = {**_accelerated(run.order, found), "disk_image": str(disk.path), "disk_image_checksum": disk.checksum}
+    jobs.lay(run.job, run.places, **values)
+    if "qemu_args" in run.job.variables:
+        _, template = firmware.find(run.order.spec.server.arch)
+        shutil.copyfile(template, run.places.root / workdir.FLASH)
+    yield from run.clock.through(jobs.run(run.job, run.places, run.log, run.tell, **fast))
+
+
+def verify(order: Order, image: Path, found: Accelerator, clock: Clock) -> Generator[Told, None, Proof]:
     """Boot it twice with this host's user-data. Images that are not baked in are brought on a disk beside it."""
     trial = verification.Trial(
-        image=image.absolute(), spec=order.spec, bring=not order.with_stacks, accelerator=accelerator(order)
+        image=image.absolute(),
+        spec=order.spec,
+        bring=not order.with_stacks,
+        accelerator=found,
+        second="container" if found.emulated and _contained(order) else "machine",
     )
     return (yield from clock.through(verification.verify(trial)))
-
-
-def _lay(run: Run, disk: Stock) -> None:
-    jobs.lay(run.job, run.places, disk_image=str(disk.path), disk_image_checksum=disk.checksum)
-    if "qemu_args" in run.job.variables:
-        _, variables = firmware.find(run.order.spec.server.arch)
-        shutil.copyfile(variables, run.places.root / workdir.FLASH)
-    login.make(run.places.root / workdir.KEY, run.places.root / workdir.SEED)
 
 
 def _convert(order: Order, made: Path, root: Path) -> Path:
@@ -122,6 +220,5 @@ def _convert(order: Order, made: Path, root: Path) -> Path:
 
 
 def _version(order: Order) -> str:
-    said = process.run([accel.PROGRAM[order.spec.server.arch], "--version"]).stdout
-    found = re.search(r"version (\S+)", said)
+    found = re.search(r"version (\S+)", accel.qemu_version(order.spec.server.arch))
     return found[1] if found else ""

@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 def make(key: Path, disk: Path) -> None:
     """Write the private key, its public one beside it, and the seed's disk."""
+    content = seed.files(user_data(keygen(key)), instance=f"bake-{uuid.uuid4().hex[:12]}", name="localhost")
+    seed.make(disk, content)
+
+
+def keygen(key: Path) -> str:
+    """Write a key pair; returns the public one, as a line of authorized_keys."""
     process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bake", "-f", str(key)])
-    public = key.with_name(f"{key.name}.pub").read_text().strip()
-    seed.make(disk, seed.files(user_data(public), instance=f"bake-{uuid.uuid4().hex[:12]}", name="localhost"))
+    return key.with_name(f"{key.name}.pub").read_text().strip()
 
 
 def user_data(public: str) -> bytes:

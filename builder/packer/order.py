@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from builder.packer.convert import FORMATS, Format
 from builder.problems import UserError
@@ -35,6 +35,7 @@ class Order:
     verify: bool = True
     size: str = ""
     accelerator: str = "auto"
+    builder: Literal["auto", "machine", "container"] = "auto"
     base_image: str = ""
     checksum: str = ""
     var_files: tuple[Path, ...] = ()

@@ -13,7 +13,7 @@ from builder.packer import events, failure
 from builder.packer.phases import START, Phases
 from builder.packer.workdir import CONSOLE
 from builder.problems import UserError
-from builder.qemu.vm import PANIC
+from builder.qemu.console import PANIC, SilentError, silent
 from builder.session import Session
 
 if TYPE_CHECKING:
@@ -52,7 +52,14 @@ class Line:
     text: str
 
 
-Told = Started | Ended | Line
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What has to be read, whatever shows it."""
+
+    text: str
+
+
+Told = Started | Ended | Line | Note
 
 
 def build(
@@ -61,8 +68,10 @@ def build(
     directory: Path,
     log: Log,
     tell: Callable[[str], None],
+    *,
+    speaks_within: float | None = None,
 ) -> Generator[Told, None, tuple[events.Artifact, ...]]:
-    """Run it; the result is what it made. Raises BakeError.
+    """Run it; the result is what it made. Raises BakeError, or SilentError where a machine has not spoken in time.
 
     Closed or interrupted, it lets Packer clean up first, for as long as that may take; `tell` says so.
     """
@@ -70,7 +79,7 @@ def build(
     began = since = time.monotonic()
     yield Started(START)
     with Session(argv, env=environment, cwd=directory) as session, _cancelled(session, log, tell):
-        for event in _noted(session.lines(tick=lambda: _look(directory, log.path)), log):
+        for event in _noted(session.lines(tick=_Look(directory, log.path, speaks_within)), log):
             if isinstance(event, events.Artifact):
                 artifacts.append(event)
             previous = phases.step
@@ -124,14 +133,33 @@ def wind_up(session: Session, log: Log, waits: Sequence[float] = (_CLEAN_UP, _SE
     session.end()
 
 
-def _look(directory: Path, log: Path) -> None:
-    """What Packer itself would never notice."""
-    _check_space(directory, log)
-    console = directory / CONSOLE
-    if console.exists() and PANIC in (said := console.read_text(errors="replace")):
-        lines = [line.strip() for line in said[: said.index(PANIC)].splitlines()[-_LAST_WORDS:]]
-        text = "\n".join(f"  | {line}" for line in lines)
-        raise UserError(f"the kernel of the machine being baked crashed:\n{text}", f"try again; the whole log: {log}")
+class _Look:
+    """What Packer itself would never notice: a full disk, a kernel that crashed, a machine that never begins."""
+
+    def __init__(self, directory: Path, log: Path, speaks_within: float | None) -> None:
+        self._directory = directory
+        self._console = directory / CONSOLE
+        self._log = log
+        self._speaks_within = speaks_within
+        self._powered_on: float | None = None
+
+    def __call__(self) -> None:
+        _check_space(self._directory, self._log)
+        if not self._console.exists():
+            return
+        said = self._console.read_text(errors="replace")
+        if PANIC in said:
+            raise _crashed(said, self._log)
+        if self._speaks_within is not None and silent(said):
+            self._powered_on = self._powered_on or time.monotonic()
+            if time.monotonic() - self._powered_on > self._speaks_within:
+                raise SilentError(self._speaks_within)
+
+
+def _crashed(said: str, log: Path) -> UserError:
+    lines = [line.strip() for line in said[: said.index(PANIC)].splitlines()[-_LAST_WORDS:]]
+    text = "\n".join(f"  | {line}" for line in lines)
+    return UserError(f"the kernel of the machine being baked crashed:\n{text}", f"try again; the whole log: {log}")
 
 
 def _check_space(directory: Path, log: Path) -> None:

@@ -1,8 +1,10 @@
-"""How a virtual machine is asked from outside, as values: everything goes to 127.0.0.1 at a forwarded port."""
+"""How a machine is asked from outside; a virtual one at a port of 127.0.0.1 that is forwarded to it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from builder import process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,12 +24,17 @@ def ssh(key: Path, user: str, port: int, *words: str) -> list[str]:
     return ["ssh", "-F", "none", "-i", str(key), "-p", str(port), *said, f"{user}@127.0.0.1", *words]
 
 
-def curl(domain: str, port: int, ca: Path) -> list[str]:
+def curl(domain: str, address: str, port: int, ca: Path) -> list[str]:
     """Ask for a front page over HTTPS, with the name and the certificate checked; prints the status."""
     url = f"https://{domain}:{port}/"
-    there = ["--resolve", f"{domain}:{port}:127.0.0.1", "--noproxy", "*", "--cacert", str(ca)]
+    there = ["--resolve", f"{domain}:{port}:{address}", "--noproxy", "*", "--cacert", str(ca)]
     show = ["--output", "/dev/null", "--write-out", "%{http_code}"]
     return ["curl", "--silent", "--max-time", "20", *there, *show, url]
+
+
+def https_status(domain: str, address: str, port: int, ca: Path) -> int:
+    """The status of the domain's front page; 0 for no answer, or one with a certificate that is not `ca`'s."""
+    return int(process.run(curl(domain, address, port, ca), check=False).stdout or 0)
 
 
 def keygen(key: Path) -> list[str]:

@@ -1,21 +1,30 @@
-"""Proves an image: boots a layer over it with the small user-data, asks every domain, looks inside; twice."""
+"""Proves an image: boots a layer over it with the small user-data, asks every domain, looks inside; twice.
+
+The first boot is a virtual machine's, by the disk's own boot loader and kernel. The second one may be a container's,
+from the disk as the first has left it: what is new in it needs no kernel of its own.
+"""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar
 
 from builder import host as hosts
 from builder import process, userdata
+from builder.disk import image as images
+from builder.disk import kernel
 from builder.lab import cache
 from builder.lab import plan as plans
+from builder.lab.machine import Machine
 from builder.lab.signals import terminable
-from builder.packer.watch import Ended, Line, Started, Told
+from builder.packer.watch import Ended, Line, Note, Started, Told
 from builder.problems import UserError
-from builder.qemu import archives, client, inspect
+from builder.qemu import accel, archives, client, inspect
+from builder.qemu.console import SILENCE, SilentError, silent
 from builder.qemu.vm import Order, Vm
 
 if TYPE_CHECKING:
@@ -40,8 +49,8 @@ _BOOTS: Final = ("first", "second")
 class Trial:
     """What to prove, and how. `timeout` is for each boot, in seconds, until all has answered.
 
-    With `bring` the archives that the spec names are on a disk beside the image, for an image without them;
-    without `internet` nothing can be pulled.
+    `second` is what the second boot is in. With `bring` the archives that the spec names are on a disk beside the
+    image, for an image without them; without `internet` nothing can be pulled.
     """
 
     image: Path
@@ -51,6 +60,7 @@ class Trial:
     firmware: Firmware = "bios"
     memory: int = 2048
     accelerator: Accelerator | None = None
+    second: Literal["machine", "container"] = "machine"
     timeout: float = 900
 
 
@@ -73,23 +83,47 @@ class Proof:
 
 
 def verify(trial: Trial) -> Generator[Told, None, Proof]:
-    """Boot twice and look; raises UserError with everything that is wrong. The image itself stays untouched."""
+    """Boot twice and look; raises UserError with everything that is wrong. The image itself stays untouched.
+
+    Where the accelerator lets the machine hang without a word, it is all done once more, emulated.
+    """
+    arch = trial.spec.server.arch
+    chosen = trial.accelerator or accel.accelerator(arch, partial(kernel, "debian-13", arch))
+    try:
+        return (yield from _proven(replace(trial, accelerator=chosen)))
+    except SilentError as error:
+        if chosen.emulated:
+            raise
+        yield Note(f"{error.message}: once more, emulated")
+    return (yield from _proven(replace(trial, accelerator=accel.emulation(arch))))
+
+
+def _proven(trial: Trial) -> Generator[Told, None, Proof]:
     cache.root().mkdir(parents=True, exist_ok=True)
-    with terminable(), tempfile.TemporaryDirectory(prefix="verify-", dir=cache.root()) as aside:
-        key = Path(aside, "key")
+    with terminable(), tempfile.TemporaryDirectory(prefix="verify-", dir=cache.root()) as name:
+        aside = Path(name)
+        key = aside / "key"
         process.run(client.keygen(key))
         spec = local(trial.spec, key.with_suffix(".pub").read_text().strip())
-        with Vm(trial.image, _order(trial, spec, key, Path(aside))) as vm:
-            answers: list[Answer] = []
-            ready: list[float] = []
-            for number, name in enumerate(_BOOTS, start=1):
-                if number > 1:
-                    yield from _phase("power off", vm.poweroff)
-                boot = _Boot(vm, spec, number, time.monotonic(), trial.timeout)
-                ready.append((yield from boot.up(name)))
-                answers += yield from boot.answers(name, Path(aside))
-                yield from boot.look(name)
-            return Proof(tuple(answers), tuple(ready))
+        with Vm(trial.image, _order(trial, spec, key, aside)) as vm:
+            boot = _Boot(vm, spec, 1, trial, aside)
+            seen = [(yield from boot.seen())]
+            yield from _phase("power off", vm.poweroff)
+            if trial.second == "machine":
+                seen.append((yield from _Boot(vm, spec, 2, trial, aside).seen()))
+            else:
+                seen.append((yield from _in_container(vm, spec, trial, aside)))
+        answers = tuple(answer for found, _ in seen for answer in found)
+        return Proof(answers, tuple(ready for _, ready in seen))
+
+
+def _in_container(vm: Vm, spec: Spec, trial: Trial, aside: Path) -> Generator[Told, None, tuple[list[Answer], float]]:
+    """The second boot, from a copy of the machine's disk; cloud-init finds the same instance."""
+    raw = aside / "second.raw"
+    yield from _phase("copy", lambda: images.convert(vm.disk, raw, to="raw"))
+    user_data = vm.order.user_data or b""
+    with Machine(raw, user_data, name=spec.server.name, instance=vm.instance, internet=trial.internet) as machine:
+        return (yield from _Boot(_Container(machine), spec, 2, trial, aside).seen())
 
 
 def local(spec: Spec, key: str) -> Spec:
@@ -127,63 +161,109 @@ def _phase(name: str, work: Callable[[], T]) -> Generator[Told, None, T]:
     return result
 
 
-class _Boot:
-    """One power-on of the machine, until all has been seen."""
+class _Host(Protocol):
+    """What a boot is seen through: a virtual machine, or a container."""
 
-    def __init__(self, vm: Vm, spec: Spec, number: int, power_on: float, timeout: float) -> None:
-        self._vm = vm
+    def boot(self) -> None: ...
+    def wait(self, condition: Callable[[], T], *, timeout: float, what: str) -> T: ...
+    def console_text(self, since: int = 0) -> str: ...
+    def read(self, path: str) -> str: ...
+    def python(self, script: str, *, timeout: float) -> str: ...
+    def https_status(self, domain: str, ca: Path) -> int: ...
+
+
+class _Container:
+    """A container, seen as a virtual machine is."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.boot = machine.boot
+
+    def wait(self, condition: Callable[[], T], *, timeout: float, what: str) -> T:
+        return self._machine.wait(condition, timeout=timeout, what=what)
+
+    def console_text(self, since: int = 0) -> str:
+        return self._machine.console_text()[since:]
+
+    def read(self, path: str) -> str:
+        return self._machine.files.path(path).read_text()
+
+    def python(self, script: str, *, timeout: float) -> str:
+        return self._machine.run(["python3", "-"], stdin=script.encode(), timeout=timeout).stdout
+
+    def https_status(self, domain: str, ca: Path) -> int:
+        return client.https_status(domain, self._machine.ipv4, 443, ca)
+
+
+class _Boot:
+    """One power-on, until all has been seen."""
+
+    def __init__(self, host: _Host, spec: Spec, number: int, trial: Trial, aside: Path) -> None:
+        self._host = host
         self._spec = spec
         self._number = number
-        self._power_on = power_on
-        self._said_before = vm.console.stat().st_size
-        self._deadline = power_on + timeout
+        self._fast = trial.accelerator is not None and not trial.accelerator.emulated
+        self._ca = aside / f"ca-{number}.crt"
+        self._said_before = len(host.console_text())
+        self._power_on = time.monotonic()
+        self._deadline = self._power_on + trial.timeout
 
     @property
     def _left(self) -> float:
         return max(self._deadline - time.monotonic(), 1)
 
-    def up(self, name: str) -> Generator[Told, None, float]:
-        """Power on, until the host says that it is ready; the seconds that took."""
-        yield from _phase(f"{name} boot", self._until_ready)
+    @property
+    def _since(self) -> float:
         return time.monotonic() - self._power_on
 
+    def seen(self) -> Generator[Told, None, tuple[list[Answer], float]]:
+        """Power on, until the host says that it is ready, every domain has answered, and nothing is left to start.
+
+        Returns the answers, and the seconds until it was ready.
+        """
+        name = _BOOTS[self._number - 1]
+        yield from _phase(f"{name} boot", self._until_ready)
+        ready = self._since
+        answers = yield from self._answers(f"{name} answers")
+        faults = yield from _phase(f"{name} look inside", self._faults)
+        if faults:
+            raise UserError(f"after its {name} boot the host is not as it should be:\n  " + "\n  ".join(faults))
+        return answers, ready
+
     def _until_ready(self) -> None:
-        self._vm.boot()
-        self._vm.wait(self._ready, timeout=self._left, what="all stacks to answer")
+        self._host.boot()
+        self._host.wait(self._ready, timeout=self._left, what="all stacks to answer")
 
     def _ready(self) -> bool:
-        said = self._vm.console_text(self._said_before)
+        said = self._host.console_text(self._said_before)
+        if self._fast and self._since > SILENCE and silent(said):
+            raise SilentError(SILENCE)
         if _NOT_READY in said:
             raise UserError(f"the host {said[said.index(_NOT_READY) + 12 :].splitlines()[0]}")
         return READY in said
 
-    def answers(self, name: str, aside: Path) -> Generator[Told, None, list[Answer]]:
+    def _answers(self, step: str) -> Generator[Told, None, list[Answer]]:
         """Ask every domain over HTTPS, until it has answered."""
         sites = tuple(plans.sites(self._spec))
         if not sites:
             return []
-        ca = aside / "ca.crt"
-        ca.write_text(self._vm.ssh(f"sudo cat {plans.CA}").stdout)
+        self._ca.write_text(self._host.read(plans.CA))
         found: list[Answer] = []
-        step = f"{name} answers"
         yield Started(step)
         since = time.monotonic()
         for site in sites:
-            found.append(self._answer(site, ca))
+            found.append(self._answer(site))
             yield Line(f"https://{site.domain}/ answered {found[-1].status}")
         yield Ended(step, time.monotonic() - since)
         return found
 
-    def _answer(self, site: Site, ca: Path) -> Answer:
+    def _answer(self, site: Site) -> Answer:
         def asked() -> int:
-            status = self._vm.https_status(site.domain, ca)
+            status = self._host.https_status(site.domain, self._ca)
             return status if status < _NOT_YET else 0
 
-        status = self._vm.wait(asked, timeout=self._left, what=f"https://{site.domain}/ to answer")
-        return Answer(self._number, site.domain, status, time.monotonic() - self._power_on)
+        status = self._host.wait(asked, timeout=self._left, what=f"https://{site.domain}/ to answer")
+        return Answer(self._number, site.domain, status, self._since)
 
-    def look(self, name: str) -> Generator[Told, None, None]:
-        """Look inside, when nothing is left to start."""
-        faults = yield from _phase(f"{name} look inside", lambda: inspect.faults(self._vm, timeout=self._left))
-        if faults:
-            raise UserError(f"after its {name} boot the host is not as it should be:\n  " + "\n  ".join(faults))
+    def _faults(self) -> tuple[str, ...]:
+        return inspect.faults(self._host.python(inspect.script(), timeout=self._left))

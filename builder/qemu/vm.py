@@ -6,16 +6,18 @@ import shutil
 import subprocess
 import uuid
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from builder import process
 from builder.disk import image as images
-from builder.disk import needs
+from builder.disk import kernel, needs
 from builder.lab import cache
 from builder.lab.polling import until
 from builder.lab.signals import shielded
 from builder.problems import UserError
 from builder.qemu import accel, client, firmware, seed
+from builder.qemu.console import PANIC
 from builder.qemu.hardware import Drive, Hardware
 from builder.qemu.power import Power
 from builder.qemu.workplace import Workplace
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PROGRAMS: Final = ("curl", "mcopy", "mformat", "qemu-img", "ssh", "ssh-keygen")
-# What Linux says last; after that it hangs.
-PANIC: Final = "Kernel panic - not syncing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,7 @@ class Vm:
     def __init__(self, image: Path, order: Order | None = None) -> None:
         self.image = image.absolute()
         self.order = order or Order()
+        self.instance = f"i-{uuid.uuid4().hex[:16]}"
         self._workplace: Workplace | None = None
         self._power: Power | None = None
 
@@ -92,7 +93,7 @@ class Vm:
         disk = directory / "disk.qcow2"
         process.run(overlay_argv(self.image, images.format_of(self.image), disk, order.size))
         drives = [Drive(disk, "qcow2", "root"), *self._seed(directory), *order.drives]
-        accelerator = order.accelerator or accel.accelerator(order.arch)
+        accelerator = order.accelerator or accel.accelerator(order.arch, partial(kernel, "debian-13", order.arch))
         hardware = Hardware(
             arch=order.arch,
             drives=tuple(drives),
@@ -112,8 +113,7 @@ class Vm:
         order = self.order
         if order.user_data is None:
             return []
-        instance = f"i-{uuid.uuid4().hex[:16]}"
-        content = seed.files(order.user_data, instance=instance, name=order.name, vendor_data=order.vendor_data)
+        content = seed.files(order.user_data, instance=self.instance, name=order.name, vendor_data=order.vendor_data)
         seed.make(directory / "seed.img", content)
         return [Drive(directory / "seed.img", "raw", "seed", read_only=True)]
 
@@ -133,6 +133,11 @@ class Vm:
             if self._workplace is not None:
                 self._workplace.release()
             self._power = self._workplace = None
+
+    @property
+    def disk(self) -> Path:
+        """The layer that takes all its writes, in qcow2."""
+        return self.power.hardware.drives[0].file
 
     # Power.
 
@@ -227,7 +232,15 @@ class Vm:
 
     def https_status(self, domain: str, ca: Path) -> int:
         """The status of the domain's front page; 0 for no answer, or one with a certificate that is not `ca`'s."""
-        return int(process.run(client.curl(domain, self.port(443), ca), check=False).stdout or 0)
+        return client.https_status(domain, "127.0.0.1", self.port(443), ca)
+
+    def read(self, path: str) -> str:
+        """A file of root's, as text, over SSH."""
+        return self.ssh(f"sudo cat {path}").stdout
+
+    def python(self, script: str, *, timeout: float) -> str:
+        """What a Python program prints there, over SSH."""
+        return self.ssh("python3 -", stdin=script.encode(), timeout=timeout).stdout
 
 
 def overlay_argv(image: Path, kind: images.Format, overlay: Path, size: int | None) -> list[str]:

@@ -51,6 +51,16 @@ def test_what_apps_print_is_in_the_journal(three: Host) -> None:
     assert three.machine.run(asked, user="er-hello").stdout.strip() == "journald systemd"
 
 
+def test_profiles_that_confine_nothing_are_not_compiled(three: Host) -> None:
+    """A link of that name in `disable` has AppArmor's parser pass a profile over."""
+    told = three.machine.run("cd /etc/apparmor.d; grep -lsE 'flags=.(unconfined|complain)' *; echo; ls disable")
+    empty, _, disabled = told.stdout.partition("\n\n")
+    names = [name for name in disabled.split() if name in set(empty.split())]
+    assert sorted(empty.split()) == sorted(names)
+    assert len(names) > 50
+    assert {"usr.bin.passt", "unix-chkpwd"}.isdisjoint(disabled.split()), "these do confine"
+
+
 def test_people_leave_no_core_dumps_and_private_files_but_root_makes_readable_ones(three: Host) -> None:
     # 027, and the group is the user's own.
     assert three.ssh("ulimit -c; umask; sudo sh -c 'ulimit -c; umask'").stdout.split() == ["0", "0007", "0", "0022"]

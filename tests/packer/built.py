@@ -14,6 +14,11 @@ from tests.packer.rehearsal import ROOT, SPEC
 if TYPE_CHECKING:
     import subprocess
 
+    from builder.qemu import Vm
+    from builder.qemu.hardware import Firmware
+
+# Bytes of the disk that an image is booted on to see it grow.
+GROWN = 6 * 1024**3
 ER = str(Path(sysconfig.get_path("scripts"), "er"))
 
 
@@ -41,8 +46,15 @@ def er(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return process.run(argv, cwd=ROOT, timeout=3000, check=False)
 
 
-def bake(directory: Path) -> Built:
+def bake(directory: Path, *words: str) -> Built:
     """To its good end."""
-    done = er(directory)
+    done = er(directory, *words)
     assert done.returncode == 0, done.stderr
     return Built(directory, json.loads(done.stdout), done.stderr)
+
+
+def assert_it_has_grown(vm: Vm, *, firmware: Firmware) -> None:
+    """To a disk of 6 GiB, booted as it says."""
+    assert vm.ssh("test -d /sys/firmware/efi", check=False).returncode == (0 if firmware == "uefi" else 1)
+    assert int(vm.ssh("df --output=size -B1 / | tail -1").stdout) > 5 * 1024**3
+    assert vm.ssh("findmnt -no FSTYPE /boot/efi").stdout.strip() == "vfat"

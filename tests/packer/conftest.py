@@ -40,8 +40,15 @@ def baked(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Bak
 
 @pytest.fixture(scope="session")
 def built(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """The example, baked by Packer in QEMU into an image."""
-    return one_bake.bake(tmp_path_factory.mktemp("built"))
+    """The example, baked by Packer in a container into an image, whose first boot is a virtual machine's."""
+    return one_bake.bake(tmp_path_factory.mktemp("built"), "--builder", "container")
+
+
+@pytest.fixture(scope="session")
+def built_in_a_machine(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The same, baked in a virtual machine and not proved."""
+    directory = tmp_path_factory.mktemp("built-in-a-machine")
+    return one_bake.bake(directory, "--builder", "machine", "--no-verify")
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,23 +89,34 @@ def _pairs(text: str) -> Facts:
 
 def at_rest(machine: Machine) -> Facts:
     """Every file of a host that is off: kind, mode, owner, group, and content or target. Images are told by Podman."""
-    users = _names(machine.files.path("/etc/passwd"))
-    groups = _names(machine.files.path("/etc/group"))
+    return of_trees({"/": machine.files.tree} | {path: machine.disk.top(path) for path in machine.disk.real})
+
+
+def of_trees(tops: Mapping[str, Path]) -> Facts:
+    """The same of a host whose directories, by their paths there, are here."""
+    users, groups = (_names(tops["/"] / "etc" / name) for name in ("passwd", "group"))
     found = {}
-    for path, file in _walk(machine):
+    for path, file in _walk(tops):
         status = file.lstat()
         owner = f"{users.get(status.st_uid, status.st_uid)}:{groups.get(status.st_gid, status.st_gid)}"
-        found[path] = f"{stat.filemode(status.st_mode)} {owner} {_content(path, file, status)}"
+        found[path] = f"{stat.filemode(status.st_mode)} {owner} {_content(path, file, status)}{_capability(file)}"
     return found
+
+
+def _capability(file: Path) -> str:
+    """What a program may do beyond its user, as setcap(8) writes it down."""
+    try:
+        return f" {os.getxattr(file, 'security.capability', follow_symlinks=False).hex()}"
+    except OSError:
+        return ""
 
 
 def _names(file: Path) -> Mapping[int, str]:
     return {int(line.split(":")[2]): line.split(":")[0] for line in file.read_text().splitlines()}
 
 
-def _walk(machine: Machine) -> Iterator[tuple[str, Path]]:
+def _walk(tops: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:
     """The path on the machine, and where that is here."""
-    tops = {"/": machine.files.tree} | {path: machine.disk.top(path) for path in machine.disk.real}
     for top, here in tops.items():
         for folder, folders, files in os.walk(here):
             inside = f"{top.rstrip('/')}/{os.path.relpath(folder, here)}".removesuffix("/.") or "/"

@@ -105,7 +105,7 @@ class Stage:
 
     def status_of(self, site: str) -> int:
         """What a visitor gets; 0 for nothing."""
-        argv = client.curl(site, self.vm.port(443), self.ca)
+        argv = client.curl(site, "127.0.0.1", self.vm.port(443), self.ca)
         argv[argv.index("--max-time") + 1] = "60"
         return int(process.run(argv, check=False).stdout or 0)
 

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import process
+from builder import host, process, userdata
+from builder import spec as specs
+from builder.lab import plan
 from builder.packer import find
-from tests.packer.built import er
-from tests.packer.rehearsal import ROOT
+from builder.qemu import Order, Vm, verify
+from tests.packer.built import GROWN, assert_it_has_grown, er
+from tests.packer.rehearsal import ROOT, SPEC
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.packer.built import Built
 
 pytestmark = pytest.mark.machine
@@ -50,9 +55,25 @@ def test_the_manifest_says_what_is_in_it_and_how_long_it_took(built: Built) -> N
     assert told["versions"]["packer"] == find.find().version_text
 
 
+def test_by_uefi_it_serves_too_and_grows_with_its_disk(built: Built, key: Path) -> None:
+    """The same loaders and kernel as on the base disk, in a tree that was baked."""
+    spec, _ = specs.load(SPEC)
+    spec = verify.local(spec, key.with_name("id.pub").read_text().strip())
+    user_data = userdata.cloud_config(spec, host.build(spec), "baked")
+    order = Order(user_data=user_data, key=key, firmware="uefi", size=GROWN, name=spec.server.name)
+    with Vm(built.image, order) as vm:
+        vm.boot()
+        vm.wait_console(verify.READY, timeout=900)
+        assert_it_has_grown(vm, firmware="uefi")
+        ca = built.directory / "uefi-ca.crt"
+        ca.write_text(vm.read(plan.CA))
+        vm.wait(lambda: vm.https_status("hello.example.com", ca) == 200, timeout=300, what="the page")
+        ca.unlink()
+
+
 def test_an_image_of_the_same_is_not_made_again(built: Built) -> None:
     before = built.image.stat()
-    done = er(built.directory, "--reuse", "--no-verify")
+    done = er(built.directory, "--builder", "container", "--reuse", "--no-verify")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["reused"] is True
     assert built.image.stat() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import process
+from builder import disk, process
 from builder.lab import cache
 from builder.lab.polling import NotInTimeError, until
+from builder.packer.watch import Note
 from builder.problems import UserError
 from builder.qemu import Order, Vm, accel, verify
 from tests.unit.test_host import spec_of
@@ -21,8 +23,11 @@ from tests.unit.test_host import spec_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from builder.packer.watch import Told
+
 pytestmark = pytest.mark.machine
-_BLANK = Order(user_data=None, memory=64, cpus=1, accelerator=accel.emulation("amd64"))
+_EMULATED = accel.emulation("amd64")
+_BLANK = Order(user_data=None, memory=64, cpus=1, accelerator=_EMULATED)
 # Boots a machine, says where it is, and holds it.
 _HOLDER = """
 import sys, time
@@ -43,12 +48,77 @@ def blank(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_probe_tells_what_runs_from_what_does_not() -> None:
-    assert accel.works("amd64", accel.emulation("amd64"))
-    assert not accel.works("amd64", accel.Accelerator("none", "none", "host"))
-    assert accel.accelerator("amd64") == (
-        accel.native() if accel.works("amd64", accel.Accelerator("kvm", "kvm", "host")) else accel.emulation("amd64")
-    )
+@pytest.fixture(scope="module")
+def kernel() -> Path:
+    """The base disk's."""
+    return disk.kernel("debian-13", "amd64")
+
+
+# Before QEMU on the search path: what a KVM does, by the name of the first line. It never comes to the real one.
+_STAND_IN = """#!/usr/bin/env python3
+import os, sys, time
+way, real = {way!r}, {real!r}
+words = sys.argv[1:]
+native = "-accel" in words and words[words.index("-accel") + 1].startswith("kvm")
+if native:
+    words[words.index("-accel") + 1] = "tcg"
+    words[words.index("-cpu") + 1] = "Opteron_G3,-cx16,-misalignsse"
+    if way == "refuses":
+        sys.exit("Could not access KVM kernel module: No such file or directory")
+    if way == "stands still":
+        words.append("-S")
+    if way == "is slower":
+        time.sleep(300)
+elif way == "is faster" and "-kernel" in words:
+    time.sleep(5)
+os.execv(real, [real, *words])
+"""
+
+
+def _with_kvm(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No machine has all of them: a KVM under which a kernel stands still, one that is slow, one that is none."""
+    program = tmp_path / "bin/qemu-system-x86_64"
+    program.parent.mkdir()
+    program.write_text(_STAND_IN.format(way=way, real=shutil.which("qemu-system-x86_64")))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("ER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(accel, "_no_kvm", lambda: "")
+
+
+@pytest.mark.parametrize(
+    ("way", "name"), [("stands still", "tcg"), ("is slower", "tcg"), ("refuses", "tcg"), ("is faster", "kvm")]
+)
+def test_an_accelerator_is_believed_when_a_kernel_has_run_under_it(
+    way: str, name: str, kernel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_kvm(way, tmp_path, monkeypatch)
+    found = accel.accelerator("amd64", lambda: kernel)
+    assert found.name == name
+    assert found.why.startswith("a kernel has run under it" if name == "kvm" else "KVM is here, but")
+    assert accel.known("amd64") == found
+
+
+def _gather(events: Iterator[Told], told: list[Told]) -> None:
+    """Into a list that is there when they end in an exception."""
+    for event in events:
+        told.append(event)  # noqa: PERF402 - extend() would keep none of them
+
+
+def test_a_machine_that_hangs_under_its_accelerator_is_emulated_instead(
+    blank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing boots from this disk; emulated, it is waited for to the end."""
+    _with_kvm("stands still", tmp_path, monkeypatch)
+    monkeypatch.setattr(verify, "SILENCE", 1.0)
+    kvm = accel.Accelerator("kvm", "kvm", "host")
+    trial = verify.Trial(image=blank, spec=spec_of(), accelerator=kvm, timeout=20, memory=64)
+    told: list[Told] = []
+    with pytest.raises(NotInTimeError, match="in vain for all stacks to answer"):
+        _gather(verify.verify(trial), told)
+    notes = [event.text for event in told if isinstance(event, Note)]
+    assert len(notes) == 1
+    assert notes[0].endswith("its accelerator does not run a kernel: once more, emulated")
 
 
 def test_two_machines_have_ports_of_their_own_on_the_loopback_only(blank: Path) -> None:
@@ -145,5 +215,5 @@ def test_an_image_that_does_not_boot_is_not_proven(
 ) -> None:
     monkeypatch.setenv("ER_CACHE", str(tmp_path / "cache"))
     with pytest.raises(NotInTimeError, match="in vain for all stacks to answer"):
-        list(verify.verify(verify.Trial(image=blank, spec=spec_of(), timeout=3, memory=64)))
+        list(verify.verify(verify.Trial(image=blank, spec=spec_of(), accelerator=_EMULATED, timeout=3, memory=64)))
     assert [path.name for path in cache.root().rglob("*") if path.name != ".lock"] == ["vms"]

@@ -186,7 +186,7 @@ def test_files_name_the_distributions_own_archive_and_the_disks_own_ids() -> Non
         "Suites: trixie-security",
     ]
     assert f"UUID={_LAYOUT.root_uuid} / ext4" in files["etc/fstab"]
-    assert f"PARTUUID={_LAYOUT.esp.id} /boot/efi vfat" in files["etc/fstab"]
+    assert f"PARTUUID={_LAYOUT.esp.id} /boot/efi vfat defaults,umask=077,nofail " in files["etc/fstab"]
     assert not any("datasource" in text for text in files.values())
     menu = grub.menu("6.12-cloud", _LAYOUT.root_uuid, "amd64")
     assert f"root=UUID={_LAYOUT.root_uuid} ro console=tty0 console=ttyS0,115200" in menu

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from builder import spec as specs
-from builder.packer import argv, convert, find, secrets, sources_list, surroundings, workdir
+from builder.packer import argv, container, convert, find, local, secrets, sources_list, surroundings, workdir
 from builder.packer import order as orders
 from builder.packer.convert import FORMATS
 from builder.packer.find import Packer
+from builder.packer.job import Job
 from builder.packer.order import Order
+from builder.packer.payload import Payload
 from builder.packer.targets import BY_NAME
 from builder.packer.workdir import Laid, Places
 from builder.problems import UserError
+from builder.qemu import accel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize(
@@ -113,6 +121,54 @@ def test_a_template_has_the_source_of_its_target_alone() -> None:
     assert str(old["source.pkr.hcl"]).endswith("images/packer/sources/hetzner.pkr.hcl")
     assert {"build.pkr.hcl", "variables.pkr.hcl", "source.pkr.hcl", "steps/10-wait", "steps/80-verify"} <= set(old)
     assert not any(name.startswith(("sources/", "plugins/", "steps/lib")) for name in new)
+
+
+KVM = accel.Accelerator("kvm", "kvm", "host")
+TCG = accel.emulation("amd64")
+
+
+def _lacking() -> None:
+    raise UserError("booting a host here needs root")
+
+
+@pytest.mark.parametrize(
+    ("builder", "base_image", "found", "check", "machine", "chosen"),
+    [
+        ("auto", "", KVM, None, "x86_64", "machine"),
+        ("auto", "", TCG, None, "x86_64", "container"),
+        ("auto", "", TCG, _lacking, "x86_64", "machine"),
+        ("auto", "", TCG, None, "aarch64", "machine"),
+        ("auto", "debian.qcow2", TCG, None, "x86_64", "container"),
+        ("machine", "", TCG, None, "x86_64", "machine"),
+        ("container", "", KVM, None, "x86_64", "container"),
+    ],
+)
+def test_a_container_is_taken_where_a_machine_would_be_emulated(
+    monkeypatch: pytest.MonkeyPatch,
+    builder: Literal["auto", "machine", "container"],
+    base_image: str,
+    found: accel.Accelerator,
+    check: Callable[[], None] | None,
+    machine: str,
+    chosen: str,
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(container, "check", check or (lambda: None))
+    order = replace(_order("qemu", {}), builder=builder, base_image=base_image)
+    assert local.builder(order, found) == chosen
+
+
+def test_a_container_gets_the_same_template_with_another_source() -> None:
+    values = {"source": "qemu.host", "name": "er", "base": "debian-13", "arch": "amd64", "cpu": "host", "seed": "s"}
+    job = Job(DEBIANS, workdir.template(DEBIANS, "qemu"), Payload({}, {}), values)
+    placed = local.placed(job, "container")
+    assert placed.variables == {
+        "source": "null.host", "name": "er", "base": "debian-13", "arch": "amd64", "ssh_private_key_file": "key",
+    }  # fmt: skip
+    assert local.placed(placed, "container") == placed
+    assert local.placed(job, "machine") == job
+    changed = {file.path for file in {*job.files} ^ {*placed.files}}
+    assert changed == {"source.pkr.hcl"}
 
 
 def test_values_are_laid_as_json_with_nothing_of_the_shell_in_them(tmp_path: Path) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from builder.problems import UserError
-from builder.qemu import accel, archives, client, inspect, qmp, seed, verify, vm
+from builder.qemu import accel, archives, client, console, inspect, probe, qmp, seed, verify, vm
 from builder.qemu import hardware as hw
 from tests.unit.test_host import spec_of
+
+if TYPE_CHECKING:
+    from builder.spec.model import Arch
 
 _TCG = accel.emulation("amd64")
 _DISK = hw.Drive(Path("/vm/disk.qcow2"), "qcow2", "root")
@@ -65,35 +70,121 @@ def test_a_comma_in_a_path_does_not_end_it() -> None:
     assert "file,id=console,path=/a,,b/console,append=on" in argv
 
 
-def test_a_probe_ends_itself() -> None:
+def test_a_trial_boots_the_kernel_with_an_init_of_our_own() -> None:
     kvm = accel.Accelerator("kvm", "kvm", "host")
-    assert accel.probe_argv("amd64", kvm, Path("/p")) == [
-        "qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-m", "64", "-machine", "pc",
-        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-drive", "file=/p,format=raw,if=ide", "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
+    assert probe.argv("amd64", kvm, Path("/k"), Path("/d"), cpus=2) == [
+        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35",
+        "-accel", "kvm", "-cpu", "host", "-smp", "2", "-m", "256", "-serial", "file:/d/console",
+        "-kernel", "/k", "-initrd", "/d/initrd", "-append", "console=ttyS0 quiet panic=-1",
     ]  # fmt: skip
-    arm = accel.probe_argv("arm64", kvm, Path("/p"))
+    arm = probe.argv("arm64", kvm, Path("/k"), Path("/d"), cpus=1)
     assert arm[0] == "qemu-system-aarch64"
-    assert arm[-2:] == ["-device", "loader,file=/p,addr=0x40200000,cpu-num=0"]
+    assert arm[-1].startswith("console=ttyAMA0 ")
+
+
+@pytest.mark.parametrize(("arch", "machine"), [("amd64", 62), ("arm64", 183)])
+def test_the_init_is_an_elf_program_in_a_cpio_archive(arch: Arch, machine: int) -> None:
+    program = probe.init(arch)
+    assert program[:4] == b"\x7fELF"
+    assert struct.unpack_from("<H", program, 18) == (machine,)
+    size = struct.unpack_from("<Q", program, 64 + 32)
+    assert size == (len(program),)
+    archive = probe.initrd(arch)
+    assert archive[:6] == b"070701"
+    assert len(archive) % 4 == 0
+    assert program in archive
+    assert archive.rstrip(b"\0").endswith(b"TRAILER!!!")
+
+
+def _machine(monkeypatch: pytest.MonkeyPatch, cache: Path, *, system: str = "Linux", machine: str = "x86_64") -> None:
+    """A machine with QEMU 10 and, on Linux, a KVM that answers."""
+    monkeypatch.setenv("ER_CACHE", str(cache))
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(accel, "_no_kvm", lambda: "")
+    monkeypatch.setattr(accel, "_trial_of", lambda arch: [arch, "this start"])
+    monkeypatch.setattr(accel, "processors", lambda *_: 2)
 
 
 @pytest.mark.parametrize(
-    ("system", "machine", "works", "name"),
+    ("system", "native", "emulated", "name", "why"),
     [
-        ("Linux", "x86_64", True, "kvm"),
-        ("Linux", "x86_64", False, "tcg"),
-        ("Linux", "aarch64", True, "tcg"),
-        ("Darwin", "x86_64", True, "hvf"),
-        ("Windows", "AMD64", True, "tcg"),
+        ("Linux", 0.5, 4.0, "kvm", "a kernel has run under it, 8 times as fast as emulation"),
+        ("Linux", None, 4.0, "tcg", "KVM is here, but a kernel does not run under it, or slower than emulated"),
+        ("Linux", 1.0, None, "kvm", "a kernel has run under it, emulation does not work"),
+        ("Linux", None, None, "tcg", "KVM is here, but a kernel does not run under it, or slower than emulated"),
+        ("Darwin", 0.5, 4.0, "hvf", "a kernel has run under it, 8 times as fast as emulation"),
     ],
 )
-def test_only_what_works_for_this_processor_is_taken(
-    monkeypatch: pytest.MonkeyPatch, system: str, machine: str, works: bool, name: str
+def test_the_faster_accelerator_is_taken_and_why_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    system: str,
+    native: float | None,
+    emulated: float | None,
+    name: str,
+    why: str,
 ) -> None:
-    monkeypatch.setattr("platform.system", lambda: system)
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    monkeypatch.setattr(accel, "works", lambda *_: works)
-    assert accel.accelerator.__wrapped__("amd64").name == name
+    _machine(monkeypatch, tmp_path, system=system)
+    limits: list[float] = []
+
+    def seconds(_: Arch, tried: accel.Accelerator, __: Path, *, cpus: int, limit: float) -> float | None:
+        assert cpus == 2
+        limits.append(limit)
+        return emulated if tried.emulated else native
+
+    monkeypatch.setattr(probe, "seconds", seconds)
+    found = accel.accelerator("amd64", lambda: tmp_path / "vmlinuz")
+    assert (found.name, found.why) == (name, why)
+    assert limits[1] == (emulated or 20.0)
+    assert accel.known("amd64") == found
+    assert accel.accelerator("amd64", lambda: pytest.fail("it is known")) == found
+    monkeypatch.setattr(accel, "_trial_of", lambda arch: [arch, "the next start"])
+    assert accel.known("amd64") is None
+
+
+@pytest.mark.parametrize("kept", ["", "{", "[]", '{"for": ["amd64", "this start"], "speed": 1}'])
+def test_what_cannot_be_read_of_an_earlier_trial_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: str
+) -> None:
+    _machine(monkeypatch, tmp_path)
+    (tmp_path / "accelerator.json").write_text(kept)
+    assert accel.known("amd64") is None
+
+
+def test_another_processor_or_system_is_emulated_without_a_trial(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _machine(monkeypatch, tmp_path, machine="aarch64")
+    assert str(accel.known("amd64")) == "tcg (amd64 on aarch64)"
+    _machine(monkeypatch, tmp_path, system="Windows", machine="AMD64")
+    assert (accel.known("amd64") or pytest.fail("tried")).name == "tcg"
+
+
+def test_a_kvm_that_is_none_needs_no_trial(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(accel, "KVM", tmp_path / "kvm")
+    assert str(accel.known("amd64")) == f"tcg (there is no {tmp_path}/kvm)"
+    monkeypatch.setattr(accel, "KVM", Path("/dev/null"))
+    assert str(accel.known("amd64")) == "tcg (/dev/null is not KVM)"
+    monkeypatch.setattr(accel, "KVM", tmp_path)
+    assert str(accel.known("amd64")) == f"tcg ({tmp_path}: Is a directory)"
+
+
+@pytest.mark.parametrize(
+    ("said", "silent"),
+    [
+        ("", True),
+        ("\0\0\r\n", True),
+        ('\x1b[2J\x1b[01;01HBdsDxe: loading Boot0001 "UEFI Misc Device"\r\nBdsDxe: starting Boot0001\r\n', True),
+        ("[    0.000000] Linux version 6.12", False),
+        ("BdsDxe: starting Boot0001\r\n[    0.000000] Linux", False),
+        ("systemd[1]: Hostname set", False),
+    ],
+)
+def test_firmware_is_not_a_kernel(said: str, silent: bool) -> None:
+    assert console.silent(said) is silent
 
 
 def test_a_layer_says_the_format_of_what_is_below() -> None:
@@ -177,7 +268,7 @@ def test_clients_go_to_this_machine_only() -> None:
     assert ssh[:7] == ["ssh", "-F", "none", "-i", "/k", "-p", "2200"]
     assert ssh[-2:] == ["er@127.0.0.1", "true"]
     assert {"BatchMode=yes", "UserKnownHostsFile=/dev/null"} <= set(ssh)
-    curl = client.curl("a.test", 8443, Path("/ca"))
+    curl = client.curl("a.test", "127.0.0.1", 8443, Path("/ca"))
     assert curl[curl.index("--resolve") + 1] == "a.test:8443:127.0.0.1"
     assert curl[-1] == "https://a.test:8443/"
     assert "--insecure" not in curl

@@ -1,0 +1,82 @@
+"""Bakes on this machine without a virtual machine: the disk's root is booted as a container, and Packer works in it.
+
+The same disk, Packer, steps and checks as in a virtual machine, at this machine's own speed. The disk's kernel and boot
+loader run for the first time when the image is proved.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from builder import process
+from builder.disk import image as images
+from builder.lab import needs
+from builder.lab.machine import Machine
+from builder.packer import job as jobs
+from builder.packer import login, workdir
+from builder.packer.targets import BY_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+    from pathlib import Path
+
+    from builder.packer.inside import Inside
+    from builder.packer.run import Run
+    from builder.packer.stock import Stock
+    from builder.packer.watch import Told
+
+# The name of the source's file, and what the template's variable `source` is to be.
+SOURCE: Final = "container"
+LABEL: Final = "null.host"
+_BOOT: Final = 120.0
+
+
+def check() -> None:
+    """Raise one UserError for what is lacking here to boot a container, or return."""
+    needs.check()
+
+
+def variables(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The template's values for a container, from those for a virtual machine; the address is known when it is on."""
+    machine = BY_NAME["qemu"].images
+    of_machine = {name for row in machine.values() for name in row}
+    shared = ("name", "base", "arch", "tags")
+    kept = {name: value for name, value in values.items() if name in shared and name not in of_machine}
+    return {**kept, "source": LABEL, "ssh_private_key_file": workdir.KEY}
+
+
+def bake(
+    run: Run, disk: Stock, size: str, look: Callable[[Path], Inside]
+) -> Generator[Told, None, tuple[Path, Inside]]:
+    """Boot the disk's root, have Packer work in it, switch it off, and look at it while it is still mounted.
+
+    Returns the raw disk, baked, and what was seen. `size` is the disk's for the image, such as 10G; empty leaves it.
+    """
+    raw = run.places.root / "disk.raw"
+    key = run.places.root / workdir.KEY
+    yield from run.clock.phase("copy", lambda: _copy(disk.path, raw, size))
+    public = login.keygen(key)
+    with Machine(raw, login.user_data(public), name="localhost") as machine:
+        yield from run.clock.phase("container", lambda: _boot(machine))
+        jobs.lay(run.job, run.places, ssh_host=machine.ipv4)
+        yield from run.clock.through(jobs.run(run.job, run.places, run.log, run.tell))
+        yield from run.clock.phase("shut down", lambda: _shut_down(machine))
+        seen = yield from run.clock.phase("check", lambda: look(machine.files.tree))
+        machine.eject()
+    return raw, seen
+
+
+def _copy(disk: Path, raw: Path, size: str) -> None:
+    images.convert(disk, raw, to="raw")
+    if size:
+        process.run(["qemu-img", "resize", "-q", "-f", "raw", str(raw), size])
+
+
+def _boot(machine: Machine) -> None:
+    machine.boot()
+    machine.wait(machine.systemd_up, timeout=_BOOT, what="systemd")
+
+
+def _shut_down(machine: Machine) -> None:
+    machine.poweroff(timeout=_BOOT)
+    machine.take_back()
