@@ -208,7 +208,8 @@ def _show_dry(order: Order, job: Job, lacking: Sequence[UserError], *, as_json: 
     calls = job.commands()
     say.missing(lacking)
     if as_json:
-        unknown = [name for name in _FOUND_OUT if order.local and name not in job.variables]
+        of_machine = _FOUND_OUT if order.local and job.variables["source"] == order.target.label else ()
+        unknown = [name for name in of_machine if name not in job.variables]
         told = {"directory": work, "commands": calls, "files": laid, "variables": dict(job.variables)}
         say.json({**told, "unknown": unknown, "missing": present.missing(lacking)})
         return

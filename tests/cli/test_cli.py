@@ -162,10 +162,12 @@ def test_a_bake_can_be_looked_at_before_it_is_run(tmp_path: Path) -> None:
     assert f"# in {tmp_path}/x/.er-bake-*:" in told.stdout
     assert "t" * 64 not in told.stdout + told.stderr
     assert list(tmp_path.iterdir()) == []
-    machine = json.loads(
-        er("build-image", WEB, "--target", "qemu", "--accelerator", "tcg", "--dry-run", "--json").stdout
-    )
+    dry = ("build-image", WEB, "--target", "qemu", "--accelerator", "tcg", "--dry-run", "--json")
+    machine = json.loads(er(*dry, "--builder", "machine").stdout)
     assert machine["variables"]["accelerator"] == "tcg"
+    container = json.loads(er(*dry, "--builder", "container").stdout)
+    assert container["variables"]["source"] == "null.host"
+    assert container["unknown"] == []
     assert "template/payload/rootfs.tar" in machine["files"]
     assert not any(path.startswith("template/payload/stacks") for path in machine["files"])
 
