@@ -14,7 +14,10 @@ import pytest
 
 from builder import process
 from builder.lab.polling import until
+from builder.packer import job as jobs
 from builder.packer import workdir
+from builder.packer.log import Log
+from builder.qemu.console import SilentError
 from tests.packer import rehearsal
 
 if TYPE_CHECKING:
@@ -62,13 +65,18 @@ class Rehearsal:
 
     def living(self) -> list[int]:
         """Whatever carries this bake's directory in its environment or its command."""
+        return self.living_in(self.place / ".er-bake")
+
+    @staticmethod
+    def living_in(place: Path) -> list[int]:
+        """The same of a directory whose path begins like this; not the one that asks."""
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 known = (path / "environ").read_bytes() + (path / "cmdline").read_bytes()
             except OSError:
                 continue
-            if f"{self.place}/.er-bake".encode() in known:
+            if str(place).encode() in known and int(path.name) != os.getpid():
                 found.append(int(path.name))
         return found
 
@@ -172,6 +180,22 @@ def test_a_machine_whose_kernel_crashes(disk: Path, place: Path) -> None:
     process.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(disk)])
     bake = Rehearsal(place, "qemu", disk)
     bake.failed_cleanly(1, "the kernel of the machine being baked crashed", "| Oops: int3")
+
+
+def test_a_machine_that_never_says_a_word_is_given_up(disk: Path, place: Path, tmp_path: Path) -> None:
+    """As under an accelerator that lets every kernel hang; whoever runs it may then start it once more, emulated."""
+    wanted = rehearsal.order(place)
+    planned = rehearsal.on_disk(wanted, disk)
+    told: list[str] = []
+    with workdir.work_directory(place) as places, Log(tmp_path / "log") as log:
+        jobs.lay(planned, places)
+        events = jobs.run(planned, places, log, told.append, speaks_within=2)
+        with pytest.raises(SilentError, match="the machine's console has said nothing for 2 s"):
+            list(events)
+        assert (places.root / workdir.CONSOLE).exists()
+        assert Rehearsal.living_in(places.root) == []
+    assert told == ["Packer takes everything away; Ctrl-C ends it at once"]
+    assert list(place.iterdir()) == []
 
 
 def test_er_itself_killed(disk: Path, place: Path) -> None:
