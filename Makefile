@@ -15,7 +15,7 @@ TEST_PACKAGES := bind9-dnsutils bsdextrautils iptables nmap openssl shellcheck d
   xz-utils zstd dnsmasq-base genisoimage
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check bench attacks cuts images setup system-boot system-test clean
+.PHONY: help demo test unit check bench attacks cuts sweeps images setup system-boot system-test clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ check: setup ## Lint and type-check
 bench: system-test setup images $(KEY) ## Measure against what people do today, as ratios; writes docs/benchmarks.md
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.sizes
+
+sweeps: system-test setup images $(KEY) ## Cut the connection of `er server apply` at every point; writes docs/apply.md
+	UPDATE=1 $(BIN)/pytest tests/server/test_apply_table.py
 
 attacks: system-test setup images $(KEY) ## Attack a virtual machine from inside a container; writes its table into docs/containment.md
 	ER_ATTACKS=1 UPDATE=1 $(BIN)/pytest tests/packer/test_attacks.py
