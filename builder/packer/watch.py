@@ -153,7 +153,7 @@ class _Look:
         if self._speaks_within is not None and silent(said):
             self._powered_on = self._powered_on or time.monotonic()
             if time.monotonic() - self._powered_on > self._speaks_within:
-                raise SilentError(self._speaks_within)
+                raise SilentError.after(self._speaks_within)
 
 
 def _crashed(said: str, log: Path) -> UserError:

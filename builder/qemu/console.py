@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Self
 
 from builder.problems import UserError
 
@@ -17,13 +17,13 @@ _FIRMWARE: Final = re.compile(r"^\s*(BdsDxe|UEFI|SeaBIOS|iPXE|Booting|GRUB)\b.*$
 
 
 class SilentError(UserError):
-    """A machine's kernel has not said a word for so many seconds."""
+    """A machine's kernel has not said a word in time."""
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(
-            f"the machine's console has said nothing for {seconds:.0f} s: its accelerator does not run a kernel",
-            "--accelerator tcg",
-        )
+    @classmethod
+    def after(cls, seconds: float) -> Self:
+        """For so many seconds."""
+        what = f"the machine's console has said nothing for {seconds:.0f} s"
+        return cls(f"{what}: its accelerator does not run a kernel", "--accelerator tcg")
 
 
 def silent(said: str) -> bool:

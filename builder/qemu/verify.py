@@ -237,7 +237,7 @@ class _Boot:
     def _ready(self) -> bool:
         said = self._host.console_text(self._said_before)
         if self._fast and self._since > SILENCE and silent(said):
-            raise SilentError(SILENCE)
+            raise SilentError.after(SILENCE)
         if _NOT_READY in said:
             raise UserError(f"the host {said[said.index(_NOT_READY) + 12 :].splitlines()[0]}")
         return READY in said
