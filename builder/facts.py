@@ -38,6 +38,8 @@ HOMES: Final = f"{STATE}/home"
 STACKS: Final = f"{ETC}/stacks"
 FIREWALL: Final = f"{ETC}/firewall.d"
 NAMES: Final = f"{LIB}/names"
+# The journal of what stacks say, beside the host's own: LogNamespace= in systemd.exec(5).
+JOURNAL: Final = "stacks"
 ANSWERS: Final = f"{STATE}/names"
 QUADLETS: Final = "/etc/containers/systemd/users"
 

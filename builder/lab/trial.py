@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from builder import process
+from builder import facts, process
 from builder.lab import base, needs, preload
 from builder.lab.events import Answer, Ended, Event, PhaseName, Plan, Ready, Site, Started
 from builder.lab.machine import Machine
@@ -28,10 +28,12 @@ __all__ = ["Answer", "Ended", "Event", "Plan", "Ready", "Site", "Started", "curl
 T = TypeVar("T")
 # systemd's own note that the unit has been started once.
 _FIRST_BOOT: Final = "/run/systemd/units/invocation:er-first-boot.service"
+# What the host says, and what the stacks say.
+_BOTH: Final = f"--namespace=+{facts.JOURNAL}"
 _QUESTIONS: Final = (
     (
         "its containers said:",
-        ["journalctl", "-b", "-q", "-o", "short", "--no-hostname", "--grep", "^Error:", "-n", "6"],
+        ["journalctl", _BOTH, "-b", "-q", "-o", "short", "--no-hostname", "--grep", "^Error:", "-n", "6"],
     ),
     ("failed units:", ["systemctl", "--failed", "--no-legend", "--plain"]),
 )

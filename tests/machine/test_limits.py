@@ -1,4 +1,4 @@
-"""What each user, slice and service may take at most, and is left in any case."""
+"""What each user, slice and service may take at most, and is left in any case; whose words are kept where."""
 
 from __future__ import annotations
 
@@ -53,3 +53,26 @@ def test_weights(three: Host) -> None:
     """Each stack as much as another, and all of them together less than what the host itself does."""
     assert {_show(three, manager, "CPUWeight")["CPUWeight"] for manager in managers(three)} == {"100"}
     assert _number(three, "stacks.slice", "CPUWeight") < 100
+
+
+def _said(host: Host, where: str, line: str) -> int:
+    """How often a line is in a journal."""
+    return host.machine.run(["journalctl", "-b", "-q", "-o", "cat", where], check=False).stdout.splitlines().count(line)
+
+
+def test_what_a_stack_says_is_not_in_the_hosts_own_journal(three: Host) -> None:
+    """By its container and by its user's own hand: a flood of it can push out neither logins nor bans."""
+    line, hand = "a-line-of-an-app", "a-line-by-hand"
+    three.machine.run(["podman", "exec", "web", "sh", "-c", f"echo {line} >/proc/1/fd/1"], user="er-hello")
+    three.machine.run(["systemd-run", "--user", "--wait", "-q", "echo", hand], user="er-hello")
+    stacks = f"--namespace={facts.JOURNAL}"
+    for one in (line, hand):
+        three.machine.wait(lambda one=one: _said(three, stacks, one) == 1, timeout=30, what=one)
+        assert _said(three, "--namespace=", one) == 0
+
+
+def test_the_journal_of_the_stacks_has_limits_of_its_own(three: Host) -> None:
+    place = three.machine.run("ls -d /var/log/journal/*").stdout.split()
+    assert [path.endswith(f".{facts.JOURNAL}") for path in sorted(place)] == [False, True]
+    shown = three.machine.run(f"systemd-analyze cat-config systemd/journald@{facts.JOURNAL}.conf").stdout
+    assert "SystemMaxUse=500M" in shown

@@ -206,7 +206,7 @@ def test_a_wrong_password_is_refused(served: World) -> None:
     _restart(host)
 
     def said() -> bool:
-        log = host.machine.run("journalctl --no-pager -b _UID=$(id -u er-closed)").stdout
+        log = host.machine.run("journalctl --namespace=* --no-pager -b _UID=$(id -u er-closed)").stdout
         return "authentication required" in log or "unauthorized" in log
 
     host.machine.wait(said, timeout=60, what="the reason in the journal")

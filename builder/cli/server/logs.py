@@ -39,7 +39,7 @@ uid=$(id -u {facts.STACK_USER_PREFIX}"$1" 2>/dev/null) || {{ echo "er-error: the
 [ -z "$2" ] || grep -Fqxs -e "web $2" -e "unit $1-$2.service" {facts.STACKS}/"$1"/services ||
     {{ echo "er-error: the stack $1 has no service $2" >&2; exit 1; }}
 shift 2
-exec journalctl "_UID=$uid" "$@"
+exec journalctl --namespace=+{facts.JOURNAL} "_UID=$uid" "$@"
 """
 # The firewall's lines in the kernel's log begin with the user's name.
 _REFUSALS: Final = f"""\

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from builder.server.remote.effects import Effects
 
+# Both journals, the host's and that of the stacks.
+_JOURNALCTL: Final = ("journalctl", f"--namespace=+{facts.JOURNAL}")
 _CADDYFILE: Final = Path(facts.ETC, "caddy", "Caddyfile")
 
 
@@ -46,6 +48,7 @@ def tell(found: Effects) -> None:
 def _system(words: set[str]) -> None:
     if "journal" in words:
         common.run(["systemctl", "restart", "systemd-journald.service"])
+        common.run(["systemctl", "try-restart", f"systemd-journald@{facts.JOURNAL}.service"], check=False)
     if "sysctl" in words:
         common.run(["sysctl", "--quiet", "--system"], check=False)
     if "firewall" in words:
@@ -129,7 +132,7 @@ def forget(stacks: Iterable[str]) -> None:
 def complaints() -> list[str]:
     """What containers said last when they did not start."""
     text = common.run(
-        ["journalctl", "-b", "-q", "-o", "cat", "--no-pager", "-n", "5", "--since=-10min", "--grep", "^Error:"],
+        [*_JOURNALCTL, "-b", "-q", "-o", "cat", "--no-pager", "-n", "5", "--since=-10min", "--grep", "^Error:"],
         check=False,
     )
     return list(dict.fromkeys(line[:300] for line in text.strip().splitlines()))

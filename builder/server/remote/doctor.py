@@ -180,7 +180,8 @@ def _disk() -> str:
 
 def _make_room() -> None:
     common.run(["apt-get", "clean"])
-    common.run(["journalctl", "--vacuum-size=100M"], check=False)
+    for journal in ([], [f"--namespace={facts.JOURNAL}"]):
+        common.run(["journalctl", *journal, "--vacuum-size=100M"], check=False)
     for user in [facts.PROXY_USER, *(f"{facts.STACK_USER_PREFIX}{stack}" for stack in common.stacks())]:
         common.as_user(user, ["podman", "image", "prune", "--force"], check=False)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Path pattern, and who is told.
 _SYSTEM: Final = (
-    ("/etc/systemd/journald.conf.d/*", "journal"),
+    ("/etc/systemd/journald*", "journal"),
     ("/etc/systemd/*", "systemd"),
     ("/usr/lib/systemd/system/*", "systemd"),
     (f"{facts.FIREWALL}/*", "firewall"),
