@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,7 +68,7 @@ def test_what_a_stack_says_is_not_in_the_hosts_own_journal(three: Host) -> None:
     three.machine.run(["systemd-run", "--user", "--wait", "-q", "echo", hand], user="er-hello")
     stacks = f"--namespace={facts.JOURNAL}"
     for one in (line, hand):
-        three.machine.wait(lambda one=one: _said(three, stacks, one) == 1, timeout=30, what=one)
+        three.machine.wait(partial(_said, three, stacks, one), timeout=30, what=one)
         assert _said(three, "--namespace=", one) == 0
 
 

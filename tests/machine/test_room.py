@@ -129,14 +129,49 @@ def stopped(disk: Disk, stack: str) -> None:
 
 
 def test_the_one_that_grew_is_stopped_and_not_the_largest(disk: Disk) -> None:
+    """While it holds more than a third of what that one holds."""
+    (disk.home("wiki") / "old").write_bytes(bytes(40 * MIB))
+    used_to(disk, wiki=130)
     (disk.home("shop") / "more").write_bytes(bytes(8 * MIB))
-    (disk.home("blog") / "fill").write_bytes(bytes(93 * MIB))
+    (disk.home("blog") / "fill").write_bytes(bytes(53 * MIB))
     stopped(disk, "blog")
-    assert int(disk.full("blog").read_text()) // 1024 in range(92, 96)
+    assert int(disk.full("blog").read_text()) // 1024 in range(52, 56)
     (disk.home("blog") / "fill").unlink()
     until(lambda: len(disk.asked) > 2, timeout=60, what="a start")
     assert disk.asked[2:] == ["start user@uid-of-blog.service"]
     assert not disk.full("blog").exists()
+
+
+def used_to(disk: Disk, **stacks: int) -> None:
+    """What stacks have held for long, in MiB."""
+    for stack, size in stacks.items():
+        disk.room(stack).write_text(f"{size << 10}\n")
+
+
+def test_a_slow_filler_is_stopped_and_not_a_small_bystander(disk: Disk) -> None:
+    """However long it took: what it held an hour ago says nothing."""
+    (disk.home("wiki") / "slowly").write_bytes(bytes(84 * MIB))
+    used_to(disk, wiki=174, shop=1)
+    (disk.home("shop") / "at once").write_bytes(bytes(17 * MIB))
+    stopped(disk, "wiki")
+    # Nor is it the next one, for the same; who fills what is left is.
+    assert int(disk.room("shop").read_text()) >> 10 in range(16, 19)
+    (disk.home("blog") / "fill").write_bytes(bytes(6 * MIB))
+    until(lambda: len(disk.asked) > 2, timeout=60, what="a second stop")
+    assert disk.asked[2] == "stop user@uid-of-blog.service"
+
+
+def test_what_a_stack_is_used_to_follows_slowly(disk: Disk) -> None:
+    """Or who fills by night would be used to it by day. Less is taken over at once."""
+    disk.kill()
+    (disk.home("shop") / "more").write_bytes(bytes(42 * MIB))
+    (disk.home("wiki") / "large").unlink()
+    used_to(disk, shop=0, wiki=90)
+    (disk.room(".ballast")).unlink()
+    disk.start()
+    until(disk.room(".ballast").exists, timeout=60, what="a round")
+    until(lambda: int(disk.room("wiki").read_text() or 90 << 10) < 1 << 10, timeout=60, what="the measure")
+    assert int(disk.room("shop").read_text()) in range(42 * 1024 // 168, 43 * 1024 // 168)
 
 
 def test_a_stop_outlives_the_guard(disk: Disk) -> None:
@@ -179,10 +214,10 @@ def test_a_file_without_a_name_is_found_where_it_is_open(disk: Disk) -> None:
 
 
 def test_nobody_is_stopped_for_what_the_host_itself_has_written(disk: Disk) -> None:
-    """Nor for a hundredth: the one that grew is known only when it grew."""
+    """Nor for less than a hundredth; when a stack adds to it, the one that holds most is."""
     (disk.home("shop") / "little").write_bytes(bytes(MIB))
     (disk.root / "var/lib/log").write_bytes(bytes(104 * MIB))
     with pytest.raises(Exception, match="stop"):
         until(lambda: disk.asked, timeout=8, what="a stop")
     (disk.home("shop") / "more").write_bytes(bytes(3 * MIB))
-    stopped(disk, "shop")
+    stopped(disk, "wiki")

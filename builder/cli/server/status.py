@@ -60,7 +60,7 @@ def _room(found: Status) -> Iterator[str]:
         yield f"the disk takes only {found['disk']['files_free']} more files"
     for stack in found["stacks"]:
         if (filled := stack["pressure"]["filled"]) is not None:
-            why = f"it filled the disk, by {size(filled)}; it starts again when there is room"
+            why = f"it holds {size(filled)} of a full disk; it starts again when there is room"
             yield f"{stack['stack']} was stopped: {why}"
 
 
