@@ -21,8 +21,6 @@ _PLAIN = {
     "/etc/fail2ban/jail.local",
     "/etc/issue",
     "/etc/issue.net",
-    "/etc/systemd/system/user@.service.d/00-share.conf",
-    "/etc/systemd/system/user@.service.d/20-images.conf",
     "/etc/systemd/user-environment-generators/30-systemd-environment-d-generator",
     "/usr/lib/systemd/system/firewall-unconfined.service",
     "/usr/lib/systemd/system/mount-hardening.service",

@@ -173,7 +173,9 @@ def _disk() -> str:
     found = [f"{room['free'] >> 20} MiB of {room['total'] >> 20} are left"] * status.full()
     found += [f"{room['files_free']} files of {room['files_total']} can still be made"] * status.full("files_")
     found += [
-        f"{stack} was stopped, as it holds most of it" for stack in common.stacks() if pressure.of(stack)["filled"] is not None
+        f"{stack} was stopped, as it holds most of it"
+        for stack in common.stacks()
+        if pressure.of(stack)["filled"] is not None
     ]
     return ", ".join(found)
 

@@ -16,7 +16,7 @@ _ROOM: Final = Path(facts.RUN, "room")
 
 
 def of(stack: str) -> Value:
-    """`killed` for want of memory, `forks` refused; `filled` is the bytes it held when it was stopped for room, None when not.
+    """`killed` for want of memory, `forks` refused; `filled` is the bytes it held when stopped for room, None when not.
 
     The counts are the kernel's, of the whole stack, so they outlive a restart of its services.
     """
