@@ -133,9 +133,9 @@ class Stage:
         found: dict[str, Any] = json.loads(said.stdout)
         return found
 
-    def attack(self, *words: str, seconds: int = 60) -> dict[str, Any] | None:
-        """Attack from the container; what the attacker says, None when it was ended before it could."""
-        inside = f"exec web {' '.join(attacker_image.ATTACK)} {' '.join(words)}"
+    def attack(self, *words: str, seconds: int = 60, service: str = "web") -> dict[str, Any] | None:
+        """Attack from a container; what the attacker says, None when it was ended before it could."""
+        inside = f"exec {service} {' '.join(attacker_image.ATTACK)} {' '.join(words)}"
         said = self.podman("evil", inside, before=f"timeout -s KILL {seconds}")
         return json.loads(said) if said.startswith("{") else None
 

@@ -54,7 +54,7 @@ def boot(stage: Stage) -> str:
 
 
 _BOOT = "cat /proc/sys/kernel/random/boot_id"
-ROWS = 13
+ROWS = 15
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,12 @@ def test_limits_are_the_kernels(stage: Stage) -> None:
     assert stage.root(f"cat {group}/cpu.max") == "100000 100000"
     total = int(stage.root("sed -n 's/^MemTotal: *\\([0-9]*\\) kB$/\\1/p' /proc/meminfo")) * 1024
     assert int(stage.root("cat /sys/fs/cgroup/stacks.slice/memory.max")) < 0.81 * total
+    stack, proxy = f"stacks.slice/user@{stage.uid}.service", f"system.slice/user@{facts.PROXY_UID}.service"
+    for name in (stack, proxy, "system.slice/ssh.service"):
+        for one in (name, name.partition("/")[0]):
+            assert int(stage.root(f"cat /sys/fs/cgroup/{one}/memory.low")) > 0, one
+    assert int(stage.root(f"cat /sys/fs/cgroup/{stack}/memory.max")) < 0.71 * total
+    assert int(stage.root(f"cat /sys/fs/cgroup/{proxy}/memory.max")) < 0.41 * total
     score = "cat /proc/$(pgrep -u er-{} -o caddy)/oom_score_adj"
     assert int(stage.root(score.format("proxy"))) < 0 < int(stage.root(score.format("hello")))
 
@@ -154,6 +160,37 @@ def test_memory(stage: Stage, tell: Callable[..., None], what: str, way: tuple[s
     tell(what, f"its limit of {facts.DEFAULT_MEMORY // MIB} MiB", "counts what was killed", RESTARTED)
 
 
+def test_memory_of_a_service_that_has_no_limit(stage: Stage, tell: Callable[..., None]) -> None:
+    """What its stack may have ends it, before all stacks are at the end of what they may have together."""
+    before = evil(stage)["pressure"]["killed"]
+    together = "sed -n 's/^max //p' /sys/fs/cgroup/stacks.slice/memory.events.local"
+    events = stage.root(together)
+    with unnoticed(stage):
+        stage.attack("memory", "4000", seconds=240, service="greedy")
+        assert evil(stage)["pressure"]["killed"] > before
+        assert stage.root(together) == events
+        stage.recover()
+    tell(
+        "memory, by a service without a limit of its own",
+        "its stack's ceiling, 70 %",
+        "counts what was killed",
+        RESTARTED,
+    )
+
+
+def test_a_fork_bomb_of_a_service_that_has_no_limit(stage: Stage, tell: Callable[..., None]) -> None:
+    with unnoticed(stage):
+        stage.attack("fork", "30", seconds=120, service="greedy")
+        assert evil(stage)["pressure"]["forks"] > 0
+        stage.recover()
+    tell(
+        "fork bomb, by a service without a limit of its own",
+        "its stack's ceiling, 30 %",
+        "counts the refusals",
+        RESTARTED,
+    )
+
+
 def test_shared_memory_has_its_size(stage: Stage, tell: Callable[..., None]) -> None:
     with unnoticed(stage):
         said = stage.attack("fill", "/dev/shm", seconds=20)
@@ -180,15 +217,17 @@ def test_what_apps_print_is_in_the_journal(stage: Stage) -> None:
 
 def test_a_talkative_app_does_not_fill_the_disk(stage: Stage, tell: Callable[..., None]) -> None:
     """With the journal's limit smaller than on a real host, or it would take hours here."""
-    conf = "/run/systemd/journald.conf.d/zz-small.conf"
+    name = f"systemd-journald@{facts.JOURNAL}"
+    conf = f"/run/{name.replace('-', '/')}.conf.d/zz-small.conf"
     stage.root(f"mkdir -p {Path(conf).parent}; printf '[Journal]\\nSystemMaxUse=64M\\n' >{conf}")
-    stage.root("systemctl restart systemd-journald")
+    stage.root(f"systemctl restart {name}; logger -t witness who-logged-in")
     before = stage.status()["disk"]["free"]
     with unnoticed(stage):
         assert stage.attack("talk", "96", seconds=240) == {"mib": 96}
         assert before - stage.status()["disk"]["free"] < 80 * MIB
-    stage.root(f"rm {conf}; systemctl restart systemd-journald")
-    tell("96 MiB of log lines at once", "the journal's limits", "as disk used", "as before")
+    assert stage.root("journalctl --namespace= -b -q -o cat -t witness") == "who-logged-in"
+    stage.root(f"rm {conf}; systemctl restart {name}")
+    tell("96 MiB of log lines at once", "the limits of the stacks' own journal", "as disk used", "as before")
 
 
 # A full disk. A file of root's leaves little of it, so that little has to be written.
