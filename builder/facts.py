@@ -54,6 +54,15 @@ DEFAULT_PIDS: Final = 512
 MIN_MEMORY: Final = 64 * 1024 * 1024
 MIN_PIDS: Final = 64
 
+# What one client may have at the same time, a network of 64 bits in IPv6, and how fast; and what a request may be. An
+# HTTP/2 connection carries 250 requests at most (golang.org/x/net/http2), which all may be an app's: the ingress takes
+# more than one client can have.
+CLIENT_CONNECTIONS: Final = 64
+CLIENT_RATE: Final = 50
+INGRESS_CONNECTIONS: Final = 20_480
+MAX_BODY: Final = 2 * 1024**3
+RESPONSE_TIMEOUT: Final = 60
+
 # When a running server wants attention. Caddy renews when a third is left: a certificate of 90 days that has fewer days
 # than these was not renewed. Its own authority signs for hours, on purpose. Of the disk, this share is to be free.
 LEAST_DAYS: Final = 14

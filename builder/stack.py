@@ -138,6 +138,8 @@ class Service:
     secrets: tuple[Secret, ...] = ()
     limits: Limits = Limits()
     pull: Literal["always", "missing", "never"] = "missing"
+    max_body: int | None = None  # of a request, in bytes; 0 for no limit, None for the proxy's default
+    response_timeout: float | None = None  # seconds until an answer begins; 0 and None the same
     mark: Mark | None = field(default=None, compare=False)
 
 

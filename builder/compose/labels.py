@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 from builder import domains
 from builder.compose import messages
-from builder.compose.node import attempt
-from builder.compose.values import boolean, content, integer, pairs, text
+from builder.compose.node import WrongError, attempt
+from builder.compose.values import boolean, content, duration, integer, pairs, size, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from builder.compose.draft import Draft
     from builder.compose.node import Node
+    from builder.messages import Text
 
 PREFIX: Final = "xyz.easyrunner."
 TYPE: Final = f"{PREFIX}service.type"
@@ -23,6 +24,8 @@ DOMAIN: Final = f"{PREFIX}service.domain"
 PORT: Final = f"{PREFIX}service.port"
 FRAMEWORK: Final = f"{PREFIX}service.framework"
 HARDENING: Final = f"{PREFIX}service.security-hardening"
+MAX_BODY: Final = f"{PREFIX}service.max-body"
+RESPONSE_TIMEOUT: Final = f"{PREFIX}service.response-timeout"
 BUILD_CONTEXT: Final = f"{PREFIX}service.build-context"
 PUBLIC: Final = f"{PREFIX}appIsPublic"
 # EasyRunner's earlier names; the newer wins where both are set.
@@ -32,7 +35,19 @@ ALIASES: Final = {
     f"{PREFIX}appContainerInternalPort": PORT,
     f"{PREFIX}appBuildContext": BUILD_CONTEXT,
 }
-_KNOWN: Final = (TYPE, DOMAIN, PORT, FRAMEWORK, HARDENING, BUILD_CONTEXT, PUBLIC, *ALIASES)
+_KNOWN: Final = (
+    TYPE,
+    DOMAIN,
+    PORT,
+    FRAMEWORK,
+    HARDENING,
+    MAX_BODY,
+    RESPONSE_TIMEOUT,
+    BUILD_CONTEXT,
+    PUBLIC,
+    *ALIASES,
+)
+NONE: Final = "none"
 
 
 def parse(node: Node, draft: Draft) -> None:
@@ -104,6 +119,27 @@ def _hardening(node: Node, draft: Draft) -> None:
     draft.set("hardening", node.value, node)
 
 
+def _max_body(node: Node, draft: Draft) -> None:
+    draft.set("max_body", _unless_none(size, node, messages.LABEL_MAX_BODY), node)
+
+
+def _response_timeout(node: Node, draft: Draft) -> None:
+    draft.set("response_timeout", _unless_none(duration, node, messages.LABEL_RESPONSE_TIMEOUT), node)
+
+
+def _unless_none(parse: Callable[[Node], float], node: Node, text: Text) -> float:
+    """A limit above zero; 0 is what the word for none becomes."""
+    if node.value == NONE:
+        return 0
+    try:
+        limit = parse(node)
+    except WrongError:
+        limit = 0
+    if limit <= 0:
+        raise node.wrong(text, value=node.value)
+    return limit
+
+
 def _build_context(node: Node, draft: Draft) -> None:
     raise node.wrong(messages.LABEL_BUILD, name=draft.name)
 
@@ -117,6 +153,8 @@ _PARSERS: Final = {
     PORT: _port,
     FRAMEWORK: _framework,
     HARDENING: _hardening,
+    MAX_BODY: _max_body,
+    RESPONSE_TIMEOUT: _response_timeout,
     BUILD_CONTEXT: _build_context,
     PUBLIC: _is_public,
 }

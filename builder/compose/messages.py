@@ -120,6 +120,8 @@ LABEL_UNKNOWN: Final = Text("EasyRunner has no label {name}", "do you mean {near
 LABEL_TYPE: Final = Text("`{value}` is not a type of service", "web, internal or worker")
 LABEL_PORT: Final = Text("a port is a number from 1 to 65535", 'the one the app listens on, as in "3000"')
 LABEL_HARDENING: Final = Text("`{value}` is not a level of hardening", 'standard, strict or "off", in quotes')
+LABEL_MAX_BODY: Final = Text("`{value}` is not the size of a request", "as in 10G, or none for no limit")
+LABEL_RESPONSE_TIMEOUT: Final = Text("`{value}` is not a time", "as in 5m, or none to wait for ever")
 LABEL_BUILD: Final = Text(
     "images are not built on the server", "push the image of {name} to a registry and remove this label"
 )

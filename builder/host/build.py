@@ -54,6 +54,8 @@ def _facts(spec: Spec) -> dict[str, object]:
         "proxy_sockets": facts.PROXY_SOCKETS,
         "proxy_user": facts.PROXY_USER,
         "proxy_uid": facts.PROXY_UID,
+        "max_body": facts.MAX_BODY,
+        "response_timeout": facts.RESPONSE_TIMEOUT,
         "proxy_image": images.host_name("proxy", "caddy", spec.proxy.image),
         "archives": _archives("proxy", {"caddy": spec.proxy.image}),
         "quadlet_section": spec.server.base != "ubuntu-24.04",
@@ -92,7 +94,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
     if spec.tls.ca_root:
         yield File(f"{facts.ETC}/caddy/acme-root.pem", spec.tls.ca_root, Part.FIRST_BOOT)
     port = urllib.parse.urlsplit(directory).port if directory else None
-    yield from firewall.host(spec.ssh.allow_from, spec.stacks, port)
+    yield from firewall.host(spec.ssh.allow_from, spec.stacks, port, spec.fail2ban.ignore)
     for stack in spec.stacks:
         yield from (replace(file, stack=stack.name) for file in _stack(stack, spec, context))
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 BASE: Final = f"{facts.LIB}/firewall.d/base"
 LOCKDOWN: Final = f"{facts.LIB}/firewall.d/lockdown"
 HOST: Final = facts.FIREWALL
+# New connections from outside to the proxy.
+WEB: Final = "ER-WEB"
 
 # The stub resolvers of systemd-resolved; Podman's DNS goes there as the stack's user.
 STUB_RESOLVERS: Final = ("127.0.0.53/32", "127.0.0.54/32")
@@ -37,12 +39,19 @@ def base() -> Iterator[File]:
     )
 
 
-def host(allow_from: Sequence[str], stacks: Iterable[Stack], acme_port: int | None) -> Iterator[File]:
+def host(
+    allow_from: Sequence[str], stacks: Iterable[Stack], acme_port: int | None, unlimited: Sequence[str] = ()
+) -> Iterator[File]:
     """The files that this host adds.
 
-    `allow_from` are networks in CIDR form; `acme_port` is set when the certificate authority is not on port 443.
+    `allow_from` and `unlimited` are networks in CIDR form; `acme_port` is set when the certificate authority is not on
+    port 443.
     """
     yield from _files(f"{HOST}/20-ssh", (_ssh(allow_from),), Part.FIRST_BOOT)
+    if unlimited:
+        # Before the limits, which are the base's.
+        rules = (Rule(WEB, f"-s {network}", "ACCEPT", family_of(network), first=True) for network in unlimited)
+        yield from _files(f"{HOST}/22-web", (Fragment("filter", tuple(rules)),), Part.FIRST_BOOT)
     if acme_port not in (None, facts.HTTP, facts.HTTPS):
         chain = stack_rules.chain(facts.PROXY_UID)
         rule = Rule(chain, f"-p tcp --dport {acme_port}", "ACCEPT", why="the certificate authority of the spec")
@@ -64,6 +73,7 @@ _SUBIDS: Final = f"{facts.FIRST_SLOT * facts.SUBID_SIZE}-{(facts.LAST_SLOT + 1) 
 def _base_filter() -> Fragment:
     chains = (
         "ER-INPUT",
+        WEB,
         "ER-SSH",
         "ER-OUTPUT",
         "ER-OUT-STACKS",
@@ -73,8 +83,26 @@ def _base_filter() -> Fragment:
         "ER-OUT-LOG",
         "ER-OUT-REJECT",
     )
-    rules = (*_proxy_ports(), *_input(), *_icmp(), *_output(), *_user_output())
+    rules = (*_clients(), *_proxy_ports(), *_input(), *_icmp(), *_output(), *_user_output())
     return Fragment("filter", tuple(rules), chains, _POLICIES)
+
+
+def _clients() -> Iterator[Rule]:
+    """What one client may have: new connections a second, and connections at the same time.
+
+    What is before these in the chain and accepts is not limited. A client of IPv6 has a network of 64 bits. The host's
+    own stacks come over the loopback, and each of them has limits of its own.
+    """
+    new = "! -i lo -m conntrack --ctstate NEW -m conntrack --ctstate DNAT"
+    yield Rule("ER-INPUT", new, WEB, why="a new connection through the redirect")
+    # An entry of the table that is not used says nothing after two seconds, as it is full again then.
+    table = "--hashlimit-name er-web --hashlimit-htable-max 65536 --hashlimit-htable-expire 2000"
+    for family, mask in ((4, 32), (6, 64)):
+        rate = f"--hashlimit-above {facts.CLIENT_RATE}/sec --hashlimit-burst {2 * facts.CLIENT_RATE}"
+        source = f"--hashlimit-mode srcip --hashlimit-srcmask {mask}"
+        yield Rule(WEB, f"-m hashlimit {rate} {source} {table}", "DROP", (family,), "too many a second")
+        count = f"--connlimit-above {facts.CLIENT_CONNECTIONS} --connlimit-mask {mask}"
+        yield Rule(WEB, f"-m connlimit {count}", "DROP", (family,), "too many at the same time")
 
 
 def _proxy_ports() -> Iterator[Rule]:

@@ -12,18 +12,22 @@ FAMILIES: Final = (4, 6)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. `match` and `target` are iptables words; `families` says where it stands; `why` is for the reader."""
+    """One rule. `match` and `target` are iptables words; `families` says where it stands; `why` is for the reader.
+
+    `first`: before what the chain has."""
 
     chain: str
     match: str
     target: str
     families: tuple[int, ...] = FAMILIES
     why: str = ""
+    first: bool = False
 
     def line(self) -> str:
         """The rule as iptables-restore and ip6tables-restore read it: the other family skips what is for one alone."""
         only = f"-{self.families[0]}" if len(self.families) == 1 else ""
-        return " ".join(word for word in (only, "-A", self.chain, self.match, "-j", self.target) if word)
+        word = "-I" if self.first else "-A"
+        return " ".join(word for word in (only, word, self.chain, self.match, "-j", self.target) if word)
 
 
 @dataclass(frozen=True, slots=True)

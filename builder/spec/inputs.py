@@ -10,7 +10,7 @@ from builder import facts
 from builder.spec import networks, rules
 from builder.spec.model import Arch, Base, Dns  # noqa: TC001 - pydantic reads the annotations
 from builder.spec.section import Line, Section
-from builder.spec.stack_inputs import StackInput  # noqa: TC001 - likewise
+from builder.spec.stack_inputs import Patience, StackInput  # noqa: TC001 - likewise
 
 Network = Annotated[str, AfterValidator(networks.network)]
 
@@ -84,13 +84,20 @@ class ProxyInput(Section):
     image: str = Field(
         default=facts.PROXY_IMAGE, description="Image of Caddy 2.11 or later.", examples=[facts.PROXY_IMAGE]
     )
+    body_timeout: Patience | None = Field(
+        default=None,
+        description="How long a request may take to arrive, on all sites, 1h by default; none for ever.",
+        examples=["6h"],
+    )
 
 
 class Fail2banInput(Section):
     """Who is never banned."""
 
     ignore: list[Network] = Field(
-        default=[], description="Networks that are never banned.", examples=[["203.0.113.0/24"]]
+        default=[],
+        description="Networks that are never banned, and may have any number of connections.",
+        examples=[["203.0.113.0/24"]],
     )
 
 

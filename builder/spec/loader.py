@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from builder import identity, source
 from builder.problems import Problem, Report, SpecError
@@ -49,7 +49,7 @@ def _finish(found: Source | None, report: Report) -> tuple[model.Spec, tuple[Pro
         admin=model.Admin(given.admin.name, keys),
         ssh=model.Ssh(tuple(dict.fromkeys(given.ssh.allow_from))),
         tls=model.Tls(given.tls.email, given.tls.ca, root),
-        proxy=model.Proxy(image),
+        proxy=model.Proxy(image, cast("float | None", given.proxy.body_timeout)),
         fail2ban=model.Fail2ban(tuple(dict.fromkeys(given.fail2ban.ignore))),
         aws=model.Aws(given.aws.region, given.aws.type),
         dns=given.dns,

@@ -222,6 +222,8 @@ TMPFS_FORM: Final = Text("`{value}` is not a tmpfs", "as in /run/app, or /run/ap
 SECRET_NAME: Final = Text(
     "`{value}` is not the name of a secret", "letters, digits, `.`, `_` and `-`, as in db_password"
 )
+MAX_BODY: Final = Text("`{value}` is not the size of a request", "as in 10G, or none for no limit")
+PATIENCE: Final = Text("`{value}` is not a time", "as in 5m, or none to wait for ever")
 DURATION: Final = Text("`{value}` is not a time", "as in 30s or 1m30s")
 HEALTHCHECK_TEST: Final = Text(
     "CMD takes a command after it, CMD-SHELL one line", 'as in [CMD, wget, -q, "http://localhost:8080/"]'

@@ -49,9 +49,10 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """The reverse proxy's image, normalised."""
+    """The reverse proxy's image, normalised; `body_timeout` in seconds, 0 for none, None for the default."""
 
     image: str
+    body_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ HOST_NAME: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 AWS_REGION: Final = r"[a-z]{2,8}(-[a-z]+)+-[0-9]{1,2}"
 AWS_TYPE: Final = r"[a-z][a-z0-9-]*\.[a-z0-9-]+"
 _SMALLEST_MEMORY: Final = 16 * 1024**2
+# The word for no limit.
+NONE: Final = "none"
 _SIZE: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _DURATION: Final = re.compile(
     r"(?:([0-9]{1,4})h)?(?:([0-9]{1,6})m(?!s))?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)s)?(?:([0-9]{1,9})ms)?"
@@ -149,6 +151,26 @@ def duration(value: str) -> float:
     if not value or not found:
         raise Wrong(messages.DURATION, value=value)
     return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1, 0.001), strict=True))
+
+
+def max_body(value: str) -> int:
+    """The size of a request in bytes, 0 for no limit."""
+    if value == NONE:
+        return 0
+    found = _SIZE.fullmatch(value.strip())
+    if not found or not (size := int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " "))):
+        raise Wrong(messages.MAX_BODY, value=value)
+    return size
+
+
+def patience(value: str) -> float:
+    """A time in seconds, 0 for ever."""
+    if value == NONE:
+        return 0
+    found = _DURATION.fullmatch(value)
+    if not value or not found or not (seconds := duration(value)):
+        raise Wrong(messages.PATIENCE, value=value)
+    return seconds
 
 
 def health_test(value: list[str]) -> list[str]:

@@ -34,6 +34,8 @@ def service(given: StackInput, image: str, mark: Mark) -> Service:
         read_only=given.read_only,
         secrets=tuple(Secret(name) for name in given.secrets),
         limits=Limits(_number(given.memory), given.cpus, given.pids),
+        max_body=_number(given.max_body),
+        response_timeout=_number(given.response_timeout),
         mark=mark,
     )
 

@@ -18,6 +18,13 @@ Memory = Annotated[
     WithJsonSchema({"type": ["string", "integer"]}),
 ]
 Duration = Annotated[str, AfterValidator(rules.duration), WithJsonSchema({"type": "string"})]
+MaxBody = Annotated[
+    str,
+    BeforeValidator(rules.as_text),
+    AfterValidator(rules.max_body),
+    WithJsonSchema({"type": ["string", "integer"]}),
+]
+Patience = Annotated[str, AfterValidator(rules.patience), WithJsonSchema({"type": "string"})]
 Capability = Annotated[
     str,
     AfterValidator(rules.capability),
@@ -95,6 +102,14 @@ class StackInput(Section):
         min_length=1,
     )
     port: Port = Field(default=3000, description="Port inside the container.", examples=[8080])
+    max_body: MaxBody | None = Field(
+        default=None, description="The largest request, 2G by default; none for no limit.", examples=["10G"]
+    )
+    response_timeout: Patience | None = Field(
+        default=None,
+        description="How long an answer may take to begin, 60s by default; none for ever.",
+        examples=["5m"],
+    )
     environment: dict[EnvName, EnvValue] = Field(
         default={}, description="Environment variables; no secrets.", examples=[{"LOG_LEVEL": "info"}]
     )

@@ -2,10 +2,13 @@
 
     python clients.py h3 ADDRESS NAME CA PATH
     python clients.py upgrade ADDRESS NAME CA
+    python clients.py unfinished ADDRESS NAME CA
     python clients.py steady ADDRESS NAME CA COUNT INTERVAL
     python clients.py load ADDRESS NAME CA INTERVAL
+    python clients.py slow ADDRESS NAME CA VERSION CONNECTIONS REQUESTS BYTES
 
-Each prints JSON, `steady` and `load` after a line `started` that follows their first answer; `load` ends by SIGTERM.
+Each prints JSON, `steady` and `load` after a line `started` that follows their first answer; `load` and `slow` end by
+SIGTERM. `upgrade` goes on after its first echo when it reads a line.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import json
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import time
@@ -181,8 +185,11 @@ def _upgrade(address: str, name: str, ca: str) -> object:
         )
         stream = connection.makefile("rwb")
         head = [line.decode().strip() for line in iter(stream.readline, b"\r\n")]
-        echoes = []
+        echoes: list[str] = []
         for message in (b"one\n", b"two\n", b"three\n"):
+            if len(echoes) == 1:
+                print("open", flush=True)
+                sys.stdin.readline()
             stream.write(message)
             stream.flush()
             echoes.append(stream.readline().decode())
@@ -226,12 +233,71 @@ def _load(address: str, name: str, ca: str, interval: str) -> object:
     return found
 
 
+def _unfinished(address: str, name: str, ca: str) -> str:
+    """What comes back to a request whose body never comes to its end, when it is ended."""
+    with _tls(address, name, ca) as connection:
+        # More than Caddy gathers before it writes to the app: less is not ended in HTTP/1.1, seen with 2.11.7.
+        _begin(connection, name, 9_000)
+        connection.settimeout(60)
+        try:
+            return connection.makefile("rb").read().decode().partition("\r\n")[0]
+        except ConnectionError as error:
+            return repr(error)
+
+
+def _slow(address: str, name: str, ca: str, version: str, connections: int, requests: int, size: int) -> None:
+    """POSTs to /echo that never come to their end: of each its head and `size` bytes. Prints how many connections."""
+    context = ssl.create_default_context(cafile=ca)
+    context.set_alpn_protocols([version])
+    kept: list[ssl.SSLSocket] = []
+    try:
+        while len(kept) < connections:
+            plain = socket.create_connection((address, 443), timeout=60 if version == "h2" else 10)
+            one = context.wrap_socket(plain, server_hostname=name)
+            kept.append(one)
+            _begin_h2(one, name, requests, size) if version == "h2" else _begin(one, name, size)
+    except OSError as error:
+        print(f"refused: {error!r}", file=sys.stderr)
+    print(len(kept), flush=True)
+    signal.sigwait({signal.SIGTERM})
+
+
+def _begin(connection: ssl.SSLSocket, name: str, size: int) -> None:
+    head = f"POST /echo HTTP/1.1\r\nHost: {name}\r\nContent-Length: 1000000\r\n\r\n"
+    connection.sendall(head.encode() + bytes(size))
+
+
+def _begin_h2(connection: ssl.SSLSocket, name: str, requests: int, size: int) -> None:
+    """As little of RFC 9113 as it takes: a head in HPACK's static table, and no more data than the server's window."""
+    path = b"/echo"
+    head = b"\x83\x87" + bytes([0x04, len(path)]) + path + bytes([0x01, len(name)]) + name.encode()
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0))
+    stream, window = connection.makefile("rb"), 65_535
+    for number in range(1, 2 * requests, 2):
+        while window < size:
+            length, kind, _, of = struct.unpack(">I", b"\0" + stream.read(3)) + struct.unpack(">BBI", stream.read(6))
+            payload = stream.read(length)
+            window += struct.unpack(">I", payload)[0] if (kind, of) == (8, 0) else 0
+        window -= size
+        connection.sendall(_frame(1, 4, number, head) + _frame(0, 0, number, bytes(size)))
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
 def main() -> None:
     command, *words = sys.argv[1:]
     if command == "h3":
         found: object = asyncio.run(_h3(words[0], words[1], words[2], words[3]))
     elif command == "upgrade":
         found = _upgrade(words[0], words[1], words[2])
+    elif command == "unfinished":
+        found = _unfinished(words[0], words[1], words[2])
+    elif command == "slow":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        _slow(words[0], words[1], words[2], words[3], int(words[4]), int(words[5]), int(words[6]))
+        return
     elif command == "load":
         found = _load(words[0], words[1], words[2], words[3])
     else:

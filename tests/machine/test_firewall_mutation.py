@@ -32,7 +32,7 @@ BASE = [file for file in firewall.base() if not file.path.startswith(firewall.LO
 RULES = list(dict.fromkeys(line for file in BASE for line in file.content.decode().splitlines() if line[0] == "-"))
 UNSEEN: dict[str, str] = {
     line: "takes thousands of connections: `make attacks` makes them" for line in RULES if "connlimit" in line
-}
+} | {line: "takes a hundred of them: test_slow_clients.py" for line in RULES if firewall.WEB in line}
 """Rules that no probe can tell apart, with the reason."""
 FAST, SURE, QUICK = 0.4, 1.2, 0.5
 STRANGER = 30_000

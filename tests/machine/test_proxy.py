@@ -217,7 +217,8 @@ def test_the_access_log_has_the_clients_address(edge: Host, family: int, scheme:
 def test_an_upgraded_connection_stays_open_both_ways(edge: Host) -> None:
     """A websocket handshake through proxy, socket and app, then bytes to and fro."""
     client = edge.machine.attacker(0)
-    found = json.loads(client.run(clients.argv("upgrade", edge, "socket.example.com"), timeout=30).stdout)
+    said = client.run(clients.argv("upgrade", edge, "socket.example.com"), timeout=30).stdout
+    found = json.loads(said.removeprefix("open\n"))
     assert found["head"][0] == "HTTP/1.1 101 Switching Protocols"
     assert "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in found["head"]
     assert found["echoes"] == ["one\n", "two\n", "three\n"]

@@ -238,6 +238,20 @@ def test_the_host_adds_nothing_to_what_is_baked() -> None:
     assert {part for path, part in parts.items() if path.startswith(facts.ETC)} == {Part.FIRST_BOOT}
 
 
+def test_who_is_never_banned_is_not_limited_either() -> None:
+    """Before the limits; only what came through the redirect is there."""
+    made = {
+        file.path: file.content.decode() for file in firewall.host([], (), None, ["203.0.113.0/24", "2001:db8::/48"])
+    }
+    assert made[f"{firewall.HOST}/22-web.filter"].splitlines() == [
+        f"-4 -I {firewall.WEB} -s 203.0.113.0/24 -j ACCEPT",
+        f"-6 -I {firewall.WEB} -s 2001:db8::/48 -j ACCEPT",
+    ]
+    jumps = [line for line in rules(files()[f"{firewall.BASE}/10-base.filter"]) if line.endswith(f"-j {firewall.WEB}")]
+    assert len(jumps) == 1
+    assert all("--ctstate DNAT" in line and "! -i lo" in line for line in jumps)
+
+
 @pytest.mark.parametrize("port", [None, facts.HTTP, facts.HTTPS])
 def test_a_certificate_authority_on_the_webs_ports_needs_no_rule(port: int | None) -> None:
     assert not [file for file in firewall.host([], (), port) if "acme" in file.path]

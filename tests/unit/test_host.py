@@ -193,3 +193,37 @@ def test_user_data_holds_any_bytes_that_a_stack_brings() -> None:
 
 def _decoded(entry: dict[str, str]) -> bytes:
     return base64.b64decode(entry["content"]) if entry.get("encoding") == "b64" else entry["content"].encode()
+
+
+# What a client and a request may be.
+
+
+def _site(more: str) -> str:
+    stack = STACK.replace("port: 8080", f"port: 8080, {more}")
+    files = {f.path: f.content for f in host.build(spec_of(more=stack)).files}
+    return files["/etc/easyrunner/caddy/sites/hello.caddy"].decode()
+
+
+def test_a_service_may_raise_or_end_what_the_proxy_allows() -> None:
+    default, size, wait = f"{facts.MAX_BODY}", "10737418240", f"{facts.RESPONSE_TIMEOUT}s"
+    assert "\timport er_app hello/web\n" in _site("memory: 64M")
+    assert f"\timport er_limited hello/web {size} {wait}\n" in _site("max_body: 10G")
+    assert f"\timport er_limited hello/web {default} 0s\n" in _site("response_timeout: none")
+    assert "\timport er_limited hello/web 0 90.0s\n" in _site("max_body: none, response_timeout: 1m30s")
+
+
+@pytest.mark.parametrize(("said", "line"), [("6h", b"read_body 21600.0s\n"), ("none", b"read_body 0s\n")])
+def test_how_long_a_request_may_take_is_the_hosts(said: str, line: bytes) -> None:
+    path = "/etc/easyrunner/caddy/timeouts.caddy"
+    assert path not in {f.path for f in host.build(spec_of()).files}
+    files = {f.path: f.content for f in host.build(spec_of(more=f"proxy: {{body_timeout: {said}}}")).files}
+    assert files[path] == line
+
+
+def test_one_client_cannot_fill_an_ingress() -> None:
+    """With as many requests on each connection as HTTP/2 has there."""
+    files = {f.path: f.content.decode() for f in host.build(spec_of()).files}
+    assert facts.CLIENT_CONNECTIONS * 250 < facts.INGRESS_CONNECTIONS
+    assert f"--connections-max={facts.INGRESS_CONNECTIONS} " in files[f"{facts.LIB}/ingress"]
+    unit = files["/usr/lib/systemd/user/er-ingress-.service.d/10-easyrunner.conf"]
+    assert int(unit.partition("LimitNOFILE=")[2].split()[0]) > 6 * facts.INGRESS_CONNECTIONS
