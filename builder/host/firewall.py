@@ -90,19 +90,22 @@ def _base_filter() -> Fragment:
 def _clients() -> Iterator[Rule]:
     """What one client may have: new connections a second, and connections at the same time.
 
-    What is before these in the chain and accepts is not limited. A client of IPv6 has a network of 64 bits. The host's
+    What is before these in the chain and accepts is not limited. A client of IPv6 has a network of 64 bits; of IPv4
+    an address, which is both matches' default. The host's
     own stacks come over the loopback, and each of them has limits of its own.
     """
     new = "! -i lo -m conntrack --ctstate NEW -m conntrack --ctstate DNAT"
     yield Rule("ER-INPUT", new, WEB, why="a new connection through the redirect")
     # An entry of the table that is not used says nothing after two seconds, as it is full again then.
-    table = "--hashlimit-name er-web --hashlimit-htable-max 65536 --hashlimit-htable-expire 2000"
-    for family, mask in ((4, 32), (6, 64)):
+    table = "--hashlimit-name w --hashlimit-htable-max 65536 --hashlimit-htable-expire 2000"
+    for family, more in ((4, ""), (6, "64")):
         rate = f"--hashlimit-above {facts.CLIENT_RATE}/sec --hashlimit-burst {2 * facts.CLIENT_RATE}"
-        source = f"--hashlimit-mode srcip --hashlimit-srcmask {mask}"
-        yield Rule(WEB, f"-m hashlimit {rate} {source} {table}", "DROP", (family,), "too many a second")
-        count = f"--connlimit-above {facts.CLIENT_CONNECTIONS} --connlimit-mask {mask}"
-        yield Rule(WEB, f"-m connlimit {count}", "DROP", (family,), "too many at the same time")
+        mask = more and f" --hashlimit-srcmask {more}"
+        match = f"-m hashlimit {rate} --hashlimit-mode srcip{mask} {table}"
+        yield Rule(WEB, match, "DROP", (family,), "too many a second")
+        mask = more and f" --connlimit-mask {more}"
+        match = f"-m connlimit --connlimit-above {facts.CLIENT_CONNECTIONS}{mask}"
+        yield Rule(WEB, match, "DROP", (family,), "too many at the same time")
 
 
 def _proxy_ports() -> Iterator[Rule]:

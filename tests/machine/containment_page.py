@@ -24,6 +24,10 @@ network refuses never reaches the host, and is not counted."""
 _RESOURCES: Final = """\
 From inside a container, on a guest with a kernel of its own and one processor. Meanwhile two other stacks answered each
 request with 200, and an admin who came anew over SSH got in every time."""
+_CLIENT: Final = """\
+Not an app: a client with one address, or a network of 64 bits in IPv6, beside a visitor of the same site on another
+address, to whom every request was answered with 200. Caddy takes 250 requests on each connection of HTTP/2, and has no
+setting for it."""
 SECTIONS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "network": (
         "Ways out",
@@ -39,6 +43,11 @@ SECTIONS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         "Out of the container",
         "As the stack's own user on the host, as if the container were left behind.",
         ("attempt", "outcome"),
+    ),
+    "client": (
+        "One client from outside",
+        _CLIENT,
+        ("attempt", "what it comes to"),
     ),
     "resources": (
         "Taking all there is",

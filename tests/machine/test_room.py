@@ -155,7 +155,7 @@ def test_a_slow_filler_is_stopped_and_not_a_small_bystander(disk: Disk) -> None:
     (disk.home("shop") / "at once").write_bytes(bytes(17 * MIB))
     stopped(disk, "wiki")
     # Nor is it the next one, for the same; who fills what is left is.
-    assert int(disk.room("shop").read_text()) >> 10 in range(16, 19)
+    until(lambda: int(disk.room("shop").read_text() or 0) >> 10 in range(16, 19), timeout=60, what="a new measure")
     (disk.home("blog") / "fill").write_bytes(bytes(6 * MIB))
     until(lambda: len(disk.asked) > 2, timeout=60, what="a second stop")
     assert disk.asked[2] == "stop user@uid-of-blog.service"

@@ -12,11 +12,11 @@ import pytest
 
 from builder import facts
 from builder.host import firewall
-from tests.machine import clients
+from tests.machine import clients, containment_page
 from tests.machine.clients import Load, get
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.machine.hosts import Host
@@ -37,6 +37,19 @@ def _unbanned(edge: Host) -> Iterator[None]:
             edge.machine.run(f"fail2ban-client set er-web-flood {word} {address}")
         if word == "addignoreip":
             yield
+
+
+_ROWS = 7
+
+
+@pytest.fixture(scope="module")
+def tell() -> Iterator[Callable[[str, str], None]]:
+    """Adds a row to the table of docs/containment.md; a run of all of them is compared with it."""
+    rows: list[dict[str, str]] = []
+    columns = containment_page.SECTIONS["client"][2]
+    yield lambda *words: rows.append(dict(zip(columns, words, strict=True)))
+    if len(rows) == _ROWS:
+        containment_page.settle("client", rows)
 
 
 @contextmanager
@@ -61,7 +74,9 @@ def _held(host: Host) -> int:
 
 
 @pytest.mark.parametrize(("connections", "size"), [(17, 100), (12, 9_000)], ids=["small", "large"])
-def test_thousands_of_slow_requests_of_one_client(edge: Host, connections: int, size: int) -> None:
+def test_thousands_of_slow_requests_of_one_client(
+    edge: Host, tell: Callable[[str, str], None], connections: int, size: int
+) -> None:
     """Small ones, more than an ingress once took, do not reach the app before they are whole; large ones leave room."""
     reach_the_app = size > 8_192
     with slow(edge, "h2", connections, requests=_STREAMS, size=size) as got:
@@ -74,10 +89,18 @@ def test_thousands_of_slow_requests_of_one_client(edge: Host, connections: int, 
         assert (_held(edge) > 2_900) == reach_the_app
     assert asked == [200] * 20
     assert {status for status, _ in found} == {"200"}
+    kept = (
+        "the app has them all, and room for others"
+        if reach_the_app
+        else "the proxy keeps them, the app has none of them"
+    )
+    tell(f"{connections * _STREAMS:,} requests that never end, {size:,} bytes of each, over HTTP/2", kept)
 
 
 @FAMILIES
-def test_one_client_has_so_many_connections_and_another_still_its_own(edge: Host, family: int) -> None:
+def test_one_client_has_so_many_connections_and_another_still_its_own(
+    edge: Host, tell: Callable[[str, str], None], family: int
+) -> None:
     """A client of IPv6 is a network of 64 bits, in which both attackers are."""
     most = facts.CLIENT_CONNECTIONS
     with slow(edge, "http/1.1", most + 10, family=family) as got:
@@ -87,6 +110,7 @@ def test_one_client_has_so_many_connections_and_another_still_its_own(edge: Host
         assert (other.returncode == 28) == (family == 6), other.stderr
         assert get(edge, "http://heads.example.com/", source=edge.machine.attacker(0)).status == 308
     edge.machine.wait(lambda: edge.curl(f"{_URL}/", family=6).returncode == 0, timeout=60, what="room again")
+    tell(f"{most + 10} connections at a time, IPv{family}", f"{most} of them")
 
 
 _QUICK = """
@@ -103,13 +127,17 @@ print(number)
 
 
 @FAMILIES
-def test_one_client_makes_so_many_connections_a_second(edge: Host, family: int) -> None:
+def test_one_client_makes_so_many_connections_a_second(
+    edge: Host, tell: Callable[[str, str], None], family: int
+) -> None:
     """Each of them closed at once; after the burst it waits, and another does not."""
     before = _dropped(edge, family)
     made = int(edge.machine.attacker(1).run(["python3", "-c", _QUICK, edge.address(family)], timeout=120).stdout)
     assert 2 * facts.CLIENT_RATE <= made < 5_000
     assert _dropped(edge, family) > before
     assert get(edge, f"{_URL}/", family=4).status == 200
+    rate = facts.CLIENT_RATE
+    tell(f"connections one after the other, IPv{family}", f"{rate} a second, after the first {2 * rate}")
 
 
 def _dropped(host: Host, family: int) -> int:
@@ -142,7 +170,9 @@ def _admin(path: str, method: str = "GET") -> list[str]:
     return ["curl", "-sS", "--fail-with-body", "-X", method, *body, f"http://127.0.0.1:{facts.PROXY_ADMIN}{path}"]
 
 
-def test_only_a_request_that_does_not_arrive_in_time_is_ended(impatient: Host) -> None:
+def test_only_a_request_that_does_not_arrive_in_time_is_ended(
+    impatient: Host, tell: Callable[[str, str], None]
+) -> None:
     """Beside it a websocket, events and a long poll, each of which takes longer than a request may."""
     client, machine = impatient.machine.attacker(0), impatient.machine
     argv = client.argv(clients.argv("upgrade", impatient, "socket.example.com"))
@@ -164,6 +194,7 @@ def test_only_a_request_that_does_not_arrive_in_time_is_ended(impatient: Host) -
         for one in (upgraded, events, poll):
             one.kill()
             one.communicate()
+    tell("a request that does not arrive in time: an hour, here three seconds", "ended with 504")
 
 
 def _curl(host: Host, name: str, path: str) -> list[str]:
