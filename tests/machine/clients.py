@@ -33,7 +33,7 @@ from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, BinaryIO
 
     from aioquic.quic.events import QuicEvent
 
@@ -234,15 +234,25 @@ def _load(address: str, name: str, ca: str, interval: str) -> object:
 
 
 def _unfinished(address: str, name: str, ca: str) -> str:
-    """What comes back to a request whose body never comes to its end, when it is ended."""
-    with _tls(address, name, ca) as connection:
-        # More than Caddy gathers before it writes to the app: less is not ended in HTTP/1.1, seen with 2.11.7.
-        _begin(connection, name, 9_000)
-        connection.settimeout(60)
-        try:
-            return connection.makefile("rb").read().decode().partition("\r\n")[0]
-        except ConnectionError as error:
-            return repr(error)
+    """How a request whose body never comes to its end is ended, over HTTP/2: answered or reset."""
+    context = ssl.create_default_context(cafile=ca)
+    context.set_alpn_protocols(["h2"])
+    plain = socket.create_connection((address, 443), timeout=60)
+    with context.wrap_socket(plain, server_hostname=name) as connection:
+        _begin_h2(connection, name, 1, 100)
+        stream = connection.makefile("rb")
+        while (kind := _received(stream)[0]) not in _ENDS:
+            pass
+    return _ENDS[kind]
+
+
+_ENDS = {1: "answered", 3: "reset"}
+
+
+def _received(stream: BinaryIO) -> tuple[int, int, bytes]:
+    """A frame: its kind, its stream, its payload."""
+    length, kind, _, of = struct.unpack(">I", b"\0" + stream.read(3)) + struct.unpack(">BBI", stream.read(6))
+    return kind, of, stream.read(length)
 
 
 def _slow(address: str, name: str, ca: str, version: str, connections: int, requests: int, size: int) -> None:
@@ -275,8 +285,7 @@ def _begin_h2(connection: ssl.SSLSocket, name: str, requests: int, size: int) ->
     stream, window = connection.makefile("rb"), 65_535
     for number in range(1, 2 * requests, 2):
         while window < size:
-            length, kind, _, of = struct.unpack(">I", b"\0" + stream.read(3)) + struct.unpack(">BBI", stream.read(6))
-            payload = stream.read(length)
+            kind, of, payload = _received(stream)
             window += struct.unpack(">I", payload)[0] if (kind, of) == (8, 0) else 0
         window -= size
         connection.sendall(_frame(1, 4, number, head) + _frame(0, 0, number, bytes(size)))
