@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import envfile, messages
+from builder.compose import envfile, files, messages
 from builder.compose.node import attempt
 from builder.compose.table import Row, takes, walk
 from builder.compose.values import boolean, content, pairs, text
@@ -70,6 +70,7 @@ def _file(node: Node, draft: Draft) -> None:
             raise node.wrong(messages.KEY_MISSING, name="path")
     place: Node = options["path"]
     path = place.document.source.path.parent / text(place)
+    files.inside(place, text(place), draft.project)
     if not path.is_file():
         if options["required"]:
             raise place.wrong(messages.ENV_FILE_MISSING, path=text(place))
