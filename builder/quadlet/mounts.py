@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from builder.quadlet.options import Entry
     from builder.stack import Mount, Secret, Service, Stack
 
+# What Podman takes for a tmpfs; uid= and gid= are not among it.
+TMPFS_OPTION: Final = r"rw|ro|(?:no)?(?:exec|suid|dev)|mode=[0-7]{3,4}|size=[0-9]+[kmgKMG%]?"
 _SAFE: Final = ("rw", "noexec", "nosuid", "nodev")
 _SHM: Final = "/dev/shm"  # noqa: S108 - a path inside the container
 _TEMPORARY: Final = ("/tmp", "/var/tmp", _SHM)  # noqa: S108 - paths inside the container
