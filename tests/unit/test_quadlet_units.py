@@ -176,5 +176,5 @@ def test_an_archive_is_never_pulled(tmp_path: pytest.TempPathFactory) -> None:
 
 def test_writable_directories_are_known() -> None:
     service = replace(mounts=(Mount("bind", "data/x", "/data"),), user="1000")
-    assert quadlet.data_directories(stack(service)) == ("/var/lib/easyrunner/home/app/data/data/x",)
+    assert quadlet.data_directories(stack(service), service) == ("/var/lib/easyrunner/home/app/data/data/x",)
     assert values(service, "Volume") == ["/var/lib/easyrunner/home/app/data/data/x:/data:U"]

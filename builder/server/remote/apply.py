@@ -98,7 +98,8 @@ def apply_run() -> Value:
 def _change(plan: Value) -> dict[str, list[str]]:
     """The new tree, everyone told, until it is up; returns the stacks that wait for secrets, and which."""
     new = {
-        file["path"]: store.New(file["path"], file["mode"], base64.b64decode(file["content"])) for file in plan["files"]
+        file["path"]: store.New(file["path"], file["laid"], file["rights"], base64.b64decode(file["content"]))
+        for file in plan["files"]
     }
     gone = sorted(set(tree.ours()) - set(new))
     changed = [file for file in new.values() if not _same(file)]
@@ -109,6 +110,7 @@ def _change(plan: Value) -> dict[str, list[str]]:
     act.stop_stacks(set(common.stacks()) - set(plan["stacks"]))
     act.stop_units(gone)
     store.lay(changed, [*gone, *names.made_from(gone)])
+    store.give()
     act.keys(plan)
     return _tell(touched, plan, store.set_state)
 
@@ -124,7 +126,7 @@ def _tell(touched: list[str], plan: Value, say: Callable[..., None]) -> dict[str
 def _same(file: store.New) -> bool:
     try:
         there = os.lstat(file.path)
-        return f"0{there.st_mode & 0o7777:o}" == file.mode and Path(file.path).read_bytes() == file.content
+        return tree.rights_of(there) == file.rights and Path(file.path).read_bytes() == file.content
     except OSError:
         return False
 
