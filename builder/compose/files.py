@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from builder.compose import messages, mount_messages
+from builder.quadlet import UNFIT
 from builder.stack import StackFile
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def inside(node: Node, path: str, project: Project) -> str:
     relative = within(node.document.source.path.parent / path, project)
     if relative is None:
         raise node.wrong(mount_messages.BIND_OUTSIDE, path=path)
-    if re.search(r"[\x00-\x1f\x7f:\"\\,]", str(relative)):
+    if re.search(r"[\x00-\x1f\x7f:\"\\,]", str(relative)) or UNFIT.search(str(relative)):
         raise node.wrong(messages.WANTS_PLAIN, value=path)
     return PurePosixPath(relative).as_posix()
 

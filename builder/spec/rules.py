@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from builder import domains
-from builder.quadlet import TMPFS_OPTION
+from builder.quadlet import TMPFS_OPTION, UNFIT
 from builder.spec import messages
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ _SIZE: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kmgt]?)(?:i?b)?",
 _DURATION: Final = re.compile(
     r"(?:([0-9]{1,4})h)?(?:([0-9]{1,6})m(?!s))?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)s)?(?:([0-9]{1,9})ms)?"
 )
-_TARGET: Final = r"/[^\s:,\"\\\x00-\x1f\x7f-\x9f]*[^\s:,\"\\\x00-\x1f\x7f-\x9f/]"
+_STEP: Final = r"[^\s:,\"\\\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]"
+_TARGET: Final = rf"/{_STEP}*(?!/){_STEP}"
 
 
 class Wrong(ValueError):  # noqa: N818 - raised for pydantic, which wants a ValueError; users see the text
@@ -81,14 +82,14 @@ def pattern(expression: str, text: Text) -> Callable[[str], str]:
 
 def line(value: str) -> str:
     """Text that goes into one line of a unit file or of a Caddyfile."""
-    if re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029]", value):
+    if UNFIT.search(value) or re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029]", value):
         raise Wrong(messages.CONTROL_CHARACTER)
     return value
 
 
 def content(value: str) -> str:
     """Any text, line breaks included, but for what no argument of a program and no unit can carry."""
-    if re.search("[\x00\x80\ud800-\udfff]", value):
+    if UNFIT.search(value):
         raise Wrong(messages.CONTROL_CHARACTER)
     return value
 
