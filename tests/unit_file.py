@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-_ESCAPED = {"\\": "\\", '"': '"', "'": "'", "n": "\n", "t": "\t", "r": "\r", "s": " "}
+_ESCAPED = {
+    **{"\\": "\\", '"': '"', "'": "'", "s": " "},
+    **{"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"},
+}
 
 
 def sections(text: str) -> dict[str, list[tuple[str, str]]]:
