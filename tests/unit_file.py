@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 
-_ESCAPED = {
-    **{"\\": "\\", '"': '"', "'": "'", "s": " "},
-    **{"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"},
-}
+_ESCAPED = dict(zip("\\\"'sabfnrtv", "\\\"' \a\b\f\n\r\t\v", strict=True))
 
 
 def sections(text: str) -> dict[str, list[tuple[str, str]]]:

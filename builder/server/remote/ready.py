@@ -64,7 +64,7 @@ def until_ready(seconds: float, spared: Collection[str] = ()) -> dict[str, list[
     deadline = time.monotonic() + seconds
     while _jobs(spared) and time.monotonic() < deadline:
         time.sleep(0.1)
-    look = _LOOK if _waiting() else seconds
+    look = _LOOK if spared or _waiting() else seconds
     while late := _late(min(deadline - time.monotonic(), look)):
         if {stack for stack, _ in late} <= {*_waiting(), *spared}:
             break
