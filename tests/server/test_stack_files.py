@@ -35,7 +35,7 @@ _TURN = (_CHANGE[0], _CHANGE[1].format(turn="blocked"))
 def own(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """The host of the spec `own`."""
     tmp = tmp_path_factory.mktemp("own")
-    with hosts.booted("own", tmp) as host:
+    with hosts.booted("own", tmp, timeout=240) as host:
         yield client(host, tmp)
 
 
