@@ -212,7 +212,7 @@ def test_nothing_that_a_user_writes_changes_how_it_runs(own: Client, user: str) 
 
 # What of the home may change, and is read again after a boot: Podman's store and cache, which are the stack's own. An
 # app that was taken over can leave itself there, as it can in its data.
-_ITS_OWN = ("/.local/share/containers/", "/.cache/containers", "/data/")
+_ITS_OWN = ("/.local/share/containers", "/.cache/containers", "/data/")
 
 
 def test_programs_of_a_user_look_for_nothing_that_it_could_have_written(own: Client) -> None:
