@@ -313,7 +313,7 @@ def test_a_link_in_its_data_is_not_mounted_and_is_its_own_trouble(own: Client) -
     runtime = f"/run/user/{machine.user('er-vault').uid}"
     assert as_999(own, f"mv /data/deep /data/kept && ln -s {runtime} /data/deep").returncode == 0
     machine.run("systemctl --user restart --no-block vault-store.service", user="er-vault")
-    said = "journalctl -b -q -o cat --grep '^Error: a link leads elsewhere'"
+    said = "journalctl -b -q -o cat --namespace=* --grep '^Error: a link leads elsewhere'"
     try:
         until(lambda: "data/deep" in machine.run(said, check=False).stdout, timeout=60, what="the refusal")
         done = own.er("apply", changed(own, "link"), "--yes", "--timeout", "60")

@@ -173,7 +173,7 @@ def test_the_units_of_every_user_of_ours_come_from_the_same_places() -> None:
     assert len(drop_ins) == 2
     places = [[line for line in content.splitlines() if line.startswith(b"Environment=")] for content in drop_ins]
     assert places[0] == places[1]
-    assert len(places[0]) == 2
+    assert len(places[0]) == 1
 
 
 def test_first_boot_stays_small() -> None:
