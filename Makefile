@@ -11,11 +11,11 @@ KEY := .cache/keys/demo
 # Booting hosts (er try) and testing them. On other systems than Debian and Ubuntu they are yours to install.
 BOOT_PACKAGES := python3 python3-venv ca-certificates curl debian-archive-keyring iproute2 mmdebstrap openssh-client \
   passt systemd-container busybox-static packer qemu-system-x86 qemu-utils mtools e2fsprogs fuse2fs
-TEST_PACKAGES := bind9-dnsutils bsdextrautils iptables nmap openssl shellcheck docker-registry pebble testssl.sh wrk ovmf gzip \
+TEST_PACKAGES := bind9-dnsutils bsdextrautils iptables nmap openssl shellcheck docker-registry pebble testssl.sh wrk strace ovmf gzip \
   xz-utils zstd dnsmasq-base genisoimage
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check bench attacks cuts sweeps images setup system-boot system-test clean
+.PHONY: help demo test unit check fuzz bench attacks cuts sweeps images setup system-boot system-test clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ check: setup ## Lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: system-test setup ## Put every hostile value into every text of a spec and a Compose file; takes an hour
+	ER_FUZZ=1 $(BIN)/pytest tests/unit/test_hostile.py tests/machine/test_formats.py
 
 bench: system-test setup images $(KEY) ## Measure against what people do today, as ratios; writes docs/benchmarks.md
 	$(BIN)/python -m bench

@@ -41,6 +41,8 @@ NAMES: Final = f"{LIB}/names"
 # The journal of what stacks say, beside the host's own: LogNamespace= in systemd.exec(5).
 JOURNAL: Final = "stacks"
 ANSWERS: Final = f"{STATE}/names"
+# Where programs of our users look for their settings, by uid: root's, and empty unless somebody puts a file there.
+CONFIG: Final = f"{STATE}/config"
 QUADLETS: Final = "/etc/containers/systemd/users"
 
 # Images: the proxy is pinned; a spec may name another.

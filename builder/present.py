@@ -103,15 +103,15 @@ def _block(problem: Problem, page: _Page, *, first: bool) -> Text:
     where = f"{problem.where}: " if problem.where else ""
     text = Text("" if first else "\n")
     text.append(f"{problem.severity}:", style=_STYLES[problem.severity])
-    text.append(f" {_printable(_hide_keys(where + problem.message))}\n", style="bold")
+    text.append(f" {printable(_hide_keys(where + problem.message))}\n", style="bold")
     if problem.mark:
         mark = problem.mark
-        text.append(f"  --> {_printable(str(mark.file))}:{mark.line}:{mark.column}\n", style="cyan")
+        text.append(f"  --> {printable(str(mark.file))}:{mark.line}:{mark.column}\n", style="cyan")
         for line in _excerpt(mark, page):
             text.append(f"{line}\n")
     if problem.hint:
         text.append("hint:", style="bold cyan")
-        text.append(f" {_printable(_hide_keys(problem.hint))}\n")
+        text.append(f" {printable(_hide_keys(problem.hint))}\n")
     text.right_crop(1)
     return text
 
@@ -131,19 +131,27 @@ def _excerpt(mark: Mark, page: _Page) -> Iterator[str]:
     marked = shown[len(before) : min(len(before) + mark.length, _WIDEST)]
     gap = "".join("\t" if char == "\t" else " " * _cells(char) for char in before)
     cut = "…" if len(shown) > _WIDEST else ""
-    yield f"{number} | {_printable(shown[:_WIDEST], keep=_TAB)}{cut}"
+    yield f"{number} | {printable(shown[:_WIDEST], keep=_TAB)}{cut}"
     yield f"{' ' * len(number)} | {gap}{'^' * max(_cells(marked), 1)}"
 
 
 def _cells(text: str) -> int:
     from rich.cells import cell_len  # noqa: PLC0415
 
-    return cell_len(_printable(text.replace("\t", " ")))
+    return cell_len(printable(text.replace("\t", " ")))
 
 
-def _printable(text: str, keep: str = "") -> str:
-    """Without characters that a terminal would obey."""
-    return "".join(char if char.isprintable() or char in keep else f"\\x{ord(char):02x}" for char in text)
+def printable(text: str, keep: str = "") -> str:
+    """The text with what a terminal would obey, or hide, written out, but for the characters to keep."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep else _written_out(char) for char in text)
+
+
+def _written_out(char: str) -> str:
+    """As Python writes it: `\\x1b`, `\\u202e`, `\\U000e0001`."""
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _page(path: Path) -> _Page:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
+import os
 import subprocess
-from typing import TYPE_CHECKING
+import tempfile
+from typing import IO, TYPE_CHECKING, Final, cast
 
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+_CHUNK: Final = 65_536
 
 
 class CommandError(UserError):
@@ -52,16 +57,23 @@ def run(
     return subprocess.CompletedProcess(done.args, done.returncode, stdout, stderr)
 
 
-def show(argv: Sequence[str], *, stdin: bytes | None = None) -> tuple[int, str]:
-    """Run with stdout passed through to ours; returns the exit code and stderr."""
-    done = subprocess.run(
-        list(argv),
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
-    return done.returncode, done.stderr.decode(errors="replace")
+def show(argv: Sequence[str], write: Callable[[str], object]) -> tuple[int, str]:
+    """Run with stdout handed to `write` as it comes; returns the exit code and stderr."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said) as running,
+    ):
+        try:
+            while chunk := os.read(cast("IO[bytes]", running.stdout).fileno(), _CHUNK):
+                write(decoder.decode(chunk))
+            write(decoder.decode(b"", final=True))
+            code = running.wait()
+        except BaseException:
+            running.kill()
+            raise
+        said.seek(0)
+        return code, said.read().decode(errors="replace")
 
 
 def start(

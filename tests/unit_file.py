@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_ESCAPED = {"\\": "\\", '"': '"', "'": "'", "n": "\n", "t": "\t", "r": "\r", "s": " "}
+_ESCAPED = dict(zip("\\\"'sabfnrtv", "\\\"' \a\b\f\n\r\t\v", strict=True))
 
 
 def sections(text: str) -> dict[str, list[tuple[str, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,10 @@ def command(image: ImagePath, spec: HostSpec = None, everything: Everything = Fa
     expected = _expected(spec) if spec else ()
     with _opened(image) as root:
         report = hygiene.examine(root, expected=expected)
-    say.text(report.as_json() if as_json else text.render(report, everything=everything))
+    if as_json:
+        say.json(json.loads(report.as_json()))
+    else:
+        say.text(text.render(report, everything=everything))
     return 0 if report.clean else 1
 
 

@@ -79,13 +79,12 @@ def table(rows: list[Provider]) -> list[str]:
 
 def _rich(rows: list[Provider]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     shown = Table(*_HEAD, box=box.SIMPLE_HEAD)
     for row in rows:
         shown.add_row(*cells(row))
-    Console(highlight=False).print(shown)
+    say.table(shown)
     say.note("? is not published where it could be read; er providers PROVIDER shows everything, with sources")
 
 

@@ -1,4 +1,4 @@
-"""Talk to the user, on stderr; and data, on stdout."""
+"""Talk to the user, on stderr; and data, on stdout. Only printable text comes out, whoever it is from."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from builder import files, present
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rich.console import Console
     from rich.table import Table
 
+    from builder.cli.console import Console
     from builder.problems import Problem, UserError
 
 
@@ -25,7 +25,7 @@ class _Say:
 
     @cached_property
     def console(self) -> Console:
-        from rich.console import Console
+        from builder.cli.console import Console
 
         return Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -55,23 +55,25 @@ class _Say:
 
     def json(self, value: object) -> None:
         """Write a value to stdout as JSON."""
-        self.text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        seen = (char if char == "\n" or char.isprintable() else json.dumps(char)[1:-1] for char in text)
+        self.text("".join(seen) + "\n")
 
     def text(self, text: str) -> None:
-        """Write text to stdout. Raises OutputError when it cannot be written."""
+        """Write text to stdout, as it comes. Raises OutputError when it cannot be written."""
         with self._stdout() as stdout:
-            stdout.write(text)
+            stdout.write(present.printable(text, keep="\n\t"))
 
     def table(self, table: Table) -> None:
         """Write a table to stdout, a blank line after it; as wide as the terminal, or as it needs elsewhere."""
-        from rich.console import Console
+        from builder.cli.console import Console
 
         with self._stdout() as stdout:
             width = None if stdout.isatty() else 200
             Console(file=stdout, highlight=False, width=width).print(table, "", sep="\n")
 
     def data(self, content: bytes) -> None:
-        """Write bytes to stdout as they are. Raises OutputError when they cannot be written."""
+        """Write the user's own bytes to stdout as they are. Raises OutputError when they cannot be written."""
         with self._stdout() as stdout:
             stdout.buffer.write(content)
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import envfile, messages
+from builder.compose import envfile, files, messages
 from builder.compose.node import attempt
 from builder.compose.table import Row, takes, walk
 from builder.compose.values import boolean, content, pairs, text
+from builder.quadlet import UNFIT
 
 if TYPE_CHECKING:
     from builder.compose.draft import Draft
     from builder.compose.node import Node
 
-_NAME: Final = re.compile(r"[^\s=\x00-\x1f\x7f\x80]+")
+_NAME: Final = re.compile(r"[^\s=\x00-\x1f\x7f]+")
 _SECRET: Final = re.compile(
     r"(^|_)(PASSWORD|PASSWD|PASS|SECRET|TOKEN|API_?KEY|PRIVATE_KEY|SECRET_KEY)($|_(BASE|KEY|HASH))"
 )
@@ -24,7 +25,7 @@ def parse(node: Node, draft: Draft) -> None:
     """A mapping, or a list of NAME=VALUE. A name without a value is taken from `.env`, as Compose does."""
     found: dict[str, str] = {}
     for name, value, place in pairs(node):
-        if not _NAME.fullmatch(name):
+        if not _is_name(name):
             place.put(messages.ENV_NAME, name=name)
             continue
         known = _passed(name, place, draft) if value is None else attempt(content, value, None)
@@ -32,6 +33,10 @@ def parse(node: Node, draft: Draft) -> None:
             found[name] = known
     draft.set("environment", found, node)
     _warn_secrets(found, node)
+
+
+def _is_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None and not UNFIT.search(text)
 
 
 def _passed(name: str, place: Node, draft: Draft) -> str | None:
@@ -70,6 +75,7 @@ def _file(node: Node, draft: Draft) -> None:
             raise node.wrong(messages.KEY_MISSING, name="path")
     place: Node = options["path"]
     path = place.document.source.path.parent / text(place)
+    files.inside(place, text(place), draft.project)
     if not path.is_file():
         if options["required"]:
             raise place.wrong(messages.ENV_FILE_MISSING, path=text(place))
@@ -86,7 +92,7 @@ def _file(node: Node, draft: Draft) -> None:
         value = lookup(draft.name, variable.name) if variable.value is None else variable.value
         if value is None:
             messages.ENV_PASSED.put(report, "", variable.mark, name=variable.name)
-        elif not _NAME.fullmatch(variable.name) or re.search("[\x00\x80]", value):
+        elif not _is_name(variable.name) or UNFIT.search(value):
             messages.ENV_NAME.put(report, "", variable.mark, name=variable.name)
         else:
             found[variable.name] = value

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from builder.compose import messages, mount_messages
+from builder.quadlet import UNFIT
 from builder.stack import StackFile
 
 if TYPE_CHECKING:
@@ -21,15 +22,20 @@ _KEPT_EMPTY: Final = (".gitkeep", ".gitignore", ".keep")
 
 def inside(node: Node, path: str, project: Project) -> str:
     """A path as written, relative to the stack's directory. Leaves with an error when it points out of it."""
-    base = node.document.source.path.parent
-    try:
-        target = (base / path).resolve()
-        relative = target.relative_to(project.root.resolve())
-    except (ValueError, OSError, RuntimeError):
-        raise node.wrong(mount_messages.BIND_OUTSIDE, path=path) from None
-    if re.search(r"[\x00-\x1f\x7f:\"\\,]", str(relative)):
+    relative = within(node.document.source.path.parent / path, project)
+    if relative is None:
+        raise node.wrong(mount_messages.BIND_OUTSIDE, path=path)
+    if re.search(r"[\x00-\x1f\x7f:\"\\,]", str(relative)) or UNFIT.search(str(relative)):
         raise node.wrong(messages.WANTS_PLAIN, value=path)
     return PurePosixPath(relative).as_posix()
+
+
+def within(path: Path, project: Project) -> Path | None:
+    """The path that it is, all links followed, below the stack's directory; None for one outside of it."""
+    try:
+        return path.resolve().relative_to(project.root.resolve())
+    except (ValueError, OSError, RuntimeError):
+        return None
 
 
 def has_content(project: Project, path: str) -> bool:

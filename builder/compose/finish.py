@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from builder.compose import environment, known, messages
 from builder.compose.draft import Parts
+from builder.compose.node import attempt
 from builder.compose.relations import check_dependencies, dependencies
 from builder.compose.values import boolean, mapping
 from builder.quadlet import names
@@ -75,8 +76,8 @@ def _network(name: str, node: Node | None) -> Network:
     internal, ipv6 = (None if node is None else node.get(key) for key in ("internal", "enable_ipv6"))
     return Network(
         name,
-        internal=internal is not None and boolean(internal),
-        ipv6=ipv6 is not None and boolean(ipv6),
+        internal=internal is not None and attempt(boolean, internal, False),
+        ipv6=ipv6 is not None and attempt(boolean, ipv6, False),
     )
 
 
@@ -85,7 +86,7 @@ def _volumes(project: Project) -> tuple[Volume, ...]:
     made = [Volume(name) for name in project.own_volumes]
     for name in project.used_volumes:
         labels = project.volumes[name].get("labels")
-        made.append(Volume(name, () if labels is None else mapping(labels)))
+        made.append(Volume(name, () if labels is None else attempt(mapping, labels, ())))
     return tuple(sorted(made, key=lambda volume: volume.name))
 
 

@@ -10,6 +10,7 @@ from builder import domains
 from builder.compose import messages
 from builder.compose.node import WrongError, attempt
 from builder.compose.values import boolean, content, duration, integer, pairs, size, text
+from builder.quadlet import UNFIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ def parse(node: Node, draft: Draft) -> None:
     """All labels go to the container; EasyRunner's are also understood."""
     for name, value, place in pairs(node):
         spelled = "" if value is None else attempt(content, value, None)
-        if not name:
+        if not name or UNFIT.search(name):
             place.put(messages.PAIR_NAME)
         elif spelled is not None:
             draft.labels[name] = (spelled, place if value is None else value)

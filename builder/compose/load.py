@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from builder import source
-from builder.compose import envfile, finish, labels, messages
+from builder.compose import envfile, files, finish, labels, messages, mount_messages
 from builder.compose.build import Builder
 from builder.compose.draft import Draft, Project
 from builder.compose.extends import resolve
@@ -37,7 +37,7 @@ def load(path: Path, *, stack: str, report: Report, server: str | None = None) -
 
 def _load(read: Source, stack: str, report: Report, server: str | None) -> Parts | None:
     project = Project(stack, read.path.parent, report, lambda _service, _name: None)
-    environment = _dotenv(read.path.parent, report)
+    environment = _dotenv(read, project)
     injected = injected_for(read.data, stack, server, environment)
 
     def lookup(service: str | None, name: str) -> str | None:
@@ -55,10 +55,13 @@ def _load(read: Source, stack: str, report: Report, server: str | None) -> Parts
     return finish.parts(project, [_draft(name, node, project) for name, node in _chosen(project)])
 
 
-def _dotenv(directory: Path, report: Report) -> dict[str, str]:
+def _dotenv(read: Source, project: Project) -> dict[str, str]:
     """The variables of `.env`, the only ones there are: those of this machine would make results differ."""
-    path = directory / ".env"
+    path, report = project.root / ".env", project.report
     if not path.is_file():
+        return {}
+    if not files.within(path, project):
+        mount_messages.BIND_OUTSIDE.put(report, "", read.mark(()), path=".env")
         return {}
     try:
         text = path.read_text(encoding="utf-8")

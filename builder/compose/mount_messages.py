@@ -16,7 +16,12 @@ VOLUME_UNDECLARED: Final = Text(
     "add it under `volumes:` at the top level; a directory is written ./{name}",
 )
 VOLUME_TYPE: Final = Text("mounts of type {name} are not made", "volume, bind or tmpfs")
-TMPFS_OPTION: Final = Text("tmpfs has no option `{option}` here", "size=64m, mode=1777, uid=, gid=, ro, exec, …")
+TMPFS_OPTION: Final = Text("tmpfs has no option `{option}` here", "size=64m, mode=1777, ro, exec, …")
+TMPFS_OWNER: Final = Text(
+    "a tmpfs belongs to root here: {options} becomes mode=1777, so that each user of the container can write to it",
+    "write mode=1777 yourself, without uid and gid",
+    "warning",
+)
 BIND_OUTSIDE: Final = Text(
     "{path} is outside of the stack's directory", "move it beside the compose file; nothing else comes along"
 )

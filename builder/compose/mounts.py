@@ -11,6 +11,7 @@ from builder.compose import files, messages, mount_messages
 from builder.compose.node import attempt
 from builder.compose.table import Row, no_effect, refused, takes, walk
 from builder.compose.values import boolean, integer, plain, size, text
+from builder.quadlet import TMPFS_OPTION
 from builder.stack import Mount, Tmpfs
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 # What mount options of the short form ask for. SELinux labels and caching of Docker Desktop mean nothing here.
 _NOTHING: Final = ("rw", "z", "Z", "cached", "delegated", "consistent")
-_TMPFS_OPTION: Final = re.compile(
-    r"rw|ro|(no)?(exec|suid|dev)|(size|mode|uid|gid)=[0-9]+[kmgKMG%]?|size=[0-9.]+[kmgKMG]b?"
-)
+_TMPFS_OWNER: Final = re.compile(r"[ug]id=[0-9]+")
 # Paths of the host that compose files like to mount, the first match speaks.
 _HOST_PATHS: Final[tuple[tuple[str, Text], ...]] = (
     (r"(/var)?/run/(docker|podman/podman|containerd/containerd)\.sock", mount_messages.BIND_ENGINE),
@@ -226,9 +225,19 @@ def _tmpfs(node: Node, draft: Draft) -> None:
     target, _, rest = text(node).partition(":")
     options = tuple(option.strip() for option in rest.split(",") if option.strip())
     for option in options:
-        if not _TMPFS_OPTION.fullmatch(option):
+        if not re.fullmatch(f"{TMPFS_OPTION}|{_TMPFS_OWNER.pattern}", option):
             raise node.wrong(mount_messages.TMPFS_OPTION, option=option)
-    _add_tmpfs(node, _target(node, target), options, draft)
+    _add_tmpfs(node, _target(node, target), _without_owner(node, options), draft)
+
+
+def _without_owner(node: Node, options: tuple[str, ...]) -> tuple[str, ...]:
+    """Podman makes a tmpfs root's, whatever is asked for; what was to be another user's is open to all of them."""
+    owners = [option for option in options if _TMPFS_OWNER.fullmatch(option)]
+    kept = tuple(option for option in options if option not in owners)
+    if all(option.endswith("=0") for option in owners):
+        return kept
+    node.put(mount_messages.TMPFS_OWNER, options=", ".join(owners))
+    return (*(option for option in kept if not option.startswith("mode=")), "mode=1777")
 
 
 def _add_tmpfs(node: Node, target: str, options: tuple[str, ...], draft: Draft) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from builder.compose import messages
 from builder.compose.node import attempt
 from builder.compose.values import argv, each, integer, pairs, plain, spelled, text
+from builder.quadlet import UNFIT
 
 if TYPE_CHECKING:
     from builder.compose.draft import Draft
@@ -88,7 +89,7 @@ def sysctls(node: Node) -> tuple[tuple[str, str], ...]:
     for name, value, place in pairs(node):
         if not _SYSCTL.fullmatch(name):
             place.put(messages.SYSCTL, name=name)
-        elif value is None or not re.fullmatch(r"[^\"'\\\x00-\x1f]+", spelled(value)):
+        elif value is None or re.search(r"[\"'\\\x00-\x1f\x7f]|^$", spelled(value)) or UNFIT.search(spelled(value)):
             place.put(messages.WANTS_TEXT)
         else:
             found[name] = spelled(value).strip()

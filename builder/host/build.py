@@ -6,7 +6,7 @@ import urllib.parse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from builder import facts, images, quadlet
+from builder import facts, identity, images, quadlet
 from builder.host import firewall, tree
 from builder.host.model import File, Host, Part, assemble
 from builder.host.packages import PACKAGES
@@ -96,7 +96,17 @@ def _first_boot(spec: Spec) -> Iterator[File]:
     port = urllib.parse.urlsplit(directory).port if directory else None
     yield from firewall.host(spec.ssh.allow_from, spec.stacks, port, spec.fail2ban.ignore)
     for stack in spec.stacks:
-        yield from (replace(file, stack=stack.name) for file in _stack(stack, spec, context))
+        yield from (_of(stack, file) for file in _stack(stack, spec, context))
+
+
+def _of(stack: Stack, file: File) -> File:
+    """A file as the stack's: what says how it runs, its environment too, is read by its own group alone.
+
+    What its containers mount is read by any user in them; there the directory keeps out who is not of the group.
+    """
+    unit, told = (file.path.startswith(f"{top}/") for top in (f"{facts.QUADLETS}/{stack.uid}", f"{facts.STACKS}"))
+    group = identity.user(stack.name) if unit or told else file.group
+    return replace(file, stack=stack.name, group=group, mode="0640" if unit else file.mode)
 
 
 def _archives(owner: str, wanted: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -113,7 +123,7 @@ def _stack(stack: Stack, spec: Spec, context: Mapping[str, object]) -> Iterator[
         "stack": stack,
         "subid": (stack.uid - facts.UID_BASE) * facts.SUBID_SIZE,
         "archives": _archives(stack.name, {service.name: service.image for service in stack.services}),
-        "directories": quadlet.data_directories(stack),
+        "data": any(quadlet.data_directories(stack, service) for service in stack.services),
     }
     words = {"stack": stack.name, "uid": stack.uid}
     yield from tree.render(Part.FIRST_BOOT, "stack", {**context, **more}, **words)

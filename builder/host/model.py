@@ -22,6 +22,9 @@ class Part(StrEnum):
 class File:
     """A regular file. `path` is absolute on the host, `mode` octal text with a leading 0; owner and group are names.
 
+    Where the group is a stack's, that is how it ends up: it comes as root's, since the group is not there yet, and
+    /usr/lib/easyrunner/users gives it to the stack before anything of the stack is started.
+
     `stack` names the stack whose file it is; it is empty for what is the host's own.
 
     Every file of a host is root's: what an app must not change, it must not own.
@@ -34,6 +37,16 @@ class File:
     owner: str = "root"
     group: str = "root"
     stack: str = ""
+
+    @property
+    def laid(self) -> str:
+        """The mode with which it comes: what a stack alone may read, only root may before."""
+        return "0600" if self.mode == "0640" else self.mode
+
+    @property
+    def rights(self) -> str:
+        """Mode, owner and group, as one text."""
+        return f"{self.mode} {self.owner}:{self.group}"
 
 
 @dataclass(frozen=True, slots=True)

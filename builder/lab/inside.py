@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from builder import facts
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def argv(leader: int, command: Sequence[str] | str, user: User, environment: Map
 def _environment(user: User) -> dict[str, str]:
     bus = f"/run/user/{user.uid}"
     own = {"XDG_RUNTIME_DIR": bus, "DBUS_SESSION_BUS_ADDRESS": f"unix:path={bus}/bus"} if user.uid else {}
+    if user.uid > facts.UID_BASE:
+        own["XDG_CONFIG_HOME"] = f"{facts.CONFIG}/{user.uid}"
     return {
         "PATH": _PATH,
         "HOME": user.home,

@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from builder import files
 from builder.packer import secrets
+from builder.present import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,8 @@ class Log:
             return
         seconds = time.monotonic() - self._since
         try:
-            lines = "".join(f"{seconds:8.1f}  {line}\n" for line in self.hide(text).splitlines())
+            shown = printable(self.hide(text), keep="\n\t").splitlines()
+            lines = "".join(f"{seconds:8.1f}  {line}\n" for line in shown)
             self._file.write(lines.encode(errors="replace"))
             self._file.flush()
         except OSError:

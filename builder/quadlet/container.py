@@ -167,6 +167,8 @@ def _service(stack: Stack, service: Service, podman: Podman, entries: tuple[Entr
     if service.stop_grace_period is not None:
         yield "TimeoutStopSec", str(math.ceil(service.stop_grace_period) + _STOP_MARGIN)
     yield from _limits(service)
+    if directories := names.data_directories(stack, service):
+        yield "ExecStartPre", words(f"{facts.LIB}/data", *directories)
     if service.kind == "web":
         # A crash restarts the app and tells nobody; the ingress would still sit in the dead container's network.
         yield "ExecStopPost", f"-/usr/bin/systemctl --user --no-block stop er-ingress-{service.name}.service"

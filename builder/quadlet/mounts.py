@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from typing import TYPE_CHECKING, Final
 
 from builder.quadlet import names
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from builder.quadlet.options import Entry
     from builder.stack import Mount, Secret, Service, Stack
 
+# What Podman takes for a tmpfs; uid= and gid= are not among it.
+TMPFS_OPTION: Final = r"rw|ro|(?:no)?(?:exec|suid|dev)|mode=[0-7]{3,4}|size=[0-9]+[kmgKMG%]?"
 _SAFE: Final = ("rw", "noexec", "nosuid", "nodev")
+_PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9_/.@+=-]+:")
 _SHM: Final = "/dev/shm"  # noqa: S108 - a path inside the container
 _TEMPORARY: Final = ("/tmp", "/var/tmp", _SHM)  # noqa: S108 - paths inside the container
 _SHM_SIZE: Final = 64 * 1024 * 1024  # Podman's and Docker's default
@@ -23,7 +27,7 @@ _SHM_SIZE: Final = 64 * 1024 * 1024  # Podman's and Docker's default
 def mounts(stack: Stack, service: Service) -> Iterator[Entry]:
     """The lines of [Container] for everything mounted."""
     for mount in service.mounts:
-        yield "Volume", line(_volume(stack, service, mount))
+        yield _mount(_volume(stack, service, mount))
     if service.read_only or service.hardening == "strict":
         yield "ReadOnly", "true"
         # Podman's own would leave places from which programs can be run.
@@ -34,6 +38,13 @@ def mounts(stack: Stack, service: Service) -> Iterator[Entry]:
     yield from _temporary(service)
     for secret in service.secrets:
         yield "Secret", word(_secret(secret))
+
+
+def _mount(volume: str) -> Entry:
+    """Of a path on the host Podman's generator makes RequiresMountsFor=, and quotes nothing there."""
+    if volume.startswith("/") and not _PLAIN_PATH.match(volume):
+        return "PodmanArgs", word(f"--volume={volume}")
+    return "Volume", line(volume)
 
 
 def _volume(stack: Stack, service: Service, mount: Mount) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from builder import facts
 
 if TYPE_CHECKING:
-    from builder.stack import Mount, Stack
+    from builder.stack import Mount, Service, Stack
 
 
 def container_unit(stack: str, service: str) -> str:
@@ -70,15 +70,7 @@ def is_brought(stack: Stack, mount: Mount) -> bool:
     return any(file.path == mount.source or file.path.startswith(inside) for file in stack.files)
 
 
-def data_directories(stack: Stack) -> tuple[str, ...]:
-    """The directories that have to exist, and be the stack user's, before its services start."""
-    mounts = (mount for service in stack.services for mount in service.mounts)
-    return tuple(
-        sorted(
-            {
-                data_path(stack.name, mount.source)
-                for mount in mounts
-                if mount.kind == "bind" and not is_brought(stack, mount)
-            }
-        )
-    )
+def data_directories(stack: Stack, service: Service) -> tuple[str, ...]:
+    """The directories that have to exist before a service starts, one inside another after it."""
+    filled = (mount for mount in service.mounts if mount.kind == "bind" and not is_brought(stack, mount))
+    return tuple(sorted({data_path(stack.name, mount.source) for mount in filled}))

@@ -15,6 +15,13 @@ from typing import Final
 _THROUGH_VARIABLE: Final = {"": "ER_EMPTY", ";": "ER_SEMICOLON"}
 VARIABLES: Final = {variable: word for word, variable in _THROUGH_VARIABLE.items()}
 
+# NUL ends a string in C; U+0080 alone is mangled by Podman's escaping; lone surrogates are not UTF-8; a unit with what
+# Unicode calls noncharacters is not loaded by systemd.
+UNFIT: Final = re.compile(
+    "[\x00\x80\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+    + "]"
+)
 _ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _NEEDS_QUOTES: Final = re.compile(r"[\s\"'\\\x00-\x1f\x7f]")
 _KEY: Final = re.compile(r"[A-Z][A-Za-z0-9]*")
@@ -66,8 +73,7 @@ def _escape(character: str) -> str:
 
 
 def _refuse(text: str) -> None:
-    """NUL ends a string in C; U+0080 alone is mangled by Podman's escaping; lone surrogates are not UTF-8."""
-    if re.search("[\x00\x80\ud800-\udfff]", text):
+    if UNFIT.search(text):
         msg = f"a character that no unit can carry in {text!r}"
         raise EncodingError(msg)
 

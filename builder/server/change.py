@@ -36,7 +36,7 @@ _ASK_AGAIN, _TAKE_BACK, _ASK_AGAIN_REFUSED = 2.0, 15.0, 120.0
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One file: its mode and content on the host and as the spec has it; None where it is not."""
+    """One file: its rights (mode, owner and group) and content on the host and as the spec has it; None where not."""
 
     path: str
     old: tuple[str, bytes] | None
@@ -48,10 +48,10 @@ class Difference:
         return "add" if self.old is None else "remove" if self.new is None else "change"
 
     def lines(self) -> Iterator[str]:
-        """As `diff -u` shows it; a change of mode as a line of its own."""
+        """As `diff -u` shows it; a change of rights as a line of its own."""
         old, new = (_text(side) for side in (self.old, self.new))
         if self.old and self.new and self.old[0] != self.new[0]:
-            yield f"mode {self.old[0]} -> {self.new[0]}  {self.path}"
+            yield f"rights {self.old[0]} -> {self.new[0]}  {self.path}"
         before, after = (self.path if side else "/dev/null" for side in (self.old, self.new))
         yield from (line.rstrip("\n") for line in difflib.unified_diff(old, new, before, after, n=1))
 
@@ -67,7 +67,7 @@ def _text(side: tuple[str, bytes] | None) -> list[str]:
 
 def differences(remote: Remote, host: Host) -> tuple[Difference, ...]:
     """What differs between the host and the tree, in order of path."""
-    wanted = {file.path: (file.mode, file.content) for file in host.files}
+    wanted = {file.path: (file.rights, file.content) for file in host.files}
     there = remote.ask("inventory", stdin=json.dumps(sorted(wanted)).encode())
     if there["name"] != host.name:
         raise UserError(
@@ -80,17 +80,22 @@ def differences(remote: Remote, host: Host) -> tuple[Difference, ...]:
     return tuple(one for one in every if one.old != one.new)
 
 
-def _found(path: str, mode: str, content: str, problem: str = "") -> tuple[str, bytes]:
+def _found(path: str, rights: str, content: str, problem: str = "") -> tuple[str, bytes]:
     if problem:
         raise UserError(f"{path} is {problem} on the host", "look at it there; er lays down plain files only")
-    return mode, base64.b64decode(content)
+    return rights, base64.b64decode(content)
 
 
 def plan(spec: Spec, host: Host, *, timeout: float) -> bytes:
     """What the host is sent: the whole tree, its stacks with their users' numbers, who logs in."""
     value = {
         "files": [
-            {"path": file.path, "mode": file.mode, "content": base64.b64encode(file.content).decode()}
+            {
+                "path": file.path,
+                "laid": file.laid,
+                "rights": file.rights,
+                "content": base64.b64encode(file.content).decode(),
+            }
             for file in host.files
         ],
         "stacks": {stack.name: stack.uid for stack in spec.stacks},

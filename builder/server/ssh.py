@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import subprocess
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,8 @@ class Remote:
         except FileNotFoundError:
             way = "apt-get install openssh-client"
             raise failures.UnreachableError("the program ssh is not installed", way) from None
+        except subprocess.TimeoutExpired:
+            raise UserError(f"{self.host} did not answer within {timeout:.0f} s", "try again; is it busy?") from None
         if done.returncode != 0:
             raise failures.explain(self.host, done.returncode, done.stderr)
         try:

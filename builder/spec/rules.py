@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from builder import domains
+from builder.quadlet import TMPFS_OPTION, UNFIT
 from builder.spec import messages
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ _SIZE: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([kmgt]?)(?:i?b)?",
 _DURATION: Final = re.compile(
     r"(?:([0-9]{1,4})h)?(?:([0-9]{1,6})m(?!s))?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)s)?(?:([0-9]{1,9})ms)?"
 )
-_TARGET: Final = r"/[^\s:,]*[^\s:,/]"
+_STEP: Final = r"[^\s:,\"\\\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]"
+_TARGET: Final = rf"/{_STEP}*(?!/){_STEP}"
 
 
 class Wrong(ValueError):  # noqa: N818 - raised for pydantic, which wants a ValueError; users see the text
@@ -80,7 +82,14 @@ def pattern(expression: str, text: Text) -> Callable[[str], str]:
 
 def line(value: str) -> str:
     """Text that goes into one line of a unit file or of a Caddyfile."""
-    if any(ord(char) < 32 or ord(char) in (127, 0x85, 0x2028, 0x2029) for char in value):
+    if UNFIT.search(value) or re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029]", value):
+        raise Wrong(messages.CONTROL_CHARACTER)
+    return value
+
+
+def content(value: str) -> str:
+    """Any text, line breaks included, but for what no argument of a program and no unit can carry."""
+    if UNFIT.search(value):
         raise Wrong(messages.CONTROL_CHARACTER)
     return value
 
@@ -219,7 +228,7 @@ email = pattern(
 )
 host_name = pattern(HOST_NAME, messages.SERVER_NAME)
 timezone = pattern(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}", messages.TIMEZONE)
-tmpfs = pattern(rf"{_TARGET}(:[a-z0-9=,%]+)?", messages.TMPFS_FORM)
+tmpfs = pattern(rf"{_TARGET}(:({TMPFS_OPTION})(,({TMPFS_OPTION}))*)?", messages.TMPFS_FORM)
 secret = pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}", messages.SECRET_NAME)
 
 

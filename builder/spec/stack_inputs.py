@@ -31,7 +31,12 @@ Capability = Annotated[
     WithJsonSchema({"type": "string", "examples": list(rules.CAPABILITIES)}),
 ]
 EnvName = Annotated[str, AfterValidator(rules.environment_name)]
-EnvValue = Annotated[str, BeforeValidator(rules.as_text), WithJsonSchema({"type": ["string", "integer"]})]
+EnvValue = Annotated[
+    str,
+    BeforeValidator(rules.as_text),
+    AfterValidator(rules.content),
+    WithJsonSchema({"type": ["string", "integer"]}),
+]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 
 

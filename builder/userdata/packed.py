@@ -50,7 +50,7 @@ def packed(spec: Spec, host: Host, on: On) -> bytes | None:
 
 def block(files: Iterable[File]) -> str:
     """Path, mode and content of each file, separated by NUL; compressed, in base85."""
-    fields = b"\0".join(part for file in files for part in (file.path.encode(), file.mode.encode(), file.content))
+    fields = b"\0".join(part for file in files for part in (file.path.encode(), file.laid.encode(), file.content))
     return base64.b85encode(compress(fields)).decode()
 
 

@@ -179,6 +179,10 @@ def test_rights_files_and_kernel(walls: Walls) -> None:
 UNITS = {
     "a unit in its home": "{write} ~/.config/systemd/user && {start}",
     "a unit in its runtime directory": "{write} $XDG_RUNTIME_DIR/systemd/user.control && {start}",
+    "settings for its manager": "mkdir -p ~/.config/systemd && echo >~/.config/systemd/user.conf",
+    "settings for its Podman": "mkdir -p ~/.config/containers && echo >~/.config/containers/containers.conf",
+    "settings where both look": "mkdir -p $XDG_CONFIG_HOME/systemd && echo >$XDG_CONFIG_HOME/systemd/user.conf",
+    "a program for its message bus": "mkdir -p ~/.local/share/dbus-1 && echo >~/.local/share/dbus-1/mine",
     "its own units": "echo >>{quadlets}/{uid}/blog-web.container",
     "another unit beside its own": "echo >{quadlets}/{uid}/mine.container",
     "the ids that its containers get": "echo >>{stacks}/blog/subids",
@@ -191,6 +195,8 @@ UNITS = {
     "the other stack's socket": "curl -sS --unix-socket {sockets}/shop/web.sock http://x/",
     "the other stack's directory of sockets": "ls {sockets}/shop",
     "the other stack's data": "ls {homes}/shop",
+    "the other stack's units and their environment": "cat {quadlets}/{other}/shop-web.container",
+    "the other stack's files": "ls {stacks}/shop",
     "the other stack's processes": "pgrep -u er-shop",
     "the admin's commands": "sudo -n true",
     "the journal": "journalctl -q -n 1 -u ssh | grep .",
@@ -208,6 +214,7 @@ def test_out_of_the_container(walls: Walls) -> None:
         "sockets": facts.PROXY_SOCKETS,
         "homes": facts.HOMES,
         "uid": walls.machine.user("er-blog").uid,
+        "other": walls.machine.user("er-shop").uid,
         "write": "unit() { mkdir -p $1 && printf '[Service]\\nExecStart=sleep 1' >$1/mine.service; }; unit",
         "start": "systemctl --user daemon-reload && systemctl --user start mine",
     }

@@ -56,7 +56,8 @@ def _landed(entry: dict[str, Any]) -> tuple[str, str, bytes]:
 
 
 def as_landed(files: tuple[host.File, ...]) -> dict[str, tuple[str, str, bytes]]:
-    return {file.path: (file.mode, f"{file.owner}:{file.group}", file.content) for file in files}
+    """As cloud-init is to lay them: root's, until `users` gives what is a stack's to its group."""
+    return {file.path: (file.laid, f"{file.owner}:root", file.content) for file in files}
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +129,27 @@ def test_the_baked_part_knows_nothing_of_whose_host_it_is(base: str) -> None:
 
 def test_every_file_of_a_host_is_roots_and_no_other_may_write_it() -> None:
     for file in host.build(spec_of(more=STACK)).files:
-        assert (file.owner, file.group) == ("root", "root")
+        assert file.owner == "root"
         assert not int(file.mode, 8) & 0o022, file.path
+
+
+def test_what_a_stack_is_told_only_its_own_group_reads(checkout: Path) -> None:
+    """Its units have its environment in them. What its containers mount they read as any user: a directory shuts it."""
+    built = host.build(specs.load(checkout / "tests/machine/specs/edge/easyrunner.yaml")[0])
+    own = [file for file in built.files if file.group != "root"]
+    for file in own:
+        assert file.group == f"er-{file.stack}"
+        shut = file.path.startswith(f"{facts.STACKS}/{file.stack}/")
+        assert file.laid == (file.mode if shut else "0600"), file.path
+        assert shut or file.mode == "0640", file.path
+    units = [file for file in built.files if file.path.startswith(facts.QUADLETS) and file.stack]
+    assert units
+    assert set(units) <= set(own)
+    assert {file.path for file in built.files if b"Environment=" in file.content} <= {
+        *(file.path for file in own),
+        f"{facts.QUADLETS}/{facts.PROXY_UID}/er-proxy.container",  # none of it is a secret
+        *(file.path for file in built.files if "/user@" in file.path),
+    }
 
 
 @pytest.mark.parametrize("base", sorted(PACKAGES))
@@ -153,7 +173,7 @@ def test_the_units_of_every_user_of_ours_come_from_the_same_places() -> None:
     assert len(drop_ins) == 2
     places = [[line for line in content.splitlines() if line.startswith(b"Environment=")] for content in drop_ins]
     assert places[0] == places[1]
-    assert len(places[0]) == 2
+    assert len(places[0]) == 1
 
 
 def test_first_boot_stays_small() -> None:

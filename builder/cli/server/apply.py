@@ -141,6 +141,8 @@ def _told(host: str, end: dict[str, Any]) -> int:
         for stack, names in end.get("waiting", {}).items():
             ways = "; ".join(f"er server secret set {host} {stack} {name}" for name in names)
             say.note(f"{stack} waits for what only you know: {ways}")
+        for stack in end.get("ill", ()):
+            say.failure(f"{stack} was ill before this change, and still is", f"see: er server logs {host} {stack}")
         say.note("the server is what the spec says; the tree of before is kept on it, as the last good one")
         egress.told(end.get("names", ()))
         return 0

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from builder import facts, process
+from builder.cli.say import say
 from builder.cli.server.options import Host, SshOptions, remote
 from builder.server import failures
 
@@ -27,7 +28,7 @@ def command(
         raise typer.BadParameter("the firewall knows stacks, not their services: leave the service out with --refused")
     asked = refusals(stack) if refused else words(stack, service)
     argv = remote(host, ssh).argv(["sudo", "-n", *asked, *options(lines, follow=follow, since=since)])
-    code, stderr = process.show(argv)
+    code, stderr = process.show(argv, say.text)
     if code != 0:
         raise failures.explain(host, code, stderr)
     return 0

@@ -66,6 +66,8 @@ def _room(found: Status) -> Iterator[str]:
 
 def _secrets(found: Status) -> Iterator[str]:
     for stack in found["stacks"]:
+        if stack["trouble"]:
+            yield f"{stack['stack']} does not answer: {stack['trouble']}"
         for name, services in stack["lacking"].items():
             way = f"er server secret set HOST {stack['stack']} {name}"
             yield f"{stack['stack']}: {', '.join(services)} waits for the secret {name}; set it with: {way}"

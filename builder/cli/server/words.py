@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from rich.table import Table
+
+from builder.present import printable
 
 _TIMES: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _SIZES: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
@@ -32,9 +34,16 @@ def size(count: int | None) -> str:
     return f"{count} B"
 
 
+class _Rows(Table):
+    """Cells are made printable before they are measured: what a terminal obeys has no width."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
 def table(*columns: str) -> Table:
     """An empty table; a column that starts with > holds numbers. On a narrow terminal the first column stays whole."""
-    rows = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    rows = _Rows(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for number, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
         rows.add_column(column.removeprefix(">"), justify=justify, no_wrap=number == 0)

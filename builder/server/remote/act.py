@@ -41,8 +41,18 @@ def tell(found: Effects) -> None:
         _user(facts.PROXY_USER, [*_images(facts.PROXY_UID), "er-proxy.service"])
     elif "caddy" in found.system:
         _caddy()
-    for stack, services in found.stacks.items():
-        _stack(stack, services, manager=stack in found.managers)
+    errors = [_trouble(stack, services, manager=stack in found.managers) for stack, services in found.stacks.items()]
+    if troubles := "; ".join(filter(None, errors)):
+        raise RemoteError(troubles)
+
+
+def _trouble(stack: str, services: set[str] | None, *, manager: bool) -> str:
+    """What kept one stack from being told; the others are, all the same."""
+    try:
+        _stack(stack, services, manager=manager)
+    except RemoteError as error:
+        return str(error)
+    return ""
 
 
 def _system(words: set[str]) -> None:
@@ -94,6 +104,14 @@ def _stack(stack: str, services: set[str] | None, *, manager: bool) -> None:
     if manager:
         common.run(["systemctl", "restart", f"user@{uid}.service"])
         return
+    try:
+        _restart(stack, user, uid, services)
+    except RemoteError:
+        # Its manager does not answer, or its units hang: all of the stack ends with it.
+        common.run(["systemctl", "restart", f"user@{uid}.service"])
+
+
+def _restart(stack: str, user: str, uid: int, services: set[str] | None) -> None:
     units = [unit for _, name, unit in common.services(stack) if services is None or name in services]
     sockets = [f"er-ingress-{name}.socket" for kind, name, _ in common.services(stack) if kind == "web"]
     _user(user, [*_images(uid), *units])

@@ -10,7 +10,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
 from builder.server.remote import act, common, names, ready, store, tree
@@ -81,24 +81,32 @@ def apply_confirm() -> Value:
 def apply_run() -> Value:
     """The unit's own work: change, check, ask, or take back."""
     plan = json.loads(store.PLAN.read_bytes())
-    before = frozenset(common.stacks())
+    before, ill = frozenset(common.stacks()), ready.ill()
     try:
-        waiting = _change(plan)
+        outcome = _change(plan, ill)
         _until_confirmed(plan["confirm_within"])
     except Exception as error:
-        _take_back(plan, before, str(error) or type(error).__name__)
+        _take_back(plan, before, ill, str(error) or type(error).__name__)
         return {}
     store.finish()
     act.forget(before - set(plan["stacks"]))
     store.write(tree.LAID, json.dumps(sorted(file["path"] for file in plan["files"])).encode())
-    store.set_state("done", waiting=waiting, names=names.every())
+    store.set_state("done", waiting=outcome.waiting, ill=outcome.ill, names=names.every())
     return {}
 
 
-def _change(plan: Value) -> dict[str, list[str]]:
-    """The new tree, everyone told, until it is up; returns the stacks that wait for secrets, and which."""
+class Outcome(NamedTuple):
+    """`waiting`: stacks that wait for secrets, and which. `ill`: those that were ill before, and still are."""
+
+    waiting: dict[str, list[str]]
+    ill: list[str]
+
+
+def _change(plan: Value, ill: set[str]) -> Outcome:
+    """The new tree, everyone told, until it is up."""
     new = {
-        file["path"]: store.New(file["path"], file["mode"], base64.b64decode(file["content"])) for file in plan["files"]
+        file["path"]: store.New(file["path"], file["laid"], file["rights"], base64.b64decode(file["content"]))
+        for file in plan["files"]
     }
     gone = sorted(set(tree.ours()) - set(new))
     changed = [file for file in new.values() if not _same(file)]
@@ -109,22 +117,26 @@ def _change(plan: Value) -> dict[str, list[str]]:
     act.stop_stacks(set(common.stacks()) - set(plan["stacks"]))
     act.stop_units(gone)
     store.lay(changed, [*gone, *names.made_from(gone)])
+    store.give()
     act.keys(plan)
-    return _tell(touched, plan, store.set_state)
+    return _tell(touched, plan, ill, store.set_state)
 
 
-def _tell(touched: list[str], plan: Value, say: Callable[..., None]) -> dict[str, list[str]]:
+def _tell(touched: list[str], plan: Value, ill: set[str], say: Callable[..., None]) -> Outcome:
+    """Everyone whose files have changed. A stack that was ill before and has no part in the change does not stop it."""
     found = effects(touched, {uid: stack for stack, uid in plan["stacks"].items()})
+    spared = ill - found.stacks.keys()
     say("telling services")
     act.tell(found)
     say("waiting for the stacks")
-    return ready.until_ready(plan["timeout"])
+    waiting = ready.until_ready(plan["timeout"], spared)
+    return Outcome(waiting, sorted((spared & ready.ill()) - waiting.keys()) if spared else [])
 
 
 def _same(file: store.New) -> bool:
     try:
         there = os.lstat(file.path)
-        return f"0{there.st_mode & 0o7777:o}" == file.mode and Path(file.path).read_bytes() == file.content
+        return tree.rights_of(there) == file.rights and Path(file.path).read_bytes() == file.content
     except OSError:
         return False
 
@@ -138,7 +150,7 @@ def _until_confirmed(seconds: float) -> None:
         time.sleep(0.1)
 
 
-def _take_back(plan: Value, before: frozenset[str], why: str) -> None:
+def _take_back(plan: Value, before: frozenset[str], ill: set[str], why: str) -> None:
     """The old tree, and everyone told again."""
     said = act.complaints()
     store.set_state("taking it back", why=why)
@@ -146,7 +158,7 @@ def _take_back(plan: Value, before: frozenset[str], why: str) -> None:
     act.stop_stacks(set(common.stacks()) - before)
     store.put_back()
     try:
-        _tell([path for path in touched if path], {**plan, "stacks": act.uids(before)}, lambda *_: None)
+        _tell([path for path in touched if path], {**plan, "stacks": act.uids(before)}, ill, lambda *_: None)
     except (RemoteError, OSError, subprocess.SubprocessError) as error:
         store.set_state("failed", why=why, said=said, then=str(error))
         return

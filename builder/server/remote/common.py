@@ -6,12 +6,12 @@ import os
 import pwd
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 
 class RemoteError(Exception):
@@ -22,18 +22,29 @@ class RemoteError(Exception):
         super().__init__(message)
 
 
-def run(
-    argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True, env: Mapping[str, str] | None = None
-) -> str:
-    """Run to the end; returns stdout. A failure is an error with the last line of stderr."""
-    done = subprocess.run(
-        list(argv),
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        env=dict(env) if env is not None else None,
-        check=False,
-    )
+# Seconds. What a stack's user runs may wait for a lock that the stack holds, or for a manager that it has stopped.
+_LIMIT: Final = 1800
+_USER_LIMIT: Final = 60
+
+
+def run(argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True, limit: float = _LIMIT) -> str:
+    """Run to the end, or to the limit in seconds; returns stdout. A failure is an error with the last line of stderr.
+
+    Without `check` a failure is nothing said.
+    """
+    try:
+        done = subprocess.run(
+            list(argv),
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            timeout=limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        if not check:
+            return ""
+        raise RemoteError(f"{argv[0]} did not end within {limit:.0f} s") from None
     if check and done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise RemoteError(f"{argv[0]} failed: {said[-1] if said else f'exit code {done.returncode}'}")
@@ -47,9 +58,17 @@ def show(unit: str, *names: str, user: str | None = None) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
-def as_user(user: str, argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True) -> str:
-    """Run as a stack's user, in the session that linger keeps."""
-    return run([*entry(user), *argv], stdin=stdin, check=check)
+def as_user(
+    user: str, argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True, limit: float = _USER_LIMIT
+) -> str:
+    """Run as a stack's user, in the session that linger keeps. An error names the user."""
+    try:
+        return run([*entry(user), *argv], stdin=stdin, check=check, limit=limit)
+    except RemoteError as error:
+        raise RemoteError(f"{user}: {str(error).replace(_ENTRY, argv[0], 1)}", error.hint) from None
+
+
+_ENTRY: Final = "setpriv"
 
 
 def entry(user: str) -> list[str]:
@@ -62,10 +81,11 @@ def entry(user: str) -> list[str]:
         f"HOME={who.pw_dir}",
         "PATH=/usr/local/bin:/usr/bin:/bin",
         f"XDG_RUNTIME_DIR={runtime}",
+        f"XDG_CONFIG_HOME={facts.CONFIG}/{who.pw_uid}",
         f"DBUS_SESSION_BUS_ADDRESS=unix:path={runtime}/bus",
     ]
     ids = [f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--init-groups", "--no-new-privs"]
-    return ["setpriv", *ids, "env", "--ignore-environment", "--chdir=/", *env]
+    return [_ENTRY, *ids, "env", "--ignore-environment", "--chdir=/", *env]
 
 
 def uid(user: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def _examine(check: Check, *, fix: bool) -> Value:
 def _look(check: Check) -> str:
     try:
         return check.look()
-    except (RemoteError, OSError, ValueError) as error:
+    except (RemoteError, OSError, LookupError, ValueError) as error:
         return f"cannot be looked at: {error}"
 
 
@@ -152,12 +153,25 @@ def _down() -> Iterator[tuple[str, str, str, str]]:
 def _start_services() -> None:
     for user, _, unit, _ in _down():
         common.as_user(user, ["systemctl", "--user", "reset-failed", unit], check=False)
-        common.as_user(user, ["systemctl", "--user", "start", unit])
+        common.as_user(user, ["systemctl", "--user", "start", unit], limit=300)
 
 
 def _secrets() -> str:
     lacking = ((stack, name) for stack in common.stacks() for name in secrets.lacking(stack))
     return ", ".join(f"{stack} waits for {name}" for stack, name in lacking)
+
+
+def _apart() -> str:
+    """Directories of a stack's files that others could look into."""
+    return ", ".join(path for stack in common.stacks() for path in _closed(stack))
+
+
+def _closed(stack: str) -> Iterator[str]:
+    who = pwd.getpwnam(common.stack_user(stack))
+    for path in (f"{facts.STACKS}/{stack}", f"{facts.QUADLETS}/{who.pw_uid}"):
+        found = Path(path).stat()
+        if (found.st_uid, found.st_gid, found.st_mode & 0o777) != (0, who.pw_gid, 0o750):
+            yield path
 
 
 def _names() -> str:
@@ -185,7 +199,7 @@ def _make_room() -> None:
     for journal in ([], [f"--namespace={facts.JOURNAL}"]):
         common.run(["journalctl", *journal, "--vacuum-size=100M"], check=False)
     for user in [facts.PROXY_USER, *(f"{facts.STACK_USER_PREFIX}{stack}" for stack in common.stacks())]:
-        common.as_user(user, ["podman", "image", "prune", "--force"], check=False)
+        common.as_user(user, ["podman", "image", "prune", "--force"], check=False, limit=600)
 
 
 def _ports() -> str:
@@ -232,6 +246,7 @@ CHECKS: Final = (
     Check("system services", _units, "see journalctl -u UNIT on the server", _restart_units),
     Check("stacks run", _services, "er server logs HOST STACK says why", _start_services),
     Check("secrets set", _secrets, "er server secret set HOST STACK NAME"),
+    Check("stacks apart", _apart, "sudo /usr/lib/easyrunner/users own", store.give),
     Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", names.resolve),
     Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _make_room),
     Check("no unknown listener", _ports, "see who: sudo ss -tulnp; end it or bind it to 127.0.0.1"),

@@ -16,6 +16,8 @@ from builder.server.remote.common import RemoteError
 if TYPE_CHECKING:
     from builder.server.remote.common import Value
 
+# How long Podman has to answer, in seconds; a stack may hold its lock.
+_ANSWER: Final = 30
 _NAMED: Final = re.compile(r"^Secret=([^,\s]+)", re.MULTILINE)
 
 
@@ -35,8 +37,8 @@ def there(user: str) -> dict[str, str]:
         pwd.getpwnam(user)
     except KeyError:
         return {}
-    ids = common.as_user(user, ["podman", "secret", "ls", "--quiet"]).split()
-    found = json.loads(common.as_user(user, ["podman", "secret", "inspect", *ids])) if ids else []
+    ids = common.as_user(user, ["podman", "secret", "ls", "--quiet"], limit=_ANSWER).split()
+    found = json.loads(common.as_user(user, ["podman", "secret", "inspect", *ids], limit=_ANSWER)) if ids else []
     return {entry["Spec"]["Name"]: entry["UpdatedAt"] for entry in found}
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import ssl
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -93,7 +94,16 @@ def _stack(name: str, uptime: float) -> Value:
         {"service": service, "public": kind == "web", **_unit(unit, user, uptime)}
         for kind, service, unit in common.services(name)
     ]
-    return {"stack": name, "services": units, "lacking": secrets.lacking(name), "pressure": pressure.of(name)}
+    lacking, trouble = _lacking(name)
+    return {"stack": name, "services": units, "lacking": lacking, "trouble": trouble, "pressure": pressure.of(name)}
+
+
+def _lacking(name: str) -> tuple[dict[str, list[str]], str]:
+    """The secrets that a stack waits for, or why it cannot be asked."""
+    try:
+        return secrets.lacking(name), ""
+    except common.RemoteError as error:
+        return {}, str(error)
 
 
 def _unit(unit: str, user: str, uptime: float) -> Value:
@@ -126,6 +136,8 @@ def listening() -> Iterator[Value]:
 def certificates() -> Iterator[Value]:
     """Each certificate that Caddy keeps: its domain, issuer, seconds and whole days left, and whether it is late."""
     for path in Path(facts.STATE, "caddy", "caddy", "certificates").glob("*/*/*.crt"):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            continue  # the directory is the proxy's, and what stands there need not be a certificate
         found = ssl._ssl._test_decode_cert(str(path))  # type: ignore[attr-defined]
         left = ssl.cert_time_to_seconds(found["notAfter"]) - time.time()
         issuer = dict(pair for part in found["issuer"] for pair in part).get("commonName", "")

@@ -31,10 +31,11 @@ ROLLBACK: Final = f"{facts.LIB}/rollback"
 
 @dataclass(frozen=True)
 class New:
-    """A file to be: root's, its mode as octal text."""
+    """A file to be. `laid` is the mode with which it comes, root's; `rights` are mode, owner and group in the end."""
 
     path: str
-    mode: str
+    laid: str
+    rights: str
     content: bytes
 
 
@@ -70,10 +71,19 @@ def keep_old(paths: Iterable[str]) -> None:
 def lay(new: Iterable[New], gone: Iterable[str]) -> None:
     """The new tree over the old one; directories that it leaves empty go too."""
     for file in new:
-        write(Path(file.path), file.content, int(file.mode, 8))
+        _close(Path(file.path))
+        write(Path(file.path), file.content, int(file.laid, 8))
     for path in gone:
         Path(path).unlink(missing_ok=True)
         _prune(Path(path).parent)
+
+
+def _close(path: Path) -> None:
+    """A stack's directory is closed before anything lies in it; `users` opens it for the stack."""
+    for top in (facts.STACKS, facts.QUADLETS):
+        if path.is_relative_to(top):
+            Path(top).mkdir(parents=True, exist_ok=True)
+            Path(top, path.relative_to(top).parts[0]).mkdir(mode=0o700, exist_ok=True)
 
 
 def _prune(directory: Path) -> None:
@@ -85,9 +95,15 @@ def _prune(directory: Path) -> None:
         directory = directory.parent
 
 
+def give() -> None:
+    """What stacks alone may read becomes theirs; those that have no user yet get it when first boot makes that."""
+    run([f"{facts.LIB}/users", "own"], check=False)
+
+
 def put_back() -> None:
     """The old tree again, by the same script that a boot uses."""
     run([ROLLBACK])
+    give()
 
 
 def finish() -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
+import grp
 import json
 import os
+import pwd
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts
 from builder.server.remote import common, names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from builder.server.remote.common import Value
 
@@ -64,13 +66,25 @@ def _mine(path: Path) -> bool:
 
 
 def inventory() -> Value:
-    """Each file that is ours, or stands at a path of the JSON list on stdin: its mode and content; and who logs in."""
+    """Each file that is ours, or stands at a path of the JSON list on stdin: its rights and content; and who it is."""
     paths = {*ours(), *(path for path in json.load(sys.stdin.buffer) if os.path.lexists(path))}
     return {"files": {path: _file(path) for path in sorted(paths)}, "name": common.server().get("NAME", "")}
 
 
 def _file(path: str) -> list[str]:
-    mode = f"0{os.lstat(path).st_mode & 0o7777:o}"
+    rights = rights_of(os.lstat(path))
     if not os.path.isfile(path) or os.path.islink(path):  # noqa: PTH113, PTH114
-        return [mode, "", "not a file"]
-    return [mode, base64.b64encode(Path(path).read_bytes()).decode()]
+        return [rights, "", "not a file"]
+    return [rights, base64.b64encode(Path(path).read_bytes()).decode()]
+
+
+def rights_of(status: os.stat_result) -> str:
+    """Mode, owner and group of a file, as the tree of a host says them."""
+    return f"0{status.st_mode & 0o7777:o} {_name(pwd.getpwuid, status.st_uid)}:{_name(grp.getgrgid, status.st_gid)}"
+
+
+def _name(look: Callable[[int], Any], number: int) -> str:
+    try:
+        return str(look(number)[0])
+    except KeyError:
+        return str(number)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from builder.server.remote import common
 from builder.server.remote.common import RemoteError, Value
+
+# Seconds: an image may have to be pulled, as long as its unit waits for that.
+_LIMIT: Final = 1000
 
 
 def services(action: str, stack: str, service: str = "") -> Value:
@@ -15,7 +20,7 @@ def services(action: str, stack: str, service: str = "") -> Value:
         raise RemoteError(f"the stack {stack} has no service {service}", f"it has: {names}")
     if action == "stop":
         _sockets(user, "stop", units)
-    common.as_user(user, ["systemctl", "--user", action, *units.values()])
+    common.as_user(user, ["systemctl", "--user", action, *units.values()], limit=_LIMIT)
     if action != "stop":
         _sockets(user, "start", units)
     return {name: common.show(unit, "ActiveState", user=user).get("ActiveState") for name, unit in units.items()}
