@@ -48,6 +48,9 @@ NAMELESS: Final = (
 )
 _PIECES: Final = (
     *VICTIMS,
+    *(f" {victim} port 22: " for victim in VICTIMS),
+    *(f" {victim} port 22 [preauth]" for victim in VICTIMS),
+    *(f" from {victim} port 22" for victim in VICTIMS),
     " port 22",
     " port 22: ",
     " port 22 [preauth]",

@@ -120,7 +120,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     def ignoring(text: str) -> str:
         return f"{text}\nfail2ban: {{ignore: [{IGNORED}]}}\n"
 
-    with booted("three", tmp_path_factory.mktemp("fail2ban"), edit=ignoring) as host:
+    with booted("three", tmp_path_factory.mktemp("fail2ban"), edit=ignoring, timeout=300) as host:
         wrong = host.key.parent / "wrong"
         process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(wrong)])
         yield host
@@ -428,10 +428,10 @@ def test_nobody_can_have_another_banned(guarded: Host, table: Table, family: int
     who = own(victim, family)
     end = f"{who} port 2 [preauth]"
     wishes: list[dict[str, Any]] = [
-        {"asks": [["a", "b"], ["a", f"{who} port 2: "]]},
+        {"asks": [["a", "b"], ["a", f" {who} port 2: "]]},
         {"asks": [[f"a {end}", "ssh-connection"]]},
         {"asks": [[f"a\nConnection closed by authenticating user a {end}\n", "ssh-connection"]]},
-        {"asks": [["a", f"x) {who} port 2: \u001b[2J"], ["b", f"({who} port 2: "]]},
+        {"asks": [["a", f"x) {who} port 2: \u001b[2J"], ["b", f" {who} port 2: "]]},
         {"version": f"SSH-2.0-x {who} port 2", "asks": [["a", "ssh-connection"]]},
     ]
     ports = raw_ssh(guarded, source, family, wishes)
