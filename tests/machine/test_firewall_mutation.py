@@ -228,8 +228,9 @@ def banned(machine: Machine, name: str, family: int, address: str) -> Iterator[N
     """An address more for the attacker, the way back to it, and its ban."""
     ip, whole = ["ip", f"-{family}"], 32 if family == 4 else 128
     there, back = ([[*ip, "addr", word, f"{address}/{whole}", "dev", "lan"]] for word in ("add", "del"))
-    ways = ([[*ip, "route", word, address, "dev", "lan"], ["ipset", word, name, address]] for word in ("add", "del"))
-    with undone(there, back, outside(machine.attacker(0))), undone(*ways, inside(machine)):
+    way = [[*ip, "route", "add", address, "dev", "lan"], ["ipset", "add", name, address]]
+    gone = [[*ip, "route", "del", address, "dev", "lan"], ["ipset", "del", name, address]]
+    with undone(there, back, outside(machine.attacker(0))), undone(way, gone, inside(machine)):
         yield
 
 
