@@ -97,7 +97,7 @@ class Fail2banInput(Section):
 
     ignore: list[Network] = Field(
         default=[],
-        description="Networks that are never banned, an IPv6 address for its /64, and may have any number of connections.",
+        description="Networks never banned, an IPv6 address for its /64; they may have any number of connections.",
         examples=[["203.0.113.0/24"]],
     )
     disable: list[Jail] = Field(default=[], description="Web jails that are not wanted.", examples=[["web-scan"]])
