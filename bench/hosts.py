@@ -28,7 +28,8 @@ _UNITS: Final = (
     "er-firewall.service",
     "er-first-boot.service",
     "er-rollback.service",
-    "er-web-watch.service",
+    "er-watch@ssh.service",
+    "er-watch@web.service",
     "mount-hardening.service",
 )
 HELLO: Final = ROOT / "examples" / "hello.yaml"

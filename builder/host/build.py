@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, identity, images, quadlet
-from builder.host import firewall, tree
+from builder.host import fail2ban, firewall, tree
 from builder.host.model import File, Host, Part, assemble
 from builder.host.packages import PACKAGES
 
@@ -89,6 +89,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "by_name": any(wish.by_name for stack in spec.stacks for wish in stack.egress),
         "names": facts.NAMES,
         "answers": facts.ANSWERS,
+        "ignored": fail2ban.ignored(spec),
+        "own_pages": fail2ban.own_pages(spec),
     }
     yield from tree.render(Part.FIRST_BOOT, "host", context)
     if spec.tls.ca_root:

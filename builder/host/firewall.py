@@ -1,9 +1,9 @@
 """The firewall: one model for iptables and ip6tables.
 
 Fragments of iptables-restore input, one file a table, which /usr/lib/easyrunner/firewall joins and loads whole into
-both families; a line for one of them alone begins with `-4` or `-6`, as iptables-restore(8) has it. There are `base`
-(every host), `stack` (once for the proxy and each stack), `lockdown` (when those do not load), and what this host adds:
-who may use SSH, what each stack may reach. Only chains named ER-* are ours; beside them are Fail2Ban's.
+both families; a line for one of them alone begins with `-4` or `-6`, as iptables-restore(8) has it. There are `bans`
+(what a ban closes), `base` (every host), `stack` (once for the proxy and each stack), `lockdown` (when those do not
+load), and what this host adds: who may use SSH, what each stack may reach. Only chains named ER-* are ours.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 from builder import facts
 from builder.host import stack_rules
 from builder.host.model import File, Part
-from builder.host.rules import Fragment, Rule, family_of
+from builder.host.rules import FAMILIES, Fragment, Rule, family_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from builder.stack import Stack
 
+BANS: Final = f"{facts.LIB}/firewall.d/bans"
 BASE: Final = f"{facts.LIB}/firewall.d/base"
 LOCKDOWN: Final = f"{facts.LIB}/firewall.d/lockdown"
 HOST: Final = facts.FIREWALL
@@ -32,6 +33,7 @@ STUB_RESOLVERS: Final = ("127.0.0.53/32", "127.0.0.54/32")
 
 def base() -> Iterator[File]:
     """The files that every host has: the rules, and the lockdown that replaces them when they do not load."""
+    yield from _files(f"{BANS}/10-bans", (_bans(),), Part.BAKED)
     yield from _files(f"{BASE}/10-base", (_base_filter(), _base_nat()), Part.BAKED)
     yield stack_rules.template()
     yield from _files(
@@ -63,6 +65,28 @@ def host(
 def _files(stem: str, fragments: Iterable[Fragment], part: Part) -> Iterator[File]:
     for fragment in fragments:
         yield File(f"{stem}.{fragment.table}", fragment.render(), part)
+
+
+def _bans() -> Fragment:
+    """A ban is an entry of its jail's set, one of each family, which the loader makes by the names that stand here.
+
+    The loader's jump brings only what comes from outside, in connections that the client has opened: the host's own
+    addresses, answers to the host and the neighbours' discovery are not asked.
+    """
+    web = f"-p tcp -m multiport --dports {facts.PROXY_HTTP},{facts.PROXY_HTTPS}"
+    rules = (
+        *_banned("ER-BANS", "", "recidive"),
+        *_banned("ER-BANS", f"-p tcp --dport {facts.SSH} ", "sshd"),
+        *(Rule("ER-BANS", match, "ER-BANS-WEB") for match in (web, f"-p udp --dport {facts.PROXY_HTTPS}")),
+        *_banned("ER-BANS-WEB", "", "er-web-scan"),
+        *_banned("ER-BANS-WEB", "", "er-web-flood"),
+    )
+    return Fragment("filter", rules, ("ER-BANS", "ER-BANS-WEB"))
+
+
+def _banned(chain: str, match: str, jail: str) -> Iterator[Rule]:
+    for family in FAMILIES:
+        yield Rule(chain, f"{match}-m set --match-set {jail}-{family} src", "DROP", (family,))
 
 
 _POLICIES: Final = (("INPUT", "DROP"), ("FORWARD", "DROP"), ("OUTPUT", "ACCEPT"))

@@ -21,6 +21,7 @@ _COMMON: Final = (
     "fail2ban",
     "gpg",
     "iproute2",
+    "ipset",
     "iptables",
     "libpam-pwquality",
     "libpam-systemd",

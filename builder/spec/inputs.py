@@ -8,11 +8,12 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 
 from builder import facts
 from builder.spec import networks, rules
-from builder.spec.model import Arch, Base, Dns  # noqa: TC001 - pydantic reads the annotations
+from builder.spec.model import Arch, Base, Dns, Jail  # noqa: TC001 - pydantic reads the annotations
 from builder.spec.section import Line, Section
-from builder.spec.stack_inputs import Patience, StackInput  # noqa: TC001 - likewise
+from builder.spec.stack_inputs import Domain, Patience, StackInput  # noqa: TC001 - likewise
 
 Network = Annotated[str, AfterValidator(networks.network)]
+Page = Annotated[str, AfterValidator(rules.page), WithJsonSchema({"type": "string", "pattern": f"^{rules.PAGE}$"})]
 
 
 class ServerInput(Section):
@@ -92,12 +93,18 @@ class ProxyInput(Section):
 
 
 class Fail2banInput(Section):
-    """Who is never banned."""
+    """Whom Fail2Ban bans, and what for."""
 
     ignore: list[Network] = Field(
         default=[],
-        description="Networks that are never banned, and may have any number of connections.",
+        description="Networks never banned, an IPv6 address for its /64; they may have any number of connections.",
         examples=[["203.0.113.0/24"]],
+    )
+    disable: list[Jail] = Field(default=[], description="Web jails that are not wanted.", examples=[["web-scan"]])
+    allow: dict[Domain, Annotated[list[Page], Field(min_length=1)]] = Field(
+        default={},
+        description="By domain, how paths begin that scanners look for and this site has; known images allow theirs.",
+        examples=[{"blog.example.com": ["/wp-admin/", "/wp-content/"]}],
     )
 
 
@@ -131,7 +138,7 @@ class SpecInput(Section):
         default=ProxyInput(), description="The reverse proxy.", examples=[{"image": facts.PROXY_IMAGE}]
     )
     fail2ban: Fail2banInput = Field(
-        default=Fail2banInput(), description="Who is never banned.", examples=[{"ignore": ["203.0.113.0/24"]}]
+        default=Fail2banInput(), description="Whom Fail2Ban bans.", examples=[{"ignore": ["203.0.113.0/24"]}]
     )
     aws: AwsInput = Field(
         default=AwsInput(), description="What `er launch` asks AWS for.", examples=[{"region": "eu-central-1"}]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.source import Source
-    from builder.spec.inputs import SpecInput
+    from builder.spec.inputs import Fail2banInput, SpecInput
     from builder.spec.stack_inputs import StackInput
 
 
@@ -50,12 +50,17 @@ def _finish(found: Source | None, report: Report) -> tuple[model.Spec, tuple[Pro
         ssh=model.Ssh(tuple(dict.fromkeys(given.ssh.allow_from))),
         tls=model.Tls(given.tls.email, given.tls.ca, root),
         proxy=model.Proxy(image, cast("float | None", given.proxy.body_timeout)),
-        fail2ban=model.Fail2ban(tuple(dict.fromkeys(given.fail2ban.ignore))),
+        fail2ban=_fail2ban(given.fail2ban),
         aws=model.Aws(given.aws.region, given.aws.type),
         dns=given.dns,
         stacks=_stacks(document, given, survey),
     )
     return spec, tuple(report)
+
+
+def _fail2ban(given: Fail2banInput) -> model.Fail2ban:
+    allow = tuple((domain, tuple(dict.fromkeys(pages))) for domain, pages in given.allow.items())
+    return model.Fail2ban(tuple(dict.fromkeys(given.ignore)), tuple(dict.fromkeys(given.disable)), allow)
 
 
 def _stacks(document: Document, given: SpecInput, survey: tuple[stacks.Found, ...]) -> tuple[Stack, ...]:

@@ -111,6 +111,11 @@ ALLOW_UNREACHABLE: Final = Text(
     "name the networks that you come from, or remove the key to allow SSH from everywhere",
 )
 IGNORE_ALL: Final = Text("with {network} nobody is ever banned", "name only your own networks", "warning")
+ALLOW_DOMAIN: Final = Text("no stack has the domain {domain}", "known here: {known}")
+ALLOW_PAGE: Final = Text(
+    "`{value}` is not the beginning of a path",
+    "a slash and letters, digits or ._~- as they stand in the address, as in /wp-content/",
+)
 EGRESS_REFUSED: Final = Text(
     "{network} is refused to every stack: link-local and metadata addresses give out credentials",
     "take this rule out",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 Base = Literal["debian-13", "ubuntu-24.04"]
 Arch = Literal["amd64", "arm64"]
 Dns = Literal["route53"]
+Jail = Literal["web-scan", "web-flood"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,11 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Fail2ban:
-    """Networks that are never banned."""
+    """Networks that are never banned, web jails that are not wanted, and by domain how a site's own paths begin."""
 
-    ignore: tuple[str, ...]
+    ignore: tuple[str, ...] = ()
+    disable: tuple[Jail, ...] = ()
+    allow: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ STACK_NAME: Final = r"[a-z]([a-z0-9-]{0,22}[a-z0-9])?"
 HOST_NAME: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 AWS_REGION: Final = r"[a-z]{2,8}(-[a-z]+)+-[0-9]{1,2}"
 AWS_TYPE: Final = r"[a-z][a-z0-9-]*\.[a-z0-9-]+"
+PAGE: Final = r"/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-][A-Za-z0-9._~/-]*"
 _SMALLEST_MEMORY: Final = 16 * 1024**2
 # The word for no limit.
 NONE: Final = "none"
@@ -221,6 +222,7 @@ def as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+page = pattern(PAGE, messages.ALLOW_PAGE)
 aws_region = pattern(AWS_REGION, messages.AWS_REGION)
 aws_type = pattern(AWS_TYPE, messages.AWS_TYPE)
 email = pattern(

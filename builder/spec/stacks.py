@@ -123,6 +123,11 @@ def _check_domains(document: Document, found: tuple[Found, ...]) -> None:
             messages.DOMAIN_TWICE.put(document.report, where, mark, domain=domain, place=place)
         else:
             first[domain] = mark
+    for domain in document.keys(("fail2ban", "allow")):
+        if first and domain not in first:
+            document.put(
+                messages.ALLOW_DOMAIN, ("fail2ban", "allow", domain), on_key=True, domain=domain, known=", ".join(first)
+            )
 
 
 def _domains(document: Document, stack: Found) -> Iterator[tuple[str, str, Mark]]:

@@ -163,7 +163,8 @@ SYSTEM_UNITS = (
     "er-first-boot",
     "er-integrity",
     "er-room",
-    "er-web-watch",
+    "er-watch@ssh",
+    "er-watch@web",
     "mount-hardening",
     "fail2ban",
 )

@@ -287,7 +287,7 @@ def test_reapplying_keeps_bans_and_connections(three: Host, family: int) -> None
             assert session.says("after") == "after"
         assert enemy.all_silent(tcp(address, facts.SSH)) == []
         assert friend.all_open(tcp(address, facts.SSH)) == []
-        assert banned in machine.run([TABLES[family], "-S", "f2b-sshd"]).stdout
+        assert banned in machine.run(["ipset", "list", f"sshd-{family}"]).stdout
         machine.run(["systemctl", "restart", "er-firewall"])
         assert enemy.all_silent(tcp(address, facts.SSH)) == []
     with Agent(outside(bad)) as enemy:

@@ -34,6 +34,9 @@ UNSEEN: dict[str, str] = {
     line: "takes thousands of connections: `make attacks` makes them" for line in RULES if "connlimit" in line
 } | {line: "takes a hundred of them: test_slow_clients.py" for line in RULES if firewall.WEB in line}
 """Rules that no probe can tell apart, with the reason."""
+JAILS = ("sshd", "er-web-scan", "er-web-flood", "recidive")
+BANNED = {jail: {4: f"198.51.100.{at}", 6: f"2001:db8:b:{at}::1"} for at, jail in enumerate(JAILS, 20)}
+"""An address of the attacker's in each set of bans."""
 FAST, SURE, QUICK = 0.4, 1.2, 0.5
 STRANGER = 30_000
 """A user of our range without rules of its own."""
@@ -85,6 +88,17 @@ class Probes:
             ("proxy's port", tcp(host, facts.PROXY_HTTPS), "silent"),
         ):
             yield Probe(f"from outside: {name}", family, "attacker", question, wanted)
+        for jail, asked in (
+            ("sshd", tcp(host, facts.SSH)),
+            ("recidive", tcp(host, facts.SSH)),
+            *(
+                (jail, question)
+                for jail in JAILS[1:3]
+                for question in (tcp(host, facts.HTTPS), quic(host, facts.HTTPS))
+            ),
+        ):
+            question = {**asked, "source": BANNED[jail][family]}
+            yield Probe(f"banned by {jail}: {asked['op']} {asked['port']}", family, "attacker", question, "silent")
 
     def inner(self, family: int) -> Iterator[Probe]:
         """From the host, under different ids."""
@@ -209,6 +223,17 @@ class Probes:
         return found["ER-OUT-REJECT"], found["LOG"]
 
 
+@contextlib.contextmanager
+def banned(machine: Machine, name: str, family: int, address: str) -> Iterator[None]:
+    """An address more for the attacker, the way back to it, and its ban."""
+    ip, whole = ["ip", f"-{family}"], 32 if family == 4 else 128
+    there, back = ([[*ip, "addr", word, f"{address}/{whole}", "dev", "lan"]] for word in ("add", "del"))
+    way = [[*ip, "route", "add", address, "dev", "lan"], ["ipset", "add", name, address]]
+    gone = [[*ip, "route", "del", address, "dev", "lan"], ["ipset", "del", name, address]]
+    with undone(there, back, outside(machine.attacker(0))), undone(way, gone, inside(machine)):
+        yield
+
+
 @pytest.fixture(scope="module")
 def probes(three: Host) -> Iterator[Probes]:
     machine = three.machine
@@ -224,6 +249,9 @@ def probes(three: Host) -> Iterator[Probes]:
     ]
     hops = "net.ipv6.conf.lan.hop_limit"
     with contextlib.ExitStack() as stack:
+        for jail, addresses in BANNED.items():
+            for family, address in addresses.items():
+                stack.enter_context(banned(machine, f"{jail}-{family}", family, address))
         stack.enter_context(surroundings(machine))
         stack.enter_context(serving(inside(machine), *admin, *own, f"aside:{local}%lan:546"))
         stack.enter_context(serving(outside(machine.attacker(1)), f"tcp:{beside}%lan:80"))

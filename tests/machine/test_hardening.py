@@ -155,9 +155,10 @@ def test_a_change_of_the_systems_files_is_told_once(three: Host) -> None:
 
 def test_no_unit_failed_and_all_of_ours_run(three: Host) -> None:
     assert three.machine.run("systemctl --failed --no-legend").stdout == ""
-    units = ["er-firewall.service", "er-first-boot.service", "er-web-watch.service", "mount-hardening.service"]
+    watches = ["er-watch@ssh.service", "er-watch@web.service"]
+    units = ["er-firewall.service", "er-first-boot.service", *watches, "mount-hardening.service"]
     said = three.machine.run(["systemctl", "is-active", *units, "er-integrity.timer"], check=False).stdout.split()
-    assert said == ["active"] * 5
+    assert said == ["active"] * 6
 
 
 def test_a_firewall_without_its_sandbox_still_loads(three: Host) -> None:

@@ -97,9 +97,9 @@ class Bench:
         return subprocess.Popen(argv, cwd=ROOT, env=self.web.env, start_new_session=True, stdout=subprocess.DEVNULL)
 
     def running(self, domains: tuple[str, ...]) -> dict[str, str]:
-        """What is in force: rules without counters and bans, what the container was given, which sites are served."""
+        """What is in force: rules without counters, what the container was given, which sites are served."""
         run = self.web.host.machine.run
-        rules = "-save | grep -v '^[#:]' | grep -v f2b-"
+        rules = "-save | grep -v '^[#:]'"
         # Its name on its network is new each time.
         inspect = "podman inspect --format '{{range .Config.Env}}{{println .}}{{end}}' web | grep -v ^HOSTNAME= | sort"
         sites = {domain: self.web.host.curl(f"https://{domain}/", timeout=5).stdout[:10] for domain in domains}

@@ -160,6 +160,14 @@ def test_sshd_is_given_only_lines_that_the_base_knows(base: str) -> None:
     assert {word for word in newer if word in file.content} == (newer if base == "debian-13" else set())
 
 
+@pytest.mark.parametrize("base", sorted(PACKAGES))
+def test_sshd_limits_a_source_on_every_base(base: str) -> None:
+    """Both options are of OpenSSH 8.5. Fail2Ban does not count connections that end before they name a user."""
+    file = next(f for f in host.build(spec_of(base=base)).files if f.path.endswith("00-easyrunner.conf"))
+    assert {b"PerSourceMaxStartups 5", b"PerSourceNetBlockSize 32:64"} <= set(file.content.splitlines())
+    assert b"LogLevel VERBOSE" in file.content, "without it there is no line with the address first"
+
+
 def test_the_tree_of_the_proxy_is_named_by_its_uid() -> None:
     paths = [file.path for file in host.build(spec_of()).files]
     assert f"{facts.QUADLETS}/{facts.PROXY_UID}/er-proxy.container" in paths

@@ -17,7 +17,6 @@ _GOLDEN = Path(__file__).parents[1] / "golden" / "host" / "web"
 # Other programs give these their names, so that only what the last apply laid tells that they are ours.
 _PLAIN = {
     "/etc/aide/aide.conf",
-    "/etc/fail2ban/action.d/iptables.local",
     "/etc/fail2ban/jail.local",
     "/etc/issue",
     "/etc/issue.net",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import textwrap
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder import compose, present, spec
+from builder.host import fail2ban
 from builder.problems import Mark, Problem, SpecError
 from builder.spec import inputs, public_key, rules
 from builder.spec.sections import sections
@@ -232,6 +234,27 @@ def test_schema_accepts_the_template_and_refuses_mistakes() -> None:
         {**given, "tls": {"email": None}},
     ):
         assert list(check.iter_errors(mistake))
+
+
+def test_whom_fail2ban_bans() -> None:
+    """An IPv6 address that is ignored stands for the /64 that it counts in; known images bring their own pages."""
+    body = """
+      fail2ban:
+        ignore: ["2001:db8::7", "2001:db8:1::/48", 203.0.113.7]
+        disable: [web-flood]
+        allow: {shop.example.org: [/actuator/health, /x.y/]}
+      stacks:
+        - {name: blog, image: "docker.io/bitnami/wordpress:6", domain: blog.example.org, port: 8080}
+        - {name: shop, image: "ghcr.io/you/wordpress-like:1", domain: shop.example.org, port: 8080}
+    """
+    found = load(HEAD + textwrap.dedent(body))
+    assert found.fail2ban.disable == ("web-flood",)
+    assert found.fail2ban.allow == (("shop.example.org", ("/actuator/health", "/x.y/")),)
+    assert fail2ban.ignored(found) == ("2001:db8::/64", "2001:db8:1::/48", "203.0.113.7/32")
+    own, allowed = fail2ban.own_pages(found)
+    assert re.match(own, "404 //blog.example.org/wp-login.php")
+    assert not re.match(own, "404 //blogXexample.org/wp-login.php")
+    assert allowed == r"4\d\d //(?:shop\.example\.org)/+(?:actuator/health|x\.y/)"
 
 
 def test_every_field_explains_itself() -> None:

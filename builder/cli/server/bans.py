@@ -14,7 +14,7 @@ from builder.cli.server.words import duration, table
 if TYPE_CHECKING:
     from rich.table import Table
 
-Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="An IPv4 or IPv6 address.")]
+Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="An IPv4 or IPv6 address; of IPv6 its /64 counts.")]
 
 
 def status(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder.server.remote import common
@@ -11,8 +12,11 @@ from builder.server.remote.common import RemoteError, Value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 _SETTINGS: Final = ("maxretry", "findtime", "bantime")
 _PROMPT: Final = "fail2ban> "
+_OWN: Final = Path("/proc/net/if_inet6")
 
 
 def jails() -> list[Value]:
@@ -64,8 +68,8 @@ def _ban(line: str) -> Value:
 
 
 def ban(address: str, jail: str = "sshd") -> Value:
-    """Ban an address now, for the jail's own time."""
-    wanted, known = _address(address), _names()
+    """Ban an address now, for the jail's own time: of IPv6 its /64, as Fail2Ban does."""
+    wanted, known = str(_counted(_address(address))), _names()
     if jail not in known:
         raise RemoteError(f"there is no jail {jail}", f"there are: {', '.join(known)}")
     common.run(["fail2ban-client", "set", jail, "banip", wanted])
@@ -73,15 +77,31 @@ def ban(address: str, jail: str = "sshd") -> Value:
 
 
 def unban(address: str) -> Value:
-    """Take an address out of every jail; `was` names those it was in."""
+    """Take an address, and of IPv6 its /64, out of every jail; `was` names those it was in."""
     wanted = _address(address)
-    was = [jail["jail"] for jail in jails() if any(ban["address"] == wanted for ban in jail["banned"])]
-    common.run(["fail2ban-client", "unban", wanted])
-    return {"address": wanted, "was": was}
+    found = [(jail["jail"], ban["address"]) for jail in jails() for ban in jail["banned"]]
+    hit = [(jail, banned) for jail, banned in found if _within(wanted, banned)]
+    for banned in dict.fromkeys(banned for _, banned in hit):
+        common.run(["fail2ban-client", "unban", banned])
+    return {"address": str(wanted), "was": list(dict.fromkeys(jail for jail, _ in hit))}
 
 
-def _address(text: str) -> str:
+def _address(text: str) -> Address:
+    """Of a network, as `fail2ban-status` shows one, its first address."""
     try:
-        return str(ipaddress.ip_address(text))
+        return ipaddress.ip_interface(text).ip
     except ValueError:
         raise RemoteError(f"{text} is no IP address", "as in 203.0.113.7 or 2001:db8::7") from None
+
+
+def _within(address: Address, banned: str) -> bool:
+    return address in ipaddress.ip_network(banned, strict=False)
+
+
+def _counted(address: Address) -> Address | ipaddress.IPv6Network:
+    """How a client counts: /usr/lib/easyrunner/watch.awk."""
+    if address.version == 4:
+        return address
+    network = ipaddress.IPv6Network((address, 64), strict=False)
+    own = (ipaddress.IPv6Address(int(line.split()[0], 16)) for line in _OWN.read_text().splitlines())
+    return address if any(one in network for one in own) else network

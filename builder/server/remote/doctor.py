@@ -21,6 +21,15 @@ _PUBLIC: Final = frozenset({facts.SSH, facts.PROXY_HTTP, facts.PROXY_HTTPS})
 # A client of DHCP listens for its answers; the firewall lets in those alone.
 _DHCP: Final = frozenset({68, 546})
 _JAILS: Final = frozenset({"sshd", "recidive"})
+# What tells Fail2Ban who failed.
+_WATCHES: Final = ("er-watch@ssh.service", "er-watch@web.service")
+
+
+_JUMPS: Final = (
+    "-A INPUT ! -i lo -m conntrack --ctdir ORIGINAL -j ER-BANS",
+    "-A INPUT -j ER-INPUT",
+    "-A OUTPUT -j ER-OUTPUT",
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ def _rules() -> str:
         saved = common.run([f"{tool}-save", "-t", "filter"])
         if ":INPUT DROP" not in saved or ":FORWARD DROP" not in saved:
             return f"{tool}: INPUT or FORWARD lets everything through"
-        lacking = [jump for jump in ("-A INPUT -j ER-INPUT", "-A OUTPUT -j ER-OUTPUT") if jump not in saved]
+        lacking = [jump for jump in _JUMPS if jump not in saved]
         if lacking:
             return f"{tool}: {lacking[0]} is missing"
         if "ER-REDIRECT" not in common.run([f"{tool}-save", "-t", "nat"]):
@@ -104,11 +113,14 @@ def _passwords() -> str:
 
 def _fail2ban() -> str:
     lacking = _JAILS - {jail["jail"] for jail in bans.jails()}
-    return f"the jails {', '.join(sorted(lacking))} are missing" if lacking else ""
+    if lacking:
+        return f"the jails {', '.join(sorted(lacking))} are missing"
+    blind = common.run(["systemctl", "is-active", *_WATCHES], check=False).split() != ["active"] * len(_WATCHES)
+    return "it sees nothing: er-watch@ssh or er-watch@web does not run" if blind else ""
 
 
 def _restart_fail2ban() -> None:
-    common.run(["systemctl", "restart", "fail2ban.service"])
+    common.run(["systemctl", "restart", "fail2ban.service", *_WATCHES])
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and "sshd" not in common.run(["fail2ban-client", "status"], check=False):
         time.sleep(0.1)
