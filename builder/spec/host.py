@@ -33,6 +33,13 @@ def keys(document: Document) -> tuple[str, ...]:
     return tuple(dict.fromkeys(lines))
 
 
+def check_base(document: Document) -> None:
+    """Say how far a base was tried."""
+    base = document.text(("server", "base"))
+    if base == "ubuntu-24.04":
+        document.put(messages.BASE_UNTRIED, ("server", "base"), base=base)
+
+
 def check_networks(document: Document) -> None:
     """Would anybody get in? Would anybody be banned?"""
     place: Loc = ("ssh", "allow_from")
