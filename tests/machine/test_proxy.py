@@ -160,15 +160,15 @@ _CLAIMS = """
     Forwarded Forwarded-For X-Forwarded X-Forwarded-By X-Forwarded-Client-Cert X-Forwarded-For X-Forwarded-Host
     X-Forwarded-Path X-Forwarded-Port X-Forwarded-Prefix X-Forwarded-Proto X-Forwarded-Protocol X-Forwarded-Scheme
     X-Forwarded-Server X-Forwarded-Ssl X-Forwarded-Uri X-Forwarded-User X-Forward-For X-Original-Forwarded-For
-    CF-Connecting-IP CF-Connecting-IPv6 CF-IPCountry CF-Pseudo-IPv4 CF-Visitor Client-IP DO-Connecting-IP EO-Client-IP
-    Fastly-Client-IP Fly-Client-IP Incap-Client-IP Proxy-Client-IP True-Client-IP WL-Proxy-Client-IP X-Appengine-User-IP
+    CF-Connecting-IP CF-Connecting-IPv6 CF-IPCountry CF-Pseudo-IPv4 CF-Visitor Client-IP EO-Client-IP
+    Fastly-Client-IP Fly-Client-IP Incap-Client-IP Proxy-Client-IP True-Client-IP WL-Proxy-Client-IP
     X-Azure-ClientIP X-Client-IP X-ClientIP X-Cluster-Client-IP X-Envoy-External-Address X-Real-IP X-Remote-Addr
     X-Remote-IP X-Sucuri-ClientIP
-    Script-Name X-Envoy-Original-Path X-HTTP-Host-Override X-Host X-MS-Original-URL X-Original-Host X-Original-URI
+    Script-Name X-Envoy-Original-Path X-MS-Original-URL X-Original-Host X-Original-URI
     X-Original-URL X-Rewrite-URL X-Scheme X-Script-Name
-    CF-Access-Authenticated-User-Email Client-Cert Client-Cert-Chain Remote-Email Remote-Groups Remote-User
-    SSL-Client-Cert SSL-Client-Verify X-Auth-Request-Email X-Authenticated-User X-Authentik-Username X-Client-Cert
-    X-Goog-Authenticated-User-Email X-Remote-User X-SSL-Client-DN X-SSL-Client-Verify X-WebAuth-User
+    CF-Access-Authenticated-User-Email Remote-Email Remote-Groups Remote-User
+    X-Authenticated-User
+    X-Goog-Authenticated-User-Email X-Remote-User
     Proxy X-Accel-Mapping X-Accel-Redirect X-Middleware-Subrequest X-Middleware-Subrequest-Id X-Sendfile-Type
     X_Forwarded_For X-Forwarded_Host X_Real_IP Remote_User HTTP_HOST X.Real.IP X.Forwarded-For
 """
