@@ -45,7 +45,8 @@ ANSWERS: Final = f"{STATE}/names"
 CONFIG: Final = f"{STATE}/config"
 QUADLETS: Final = "/etc/containers/systemd/users"
 
-# Images: the proxy is pinned; a spec may name another.
+# Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
+# `er server apply --newest-proxy` writes there what it took, by its digest.
 PROXY_IMAGE: Final = "docker.io/library/caddy:2.11.7"
 
 # What a service gets when its spec sets no limit.

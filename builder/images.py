@@ -56,7 +56,9 @@ def normalise(text: str, base_dir: Path, where: str, mark: Mark | None, report: 
         return None
     name = _qualified(reference)
     if reference.digest:
-        return f"{name}@{reference.digest}"
+        # The digest decides; the tag stays for who reads it.
+        tag = f":{reference.tag}" if reference.tag else ""
+        return f"{name}{tag}@{reference.digest}"
     if reference.tag in ("", "latest"):
         reason = messages.IMAGE_LATEST if reference.tag else messages.IMAGE_UNTAGGED
         reason.put(report, where, mark, name=name)
@@ -87,7 +89,7 @@ def file_capabilities(image: str, entrypoint: str | None, command: str | None) -
     """What the image's program asks for by its file capabilities; the words replace the first of the image's own."""
     if is_archive(image):
         return archive.file_capabilities(Path(image.removeprefix(ARCHIVE)), entrypoint, command)
-    return _FILE_CAPABILITIES.get(re.sub(r"(?:@.*|:[^:/]*)$", "", image), ())
+    return _FILE_CAPABILITIES.get(re.sub(r"(?::[^:/@]*)?(?:@.*)?$", "", image), ())
 
 
 def _archive(name: str, base_dir: Path, where: str, mark: Mark | None, report: Report) -> str | None:

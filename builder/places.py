@@ -36,6 +36,11 @@ def split_lines(text: str) -> tuple[str, ...]:
     return tuple(_LINE_BREAK.split(text))
 
 
+def line_starts(text: str) -> tuple[int, ...]:
+    """Where each of these lines begins in the text."""
+    return (0, *(found.end() for found in _LINE_BREAK.finditer(text)))
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a value stands: its key if it is in a mapping, itself, and its spelling if it is a scalar."""

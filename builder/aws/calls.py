@@ -33,7 +33,7 @@ def _write(name: str, *more: str, service: str = "ec2") -> Operation:
 
 
 # What tags at creation takes besides the creation itself.
-_TAGS: Final = "ec2:CreateTags"
+TAGGING: Final = "ec2:CreateTags"
 
 OPERATIONS: Final = _rows(
     # AWS lets every identity ask who it is.
@@ -49,12 +49,12 @@ OPERATIONS: Final = _rows(
     _read("DescribeInstances", "Reservations"),
     _read("DescribeAddresses"),
     _read("GetConsoleOutput"),
-    _write("CreateSecurityGroup", _TAGS),
+    _write("CreateSecurityGroup", TAGGING),
     _write("AuthorizeSecurityGroupIngress"),
     _write("RevokeSecurityGroupIngress"),
-    _write("ImportKeyPair", _TAGS),
-    _write("RunInstances", _TAGS, "iam:PassRole"),
-    _write("AllocateAddress", _TAGS),
+    _write("ImportKeyPair", TAGGING),
+    _write("RunInstances", TAGGING, "iam:PassRole"),
+    _write("AllocateAddress", TAGGING),
     _write("AssociateAddress"),
     _write("ModifyInstanceAttribute"),
     _write("TerminateInstances"),

@@ -45,6 +45,7 @@ def build(spec: Spec) -> Host:
 
 
 def _facts(spec: Spec) -> dict[str, object]:
+    podman = quadlet.BASES[spec.server.base]
     return {
         "http_port": facts.HTTP,
         "https_port": facts.HTTPS,
@@ -58,7 +59,8 @@ def _facts(spec: Spec) -> dict[str, object]:
         "response_timeout": facts.RESPONSE_TIMEOUT,
         "proxy_image": images.host_name("proxy", "caddy", spec.proxy.image),
         "archives": _archives("proxy", {"caddy": spec.proxy.image}),
-        "quadlet_section": spec.server.base != "ubuntu-24.04",
+        "network": quadlet.pasta(podman),
+        "quadlet_section": quadlet.defaults(podman),
         "homes": facts.HOMES,
         "images": facts.IMAGES,
         "run": facts.RUN,

@@ -39,4 +39,5 @@ _COMMON: Final = (
     "unattended-upgrades",
 )
 
-PACKAGES: Final = {"debian-13": _COMMON, "ubuntu-24.04": _COMMON}
+# Podman 4.9 makes a private network for rootless containers with slirp4netns alone, which it only recommends.
+PACKAGES: Final = {"debian-13": _COMMON, "ubuntu-24.04": (*_COMMON, "slirp4netns")}

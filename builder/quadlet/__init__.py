@@ -1,8 +1,20 @@
 """Stacks as Podman Quadlet units."""
 
 from builder.quadlet.convert import units
+from builder.quadlet.keys import BASES
 from builder.quadlet.mounts import TMPFS_OPTION
 from builder.quadlet.names import data_directories, data_path, file_path
+from builder.quadlet.options import defaults, pasta
 from builder.quadlet.unit import UNFIT
 
-__all__ = ["TMPFS_OPTION", "UNFIT", "data_directories", "data_path", "file_path", "units"]
+__all__ = [
+    "BASES",
+    "TMPFS_OPTION",
+    "UNFIT",
+    "data_directories",
+    "data_path",
+    "defaults",
+    "file_path",
+    "pasta",
+    "units",
+]

@@ -9,7 +9,7 @@ from builder import facts, images, injected
 from builder.quadlet import names
 from builder.quadlet.health import health
 from builder.quadlet.mounts import mounts
-from builder.quadlet.options import defaults, simple
+from builder.quadlet.options import defaults, pasta, simple
 from builder.quadlet.unit import VARIABLES, Section, Unit, line, word, words
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _network(stack: Stack, service: Service, podman: Podman) -> Iterator[Entry]:
     elif mode == "none":
         yield "Network", "none"
     elif not service.networks:
-        yield "Network", "pasta"
+        yield from pasta(podman, resolver=not service.dns)
     for attachment in service.networks:
         aliases = ",".join(f"alias={alias}" for alias in attachment.aliases)
         unit = names.network_unit(stack.name, attachment.network)

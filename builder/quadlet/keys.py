@@ -49,7 +49,8 @@ class Podman:
     """One version of Podman, as far as units are concerned.
 
     `once` holds keys of which this version reads only the last line. `notify_healthy`: a unit can count as
-    started when its health check passes. `quadlet`: the keys of the [Quadlet] section.
+    started when its health check passes. `quadlet`: the keys of the [Quadlet] section. `hands_dns_on`: pasta is told to
+    answer DNS in a container's place, out of the host's own resolver.
     """
 
     version: str
@@ -60,6 +61,7 @@ class Podman:
     once: frozenset[str] = frozenset()
     notify_healthy: bool = False
     joins_containers: bool = False
+    hands_dns_on: bool = False
 
     def keys(self, section: str) -> frozenset[str]:
         """The keys allowed in one of Quadlet's own sections."""
@@ -86,6 +88,7 @@ PODMAN_5_4: Final = Podman(
     quadlet=frozenset({"DefaultDependencies"}),
     notify_healthy=True,
     joins_containers=True,
+    hands_dns_on=True,
 )
 
 BASES: Final = {"debian-13": PODMAN_5_4, "ubuntu-24.04": PODMAN_4_9}

@@ -25,6 +25,21 @@ def defaults(podman: Podman) -> tuple[Entry, ...]:
     return (("DefaultDependencies", "false"),) if "DefaultDependencies" in podman.quadlet else ()
 
 
+# Where a container asks for names: the address that Podman 5 chose, which pasta takes for the host's resolver.
+_DNS: Final = "169.254.1.1"
+
+
+def pasta(podman: Podman, *, resolver: bool = True) -> tuple[Entry, ...]:
+    """The network of a container that shares one with nobody; without `resolver` it has resolvers of its own.
+
+    Where Podman does not tell pasta to hand DNS on, a container gets the addresses of the host's upstream resolvers:
+    on some clouds the metadata service, which the firewall refuses.
+    """
+    if podman.hands_dns_on or not resolver:
+        return (("Network", "pasta"),)
+    return ("Network", f"pasta:--dns-forward,{_DNS}"), ("DNS", _DNS)
+
+
 def option(podman: Podman, key: str, flag: str, value: str) -> Entry:
     """A line with Quadlet's own key; where this Podman lacks it, or it cannot carry the value, as an argument."""
     if key in podman.container and key not in podman.once and fits_line(value):

@@ -7,7 +7,7 @@ import difflib
 import itertools
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -84,6 +84,15 @@ def _found(path: str, rights: str, content: str, problem: str = "") -> tuple[str
     if problem:
         raise UserError(f"{path} is {problem} on the host", "look at it there; er lays down plain files only")
     return rights, base64.b64decode(content)
+
+
+def with_newest_proxy(remote: Remote, spec: Spec, *, bring: bool) -> Spec:
+    """The spec with the newest release of its proxy that the registry offers.
+
+    With `bring` the host fetches the image, and the spec names it by its digest too.
+    """
+    found = remote.ask("proxy-newest", spec.proxy.image, "bring" if bring else "name", timeout=1000)
+    return replace(spec, proxy=replace(spec.proxy, image=found["image"]))
 
 
 def plan(spec: Spec, host: Host, *, timeout: float) -> bytes:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from builder import domains, facts, images
+from builder import domains, facts, images, source
+from builder.places import line_starts
+from builder.problems import Report
 from builder.source import dotted
 from builder.spec import messages, networks, ssh_keys
 from builder.spec.rules import Wrong
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from builder.problems import Mark
     from builder.source import Loc
     from builder.spec.document import Document
@@ -31,6 +35,13 @@ def keys(document: Document) -> tuple[str, ...]:
             document.put(wrong.text, loc, **wrong.values)
         lines += found.lines
     return tuple(dict.fromkeys(lines))
+
+
+def check_base(document: Document) -> None:
+    """Say how far a base was tried."""
+    base = document.text(("server", "base"))
+    if base == "ubuntu-24.04":
+        document.put(messages.BASE_UNTRIED, ("server", "base"), base=base)
 
 
 def check_networks(document: Document) -> None:
@@ -94,6 +105,23 @@ def ca_root(document: Document) -> bytes | None:
 def proxy_image(document: Document) -> str:
     """The image of Caddy, normalised."""
     return image(document, ("proxy", "image")) or facts.PROXY_IMAGE
+
+
+def with_proxy_image(text: str, path: Path, image: str) -> str:
+    """The text of a spec with this image of the proxy, where it names one, or else at its end; the rest stays.
+
+    What comes of it is the caller's to check: YAML has more ways to write a value than this knows.
+    """
+    found = source.parse(text, path, Report(), dialect="spec")
+    if found is None:
+        return text
+    place: Loc = ("proxy", "image")
+    if place not in found.places:
+        end = "" if text.endswith("\n") else "\n"
+        return f'{text}{end}proxy: {{image: "{image}"}}\n'
+    mark = found.mark(place)
+    start = line_starts(text)[mark.line - 1] + mark.column - 1
+    return f'{text[:start]}"{image}"{text[start + mark.length :]}'
 
 
 def image(document: Document, loc: Loc) -> str | None:

@@ -25,7 +25,9 @@ class ServerInput(Section):
         json_schema_extra={"pattern": f"^{rules.HOST_NAME}$"},
     )
     base: Base = Field(
-        default="debian-13", description="The distribution the host is made from.", examples=["debian-13"]
+        default="debian-13",
+        description="The distribution the host is made from. ubuntu-24.04 has not been booted on Ubuntu yet.",
+        examples=["debian-13"],
     )
     arch: Arch = Field(default="amd64", description="The processor.", examples=["amd64"])
     timezone: Annotated[str, AfterValidator(rules.timezone)] = Field(

@@ -38,6 +38,7 @@ def _finish(found: Source | None, report: Report) -> tuple[model.Spec, tuple[Pro
     document = Document(found, report)
     keys = host.keys(document)
     given = shape.check(document)
+    host.check_base(document)
     host.check_networks(document)
     host.check_email(document)
     root, image = host.ca_root(document), host.proxy_image(document)

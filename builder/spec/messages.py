@@ -42,6 +42,12 @@ SERVER_NAME: Final = Text(
     "`{value}` is not a host name",
     "one name without its domain: lower case letters, digits and `-`, at most 63 characters, as in web1",
 )
+BASE_UNTRIED: Final = Text(
+    "a host on {base} is rendered, checked by Podman 4.9.3's own generator and was booted once with it on Debian's"
+    " systemd; not on Ubuntu",
+    "debian-13 is what all tests boot; try this one on a server that you can lose",
+    "warning",
+)
 TIMEZONE: Final = Text("`{value}` is not a time zone", "as in Europe/Berlin or UTC")
 ADMIN_NAME: Final = Text(
     "`{value}` is not a user name",

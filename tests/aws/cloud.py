@@ -157,6 +157,28 @@ class Account:
             if r["Type"] in ("A", "AAAA")
         }
 
+    def tags(self, kind: str, name: str) -> dict[str, str]:
+        """Of a resource that is there, by its type and id; a key pair's id is its name."""
+        if kind in {"image", "subnet", "vpc"}:
+            return {}
+        if kind == "key-pair":
+            found = self.ec2.describe_key_pairs(KeyNames=[name])["KeyPairs"][0].get("Tags", [])
+        else:
+            found = self.ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [name]}])["Tags"]
+        return {tag["Key"]: tag["Value"] for tag in found}
+
+    def association(self, name: str) -> list[tuple[str, str]]:
+        """The address and the instance that an association ties."""
+        [found] = [address for address in self.addresses() if address.get("AssociationId") == name]
+        return [("elastic-ip", found["AllocationId"]), ("instance", found["InstanceId"])]
+
+    def profile(self, role: str) -> str:
+        """An instance profile with a role, both of that name; its ARN."""
+        self.iam.create_role(RoleName=role, AssumeRolePolicyDocument="{}")
+        made: str = self.iam.create_instance_profile(InstanceProfileName=role)["InstanceProfile"]["Arn"]
+        self.iam.add_role_to_instance_profile(InstanceProfileName=role, RoleName=role)
+        return made
+
     def everything(self) -> list[object]:
         """All that a launch may have made."""
         return [*self.instances(), *self.groups(), *self.key_pairs(), *self.addresses(), *self.records()]

@@ -10,22 +10,44 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from builder.aws.calls import OPERATIONS
 from builder.aws.policy import policy
-from tests.aws import run
+from tests.aws import iam, run
+from tests.aws.iam import Request
 from tests.aws.test_launch import READY
 
 if TYPE_CHECKING:
     from tests.aws.cloud import Account
     from tests.aws.run import Er
+    from tests.aws.wire import Call
 
+_TO_EC2 = {"iam:PassedToService": ("ec2.amazonaws.com",)}
+_CHANGE = "route53:ChangeResourceRecordSets"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "aws.md"
 
 
-def test_every_declared_call_is_made_and_every_call_is_declared(er: Er, account: Account) -> None:
-    """All commands, in all their ways: what was seen on the wire is the table that the policy comes from."""
+@pytest.fixture
+def seen(er: Er, account: Account) -> list[Request]:
+    """Every request to IAM of the calls that a test makes, as things are when it is made."""
+    found: list[Request] = []
+
+    def note(call: Call, _: object) -> None:
+        found.extend(iam.requests(call, account))
+
+    er.wire.fault = note
+    return found
+
+
+def test_every_declared_call_is_made_and_every_call_is_declared(er: Er, account: Account, seen: list[Request]) -> None:
+    """All commands, in all their ways: what was seen on the wire is the table that the policy comes from.
+
+    The policy allows all of it, and refuses what would make, change or remove a thing without er's tag.
+    """
+    profile = account.profile("er-web")
     assert er.launch("--dry-run").code == 0
-    assert er.launch("--no-wait", "--eip").code == 0
+    assert er.launch("--no-wait", "--eip", "--spot", "--profile-arn", profile).code == 0
     group = account.groups()[0]["GroupId"]
     account.ec2.authorize_security_group_ingress(
         GroupId=group, IpProtocol="tcp", FromPort=25, ToPort=25, CidrIp="0.0.0.0/0"
@@ -40,6 +62,51 @@ def test_every_declared_call_is_made_and_every_call_is_declared(er: Er, account:
     assert {(call.service, call.operation) for call in er.wire.calls} == {
         (operation.service, operation.name) for operation in OPERATIONS.values()
     }
+    assert [request for request in seen if not iam.allows(policy(), request)] == []
+    needed = {action for operation in OPERATIONS.values() for action in operation.needs}
+    assert {request.action for request in seen} == needed
+    free = {
+        f"{request.action} {request.resource.split(':')[-1].partition('/')[0]}"
+        for request in seen
+        if request.resource != "*" and iam.allows(policy(), request.without_tags())
+    }
+    assert free == {
+        "ec2:CreateSecurityGroup vpc",
+        "ec2:RunInstances image",
+        "ec2:RunInstances subnet",
+        "iam:PassRole role",
+        "route53:ChangeResourceRecordSets hostedzone",
+    }
+
+
+def _tagged(action: str, kind: str, tags: dict[str, str], what: str = "Resource") -> Request:
+    keys = {f"aws:{what}Tag/{key}": (value,) for key, value in tags.items()}
+    return Request(action, f"arn:aws:ec2:eu-central-1:123456789012:{kind}/x", keys)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        _tagged("ec2:AssociateAddress", "elastic-ip", {"er:project": "another"}),
+        _tagged("ec2:AssociateAddress", "instance", {}),
+        _tagged("ec2:DisassociateAddress", "elastic-ip", {}),
+        _tagged("ec2:GetConsoleOutput", "instance", {}),
+        _tagged("ec2:RunInstances", "instance", {}, "Request"),
+        _tagged("ec2:RunInstances", "security-group", {}),
+        _tagged("ec2:RunInstances", "key-pair", {}),
+        _tagged("ec2:CreateTags", "instance", {"er:project": "easyrunner"}, "Request"),
+        _tagged("ec2:CreateTags", "instance", {"er:project": "easyrunner"}),
+        Request("iam:PassRole", "arn:aws:iam::123456789012:role/Admin", _TO_EC2),
+        Request(
+            "iam:PassRole", "arn:aws:iam::123456789012:role/er-web", {"iam:PassedToService": ("lambda.amazonaws.com",)}
+        ),
+        Request(_CHANGE, "arn:aws:route53:::hostedzone/Z1", {f"{_CHANGE}RecordTypes": ("A", "MX")}),
+    ],
+    ids=lambda request: f"{request.action} {request.resource.rpartition(':')[2]}",
+)
+def test_the_policy_refuses(request_: Request) -> None:
+    """What has not er's tag, a role or a record that is none of er's business, a tag on what is there already."""
+    assert not iam.allows(policy(), request_)
 
 
 def test_the_page_has_the_policy() -> None:

@@ -28,13 +28,15 @@ _ROUTE53 = (
 
 @dataclass(frozen=True)
 class Call:
-    """One request: `number` counts from 1; `dry` for EC2's dry runs."""
+    """One request: `number` counts from 1; `dry` for EC2's dry runs; `parameters` are EC2's, `body` all of it."""
 
     number: int
     service: str
     operation: str
     dry: bool = False
     token: str | None = None
+    parameters: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ class Wire:
             operation = next(name for verb, where, name in _ROUTE53 if verb == method and re.fullmatch(where, path))
         token = form.get("ClientToken", [None])[0]
         with self._lock:
-            call = Call(len(self.calls) + 1, service, operation, form.get("DryRun") == ["true"], token)
+            said = tuple((name, value) for name, values in form.items() for value in values)
+            call = Call(len(self.calls) + 1, service, operation, form.get("DryRun") == ["true"], token, said, body)
             self.calls.append(call)
         return call
 

@@ -1,14 +1,14 @@
 """Clients that curl is not: HTTP/3, an upgraded connection, a steady stream of requests. A program for the namespaces.
 
-    python clients.py h3 ADDRESS NAME CA PATH
-    python clients.py upgrade ADDRESS NAME CA
+    python clients.py h3 ADDRESS NAME CA PATH [HEADER...]
+    python clients.py upgrade ADDRESS NAME CA [HEADER...]
     python clients.py unfinished ADDRESS NAME CA
     python clients.py steady ADDRESS NAME CA COUNT INTERVAL
     python clients.py load ADDRESS NAME CA INTERVAL
     python clients.py slow ADDRESS NAME CA VERSION CONNECTIONS REQUESTS BYTES
 
-Each prints JSON, `steady` and `load` after a line `started` that follows their first answer; `load` and `slow` end by
-SIGTERM. `upgrade` goes on after its first echo when it reads a line.
+A HEADER is `Name: value`. Each prints JSON, `steady` and `load` after a line `started` that follows their first answer;
+`load` and `slow` end by SIGTERM. `upgrade` goes on after its first echo when it reads a line.
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ def argv(command: str, host: Host, name: str, *words: object, family: int = 4) -
     return [sys.executable, __file__, command, host.address(family), name, str(host.ca), *map(str, words)]
 
 
-def get_h3(host: Host, name: str, path: str, *, family: int = 4, source: Namespace | None = None) -> Reply:
+def get_h3(host: Host, name: str, path: str, *headers: str, family: int = 4, source: Namespace | None = None) -> Reply:
     """One request over HTTP/3."""
     place = source or host.machine.attacker(0)
-    found = json.loads(place.run(argv("h3", host, name, path, family=family), timeout=30).stdout)
+    found = json.loads(place.run(argv("h3", host, name, path, *headers, family=family), timeout=30).stdout)
     return Reply(found["status"], tuple((key, value) for key, value in found["headers"]), found["body"])
 
 
@@ -148,14 +148,15 @@ class _Http3(QuicConnectionProtocol):
                 self.done.set()
 
 
-async def _h3(address: str, name: str, ca: str, path: str) -> object:
+async def _h3(address: str, name: str, ca: str, path: str, *claims: str) -> object:
     settings = QuicConfiguration(is_client=True, alpn_protocols=["h3"], server_name=name, cafile=ca)
     async with connect(address, 443, configuration=settings, create_protocol=_Http3) as client:
         assert isinstance(client, _Http3)
         stream = client._quic.get_next_available_stream_id()
-        head = {":method": "GET", ":scheme": "https", ":authority": name, ":path": path}
+        head = [(":method", "GET"), (":scheme", "https"), (":authority", name), (":path", path)]
+        more = [(key.lower(), value.strip()) for key, _, value in (claim.partition(":") for claim in claims)]
         client.http.send_headers(
-            stream, [(key.encode(), value.encode()) for key, value in head.items()], end_stream=True
+            stream, [(key.encode(), value.encode()) for key, value in (*head, *more)], end_stream=True
         )
         client.transmit()
         await asyncio.wait_for(client.done.wait(), 25)
@@ -177,11 +178,12 @@ def _tls(address: str, name: str, ca: str) -> ssl.SSLSocket:
     return ssl.create_default_context(cafile=ca).wrap_socket(plain, server_hostname=name)
 
 
-def _upgrade(address: str, name: str, ca: str) -> object:
+def _upgrade(address: str, name: str, ca: str, *headers: str) -> object:
     with _tls(address, name, ca) as connection:
         connection.sendall(
             f"GET / HTTP/1.1\r\nHost: {name}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n".encode()
+            + "".join(f"{header}\r\n" for header in (*headers, "")).encode()
         )
         stream = connection.makefile("rwb")
         head = [line.decode().strip() for line in iter(stream.readline, b"\r\n")]
@@ -298,9 +300,9 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 def main() -> None:
     command, *words = sys.argv[1:]
     if command == "h3":
-        found: object = asyncio.run(_h3(words[0], words[1], words[2], words[3]))
+        found: object = asyncio.run(_h3(*words))
     elif command == "upgrade":
-        found = _upgrade(words[0], words[1], words[2])
+        found = _upgrade(*words)
     elif command == "unfinished":
         found = _unfinished(words[0], words[1], words[2])
     elif command == "slow":

@@ -15,7 +15,7 @@ import pytest
 from builder import compose, quadlet
 from builder.problems import Report
 from builder.quadlet.keys import BASES
-from builder.stack import Stack
+from builder.stack import Service, Stack
 from tests.unit_file import sections
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "compose"
@@ -72,6 +72,14 @@ def test_no_key_is_newer_than_the_base(case: str, base: str) -> None:
             if section in OWN_SECTIONS:
                 unknown = {key for key, _ in entries} - BASES[base].keys(section)
                 assert not unknown, name
+
+
+def test_a_service_with_resolvers_of_its_own_asks_those() -> None:
+    service = Service("web", "docker.io/library/alpine:3.22", dns=("192.0.2.53",))
+    for base in BASES:
+        [(_, text)] = quadlet.units(Stack("app", 20100, (service,)), base=base)
+        given = [entry for entry in sections(text)["Container"] if entry[0] in ("Network", "DNS")]
+        assert sorted(given) == [("DNS", "192.0.2.53"), ("Network", "pasta")], base
 
 
 @pytest.mark.parametrize("case", CASES)

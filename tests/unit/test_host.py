@@ -168,6 +168,25 @@ def test_sshd_limits_a_source_on_every_base(base: str) -> None:
     assert b"LogLevel VERBOSE" in file.content, "without it there is no line with the address first"
 
 
+@pytest.mark.parametrize("base", sorted(PACKAGES))
+def test_the_proxy_and_apps_ask_the_hosts_resolver_for_names(base: str) -> None:
+    """Podman 5 sees to it by itself. Before, a container asks the upstream's addresses, which may be metadata's."""
+    files = {file.path: file.content for file in host.build(spec_of(base=base, more=STACK)).files}
+    units = [content for path, content in files.items() if path.endswith(".container")]
+    wanted = ["Network=pasta"]
+    if base == "ubuntu-24.04":
+        wanted = ["Network=pasta:--dns-forward,169.254.1.1", "DNS=169.254.1.1"]
+    assert len(units) == 2
+    for unit in units:
+        assert [line for line in unit.decode().splitlines() if line.startswith(("Network=", "DNS="))] == wanted
+
+
+def test_private_networks_have_what_makes_them_on_each_base() -> None:
+    """Podman 4.9 knows slirp4netns alone for them, and Ubuntu installs no Recommends here."""
+    assert {base for base, packages in PACKAGES.items() if "slirp4netns" in packages} == {"ubuntu-24.04"}
+    assert all("passt" in packages for packages in PACKAGES.values())
+
+
 def test_the_tree_of_the_proxy_is_named_by_its_uid() -> None:
     paths = [file.path for file in host.build(spec_of()).files]
     assert f"{facts.QUADLETS}/{facts.PROXY_UID}/er-proxy.container" in paths

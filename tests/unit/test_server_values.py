@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from builder.server import change, failures
-from builder.server.remote import hold, ready, tree
+from builder.server.remote import hold, proxy, ready, tree
 
 if TYPE_CHECKING:
     from builder.server import Remote
@@ -92,6 +92,29 @@ def test_new_connections_wait_for_a_moment_that_ends_by_itself() -> None:
 )
 def test_what_first_boot_misses_is_named_as_elsewhere(word: str, place: tuple[str, str]) -> None:
     assert ready._place(word) == place
+
+
+@pytest.mark.parametrize(
+    ("tag", "offered", "newer"),
+    [
+        ("2.11.7", "2.11.6 2.11.7 2.11.10 2.11.9", "2.11.10"),
+        ("2.11.7", "2.12.0 2.11.8", "2.12.0"),
+        ("2.11.7", "3.0.0 2.11 2 latest 2.12.0-beta.1 2.11.8-alpine v2.11.8 2.11.8.1", None),
+        ("2.11.7-alpine", "2.11.8 2.11.8-alpine 2.11.9-builder-alpine", "2.11.8-alpine"),
+        ("2.11", "2.11.8 2.12", "2.12"),
+        ("v1.2.3", "1.2.4 v1.2.4", "v1.2.4"),
+        ("2.11.7", "", None),
+    ],
+)
+def test_the_newest_release_is_of_the_same_major_version_and_form(tag: str, offered: str, newer: str | None) -> None:
+    assert proxy.newest(tag, offered.split()) == newer
+
+
+def test_a_reference_is_cut_at_its_tag_and_digest() -> None:
+    digest = f"sha256:{'a' * 64}"
+    assert proxy.split(f"registry.test:5000/a/caddy:2.11@{digest}") == ("registry.test:5000/a/caddy", "2.11", digest)
+    assert proxy.split("registry.test:5000/caddy") == ("registry.test:5000/caddy", "", "")
+    assert proxy.of_unit("[Container]\nContainerName=caddy\nImage=a.b/c:1\nPull=missing\n") == "a.b/c:1"
 
 
 def test_a_refused_key_is_not_tried_until_fail2ban_bans(monkeypatch: pytest.MonkeyPatch) -> None:

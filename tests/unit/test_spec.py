@@ -58,6 +58,25 @@ def test_defaults() -> None:
     )
 
 
+_PINNED = f"docker.io/library/caddy:2.11.8@sha256:{'a' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("text", "with_image"),
+    [
+        ("", '{head}proxy: {{image: "{image}"}}\n'),
+        ("tls: {ca: internal}", '{head}tls: {{ca: internal}}\nproxy: {{image: "{image}"}}\n'),
+        ("proxy: {image: caddy:2.11.7}  # mine\n", '{head}proxy: {{image: "{image}"}}  # mine\n'),
+        ("proxy:\r\n  image: 'caddy:2.11.7'\r\n", '{head}proxy:\r\n  image: "{image}"\r\n'),
+    ],
+)
+def test_the_proxys_image_is_written_into_a_spec(text: str, with_image: str) -> None:
+    """One value changes, or one line comes; the rest stays byte for byte."""
+    made = spec.with_proxy_image(HEAD + text, FILE, _PINNED)
+    assert made == with_image.format(head=HEAD, image=_PINNED)
+    assert load(made).proxy.image == _PINNED
+
+
 def test_short_form_with_everything() -> None:
     body = """
       stacks:

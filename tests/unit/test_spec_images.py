@@ -29,13 +29,19 @@ def normalise(text: str, base: Path = Path()) -> tuple[str | None, list[str]]:
         ("localhost:5000/app:1", "localhost:5000/app:1"),
         ("[::1]:5000/app:1", "[::1]:5000/app:1"),
         (f"nginx@{DIGEST}", f"docker.io/library/nginx@{DIGEST}"),
-        (f"nginx:1.27@{DIGEST}", f"docker.io/library/nginx@{DIGEST}"),
+        (f"nginx:1.27@{DIGEST}", f"docker.io/library/nginx:1.27@{DIGEST}"),
     ],
 )
 def test_registry_references(text: str, image: str) -> None:
     assert normalise(text) == (image, [])
     assert normalise(image) == (image, [])
     assert images.host_name("blog", "app", image) == image
+
+
+@pytest.mark.parametrize("version", ["", ":2.11", f"@{DIGEST}", f":2.11@{DIGEST}"])
+def test_a_well_known_program_is_known_however_its_image_is_pinned(version: str) -> None:
+    assert images.file_capabilities(f"docker.io/library/caddy{version}", None, None) == ("NET_BIND_SERVICE",)
+    assert images.file_capabilities(f"docker.io/library/caddy-x{version}", None, None) == ()
 
 
 @pytest.mark.parametrize("text", ["nginx", "nginx:latest"])

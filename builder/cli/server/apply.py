@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from builder import present
+from builder import files, present
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.say import say
 from builder.cli.server import egress
 from builder.cli.server.options import Host, SshOptions, remote
 from builder.cli.steps import Steps
+from builder.problems import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from builder.host import Host as Tree
     from builder.problems import UserError
+    from builder.server import Remote
     from builder.server.change import Difference
+    from builder.spec import Spec
 
 
 def command(
@@ -28,6 +32,9 @@ def command(
     path: SpecPath,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    newest_proxy: Annotated[
+        bool, typer.Option("--newest-proxy", help="Take the proxy's newest release, and write it into SPEC.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference and change nothing.")] = False,
     timeout: Annotated[
         float, typer.Option("--timeout", min=10, metavar="SECONDS", help="Take it back when not ready by then.")
@@ -41,32 +48,42 @@ def command(
     from builder.server.failures import KeyChangedError, UnreachableError
 
     spec = load(path)
-    built = hosts.build(spec)
     there = remote(host, ssh)
     try:
+        if newest_proxy:
+            spec = change.with_newest_proxy(there, spec, bring=not dry_run)
+        built = hosts.build(spec)
         found = change.differences(there, built)
     except UnreachableError as error:
         if not dry_run or isinstance(error, KeyChangedError):
             raise
-        return _unseen(host, built, error, as_json=as_json)
+        return _unseen(host, hosts.build(spec), error, as_json=as_json)
     _show(found)
     if dry_run:
         return _nothing_done("dry run", found, as_json=as_json)
-    if found:
-        if not yes and not _agreed(len(found)):
-            return 1
-        for archive in change.bring_archives(there, spec):
-            say.note(f"sending {archive.name} …")
-        states = change.carry_out(there, change.plan(spec, built, timeout=timeout))
-    else:
-        # The files may be those of a change whose client has gone, and which would be taken back.
-        states = change.resume(there)
-    end = _follow(states)
+    if found and not yes and not _agreed(len(found)):
+        return 1
+    end = _follow(_states(there, spec, built, found, timeout))
+    if newest_proxy and end.get("phase", "done") == "done":
+        _pin(path, spec)
     if not end:
         return _nothing_done("done", found, as_json=as_json)
     if as_json:
         say.json({**end, "changes": _summary(found)})
     return _told(host, end)
+
+
+def _states(
+    there: Remote, spec: Spec, built: Tree, found: tuple[Difference, ...], timeout: float
+) -> Iterator[dict[str, Any]]:
+    from builder.server import change
+
+    if not found:
+        # The files may be those of a change whose client has gone, and which would be taken back.
+        return change.resume(there)
+    for archive in change.bring_archives(there, spec):
+        say.note(f"sending {archive.name} …")
+    return change.carry_out(there, change.plan(spec, built, timeout=timeout))
 
 
 def _unseen(host: str, built: Tree, error: UserError, *, as_json: bool) -> int:
@@ -79,6 +96,25 @@ def _unseen(host: str, built: Tree, error: UserError, *, as_json: bool) -> int:
         files = [{"path": file.path, "mode": file.mode} for file in built.files]
         say.json({"phase": "dry run", "changes": None, "files": files, "missing": present.missing([error])})
     return 0
+
+
+def _pin(path: Path, spec: Spec) -> None:
+    """Write the proxy's image into the spec file, if that makes it the spec that now stands on the server."""
+    from builder import host as hosts
+    from builder import spec as specs
+
+    text = path.read_bytes().decode("utf-8-sig")
+    pinned = specs.with_proxy_image(text, path, spec.proxy.image)
+    try:
+        stands = hosts.build(specs.loads(pinned, path)[0]) == hosts.build(spec)
+    except SpecError:
+        stands = False
+    if stands and pinned != text:
+        files.write(path, pinned.encode())
+        say.note(f"{path} names it: {spec.proxy.image}")
+    if not stands:
+        way = f'write it there: proxy: {{image: "{spec.proxy.image}"}}'
+        say.failure(f"{path} does not name the image that the server has now; the next apply would take it back", way)
 
 
 def _show(found: tuple[Difference, ...]) -> None:

@@ -89,6 +89,7 @@ def _host(found: Status) -> Table:
     rows.add_row("disk", f"{size(disk['used'])} of {size(disk['total'])} used")
     pending = f"{updates['pending']} pending, {updates['security']} of them for security"
     rows.add_row("updates", pending + ("; a reboot is due" if found["reboot_needed"] else ""))
+    rows.add_row("proxy", proxy(found["proxy_image"]))
     rows.add_row("firewall", "in force" if found["firewall"] else "LOCKDOWN")
     rows.add_row("services", " ".join(f"{name}:{state}" for name, state in found["services"].items()))
     ports = dict.fromkeys(f"{port['port']}/{port['protocol']}" for port in found["ports"])
@@ -96,6 +97,16 @@ def _host(found: Status) -> Table:
     banned = [one["address"] for jail in found["jails"] for one in jail["banned"]]
     rows.add_row("banned", " ".join(banned) or "nobody")
     return rows
+
+
+def proxy(found: Status) -> str:
+    """Which image the proxy runs, and whether there is a newer release."""
+    image = found["image"]
+    if found["newest"]:
+        return f"{image}; {found['newest'].rpartition(':')[2]} is out: er server apply HOST SPEC --newest-proxy"
+    if found["unknown"]:
+        return f"{image}; whether a newer release is out is not known: {found['unknown']}"
+    return f"{image}, the newest release"
 
 
 def _stacks(found: Status) -> Table:

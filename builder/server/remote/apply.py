@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import act, common, names, ready, store, tree
+from builder.server.remote import act, common, names, proxy, ready, store, tree
 from builder.server.remote.common import RemoteError, Value
 from builder.server.remote.effects import effects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 # Not er-*: those units share a sandbox in which sysctl may not write.
 UNIT: Final = "easyrunner-apply"
 _CODE: Final = store.HERE / "code.zip"
+# What stood before is waited for this long at least, in seconds, however impatient the plan is.
+_BACK: Final = 120.0
 _RUN: Final = "import sys;sys.path.insert(0,sys.argv.pop(1));from builder.server.remote.main import main;main()"
 
 
@@ -111,6 +113,7 @@ def _change(plan: Value, ill: set[str]) -> Outcome:
     gone = sorted(set(tree.ours()) - set(new))
     changed = [file for file in new.values() if not _same(file)]
     touched = [*(file.path for file in changed), *gone, *act.key_files(plan)]
+    _fetch_proxy(new)
     store.set_state("changing files")
     # The rules that the host made from lists of names come and go with those.
     store.keep_old([*touched, *names.made_from(touched)])
@@ -120,6 +123,14 @@ def _change(plan: Value, ill: set[str]) -> Outcome:
     store.give()
     act.keys(plan)
     return _tell(touched, plan, ill, store.set_state)
+
+
+def _fetch_proxy(new: Mapping[str, store.New]) -> None:
+    """The image of a new unit of the proxy, while the old one still serves."""
+    unit = new.get(proxy.UNIT)
+    if unit and not _same(unit):
+        store.set_state("fetching the proxy's image")
+        proxy.fetch(proxy.of_unit(unit.content.decode()))
 
 
 def _tell(touched: list[str], plan: Value, ill: set[str], say: Callable[..., None]) -> Outcome:
@@ -158,7 +169,8 @@ def _take_back(plan: Value, before: frozenset[str], ill: set[str], why: str) -> 
     act.stop_stacks(set(common.stacks()) - before)
     store.put_back()
     try:
-        _tell([path for path in touched if path], {**plan, "stacks": act.uids(before)}, ill, lambda *_: None)
+        back = {**plan, "stacks": act.uids(before), "timeout": max(plan["timeout"], _BACK)}
+        _tell([path for path in touched if path], back, ill, lambda *_: None)
     except (RemoteError, OSError, subprocess.SubprocessError) as error:
         store.set_state("failed", why=why, said=said, then=str(error))
         return

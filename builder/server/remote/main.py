@@ -27,6 +27,7 @@ VERBS: Final = {
     "secret-rm": "secrets",
     "archives-missing": "archives",
     "archive-put": "archives",
+    "proxy-newest": "proxy",
     "inventory": "tree",
     "apply-start": "apply",
     "apply-state": "apply",

@@ -56,7 +56,7 @@ def _answers(stack: str, service: str) -> bool:
 
 
 def until_ready(seconds: float, spared: Collection[str] = ()) -> dict[str, list[str]]:
-    """Until no restart is under way, every stack answers, and nothing has fallen over since.
+    """Until no restart is under way, the proxy and every stack answer, and nothing has fallen over since.
 
     A stack that lacks a secret cannot run, and is not waited for: returns such stacks with the secrets' names. The
     `spared` may be as they are.
@@ -72,7 +72,17 @@ def until_ready(seconds: float, spared: Collection[str] = ()) -> dict[str, list[
             raise RemoteError(f"not ready: {', '.join(f'{stack}/{service}' for stack, service in late)}")
     waiting = _waiting()
     _steady(set(common.stacks()) - waiting.keys() - set(spared))
+    _proxy_answers()
     return waiting
+
+
+def _proxy_answers() -> None:
+    """By the socket for its administration: Caddy has taken over what systemd holds for it."""
+    url = f"http://127.0.0.1:{facts.PROXY_ADMIN}/config/"
+    try:
+        common.run(["curl", "--silent", "--show-error", "--fail", "--output", "/dev/null", "--max-time", "10", url])
+    except RemoteError as error:
+        raise RemoteError(f"the proxy does not answer: {error}") from None
 
 
 def _waiting() -> dict[str, list[str]]:
@@ -88,9 +98,10 @@ def _lacking(stack: str) -> list[str]:
 
 
 def _jobs(spared: Collection[str]) -> bool:
-    """Whether any stack has something left to start or stop."""
+    """Whether the proxy or any stack has something left to start or stop."""
     listed = ["systemctl", "--user", "list-jobs", "--no-legend"]
-    users = [f"{facts.STACK_USER_PREFIX}{stack}" for stack in act.uids(common.stacks()) if stack not in spared]
+    stacks = [stack for stack in act.uids(common.stacks()) if stack not in spared]
+    users = [facts.PROXY_USER, *(f"{facts.STACK_USER_PREFIX}{stack}" for stack in stacks)]
     return any(
         " running" in text or " waiting" in text
         for text in (common.as_user(u, listed, check=False, limit=_ANSWER) for u in users)
@@ -131,10 +142,11 @@ def _steady(stacks: set[str]) -> None:
 
 
 def _looks(stacks: set[str]) -> list[tuple[str, int, str]]:
-    """Of every service its place, how often it was restarted, and the state of its unit."""
+    """Of the proxy and every service its place, how often it was restarted, and the state of its unit."""
     found = []
-    for stack in sorted(stacks):
-        units = {unit: f"{stack}/{service}" for _, service, unit in common.services(stack)}
+    every = {stack: {unit: f"{stack}/{service}" for _, service, unit in common.services(stack)} for stack in stacks}
+    every["proxy"] = {"er-proxy.service": "proxy"}
+    for stack, units in sorted(every.items()):
         argv = ["systemctl", "--user", "show", "-p", "Id", "-p", "NRestarts", "-p", "SubState", *units]
         said = common.as_user(f"{facts.STACK_USER_PREFIX}{stack}", argv, check=False, limit=_ANSWER)
         for block in said.split("\n\n"):

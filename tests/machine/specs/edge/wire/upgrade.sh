@@ -1,8 +1,12 @@
-# The handshake of RFC 6455 with the key of its example, then an echo of every byte; a short answer to
-# anything else; one to /late only when the test has made the file.
+# The handshake of RFC 6455 with the key of its example, then an echo of every byte; to anything else what was asked,
+# to /late only when the test has made the file.
 upgrade=
 read -r first
+head="$first
+"
 while read -r line; do
+    head="$head$line
+"
     case $line in
         [Uu]pgrade:*) upgrade=yes ;;
         "$(printf '\r')") break ;;
@@ -10,7 +14,7 @@ while read -r line; do
 done
 if [ -z "$upgrade" ]; then
     case $first in *' /late '*) while [ ! -e /tmp/now ]; do busybox sleep 0.05; done ;; esac
-    printf 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nplain'
+    printf 'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n%s' "$head"
     exit
 fi
 printf 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n'
