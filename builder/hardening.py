@@ -1,21 +1,26 @@
-"""Why a host is set as it is: images/hardening.yaml, a row for every hardening line of the tree."""
+"""Why a host is set as it is: images/hardening.yaml, a row for every hardening line, and for what is left out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 import yaml
 
 from builder import data
 from builder.problems import UserError
 
+LEFT_OUT: Final = "left out"
+"""Stands for the file of what audits ask for and no host has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One line of one file. `answers` are ids of audits: `CIS 5.1.20`, `SSG sshd_disable_root_login`, `LYNIS SSH-7408`.
+    """One line of one file, or what is left out.
 
-    A `line` that ends in ` *` differs by base: what stands before the star is the same on all.
+    `answers` are ids of audits: `CIS 5.1.21`, `SSG sshd_disable_root_login`, `LYNIS SSH-7408`. A `line` that ends in
+    ` *` differs by base: what stands before the star is the same on all.
     """
 
     id: str
@@ -29,8 +34,18 @@ class Setting:
         return line.startswith(self.line[:-1]) if self.line.endswith(" *") else line == self.line
 
 
-@cache
 def settings() -> tuple[Setting, ...]:
+    """Every row that is a line of a file."""
+    return tuple(row for row in rows() if row.file != LEFT_OUT)
+
+
+def left_out() -> tuple[Setting, ...]:
+    """What audits ask for and no host has; `why` is the reason."""
+    return tuple(row for row in rows() if row.file == LEFT_OUT)
+
+
+@cache
+def rows() -> tuple[Setting, ...]:
     """Every row, in the order of the file."""
     text = (data.tree("images") / "hardening.yaml").read_text()
     return tuple(
@@ -44,7 +59,7 @@ def find(wanted: str) -> tuple[Setting, ...]:
     """The rows of an id, of a file, or of an audit's id; raises UserError where there is none."""
     found = tuple(
         row
-        for row in settings()
+        for row in rows()
         if wanted in (row.id, row.file, *row.answers, *(answer.partition(" ")[2] for answer in row.answers))
         or row.file.endswith(f"/{wanted}")
     )

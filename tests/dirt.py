@@ -264,10 +264,8 @@ PLANTS = (
     Plant(
         "host-files",
         "changed",
-        lambda soil: soil.change(
-            "/etc/ssh/sshd_config.d/00-easyrunner.conf", "PermitRootLogin no", "PermitRootLogin yes"
-        ),
-        "/etc/ssh/sshd_config.d/00-easyrunner.conf",
+        lambda soil: soil.change("/etc/ssh/sshd_config", "PermitRootLogin no", "PermitRootLogin yes"),
+        "/etc/ssh/sshd_config",
     ),
     _file("host-files", "/etc/easyrunner/extra", "x", 0o600),
     Plant(

@@ -1,4 +1,4 @@
-"""`er explain`: every hardening setting of a host, why it is there, and which audit asks for it."""
+"""`er explain`: every hardening setting of a host, why it is there, which audit asks for it; and what is left out."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ def command(
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Say how every host is hardened: the file, the line, the reason, and the CIS, SSG or Lynis id it answers."""
-    rows = hardening.settings() if what is None else hardening.find(what)
+    """Say how every host is hardened: the file, the line, the reason, and the CIS, SSG or Lynis id it answers.
+
+    What an audit asks for and no host has stands at the end, with the reason.
+    """
+    rows = hardening.rows() if what is None else hardening.find(what)
     if as_json:
         say.json([asdict(row) for row in rows])
         return 0

@@ -24,15 +24,18 @@ _ACME: Final = {
 # sshd refuses a line it does not know, and nobody could log in: what a base's OpenSSH lacks is left out.
 _BASES: Final[Mapping[str, Mapping[str, object]]] = {
     "debian-13": {
-        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com",
+        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512@openssh.com",
         "ssh_penalties": True,
         # Not tried with the services that Ubuntu starts.
         "hide_processes": True,
+        "ntp_pool": " ".join(f"{number}.debian.pool.ntp.org" for number in range(4)),
     },
     "ubuntu-24.04": {
         "ssh_kex": "sntrup761x25519-sha512@openssh.com",
         "ssh_penalties": False,
         "hide_processes": False,
+        # Its own are compiled in.
+        "ntp_pool": "",
     },
 }
 

@@ -50,9 +50,11 @@ def _template(text: str) -> jinja2.Template:
 
 
 def mode_of(path: str, content: bytes) -> str:
-    """The mode that a file of a tree gets: programs run, sudoers is shy, the rest is read by all."""
+    """The mode that a file of a tree gets: programs run, sudo's and sshd's are root's, the rest is read by all."""
     if "/sudoers.d/" in path:
         return "0440"
+    if path == "/etc/ssh/sshd_config":
+        return "0600"
     return "0755" if content.startswith(b"#!") else "0644"
 
 

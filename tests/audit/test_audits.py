@@ -84,7 +84,7 @@ def test_lynis(side: Side, findings: Findings) -> None:
 
 
 def oscap(machine: Machine) -> tuple[float, set[str], set[str]]:
-    """Score of 100, the rules passed, and those failed. There is no content for Debian 13 yet: 12's, told to apply."""
+    """Score of 100, the rules passed, and those failed. No package has Debian 13's content: 12's, told to apply."""
     script = (
         r"""sed 's/<[^ <>]*platform idref="cpe:.o:debian:debian_linux:12".>//' """ + CONTENT + " >/root/ds.xml; "
         "mkdir -p /usr/share/openscap/cpe; cd /usr/share/openscap/cpe; [ -e openscap-cpe-dict.xml ] || "

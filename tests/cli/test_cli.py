@@ -327,10 +327,10 @@ def test_explain_says_why_a_line_is_there() -> None:
     done = er("explain", "ssh-root")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
-        "/etc/ssh/sshd_config.d/00-easyrunner.conf\n"
+        "/etc/ssh/sshd_config\n"
         "  ssh-root: PermitRootLogin no\n"
         "      Everybody acts under a name of their own, by sudo."
-        "  (CIS 5.1.20, SSG sshd_disable_root_login, LYNIS SSH-7408)\n"
+        "  (CIS 5.1.21, SSG sshd_disable_root_login, LYNIS SSH-7408)\n"
     )
     (row,) = json.loads(er("explain", "ssh-root", "--json").stdout)
     assert (row["id"], row["line"]) == ("ssh-root", "PermitRootLogin no")

@@ -62,8 +62,7 @@ def test_profiles_that_confine_nothing_are_not_compiled(three: Host) -> None:
 
 
 def test_people_leave_no_core_dumps_and_private_files_but_root_makes_readable_ones(three: Host) -> None:
-    # 027, and the group is the user's own.
-    assert three.ssh("ulimit -c; umask; sudo sh -c 'ulimit -c; umask'").stdout.split() == ["0", "0007", "0", "0022"]
+    assert three.ssh("ulimit -c; umask; sudo sh -c 'ulimit -c; umask'").stdout.split() == ["0", "0027", "0", "0022"]
 
 
 def test_a_key_file_that_a_power_cut_left_readable_is_closed(three: Host) -> None:
@@ -74,26 +73,40 @@ def test_a_key_file_that_a_power_cut_left_readable_is_closed(three: Host) -> Non
     assert three.machine.run(["stat", "-c", "%a %U", keys]).stdout.split() == ["600", "root"]
 
 
-def test_the_login_policy_comes_out_the_same_wherever_a_run_of_it_ended(three: Host) -> None:
-    """The loop of `provision`, as it is, on the stock file: whole, and whole again after its first so many keys."""
+def test_the_policy_comes_out_the_same_wherever_a_run_of_it_ended(three: Host) -> None:
+    """The loop of `provision`, as it is, on the stock files: whole, and whole again after its first so many lines."""
     machine = three.machine
     text = machine.files.path("/usr/lib/easyrunner/provision").read_text()
-    loop = re.search(r"^ *while read -r key.*?^ *done <\S+$", text, re.DOTALL | re.MULTILINE)
+    loop = re.search(r"^ *while read -r file line.*?^ *done <\S+$", text, re.DOTALL | re.MULTILINE)
     assert loop is not None
-    keys = machine.files.path("/usr/lib/easyrunner/login.defs").read_text().splitlines()
-    stock = (base.tree() / "etc/login.defs").read_bytes()
+    rows = [line.split(" ", 1) for line in machine.files.path("/usr/lib/easyrunner/lines").read_text().splitlines()]
+    stock = {path: (base.tree() / path.lstrip("/")).read_bytes() for path, _ in rows}
 
-    def applied(content: bytes, first: int) -> bytes:
-        machine.files.write("/root/keys", "".join(f"{line}\n" for line in keys[:first]).encode())
-        machine.files.write("/root/login.defs", content)
-        here = loop[0].replace("/usr/lib/easyrunner/login.defs", "/root/keys").replace("/etc/", "/root/")
-        machine.run(["sh", "-euc", here])
-        return machine.files.path("/root/login.defs").read_bytes()
+    def applied(content: dict[str, bytes], first: int) -> dict[str, bytes]:
+        machine.files.write("/root/lines", "".join(f"/root{path} {line}\n" for path, line in rows[:first]).encode())
+        for path, was in content.items():
+            machine.files.write(f"/root{path}", was)
+        machine.run(["sh", "-euc", loop[0].replace("/usr/lib/easyrunner/lines", "/root/lines")])
+        return {path: machine.files.path(f"/root{path}").read_bytes() for path in content}
 
-    whole = applied(stock, len(keys))
-    assert whole.decode().splitlines()[-len(keys) :] == keys
-    cut = {first: applied(applied(stock, first), len(keys)) for first in range(1, len(keys) + 1)}
+    whole = applied(stock, len(rows))
+    for path in stock:
+        ours = [line for file, line in rows if file == path]
+        assert whole[path].decode().splitlines()[-len(ours) :] == ours
+    cut = {first: applied(applied(stock, first), len(rows)) for first in range(1, len(rows) + 1)}
     assert cut == dict.fromkeys(cut, whole)
+
+
+def test_pam_keeps_what_was_edited_when_a_package_adds_a_module(three: Host) -> None:
+    update = "DEBIAN_FRONTEND=noninteractive pam-auth-update --package"
+    three.machine.run(f"{update} --enable mkhomedir")
+    try:
+        session = three.machine.path("/etc/pam.d/common-session").read_text()
+        assert "pam_mkhomedir.so" in session
+        assert "pam_umask.so nousergroups\n" in session
+        assert "nullok" not in three.machine.path("/etc/pam.d/common-auth").read_text()
+    finally:
+        three.machine.run(f"{update} --disable mkhomedir")
 
 
 def test_services_leave_no_core_dumps(three: Host) -> None:

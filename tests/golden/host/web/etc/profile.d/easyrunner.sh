@@ -1,2 +1,8 @@
-[ -z "$PS1" ] || [ -n "$TMOUT" ] || readonly TMOUT=900
+if [ -n "$PS1" ] && [ -z "$TMOUT" ]; then
+    TMOUT=900
+    readonly TMOUT
+    export TMOUT
+fi
+[ "$(id -u)" = 0 ] ||
+    umask 027
 ulimit -c 0

@@ -1,0 +1,2 @@
+s/ nullok//
+s/\(pam_umask.so\).*/\1 nousergroups/
