@@ -104,6 +104,9 @@ def _report(spec: Spec, host: Host, delivery: Delivery, output: Path | None) -> 
     if not row.limit.verified:
         say.note("  that limit is not published where it could be read: it is the lowest of all providers")
     biggest = _groups(spec, host, delivery)[:_BIGGEST]
+    if not row.fits(delivery.used):
+        way = userdata.ways_out(spec, host, row, delivery.on, [one.name for one in biggest])
+        say.note(f"  warning: this is more, and {row.title} may refuse it; then: {way}")
     say.note(f"  what takes the space: {', '.join(f'{one.name} {one.used:,}' for one in biggest)}")
     for stack, secret in userdata.secrets(spec):
         say.note(f"  secret {secret} of stack {stack} is not in it; once the server is up: {_push(stack, secret)}")
@@ -139,6 +142,7 @@ def _as_json(spec: Spec, host: Host, delivery: Delivery, output: Path | None) ->
         "bytes": len(delivery.wire),
         "used": delivery.used,
         "limit": delivery.limit,
+        "limit_published": row.limit.verified,
         "counted": row.counted.value,
         "groups": [{"name": one.name, "used": one.used, "files": one.files} for one in _groups(spec, host, delivery)],
         "secrets": [{"stack": stack, "name": secret} for stack, secret in userdata.secrets(spec)],

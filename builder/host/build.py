@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, identity, images, quadlet
-from builder.host import fail2ban, firewall, tree
+from builder.host import fail2ban, firewall, formats, tree
 from builder.host.model import File, Host, Part, assemble
 from builder.host.packages import PACKAGES
 
@@ -28,7 +28,7 @@ _BASES: Final[Mapping[str, Mapping[str, object]]] = {
         "ssh_penalties": True,
         # Not tried with the services that Ubuntu starts.
         "hide_processes": True,
-        "ntp_pool": " ".join(f"{number}.debian.pool.ntp.org" for number in range(4)),
+        "ntp_pool": formats.Encoded(" ".join(f"{number}.debian.pool.ntp.org" for number in range(4))),
     },
     "ubuntu-24.04": {
         "ssh_kex": "sntrup761x25519-sha512@openssh.com",

@@ -2,9 +2,20 @@
 
 from builder.userdata import cloudconfig
 from builder.userdata.cloudconfig import cloud_config
-from builder.userdata.delivery import Delivery, deliver
+from builder.userdata.delivery import Delivery, deliver, ways_out
 from builder.userdata.explain import FORMS, explain
 from builder.userdata.secrets import secrets
 from builder.userdata.space import Group, groups
 
-__all__ = ["FORMS", "Delivery", "Group", "cloud_config", "cloudconfig", "deliver", "explain", "groups", "secrets"]
+__all__ = [
+    "FORMS",
+    "Delivery",
+    "Group",
+    "cloud_config",
+    "cloudconfig",
+    "deliver",
+    "explain",
+    "groups",
+    "secrets",
+    "ways_out",
+]

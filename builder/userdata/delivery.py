@@ -43,7 +43,8 @@ class Delivery:
 def deliver(spec: Spec, host: Host, provider: str, on: On, *, smallest: bool = False) -> Delivery:
     """The user-data of a host for a provider; with `smallest` its smallest form, even when a plainer one fits.
 
-    Raises UserError for an unknown provider, and when no form fits.
+    Raises UserError for an unknown provider, and when no form fits. A limit that nobody has published refuses nothing:
+    the smallest form may be beyond it.
     """
     row = providers.get(provider)
     found = []
@@ -53,7 +54,7 @@ def deliver(spec: Spec, host: Host, provider: str, on: On, *, smallest: bool = F
         if not smallest and row.fits(used):
             return found[-1]
     best = min(found, key=lambda one: one.used)
-    if not row.fits(best.used):
+    if row.limit.verified and not row.fits(best.used):
         raise _too_large(spec, host, row, on, best.used)
     return best
 
@@ -81,11 +82,15 @@ def _too_large(spec: Spec, host: Host, row: Provider, on: On, used: int) -> User
         f"the user-data takes {used:,} at its smallest; {row.title} takes {row.limit.value:,} {row.counted.value}; "
         f"the biggest: {', '.join(f'{one.name} ({one.used:,})' for one in biggest)}"
     )
-    return UserError(message, "; ".join(_ways_out(spec, host, row, on, [one.name for one in biggest])))
+    return UserError(message, ways_out(spec, host, row, on, [one.name for one in biggest]))
+
+
+def ways_out(spec: Spec, host: Host, row: Provider, on: On, biggest: list[str]) -> str:
+    """What would bring it under the limit, tried out where that can be done; `biggest` are names of groups."""
+    return "; ".join(_ways_out(spec, host, row, on, biggest))
 
 
 def _ways_out(spec: Spec, host: Host, row: Provider, on: On, biggest: list[str]) -> Iterator[str]:
-    """What would bring it under, tried out where that can be done."""
     if on == "stock":
         baked = min(row.used(len(content)) for _, _, content in forms(spec, host, row, "baked"))
         verdict = "fits" if row.fits(baked) else "is still too much"

@@ -163,7 +163,7 @@ def test_sshd_is_given_only_lines_that_the_base_knows(base: str) -> None:
 @pytest.mark.parametrize("base", sorted(PACKAGES))
 def test_sshd_limits_a_source_on_every_base(base: str) -> None:
     """Both options are of OpenSSH 8.5. Fail2Ban does not count connections that end before they name a user."""
-    file = next(f for f in host.build(spec_of(base=base)).files if f.path.endswith("00-easyrunner.conf"))
+    file = next(f for f in host.build(spec_of(base=base)).files if f.path == "/etc/ssh/sshd_config")
     assert {b"PerSourceMaxStartups 5", b"PerSourceNetBlockSize 32:64"} <= set(file.content.splitlines())
     assert b"LogLevel VERBOSE" in file.content, "without it there is no line with the address first"
 

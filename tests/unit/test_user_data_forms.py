@@ -23,6 +23,7 @@ from builder import providers, userdata
 from builder import spec as specs
 from builder.problems import SpecError, UserError
 from builder.providers import Counted, Encoding, Fact
+from builder.providers.model import guess
 from builder.userdata import delivery, shared, wire
 
 if TYPE_CHECKING:
@@ -245,6 +246,16 @@ def test_what_does_not_compress_meets_the_limit_of_ec2() -> None:
     assert "AWS EC2 takes 16,384" in fails.message
     assert "stack shop" in fails.message
     assert "smaller compose file" in (fails.hint or "")
+
+
+def test_a_limit_that_nobody_has_published_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, host = spec_of([stack("shop")])
+    row = providers.get("vultr")
+    assert not row.limit.verified
+    monkeypatch.setitem(providers.PROVIDERS, "vultr", replace(row, limit=guess(4000, "nowhere")))
+    found = userdata.deliver(spec, host, "vultr", "stock")
+    assert found.used > 4000
+    assert found.used == min(row.used(len(content)) for _, _, content in delivery.forms(spec, host, row, "stock"))
 
 
 def test_too_large_on_stock_says_what_a_baked_image_would_leave(monkeypatch: pytest.MonkeyPatch) -> None:
