@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from builder import present
-from builder.cli.options import AsJson, SpecPath, load
+from builder import present, providers
+from builder.cli import clean as cleaning
+from builder.cli.options import AsJson, load
 from builder.cli.say import say
 from builder.cli.steps import Steps
 from builder.packer.convert import FORMATS
@@ -31,9 +33,13 @@ _TARGETS = ", ".join(row.name for row in TARGETS)
 
 
 def _known_target(name: str) -> str:
-    if name not in BY_NAME:
+    if name and name not in BY_NAME:
         raise typer.BadParameter(f"{name!r} is not one of {_TARGETS}")
     return name
+
+
+def _known_clean(name: str | None) -> str | None:
+    return name and _known_target(name)
 
 
 def _known_format(name: str) -> str:
@@ -80,9 +86,17 @@ KeepLog = Annotated[bool, typer.Option("--keep-log", help="Keep the log of a goo
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be laid and run.")]
 
 
+Clean = Annotated[
+    str | None,
+    typer.Option("--clean", metavar="TARGET", callback=_known_clean, help="Show and remove what builds left there."),
+]
+Keep = Annotated[int | None, typer.Option("--keep", metavar="N", min=1, help="Remove older images of this spec there.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="--clean, --keep: do not ask.")]
+
+
 def command(
-    path: SpecPath,
-    target: Target,
+    path: Annotated[Path | None, typer.Argument(metavar="SPEC", help="The YAML file that describes the host.")] = None,
+    target: Target = "",
     directory: Directory = Path("build"),
     form: Form = "qcow2",
     with_stacks: WithStacks = False,
@@ -96,13 +110,23 @@ def command(
     compare: Compare = None,
     reuse: Reuse = False,
     keep_log: KeepLog = False,
+    clean: Clean = None,
+    keep: Keep = None,
+    yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
     """Bake an image of SPEC's base with Packer: every host's files and packages, no key and no name of yours."""
     from builder.packer import bake
+    from builder.packer.account import APIS
     from builder.packer.order import LOCAL, Order
 
+    if clean:
+        return cleaning.clean(clean, directory, yes=yes, dry_run=dry_run, as_json=as_json)
+    if path is None or not target:
+        raise typer.BadParameter("SPEC and --target are needed")
+    if keep and target not in APIS:
+        raise typer.BadParameter(f"--keep: for {', '.join(APIS)}")
     if target != LOCAL:
         _refuse(
             {"--format": form != "qcow2", "--size": size, "--base-image": base_image, "--checksum": checksum,
@@ -118,8 +142,10 @@ def command(
     job = bake.plan(order)
     with Steps() as steps:
         result = follow(bake.bake(order, job, steps.line), steps)
-    _show(result, as_json=as_json)
-    return 0
+    code = told(result, path, as_json=as_json)
+    if keep:
+        cleaning.keep(target, keep, result, yes=yes)
+    return code
 
 
 def _refuse(given: Mapping[str, object]) -> None:
@@ -151,21 +177,51 @@ def follow(events: Generator[Told, None, Result], steps: Steps) -> Result:
                     steps.line(text)
 
 
-def _show(result: Result, *, as_json: bool) -> None:
+def told(result: Result, spec: Path, *, as_json: bool) -> int:
+    """Show a good build; its exit code is 1 when something stays that goes on costing, though the image is good."""
+    from builder.packer import leftovers
+
+    for line in leftovers.lines(result.left):
+        say.note(f"warning   {line}")
+    if result.left:
+        say.note(f"hint      er build-image --clean {result.target} shows and removes what stayed")
     if as_json:
         say.json(_as_json(result))
-        return
+    else:
+        _show(result, spec)
+    return int(leftovers.costly(result.left))
+
+
+def _show(result: Result, spec: Path) -> None:
     for answer in result.proof.answers if result.proof else ():
         when = f"{answer.seconds:.0f} s after power-on {answer.boot}"
         say.note(f"answer    https://{answer.domain}/ {answer.status}, {when}")
     if result.image is not None:
         again = " (there already, made of the same)" if result.reused else ""
-        say.note(f"image     {result.image}, {result.size / 1e6:,.0f} MB{again}\nsha256    {result.sha256}")
+        say.note(f"image     {result.image}, {(result.size or 0) / 1e6:,.0f} MB{again}\nsha256    {result.sha256}")
     for name in result.ids:
         say.note(f"image     {name}")
+    for line in next_steps(result, spec):
+        say.note(f"next      {line}")
     say.note(f"manifest  {result.manifest}")
     if result.differences is not None:
         say.note(compared(result.differences))
+
+
+def next_steps(result: Result, spec: Path) -> list[str]:
+    """How a server of an image at a provider is started: its user-data, then the provider's own command."""
+    if not result.ids:
+        return []
+    if result.target == "aws":
+        return [f"er launch {spec}"]
+    target = BY_NAME[result.target]
+    command = providers.get(result.target).command.value.format(file="user-data", name="user-data").removesuffix(" …")
+    # An id comes with its region before it, or other regions' after it.
+    image = re.split(r"[,\s]", result.ids[0])[0].rpartition(":")[2]
+    return [
+        f"er user-data {spec} --for {result.target} --on baked -o user-data",
+        f"{command} {target.use.format(id=image)} …",
+    ]
 
 
 def compared(differences: tuple[Difference, ...]) -> str:
@@ -183,8 +239,8 @@ def _as_json(result: Result) -> dict[str, object]:
         "target": result.target,
         "image": str(result.image) if result.image else None,
         "ids": list(result.ids),
-        "size": result.size,
-        "sha256": result.sha256,
+        **({"size": result.size, "sha256": result.sha256} if result.image else {"name": result.name}),
+        "left": [asdict(one) for one in result.left],
         "manifest": str(result.manifest),
         "reused": result.reused,
         "answers": [asdict(answer) for answer in result.proof.answers] if result.proof else None,

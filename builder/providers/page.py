@@ -21,7 +21,7 @@ A value with a question mark is a careful guess: where it should be published, i
 
 **One form goes everywhere**: a MIME multipart whose only part is the compressed cloud-config in base64, plain ASCII.
 `er user-data` writes it where the readable document does not fit, and raw gzip where only that fits and bytes pass.
-Where the limit of a provider is not known, the lowest of all is aimed at, 16,384 bytes: more than that is handed over with a
+Where the limit of a provider is not known, the lowest of all is aimed at, 16,384 bytes: more is handed over with a
 warning, as it may be refused.
 
 """

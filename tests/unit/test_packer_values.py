@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,19 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from builder import spec as specs
-from builder.packer import argv, container, convert, find, local, secrets, sources_list, surroundings, workdir
+from builder.packer import (
+    argv,
+    container,
+    convert,
+    find,
+    local,
+    plugins,
+    secrets,
+    sources_list,
+    surroundings,
+    var_files,
+    workdir,
+)
 from builder.packer import order as orders
 from builder.packer.convert import FORMATS
 from builder.packer.find import Packer
@@ -118,7 +132,7 @@ def test_packer_keeps_its_files_in_the_work_directory_and_asks_nobody() -> None:
 def test_a_template_has_the_source_of_its_target_alone() -> None:
     old, new = ({file.path: file.content for file in workdir.template(it, "hetzner")} for it in (DEBIANS, TODAYS))
     assert set(new) - set(old) == {"plugins.pkr.hcl"}
-    assert str(old["source.pkr.hcl"]).endswith("images/packer/sources/hetzner.pkr.hcl")
+    assert str(new["source.pkr.hcl"]).endswith("images/packer/sources/hetzner.pkr.hcl")
     assert {"build.pkr.hcl", "variables.pkr.hcl", "source.pkr.hcl", "steps/10-wait", "steps/80-verify"} <= set(old)
     assert not any(name.startswith(("sources/", "plugins/", "steps/lib")) for name in new)
 
@@ -171,6 +185,25 @@ def test_a_container_gets_the_same_template_with_another_source() -> None:
     assert changed == {"source.pkr.hcl"}
 
 
+@pytest.mark.parametrize("target", BY_NAME)
+def test_each_generation_gets_its_own_lines_of_a_source(target: str, tmp_path: Path) -> None:
+    for packer, other in ((DEBIANS, "# since 1.7"), (TODAYS, "# until 1.6")):
+        workdir.lay(tmp_path, workdir.template(packer, target))
+        assert other not in (tmp_path / "source.pkr.hcl").read_text()
+
+
+def test_arm64_at_azure_needs_a_gallery_and_a_plugin() -> None:
+    """Its managed images are amd64 only: a bake would fail at its end."""
+    order = _order(
+        "azure", {f"ARM_{name}": "x" for name in ("SUBSCRIPTION_ID", "TENANT_ID", "CLIENT_ID", "CLIENT_SECRET")}
+    )
+    arm = dataclasses.replace(order.spec, server=dataclasses.replace(order.spec.server, arch="arm64"))
+    for spec, lacking in ((order.spec, ["resource_group"]), (arm, ["resource_group", "gallery", "gallery_image"])):
+        assert orders.unset_settings(dataclasses.replace(order, spec=spec)) == lacking
+    with pytest.raises(UserError, match=r"azure for arm64 needs Packer 1\.7\.0"):
+        orders.check_packer(dataclasses.replace(order, spec=arm), DEBIANS)
+
+
 def test_values_are_laid_as_json_with_nothing_of_the_shell_in_them(tmp_path: Path) -> None:
     laid = workdir.values({"name": 'a"b $(id)', "size": 3})
     workdir.lay(tmp_path, [laid, Laid("steps/x", b"#!", 0o755)])
@@ -199,34 +232,70 @@ def _order(target: str, environment: dict[str, str], **more: object) -> Order:
     return Order(spec, BY_NAME[target], Path("out"), environment=environment, **more)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("target", "environment", "lacking"),
-    [
-        ("hetzner", {}, "HCLOUD_TOKEN"),
-        ("hetzner", {"HCLOUD_TOKEN": "x"}, ""),
-        ("aws", {"AWS_ACCESS_KEY_ID": "x"}, "AWS_SECRET_ACCESS_KEY"),
-        ("aws", {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}, ""),
-        ("aws", {"AWS_PROFILE": "work"}, ""),
-        ("upcloud", {"UPCLOUD_USERNAME": "x", "UPCLOUD_PASSWORD": "y"}, ""),
-        ("proxmox", {"PROXMOX_URL": "u", "PROXMOX_USERNAME": "x", "PROXMOX_PASSWORD": "y"}, "node and clone_vm"),
-        ("gcp", {"GOOGLE_APPLICATION_CREDENTIALS": "x", "PKR_VAR_project_id": "p"}, ""),
-    ],
-)
-def test_credentials_and_settings(
-    target: str, environment: dict[str, str], lacking: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", "/nonexistent")
-    if not lacking:
-        orders.check(_order(target, environment))
-        return
-    with pytest.raises(UserError, match=lacking):
-        orders.check(_order(target, environment))
+def test_settings_that_are_lacking_are_named() -> None:
+    environment = {"PROXMOX_URL": "u", "PROXMOX_USERNAME": "x", "PROXMOX_PASSWORD": "y"}
+    with pytest.raises(UserError, match="node and clone_vm"):
+        orders.check(_order("proxmox", environment))
+    orders.check(_order("gcp", {"GOOGLE_APPLICATION_CREDENTIALS": "x", "PKR_VAR_project_id": "p"}))
 
 
 def test_settings_may_come_from_a_file(tmp_path: Path) -> None:
     mine = tmp_path / "mine.pkrvars.hcl"
     mine.write_text('flavor   = "m1.small"\n')
     orders.check(_order("openstack", {"OS_CLOUD": "x"}, var_files=(mine,)))
+
+
+HCL = """
+flavor = "m1.small" # size = 3
+networks = [
+  "a", # no = "variable"
+]
+tags = { no = "one", nor = { this = "here" } }
+/* hidden = 1 */
+image = <<EOT
+  also = "text"
+EOT
+region == 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "names"),
+    [
+        ("a.json", '{"node":"pve","clone_vm":"t"}', {"node": 1, "clone_vm": 1}),
+        ("a.json", '{\n  "node": "pve",\n  "tags": {"inner": 1}\n}\n', {"node": 2, "tags": 3}),
+        ("a.pkrvars.hcl", HCL, {"flavor": 2, "networks": 3, "tags": 6, "image": 8}),
+        ("a.hcl", "", {}),
+    ],
+)
+def test_the_names_that_a_file_of_values_gives(name: str, text: str, names: dict[str, int], tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    assert var_files.given(tmp_path / name) == names
+
+
+@pytest.mark.parametrize("text", ['{"node": ', "[1]"])
+def test_a_json_file_that_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=r"a\.json: "):
+        var_files.given(tmp_path / "a.json")
+
+
+def test_a_misspelt_variable_is_refused_with_its_place(tmp_path: Path) -> None:
+    """Packer would pass over it, and bake somewhere else."""
+    mine = tmp_path / "mine.json"
+    mine.write_text('{"server_type": "cx33",\n "locaton": "fsn1"}')
+    known = var_files.declared(workdir.template(DEBIANS, "hetzner"))
+    with pytest.raises(UserError, match=r"mine\.json:2: locaton$") as caught:
+        var_files.check([mine], known)
+    assert (caught.value.hint or "").startswith("did you mean location? there are arch, base, image, location, ")
+
+
+def test_every_declared_variable_may_be_given(tmp_path: Path) -> None:
+    for target in BY_NAME:
+        known = var_files.declared(workdir.template(TODAYS, target))
+        assert {"name", "base", "mark"} <= known
+        (tmp_path / "all.json").write_text(json.dumps(dict.fromkeys(known, "x")))
+        var_files.check([tmp_path / "all.json"], known)
 
 
 def test_a_packer_without_the_builder_is_told_of() -> None:
@@ -240,3 +309,33 @@ def test_aws_takes_region_and_endpoint_as_its_own_tools_do() -> None:
     assert found.pop("tags")
     assert found == {"region": "eu-west-1", "custom_endpoint_ec2": "http://x"}
     assert surroundings.variables(_order("hetzner", {"AWS_REGION": "eu-west-1"})) == {}
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ((), "and there is none"),
+        (("v1.7.1", "v1.7.1_SHA256SUM"), "and there is 1.7.1"),
+        (("v1.7.2",), "has no SHA256SUM file beside it"),
+        (("v1.7.2", "v1.7.2_SHA256SUM"), ""),
+    ],
+)
+def test_a_plugin_that_is_lacking_is_told_with_what_there_is(files: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    folder = tmp_path / "github.com/hetznercloud/hcloud"
+    folder.mkdir(parents=True)
+    for file in files:
+        version, _, rest = file.partition("_")
+        name = f"packer-plugin-hcloud_{version}_x5.0_linux_amd64"
+        (folder / (f"{name}_{rest}" if rest else name)).write_text("")
+    environment = {"PACKER_PLUGIN_PATH": str(tmp_path)}
+    found = plugins.lacking(BY_NAME["hetzner"], TODAYS, environment)
+    assert plugins.lacking(BY_NAME["hetzner"], DEBIANS, environment) is None
+    assert (found is None) == (not told)
+    if found:
+        what, way = found
+        assert what.startswith("hetzner needs the plugin github.com/hetznercloud/hcloud 1.7.2, ")
+        assert told in what
+        assert way == (
+            "packer plugins install github.com/hetznercloud/hcloud 1.7.2; from a file: packer plugins install "
+            "--path FILE github.com/hetznercloud/hcloud; Debian's own packer 1.6.6 needs no plugin"
+        )
