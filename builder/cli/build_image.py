@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from builder import present
+from builder import present, providers
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.say import say
 from builder.cli.steps import Steps
@@ -100,7 +101,7 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Bake an image of SPEC's base with Packer: every host's files and packages, no key and no name of yours."""
-    from builder.packer import bake
+    from builder.packer import bake, leftovers
     from builder.packer.order import LOCAL, Order
 
     if target != LOCAL:
@@ -118,8 +119,9 @@ def command(
     job = bake.plan(order)
     with Steps() as steps:
         result = follow(bake.bake(order, job, steps.line), steps)
-    _show(result, as_json=as_json)
-    return 0
+    _show(result, path, as_json=as_json)
+    # What stays at a provider goes on costing, though the image is good.
+    return int(leftovers.costly(result.left))
 
 
 def _refuse(given: Mapping[str, object]) -> None:
@@ -151,7 +153,13 @@ def follow(events: Generator[Told, None, Result], steps: Steps) -> Result:
                     steps.line(text)
 
 
-def _show(result: Result, *, as_json: bool) -> None:
+def _show(result: Result, spec: Path, *, as_json: bool) -> None:
+    from builder.packer import leftovers
+
+    for line in leftovers.lines(result.left):
+        say.note(f"warning   {line}")
+    if result.left:
+        say.note(f"hint      er build-image {spec} --clean {result.target} shows and removes what stayed")
     if as_json:
         say.json(_as_json(result))
         return
@@ -160,12 +168,30 @@ def _show(result: Result, *, as_json: bool) -> None:
         say.note(f"answer    https://{answer.domain}/ {answer.status}, {when}")
     if result.image is not None:
         again = " (there already, made of the same)" if result.reused else ""
-        say.note(f"image     {result.image}, {result.size / 1e6:,.0f} MB{again}\nsha256    {result.sha256}")
+        say.note(f"image     {result.image}, {(result.size or 0) / 1e6:,.0f} MB{again}\nsha256    {result.sha256}")
     for name in result.ids:
         say.note(f"image     {name}")
+    for line in next_steps(result, spec):
+        say.note(f"next      {line}")
     say.note(f"manifest  {result.manifest}")
     if result.differences is not None:
         say.note(compared(result.differences))
+
+
+def next_steps(result: Result, spec: Path) -> list[str]:
+    """How a server of an image at a provider is started: its user-data, then the provider's own command."""
+    if not result.ids:
+        return []
+    if result.target == "aws":
+        return [f"er launch {spec}"]
+    target = BY_NAME[result.target]
+    command = providers.get(result.target).command.value.format(file="user-data", name="user-data").removesuffix(" …")
+    # An id comes with its region before it, or other regions' after it.
+    image = re.split(r"[,\s]", result.ids[0])[0].rpartition(":")[2]
+    return [
+        f"er user-data {spec} --for {result.target} --on baked -o user-data",
+        f"{command} {target.use.format(id=image)} …",
+    ]
 
 
 def compared(differences: tuple[Difference, ...]) -> str:
@@ -183,8 +209,8 @@ def _as_json(result: Result) -> dict[str, object]:
         "target": result.target,
         "image": str(result.image) if result.image else None,
         "ids": list(result.ids),
-        "size": result.size,
-        "sha256": result.sha256,
+        **({"size": result.size, "sha256": result.sha256} if result.image else {"name": result.name}),
+        "left": [asdict(one) for one in result.left],
         "manifest": str(result.manifest),
         "reused": result.reused,
         "answers": [asdict(answer) for answer in result.proof.answers] if result.proof else None,

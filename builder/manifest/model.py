@@ -85,6 +85,11 @@ def of_bytes(name: str, content: bytes) -> Input:
     return Input(name, len(content), hashlib.sha256(content).hexdigest())
 
 
+def elsewhere(name: str) -> Input:
+    """An image at a provider, whose bytes nobody here has seen."""
+    return Input(name, 0, "")
+
+
 def now(environment: Mapping[str, str] = os.environ) -> datetime:
     """The time to write down: SOURCE_DATE_EPOCH where it is set, else the clock. UTC, whole seconds."""
     told = environment.get("SOURCE_DATE_EPOCH")

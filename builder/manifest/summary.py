@@ -23,7 +23,7 @@ def value(image: Input, build: Build) -> dict[str, Any]:
     """The manifest as plain data."""
     return {
         "manifest": FORM,
-        "image": {"file": image.name, "format": build.format, "size": image.size, "sha256": image.sha256},
+        "image": _image(image, build),
         "made": build.made.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "target": build.target,
         "base": build.base,
@@ -35,6 +35,13 @@ def value(image: Input, build: Build) -> dict[str, Any]:
         "checks": _checks(build.checks),
         "steps": [{"name": step.name, "seconds": round(step.seconds, 1)} for step in build.steps],
     }
+
+
+def _image(image: Input, build: Build) -> dict[str, Any]:
+    """A file with what is known of it; an image at a provider is known by its name there alone."""
+    if not image.sha256:
+        return {"file": image.name}
+    return {"file": image.name, "format": build.format, "size": image.size, "sha256": image.sha256}
 
 
 def _checks(report: Report | None) -> dict[str, Any] | None:

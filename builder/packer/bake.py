@@ -86,14 +86,14 @@ def _job(order: Order, packer: Packer, values: Mapping[str, Any]) -> Job:
     upload = payload.payload(order.spec, host, check=_check(host), with_stacks=order.with_stacks, apt_sources=sources)
     variables = {
         "source": order.target.label,
-        "name": order.name,
+        "name": order.name if order.local else remote.name(order),
         "base": server.base,
         "arch": server.arch,
         **order.target.images[server.base, server.arch],
         **values,
     }
     files = workdir.template(packer, order.target.name)
-    job = Job(packer, files, upload, variables, order.var_files, order.environment)
+    job = Job(packer, files, upload, variables, order.var_files, order.environment, order.target)
     found = local.known(order) if order.local else None
     return local.placed(job, local.builder(order, found)) if found else job
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from builder.hygiene import Report
     from builder.manifest import Container, Difference, Input, Package, Step
     from builder.packer.clock import Clock
+    from builder.packer.leftovers import Left
     from builder.packer.order import Order
     from builder.packer.run import Run
     from builder.qemu.verify import Proof
@@ -37,22 +38,28 @@ class Baked:
     checks: Report | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     proof: Proof | None = None
+    left: tuple[Left, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the user gets. `differences` is None where there was nothing to compare with; size in bytes."""
+    """What the user gets. `differences` is None where there was nothing to compare with.
+
+    `size`, in bytes, and `sha256` are of a file here; `left` is what may have stayed at a provider besides the image.
+    """
 
     target: str
     image: Path | None
     ids: tuple[str, ...]
     manifest: Path
-    size: int
-    sha256: str
+    size: int | None
+    sha256: str | None
     steps: tuple[Step, ...]
     differences: tuple[Difference, ...] | None
     proof: Proof | None
     reused: bool = False
+    name: str = ""
+    left: tuple[Left, ...] = ()
 
 
 def check(order: Order) -> None:
@@ -83,18 +90,20 @@ def deliver(run: Run, baked: Baked) -> Result:
         shown,
         baked.ids,
         target,
-        image["size"],
-        image["sha256"],
+        image.get("size"),
+        image.get("sha256"),
         tuple(run.clock.steps),
         differences,
         baked.proof,
+        name=baked.name,
+        left=baked.left,
     )
 
 
 def _named(order: Order, baked: Baked, build: Build) -> Path:
     """The manifest of an image that is elsewhere: known by its ids alone."""
     target = order.directory / f"{baked.name}.manifest.json"
-    files.write(target, summary.render(manifest.of_bytes(" ".join(baked.ids), b""), build))
+    files.write(target, summary.render(manifest.elsewhere(" ".join(baked.ids)), build))
     return target
 
 

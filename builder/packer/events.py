@@ -46,12 +46,19 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A line that is no row of the format, such as a crash, or a row of another kind."""
+    """A line that is no row of the format, such as one of a crash."""
 
     text: str
 
 
-Event = Said | Failed | Artifact | Raw
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A row for programs, such as a count; of no use to people."""
+
+    text: str
+
+
+Event = Said | Failed | Artifact | Raw | Other
 
 
 def parse(line: str) -> tuple[Event, ...]:
@@ -68,7 +75,7 @@ def parse(line: str) -> tuple[Event, ...]:
             return (Failed(target, "\n".join(texts)),)
         case ("artifact", index, key, *values) if index.isdigit():
             return (Artifact(target, int(index), key, tuple(values)),)
-    return (Raw(line),)
+    return (Other(line),)
 
 
 def plain(event: Event) -> str:
@@ -80,7 +87,7 @@ def plain(event: Event) -> str:
             return f"{builder}: failed: {text}"
         case Artifact(builder, index, key, values):
             return f"{builder}: artifact {index}: {key} {' '.join(values)}".rstrip()
-        case Raw(text):
+        case Raw(text) | Other(text):
             return text
 
 

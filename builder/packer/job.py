@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from builder import process
-from builder.packer import argv, events, payload, secrets, watch, workdir
-from builder.packer.failure import BakeError, hint
+from builder.packer import argv, payload, plugins, secrets, watch, workdir
+from builder.packer.failure import BakeError, hint, shown
+from builder.packer.leftovers import Leftovers
+from builder.packer.phases import Phases
+from builder.packer.watch import Course, Made
+from builder.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -17,7 +21,13 @@ if TYPE_CHECKING:
     from builder.packer.find import Packer
     from builder.packer.log import Log
     from builder.packer.payload import Payload
+    from builder.packer.target import Target
     from builder.packer.workdir import Laid, Places
+
+
+# How long a plugin's download and a check of the template may take, in seconds.
+_LONGEST: Final = {"init": 600.0, "validate": 180.0}
+_SHOWN: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +40,17 @@ class Job:
     variables: Mapping[str, Any]
     var_files: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+    target: Target | None = None
 
     def commands(self) -> list[list[str]]:
         """Every call of Packer, in order, to be made in the work directory."""
         init = argv.init(self.packer)
         calls = [argv.validate(self.packer, self.var_files), argv.build(self.packer, self.var_files)]
         return [init, *calls] if init else calls
+
+    def steps(self) -> list[str]:
+        """Names of the template's scripts, in their order."""
+        return sorted(file.path.removeprefix("steps/") for file in self.files if file.path.startswith("steps/"))
 
     def hidden(self) -> frozenset[str]:
         """What must not be seen in the log or on the screen."""
@@ -45,30 +60,69 @@ class Job:
 
 def lay(job: Job, places: Places, **variables: object) -> None:
     """Write the template, the upload and the values, among them what only this run has."""
-    workdir.lay(places.root / workdir.TEMPLATE, [*job.files, workdir.values({**job.variables, **variables})])
+    values = {**job.variables, **variables, "mark": places.mark}
+    workdir.lay(places.root / workdir.TEMPLATE, [*job.files, workdir.values(values)])
     payload.write(job.upload, places.root / workdir.PAYLOAD)
 
 
+def init(job: Job, places: Places, log: Log) -> Generator[watch.Told, None, None]:
+    """Fetch the plugin of the template, before anything that takes long. Raises BakeError."""
+    if call := argv.init(job.packer):
+        workdir.lay(places.root / workdir.TEMPLATE, job.files)
+        yield from _checked(job, call, places, log)
+
+
 def run(
-    job: Job, places: Places, log: Log, tell: Callable[[str], None], *, speaks_within: float | None = None
-) -> Generator[watch.Told, None, tuple[events.Artifact, ...]]:
+    job: Job,
+    places: Places,
+    log: Log,
+    tell: Callable[[str], None],
+    left: Leftovers | None = None,
+    *,
+    speaks_within: float | None = None,
+) -> Generator[watch.Told, None, Made]:
     """Validate and build in a laid work directory; what comes back is what was made. Raises BakeError.
 
-    A virtual machine whose console says nothing for the first `speaks_within` seconds raises SilentError.
+    `left` follows what the builder makes at a provider. A virtual machine whose console says nothing for the first
+    `speaks_within` seconds raises SilentError.
     """
+    name = job.target.name if job.target else ""
+    course = Course(Phases(places.mark, job.steps()), left or Leftovers(), name)
     environment = argv.environment(job.environment, places)
-    *before, build = job.commands()
-    for call in before:
-        _checked(call, environment, places, log)
-    return (yield from watch.build(build, environment, places.root, log, tell, speaks_within=speaks_within))
+    *_, validate, build = job.commands()
+    yield from _checked(job, validate, places, log)
+    return (
+        yield from watch.build(
+            build, environment, places.root, log=log, tell=tell, course=course, speaks_within=speaks_within
+        )
+    )
 
 
-def _checked(call: list[str], environment: Mapping[str, str], places: Places, log: Log) -> None:
-    """A call that is over in a moment, and has something to say only when it fails."""
-    step = call[1]
-    done = process.run(call, env=environment, cwd=places.root, check=False)
-    lines = [log.hide(line) for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    log.write("\n".join(lines))
-    if done.returncode:
-        text = "\n".join(f"  | {line}" for line in lines[:40])
-        raise BakeError(f"packer {step} failed:\n{text}", step, hint(lines, log.path))
+def _checked(job: Job, call: list[str], places: Places, log: Log) -> Generator[watch.Told, None, None]:
+    """A call that has something to say only when it fails; its whole process group ends with it."""
+    step, since = call[1], time.monotonic()
+    yield watch.Started(step)
+    lines: list[str] = []
+    environment = argv.environment(job.environment, places)
+    with Session(call, env=environment, cwd=places.root) as session:
+        for line in session.lines(timeout=_LONGEST[step]):
+            lines.append(log.hide(line))
+            log.write(lines[-1])
+        code = session.code
+    if code != 0:
+        raise _refused(job, step, code, lines, log)
+    yield watch.Ended(step, time.monotonic() - since)
+
+
+def _refused(job: Job, step: str, code: int | None, lines: list[str], log: Log) -> BakeError:
+    target = job.target
+    lacking = plugins.lacking(target, job.packer, job.environment) if target and step == "init" else None
+    if lacking:
+        what, way = lacking
+        return BakeError(f"packer init failed: {what}{_text(lines[-1:])}", step, hint([], log.path, more=way))
+    what = f"took longer than {_LONGEST[step]:.0f} s" if code is None else "failed"
+    return BakeError(f"packer {step} {what}:{_text(lines)}", step, hint(lines, log.path, target.name if target else ""))
+
+
+def _text(lines: list[str]) -> str:
+    return "".join(f"\n  | {line}" for line in shown(lines)[:_SHOWN])

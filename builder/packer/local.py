@@ -140,6 +140,7 @@ def placed(job: Job, chosen: Builder) -> Job:
 def bake(run: Run, found: Accelerator, chosen: Builder) -> Generator[Told, None, Baked]:
     """Base disk, Packer's run, a look inside, the format that is wanted."""
     order, clock, root = run.order, run.clock, run.places.root
+    yield from clock.through(jobs.init(run.job, run.places, run.log))
     disk = yield from clock.phase("base disk", lambda: stock.find(order))
     baked = _in_container(run, disk) if chosen == "container" else _in_machine(run, disk, found)
     made, seen = yield from baked
@@ -189,13 +190,14 @@ def _in_machine(run: Run, disk: Stock, found: Accelerator) -> Generator[Told, No
 
 
 def _packer(run: Run, disk: Stock, found: Accelerator) -> Generator[Told, None, None]:
-    fast = {} if found.emulated else {"speaks_within": SILENCE}
+    speaks_within = None if found.emulated else SILENCE
     values = {**_accelerated(run.order, found), "disk_image": str(disk.path), "disk_image_checksum": disk.checksum}
     jobs.lay(run.job, run.places, **values)
     if "qemu_args" in run.job.variables:
         _, template = firmware.find(run.order.spec.server.arch)
         shutil.copyfile(template, run.places.root / workdir.FLASH)
-    yield from run.clock.through(jobs.run(run.job, run.places, run.log, run.tell, **fast))
+    build = jobs.run(run.job, run.places, run.log, run.tell, speaks_within=speaks_within)
+    yield from run.clock.through(build)
 
 
 def verify(order: Order, image: Path, found: Accelerator, clock: Clock) -> Generator[Told, None, Proof]:

@@ -18,7 +18,9 @@ class Target:
     `images` says what a base and an architecture are called there: values of the template's variables.
     `credentials` are environment variables that the builder itself reads, `settings` variables of the template that
     only the user can know; both with what they are for. `enough` are sets of variables, or files (~/…), of which one
-    will do; without it all credentials are needed.
+    will do; without it all credentials are needed. `use` is what the provider's own command is given to start a server
+    of the image, with {id}. `longest` is how long the image's name may be, so that neither it nor that of the build's
+    server, which ends with -build, is cut.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Target:
     credentials: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     enough: tuple[tuple[str, ...], ...] = ()
+    use: str = "--image {id}"
+    longest: int = 57
 
     @property
     def label(self) -> str:

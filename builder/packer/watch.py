@@ -6,10 +6,11 @@ import os
 import signal
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from builder.packer import events, failure
+from builder.packer import events, failure, leftovers
+from builder.packer.leftovers import Left, Leftovers
 from builder.packer.phases import START, Phases
 from builder.packer.workdir import CONSOLE
 from builder.problems import UserError
@@ -17,17 +18,24 @@ from builder.qemu.console import PANIC, SilentError, silent
 from builder.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from builder.packer.log import Log
 
 # Packer takes a machine of a provider away in a minute or two; its own limits for that are longer.
-_CLEAN_UP: Final = 300.0
+CLEAN_UP: Final = 300.0
+# A snapshot of a large disk takes an hour, and some plugins cannot be stopped while one is made.
+CLOSING: Final = 7200.0
 _SECOND: Final = 15.0
 # With less than this free a virtual machine's disk is about to stop in the middle of a write.
 _LAST_WORDS: Final = 8
 LEAST_FREE: Final = 48 * 1024 * 1024
+_TAKES_AWAY: Final = "Packer takes everything away; Ctrl-C ends it at once, and leaves what is there"
+_CLOSES: Final = (
+    "the image is being made, and Packer ends when the provider lets it, which can take long; "
+    "Ctrl-C ends it at once, and leaves what is there"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,38 +70,77 @@ class Note:
 Told = Started | Ended | Line | Note
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a build made, and what it may have left besides."""
+
+    artifacts: tuple[events.Artifact, ...]
+    left: tuple[Left, ...] = ()
+
+
+@dataclass
+class Course:
+    """What is known of one build: its steps, and what it makes at a provider."""
+
+    phases: Phases = field(default_factory=Phases)
+    left: Leftovers = field(default_factory=Leftovers)
+    target: str = ""
+    artifacts: list[events.Artifact] = field(default_factory=list)
+
+    def feed(self, event: events.Event) -> str | None:
+        """The step that begins with this event, if one does."""
+        if isinstance(event, events.Artifact):
+            self.artifacts.append(event)
+        quiet = self.phases.quiet
+        begins = self.phases.feed(event)
+        if quiet and isinstance(event, events.Said) and event.builder:
+            phases = self.phases
+            self.left.feed(event, cleaning=phases.closing or phases.failed or phases.interrupted)
+        return begins
+
+    def may_have_stayed(self, *, done: bool, ended: bool) -> tuple[Left, ...]:
+        """What to look for at the provider, when Packer is gone."""
+        for event in self.phases.lost():
+            if isinstance(event, events.Said) and event.builder:
+                self.left.feed(event, cleaning=True)
+        reasons = {line.strip() for reason in self.phases.reasons for line in reason.splitlines()}
+        return self.left.left(done=done, ended=ended, asked=self.phases.interrupted, reasons=reasons)
+
+
 def build(
     argv: Sequence[str],
     environment: Mapping[str, str],
     directory: Path,
+    *,
     log: Log,
     tell: Callable[[str], None],
-    *,
+    course: Course,
     speaks_within: float | None = None,
-) -> Generator[Told, None, tuple[events.Artifact, ...]]:
+) -> Generator[Told, None, Made]:
     """Run it; the result is what it made. Raises BakeError, or SilentError where a machine has not spoken in time.
 
-    Closed or interrupted, it lets Packer clean up first, for as long as that may take; `tell` says so.
+    Closed or interrupted, it lets Packer clean up first, for as long as that may take; `tell` says so, and what may
+    have stayed.
     """
-    phases, artifacts = Phases(), list[events.Artifact]()
+    phases = course.phases
     began = since = time.monotonic()
     yield Started(START)
-    with Session(argv, env=environment, cwd=directory) as session, _cancelled(session, log, tell):
+    with Session(argv, env=environment, cwd=directory) as session, _cancelled(session, log, tell, course):
         for event in _noted(session.lines(tick=_Look(directory, log.path, speaks_within)), log):
-            if isinstance(event, events.Artifact):
-                artifacts.append(event)
             previous = phases.step
-            if started := phases.feed(event):
+            if started := course.feed(event):
                 yield Ended(previous, time.monotonic() - since)
                 yield Started(started)
                 since = time.monotonic()
             elif isinstance(event, events.Said) and event.builder and event.text:
                 yield Line(event.text)
         code = session.code or 0
-    if code or phases.reasons or not artifacts:
-        raise failure.failed(phases, time.monotonic() - began, code, log.path)
+    done = not (code or phases.reasons) and bool(course.artifacts)
+    left = course.may_have_stayed(done=done, ended=code >= 0 and (done or bool(code)))
+    if not done:
+        raise failure.failed(phases, time.monotonic() - began, code, log.path, left=left, target=course.target)
     yield Ended(phases.step, time.monotonic() - since)
-    return tuple(artifacts)
+    return Made(tuple(course.artifacts), left)
 
 
 def _noted(lines: Iterator[str], log: Log) -> Iterator[events.Event]:
@@ -105,32 +152,46 @@ def _noted(lines: Iterator[str], log: Log) -> Iterator[events.Event]:
 
 
 @contextmanager
-def _cancelled(session: Session, log: Log, tell: Callable[[str], None]) -> Iterator[None]:
-    """Leaving early, for any reason, ends the build in order."""
+def _cancelled(session: Session, log: Log, tell: Callable[[str], None], course: Course) -> Iterator[None]:
+    """Leaving early, for any reason, ends the build in order, and says what may be left of it."""
     try:
         yield
     except BaseException:
         if session.code is None:
-            tell("Packer takes everything away; Ctrl-C ends it at once")
-            wind_up(session, log)
+            tell(_CLOSES if course.phases.closing else _TAKES_AWAY)
+            course.phases.interrupt()
+            ended = wind_up(session, log, (CLOSING if course.phases.closing else CLEAN_UP, _SECOND), course.feed)
+            _tell_left(course.may_have_stayed(done=False, ended=ended), log, tell)
         raise
 
 
-def wind_up(session: Session, log: Log, waits: Sequence[float] = (_CLEAN_UP, _SECOND)) -> None:
-    """Pass the wish to end on to Packer once, then once more, then end it and all it started.
+def _tell_left(left: Iterable[Left], log: Log, tell: Callable[[str], None]) -> None:
+    for line in leftovers.lines(tuple(left)):
+        log.write(line)
+        tell(line)
 
-    The wish goes to Packer alone: its plugins must live to clean up. An interrupt while waiting cuts the wait short.
+
+def wind_up(
+    session: Session,
+    log: Log,
+    waits: Sequence[float] = (CLEAN_UP, _SECOND),
+    feed: Callable[[events.Event], object] = lambda _: None,
+) -> bool:
+    """Ask Packer to end, after the first wait once more, then end it and all it started; whether it ended by itself.
+
+    The wish goes to Packer alone: its plugins must live to clean up. An interrupt ends them all at once.
     """
-    for wait in waits:
-        session.signal(signal.SIGTERM)
-        try:
-            for _ in _noted(session.lines(timeout=wait), log):
-                pass
-        except KeyboardInterrupt:
-            continue
-        if session.code is not None:
-            return
+    try:
+        for wait in waits:
+            session.signal(signal.SIGTERM)
+            for event in _noted(session.lines(timeout=wait), log):
+                feed(event)
+            if session.code is not None:
+                return session.code >= 0
+    except KeyboardInterrupt:
+        pass
     session.end()
+    return False
 
 
 class _Look:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import secrets
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ VALUES: Final = "values.auto.pkrvars.json"
 
 # What lies where in a work directory, in which Packer is started.
 TEMPLATE: Final = "template"
+STEPS: Final = f"{TEMPLATE}/steps"
 PAYLOAD: Final = f"{TEMPLATE}/payload"
 OUTPUT: Final = "output"
 KEY: Final = "key"
@@ -39,10 +41,14 @@ _CACHE: Final = "cache"
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The work directory, and one for Packer's sockets, whose paths must be short (unix(7))."""
+    """The work directory, and one for Packer's sockets, whose paths must be short (unix(7)).
+
+    `mark` is what ends a step's output: a word that nobody else can know.
+    """
 
     root: Path
     temporary: Path
+    mark: str = field(default_factory=lambda: f"er-step-{secrets.token_hex(8)}")
 
     @property
     def cache(self) -> Path:

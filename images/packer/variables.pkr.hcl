@@ -25,10 +25,16 @@ variable "tags" {
   description = "Put on everything that the build makes, where the provider has tags; more than these two."
 }
 
+variable "mark" {
+  type        = string
+  default     = "er-step"
+  description = "Said by every step at its end, on both streams, with its exit code: the line between it and Packer's own talk."
+}
+
 locals {
   tags = merge({ "managed-by" = "easyrunner", "image" = var.name }, var.tags)
 
   # The login is root on some stock images, and a user with sudo on the others. Scripts lie in memory, never on the disk.
-  as_root = "$(command -v sudo) env {{ .Vars }} sh {{ .Path }}"
+  as_root = "$(command -v sudo) env {{ .Vars }} sh {{ .Path }}; code=$?; for to in 1 2; do printf '\\n%s %s\\n' ${var.mark} $code >&$to; done; exit $code"
   scripts = "/dev/shm"
 }

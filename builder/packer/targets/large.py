@@ -35,6 +35,8 @@ _GCP_ARM: Final = {"machine_type": "t2a-standard-1", "zone": "europe-west4-a"}
 LARGE: Final = (
     Target(
         name="aws",
+        use="--image-id {id}",
+        longest=128,
         builder="amazon-ebs",
         plugin="github.com/hashicorp/amazon",
         version="1.8.2",
@@ -82,6 +84,7 @@ LARGE: Final = (
     ),
     Target(
         name="azure",
+        longest=74,
         builder="azure-arm",
         plugin="github.com/hashicorp/azure",
         version="2.6.3",

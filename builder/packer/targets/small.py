@@ -40,6 +40,7 @@ SMALL: Final = (
     ),
     Target(
         name="linode",
+        longest=50,
         builder="linode",
         plugin="github.com/linode/linode",
         version="1.12.0",
@@ -57,6 +58,7 @@ SMALL: Final = (
         version="2.7.0",
         packer="1.7.0",
         artifact="a snapshot",
+        use="--snapshot {id}",
         # Numbers: https://api.vultr.com/v2/os
         source=f"{HASHICORP}/vultr/vultr/latest/components/builder/vultr",
         images={(DEBIAN, AMD64): {"os_id": "2625"}, (UBUNTU, AMD64): {"os_id": "2284"}},
@@ -64,6 +66,9 @@ SMALL: Final = (
     ),
     Target(
         name="scaleway",
+        use="image={id}",
+        # "easyrunner-" comes before it.
+        longest=46,
         builder="scaleway",
         plugin="github.com/scaleway/scaleway",
         version="1.5.0",
@@ -84,6 +89,8 @@ SMALL: Final = (
     ),
     Target(
         name="upcloud",
+        use="--os {id}",
+        longest=40,
         builder="upcloud",
         plugin="github.com/UpCloudLtd/upcloud",
         version="1.10.0",
@@ -99,6 +106,7 @@ SMALL: Final = (
     ),
     Target(
         name="exoscale",
+        use="--template {id}",
         builder="exoscale",
         plugin="github.com/exoscale/exoscale",
         version="0.5.2",

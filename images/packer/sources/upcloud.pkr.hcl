@@ -1,4 +1,4 @@
-# A template, which has no tags there; its name is limited to 40 characters.
+# A template, which has no tags there; its name has at most 40 characters.
 variable "zone" {
   type    = string
   default = "de-fra1"
@@ -20,7 +20,7 @@ source "upcloud" "host" {
   storage_name = var.image
   storage_size = 10
 
-  template_name = substr(var.name, 0, 40)
+  template_name = var.name
 
   ssh_username              = "root"
   ssh_clear_authorized_keys = true
