@@ -11,6 +11,7 @@ from builder import providers
 from builder.cli.options import AsJson
 from builder.cli.say import say
 from builder.cli.user_data import known_provider
+from builder.packer import credentials
 from builder.providers import Encoding
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ def one(row: Provider) -> list[str]:
             ", ".join(f"{base}: {words}" for base, words in value.items()) if isinstance(value, dict) else _text(value)
         )
         lines += [f"{name:<12}{text}", f"{'':<14}{'from' if fact.verified else 'not verified; see'} {fact.source}"]
+    for login in credentials.BY_TARGET.get(row.name, ()):
+        lines += [f"{'bakes with':<12}{login.text}", f"{'':<14}{login.what}"]
     return lines
 
 
@@ -111,4 +114,5 @@ def _as_json(row: Provider) -> dict[str, object]:
         name: {"value": fact.value, "source": fact.source, "verified": fact.verified} for name, fact in row.facts()
     }
     encodings: list[Encoding] = list(row.encodings())
-    return {"name": row.name, "title": row.title, "encodings": encodings, **facts}
+    logins = [{"login": login.text, "what": login.what} for login in credentials.BY_TARGET.get(row.name, ())]
+    return {"name": row.name, "title": row.title, "encodings": encodings, **facts, "bakes_with": logins}

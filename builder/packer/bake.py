@@ -11,7 +11,19 @@ from builder import host as hosts
 from builder import hygiene
 from builder.host.model import Part
 from builder.lab.signals import terminable
-from builder.packer import deliver, find, inputs, local, payload, remote, sources_list, surroundings, workdir
+from builder.packer import (
+    credentials,
+    deliver,
+    find,
+    inputs,
+    local,
+    payload,
+    remote,
+    sources_list,
+    surroundings,
+    var_files,
+    workdir,
+)
 from builder.packer import order as orders
 from builder.packer.clock import Clock
 from builder.packer.job import Job
@@ -29,6 +41,8 @@ if TYPE_CHECKING:
     from builder.packer.find import Packer
     from builder.packer.order import Order
     from builder.packer.watch import Told
+
+_PREFIX: Final = "PKR_VAR_"
 
 __all__ = ["bake", "outline", "plan"]
 
@@ -93,7 +107,14 @@ def _job(order: Order, packer: Packer, values: Mapping[str, Any]) -> Job:
         **values,
     }
     files = workdir.template(packer, order.target.name)
-    job = Job(packer, files, upload, variables, order.var_files, order.environment, order.target)
+    known = var_files.declared(files)
+    var_files.check(order.var_files, known)
+    login = credentials.complete(order.target.name, order.environment)
+    # A variable of another template of the user's is no mistake here, and would be one for Packer.
+    environment = {
+        name: value for name, value in login.items() if name.removeprefix(_PREFIX) in known or _PREFIX not in name
+    }
+    job = Job(packer, files, upload, variables, order.var_files, environment, order.target)
     found = local.known(order) if order.local else None
     return local.placed(job, local.builder(order, found)) if found else job
 

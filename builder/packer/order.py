@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from builder.packer import credentials, surroundings, var_files
 from builder.packer.convert import FORMATS, Format
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from builder.packer.find import Packer
     from builder.packer.targets import Target
     from builder.spec import Spec
 
 LOCAL: Final = "qemu"
-_VARIABLE: Final = re.compile(r'^\s*"?(\w+)"?\s*[=:]', re.MULTILINE)
 _SIZE: Final = re.compile(r"[1-9]\d*[MGT]")
 
 
@@ -74,20 +74,24 @@ def check(order: Order) -> None:
 
 
 def check_login(order: Order) -> None:
-    """Raise UserError without credentials for the target."""
-    wanted = order.target.credentials
-    if not any(_has(order, names) for names in order.target.enough or (tuple(wanted),)):
-        missing = [name for name in wanted if not _has(order, (name,))]
-        told = "; ".join(f"{name}: {wanted[name]}" for name in missing)
-        raise UserError(f"{order.target.name} needs credentials in the environment: {_listed(missing)}", told)
+    """Raise UserError without a login for the target."""
+    if lacking := credentials.missing(order.target.name, order.environment):
+        raise UserError(lacking.message, lacking.hint)
+    if order.target.name == "aws":
+        credentials.check_profile(order.environment)
 
 
 def check_settings(order: Order) -> None:
     """Raise UserError where the template needs values that only the user has."""
-    unset = [name for name in order.target.settings if name not in set(_given(order))]
-    if unset:
+    if unset := unset_settings(order):
         told = "; ".join(f"{name}: {order.target.settings[name]}" for name in unset)
         raise UserError(f"{order.target.name} needs values for {_listed(unset)}", f"give a --var-file; {told}")
+
+
+def unset_settings(order: Order) -> list[str]:
+    """The target's settings that nothing gives a value to."""
+    given = {*_given(order), *surroundings.variables(order)}
+    return [name for name in order.target.settings if name not in given]
 
 
 def check_image(order: Order) -> None:
@@ -103,24 +107,11 @@ def check_image(order: Order) -> None:
 CHECKS: Final = (check_image, check_login, check_settings)
 
 
-def _has(order: Order, names: tuple[str, ...]) -> bool:
-    """Whether all these variables are set; a file of the home directory counts as set when it is there."""
-    return all(_is_file(name) if name[0] == "~" else order.environment.get(name) for name in names)
-
-
-def _is_file(name: str) -> bool:
-    """A home that cannot be looked into, or is none, has no credentials for us."""
-    try:
-        return Path(name).expanduser().exists()
-    except (OSError, RuntimeError):
-        return False
-
-
 def _given(order: Order) -> Iterator[str]:
     """Names of variables that the user gives."""
     yield from (name.removeprefix("PKR_VAR_") for name in order.environment if name.startswith("PKR_VAR_"))
     for path in order.var_files:
-        yield from _VARIABLE.findall(path.read_text(errors="replace"))
+        yield from var_files.given(path)
 
 
 def _listed(names: list[str]) -> str:

@@ -16,9 +16,8 @@ class Target:
     """One row.
 
     `images` says what a base and an architecture are called there: values of the template's variables.
-    `credentials` are environment variables that the builder itself reads, `settings` variables of the template that
-    only the user can know; both with what they are for. `enough` are sets of variables, or files (~/…), of which one
-    will do; without it all credentials are needed. `use` is what the provider's own command is given to start a server
+    `settings` are variables of the template that only the user can know, with what they are for; logins are in
+    builder/packer/credentials.py. `use` is what the provider's own command is given to start a server
     of the image, with {id}. `longest` is how long the image's name may be, so that neither it nor that of the build's
     server, which ends with -build, is cut.
     """
@@ -31,9 +30,7 @@ class Target:
     artifact: str
     source: str
     images: Mapping[Wanted, Mapping[str, str]]
-    credentials: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
-    enough: tuple[tuple[str, ...], ...] = ()
     use: str = "--image {id}"
     longest: int = 57
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder import process
-from builder.packer import container
+from builder.packer import container, credentials
 from builder.packer.targets import BY_NAME, TARGETS, Target
 from tests.packer import hcl, keystone
 from tests.packer.hcl import TEMPLATES
@@ -94,7 +94,7 @@ def validate(directory: Path, target: Target, variables: Mapping[str, Any]) -> N
 
 def _belongs(name: str, target: Target) -> bool:
     """A variable that the template does not declare is an error, also in the environment."""
-    return not name.startswith("PKR_VAR_") or name in target.credentials
+    return not name.startswith("PKR_VAR_") or name.removeprefix("PKR_VAR_") in hcl.variables("sources", target.name)
 
 
 @pytest.mark.parametrize("folder", [".", "sources", "plugins"])
@@ -207,7 +207,7 @@ def test_every_variable_has_a_value(target: Target, wanted: tuple[str, str]) -> 
     declared = hcl.variables("sources", target.name)
     assert set(target.images[wanted]) | set(target.settings) <= set(declared)
     needed = {name for name, body in declared.items() if "default" not in body}
-    secret = {name.removeprefix("PKR_VAR_") for name in target.credentials if name.startswith("PKR_VAR_")}
+    secret = {"api_key", "api_secret", "subscription_id"}
     local = {"disk_image", "disk_image_checksum", "seed", "ssh_private_key_file", "output_directory"}
     given = set(target.images[wanted]) | set(target.settings) | secret | (local if target.name == "qemu" else set())
     assert needed <= given
@@ -249,7 +249,7 @@ def test_ssh_of_the_local_build_is_for_this_machine_only() -> None:
 
 def _table() -> str:
     rows = [
-        "| target | builder, plugin | Packer | bases and architectures | result | credentials | settings |",
+        "| target | builder, plugin | Packer | bases and architectures | result | logins, one will do | settings |",
         "|---" * 7 + "|",
     ]
     for target in TARGETS:
@@ -260,7 +260,8 @@ def _table() -> str:
             f"{target.packer} and later",
             f"both, {archs}",
             target.artifact,
-            "; ".join(f"`{name}`: {what}" for name, what in target.credentials.items()) or "none",
+            "; ".join(f"`{login.text}`: {login.what}" for login in credentials.BY_TARGET.get(target.name, ()))
+            or "none",
             "; ".join(f"`{name}`: {what}" for name, what in target.settings.items()) or "none",
         )
         rows.append(f"| {' | '.join(cells)} |")

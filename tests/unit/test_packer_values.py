@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,18 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from builder import spec as specs
-from builder.packer import argv, container, convert, find, local, secrets, sources_list, surroundings, workdir
+from builder.packer import (
+    argv,
+    container,
+    convert,
+    find,
+    local,
+    secrets,
+    sources_list,
+    surroundings,
+    var_files,
+    workdir,
+)
 from builder.packer import order as orders
 from builder.packer.convert import FORMATS
 from builder.packer.find import Packer
@@ -199,34 +211,70 @@ def _order(target: str, environment: dict[str, str], **more: object) -> Order:
     return Order(spec, BY_NAME[target], Path("out"), environment=environment, **more)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("target", "environment", "lacking"),
-    [
-        ("hetzner", {}, "HCLOUD_TOKEN"),
-        ("hetzner", {"HCLOUD_TOKEN": "x"}, ""),
-        ("aws", {"AWS_ACCESS_KEY_ID": "x"}, "AWS_SECRET_ACCESS_KEY"),
-        ("aws", {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}, ""),
-        ("aws", {"AWS_PROFILE": "work"}, ""),
-        ("upcloud", {"UPCLOUD_USERNAME": "x", "UPCLOUD_PASSWORD": "y"}, ""),
-        ("proxmox", {"PROXMOX_URL": "u", "PROXMOX_USERNAME": "x", "PROXMOX_PASSWORD": "y"}, "node and clone_vm"),
-        ("gcp", {"GOOGLE_APPLICATION_CREDENTIALS": "x", "PKR_VAR_project_id": "p"}, ""),
-    ],
-)
-def test_credentials_and_settings(
-    target: str, environment: dict[str, str], lacking: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", "/nonexistent")
-    if not lacking:
-        orders.check(_order(target, environment))
-        return
-    with pytest.raises(UserError, match=lacking):
-        orders.check(_order(target, environment))
+def test_settings_that_are_lacking_are_named() -> None:
+    environment = {"PROXMOX_URL": "u", "PROXMOX_USERNAME": "x", "PROXMOX_PASSWORD": "y"}
+    with pytest.raises(UserError, match="node and clone_vm"):
+        orders.check(_order("proxmox", environment))
+    orders.check(_order("gcp", {"GOOGLE_APPLICATION_CREDENTIALS": "x", "PKR_VAR_project_id": "p"}))
 
 
 def test_settings_may_come_from_a_file(tmp_path: Path) -> None:
     mine = tmp_path / "mine.pkrvars.hcl"
     mine.write_text('flavor   = "m1.small"\n')
     orders.check(_order("openstack", {"OS_CLOUD": "x"}, var_files=(mine,)))
+
+
+HCL = """
+flavor = "m1.small" # size = 3
+networks = [
+  "a", # no = "variable"
+]
+tags = { no = "one", nor = { this = "here" } }
+/* hidden = 1 */
+image = <<EOT
+  also = "text"
+EOT
+region == 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "names"),
+    [
+        ("a.json", '{"node":"pve","clone_vm":"t"}', {"node": 1, "clone_vm": 1}),
+        ("a.json", '{\n  "node": "pve",\n  "tags": {"inner": 1}\n}\n', {"node": 2, "tags": 3}),
+        ("a.pkrvars.hcl", HCL, {"flavor": 2, "networks": 3, "tags": 6, "image": 8}),
+        ("a.hcl", "", {}),
+    ],
+)
+def test_the_names_that_a_file_of_values_gives(name: str, text: str, names: dict[str, int], tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    assert var_files.given(tmp_path / name) == names
+
+
+@pytest.mark.parametrize("text", ['{"node": ', "[1]"])
+def test_a_json_file_that_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=r"a\.json: "):
+        var_files.given(tmp_path / "a.json")
+
+
+def test_a_misspelt_variable_is_refused_with_its_place(tmp_path: Path) -> None:
+    """Packer would pass over it, and bake somewhere else."""
+    mine = tmp_path / "mine.json"
+    mine.write_text('{"server_type": "cx33",\n "locaton": "fsn1"}')
+    known = var_files.declared(workdir.template(DEBIANS, "hetzner"))
+    with pytest.raises(UserError, match=r"mine\.json:2: locaton$") as caught:
+        var_files.check([mine], known)
+    assert (caught.value.hint or "").startswith("did you mean location? there are arch, base, image, location, ")
+
+
+def test_every_declared_variable_may_be_given(tmp_path: Path) -> None:
+    for target in BY_NAME:
+        known = var_files.declared(workdir.template(TODAYS, target))
+        assert {"name", "base", "mark"} <= known
+        (tmp_path / "all.json").write_text(json.dumps(dict.fromkeys(known, "x")))
+        var_files.check([tmp_path / "all.json"], known)
 
 
 def test_a_packer_without_the_builder_is_told_of() -> None:

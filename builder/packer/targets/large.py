@@ -50,18 +50,6 @@ LARGE: Final = (
             (UBUNTU, AMD64): _aws(f"{_NOBLE}-amd64-server-*", _UBUNTU_AWS, "x86_64"),
             (UBUNTU, ARM64): _aws(f"{_NOBLE}-arm64-server-*", _UBUNTU_AWS, "arm64"),
         },
-        credentials={
-            "AWS_ACCESS_KEY_ID": "access key",
-            "AWS_SECRET_ACCESS_KEY": "its secret",
-            "AWS_SESSION_TOKEN": "with temporary credentials",
-            "AWS_PROFILE": "or a profile of ~/.aws",
-        },
-        enough=(
-            ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
-            ("AWS_PROFILE",),
-            ("~/.aws/credentials",),
-            ("~/.aws/config",),
-        ),
     ),
     Target(
         name="gcp",
@@ -78,9 +66,7 @@ LARGE: Final = (
             (UBUNTU, AMD64): {**_GCP_X86, "image_family": "ubuntu-2404-lts-amd64", "image_project": "ubuntu-os-cloud"},
             (UBUNTU, ARM64): {**_GCP_ARM, "image_family": "ubuntu-2404-lts-arm64", "image_project": "ubuntu-os-cloud"},
         },
-        credentials={"GOOGLE_APPLICATION_CREDENTIALS": "path of a service account's key; or log in with gcloud"},
         settings={"project_id": "the project that the image goes to"},
-        enough=(("GOOGLE_APPLICATION_CREDENTIALS",), ("~/.config/gcloud/application_default_credentials.json",)),
     ),
     Target(
         name="azure",
@@ -96,12 +82,6 @@ LARGE: Final = (
             (DEBIAN, ARM64): _azure("Debian", "debian-13", "13-arm64", "Standard_B2pls_v2"),
             (UBUNTU, AMD64): _azure("Canonical", "ubuntu-24_04-lts", "server", "Standard_B2s"),
             (UBUNTU, ARM64): _azure("Canonical", "ubuntu-24_04-lts", "server-arm64", "Standard_B2pls_v2"),
-        },
-        credentials={
-            "PKR_VAR_subscription_id": "subscription",
-            "PKR_VAR_tenant_id": "tenant",
-            "PKR_VAR_client_id": "service principal",
-            "PKR_VAR_client_secret": "its secret",
         },
         settings={"resource_group": "where the image goes; it must exist"},
     ),

@@ -34,9 +34,7 @@ OWN: Final = (
             (DEBIAN, AMD64): {"image": "Debian 13", "ssh_username": "debian"},
             (UBUNTU, AMD64): {"image": "Ubuntu 24.04", "ssh_username": "ubuntu"},
         },
-        credentials={"OS_CLOUD": "an entry of clouds.yaml, or the OS_* variables of an openrc file"},
         settings={"flavor": "the size of the build's server, by the cloud's own names"},
-        enough=(("OS_CLOUD",), ("OS_AUTH_URL",)),
     ),
     Target(
         name="proxmox",
@@ -48,15 +46,6 @@ OWN: Final = (
         source=f"{HASHICORP}/hashicorp/proxmox/latest/components/builder/clone",
         # Its stock images are templates that the owner has made.
         images={(DEBIAN, AMD64): {}, (UBUNTU, AMD64): {}},
-        credentials={
-            "PROXMOX_URL": "https://<host>:8006/api2/json",
-            "PROXMOX_USERNAME": "user@realm",
-            "PROXMOX_PASSWORD": "password; newer plugins also read PROXMOX_TOKEN",
-        },
         settings={"node": "the node to build on", "clone_vm": "the template to clone, with qemu-guest-agent in it"},
-        enough=(
-            ("PROXMOX_URL", "PROXMOX_USERNAME", "PROXMOX_PASSWORD"),
-            ("PROXMOX_URL", "PROXMOX_USERNAME", "PROXMOX_TOKEN"),
-        ),
     ),
 )

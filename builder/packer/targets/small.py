@@ -19,8 +19,6 @@ SMALL: Final = (
         artifact="a snapshot",
         source=f"{HASHICORP}/digitalocean/digitalocean/latest/components/builder/digitalocean",
         images={(DEBIAN, AMD64): {"image": "debian-13-x64"}, (UBUNTU, AMD64): {"image": "ubuntu-24-04-x64"}},
-        # DIGITALOCEAN_TOKEN is newer; this name is read by all versions.
-        credentials={"DIGITALOCEAN_API_TOKEN": "personal access token"},
     ),
     Target(
         name="hetzner",
@@ -36,7 +34,6 @@ SMALL: Final = (
             (UBUNTU, AMD64): {"image": "ubuntu-24.04", "server_type": "cx23"},
             (UBUNTU, ARM64): {"image": "ubuntu-24.04", "server_type": "cax11"},
         },
-        credentials={"HCLOUD_TOKEN": "API token of the project"},
     ),
     Target(
         name="linode",
@@ -49,7 +46,6 @@ SMALL: Final = (
         artifact="a private image",
         source=f"{HASHICORP}/linode/linode/latest/components/builder/linode",
         images={(DEBIAN, AMD64): {"image": "linode/debian13"}, (UBUNTU, AMD64): {"image": "linode/ubuntu24.04"}},
-        credentials={"LINODE_TOKEN": "personal access token"},
     ),
     Target(
         name="vultr",
@@ -62,7 +58,6 @@ SMALL: Final = (
         # Numbers: https://api.vultr.com/v2/os
         source=f"{HASHICORP}/vultr/vultr/latest/components/builder/vultr",
         images={(DEBIAN, AMD64): {"os_id": "2625"}, (UBUNTU, AMD64): {"os_id": "2284"}},
-        credentials={"VULTR_API_KEY": "API key; its access list must have this machine's address"},
     ),
     Target(
         name="scaleway",
@@ -81,11 +76,6 @@ SMALL: Final = (
             (UBUNTU, AMD64): {"image": "ubuntu_noble", "commercial_type": "DEV1-S"},
             (UBUNTU, ARM64): {"image": "ubuntu_noble", "commercial_type": _SCALEWAY_ARM},
         },
-        credentials={
-            "SCW_ACCESS_KEY": "access key",
-            "SCW_SECRET_KEY": "its secret",
-            "SCW_DEFAULT_PROJECT_ID": "the project",
-        },
     ),
     Target(
         name="upcloud",
@@ -101,8 +91,6 @@ SMALL: Final = (
             (DEBIAN, AMD64): {"image": "Debian GNU/Linux 13"},
             (UBUNTU, AMD64): {"image": "Ubuntu Server 24.04"},
         },
-        credentials={"UPCLOUD_TOKEN": "API token, or UPCLOUD_USERNAME with UPCLOUD_PASSWORD"},
-        enough=(("UPCLOUD_TOKEN",), ("UPCLOUD_USERNAME", "UPCLOUD_PASSWORD")),
     ),
     Target(
         name="exoscale",
@@ -117,6 +105,5 @@ SMALL: Final = (
             (DEBIAN, AMD64): {"image": "Linux Debian 13 (Trixie) 64-bit", "ssh_username": "debian"},
             (UBUNTU, AMD64): {"image": "Linux Ubuntu 24.04 LTS 64-bit", "ssh_username": "ubuntu"},
         },
-        credentials={"PKR_VAR_api_key": "API key", "PKR_VAR_api_secret": "its secret"},
     ),
 )

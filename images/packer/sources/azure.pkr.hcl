@@ -1,19 +1,28 @@
-# A managed image, generation 2. The builder reads no credentials from the environment: they come as PKR_VAR_<name>.
+# A managed image, generation 2. The builder reads no credentials from the environment: they come as PKR_VAR_<name>, or
+# it asks the az program, which has logged in.
 variable "subscription_id" {
   type = string
 }
 
 variable "tenant_id" {
-  type = string
+  type    = string
+  default = ""
 }
 
 variable "client_id" {
-  type = string
+  type    = string
+  default = ""
 }
 
 variable "client_secret" {
   type      = string
+  default   = ""
   sensitive = true
+}
+
+variable "use_azure_cli_auth" {
+  type    = bool
+  default = false
 }
 
 variable "location" {
@@ -47,6 +56,8 @@ source "azure-arm" "host" {
   tenant_id       = var.tenant_id
   client_id       = var.client_id
   client_secret   = var.client_secret
+
+  use_azure_cli_auth = var.use_azure_cli_auth
 
   location        = var.location
   vm_size         = var.vm_size
