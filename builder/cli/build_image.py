@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from builder import present, providers
-from builder.cli.options import AsJson, SpecPath, load
+from builder.cli import clean as cleaning
+from builder.cli.options import AsJson, load
 from builder.cli.say import say
 from builder.cli.steps import Steps
 from builder.packer.convert import FORMATS
@@ -32,9 +33,13 @@ _TARGETS = ", ".join(row.name for row in TARGETS)
 
 
 def _known_target(name: str) -> str:
-    if name not in BY_NAME:
+    if name and name not in BY_NAME:
         raise typer.BadParameter(f"{name!r} is not one of {_TARGETS}")
     return name
+
+
+def _known_clean(name: str | None) -> str | None:
+    return name and _known_target(name)
 
 
 def _known_format(name: str) -> str:
@@ -81,9 +86,17 @@ KeepLog = Annotated[bool, typer.Option("--keep-log", help="Keep the log of a goo
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be laid and run.")]
 
 
+Clean = Annotated[
+    str | None,
+    typer.Option("--clean", metavar="TARGET", callback=_known_clean, help="Show and remove what builds left there."),
+]
+Keep = Annotated[int | None, typer.Option("--keep", metavar="N", min=1, help="Remove older images of this spec there.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="--clean, --keep: do not ask.")]
+
+
 def command(
-    path: SpecPath,
-    target: Target,
+    path: Annotated[Path | None, typer.Argument(metavar="SPEC", help="The YAML file that describes the host.")] = None,
+    target: Target = "",
     directory: Directory = Path("build"),
     form: Form = "qcow2",
     with_stacks: WithStacks = False,
@@ -97,13 +110,23 @@ def command(
     compare: Compare = None,
     reuse: Reuse = False,
     keep_log: KeepLog = False,
+    clean: Clean = None,
+    keep: Keep = None,
+    yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
     """Bake an image of SPEC's base with Packer: every host's files and packages, no key and no name of yours."""
-    from builder.packer import bake, leftovers
+    from builder.packer import bake
+    from builder.packer.account import APIS
     from builder.packer.order import LOCAL, Order
 
+    if clean:
+        return cleaning.clean(clean, directory, yes=yes, dry_run=dry_run, as_json=as_json)
+    if path is None or not target:
+        raise typer.BadParameter("SPEC and --target are needed")
+    if keep and target not in APIS:
+        raise typer.BadParameter(f"--keep: for {', '.join(APIS)}")
     if target != LOCAL:
         _refuse(
             {"--format": form != "qcow2", "--size": size, "--base-image": base_image, "--checksum": checksum,
@@ -119,9 +142,10 @@ def command(
     job = bake.plan(order)
     with Steps() as steps:
         result = follow(bake.bake(order, job, steps.line), steps)
-    _show(result, path, as_json=as_json)
-    # What stays at a provider goes on costing, though the image is good.
-    return int(leftovers.costly(result.left))
+    code = told(result, path, as_json=as_json)
+    if keep:
+        cleaning.keep(target, keep, result, yes=yes)
+    return code
 
 
 def _refuse(given: Mapping[str, object]) -> None:
@@ -153,16 +177,22 @@ def follow(events: Generator[Told, None, Result], steps: Steps) -> Result:
                     steps.line(text)
 
 
-def _show(result: Result, spec: Path, *, as_json: bool) -> None:
+def told(result: Result, spec: Path, *, as_json: bool) -> int:
+    """Show a good build; its exit code is 1 when something stays that goes on costing, though the image is good."""
     from builder.packer import leftovers
 
     for line in leftovers.lines(result.left):
         say.note(f"warning   {line}")
     if result.left:
-        say.note(f"hint      er build-image {spec} --clean {result.target} shows and removes what stayed")
+        say.note(f"hint      er build-image --clean {result.target} shows and removes what stayed")
     if as_json:
         say.json(_as_json(result))
-        return
+    else:
+        _show(result, spec)
+    return int(leftovers.costly(result.left))
+
+
+def _show(result: Result, spec: Path) -> None:
     for answer in result.proof.answers if result.proof else ():
         when = f"{answer.seconds:.0f} s after power-on {answer.boot}"
         say.note(f"answer    https://{answer.domain}/ {answer.status}, {when}")

@@ -51,7 +51,7 @@ def failed(
         message += "\n  its last output:\n" + "\n".join(f"  | {line}" for line in tail)
     for line in leftovers.lines(left):
         message += f"\n  {line}"
-    clean = f"er build-image SPEC --clean {target} shows and removes what stayed" if left else ""
+    clean = f"er build-image --clean {target} shows and removes what stayed" if left else ""
     way = hint([what, *reasons, *phases.output], log, provider, clean)
     return BakeError(message, phases.step, way, left)
 

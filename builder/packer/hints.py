@@ -42,10 +42,10 @@ BY_TARGET: Final[Mapping[str, tuple[Row, ...]]] = {
         (r"\(resource_limit_exceeded\b|limit reached", _quota("in the console, under Limits")),
         (r"\((resource_unavailable|placement_error|unavailable)\b", _full("location or server_type")),
         (
-            r"Could not find server type|unsupported location|server location disabled",
+            r"Could not find server type|server type \S+ not found|unsupported location|server location disabled",
             _unknown("server_type or location"),
         ),
-        (r"Could not find image|image not found", _unknown("image")),
+        (r"Could not find image|image \S* ?not found", _unknown("image")),
         (r"\(locked\b", "something is still at work on it: wait, then try again"),
     ),
     "digitalocean": (

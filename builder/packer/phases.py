@@ -49,13 +49,17 @@ class Phases:
 
     @property
     def output(self) -> list[str]:
-        """What the current step said, without what Packer said after it."""
-        return [event.text for event in (self._split()[0] if self._running else self._said)]
+        """What the current step said, without what Packer said after it; of the builder, up to its first error."""
+        said = self._split()[0] if self._running else list(self._said)
+        if self.step in (START, BOOT, EXPORT):
+            first = next((number for number, it in enumerate(said) if _is_error(it)), len(said))
+            said = [*said[: first + 1], *(it for it in said[first + 1 :] if isinstance(it, Raw))]
+        return [event.text for event in said]
 
     @property
     def complaint(self) -> str:
         """The first error that the builder itself told of: what follows is often only its consequence."""
-        errors = [event.text.strip() for event in self._said if isinstance(event, Said) and event.tone == "error"]
+        errors = [event.text.strip() for event in self._said if _is_error(event)]
         return errors[0] if errors and not self._running else ""
 
     @property
@@ -134,3 +138,7 @@ class Phases:
         said = list(self._said)
         ends = [number for number, event in enumerate(said) if event.text.startswith(_GIVEN_UP)]
         return (said[: ends[-1]], said[ends[-1] + 1 :]) if ends else (said, [])
+
+
+def _is_error(event: Event) -> bool:
+    return isinstance(event, Said) and event.tone == "error"

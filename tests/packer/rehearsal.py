@@ -2,6 +2,7 @@
 
     rehearsal.py DIRECTORY ssh ADDRESS KEY [name=value…]   Packer's null builder, on a machine that stands already
     rehearsal.py DIRECTORY qemu DISK                       the local target's own source, on a disk that boots nothing
+    rehearsal.py DIRECTORY cloud TARGET [step=script…]     a provider's own source, with steps that do nothing but these
 
 Everything else is the real thing: Packer, the template, the steps, the wrapper.
 """
@@ -11,18 +12,20 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder import data
 from builder import host as hosts
 from builder import spec as specs
 from builder.cli import build_image
 from builder.cli.app import code
 from builder.cli.steps import Steps
-from builder.packer import bake, find, payload, sources_list, workdir
+from builder.packer import bake, credentials, find, payload, remote, sources_list, workdir
 from builder.packer.job import Job
 from builder.packer.order import Order
-from builder.packer.targets import Target
+from builder.packer.targets import BY_NAME, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,17 +92,42 @@ def on_disk(wanted: Order, disk: Path) -> Job:
     return Job(packer, files, payload.Payload({}, {}), variables, (), wanted.environment)
 
 
+def in_cloud(wanted: Order, scripts: Mapping[str, str]) -> Job:
+    """The template of a provider, with small steps: what they do is tested elsewhere."""
+    packer = find.find()
+    target = wanted.target
+    files = [file for file in workdir.template(packer, target.name) if not file.path.startswith("steps/")]
+    names = sorted(path.name for path in (data.tree("images") / "steps").glob("[0-9]*"))
+    steps = [
+        workdir.Laid(f"steps/{name}", f"#!/bin/sh\n{scripts.get(name, f'echo this is {name}')}\n".encode(), 0o755)
+        for name in names
+    ]
+    variables = {
+        "source": target.label,
+        "name": remote.name(wanted),
+        "base": "debian-13",
+        "arch": "amd64",
+        **target.images["debian-13", "amd64"],
+    }
+    upload = payload.Payload({"rootfs.tar": b"nothing"}, {})
+    environment = credentials.complete(target.name, wanted.environment)
+    return Job(packer, (*files, *steps), upload, variables, (), environment, target)
+
+
 def main(words: list[str]) -> int:
     """Rehearse as the words say."""
     directory, kind, *rest = words
     wanted = order(Path(directory))
-    if kind == "qemu":
+    if kind == "cloud":
+        wanted = replace(wanted, target=BY_NAME[rest[0]], keep_log=True)
+        planned = in_cloud(wanted, dict(word.split("=", 1) for word in rest[1:]))
+    elif kind == "qemu":
         planned = on_disk(wanted, Path(rest[0]))
     else:
         planned = on_machine(wanted, rest[0], Path(rest[1]), dict(word.split("=", 1) for word in rest[2:]))
     with Steps() as steps:
-        build_image.follow(bake.bake(wanted, planned, steps.line), steps)
-    return 0
+        result = build_image.follow(bake.bake(wanted, planned, steps.line), steps)
+    return build_image.told(result, SPEC, as_json=kind == "cloud")
 
 
 if __name__ == "__main__":

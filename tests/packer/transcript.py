@@ -75,8 +75,10 @@ class Transcript:
 
     def headlines(self, part: str, upto: str | None = None) -> None:
         """All of a part, or those up to the one that begins so, with it."""
+        old = self.words.get("old", {}) if self.generation == "1.6.6" else {}
         for line in self.words.get(part) or []:
-            self.say(line)
+            if said := old.get(line, line):
+                self.say(said)
             if upto is not None and line.startswith(upto):
                 return
 

@@ -1,4 +1,4 @@
-"""What each plugin makes at its provider, by the headlines that it says: names and words are the plugins' own."""
+"""What each plugin makes at its provider, by the headlines that it says: today's words, and those of Packer 1.6.6."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ MADE: Final[Mapping[str, tuple[Thing, ...]]] = {
         Thing("AMI", "{name}", "Creating (?:unencrypted )?AMI", "Deregistering the AMI", result=True),
     ),
     "digitalocean": (
-        _key("Importing SSH public key", "Deleting temporary ssh key"),
+        _key("Importing SSH public key|Creating temporary ssh key for droplet", "Deleting temporary ssh key"),
         Thing("droplet", _BUILD, "Creating droplet", "Destroying droplet"),
         Thing("snapshot", "{name}", "Creating snapshot", result=True),
     ),
     "hetzner": (
-        _key("Uploading temporary SSH key", "Deleting temporary SSH key"),
+        _key("Uploading temporary SSH key|Creating temporary ssh key for", "Deleting temporary (SSH|ssh) key"),
         Thing("server", _BUILD, "Creating server", "Destroying server"),
         Thing("snapshot", "{name}", "Creating snapshot", result=True),
     ),
@@ -56,8 +56,8 @@ MADE: Final[Mapping[str, tuple[Thing, ...]]] = {
     "scaleway": (
         Thing("server", "easyrunner-" + _BUILD, "Creating server", "Destroying server"),
         Thing("volume", "of easyrunner-" + _BUILD, "Creating server", "Removing Volumes"),
-        Thing("snapshot", "easyrunner-{name}", "Creating snapshot for volume", result=True),
-        Thing("image", "easyrunner-{name}", "Creating image from snapshots", result=True),
+        Thing("snapshot", "easyrunner-{name}", "Creating snapshot(?: for volume)?: ", result=True),
+        Thing("image", "easyrunner-{name}", "Creating image(?: from snapshots)?: ", result=True),
     ),
     "openstack": (
         _key(r"Creating temporary keypair: (\S+)", "Deleting temporary keypair"),
