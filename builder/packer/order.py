@@ -84,14 +84,15 @@ def check_login(order: Order) -> None:
 def check_settings(order: Order) -> None:
     """Raise UserError where the template needs values that only the user has."""
     if unset := unset_settings(order):
-        told = "; ".join(f"{name}: {order.target.settings[name]}" for name in unset)
+        settings = order.target.needed(order.spec.server.arch)
+        told = "; ".join(f"{name}: {settings[name]}" for name in unset)
         raise UserError(f"{order.target.name} needs values for {_listed(unset)}", f"give a --var-file; {told}")
 
 
 def unset_settings(order: Order) -> list[str]:
     """The target's settings that nothing gives a value to."""
     given = {*_given(order), *surroundings.variables(order)}
-    return [name for name in order.target.settings if name not in given]
+    return [name for name in order.target.needed(order.spec.server.arch) if name not in given]
 
 
 def check_image(order: Order) -> None:
@@ -121,9 +122,11 @@ def _listed(names: list[str]) -> str:
 
 def check_packer(order: Order, packer: Packer) -> None:
     """Raise UserError where this Packer has no builder for the target."""
-    least = tuple(map(int, order.target.packer.split(".")))
-    if packer.version < least:
+    arch = order.spec.server.arch
+    least = order.target.least(arch)
+    if packer.version < tuple(map(int, least.split("."))):
+        what = f"{order.target.name} for {arch}" if least != order.target.packer else order.target.name
         raise UserError(
-            f"{order.target.name} needs Packer {order.target.packer}, and {packer.path} is {packer.version_text}",
+            f"{what} needs Packer {least}, and {packer.path} is {packer.version_text}",
             "see https://developer.hashicorp.com/packer/install",
         )

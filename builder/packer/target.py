@@ -17,8 +17,9 @@ class Target:
 
     `images` says what a base and an architecture are called there: values of the template's variables.
     `settings` are variables of the template that only the user can know, with what they are for; logins are in
-    builder/packer/credentials.py. `use` is what the provider's own command is given to start a server
-    of the image, with {id}. `longest` is how long the image's name may be, so that neither it nor that of the build's
+    builder/packer/credentials.py. `more` are settings of one architecture alone, which only plugins can build.
+    `use` is what the provider's own command is given to start a server of the image, with {id}. `longest` is how long
+    the image's name may be, so that neither it nor that of the build's
     server, which ends with -build, is cut.
     """
 
@@ -31,8 +32,17 @@ class Target:
     source: str
     images: Mapping[Wanted, Mapping[str, str]]
     settings: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     use: str = "--image {id}"
     longest: int = 57
+
+    def needed(self, arch: str) -> Mapping[str, str]:
+        """The settings for an architecture."""
+        return {**self.settings, **self.more.get(arch, {})}
+
+    def least(self, arch: str) -> str:
+        """The Packer from which on an architecture can be built."""
+        return "1.7.0" if arch in self.more else self.packer
 
     @property
     def label(self) -> str:

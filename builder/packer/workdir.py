@@ -37,6 +37,9 @@ SEED: Final = "seed.img"
 CONSOLE: Final = "console.log"
 FLASH: Final = "flash"
 _CACHE: Final = "cache"
+# In a source: for today's plugins, and for the builders inside Packer 1.6.6.
+_NEWER: Final = "# since 1.7"
+_OLDER: Final = "# until 1.6"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +72,18 @@ def template(packer: Packer, target: str) -> tuple[Laid, ...]:
     """The template's own files: the build, its steps, and of the sources and plugins only the target's."""
     source = data.tree("images") / f"packer/sources/{target}.pkr.hcl"
     plugins = data.tree("images") / f"packer/plugins/{target}.pkr.hcl"
-    wanted = [*shared(), Laid("source.pkr.hcl", source)]
+    wanted = [*shared(), Laid("source.pkr.hcl", _for(packer, source))]
     if packer.takes_plugins and plugins.is_file():
         wanted.append(Laid("plugins.pkr.hcl", plugins))
     return tuple(wanted)
+
+
+def _for(packer: Packer, source: Path) -> bytes | Path:
+    """A source as this Packer's builder takes it: a line that ends with the other generation's mark is left out."""
+    other = _OLDER if packer.takes_plugins else _NEWER
+    lines = source.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.rstrip().endswith(other)]
+    return "".join(kept).encode() if len(kept) < len(lines) else source
 
 
 def shared() -> tuple[Laid, ...]:

@@ -15,9 +15,9 @@ TEMPLATES: Final = data.tree("images") / "packer"
 
 
 def load(folder: str, name: str) -> dict[str, Any]:
-    """One file of images/packer, without the quotes that the parser keeps."""
-    with (TEMPLATES / folder / f"{name}.pkr.hcl").open() as file:
-        loaded = _plain(hcl2.load(file))
+    """One file of images/packer as today's plugins get it, without the quotes that the parser keeps."""
+    lines = (TEMPLATES / folder / f"{name}.pkr.hcl").read_text().splitlines()
+    loaded = _plain(hcl2.loads("\n".join(line for line in lines if not line.endswith("# until 1.6")) + "\n"))
     assert isinstance(loaded, dict)
     return loaded
 
@@ -35,6 +35,10 @@ def source(name: str) -> tuple[str, dict[str, Any]]:
     ((builder, labels),) = (pair for found in load("sources", name)["source"] for pair in found.items())
     ((label, body),) = labels.items()
     assert label == "host"
+    for dynamic in body.pop("dynamic", []):
+        for block, inner in dynamic.items():
+            if block != "__is_block__":
+                body[block] = inner["content"]
     return builder, body
 
 

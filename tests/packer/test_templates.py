@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from builder import process
-from builder.packer import container, credentials
+from builder.packer import container, credentials, workdir
+from builder.packer.find import Packer
 from builder.packer.targets import BY_NAME, TARGETS, Target
 from tests.packer import hcl, keystone
 from tests.packer.hcl import TEMPLATES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 PACKER = "/usr/bin/packer"
+DEBIANS, TODAYS = Packer(Path(PACKER), (1, 6, 6)), Packer(Path(PACKER), (1, 16, 0))
 NAMES = [target.name for target in TARGETS]
 WANTED = [(target, wanted) for target in TARGETS for wanted in target.images]
 # Stand-ins for what only the user knows; nothing is reached with them.
@@ -58,9 +60,8 @@ ENVIRONMENT = {
 
 def lay_out(directory: Path, target: Target) -> None:
     """A work directory as a build has it, without the plugin's file: that one is for newer Packers."""
-    for file in (*TEMPLATES.glob("*.pkr.hcl"), TEMPLATES / "sources" / f"{target.name}.pkr.hcl"):
-        shutil.copy(file, directory)
-    shutil.copytree(TEMPLATES.parent / "steps", directory / "steps")
+    workdir.lay(directory, workdir.template(DEBIANS, target.name))
+    shutil.copytree(TEMPLATES.parent / "steps", directory / "steps", dirs_exist_ok=True)
     # A step that is kept elsewhere counts as there.
     for step in _steps():
         (directory / step).touch()
@@ -119,7 +120,7 @@ def test_every_step_names_itself_and_what_failed() -> None:
 
 @pytest.mark.parametrize(
     ("target", "wanted"),
-    [pair for pair in WANTED if pair[0].packer == "1.6.6"],
+    [pair for pair in WANTED if pair[0].least(pair[1][1]) == "1.6.6"],
     ids=lambda value: value.name if isinstance(value, Target) else "-".join(value),
 )
 def test_packer_accepts_it(target: Target, wanted: tuple[str, str], tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_packer_refuses_what_is_wrong(tmp_path: Path) -> None:
     target = BY_NAME["hetzner"]
     wanted = ("debian-13", "amd64")
     lay_out(tmp_path, target)
-    file = tmp_path / "hetzner.pkr.hcl"
+    file = tmp_path / "source.pkr.hcl"
     file.write_text(file.read_text().replace("snapshot_labels", "snapshot_stickers"))
     with pytest.raises(AssertionError, match="snapshot_stickers"):
         validate(tmp_path, target, values(target, wanted))
@@ -262,10 +263,16 @@ def _table() -> str:
             target.artifact,
             "; ".join(f"`{login.text}`: {login.what}" for login in credentials.BY_TARGET.get(target.name, ()))
             or "none",
-            "; ".join(f"`{name}`: {what}" for name, what in target.settings.items()) or "none",
+            _settings(target),
         )
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _settings(target: Target) -> str:
+    told = [f"`{name}`: {what}" for name, what in target.settings.items()]
+    told += [f"for {arch} `{name}`: {what}" for arch, more in target.more.items() for name, what in more.items()]
+    return "; ".join(told) or "none"
 
 
 def test_the_page_shows_the_rows() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from dataclasses import replace
@@ -130,7 +131,7 @@ def test_packer_keeps_its_files_in_the_work_directory_and_asks_nobody() -> None:
 def test_a_template_has_the_source_of_its_target_alone() -> None:
     old, new = ({file.path: file.content for file in workdir.template(it, "hetzner")} for it in (DEBIANS, TODAYS))
     assert set(new) - set(old) == {"plugins.pkr.hcl"}
-    assert str(old["source.pkr.hcl"]).endswith("images/packer/sources/hetzner.pkr.hcl")
+    assert str(new["source.pkr.hcl"]).endswith("images/packer/sources/hetzner.pkr.hcl")
     assert {"build.pkr.hcl", "variables.pkr.hcl", "source.pkr.hcl", "steps/10-wait", "steps/80-verify"} <= set(old)
     assert not any(name.startswith(("sources/", "plugins/", "steps/lib")) for name in new)
 
@@ -181,6 +182,25 @@ def test_a_container_gets_the_same_template_with_another_source() -> None:
     assert local.placed(job, "machine") == job
     changed = {file.path for file in {*job.files} ^ {*placed.files}}
     assert changed == {"source.pkr.hcl"}
+
+
+@pytest.mark.parametrize("target", BY_NAME)
+def test_each_generation_gets_its_own_lines_of_a_source(target: str, tmp_path: Path) -> None:
+    for packer, other in ((DEBIANS, "# since 1.7"), (TODAYS, "# until 1.6")):
+        workdir.lay(tmp_path, workdir.template(packer, target))
+        assert other not in (tmp_path / "source.pkr.hcl").read_text()
+
+
+def test_arm64_at_azure_needs_a_gallery_and_a_plugin() -> None:
+    """Its managed images are amd64 only: a bake would fail at its end."""
+    order = _order(
+        "azure", {f"ARM_{name}": "x" for name in ("SUBSCRIPTION_ID", "TENANT_ID", "CLIENT_ID", "CLIENT_SECRET")}
+    )
+    arm = dataclasses.replace(order.spec, server=dataclasses.replace(order.spec.server, arch="arm64"))
+    for spec, lacking in ((order.spec, ["resource_group"]), (arm, ["resource_group", "gallery", "gallery_image"])):
+        assert orders.unset_settings(dataclasses.replace(order, spec=spec)) == lacking
+    with pytest.raises(UserError, match=r"azure for arm64 needs Packer 1\.7\.0"):
+        orders.check_packer(dataclasses.replace(order, spec=arm), DEBIANS)
 
 
 def test_values_are_laid_as_json_with_nothing_of_the_shell_in_them(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ LARGE: Final = (
         plugin="github.com/hashicorp/azure",
         version="2.6.3",
         packer="1.6.6",
-        artifact="a managed image, generation 2",
+        artifact="a managed image, generation 2; for arm64 a version in a Compute Gallery",
         source=f"{HASHICORP}/hashicorp/azure/latest/components/builder/arm",
         images={
             (DEBIAN, AMD64): _azure("Debian", "debian-13", "13-gen2", "Standard_B2s"),
@@ -84,5 +84,11 @@ LARGE: Final = (
             (UBUNTU, ARM64): _azure("Canonical", "ubuntu-24_04-lts", "server-arm64", "Standard_B2pls_v2"),
         },
         settings={"resource_group": "where the image goes; it must exist"},
+        more={
+            ARM64: {
+                "gallery": "a Compute Gallery in the resource group: az sig create",
+                "gallery_image": "an image definition in it: az sig image-definition create --architecture Arm64 …",
+            }
+        },
     ),
 )

@@ -20,6 +20,8 @@ source "hcloud" "host" {
   server_name     = "${var.name}-build"
   snapshot_name   = var.name
   snapshot_labels = local.tags
+  server_labels   = local.tags # since 1.7
+  ssh_keys_labels = local.tags # since 1.7
 
   ssh_username              = "root"
   ssh_clear_authorized_keys = true

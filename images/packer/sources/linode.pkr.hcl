@@ -23,6 +23,9 @@ source "linode" "host" {
   image_label       = var.name
   image_description = "EasyRunner host, ${var.base}, ${var.arch}"
 
+  # Without it the image has not the capability by which its servers are given user-data.
+  cloud_init = true
+
   ssh_username              = "root"
   ssh_clear_authorized_keys = true
   ssh_timeout               = "15m"

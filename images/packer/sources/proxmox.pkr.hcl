@@ -31,6 +31,12 @@ variable "cloud_init_storage_pool" {
   description = "Where the new template keeps its own cloud-init drive."
 }
 
+variable "task_timeout" {
+  type        = string
+  default     = "30m"
+  description = "For each of its tasks; a full clone of a large template takes its time."
+}
+
 variable "insecure_skip_tls_verify" {
   type    = bool
   default = false
@@ -40,6 +46,7 @@ source "proxmox-clone" "host" {
   node                     = var.node
   clone_vm                 = var.clone_vm
   full_clone               = true
+  task_timeout             = var.task_timeout # since 1.7
   insecure_skip_tls_verify = var.insecure_skip_tls_verify
 
   vm_name    = "${var.name}-build"

@@ -1,4 +1,4 @@
-# An image and its snapshot; tags came after the builder of 1.6.6, so the names tell whose they are.
+# An image and its snapshot; the builder of 1.6.6 gives no tags, so the names tell whose they are.
 variable "zone" {
   type    = string
   default = "fr-par-1"
@@ -20,8 +20,14 @@ source "scaleway" "host" {
 
   server_name   = "easyrunner-${var.name}-build"
   image_name    = "easyrunner-${var.name}"
+  snapshot_name = "easyrunner-${var.name}"                           # until 1.6
+  tags          = [for key, value in local.tags : "${key}=${value}"] # since 1.7
   boottype      = "local"
   remove_volume = true
+
+  root_volume {                              # since 1.7
+    snapshot_name = "easyrunner-${var.name}" # since 1.7
+  }                                          # since 1.7
 
   ssh_username              = "root"
   ssh_clear_authorized_keys = true

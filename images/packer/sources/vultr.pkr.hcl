@@ -1,12 +1,13 @@
-# A snapshot.
+# A snapshot. It fits no plan with a smaller disk than the build's, so that is the smallest that works.
 variable "region_id" {
   type    = string
   default = "fra"
 }
 
 variable "plan_id" {
-  type    = string
-  default = "vc2-1c-2gb"
+  type        = string
+  default     = "vc2-1c-1gb"
+  description = "Its disk of 25 GB is the least that servers of the image need."
 }
 
 variable "os_id" {
