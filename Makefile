@@ -15,7 +15,7 @@ TEST_PACKAGES := bind9-dnsutils bsdextrautils iptables nmap openssl shellcheck d
   xz-utils zstd dnsmasq-base genisoimage
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check fuzz bench attacks cuts sweeps images setup system-boot system-test clean
+.PHONY: help demo test unit check fuzz bench attacks cuts sweeps packer images setup system-boot system-test clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,12 @@ attacks: system-test setup images $(KEY) ## Attack a virtual machine from inside
 
 cuts: system-test setup images $(KEY) ## Cut the power at every step of a first boot and boot again; writes docs/power-cuts.md
 	$(BIN)/python -m tests.machine.cuts
+
+# Debian's 1.6.6 is what `make test` builds with; this is for today's, with the plugins that it has.
+packer: system-test setup images $(KEY) ## Run what builds with Packer against another one: make packer PACKER=/opt/packer/packer
+	@[ -x "$(PACKER)" ] || { echo "error: say which: make packer PACKER=/path/of/packer" >&2; exit 1; }
+	PATH="$(dir $(abspath $(PACKER))):$$PATH" ER_PACKER="$(abspath $(PACKER))" \
+	  $(BIN)/pytest tests/packer/test_templates.py tests/packer/test_clouds.py tests/packer/test_failures.py tests/packer/test_aws.py
 
 images: $(IMAGES) ## Make the example images from packages, so that no container registry is needed
 

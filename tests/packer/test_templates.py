@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder import process
-from builder.packer import container, credentials, workdir
+from builder.packer import container, credentials, find, plugins, workdir
 from builder.packer.find import Packer
 from builder.packer.targets import BY_NAME, TARGETS, Target
 from tests.packer import hcl, keystone
@@ -20,8 +20,10 @@ from tests.packer.hcl import TEMPLATES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PACKER = "/usr/bin/packer"
-DEBIANS, TODAYS = Packer(Path(PACKER), (1, 6, 6)), Packer(Path(PACKER), (1, 16, 0))
+# `make packer PACKER=…` names another, with the plugins that it has.
+OTHER = os.environ.get("ER_PACKER")
+PACKER = OTHER or "/usr/bin/packer"
+HERE = find.find(str(Path(OTHER).parent)) if OTHER else Packer(Path(PACKER), (1, 6, 6))
 NAMES = [target.name for target in TARGETS]
 WANTED = [(target, wanted) for target in TARGETS for wanted in target.images]
 # Stand-ins for what only the user knows; nothing is reached with them.
@@ -59,8 +61,8 @@ ENVIRONMENT = {
 
 
 def lay_out(directory: Path, target: Target) -> None:
-    """A work directory as a build has it, without the plugin's file: that one is for newer Packers."""
-    workdir.lay(directory, workdir.template(DEBIANS, target.name))
+    """A work directory as a build has it."""
+    workdir.lay(directory, workdir.template(HERE, target.name))
     shutil.copytree(TEMPLATES.parent / "steps", directory / "steps", dirs_exist_ok=True)
     # A step that is kept elsewhere counts as there.
     for step in _steps():
@@ -86,6 +88,7 @@ def validate(directory: Path, target: Target, variables: Mapping[str, Any]) -> N
     (directory / "values.pkrvars.json").write_text(json.dumps(variables))
     argv = [PACKER, "validate", "-var-file=values.pkrvars.json", "."]
     home = {"HOME": str(directory), "PATH": "/usr/bin:/bin", "CHECKPOINT_DISABLE": "1"}
+    home |= {name: os.environ[name] for name in ("PACKER_PLUGIN_PATH",) if name in os.environ}
     known = {name: value for name, value in ENVIRONMENT.items() if _belongs(name, target)}
     with keystone.served() as url:
         environment = {**home, **known, "OS_AUTH_URL": url}
@@ -120,11 +123,13 @@ def test_every_step_names_itself_and_what_failed() -> None:
 
 @pytest.mark.parametrize(
     ("target", "wanted"),
-    [pair for pair in WANTED if pair[0].least(pair[1][1]) == "1.6.6"],
+    [pair for pair in WANTED if HERE.takes_plugins or pair[0].least(pair[1][1]) == "1.6.6"],
     ids=lambda value: value.name if isinstance(value, Target) else "-".join(value),
 )
 def test_packer_accepts_it(target: Target, wanted: tuple[str, str], tmp_path: Path) -> None:
-    """Packer 1.6.6 itself, with no network but loopback: every base and architecture of every builder that it has."""
+    """Packer itself, with no network but loopback: every base and architecture of every builder that it has."""
+    if lacking := plugins.lacking(target, HERE, os.environ):
+        pytest.skip(lacking[0])
     lay_out(tmp_path, target)
     variables = values(target, wanted)
     if "ssh_private_key_file" in hcl.variables("sources", target.name):

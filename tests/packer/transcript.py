@@ -16,8 +16,8 @@ MARK: Final = "er-step-0123456789abcdef"
 SCRIPTS: Final = (
     "10-wait", "20-files", "30-packages", "40-proxy-image", "50-app-images", "60-harden", "70-clean", "80-verify",
 )  # fmt: skip
-GENERATIONS: Final = ("1.6.6", "1.16")
 Generation = Literal["1.6.6", "1.16"]
+GENERATIONS: Final[tuple[Generation, ...]] = ("1.6.6", "1.16")
 # What a step may print: each was taken for Packer's own word once, or could be.
 TRICKS: Final = (
     "Reading package lists...",
@@ -54,6 +54,11 @@ class Transcript:
     def __post_init__(self) -> None:
         self.words = load(self.target)
         self._builder = f"{self.words['builder']}.host"
+
+    @property
+    def fails(self) -> bool:
+        """Whether something that cannot be taken away makes the whole build a failure, with this plugin."""
+        return self.words["stuck"].get("fails") in (True, self.generation)
 
     def row(self, kind: str, *data: str, of: str = "") -> None:
         escaped = [part.replace(",", "%!(PACKER_COMMA)").replace("\n", "\\n") for part in data]
@@ -189,12 +194,14 @@ def stuck(target: str, generation: Generation) -> Transcript:
     made.headlines("opening")
     made.steps()
     made.headlines("closing")
+    if "final" in case:
+        made.say(f"! {case['final']}")
     if case["after"]:
-        part = "failed_cleanup" if case.get("fails") else "cleanup"
+        part = "failed_cleanup" if "failed_cleanup" in made.words else "cleanup"
         made.headlines(part, case["after"])
     made.say(f"! {case['error']}")
-    if case.get("fails"):
-        made.bad("the template could not be made")
+    if made.fails:
+        made.bad(case.get("final", case["error"]))
     else:
         made.good()
     return made
