@@ -74,7 +74,7 @@ def test_a_bake_is_shown_for_every_target(tmp_path: Path) -> None:
         assert "template/payload/rootfs.tar" in found["files"]
         whats = " ".join(one["what"] for one in found["missing"])
         assert ("baking here needs root" in whats) == (target.name == "qemu")
-        assert ("needs credentials" in whats) == (target.name != "qemu"), whats
+        assert ("needs a login" in whats) == (target.name != "qemu"), whats
         assert "the program packer is not installed" in whats
         assert set(found["variables"]).isdisjoint(found["unknown"])
 

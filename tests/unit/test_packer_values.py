@@ -18,6 +18,7 @@ from builder.packer import (
     convert,
     find,
     local,
+    plugins,
     secrets,
     sources_list,
     surroundings,
@@ -308,3 +309,33 @@ def test_aws_takes_region_and_endpoint_as_its_own_tools_do() -> None:
     assert found.pop("tags")
     assert found == {"region": "eu-west-1", "custom_endpoint_ec2": "http://x"}
     assert surroundings.variables(_order("hetzner", {"AWS_REGION": "eu-west-1"})) == {}
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ((), "and there is none"),
+        (("v1.7.1", "v1.7.1_SHA256SUM"), "and there is 1.7.1"),
+        (("v1.7.2",), "has no SHA256SUM file beside it"),
+        (("v1.7.2", "v1.7.2_SHA256SUM"), ""),
+    ],
+)
+def test_a_plugin_that_is_lacking_is_told_with_what_there_is(files: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    folder = tmp_path / "github.com/hetznercloud/hcloud"
+    folder.mkdir(parents=True)
+    for file in files:
+        version, _, rest = file.partition("_")
+        name = f"packer-plugin-hcloud_{version}_x5.0_linux_amd64"
+        (folder / (f"{name}_{rest}" if rest else name)).write_text("")
+    environment = {"PACKER_PLUGIN_PATH": str(tmp_path)}
+    found = plugins.lacking(BY_NAME["hetzner"], TODAYS, environment)
+    assert plugins.lacking(BY_NAME["hetzner"], DEBIANS, environment) is None
+    assert (found is None) == (not told)
+    if found:
+        what, way = found
+        assert what.startswith("hetzner needs the plugin github.com/hetznercloud/hcloud 1.7.2, ")
+        assert told in what
+        assert way == (
+            "packer plugins install github.com/hetznercloud/hcloud 1.7.2; from a file: packer plugins install "
+            "--path FILE github.com/hetznercloud/hcloud; Debian's own packer 1.6.6 needs no plugin"
+        )
