@@ -48,6 +48,7 @@ VALUES: Final = (
 KEY: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"
 # Where the model's own example is no part of a spec that holds together; None is left out.
 _INSTEAD: Final[Mapping[str, Any]] = {
+    "fail2ban.allow": {"hello.your-domain.org": ["/wp-admin/"]},
     "server.timezone": "Europe/Berlin",
     "admin.ssh_keys": [KEY],
     "tls.ca": "https://ca.your-domain.org/acme/directory",
