@@ -6,6 +6,8 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Final
 
+from builder.host import formats
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,9 +36,10 @@ def ignored(spec: Spec) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(str, wide)))
 
 
-def own_pages(spec: Spec) -> tuple[str, ...]:
+def own_pages(spec: Spec) -> tuple[formats.Encoded, ...]:
     """Pages that a site has, as regular expressions of what follows the client in a line of the web jails."""
-    return (*(_line(stack, own) for stack in spec.stacks for own in _own(stack)), *_allowed(spec))
+    found = (*(_line(stack, own) for stack in spec.stacks for own in _own(stack)), *_allowed(spec))
+    return tuple(map(formats.fail2ban, found))
 
 
 def _own(stack: Stack) -> Iterator[str]:

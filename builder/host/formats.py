@@ -29,6 +29,16 @@ def plain(value: object) -> str:
     raise EncodingError(f"this needs an encoder of its file's format: {text!r}")
 
 
+def fail2ban(text: str) -> Encoded:
+    """A line of a value in Fail2Ban's configuration, where a percent sign begins another value's name.
+
+    Raises EncodingError.
+    """
+    if re.search(r"[\x00-\x1f\x7f]", text):
+        raise EncodingError(f"no line of a value of Fail2Ban's: {text!r}")
+    return Encoded(text.replace("%", "%%"))
+
+
 def caddy(text: str) -> Encoded:
     """One token of a Caddyfile: quoted where `#` or a quote would begin something else.
 

@@ -22,6 +22,8 @@ _STORAGE: Final = "/.local/share/containers"
 _ORDERLESS: Final = frozenset({"/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"})
 # Units that Podman makes for one process, with random names: that there are such is compared, not how many or how far.
 _MOMENTARY: Final = re.compile(r"(podman-pause-|rootless-netns-|run-p\d+-i|[0-9a-f]{64}-)[0-9a-f]+")
+# A manager sees those of the services that were up when its own view of the mounts began.
+_CREDENTIALS: Final = "run-credentials-"
 _SYSCTL: Final = r"""
 sed -n 's/^-\{0,1\}\([a-z][^ =]*\).*/\1/p' /etc/sysctl.d/60-easyrunner.conf | xargs sysctl --ignore
 """
@@ -60,7 +62,7 @@ def _units(machine: Machine, user: str) -> Facts:
     own = [] if user == "root" else ["--user"]
     argv = ["systemctl", *own, "list-units", "--all", "--no-legend", "--no-pager", "--plain"]
     lines = machine.run(argv, user=user).stdout
-    return dict(_unit(*line.split()[:4]) for line in lines.splitlines())
+    return dict(_unit(*line.split()[:4]) for line in lines.splitlines() if not line.startswith(_CREDENTIALS))
 
 
 def _unit(name: str, *state: str) -> tuple[str, str]:
