@@ -57,10 +57,11 @@ _BREAKS = {
     "no unknown listener": "systemd-run -q --unit=listener socat TCP-LISTEN:9999 - || systemd-run -q --unit=listener"
     " python3 -m http.server 9999",
     "no passwords": "usermod -p '$y$j9T$er' er",
-    "ssh by key only": "echo 'PasswordAuthentication yes' >/etc/ssh/sshd_config.d/00-a.conf",
+    "ssh by key only": "sed -i '1iPasswordAuthentication yes' /etc/ssh/sshd_config",
 }
 _UNBREAKS = (
-    "rm -f /etc/easyrunner/firewall.d/99-x.filter /etc/ssh/sshd_config.d/00-a.conf; systemctl restart er-firewall;"
+    "rm -f /etc/easyrunner/firewall.d/99-x.filter; sed -i '/^PasswordAuthentication yes$/d' /etc/ssh/sshd_config;"
+    " systemctl restart er-firewall;"
     " systemctl stop listener; passwd --lock er; usermod -p '!' er; systemctl reset-failed; systemctl start fail2ban;"
     " systemctl enable apt-daily-upgrade.timer"
 )

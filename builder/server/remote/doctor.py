@@ -252,7 +252,7 @@ def _change() -> str:
 CHECKS: Final = (
     Check("firewall in force", _firewall, "er server reapply-firewall HOST", _reload_firewall),
     Check("firewall complete", _rules, "er server reapply-firewall HOST", _reload_firewall),
-    Check("ssh by key only", _ssh, "er server apply HOST SPEC lays the policy anew; look for files in sshd_config.d"),
+    Check("ssh by key only", _ssh, "er server apply HOST SPEC lays the policy anew; look into /etc/ssh/sshd_config"),
     Check("no passwords", _passwords, "lock each with: sudo passwd --lock USER"),
     Check("fail2ban", _fail2ban, "see journalctl -u fail2ban", _restart_fail2ban),
     Check("system services", _units, "see journalctl -u UNIT on the server", _restart_units),
