@@ -123,8 +123,10 @@ def _written(file: Path) -> bool:
 def stopped(disk: Disk, stack: str) -> None:
     """Then what its containers have written is taken away, with the room that was kept for that."""
     until(lambda: len(disk.asked) > 1, timeout=60, what="a stop")
-    user, runtime = f"-qp User=er-{stack} -p RuntimeMaxSec=300", f"-E XDG_RUNTIME_DIR=/run/user/uid-of-{stack}"
-    assert disk.asked == [f"stop user@uid-of-{stack}.service", f"{user} {runtime} --wait podman rm -favt0"]
+    uid = f"uid-of-{stack}"
+    own = f"-E XDG_RUNTIME_DIR=/run/user/{uid} -E XDG_CONFIG_HOME=/var/lib/easyrunner/config/{uid}"
+    clean = f"-qp User=er-{stack} -p RuntimeMaxSec=300 {own} --wait podman rm -favt0"
+    assert disk.asked == [f"stop user@{uid}.service", clean]
     assert disk.full(stack).exists()
 
 
