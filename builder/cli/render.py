@@ -17,7 +17,7 @@ from builder import host as hosts
 from builder.cli.options import SpecPath, load
 from builder.cli.say import say
 from builder.host.tree import overlay
-from builder.packer.payload import rootfs
+from builder.packer.payload import archive
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _as_tar(output: str, host: Host) -> int:
     """A pipe or a device holds no directory: it gets an archive of one."""
     if files.is_terminal(output):
         raise UserError("an archive is not for a terminal", "give a directory with -o DIR, or: -o - | tar t")
-    content = rootfs(host.files)
+    content = archive(host.files)
     if output == files.STDOUT:
         say.data(content)
     else:

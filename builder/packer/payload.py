@@ -76,18 +76,25 @@ def write(wanted: Payload, directory: Path) -> None:
 
 
 def rootfs(files: Iterable[File]) -> bytes:
+    """Files of every host as a tar. Raises ValueError for one that is not root's: there is no other user yet."""
+    for file in files:
+        if (file.owner, file.group) != ("root", "root"):
+            raise ValueError(f"{file.path}: the baked files are root's")
+    return archive(files)
+
+
+def archive(files: Iterable[File]) -> bytes:
     """Files as a tar without directories: those that are missing become root's, 0755, as with cloud-init."""
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for file in files:
-            archive.addfile(_member(file), io.BytesIO(file.content))
+            tar.addfile(_member(file), io.BytesIO(file.content))
     return stream.getvalue()
 
 
 def _member(file: File) -> tarfile.TarInfo:
-    if (file.owner, file.group) != ("root", "root"):
-        raise ValueError(f"{file.path}: the baked files are root's")
     member = tarfile.TarInfo(file.path.lstrip("/"))
+    member.uname, member.gname = (name if name != "root" else "" for name in (file.owner, file.group))
     member.size, member.mode, member.mtime = len(file.content), int(file.mode, 8), _MTIME
     return member
 

@@ -178,7 +178,7 @@ def test_a_bake_can_be_looked_at_before_it_is_run(tmp_path: Path) -> None:
         (["--target", "moon"], "'moon' is not one of qemu, aws, "),
         (["--target", "qemu", "--format", "iso"], "'iso' is not one of qcow2, raw, "),
         (["--target", "aws", "--size", "9G"], "only for --target qemu: --size"),
-        ([], "Missing option '--target'"),
+        ([], "SPEC and --target are needed"),
     ],
 )
 def test_a_bake_of_something_unknown_is_wrong_usage(words: list[str], told: str) -> None:
@@ -191,7 +191,7 @@ def test_a_bake_of_something_unknown_is_wrong_usage(words: list[str], told: str)
     ("words", "told"),
     [
         (["--target", "hetzner"], "HCLOUD_TOKEN"),
-        (["--target", "exoscale"], "PKR_VAR_api_key and PKR_VAR_api_secret"),
+        (["--target", "exoscale"], "PKR_VAR_api_key with PKR_VAR_api_secret"),
         (["--target", "qemu", "--size", "big"], "--size big"),
         (["--target", "qemu", "--base-image", "x.qcow2"], "--checksum"),
         (["--target", "qemu", "--checksum", "sha256:0"], "--base-image"),

@@ -80,6 +80,11 @@ phpMyAdmin, Solr or Tomcat has its own pages allowed on its domains; others are 
 is not wanted is switched off:
 
 ```yaml
+server: {name: web1}
+admin:
+  ssh_keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop]
+stacks:
+  - {name: blog, image: docker.io/library/wordpress:6.6-apache, domain: blog.example.com, port: 8080}
 fail2ban:
   allow: {blog.example.com: [/wp-admin/, /wp-content/]}
   disable: [web-flood]

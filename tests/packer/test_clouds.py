@@ -229,7 +229,7 @@ def test_what_cannot_be_taken_away(target: str, part: str, noun: str, oven: Oven
 
 @pytest.mark.parametrize("target", ["hetzner"])
 def test_a_snapshot_that_fails(target: str, oven: Oven, tmp_path: Path) -> None:
-    """It is there, half made, and named. DigitalOcean's builder does not see that one has failed: it waits for an hour."""
+    """It is there, half made, and named. DigitalOcean's builder does not see a failure: it waits for an hour."""
     with built(target, oven, tmp_path) as build:
         build.cloud.snapshots_fail = True
         build.start()
