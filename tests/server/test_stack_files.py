@@ -7,6 +7,7 @@ import re
 import signal
 import stat
 import subprocess
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -337,6 +338,11 @@ def test_what_a_container_says_does_not_reach_the_terminal_as_it_is(own: Client)
     assert all(char.isprintable() or char in "\n\t" for char in done.stderr + logs.stdout + logs.stderr)
 
 
+def _serves(client: Client, url: str) -> bool:
+    """Whether it does by now; while a host boots, nothing listens yet."""
+    return client.host.curl(url, timeout=5).stdout.startswith("HTTP/2 200")
+
+
 def test_a_stack_in_trouble_stops_no_other_at_a_boot(own: Client) -> None:
     """Its home is a file; the others come up, and the console says whose home it is."""
     machine = own.host.machine
@@ -345,5 +351,6 @@ def test_a_stack_in_trouble_stops_no_other_at_a_boot(own: Client) -> None:
     machine.poweroff()
     machine.boot()
     machine.wait_console("easyrunner: trouble", timeout=90)
-    until(lambda: get(own.host, "https://hello.example.com/").status == 200, timeout=90, what="the neighbour")
+    serves = partial(_serves, own, "https://hello.example.com/")
+    until(serves, timeout=90, what="the neighbour")
     assert f"{facts.HOMES}/vault" in machine.run("journalctl -b -u er-first-boot --no-pager").stdout
