@@ -194,7 +194,7 @@ def test_a_machine_that_never_says_a_word_is_given_up(disk: Path, place: Path, t
             list(events)
         assert (places.root / workdir.CONSOLE).exists()
         assert Rehearsal.living_in(places.root) == []
-    assert told == ["Packer takes everything away; Ctrl-C ends it at once"]
+    assert told == ["Packer takes everything away; Ctrl-C ends it at once, and leaves what is there"]
     assert list(place.iterdir()) == []
 
 

@@ -142,8 +142,7 @@ def test_packer_accepts_it(target: Target, wanted: tuple[str, str], tmp_path: Pa
 def test_packer_accepts_the_source_for_a_container(key: Path, tmp_path: Path) -> None:
     target = BY_NAME["qemu"]
     lay_out(tmp_path, target)
-    (tmp_path / "qemu.pkr.hcl").unlink()
-    shutil.copy(TEMPLATES / "sources" / f"{container.SOURCE}.pkr.hcl", tmp_path)
+    workdir.lay(tmp_path, workdir.template(HERE, container.SOURCE))
     machine = values(target, ("debian-13", "amd64"))
     declared = hcl.variables("sources", container.SOURCE).keys() | hcl.variables(".", "variables").keys()
     variables = {**container.variables(machine), "ssh_private_key_file": str(key), "ssh_host": "192.0.2.1"}
