@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.machine
 
-INDEX = 85
+INDEX = 84
 SITE = "hello.example.com"
 OPEN = {22, 80, 443}
 PROFILE = "xccdf_org.ssgproject.content_profile_anssi_bp28_enhanced"
