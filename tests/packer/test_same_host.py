@@ -38,6 +38,7 @@ class Difference:
     chance: bool = False
 
 
+_RESOLVER = "the lab's: where each machine finds a resolver; two may have had the same place one after the other"
 _UPDATED = "runs once after /usr has changed (ConditionNeedsUpdate=): for the image that was in the bake"
 _BOOT = "made by a boot with Podman on the disk; the stock host's first boot began without it"
 _RECORD = "cloud-init's record of this instance: its id, times, and the user-data, which is meant to differ"
@@ -51,7 +52,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference("files", "/etc/machine-id", "every host's own"),
     Difference("files", "/etc/ssh/ssh_host_ed25519_key*", "every host's own"),
     Difference("files", "/etc/sudoers.d/90-cloud-init-users", "cloud-init writes the time into it"),
-    Difference("files", "/etc/systemd/resolved.conf.d/50-lab.conf", "the lab's: where each machine finds a resolver"),
+    Difference("files", "/etc/systemd/resolved.conf.d/50-lab.conf", _RESOLVER, chance=True),
     Difference("files", "/var/cache/apt/*", "packages that the stock host fetched; an image carries none", True),
     Difference("files", "/var/lib/apt/lists/*", "package lists likewise", True),
     Difference("files", "/var/cache/ldconfig/aux-cache", "inode numbers of libraries"),
@@ -60,7 +61,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference("files", "/var/lib/containers/storage*", _BOOT, True),
     Difference("files", "/var/lib/dpkg/status-old", "the package list before the last change"),
     Difference("files", "/var/lib/easyrunner/caddy/caddy/*", "the host's own authority, its keys and certificates"),
-    Difference("files", "/var/lib/easyrunner/room/*", "how much of the disk a stack takes, in KiB", chance=True),
+    Difference("files", "/var/lib/easyrunner/room/*", "how much of the disk a stack takes, in KiB"),
     Difference("files", "/var/lib/fail2ban/fail2ban.sqlite3", "times"),
     Difference("files", "/var/log/*", "logs of two different hours", True),
 )
