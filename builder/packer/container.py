@@ -14,7 +14,6 @@ from builder.lab import needs
 from builder.lab.machine import Machine
 from builder.packer import job as jobs
 from builder.packer import login, workdir
-from builder.packer.targets import BY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -38,10 +37,7 @@ def check() -> None:
 
 def variables(values: Mapping[str, Any]) -> dict[str, Any]:
     """The template's values for a container, from those for a virtual machine; the address is known when it is on."""
-    machine = BY_NAME["qemu"].images
-    of_machine = {name for row in machine.values() for name in row}
-    shared = ("name", "base", "arch", "tags")
-    kept = {name: value for name, value in values.items() if name in shared and name not in of_machine}
+    kept = {name: values[name] for name in ("name", "base", "arch", "tags") if name in values}
     return {**kept, "source": LABEL, "ssh_private_key_file": workdir.KEY}
 
 
