@@ -71,8 +71,11 @@ class Power:
 
     def _first_process(self) -> int | None:
         if not self.on:
-            raise UserError(f"{self.id} did not start", self.console.read_text(errors="replace")[-800:].strip())
+            raise UserError(f"{self.id} did not start", self._last_words())
         return nspawn.leader(self._running.pid)
+
+    def _last_words(self) -> str:
+        return self.console.read_text(errors="replace")[-800:].strip()
 
     def off(self, timeout: float) -> None:
         """Shut down in order."""
@@ -80,7 +83,7 @@ class Power:
         try:
             self._running.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise UserError(f"{self.id} did not shut down in {timeout:.0f} s") from None
+            raise UserError(f"{self.id} did not shut down in {timeout:.0f} s", self._last_words()) from None
         self._after()
 
     def cut(self) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import subprocess
-import sysconfig
+import sys
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +19,7 @@ from builder.aws import tags
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ROOT = Path(__file__).parents[2]
 REGION = "eu-central-1"
 DEBIAN, CANONICAL = "136693071363", "099720109477"
 # Nothing of the person's who runs the tests is looked at.
@@ -78,10 +79,10 @@ def moto(directory: Path) -> Iterator[int]:
     """moto's server on a port of its own choice; ends with the block."""
     amis = directory / "amis.json"
     amis.write_text(json.dumps(images()))
-    program = Path(sysconfig.get_path("scripts"), "moto_server")
     env = {**os.environ, "MOTO_AMIS_PATH": str(amis), "PYTHONUNBUFFERED": "1"}
-    argv = [str(program), "-H", "127.0.0.1", "-p", "0"]
-    with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+    argv = [sys.executable, "-m", "tests.aws.moto_server", "-H", "127.0.0.1", "-p", "0"]
+    silent, said = subprocess.DEVNULL, subprocess.PIPE
+    with subprocess.Popen(argv, env=env, cwd=ROOT, stdout=silent, stderr=said, text=True) as server:
         assert server.stderr is not None
         try:
             lines = []

@@ -43,7 +43,8 @@ class DigitalOcean(Cloud):
             case ("GET", "droplets"):
                 return 200, _page("droplets", self.all("droplets"))
             case ("GET", "droplets", number):
-                return 200, {"droplet": self.things["droplets"][int(number)]}
+                droplet = self.things["droplets"][int(number)]
+                return 200, {"droplet": droplet | ({"status": "new"} if self.starting.is_set() else {})}
             case ("DELETE", "droplets", number):
                 self.things["droplets"].pop(int(number), None)
                 return 204, None

@@ -121,7 +121,9 @@ class Hetzner(Cloud):
     def _shown(self, action: Json) -> Json:
         imaging = action["name"] == "create_image"
         failed = imaging and self.snapshots_fail
-        status = "running" if imaging and self.slow.is_set() else "error" if failed else "success"
+        under_way = self.slow if imaging else self.starting
+        busy = action["name"] in ("create_image", "create_server") and under_way.is_set()
+        status = "running" if busy else "error" if failed else "success"
         return {
             "id": action["id"], "command": action["name"], "status": status, "started": _WHEN,
             "progress": 50 if status == "running" else 100, "finished": None if status == "running" else _WHEN,

@@ -32,8 +32,9 @@ class Cloud:
     faults: dict[tuple[str, str], Answer] = field(default_factory=dict)
     things: dict[str, dict[int, Json]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
-    # Set, a snapshot is being made until it is not.
+    # Set, a snapshot or a server is being made until it is not.
     slow: threading.Event = field(default_factory=threading.Event)
+    starting: threading.Event = field(default_factory=threading.Event)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(101))
 
     def add(self, kind: str, **values: Any) -> Json:

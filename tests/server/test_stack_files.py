@@ -289,7 +289,8 @@ def test_no_stack_blocks_a_change(own: Client) -> None:
         ln -sfn /etc/shadow {home}/.cache/link; ln -sfn / {home}/data/root; mkfifo {home}/.cache/fifo
     """
     machine.run(mess, user="er-vault", check=False)
-    holder = machine.start(f"exec flock {home}/.local/share/containers/storage/storage.lock sleep 900", user="er-vault")
+    lock = f"{home}/.local/share/containers/storage/storage.lock"
+    machine.run(f"systemd-run -q --unit=holder --uid=er-vault flock {lock} sleep 900")
     machine.run(f"systemctl kill --kill-whom=main --signal=STOP {manager}")
     try:
         done = own.er("apply", changed(own, "blocked"), "--yes", "--timeout", "60")
@@ -298,8 +299,7 @@ def test_no_stack_blocks_a_change(own: Client) -> None:
         assert own.er("apply", own.edited(*_TURN), "--dry-run").stderr.startswith("nothing differs")
         assert get(own.host, "https://hello.example.com/").status == 200
     finally:
-        holder.terminate()
-        holder.wait(10)
+        machine.run("systemctl stop holder")
         machine.run(f"rm -rf {home}/.cache/* {home}/data/root {home}/.local/share/containers/precious")
         machine.run(
             f"systemctl kill --kill-whom=main --signal=CONT {manager}; systemctl restart {manager}", timeout=300
