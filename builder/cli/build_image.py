@@ -6,7 +6,7 @@ import re
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -249,13 +249,10 @@ def _as_json(result: Result) -> dict[str, object]:
     }
 
 
-# Values that only the machine that bakes can tell, and where it has to try.
-_FOUND_OUT: Final = ("accelerator", "cpu", "cpus")
-
-
 def _show_dry(order: Order, job: Job, lacking: Sequence[UserError], *, as_json: bool) -> None:
     """The calls and the files; the work directory's name is made up only when it is made."""
     from builder.packer import argv, workdir
+    from builder.packer.local import ACCELERATOR
 
     work = f"{order.directory.absolute()}/{workdir.PREFIX}*"
     upload = (*job.upload.files, *job.upload.archives)
@@ -264,7 +261,7 @@ def _show_dry(order: Order, job: Job, lacking: Sequence[UserError], *, as_json: 
     calls = job.commands()
     say.missing(lacking)
     if as_json:
-        of_machine = _FOUND_OUT if order.local and job.variables["source"] == order.target.label else ()
+        of_machine = ACCELERATOR if order.local and job.variables["source"] == order.target.label else ()
         unknown = [name for name in of_machine if name not in job.variables]
         told = {"directory": work, "commands": calls, "files": laid, "variables": dict(job.variables)}
         say.json({**told, "unknown": unknown, "missing": present.missing(lacking)})

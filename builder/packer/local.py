@@ -23,6 +23,7 @@ from builder.problems import UserError
 from builder.qemu import accel, firmware
 from builder.qemu import verify as verification
 from builder.qemu.console import SILENCE, SilentError
+from builder.qemu.probe import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -39,15 +40,15 @@ if TYPE_CHECKING:
     from builder.qemu.verify import Proof
 
 _PROGRAMS: Final = ("qemu-img", "mformat", "mcopy", "ssh-keygen", "fuse2fs")
-# Of the template's variables, those that follow from the accelerator.
-_ACCELERATOR: Final = ("accelerator", "cpu", "cpus")
+# Of the template's variables, those that follow from the accelerator: the machine that bakes can tell, or has to try.
+ACCELERATOR: Final = ("accelerator", "cpu", "cpus")
 Builder = Literal["machine", "container"]
 
 
 def check(order: Order) -> None:
     """Raise one UserError for what is lacking here, or return."""
     stock.check(order.base_image, order.checksum)
-    programs = [accel.PROGRAM[order.spec.server.arch], *_PROGRAMS, *order.form.compressor[:1]]
+    programs = [PROGRAM[order.spec.server.arch], *_PROGRAMS, *order.form.compressor[:1]]
     needs.check("baking here", programs, root=True, fuse=True)
     if order.builder == "container":
         if not _native(order):
@@ -85,7 +86,7 @@ def _firmware(order: Order) -> dict[str, Any]:
 
 def _accelerated(order: Order, found: Accelerator) -> dict[str, Any]:
     cpus = accel.processors(order.spec.server.arch, found)
-    return dict(zip(_ACCELERATOR, (found.name, found.cpu, cpus), strict=True))
+    return dict(zip(ACCELERATOR, (found.name, found.cpu, cpus), strict=True))
 
 
 def _told(order: Order) -> Accelerator | None:

@@ -17,14 +17,13 @@ from builder import files, process
 from builder.disk import make, needs
 from builder.lab import cache
 from builder.qemu import probe
+from builder.qemu.probe import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from builder.spec.model import Arch
 
-PROGRAM: Final[dict[Arch, str]] = {"amd64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
-MACHINE: Final[dict[Arch, str]] = {"amd64": "q35", "arm64": "virt"}
 # Intel models switch on page-table isolation, and `max` makes hashing slow: both are costly when emulated. QEMU 7.2
 # (Debian 12) crashed guest kernels in its emulation of cmpxchg16b; misalignsse is not emulated, and warned about.
 _EMULATED: Final[dict[Arch, str]] = {"amd64": "Opteron_G3,-cx16,-misalignsse", "arm64": "cortex-a72"}

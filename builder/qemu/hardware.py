@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from builder.qemu import accel
+from builder.qemu.probe import MACHINE, PROGRAM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,11 +49,11 @@ class Hardware:
 def argv(hardware: Hardware, accelerator: Accelerator) -> list[str]:
     """QMP is on standard input and output. Free ports are chosen by the kernel: asked for with QMP, never guessed."""
     return [
-        accel.PROGRAM[hardware.arch],
+        PROGRAM[hardware.arch],
         "-nodefaults",
         "-no-user-config",
         *("-display", "none"),
-        *("-machine", accel.MACHINE[hardware.arch]),
+        *("-machine", MACHINE[hardware.arch]),
         *("-accel", accelerator.accel),
         *("-cpu", accelerator.cpu),
         *("-smp", str(hardware.cpus)),

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from builder.qemu.accel import Accelerator
     from builder.spec.model import Arch
 
+# QEMU's program for an architecture, and the machine that it is given.
+PROGRAM: Final[dict[Arch, str]] = {"amd64": "qemu-system-x86_64", "arm64": "qemu-system-aarch64"}
+MACHINE: Final[dict[Arch, str]] = {"amd64": "q35", "arm64": "virt"}
 MARK: Final = b"er: init has run\n"
-_MACHINE: Final[dict[Arch, tuple[str, str, str]]] = {
-    "amd64": ("qemu-system-x86_64", "q35", "ttyS0"),
-    "arm64": ("qemu-system-aarch64", "virt", "ttyAMA0"),
-}
+_CONSOLE: Final[dict[Arch, str]] = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 # A fixed piece of work: so many turns of an empty loop, and so many calls into the kernel.
 _TURNS: Final = 20_000_000
 _CALLS: Final = 50_000
@@ -54,11 +54,10 @@ def seconds(arch: Arch, accelerator: Accelerator, kernel: Path, *, cpus: int, li
 
 def argv(arch: Arch, accelerator: Accelerator, kernel: Path, directory: Path, *, cpus: int) -> list[str]:
     """The machine: as those of hosts are, without disks and network."""
-    program, machine, console = _MACHINE[arch]
     return [
-        program,
+        PROGRAM[arch],
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-        *("-machine", machine),
+        *("-machine", MACHINE[arch]),
         *("-accel", accelerator.accel),
         *("-cpu", accelerator.cpu),
         *("-smp", str(cpus)),
@@ -66,7 +65,7 @@ def argv(arch: Arch, accelerator: Accelerator, kernel: Path, directory: Path, *,
         *("-serial", f"file:{directory / 'console'}"),
         *("-kernel", str(kernel)),
         *("-initrd", str(directory / "initrd")),
-        *("-append", f"console={console} quiet panic=-1"),
+        *("-append", f"console={_CONSOLE[arch]} quiet panic=-1"),
     ]
 
 

@@ -20,6 +20,7 @@ from builder.qemu import accel, client, firmware, seed
 from builder.qemu.console import PANIC
 from builder.qemu.hardware import Drive, Hardware
 from builder.qemu.power import Power
+from builder.qemu.probe import PROGRAM
 from builder.qemu.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Vm:
         self._power: Power | None = None
 
     def __enter__(self) -> Self:
-        needs.check("a virtual machine", (*_PROGRAMS, accel.PROGRAM[self.order.arch]))
+        needs.check("a virtual machine", (*_PROGRAMS, PROGRAM[self.order.arch]))
         try:
             with shielded():
                 self._workplace = Workplace.take()

@@ -1,7 +1,5 @@
-if [ -n "$PS1" ] && [ -z "$TMOUT" ]; then
-    TMOUT=900
-    readonly TMOUT
-    export TMOUT
+if [ -n "$PS1" ] && [ -z "$TMOUT" ] && command -v typeset >/dev/null; then
+    typeset -xr TMOUT=900
 fi
 [ "$(id -u)" = 0 ] ||
     umask 027
