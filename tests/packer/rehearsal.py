@@ -98,10 +98,11 @@ def in_cloud(wanted: Order, scripts: Mapping[str, str]) -> Job:
     target = wanted.target
     files = [file for file in workdir.template(packer, target.name) if not file.path.startswith("steps/")]
     names = sorted(path.name for path in (data.tree("images") / "steps").glob("[0-9]*"))
-    steps = [
-        workdir.Laid(f"steps/{name}", f"#!/bin/sh\n{scripts.get(name, f'echo this is {name}')}\n".encode(), 0o755)
-        for name in names
-    ]
+    # The first makes the place of the upload, as in a bake: scp would make a file of that name.
+    small = (
+        {name: f"echo this is {name}" for name in names} | {"10-wait": "install -d /var/tmp/er-bake"} | dict(scripts)
+    )
+    steps = [workdir.Laid(f"steps/{name}", f"#!/bin/sh\n{small[name]}\n".encode(), 0o755) for name in names]
     variables = {
         "source": target.label,
         "name": remote.name(wanted),
