@@ -175,7 +175,8 @@ def test_only_a_request_that_does_not_arrive_in_time_is_ended(
 ) -> None:
     """Beside it a websocket, events and a long poll, each of which takes longer than a request may.
 
-    Over HTTP/2: of HTTP/1.1, Caddy 2.11.7 lets a request wait that it is handing on to an app.
+    Over HTTP/2. Of HTTP/1.1, Caddy 2.11.7 lets go of the app at that time, then drains the client's connection with no
+    limit (net/http's body.Close): it stays one of the connections that the client may hold.
     """
     client, machine = impatient.machine.attacker(0), impatient.machine
     argv = client.argv(clients.argv("upgrade", impatient, "socket.example.com"))
