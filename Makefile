@@ -15,7 +15,7 @@ TEST_PACKAGES := bind9-dnsutils bsdextrautils iptables nmap openssl shellcheck d
   xz-utils zstd dnsmasq-base genisoimage
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check fuzz bench attacks cis cuts packer sweeps images setup system-boot system-test clean
+.PHONY: help demo test unit check fuzz bench attacks bakes cis cuts packer sweeps images setup system-boot system-test clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ demo: system-boot setup images $(KEY) ## Bake the example host's image here, boo
 
 test: system-test setup images $(KEY) ## Run all tests; hosts are booted where that can be done
 	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ]; then \
-	  $(BIN)/pytest -n 2 --dist loadfile; \
+	  $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder; \
 	elif [ -n "$$CI" ]; then \
 	  echo "error: the machine tests need root and Linux, and CI runs them all" >&2; exit 1; \
 	else \
@@ -48,8 +48,12 @@ bench: system-test setup images $(KEY) ## Measure against what people do today, 
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.sizes
 
-sweeps: system-test setup images $(KEY) ## Cut the connection of `er server apply` at every point; writes docs/apply.md
-	UPDATE=1 $(BIN)/pytest tests/server/test_apply_table.py
+sweeps: system-test setup images $(KEY) ## Cut `er server apply` off at every point, fail every call of AWS in every way; writes their tables
+	UPDATE=1 $(BIN)/pytest -n 2 --dist loadfile tests/server/test_apply_table.py tests/aws/test_faults.py
+
+# Part of `make test` where virtual machines are fast.
+bakes: system-test setup images $(KEY) ## Bake in a container and in a virtual machine, compare, boot by BIOS and UEFI; emulated 20 minutes
+	ER_BAKES=1 $(BIN)/pytest tests/packer/test_bake.py tests/packer/test_two_bakes.py
 
 attacks: system-test setup images $(KEY) ## Attack a virtual machine from inside a container; writes its table into docs/containment.md
 	ER_ATTACKS=1 UPDATE=1 $(BIN)/pytest tests/packer/test_attacks.py
@@ -65,8 +69,9 @@ cuts: system-test setup images $(KEY) ## Cut the power at every step of a first 
 # Debian's 1.6.6 is what `make test` builds with; this is for today's, with the plugins that it has.
 packer: system-test setup images $(KEY) ## Run what builds with Packer against another one: make packer PACKER=/opt/packer/packer
 	@[ -x "$(PACKER)" ] || { echo "error: say which: make packer PACKER=/path/of/packer" >&2; exit 1; }
-	PATH="$(dir $(abspath $(PACKER))):$$PATH" ER_PACKER="$(abspath $(PACKER))" \
-	  $(BIN)/pytest tests/packer/test_templates.py tests/packer/test_clouds.py tests/packer/test_failures.py tests/packer/test_aws.py
+	PATH="$(dir $(abspath $(PACKER))):$$PATH" ER_PACKER="$(abspath $(PACKER))" ER_BAKES=1 \
+	  $(BIN)/pytest tests/packer/test_templates.py tests/packer/test_clouds.py tests/packer/test_failures.py tests/packer/test_aws.py tests/packer/test_bake.py \
+	  tests/packer/test_two_bakes.py
 
 images: $(IMAGES) ## Make the example images from packages, so that no container registry is needed
 

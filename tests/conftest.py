@@ -1,4 +1,4 @@
-"""Files of tests that share what takes minutes to make go to one worker."""
+"""Files of tests that share what takes minutes to make go to one worker; the longest begin first."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 # The image that test_bake.py bakes is booted by the others as well.
 ONE_BAKE = "tests/packer/test_bake.py"
 SHARING = {f"tests/packer/test_{name}.py": ONE_BAKE for name in ("attacks", "two_bakes")}
+# Minutes each, longest first: begun last, they would keep one worker busy while the other has nothing to do.
+LONGEST = [
+    f"tests/{name}.py"
+    for name in (
+        "machine/test_power_cuts", "server/test_apply", "packer/test_bake", "audit/test_audits", "packer/test_disk",
+        "datasource/test_boots", "machine/test_fail2ban", "server/test_apply_table", "packer/test_same_host",
+        "packer/test_failures", "server/test_stack_files", "server/test_commands", "machine/test_stock",
+        "aws/test_faults", "server/test_proxy_image", "packer/test_steps", "packer/test_vm", "aws/test_whole_way",
+    )
+]  # fmt: skip
 
 
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]
@@ -28,6 +38,16 @@ def pytest_configure() -> None:
     """A shell starts what is to run in the background with interrupts ignored, and children inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files, then all others, and what takes milliseconds at the end."""
+
+    def rank(item: pytest.Item) -> int:
+        file = item.nodeid.partition("::")[0]
+        return LONGEST.index(file) if file in LONGEST else len(LONGEST) + file.startswith("tests/unit/")
+
+    items.sort(key=rank)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:

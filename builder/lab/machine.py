@@ -214,11 +214,11 @@ class Machine(Visits):
         self.wait(self.cloud_init_done, timeout=timeout, what="cloud-init")
         self.wait(self.started, timeout=timeout, what="every unit to start")
 
-    def poweroff(self, *, timeout: float = 60) -> None:
+    def poweroff(self, *, timeout: float = power.SHUTDOWN) -> None:
         """Shut down in order. The disk stays; the firewall, living in the network namespace, goes."""
         self._button.off(timeout)
 
-    def reboot(self, *, timeout: float = 60) -> None:
+    def reboot(self, *, timeout: float = power.SHUTDOWN) -> None:
         """Shut down in order and power on again."""
         self.poweroff(timeout=timeout)
         self.boot()

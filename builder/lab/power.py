@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from builder.lab.keeper import Keeper
     from builder.lab.world import World
 
+# Seconds that a shutdown may take: systemd itself waits for 90 for what does not end.
+SHUTDOWN: Final = 180
 _BUTTON: Final = signal.SIGRTMIN + 4  # what systemd as first process takes it for
 GROUP: Final = "machine"
 

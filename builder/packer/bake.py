@@ -134,7 +134,8 @@ def bake(order: Order, job: Job, tell: Callable[[str], None]) -> Generator[Told,
         job = local.placed(job, chosen)
     if order.local and order.reuse and (old := deliver.reusable(order, inputs.of(job, order))):
         bootable = order.verify and order.form.name in ("qcow2", "raw")
-        proof = (yield from local.verify(order, order.image, found, clock)) if bootable else None
+        booted = any(step["name"] == "first boot" for step in old["steps"])
+        proof = (yield from local.verify(order, order.image, found, clock, booted=booted)) if bootable else None
         return deliver.again(order, old, clock, proof)
     with terminable(), workdir.work_directory(order.directory) as places, Log(order.log, job.hidden(), tell) as log:
         run = Run(order, job, places, log, clock, tell)

@@ -201,14 +201,25 @@ def _packer(run: Run, disk: Stock, found: Accelerator) -> Generator[Told, None, 
     yield from run.clock.through(build)
 
 
-def verify(order: Order, image: Path, found: Accelerator, clock: Clock) -> Generator[Told, None, Proof]:
-    """Boot it twice with this host's user-data. Images that are not baked in are brought on a disk beside it."""
+def verify(
+    order: Order, image: Path, found: Accelerator, clock: Clock, *, booted: bool = False
+) -> Generator[Told, None, Proof]:
+    """Boot it twice with this host's user-data. Images that are not baked in are brought on a disk beside it.
+
+    Where a virtual machine would be emulated and a container can be had, the second boot is in one; so is the first of
+    an image that its own kernel has `booted` before, and that lacks nothing.
+    """
+    contained = found.emulated and _contained(order)
+    first: Builder = "container" if contained and booted and order.with_stacks else "machine"
+    if first == "container":
+        yield Note("this image has been booted by its own kernel before: now both boots are a container's")
     trial = verification.Trial(
         image=image.absolute(),
         spec=order.spec,
         bring=not order.with_stacks,
         accelerator=found,
-        second="container" if found.emulated and _contained(order) else "machine",
+        first=first,
+        second="container" if contained else "machine",
     )
     return (yield from clock.through(verification.verify(trial)))
 

@@ -20,6 +20,7 @@ QUESTIONS: Final = {
     "nat": "sudo iptables -t nat -S",
     "listeners": "ss -Hltun",
 }
+_UNASKED: Final = "not asked"
 _POLICIES: Final = ("-P INPUT DROP", "-P FORWARD DROP")
 _LOOPBACK: Final = ("127.", "[::1]", "[::ffff:127.")
 # Who may listen: to the world SSH, the proxy behind its redirect and the client sides of DHCP; to the host itself DNS
@@ -42,11 +43,12 @@ def faults(said: str) -> tuple[str, ...]:
     return tuple(judge(json.loads(said)))
 
 
-def script() -> str:
-    """Asks all questions there and prints the answers as JSON."""
+def script(*, settled: bool = True) -> str:
+    """Asks all questions there and prints the answers as JSON; not `settled` does not wait for the boot's last job."""
+    questions = QUESTIONS if settled else {**QUESTIONS, "state": f"echo {_UNASKED}"}
     return f"""
 import json, subprocess
-questions = json.loads({json.dumps(json.dumps(QUESTIONS))})
+questions = json.loads({json.dumps(json.dumps(questions))})
 def ask(line):
     return subprocess.run(line, shell=True, capture_output=True, text=True).stdout.strip()
 print(json.dumps({{name: ask(line) for name, line in questions.items()}}))
@@ -57,7 +59,7 @@ def judge(answers: Mapping[str, str]) -> Iterator[str]:
     """What is wrong, a line each; `answers` by the names of QUESTIONS."""
     failed = [line.split()[0] for line in answers["failed"].splitlines() if line.strip()]
     yield from (f"the unit {unit} has failed" for unit in failed)
-    if answers["state"] != "running" and not failed:
+    if answers["state"] not in {"running", _UNASKED} and not failed:
         yield f"systemd says {answers['state']!r}, not running"
     if answers["firewall unit"] != "active":
         yield f"the firewall's unit is {answers['firewall unit']}"

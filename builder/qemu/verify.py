@@ -1,7 +1,7 @@
 """Proves an image: boots a layer over it with the small user-data, asks every domain, looks inside; twice.
 
 The first boot is a virtual machine's, by the disk's own boot loader and kernel. The second one may be a container's,
-from the disk as the first has left it: what is new in it needs no kernel of its own.
+from the disk as a cut of power has left it: what is new in it needs no kernel of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from builder.qemu.console import SILENCE, SilentError, silent
 from builder.qemu.vm import Order, Vm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
     from builder.lab.events import Site
     from builder.qemu.accel import Accelerator
@@ -49,7 +49,8 @@ _BOOTS: Final = ("first", "second")
 class Trial:
     """What to prove, and how. `timeout` is for each boot, in seconds, until all has answered.
 
-    `second` is what the second boot is in. With `bring` the archives that the spec names are on a disk beside the
+    `first` and `second` are what the boots are in: both in a container is for an image that has been booted by its own
+    kernel before. With `bring` the archives that the spec names are on a disk beside the
     image, for an image without them; without `internet` nothing can be pulled.
     """
 
@@ -60,6 +61,7 @@ class Trial:
     firmware: Firmware = "bios"
     memory: int = 2048
     accelerator: Accelerator | None = None
+    first: Literal["machine", "container"] = "machine"
     second: Literal["machine", "container"] = "machine"
     timeout: float = 900
 
@@ -105,16 +107,41 @@ def _proven(trial: Trial) -> Generator[Told, None, Proof]:
         key = aside / "key"
         process.run(client.keygen(key))
         spec = local(trial.spec, key.with_suffix(".pub").read_text().strip())
+        if trial.first == "container":
+            return (yield from _in_containers(spec, trial, aside))
         with Vm(trial.image, _order(trial, spec, key, aside)) as vm:
             boot = _Boot(vm, spec, 1, trial, aside)
             seen = [(yield from boot.seen())]
-            yield from _phase("power off", vm.poweroff)
             if trial.second == "machine":
+                yield from _phase("power off", vm.poweroff)
                 seen.append((yield from _Boot(vm, spec, 2, trial, aside).seen()))
             else:
+                yield from _phase("power cut", partial(_cut, vm))
                 seen.append((yield from _in_container(vm, spec, trial, aside)))
-        answers = tuple(answer for found, _ in seen for answer in found)
-        return Proof(answers, tuple(ready for _, ready in seen))
+        return _proof(seen)
+
+
+def _proof(seen: Iterable[tuple[list[Answer], float]]) -> Proof:
+    both = tuple(seen)
+    return Proof(tuple(answer for answers, _ in both for answer in answers), tuple(ready for _, ready in both))
+
+
+def _in_containers(spec: Spec, trial: Trial, aside: Path) -> Generator[Told, None, Proof]:
+    """Both boots, from a copy of the image, which starts its own init as its kernel would."""
+    raw = aside / "copy.raw"
+    yield from _phase("copy", lambda: images.convert(trial.image, raw, to="raw"))
+    user_data = userdata.cloud_config(spec, hosts.build(spec), "baked")
+    with Machine(raw, user_data, name=spec.server.name, internet=trial.internet) as machine:
+        host = _Container(machine)
+        first = yield from _Boot(host, spec, 1, trial, aside).seen()
+        yield from _phase("power off", machine.poweroff)
+        return _proof((first, (yield from _Boot(host, spec, 2, trial, aside).seen())))
+
+
+def _cut(vm: Vm) -> None:
+    """What a host has written survives that, and a shutdown in order takes half a minute emulated."""
+    vm.ssh("sync")
+    vm.cut()
 
 
 def _in_container(vm: Vm, spec: Spec, trial: Trial, aside: Path) -> Generator[Told, None, tuple[list[Answer], float]]:
@@ -202,6 +229,7 @@ class _Boot:
         self._host = host
         self._spec = spec
         self._number = number
+        self._trial = trial
         self._fast = trial.accelerator is not None and not trial.accelerator.emulated
         self._ca = aside / f"ca-{number}.crt"
         self._said_before = len(host.console_text())
@@ -266,4 +294,6 @@ class _Boot:
         return Answer(self._number, site.domain, status, self._since)
 
     def _faults(self) -> tuple[str, ...]:
-        return inspect.faults(self._host.python(inspect.script(), timeout=self._left))
+        later = self._number == 1 and self._trial.first != self._trial.second
+        script = inspect.script(settled=not later)
+        return inspect.faults(self._host.python(script, timeout=self._left))

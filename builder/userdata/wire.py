@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from functools import lru_cache
 from typing import Final
 
 from builder.userdata import packed
@@ -49,6 +50,7 @@ done
 """
 
 
+@lru_cache(maxsize=16)
 def compress(document: bytes) -> bytes:
     """Gzip without a name or a date (RFC 1952), as small as deflate gets.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.machine
-_CUTS: Final = 4
+_CUTS: Final = 2
 _LEAST: Final = 50
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from builder import process
+from builder.disk import kernel
 from builder.host.packages import PACKAGES
 from builder.lab import base, needs
 from builder.lab.machine import Machine
+from builder.qemu import accel
 from tests.machine.conftest import example_images
 from tests.packer import bakery
 from tests.packer import built as one_bake
@@ -25,6 +29,12 @@ if TYPE_CHECKING:
     from tests.packer.built import Built
 
 __all__ = ["example_images"]
+
+
+def skip_if_emulated() -> None:
+    """What takes many minutes emulated is left to `make bakes` there."""
+    if not os.environ.get("ER_BAKES") and accel.accelerator("amd64", partial(kernel, "debian-13", "amd64")).emulated:
+        pytest.skip("virtual machines are emulated here: `make bakes` runs it")
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +57,7 @@ def built(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Bui
 @pytest.fixture(scope="session")
 def built_in_a_machine(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The same, baked in a virtual machine and not proved."""
+    skip_if_emulated()
     directory = tmp_path_factory.mktemp("built-in-a-machine")
     return one_bake.bake(directory, "--builder", "machine", "--no-verify")
 

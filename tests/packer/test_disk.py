@@ -120,8 +120,8 @@ def _user_data(key: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def stock(disk: Path, key: Path) -> Iterator[Vm]:
-    """A machine that has booted the base disk by BIOS, as any provider's would, to the end of cloud-init."""
-    order = Order(user_data=_user_data(key), key=key, firmware="bios", size=built.GROWN, name="web1", memory=1024)
+    """A machine that has booted the base disk by UEFI, as any provider's would, to the end of cloud-init."""
+    order = Order(user_data=_user_data(key), key=key, firmware="uefi", size=built.GROWN, name="web1", memory=1024)
     with Vm(disk, order) as vm:
         vm.boot()
         vm.wait_ssh(timeout=_SECONDS)
@@ -144,7 +144,7 @@ def test_it_boots_finds_its_seed_and_lets_the_admin_in(stock: Vm, disk: Path) ->
 
 
 def test_it_grows_with_its_disk(stock: Vm) -> None:
-    built.assert_it_has_grown(stock, firmware="bios")
+    built.assert_it_has_grown(stock, firmware="uefi")
 
 
 def test_cleaned_and_shut_down_it_is_clean(stock: Vm, tmp_path: Path) -> None:
