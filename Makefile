@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What runs er and makes the example images, and what the tests need beside that.
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 IMAGES := .cache/images/app.tar
 KEY := .cache/keys/demo
@@ -20,7 +22,7 @@ TEST_PACKAGES := bind9-dnsutils bsdextrautils iptables nmap openssl shellcheck d
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: system-boot setup images $(KEY) ## Bake the example host's image here, boot it twice, and serve its page over HTTPS
+demo: system-boot images $(KEY) ## Bake the example host's image here, boot it twice, and serve its page over HTTPS
 	$(BIN)/er build-image examples/hello.yaml --target qemu --with-stacks --reuse -o .cache/demo
 
 test: system-test setup images $(KEY) ## Run all tests; hosts are booted where that can be done
@@ -77,13 +79,17 @@ images: $(IMAGES) ## Make the example images from packages, so that no container
 
 setup: $(READY)
 
-$(READY): pyproject.toml
+$(RUNS): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet --editable . --group dev
+	$(BIN)/pip install --quiet --editable . --group examples
 	@touch $@
 
-$(IMAGES): examples/make_images.py builder/lab/oci.py $(READY)
+$(READY): $(RUNS)
+	$(BIN)/pip install --quiet --group dev
+	@touch $@
+
+$(IMAGES): examples/make_images.py builder/lab/oci.py $(RUNS)
 	$(BIN)/python examples/make_images.py
 
 $(KEY):
