@@ -93,7 +93,10 @@ def on_disk(wanted: Order, disk: Path) -> Job:
 
 
 def in_cloud(wanted: Order, scripts: Mapping[str, str]) -> Job:
-    """The template of a provider, with small steps: what they do is tested elsewhere."""
+    """The template of a provider, with small steps: what they do is tested elsewhere.
+
+    `scripts` are by the names of steps; any other name is a variable's.
+    """
     packer = find.find()
     target = wanted.target
     files = [file for file in workdir.template(packer, target.name) if not file.path.startswith("steps/")]
@@ -109,6 +112,7 @@ def in_cloud(wanted: Order, scripts: Mapping[str, str]) -> Job:
         "base": "debian-13",
         "arch": "amd64",
         **target.images["debian-13", "amd64"],
+        **{name: value for name, value in scripts.items() if name not in names},
     }
     upload = payload.Payload({"rootfs.tar": b"nothing"}, {})
     environment = credentials.complete(target.name, wanted.environment)

@@ -14,6 +14,11 @@ variable "image" {
   type = string
 }
 
+variable "snapshot_timeout" {
+  type    = string
+  default = "30m"
+}
+
 source "digitalocean" "host" {
   region = var.region
   size   = var.size
@@ -21,6 +26,8 @@ source "digitalocean" "host" {
 
   droplet_name  = "${var.name}-build"
   snapshot_name = var.name
+  # Its builder does not see that a snapshot has failed: it waits for it.
+  snapshot_timeout = var.snapshot_timeout
   # A tag stays in the account for ever, so none has a name of its own for each build.
   tags          = ["managed-by:easyrunner"]
   snapshot_tags = ["managed-by:easyrunner"] # since 1.7
