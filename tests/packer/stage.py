@@ -142,7 +142,8 @@ class Stage:
     def podman(self, stack: str, command: str, *, before: str = "") -> str:
         """The last line that Podman says to a stack's user."""
         user, home = f"{facts.STACK_USER_PREFIX}{stack}", f"{facts.HOMES}/{stack}"
-        env = f"env XDG_RUNTIME_DIR=/run/user/$(id -u {user}) HOME={home}"
+        uid = f"$(id -u {user})"
+        env = f"env XDG_RUNTIME_DIR=/run/user/{uid} XDG_CONFIG_HOME={facts.CONFIG}/{uid} HOME={home}"
         line = f"cd / && setpriv --reuid {user} --regid {user} --init-groups {env} {before} podman {command}"
         return self.root(f"{line} 2>&1 | tail -n 1", check=False)
 
