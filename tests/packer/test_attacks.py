@@ -179,14 +179,17 @@ def test_memory_of_a_service_that_has_no_limit(stage: Stage, tell: Callable[...,
 
 
 def test_a_fork_bomb_of_a_service_that_has_no_limit(stage: Stage, tell: Callable[..., None]) -> None:
+    """Where memory is short, so many processes come to the stack's ceiling of that first."""
+    before = evil(stage)["pressure"]
     with unnoticed(stage):
-        stage.attack("fork", "30", seconds=120, service="greedy")
-        assert evil(stage)["pressure"]["forks"] > 0
+        stage.attack("fork", "100", seconds=240, service="greedy")
+        after = evil(stage)["pressure"]
+        assert (after["forks"], after["killed"]) > (before["forks"], before["killed"])
         stage.recover()
     tell(
         "fork bomb, by a service without a limit of its own",
-        "its stack's ceiling, 30 %",
-        "counts the refusals",
+        "its stack's ceilings, 30 % of processes, 70 % of memory",
+        "counts the refusals, and what was killed",
         RESTARTED,
     )
 
