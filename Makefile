@@ -72,8 +72,7 @@ cuts: system-test setup images $(KEY) ## Cut the power at every step of a first 
 packer: system-test setup images $(KEY) ## Run what builds with Packer against another one: make packer PACKER=/opt/packer/packer
 	@[ -x "$(PACKER)" ] || { echo "error: say which: make packer PACKER=/path/of/packer" >&2; exit 1; }
 	PATH="$(dir $(abspath $(PACKER))):$$PATH" ER_PACKER="$(abspath $(PACKER))" ER_BAKES=1 \
-	  $(BIN)/pytest tests/packer/test_templates.py tests/packer/test_clouds.py tests/packer/test_failures.py tests/packer/test_aws.py tests/packer/test_bake.py \
-	  tests/packer/test_two_bakes.py
+	  $(BIN)/pytest $(addprefix tests/packer/test_,templates.py clouds.py failures.py aws.py bake.py two_bakes.py)
 
 images: $(IMAGES) ## Make the example images from packages, so that no container registry is needed
 

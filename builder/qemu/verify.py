@@ -50,8 +50,8 @@ class Trial:
     """What to prove, and how. `timeout` is for each boot, in seconds, until all has answered.
 
     `first` and `second` are what the boots are in: both in a container is for an image that has been booted by its own
-    kernel before. With `bring` the archives that the spec names are on a disk beside the
-    image, for an image without them; without `internet` nothing can be pulled.
+    kernel before. With `bring` the archives that the spec names are on a disk beside the image, for an image without
+    them; without `internet` nothing can be pulled.
     """
 
     image: Path
