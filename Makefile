@@ -88,7 +88,7 @@ $(READY): $(RUNS)
 	$(BIN)/pip install --quiet --group dev
 	@touch $@
 
-$(IMAGES): examples/make_images.py builder/lab/oci.py $(RUNS)
+$(IMAGES): examples/make_images.py builder/oci/image_archive.py $(RUNS)
 	$(BIN)/python examples/make_images.py
 
 $(KEY):

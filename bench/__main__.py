@@ -13,7 +13,7 @@ from bench import report
 from bench.hosts import ROOT
 from bench.options import Options
 from bench.talk import note
-from builder.lab import needs
+from builder.localhost import requirements
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def main() -> int:
 
 def _run(names: tuple[str, ...], options: Options, *, page: bool) -> int:
     if set(names) != {"user-data"}:
-        needs.check()
+        requirements.check()
     results = []
     for name in names:
         note(f"{name} …")

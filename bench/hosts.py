@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from builder import host, process, userdata
 from builder import spec as specs
 from builder.host import Part
-from builder.lab import base, plan, preload
+from builder.lab import base_tree, plan, preload
 from builder.lab.machine import Machine
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def prepare(path: Path) -> Prepared:
     """Make what is missing of the spec's base tree and images."""
     spec, _ = specs.load(path)
     wanted = plan.plan(spec, timeout=300)
-    tree = base.tree(wanted.packages)
+    tree = base_tree.tree(wanted.packages)
     return Prepared(spec, host.build(spec), wanted, tree, tuple(preload.prepare(tree, *pair) for pair in wanted.images))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from bench import hosts
 from bench.boot import until_answered
 from bench.result import Goal, Result, Row, interleaved
-from builder.lab import base
+from builder.lab import base_tree
 from builder.lab.machine import Machine
 
 if TYPE_CHECKING:
@@ -37,4 +37,4 @@ def run(options: Options) -> Result:
 
 
 def _bare(prepared: Prepared) -> Machine:
-    return Machine(base.tree(), prepared.plan.user_data, name=prepared.plan.name, preloads=prepared.preloads)
+    return Machine(base_tree.tree(), prepared.plan.user_data, name=prepared.plan.name, preloads=prepared.preloads)

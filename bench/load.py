@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from builder.lab.net import Namespace
+    from builder.lab.network import Namespace
 
 _UNITS: Final = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 # wrk takes the server's name for TLS from the URL; a hosts file of its own, seen by this process alone, leads it there.

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from bench import hosts, https
-from builder import identity
 from builder.host import Part
 from builder.lab import preload
 from builder.lab.machine import Machine
+from builder.stack import user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ _CADDY, _IMAGE = "localhost/bench/caddy:1", "localhost/bench/app:1"
 @contextmanager
 def rival(prepared: Prepared) -> Iterator[Machine]:
     """The plain host, on, with all of it running."""
-    owner = preload.Owner(_UID, identity.subids(_UID).first, f"/home/{_USER}")
+    owner = preload.Owner(_UID, user.subids(_UID).first, f"/home/{_USER}")
     images = [preload.Image(hosts.IMAGES / "caddy.tar", _CADDY), preload.Image(hosts.IMAGES / "app.tar", _IMAGE)]
     stored = preload.prepare(prepared.tree, owner, images)
     files = {f"/srv/bench/{name}": text.encode() for name, text in _caddyfiles(prepared).items()}

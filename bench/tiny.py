@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from builder.lab import oci
+from builder.oci import image_archive
 from builder.problems import UserError
 
 
@@ -15,9 +15,9 @@ def make(target: Path) -> Path:
     if found is None:
         raise UserError("cannot find the program busybox", "apt-get install busybox-static")
     files = (
-        oci.ImageFile("bin/busybox", Path(found).read_bytes(), mode=0o755),
-        oci.ImageFile("srv/index.html", b"hello\n"),
+        image_archive.ImageFile("bin/busybox", Path(found).read_bytes(), mode=0o755),
+        image_archive.ImageFile("srv/index.html", b"hello\n"),
     )
     command = ("/bin/busybox", "httpd", "-f", "-p", "3000", "-h", "/srv")
-    oci.write(target, files, oci.ImageConfig(command=command, ports=("3000/tcp",)))
+    image_archive.write(target, files, image_archive.ImageConfig(command=command, ports=("3000/tcp",)))
     return target

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from builder.stack import Kind, Service, Stack
+    from builder.stack.model import Kind, Service, Stack
 
 
 class Identity(NamedTuple):

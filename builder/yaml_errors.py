@@ -9,7 +9,7 @@ import yaml
 from yaml.reader import ReaderError
 
 from builder import messages
-from builder.places import split_lines
+from builder.yamlfile.places import split_lines
 
 if TYPE_CHECKING:
     from builder.messages import Text

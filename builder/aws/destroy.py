@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.aws import known_hosts, removal, running, zones
+from builder.aws import dns, known_hosts, removal, running
 from builder.aws.pace import persist
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from builder.aws.door import Door
+    from builder.aws.api import Door
     from builder.aws.inventory import Holdings
     from builder.aws.launch import Settings
     from builder.aws.progress import Timed
@@ -31,14 +31,14 @@ def destroy(door: Door, name: str, found: Holdings, settings: Settings, told: Ti
 
 def _names(door: Door, found: Holdings) -> None:
     for zone in found.zones:
-        zones.remove(door, zone, zones.pointing(door, zone, found.ips))
+        dns.remove(door, zone, dns.pointing(door, zone, found.ips))
 
 
 def _servers(door: Door, found: Holdings, settings: Settings, told: Timed, *, unprotect: bool) -> None:
     ids = [one.id for one in found.servers]
     if unprotect:
-        for instance in ids:
-            door.call("ModifyInstanceAttribute", InstanceId=instance, DisableApiTermination={"Value": False})
+        for server_id in ids:
+            door.call("ModifyInstanceAttribute", InstanceId=server_id, DisableApiTermination={"Value": False})
     persist(lambda: door.call("TerminateInstances", InstanceIds=ids), settings.pace, told.line)
     running.ended(door, ids, settings.pace)
 

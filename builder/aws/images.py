@@ -11,8 +11,8 @@ from builder.problems import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from builder.aws.door import Door
-    from builder.aws.order import Order
+    from builder.aws.api import Door
+    from builder.aws.request import Order
 
 # EC2's words for processors.
 ARCHITECTURES: Final = {"amd64": "x86_64", "arm64": "arm64"}

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.aws import server, tags
-from builder.aws.parts import Addresses, Group, Key, Servers
+from builder.aws import instance, tags
+from builder.aws.resources import Addresses, Group, Key, Servers
 
 # What belongs to a server, in the order of its removal.
 KINDS: Final = (Servers.title, Addresses.title, Group.title, Key.title)
 
 if TYPE_CHECKING:
-    from builder.aws.door import Door
-    from builder.aws.server import Server
+    from builder.aws.api import Door
+    from builder.aws.instance import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ class Holdings:
 
 def servers(door: Door) -> tuple[Server, ...]:
     """All servers of er in the region that are not gone."""
-    found = server.servers(door.items("DescribeInstances", Filters=tags.filters(part=Servers.name)))
-    return tuple(one for one in found if one.state not in server.GONE)
+    found = instance.servers(door.items("DescribeInstances", Filters=tags.filters(part=Servers.name)))
+    return tuple(one for one in found if one.state not in instance.GONE)
 
 
 def holdings(door: Door, name: str) -> Holdings:
     """All that carries the name, whatever run has made it."""
     instances = list(door.items("DescribeInstances", Filters=tags.filters(name, Servers.name)))
-    alive = tuple(one for one in server.servers(instances) if one.state != "terminated")
+    alive = tuple(one for one in instance.servers(instances) if one.state != "terminated")
     groups = door.items("DescribeSecurityGroups", Filters=tags.filters(name, Group.name))
     keys = door.call("DescribeKeyPairs", Filters=tags.filters(name, Key.name))["KeyPairs"]
     addresses = door.call("DescribeAddresses", Filters=tags.filters(name, Addresses.name))["Addresses"]

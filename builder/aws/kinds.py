@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from builder.aws.images import ARCHITECTURES
-from builder.aws.order import DEFAULT_TYPES
+from builder.aws.request import DEFAULT_TYPES
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.aws.door import Door
+    from builder.aws.api import Door
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.aws import make, ready, running, zones
-from builder.aws.ground import Ground, survey
+from builder.aws import dns, make, readiness, running
 from builder.aws.pace import PACE, Clock, Pace, persist
-from builder.aws.parts import Servers
+from builder.aws.prerequisites import Ground, survey
+from builder.aws.resources import Servers
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from builder.aws.door import Door
-    from builder.aws.order import Order
+    from builder.aws.api import Door
+    from builder.aws.instance import Server
     from builder.aws.progress import Timed
-    from builder.aws.ready import Proof
-    from builder.aws.server import Server
+    from builder.aws.readiness import Proof
+    from builder.aws.request import Order
     from builder.aws.sites import Site
 
 
@@ -42,8 +42,8 @@ class Launched:
     ground: Ground
     servers: tuple[Server, ...]
     made: Mapping[str, tuple[str, ...]]
-    records: tuple[zones.Record, ...] = ()
-    set_: tuple[zones.Record, ...] = ()
+    records: tuple[dns.Record, ...] = ()
+    set_: tuple[dns.Record, ...] = ()
     proofs: tuple[Proof, ...] = ()
     sites: tuple[Site, ...] = ()
 
@@ -84,12 +84,12 @@ def launch(door: Door, order: Order, settings: Settings, told: Timed) -> Launche
 
 def _prove(door: Door, order: Order, settings: Settings, done: Launched, *, clock: Clock, told: Timed) -> Launched:
     servers = running.find(door, done.made[Servers.name])
-    done = replace(done, servers=servers, records=zones.records(order.domains, servers))
+    done = replace(done, servers=servers, records=dns.records(order.domains, servers))
     if done.ground.hosted:
         with told.step("DNS records"):
-            put = partial(zones.put, door, order.domains, done.ground.hosted, servers)
+            put = partial(dns.put, door, order.domains, done.ground.hosted, servers)
             done = replace(done, set_=persist(put, settings.pace, told.line))
     if not settings.wait:
         return done
-    proofs = tuple(ready.prove(door, one, order, settings, clock=clock, told=told) for one in servers)
-    return replace(done, proofs=proofs, sites=ready.serve(order, proofs, clock, told))
+    proofs = tuple(readiness.prove(door, one, order, settings, clock=clock, told=told) for one in servers)
+    return replace(done, proofs=proofs, sites=readiness.serve(order, proofs, clock, told))

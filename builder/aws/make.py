@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from builder.aws import running
 from builder.aws.errors import AwsError
 from builder.aws.pace import Pace, persist
-from builder.aws.parts import Addresses, Group, Key, Servers
+from builder.aws.resources import Addresses, Group, Key, Servers
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from builder.aws.door import Door
-    from builder.aws.ground import Ground
-    from builder.aws.order import Order
+    from builder.aws.api import Door
     from builder.aws.part import Ids, Part
+    from builder.aws.prerequisites import Ground
     from builder.aws.progress import Timed
+    from builder.aws.request import Order
 
 
 class HalfwayError(UserError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from builder.aws.door import Door
+    from builder.aws.api import Door
 
 Ids = tuple[str, ...]
 

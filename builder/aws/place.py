@@ -10,8 +10,8 @@ from builder.problems import UserError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from builder.aws.door import Door
-    from builder.aws.order import Wishes
+    from builder.aws.api import Door
+    from builder.aws.request import Wishes
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.aws import firewall, price, server
-from builder.aws.ground import survey
-from builder.aws.parts import Addresses, Group, Key, Servers
+from builder.aws import instance, price, security_group
+from builder.aws.prerequisites import survey
+from builder.aws.resources import Addresses, Group, Key, Servers
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from builder.aws.door import Door
+    from builder.aws.api import Door
     from builder.aws.errors import AwsError
-    from builder.aws.ground import Ground
-    from builder.aws.order import Order
     from builder.aws.part import Ids
+    from builder.aws.prerequisites import Ground
+    from builder.aws.request import Order
     from builder.userdata.cloudconfig import On
 
 
@@ -161,12 +161,12 @@ def _addresses(door: Door, order: Order) -> Entry:
 
 
 def _rules(order: Order) -> str:
-    rules = sorted(firewall.wanted(order.spec.ssh.allow_from))
+    rules = sorted(security_group.wanted(order.spec.ssh.allow_from))
     return ", ".join(dict.fromkeys(f"{rule.port}/{rule.protocol}" for rule in rules))
 
 
 def _server(order: Order, ground: Ground) -> str:
     wishes, image = order.wishes, ground.image
-    disk = server.disk_size(image, wishes.disk)
+    disk = instance.disk_size(image, wishes.disk)
     words = [f"{ground.kind.name} in {ground.place.zone}", f"{image.on} image {image.id} ({image.name})"]
     return ", ".join([*words, _disk(disk), *_extras(order)])

@@ -10,7 +10,7 @@ from builder.aws.errors import AwsError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from builder.aws.door import Door
+    from builder.aws.api import Door
 
 HOURS: Final = 730  # a month, as AWS counts
 

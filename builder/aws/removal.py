@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from builder.aws.errors import AwsError
 
 if TYPE_CHECKING:
-    from builder.aws.door import Door
+    from builder.aws.api import Door
 
 
 def take(door: Door, name: str, **parameters: Any) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from builder.aws import server
+from builder.aws import instance
 from builder.aws.pace import Clock, Pace
 from builder.aws.part import Part
-from builder.aws.parts import Servers
+from builder.aws.resources import Servers
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from builder.aws.door import Door
+    from builder.aws.api import Door
     from builder.aws.part import Ids
 
 _POWER_ON: Final = 300.0
@@ -47,14 +47,14 @@ class Running(Part):
         """Nothing of its own."""
 
 
-def find(door: Door, ids: Iterable[str]) -> tuple[server.Server, ...]:
+def find(door: Door, ids: Iterable[str]) -> tuple[instance.Server, ...]:
     """These instances as they are now; one that was just made may be missing for a moment."""
-    return server.servers(door.items("DescribeInstances", Filters=[{"Name": "instance-id", "Values": sorted(ids)}]))
+    return instance.servers(door.items("DescribeInstances", Filters=[{"Name": "instance-id", "Values": sorted(ids)}]))
 
 
-def _run(found: Sequence[server.Server], wanted: int) -> bool:
+def _run(found: Sequence[instance.Server], wanted: int) -> bool:
     for one in found:
-        if one.state in server.GONE | server.STOPPED:
+        if one.state in instance.GONE | instance.STOPPED:
             raise UserError(f"AWS has {one.state} {one.id} again: {one.reason or 'no reason given'}", _HINT)
     return len(found) == wanted and all(one.state == "running" for one in found)
 

@@ -27,7 +27,7 @@ from builder.cli import (
     trial,
     user_data,
 )
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.problems import SpecError, UserError
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from builder import present, providers
+from builder import problem_report, providers
 from builder.cli import clean as cleaning
 from builder.cli.options import AsJson, load
-from builder.cli.say import say
-from builder.cli.steps import Steps
+from builder.cli.output import say
+from builder.cli.progress import Steps
 from builder.packer.convert import FORMATS
 from builder.packer.targets import BY_NAME, TARGETS
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from builder.manifest import Difference
-    from builder.packer.deliver import Result
+    from builder.packer.artifact import Result
     from builder.packer.job import Job
-    from builder.packer.order import Order
+    from builder.packer.request import Order
     from builder.packer.watch import Told
     from builder.problems import UserError
 
@@ -117,9 +117,9 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Bake an image of SPEC's base with Packer: every host's files and packages, no key and no name of yours."""
-    from builder.packer import bake
+    from builder.packer import build
     from builder.packer.account import APIS
-    from builder.packer.order import LOCAL, Order
+    from builder.packer.request import LOCAL, Order
 
     if clean:
         return cleaning.clean(clean, directory, yes=yes, dry_run=dry_run, as_json=as_json)
@@ -137,11 +137,11 @@ def command(
         base_image, checksum, tuple(file.absolute() for file in var_file or ()), keep_log, reuse, compare,
     )  # fmt: skip
     if dry_run:
-        _show_dry(order, *bake.outline(order), as_json=as_json)
+        _show_dry(order, *build.outline(order), as_json=as_json)
         return 0
-    job = bake.plan(order)
+    job = build.plan(order)
     with Steps() as steps:
-        result = follow(bake.bake(order, job, steps.line), steps)
+        result = follow(build.bake(order, job, steps.line), steps)
     code = told(result, path, as_json=as_json)
     if keep:
         cleaning.keep(target, keep, result, yes=yes)
@@ -251,20 +251,20 @@ def _as_json(result: Result) -> dict[str, object]:
 
 def _show_dry(order: Order, job: Job, lacking: Sequence[UserError], *, as_json: bool) -> None:
     """The calls and the files; the work directory's name is made up only when it is made."""
-    from builder.packer import argv, workdir
-    from builder.packer.local import ACCELERATOR
+    from builder.packer import argv, work_directory
+    from builder.packer.build_local import ACCELERATOR
 
-    work = f"{order.directory.absolute()}/{workdir.PREFIX}*"
+    work = f"{order.directory.absolute()}/{work_directory.PREFIX}*"
     upload = (*job.upload.files, *job.upload.archives)
-    names = [f"{workdir.TEMPLATE}/{file.path}" for file in (*job.files, workdir.values(job.variables))]
-    laid = sorted([*names, *(f"{workdir.PAYLOAD}/{name}" for name in upload)])
+    names = [f"{work_directory.TEMPLATE}/{file.path}" for file in (*job.files, work_directory.values(job.variables))]
+    laid = sorted([*names, *(f"{work_directory.PAYLOAD}/{name}" for name in upload)])
     calls = job.commands()
     say.missing(lacking)
     if as_json:
         of_machine = ACCELERATOR if order.local and job.variables["source"] == order.target.label else ()
         unknown = [name for name in of_machine if name not in job.variables]
         told = {"directory": work, "commands": calls, "files": laid, "variables": dict(job.variables)}
-        say.json({**told, "unknown": unknown, "missing": present.missing(lacking)})
+        say.json({**told, "unknown": unknown, "missing": problem_report.missing(lacking)})
         return
     lines = [f"# in {work}:", *(f"# lays {path}" for path in laid), *(argv.shown(call) for call in calls)]
     say.data("".join(f"{line}\n" for line in lines).encode())

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from builder import present
+from builder import problem_report
 from builder import spec as specs
 from builder.cli.options import AsJson, SpecPath
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.problems import Problem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.spec import Spec
-    from builder.stack import EgressRule, Service, Stack
+    from builder.stack.model import EgressRule, Service, Stack
 
 NAME = "check"
 # When a server asks for the addresses of what `egress:` names.
@@ -30,7 +30,7 @@ def command(path: SpecPath, as_json: AsJson = False) -> int:
     except SpecError as error:
         spec, problems = None, error.problems
     if as_json:
-        say.json({"ok": spec is not None, "problems": present.as_json(problems), "stacks": _stacks(spec)})
+        say.json({"ok": spec is not None, "problems": problem_report.as_json(problems), "stacks": _stacks(spec)})
     else:
         say.problems(problems)
         if spec is not None:

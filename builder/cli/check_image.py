@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder.cli.options import AsJson
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from builder.hygiene import Expected
+    from builder.imagecheck import Expected
 
 NAME = "check-image"
 
@@ -28,26 +28,26 @@ Everything = Annotated[bool, typer.Option("--all", help="Show every finding, not
 
 def command(image: ImagePath, spec: HostSpec = None, everything: Everything = False, as_json: AsJson = False) -> int:
     """Look for host keys, logs, passwords and whatever else must not be in an image; nothing is booted or changed."""
-    from builder import hygiene
-    from builder.hygiene import text
+    from builder import imagecheck
+    from builder.imagecheck import text_report
 
     expected = _expected(spec) if spec else ()
     with _opened(image) as root:
-        report = hygiene.examine(root, expected=expected)
+        report = imagecheck.examine(root, expected=expected)
     if as_json:
         say.json(json.loads(report.as_json()))
     else:
-        say.text(text.render(report, everything=everything))
+        say.text(text_report.render(report, everything=everything))
     return 0 if report.clean else 1
 
 
 def _expected(spec: Path) -> tuple[Expected, ...]:
     from builder import host as hosts
-    from builder import hygiene
+    from builder import imagecheck
     from builder.cli.options import load
     from builder.host.model import Part
 
-    return hygiene.expected(hosts.build(load(spec)).only(Part.BAKED))
+    return imagecheck.expected(hosts.build(load(spec)).only(Part.BAKED))
 
 
 def _opened(image: Path) -> AbstractContextManager[Path]:

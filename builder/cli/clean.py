@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.packer.account import Account, Found
-    from builder.packer.deliver import Result
+    from builder.packer.artifact import Result
 
 
 def clean(target: str, directory: Path, *, yes: bool, dry_run: bool, as_json: bool) -> int:
@@ -47,11 +47,11 @@ def clean(target: str, directory: Path, *, yes: bool, dry_run: bool, as_json: bo
 
 def keep(target: str, number: int, result: Result, *, yes: bool) -> None:
     """Remove older images of the same spec that er made, after asking."""
-    from builder.packer import remote
+    from builder.packer import build_cloud
     from builder.packer.account import Account, older
 
     account = Account(target, os.environ)
-    wanted = older(account.found(), remote.stem(result.name), number)
+    wanted = older(account.found(), build_cloud.stem(result.name), number)
     for one in wanted:
         say.note(f"older     {one.noun} {one.id} {one.name}")
     if wanted:

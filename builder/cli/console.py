@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import rich.console
 from rich.segment import Segment
 
-from builder.present import printable
+from builder.problem_report import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from builder import present
+from builder import problem_report
 from builder.cli.launch import KnownHosts, Region
 from builder.cli.options import AsJson
-from builder.cli.say import say
-from builder.cli.steps import Steps
+from builder.cli.output import say
+from builder.cli.progress import Steps
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Remove a server and everything that `er launch` made for it."""
-    from builder.aws import door as doors
+    from builder.aws import api as doors
     from builder.aws import errors, inventory, pace
     from builder.aws import known_hosts as known
+    from builder.aws.api import Door
     from builder.aws.destroy import destroy
-    from builder.aws.door import Door
     from builder.aws.launch import Settings
     from builder.aws.progress import Timed
     from builder.lab.signals import terminable
@@ -72,7 +72,7 @@ def command(
 
 def _unseen(name: str, region: str | None, lacking: Iterable[AwsError], *, as_json: bool) -> int:
     """A dry run where AWS cannot be asked: what would be looked for, of which nobody knows whether it is there."""
-    from builder.aws import door as doors
+    from builder.aws import api as doors
     from builder.aws.inventory import KINDS
 
     where = doors.region_of(region) or "a region that is not named"
@@ -83,15 +83,15 @@ def _unseen(name: str, region: str | None, lacking: Iterable[AwsError], *, as_js
     say.missing(lacking)
     if as_json:
         unseen = dict.fromkeys(("servers", "addresses", "security_groups", "key_pairs", "stays"))
-        say.json({"removed": False, **unseen, "missing": present.missing(lacking)})
+        say.json({"removed": False, **unseen, "missing": problem_report.missing(lacking)})
     return 0
 
 
 def _show(found: Holdings, name: str, region: str) -> None:
-    from builder.aws import present
+    from builder.aws import output
 
     say.note(f"{name} in {region}:" if found else f"nothing of {name} in {region}")
-    for line in present.holding_lines(found):
+    for line in output.holding_lines(found):
         say.note(line)
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder import hardening
 from builder.cli.options import AsJson
-from builder.cli.say import say
+from builder.cli.output import say
+from builder.host import hardening
 
 if TYPE_CHECKING:
-    from builder.hardening import Setting
+    from builder.host.hardening import Setting
 
 NAME = "explain"
 

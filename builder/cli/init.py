@@ -8,7 +8,7 @@ import typer
 
 from builder import files
 from builder import spec as specs
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.problems import UserError
 
 NAME = "init"

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder.cli.options import AsJson, SpecPath, load
-from builder.cli.say import say
-from builder.cli.steps import Steps
+from builder.cli.output import say
+from builder.cli.progress import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from builder.aws.errors import AwsError
     from builder.aws.launch import Launched, Settings
-    from builder.aws.order import Order
     from builder.aws.plan import Plan
+    from builder.aws.request import Order
 
 NAME = "launch"
 
@@ -60,9 +60,9 @@ def command(
     from builder import host as hosts
     from builder.aws import known_hosts as known
     from builder.aws import pace
-    from builder.aws.door import Door
+    from builder.aws.api import Door
     from builder.aws.launch import Settings
-    from builder.aws.order import Order, Wishes
+    from builder.aws.request import Order, Wishes
 
     wishes = Wishes(type_, image, count, disk, vpc, subnet, profile_arn, spot, eip, ipv6, protect)
     order = Order(spec, hosts.build(spec), wishes)
@@ -76,42 +76,42 @@ def command(
 
 def _dry_run(order: Order, region: str | None, *, as_json: bool) -> int:
     """With AWS's answers where it can be asked; without credentials or a way there, what is known here."""
-    from builder.aws import door, errors, present
+    from builder.aws import api, errors, output
     from builder.aws.plan import plan
 
-    if lacking := door.lacking(region):
+    if lacking := api.lacking(region):
         return _outline(order, region, lacking, as_json=as_json)
     try:
-        found = plan(door.Door(region, say.note), order)
+        found = plan(api.Door(region, say.note), order)
     except errors.AwsError as error:
         if not errors.blind(error):
             raise
         return _outline(order, region, (error,), as_json=as_json)
     _show_plan(found, order)
     if as_json:
-        say.json(present.plan_json(found))
+        say.json(output.plan_json(found))
     for refusal in found.refusals:
         say.failure(refusal.message, refusal.hint)
     return 1 if found.refusals else 0
 
 
 def _outline(order: Order, region: str | None, lacking: Iterable[AwsError], *, as_json: bool) -> int:
-    from builder.aws import door, present
+    from builder.aws import api, output
     from builder.aws.plan import outline
 
-    found = outline(order, door.region_of(region), lacking)
-    for line in present.outline_lines(found):
+    found = outline(order, api.region_of(region), lacking)
+    for line in output.outline_lines(found):
         say.note(line)
     say.missing(found.lacking)
     if as_json:
-        say.json(present.outline_json(found, order))
+        say.json(output.outline_json(found, order))
     return 0
 
 
 def _show_plan(found: Plan, order: Order) -> None:
-    from builder.aws import present
+    from builder.aws import output
 
-    for line in present.plan_lines(found, order):
+    for line in output.plan_lines(found, order):
         say.note(line)
 
 
@@ -133,10 +133,10 @@ def _launch(door: Any, order: Order, settings: Settings, *, as_json: bool) -> in
 
 
 def _show(done: Launched, order: Order, settings: Settings, seconds: dict[str, float], *, as_json: bool) -> int:
-    from builder.aws import known_hosts, present
+    from builder.aws import known_hosts, output
 
-    for line in present.launched_lines(done, order, settings, known_hosts.default()):
+    for line in output.launched_lines(done, order, settings, known_hosts.default()):
         say.note(line)
     if as_json:
-        say.json(present.launched_json(done, order, settings, seconds))
+        say.json(output.launched_json(done, order, settings, seconds))
     return 0

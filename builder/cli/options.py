@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder import spec as specs
-from builder.cli.say import say
+from builder.cli.output import say
 
 if TYPE_CHECKING:
     from builder.spec import Spec

@@ -9,7 +9,7 @@ import typer
 
 from builder import providers
 from builder.cli.options import AsJson
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.cli.user_data import known_provider
 from builder.packer import credentials
 from builder.providers import Encoding

@@ -15,9 +15,9 @@ import typer
 from builder import files
 from builder import host as hosts
 from builder.cli.options import SpecPath, load
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.host.tree import overlay
-from builder.packer.payload import archive
+from builder.packer.build_files import archive
 from builder.problems import UserError
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from builder import spec as specs
-from builder.cli.say import say
+from builder.cli.output import say
 
 NAME = "schema"
 

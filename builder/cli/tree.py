@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from builder import host as hosts
 from builder.cli.options import AsJson, SpecPath, load
-from builder.cli.say import say
+from builder.cli.output import say
 
 NAME = "tree"
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder.cli.options import AsJson, SpecPath, load
-from builder.cli.say import say
-from builder.cli.steps import Steps
+from builder.cli.output import say
+from builder.cli.progress import Steps
 
 if TYPE_CHECKING:
     from builder.lab.trial import Plan, Ready

@@ -12,11 +12,11 @@ import typer
 from builder import files, providers, userdata
 from builder import host as hosts
 from builder.cli.options import AsJson, OutputFile, SpecPath, load
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.cli.size_bar import size_bar
 from builder.problems import SpecError, UserError
 from builder.providers import Encoding
-from builder.userdata import archives
+from builder.userdata import requirements
 
 if TYPE_CHECKING:
     from builder.host import Host
@@ -154,7 +154,7 @@ def _as_json(spec: Spec, host: Host, delivery: Delivery, output: Path | None) ->
 
 
 def _check_archives(spec: Spec, on: On) -> None:
-    found = archives.problems(spec, on)
+    found = requirements.problems(spec, on)
     if any(problem.severity == "error" for problem in found):
         raise SpecError(found)
     say.problems(found)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from builder.compose import messages
-from builder.compose.interpolate import Expansion, FormatError, RequiredError
+from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.node import Document, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.places import Loc
+    from builder.yamlfile.places import Loc
 
 NOT_KNOWN_YET = "EASYRUNNER_SERVER_IP"
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from builder.compose.node import Node
     from builder.problems import Report
-    from builder.stack import Mount, Network, Service, StackFile, Volume
+    from builder.stack.model import Mount, Network, Service, StackFile, Volume
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from builder.compose import messages
-from builder.compose.interpolate import Expansion, FormatError, RequiredError
+from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.problems import Mark
 
 if TYPE_CHECKING:

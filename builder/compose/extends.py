@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from builder import source
 from builder.compose import files, messages
 from builder.compose.build import Builder
 from builder.compose.merge import merge
 from builder.compose.node import Document
 from builder.compose.table import Row, takes, walk
 from builder.compose.values import plain, text
+from builder.yamlfile import source
 
 if TYPE_CHECKING:
     from builder.compose.draft import Project

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from builder.compose import messages, mount_messages
 from builder.quadlet import UNFIT
-from builder.stack import StackFile
+from builder.stack.model import StackFile
 
 if TYPE_CHECKING:
     from builder.compose.draft import Project

@@ -11,7 +11,7 @@ from builder.compose.node import attempt
 from builder.compose.relations import check_dependencies, dependencies
 from builder.compose.values import boolean, mapping
 from builder.quadlet import names
-from builder.stack import Attachment, Network, Service, Volume
+from builder.stack.model import Attachment, Network, Service, Volume
 
 if TYPE_CHECKING:
     from builder.compose.draft import Draft, Project

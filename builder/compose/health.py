@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from builder.compose import messages
 from builder.compose.table import Row, takes, walk
 from builder.compose.values import boolean, content, duration, each, integer
-from builder.stack import Healthcheck
+from builder.stack.model import Healthcheck
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from builder import images
 from builder.compose import messages
 from builder.compose.values import plain, text
+from builder.oci import image_reference
 
 if TYPE_CHECKING:
     from builder.compose.draft import Draft
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def parse(node: Node, draft: Draft) -> None:
     """The image, fully qualified."""
     base = node.document.source.path.parent
-    image = images.normalise(text(node), base, node.where, node.mark(), draft.project.report)
+    image = image_reference.normalise(text(node), base, node.where, node.mark(), draft.project.report)
     if image is not None:
         draft.set("image", image, node)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from builder import source
 from builder.compose import files, messages
 from builder.compose.build import Builder
 from builder.compose.node import Document
 from builder.compose.table import Row, refused, takes, walk
 from builder.compose.values import text
+from builder.yamlfile import source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from builder import images
 from builder.compose import messages
+from builder.oci import image_reference
 
 if TYPE_CHECKING:
     from builder.compose.draft import Draft
@@ -22,9 +22,9 @@ _NEEDS: Final = {
 def warn(draft: Draft) -> None:
     """Say which capabilities a well-known image needs, when it neither has them nor another user."""
     image = draft.fields.get("image")
-    if image is None or images.is_archive(image) or draft.fields.get("hardening") == "off":
+    if image is None or image_reference.is_archive(image) or draft.fields.get("hardening") == "off":
         return
-    reference = images.split(image)
+    reference = image_reference.split(image)
     name = reference.path.removeprefix("library/")
     needs = _NEEDS.get(name, ()) if reference.registry == "docker.io" else ()
     user = draft.fields.get("user", "root").partition(":")[0]

@@ -6,11 +6,11 @@ import difflib
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from builder import domains
 from builder.compose import messages
 from builder.compose.node import WrongError, attempt
 from builder.compose.values import boolean, content, duration, integer, pairs, size, text
 from builder.quadlet import UNFIT
+from builder.stack import domains
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from builder.compose import messages
 from builder.compose.node import attempt
 from builder.compose.table import Row, ignored, refused, takes, walk
 from builder.compose.values import decimal, duration, integer, plain, size
-from builder.stack import Limits
+from builder.stack.model import Limits
 
 if TYPE_CHECKING:
     from builder.compose.draft import Draft

@@ -5,25 +5,25 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from builder import source
 from builder.compose import envfile, files, finish, labels, messages, mount_messages
 from builder.compose.build import Builder
 from builder.compose.draft import Draft, Project
 from builder.compose.extends import resolve
 from builder.compose.include import included
+from builder.compose.keys import KEYS
 from builder.compose.node import Document, WrongError, attempt
-from builder.compose.service_keys import KEYS
 from builder.compose.table import walk
 from builder.compose.top import TOP
 from builder.compose.variables import injected_for
 from builder.problems import Mark, Report
+from builder.yamlfile import source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.compose.draft import Parts
     from builder.compose.node import Node
-    from builder.source import Source
+    from builder.yamlfile.source import Source
 
 
 def load(path: Path, *, stack: str, report: Report, server: str | None = None) -> Parts | None:

@@ -11,7 +11,7 @@ from builder.compose.labels import TYPE
 from builder.compose.node import attempt
 from builder.compose.table import Row, ignored, no_effect, refused, takes, walk
 from builder.compose.values import each, pairs, plain, spelled
-from builder.stack import Attachment
+from builder.stack.model import Attachment
 
 if TYPE_CHECKING:
     from builder.compose.draft import Draft

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from builder.places import dotted
+from builder.yamlfile.places import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from builder.messages import Text
-    from builder.places import Loc
     from builder.problems import Mark, Report
-    from builder.source import Source
+    from builder.yamlfile.places import Loc
+    from builder.yamlfile.source import Source
 
 T = TypeVar("T")
 D = TypeVar("D")

@@ -9,7 +9,7 @@ from builder.compose import messages
 if TYPE_CHECKING:
     from builder.compose.draft import Draft
     from builder.compose.node import Node
-    from builder.stack import Dependency
+    from builder.stack.model import Dependency
 
 
 def _known(draft: Draft) -> list[tuple[Dependency, Node]]:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from builder import injected
 from builder.compose import labels
-from builder.compose.interpolate import Expansion, FormatError, RequiredError
+from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.injected import Identity
 
 if TYPE_CHECKING:
-    from builder.stack import Kind
+    from builder.stack.model import Kind
 
 
 def injected_for(

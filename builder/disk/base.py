@@ -6,10 +6,10 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Final
 
-from builder.disk import make, needs
+from builder.disk import build, needs
 from builder.disk.layout import Layout
 from builder.disk.recipe import RECIPES, VERSION
-from builder.lab import cache
+from builder.localhost import cache
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ def base_disk(base: Base, arch: Arch, *, size: int = SIZE) -> Path:
     Boots by BIOS and UEFI (arm64: UEFI). Nothing on it is a secret or a machine's own. A point release of the
     distribution has it made anew. Raises UserError.
     """
-    return _made(base, arch, size) / make.DISK
+    return _made(base, arch, size) / build.DISK
 
 
 def kernel(base: Base, arch: Arch) -> Path:
     """The kernel of the base disk, as a boot loader takes it; the disk is made on first use. Raises UserError."""
-    return _made(base, arch, SIZE) / make.KERNEL
+    return _made(base, arch, SIZE) / build.KERNEL
 
 
 def _made(base: Base, arch: Arch, size: int) -> Path:
@@ -44,11 +44,11 @@ def _made(base: Base, arch: Arch, size: int) -> Path:
     if size < _SMALLEST or size % _MIB:
         raise UserError("a base disk has 2 GiB or more, in whole MiB")
     _check(recipe)
-    make.refuse_foreign(arch)
+    build.refuse_foreign(arch)
     name = f"{base}-{arch}-{key(recipe, arch, size)}"
     layout = Layout(arch, size, name)
     folder = cache.root() / "disks" / name
-    return cache.current(folder, recipe.edition(), lambda aside: make.disk(aside, layout, recipe))
+    return cache.current(folder, recipe.edition(), lambda aside: build.disk(aside, layout, recipe))
 
 
 def key(recipe: Recipe, arch: Arch, size: int) -> str:

@@ -10,8 +10,8 @@ import urllib.parse
 import urllib.request
 from typing import IO, TYPE_CHECKING, Final
 
-from builder.disk import image
-from builder.lab import cache
+from builder.disk import image_file
+from builder.localhost import cache
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def digest(checksum: str) -> str:
 def from_file(path: Path, checksum: str) -> Path:
     """The image itself, once its checksum was found to be right. Raises UserError."""
     wanted = digest(checksum)
-    image.format_of(path)
+    image_file.format_of(path)
     with path.open("rb") as file:
         _compare(hashlib.file_digest(file, "sha256").hexdigest(), wanted, path.name)
     return path
@@ -73,7 +73,7 @@ def _download(url: str, target: Path, wanted: str, tell: Callable[[int, int], No
     except (OSError, ValueError) as error:
         raise UserError(f"{url}: {getattr(error, 'reason', None) or error}") from None
     _compare(found, wanted, url)
-    image.format_of(target)
+    image_file.format_of(target)
 
 
 def _copy(source: IO[bytes], target: IO[bytes], size: int, tell: Callable[[int, int], None]) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.lab import archive, needs, sources
+from builder.lab import archive
+from builder.localhost import debian_mirror, requirements
 
 if TYPE_CHECKING:
     from builder.spec.model import Arch, Base
@@ -34,13 +35,13 @@ class Recipe:
     def keyrings(self) -> tuple[Path, ...]:
         """The keys of its archive on this machine; none when the package with them is not there."""
         if self.base == "debian-13":
-            return needs.keyrings(self.release)
+            return requirements.keyrings(self.release)
         return tuple(path for path in (_KEYRINGS / "ubuntu-archive-keyring.gpg",) if path.exists())
 
     def archives(self, apt: Path = Path("/etc/apt")) -> tuple[str, ...]:
         """Sources of this machine's own mirror; none lets mmdebstrap take its default."""
         kinds = _ARCHIVES[self.base]
-        found = [(sources.mirror(apt, kind), suffix) for kind, suffix in kinds]
+        found = [(debian_mirror.mirror(apt, kind), suffix) for kind, suffix in kinds]
         if found[0][0] is None:
             return ()
         return tuple(f"deb {uri} {self.release}{suffix} {self.components}" for uri, suffix in found if uri)
@@ -48,10 +49,10 @@ class Recipe:
     def edition(self) -> str:
         """Which edition of its first archive this machine's mirror has; empty when that cannot be found out."""
         kind, suffix = _ARCHIVES[self.base][0]
-        return archive.edition(sources.mirror(archive=kind), f"{self.release}{suffix}")
+        return archive.edition(debian_mirror.mirror(archive=kind), f"{self.release}{suffix}")
 
 
-_ARCHIVES: Final[dict[Base, tuple[tuple[sources.Archive, str], ...]]] = {
+_ARCHIVES: Final[dict[Base, tuple[tuple[debian_mirror.Archive, str], ...]]] = {
     "debian-13": (("debian", ""), ("debian-security", "-security")),
     "ubuntu-24.04": (("ubuntu", ""), ("ubuntu", "-updates"), ("ubuntu", "-security")),
 }

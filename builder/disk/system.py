@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import yaml
 
-from builder.disk import grub
+from builder.disk import bootloader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +79,7 @@ def files(layout: Layout, recipe: Recipe, origin: Archives) -> dict[str, str]:
         "etc/fstab": _fstab(layout),
         "etc/hostname": "localhost\n",
         "etc/hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
-        "etc/default/grub.d/10_console.cfg": grub.defaults(layout.arch),
+        "etc/default/grub.d/10_console.cfg": bootloader.defaults(layout.arch),
         "etc/default/locale": "LANG=C.UTF-8\n",
         # Asks grub-cloud's package to keep the boot loaders of the disk up to date.
         "etc/grub.d/enable_cloud": "",

@@ -6,16 +6,18 @@ import urllib.parse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from builder import facts, identity, images, quadlet
+from builder import facts, quadlet
 from builder.host import fail2ban, firewall, formats, tree
 from builder.host.model import File, Host, Part, assemble
 from builder.host.packages import PACKAGES
+from builder.oci import image_reference
+from builder.stack import user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from builder.spec import Spec
-    from builder.stack import Stack
+    from builder.stack.model import Stack
 
 _ACME: Final = {
     "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
@@ -60,7 +62,7 @@ def _facts(spec: Spec) -> dict[str, object]:
         "proxy_uid": facts.PROXY_UID,
         "max_body": facts.MAX_BODY,
         "response_timeout": facts.RESPONSE_TIMEOUT,
-        "proxy_image": images.host_name("proxy", "caddy", spec.proxy.image),
+        "proxy_image": image_reference.host_name("proxy", "caddy", spec.proxy.image),
         "archives": _archives("proxy", {"caddy": spec.proxy.image}),
         "network": quadlet.pasta(podman),
         "quadlet_section": quadlet.defaults(podman),
@@ -112,14 +114,14 @@ def _of(stack: Stack, file: File) -> File:
     What its containers mount is read by any user in them; there the directory keeps out who is not of the group.
     """
     unit, told = (file.path.startswith(f"{top}/") for top in (f"{facts.QUADLETS}/{stack.uid}", f"{facts.STACKS}"))
-    group = identity.user(stack.name) if unit or told else file.group
+    group = user.user(stack.name) if unit or told else file.group
     return replace(file, stack=stack.name, group=group, mode="0640" if unit else file.mode)
 
 
 def _archives(owner: str, wanted: Mapping[str, str]) -> list[tuple[str, str]]:
     """Name and path on the host of each image that comes as an archive, of an owner's services and their images."""
     return [
-        (images.host_name(owner, service, image), path)
+        (image_reference.host_name(owner, service, image), path)
         for service, image in wanted.items()
         if (path := archive_path(owner, service, image))
     ]
@@ -145,9 +147,9 @@ def _stack(stack: Stack, spec: Spec, context: Mapping[str, object]) -> Iterator[
 
 def archive_path(stack: str, service: str, image: str) -> str | None:
     """Where the OCI archive of a service lies on the host, when its image is one."""
-    if not images.is_archive(image):
+    if not image_reference.is_archive(image):
         return None
-    name = images.host_name(stack, service, image)
+    name = image_reference.host_name(stack, service, image)
     return f"{facts.IMAGES}/{name.rpartition('/')[2].replace(':', '-')}.tar"
 
 

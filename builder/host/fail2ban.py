@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.spec import Spec
-    from builder.stack import Stack
+    from builder.stack.model import Stack
 
 # Fail2Ban counts IPv6 clients by such networks: /usr/lib/easyrunner/watch.
 PREFIX: Final = 64

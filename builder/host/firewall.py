@@ -18,7 +18,7 @@ from builder.host.rules import FAMILIES, Fragment, Rule, family_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from builder.stack import Stack
+    from builder.stack.model import Stack
 
 BANS: Final = f"{facts.LIB}/firewall.d/bans"
 BASE: Final = f"{facts.LIB}/firewall.d/base"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from builder.quadlet.unit import EncodingError
+from builder.quadlet.unit_file import EncodingError
 
 # Nothing that units, tmpfiles.d, sysusers.d, Caddyfiles, env files, iptables-restore or a shell take for their own.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_/.:@,+=-]+")

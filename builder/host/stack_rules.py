@@ -15,7 +15,7 @@ from builder.host.rules import FAMILIES, Fragment, Rule, family_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.stack import EgressRule, Stack
+    from builder.stack.model import EgressRule, Stack
 
 TEMPLATE: Final = f"{facts.LIB}/firewall.d/stack"
 # The addresses of names are found on the host: /usr/lib/easyrunner/names writes them beside a list with this ending.

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from builder import process
 from builder.lab import power
-from builder.lab.disk import Disk, Files, lab_files, seed
-from builder.lab.keeper import Keeper
-from builder.lab.polling import until
+from builder.lab.exec import Visits
+from builder.lab.layers import Disk, Files, lab_files, seed
+from builder.lab.namespaces import Keeper
+from builder.lab.registry import Slot
 from builder.lab.signals import shielded
-from builder.lab.slots import Slot
-from builder.lab.visits import Visits
+from builder.polling import until
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from builder.lab.guise import Guise
-    from builder.lab.net import Namespace, Plan
+    from builder.lab.network import Namespace, Plan
     from builder.lab.preload import Preload
+    from builder.lab.provider_machine import Guise
 
 T = TypeVar("T")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder import facts, host, identity, images, userdata
+from builder import facts, host, userdata
 from builder.lab import preload
 from builder.lab.trial import Plan, Site
+from builder.oci import image_reference
 from builder.problems import UserError
+from builder.stack import user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,12 +56,14 @@ def owned_images(spec: Spec) -> Iterator[tuple[preload.Owner, tuple[preload.Imag
     """The archives by the user whose storage they go to: the proxy's, then each stack's."""
     for name, uid, services in _users(spec):
         found = tuple(
-            preload.Image(Path(image.removeprefix(images.ARCHIVE)), images.host_name(name, service, image))
+            preload.Image(
+                Path(image.removeprefix(image_reference.ARCHIVE)), image_reference.host_name(name, service, image)
+            )
             for service, image in services
-            if images.is_archive(image)
+            if image_reference.is_archive(image)
         )
         if found:
-            yield preload.Owner(uid, identity.subids(uid).first, f"{facts.HOMES}/{name}"), found
+            yield preload.Owner(uid, user.subids(uid).first, f"{facts.HOMES}/{name}"), found
 
 
 def _users(spec: Spec) -> Iterator[tuple[str, int, tuple[tuple[str, str], ...]]]:

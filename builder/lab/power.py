@@ -8,15 +8,15 @@ import subprocess
 from typing import TYPE_CHECKING, Final
 
 from builder.lab import nspawn
-from builder.lab.polling import until
+from builder.polling import until
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from builder.lab.disk import Disk
-    from builder.lab.keeper import Keeper
+    from builder.lab.layers import Disk
+    from builder.lab.namespaces import Keeper
     from builder.lab.world import World
 
 # Seconds that a shutdown may take: systemd itself waits for 90 for what does not end.

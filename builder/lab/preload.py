@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 from builder import process
 from builder.facts import SUBID_SIZE
-from builder.lab import cache
+from builder.localhost import cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from builder.lab.disk import Files
+    from builder.lab.layers import Files
 
 _RECIPE: Final = 1
 _STORAGE: Final = ".local/share/containers/storage"

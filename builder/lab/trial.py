@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from builder import facts, process
-from builder.lab import base, needs, preload
+from builder.lab import base_tree, preload
 from builder.lab.events import Answer, Ended, Event, PhaseName, Plan, Ready, Site, Started
 from builder.lab.machine import Machine
-from builder.lab.polling import NotInTimeError
 from builder.lab.signals import terminable
+from builder.localhost import requirements
+from builder.polling import NotInTimeError
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -60,10 +61,10 @@ class _Clock:
 
 def try_(plan: Plan) -> Generator[Event, None, None]:
     """Boot the plan here; the last event is `Ready`. Close the generator to take everything away."""
-    needs.check(base.RELEASE)
+    requirements.check(base_tree.RELEASE)
     clock = _Clock(plan.timeout)
     with terminable():
-        tree = yield from _phase(clock, "base tree", lambda: base.tree(plan.packages))
+        tree = yield from _phase(clock, "base tree", lambda: base_tree.tree(plan.packages))
         preloads = yield from _phase(clock, "images", lambda: _preloads(plan, tree))
         machine = Machine(tree, plan.user_data, name=plan.name, extra_files=dict(plan.extra_files), preloads=preloads)
         with machine, _explained(machine):

@@ -7,13 +7,13 @@ import subprocess
 from typing import TYPE_CHECKING, Self
 
 from builder import process
-from builder.lab import net
-from builder.lab.polling import until
+from builder.lab import network
+from builder.polling import until
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from builder.lab.keeper import Keeper
-    from builder.lab.net import Argv, Card, Namespace, Plan
+    from builder.lab.namespaces import Keeper
+    from builder.lab.network import Argv, Card, Namespace, Plan
 
 
 class World:
@@ -31,10 +31,10 @@ class World:
     @classmethod
     def make(cls) -> Self:
         """Take a free slot and build its bridge."""
-        world = cls(net.free_slot())
+        world = cls(network.free_slot())
         try:
-            _run(net.bridge(world.plan))
-            process.run(net.root_ipv6(world.plan), check=False)
+            _run(network.bridge(world.plan))
+            process.run(network.root_ipv6(world.plan), check=False)
         except BaseException:
             world.remove()
             raise
@@ -44,16 +44,16 @@ class World:
         """Attacker `number`, made on first use."""
         if number not in self._attackers:
             place = self.plan.attacker(number)
-            _run(net.join(self.plan, place))
+            _run(network.join(self.plan, place))
             self._attackers[number] = place
         return self._attackers[number]
 
     def plug_in(self, keeper: Keeper, *, internet: bool) -> None:
         """Make the machine's namespace, with the way out when this machine has one."""
-        _run(net.join(self.plan, self.plan.machine, self.card))
-        families = net.outbound() if internet else ()
+        _run(network.join(self.plan, self.plan.machine, self.card))
+        families = network.outbound() if internet else ()
         if families:
-            argv = net.pasta(self.plan, families)
+            argv = network.pasta(self.plan, families)
             self._pasta = keeper.start(argv, group="pasta", stderr=subprocess.PIPE)
             until(self._has_uplink, timeout=10, what="the way out to the internet")
 
@@ -65,13 +65,13 @@ class World:
             if self._pasta.stderr is not None:
                 self._pasta.stderr.close()
             self._pasta = None
-        for argv in net.leave(self.plan, self.plan.machine):
+        for argv in network.leave(self.plan, self.plan.machine):
             process.run(argv, check=False)
 
     def remove(self) -> None:
         """Leave nothing behind."""
         self.unplug()
-        for argv in net.removal(self.plan):
+        for argv in network.removal(self.plan):
             process.run(argv, check=False)
 
     def _has_uplink(self) -> bool:
@@ -80,7 +80,7 @@ class World:
             raise UserError(f"pasta ended at once: {said.strip()}", "without a way out: er try --offline")
         shown = process.run(["ip", "-n", self.plan.machine.name, "route", "show", "default"], check=False).stdout
         shown += process.run(["ip", "-n", self.plan.machine.name, "-6", "route", "show", "default"], check=False).stdout
-        return net.UPLINK in shown
+        return network.UPLINK in shown
 
 
 def _run(argvs: list[Argv]) -> None:
@@ -90,6 +90,6 @@ def _run(argvs: list[Argv]) -> None:
 
 def sweep(plan: Plan) -> None:
     """Take away what a dead run left of a slot."""
-    for argv in net.removal(plan):
+    for argv in network.removal(plan):
         with contextlib.suppress(UserError):
             process.run(argv)

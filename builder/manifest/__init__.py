@@ -1,7 +1,7 @@
 """What an image is made of: er's manifest and a CycloneDX SBOM beside it, and what differs between two."""
 
 from builder.manifest.compare import Difference, difference, read
-from builder.manifest.model import Build, Container, Input, Package, Step, elsewhere, now, of_bytes, of_file
+from builder.manifest.manifest import Build, Container, Input, Package, Step, elsewhere, now, of_bytes, of_file
 from builder.manifest.packages import installed
 from builder.manifest.write import beside, write
 

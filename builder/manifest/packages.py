@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from builder.manifest.model import Package
+from builder.manifest.manifest import Package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

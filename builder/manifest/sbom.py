@@ -15,7 +15,7 @@ from packageurl import PackageURL
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.manifest.model import Build, Container, Input, Package
+    from builder.manifest.manifest import Build, Container, Input, Package
 
 # The namespace that serial numbers are derived in, so that the same build has the same number.
 _NAMESPACE: Final = uuid.UUID("6f0c1f56-5d5c-5a0c-9a4b-7f2b8c0f4f52")

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from builder.hygiene.model import Report
-    from builder.manifest.model import Build, Input
+    from builder.imagecheck.model import Report
+    from builder.manifest.manifest import Build, Input
 
 # Raise it when a reader of the old form would misread the new one.
 FORM: Final = 1

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder import files
-from builder.manifest import model, sbom, summary
+from builder.manifest import manifest, sbom, summary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from builder.manifest.model import Build
+    from builder.manifest.manifest import Build
 
 
 def write(image: Path, build: Build) -> Path:
@@ -18,7 +18,7 @@ def write(image: Path, build: Build) -> Path:
 
     The image is read once for its SHA-256. Raises OSError when it cannot be read or its directory not written.
     """
-    found = model.of_file(image.name, image)
+    found = manifest.of_file(image.name, image)
     files.write(beside(image, "sbom"), sbom.render(found, build))
     target = beside(image, "manifest")
     files.write(target, summary.render(found, build))

@@ -7,14 +7,14 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from builder.packer.workdir import TEMPLATE
+from builder.packer.work_directory import TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from builder.packer.find import Packer
-    from builder.packer.workdir import Places
+    from builder.packer.program import Packer
+    from builder.packer.work_directory import Places
 
 
 def init(packer: Packer) -> list[str] | None:

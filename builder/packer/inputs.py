@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from builder.manifest import Input
     from builder.packer.job import Job
-    from builder.packer.order import Order
+    from builder.packer.request import Order
 
 
 def of(job: Job, order: Order) -> tuple[Input, ...]:

@@ -6,18 +6,18 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from builder import facts, hygiene, manifest
+from builder import facts, imagecheck, manifest
 from builder.disk import unpack
-from builder.hygiene import text
+from builder.imagecheck import text_report
 from builder.manifest import Container
-from builder.packer.failure import BakeError
+from builder.packer.failures import BakeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from builder.host.model import File
-    from builder.hygiene import Report
+    from builder.imagecheck import Report
     from builder.manifest import Package
 
 _HOMES: Final = facts.HOMES.lstrip("/")
@@ -39,9 +39,9 @@ def look(image: Path, files: Iterable[File]) -> Inside:
     Raises BakeError when something is in it that must not be.
     """
     with unpack.unpacked(image) as root:
-        report = hygiene.examine(root, expected=hygiene.expected(files))
+        report = imagecheck.examine(root, expected=imagecheck.expected(files))
         if not report.clean:
-            raise BakeError(f"the image is not clean:\n{text.render(report)}", "check", None)
+            raise BakeError(f"the image is not clean:\n{text_report.render(report)}", "check", None)
         packages = manifest.installed((root / "var/lib/dpkg/status").read_text())
         return Inside(report, packages, tuple(sorted(_containers(root), key=lambda found: (found.user, found.name))))
 

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.packer import argv, payload, plugins, secrets, watch, workdir
-from builder.packer.failure import BakeError, hint, shown
+from builder.packer import argv, build_files, plugins, secrets, watch, work_directory
+from builder.packer.failures import BakeError, hint, shown
 from builder.packer.leftovers import Leftovers
-from builder.packer.phases import Phases
+from builder.packer.steps import Phases
 from builder.packer.watch import Course, Made
 from builder.session import Session
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from pathlib import Path
 
-    from builder.packer.find import Packer
+    from builder.packer.build_files import Payload
     from builder.packer.log import Log
-    from builder.packer.payload import Payload
+    from builder.packer.program import Packer
     from builder.packer.target import Target
-    from builder.packer.workdir import Laid, Places
+    from builder.packer.work_directory import Laid, Places
 
 
 # How long a plugin's download and a check of the template may take, in seconds.
@@ -61,14 +61,14 @@ class Job:
 def lay(job: Job, places: Places, **variables: object) -> None:
     """Write the template, the upload and the values, among them what only this run has."""
     values = {**job.variables, **variables, "mark": places.mark}
-    workdir.lay(places.root / workdir.TEMPLATE, [*job.files, workdir.values(values)])
-    payload.write(job.upload, places.root / workdir.PAYLOAD)
+    work_directory.lay(places.root / work_directory.TEMPLATE, [*job.files, work_directory.values(values)])
+    build_files.write(job.upload, places.root / work_directory.PAYLOAD)
 
 
 def init(job: Job, places: Places, log: Log) -> Generator[watch.Told, None, None]:
     """Fetch the plugin of the template, before anything that takes long. Raises BakeError."""
     if call := argv.init(job.packer):
-        workdir.lay(places.root / workdir.TEMPLATE, job.files)
+        work_directory.lay(places.root / work_directory.TEMPLATE, job.files)
         yield from _checked(job, call, places, log)
 
 

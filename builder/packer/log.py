@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from builder import files
 from builder.packer import secrets
-from builder.present import printable
+from builder.problem_report import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from builder.packer.find import Packer
+    from builder.packer.program import Packer
     from builder.packer.target import Target
 
 _FILE: Final = re.compile(r"packer-plugin-[\w-]+_v([\w.+-]+?)_x[\d.]+_\w+_\w+")

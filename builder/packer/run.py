@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from builder.packer.clock import Clock
     from builder.packer.job import Job
     from builder.packer.log import Log
-    from builder.packer.order import Order
-    from builder.packer.workdir import Places
+    from builder.packer.request import Order
+    from builder.packer.work_directory import Places
 
 
 @dataclass(frozen=True, slots=True)

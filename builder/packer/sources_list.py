@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from builder.lab import sources
+from builder.localhost import debian_mirror
 
 _SUITES: Final = {"debian-13": "trixie"}
 
 
 def here(base: str) -> str:
     """The lines of a sources.list for a base, from this machine's mirror; empty where the image's own will do."""
-    return lines(base, sources.mirror(), sources.mirror(archive="debian-security"))
+    return lines(base, debian_mirror.mirror(), debian_mirror.mirror(archive="debian-security"))
 
 
 def lines(base: str, mirror: str | None, security: str | None) -> str:

@@ -9,7 +9,7 @@ from builder.packer import credentials
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.packer.order import Order
+    from builder.packer.request import Order
 
 # By target: a variable of the template, and what gives it a value, the first that is set. Packer's plugins read
 # credentials themselves, but not these.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
-    from builder.packer.workdir import Laid
+    from builder.packer.work_directory import Laid
 
 _DECLARED: Final = re.compile(r'^variable\s+"(\w+)"', re.MULTILINE)
 # What HCL is cut into here: texts and comments whole, brackets, an assignment's name.

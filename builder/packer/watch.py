@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from builder.packer import events, failure, leftovers
+from builder.packer import events, failures, leftovers
 from builder.packer.leftovers import Left, Leftovers
-from builder.packer.phases import START, Phases
-from builder.packer.workdir import CONSOLE
+from builder.packer.steps import START, Phases
+from builder.packer.work_directory import CONSOLE
 from builder.problems import UserError
 from builder.qemu.console import PANIC, SilentError, silent
 from builder.session import Session
@@ -138,7 +138,7 @@ def build(
     done = not (code or phases.reasons) and bool(course.artifacts)
     left = course.may_have_stayed(done=done, ended=code >= 0 and (done or bool(code)))
     if not done:
-        raise failure.failed(phases, time.monotonic() - began, code, log.path, left=left, target=course.target)
+        raise failures.failed(phases, time.monotonic() - began, code, log.path, left=left, target=course.target)
     yield Ended(phases.step, time.monotonic() - since)
     return Made(tuple(course.artifacts), left)
 

@@ -10,8 +10,9 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from builder import facts, images, process
+from builder import facts, process
 from builder.host.build import archive_path
+from builder.oci import image_reference
 from builder.qemu.hardware import Drive
 
 if TYPE_CHECKING:
@@ -50,4 +51,4 @@ def by_name(spec: Spec) -> Iterator[tuple[str, Path]]:
     services = [(stack.name, service.name, service.image) for stack in spec.stacks for service in stack.services]
     for stack, name, image in (("proxy", "caddy", spec.proxy.image), *services):
         if path := archive_path(stack, name, image):
-            yield PurePosixPath(path).name, Path(image.removeprefix(images.ARCHIVE))
+            yield PurePosixPath(path).name, Path(image.removeprefix(image_reference.ARCHIVE))

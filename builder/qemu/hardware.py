@@ -10,7 +10,7 @@ from builder.qemu.probe import MACHINE, PROGRAM
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from builder.qemu.accel import Accelerator
+    from builder.qemu.acceleration import Accelerator
     from builder.spec.model import Arch
 
 Firmware = Literal["bios", "uefi"]

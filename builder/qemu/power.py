@@ -15,7 +15,7 @@ from builder.qemu.qmp import EndedError, Qmp
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from builder.qemu.accel import Accelerator
+    from builder.qemu.acceleration import Accelerator
     from builder.qemu.hardware import Hardware
 
 # QEMU's RunState: what a machine does not come out of by itself.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from builder import process
 
 if TYPE_CHECKING:
-    from builder.qemu.accel import Accelerator
+    from builder.qemu.acceleration import Accelerator
     from builder.spec.model import Arch
 
 # QEMU's program for an architecture, and the machine that it is given.

@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeVar
 
 from builder import host as hosts
 from builder import process, userdata
-from builder.disk import image as images
+from builder.disk import image_file as images
 from builder.disk import kernel
-from builder.lab import cache
 from builder.lab import plan as plans
 from builder.lab.machine import Machine
 from builder.lab.signals import terminable
+from builder.localhost import cache
 from builder.packer.watch import Ended, Line, Note, Started, Told
 from builder.problems import UserError
-from builder.qemu import accel, archives, client, inspect
+from builder.qemu import acceleration, access, archives, inspect
 from builder.qemu.console import SILENCE, SilentError, silent
-from builder.qemu.vm import Order, Vm
+from builder.qemu.machine import Order, Vm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from builder.lab.events import Site
-    from builder.qemu.accel import Accelerator
+    from builder.qemu.acceleration import Accelerator
     from builder.qemu.hardware import Firmware
     from builder.spec import Spec
 
@@ -90,14 +90,14 @@ def verify(trial: Trial) -> Generator[Told, None, Proof]:
     Where the accelerator lets the machine hang without a word, it is all done once more, emulated.
     """
     arch = trial.spec.server.arch
-    chosen = trial.accelerator or accel.accelerator(arch, partial(kernel, "debian-13", arch))
+    chosen = trial.accelerator or acceleration.accelerator(arch, partial(kernel, "debian-13", arch))
     try:
         return (yield from _proven(replace(trial, accelerator=chosen)))
     except SilentError as error:
         if chosen.emulated:
             raise
         yield Note(f"{error.message}: once more, emulated")
-    return (yield from _proven(replace(trial, accelerator=accel.emulation(arch))))
+    return (yield from _proven(replace(trial, accelerator=acceleration.emulation(arch))))
 
 
 def _proven(trial: Trial) -> Generator[Told, None, Proof]:
@@ -105,7 +105,7 @@ def _proven(trial: Trial) -> Generator[Told, None, Proof]:
     with terminable(), tempfile.TemporaryDirectory(prefix="verify-", dir=cache.root()) as name:
         aside = Path(name)
         key = aside / "key"
-        process.run(client.keygen(key))
+        process.run(access.keygen(key))
         spec = local(trial.spec, key.with_suffix(".pub").read_text().strip())
         if trial.first == "container":
             return (yield from _in_containers(spec, trial, aside))
@@ -219,7 +219,7 @@ class _Container:
         return self._machine.run(["python3", "-"], stdin=script.encode(), timeout=timeout).stdout
 
     def https_status(self, domain: str, ca: Path) -> int:
-        return client.https_status(domain, self._machine.ipv4, 443, ca)
+        return access.https_status(domain, self._machine.ipv4, 443, ca)
 
 
 class _Boot:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from builder.lab import cache
+from builder.localhost import cache
 
 if TYPE_CHECKING:
     from io import TextIOWrapper

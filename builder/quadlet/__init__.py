@@ -1,11 +1,11 @@
 """Stacks as Podman Quadlet units."""
 
 from builder.quadlet.convert import units
-from builder.quadlet.keys import BASES
 from builder.quadlet.mounts import TMPFS_OPTION
 from builder.quadlet.names import data_directories, data_path, file_path
 from builder.quadlet.options import defaults, pasta
-from builder.quadlet.unit import UNFIT
+from builder.quadlet.podman_keys import BASES
+from builder.quadlet.unit_file import UNFIT
 
 __all__ = [
     "BASES",

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from builder import facts, images, injected
+from builder import facts, injected
+from builder.oci import image_reference
 from builder.quadlet import names
 from builder.quadlet.health import health
 from builder.quadlet.mounts import mounts
 from builder.quadlet.options import defaults, pasta, simple
-from builder.quadlet.unit import VARIABLES, Section, Unit, line, word, words
+from builder.quadlet.unit_file import VARIABLES, Section, Unit, line, word, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.quadlet.keys import Podman
     from builder.quadlet.options import Entry
-    from builder.stack import Dependency, Restart, Service, Stack
+    from builder.quadlet.podman_keys import Podman
+    from builder.stack.model import Dependency, Restart, Service, Stack
 
 _RESTART: Final[dict[Restart, str]] = {
     "no": "no",
@@ -113,8 +114,8 @@ def _container(stack: Stack, service: Service, podman: Podman, server: str | Non
 
 
 def _image(stack: Stack, service: Service) -> Iterator[Entry]:
-    yield "Image", line(images.host_name(stack.name, service.name, service.image))
-    yield "Pull", "never" if images.is_archive(service.image) else service.pull
+    yield "Image", line(image_reference.host_name(stack.name, service.name, service.image))
+    yield "Pull", "never" if image_reference.is_archive(service.image) else service.pull
 
 
 def _environment(stack: Stack, service: Service, server: str | None) -> Iterator[Entry]:
@@ -145,7 +146,7 @@ def _hardening(service: Service) -> Iterator[Entry]:
         yield "NoNewPrivileges", "true"
         yield "DropCapability", "all"
         entrypoint, command = (next(iter(argv or ()), None) for argv in (service.entrypoint, service.command))
-        for capability in images.file_capabilities(service.image, entrypoint, command):
+        for capability in image_reference.file_capabilities(service.image, entrypoint, command):
             if capability not in service.cap_add:
                 yield "AddCapability", capability
     for capability in service.cap_add:

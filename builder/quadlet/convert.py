@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from builder.quadlet import names
 from builder.quadlet.container import container
-from builder.quadlet.keys import BASES
 from builder.quadlet.options import defaults
-from builder.quadlet.unit import Section, Unit, word
+from builder.quadlet.podman_keys import BASES
+from builder.quadlet.unit_file import Section, Unit, word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.quadlet.keys import Podman
-    from builder.stack import Network, Stack, Volume
+    from builder.quadlet.podman_keys import Podman
+    from builder.stack.model import Network, Stack, Volume
 
 
 def units(stack: Stack, *, base: str, server: str | None = None) -> tuple[tuple[str, str], ...]:

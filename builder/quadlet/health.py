@@ -11,9 +11,9 @@ from builder.quadlet.options import option
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.quadlet.keys import Podman
     from builder.quadlet.options import Entry
-    from builder.stack import Healthcheck
+    from builder.quadlet.podman_keys import Podman
+    from builder.stack.model import Healthcheck
 
 
 def command(check: Healthcheck) -> str:

@@ -7,13 +7,13 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from builder.quadlet import names
-from builder.quadlet.unit import line, word
+from builder.quadlet.unit_file import line, word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.quadlet.options import Entry
-    from builder.stack import Mount, Secret, Service, Stack
+    from builder.stack.model import Mount, Secret, Service, Stack
 
 # What Podman takes for a tmpfs; uid= and gid= are not among it.
 TMPFS_OPTION: Final = r"rw|ro|(?:no)?(?:exec|suid|dev)|mode=[0-7]{3,4}|size=[0-9]+[kmgKMG%]?"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from builder import facts
 
 if TYPE_CHECKING:
-    from builder.stack import Mount, Service, Stack
+    from builder.stack.model import Mount, Service, Stack
 
 
 def container_unit(stack: str, service: str) -> str:

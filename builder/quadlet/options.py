@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.quadlet.unit import fits_line, line, word
+from builder.quadlet.unit_file import fits_line, line, word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from builder.quadlet.keys import Podman
-    from builder.stack import Service
+    from builder.quadlet.podman_keys import Podman
+    from builder.stack.model import Service
 
 Entry = tuple[str, str]
 

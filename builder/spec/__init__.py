@@ -1,9 +1,9 @@
 """The spec, one YAML file: `load` reads it, `schema` describes it, `template` starts one."""
 
 from builder.spec.host import with_proxy_image
-from builder.spec.json_schema import schema
-from builder.spec.loader import load, loads
+from builder.spec.load import load, loads
 from builder.spec.model import Admin, Arch, Aws, Base, Fail2ban, Proxy, Server, Spec, Ssh, Tls
+from builder.spec.schema import schema
 from builder.spec.starter import template
 
 __all__ = [

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.compose import Parts
-    from builder.source import Loc
     from builder.spec.document import Document
+    from builder.yamlfile.source import Loc
 
 _USUAL: Final = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from builder.source import dotted
+from builder.yamlfile.source import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from builder.messages import Text
     from builder.problems import Mark, Report
-    from builder.source import Loc, Source
+    from builder.yamlfile.source import Loc, Source
 
 
 class Document:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from builder import domains, facts, images, source
-from builder.places import line_starts
+from builder import facts
+from builder.oci import image_reference
 from builder.problems import Report
-from builder.source import dotted
 from builder.spec import messages, networks, ssh_keys
 from builder.spec.rules import Wrong
+from builder.stack import domains
+from builder.yamlfile import source
+from builder.yamlfile.places import line_starts
+from builder.yamlfile.source import dotted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.problems import Mark
-    from builder.source import Loc
     from builder.spec.document import Document
+    from builder.yamlfile.source import Loc
 
 _LETS_ENCRYPT: Final = ("letsencrypt", "letsencrypt-staging")
 _EXAMPLE_DOMAINS: Final = ("example.com", "example.net", "example.org")
@@ -129,4 +132,4 @@ def image(document: Document, loc: Loc) -> str | None:
     text = document.text(loc)
     if text is None:
         return None
-    return images.normalise(text, document.base, dotted(loc), document.mark(loc), document.report)
+    return image_reference.normalise(text, document.base, dotted(loc), document.mark(loc), document.report)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from builder import identity
 from builder.messages import Text
+from builder.stack import user
 
 # Shape.
 EMPTY_SPEC: Final = Text("a spec is a mapping of sections, not {given}", "`er init` writes one to start from")
@@ -200,7 +200,7 @@ PORT_LOW: Final = Text(
 )
 PORT_HIGH: Final = Text("must be {limit} or below, there are no higher ports")
 UID_RANGE: Final = Text(
-    f"must be from {identity.FIRST_UID} to {identity.LAST_UID}, the uids of stacks",
+    f"must be from {user.FIRST_UID} to {user.LAST_UID}, the uids of stacks",
     "leave it out: the uid comes from the name",
 )
 UID_TAKEN: Final = Text("the uid {uid} belongs to stack `{other}`", "write `uid: {free}` in stack `{name}`")

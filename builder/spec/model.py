@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from builder.stack import Stack
+    from builder.stack.model import Stack
 
 Base = Literal["debian-13", "ubuntu-24.04"]
 Arch = Literal["amd64", "arm64"]

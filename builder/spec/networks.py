@@ -6,9 +6,10 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Final
 
-from builder import domains, facts
+from builder import facts
 from builder.spec import messages
 from builder.spec.rules import Wrong
+from builder.stack import domains
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

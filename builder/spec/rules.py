@@ -7,9 +7,9 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from builder import domains
 from builder.quadlet import TMPFS_OPTION, UNFIT
 from builder.spec import messages
+from builder.stack import domains
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

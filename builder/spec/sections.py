@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from builder.spec.inputs import SpecInput
+from builder.spec.input_model import SpecInput
 
 
 @cache

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 from pydantic import ValidationError
 
-from builder import scalars
 from builder.messages import YAML_PRIVATE_KEY
 from builder.spec import messages
-from builder.spec.inputs import SpecInput
+from builder.spec.input_model import SpecInput
 from builder.spec.rules import Wrong, near
 from builder.spec.sections import sections
+from builder.yamlfile import scalars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from builder.messages import Text
-    from builder.source import Loc
     from builder.spec.document import Document
+    from builder.yamlfile.source import Loc
 
 # Fields whose rule deserves its reason, by path and by pydantic's name of the failure.
 _OWN: Final[Mapping[tuple[str, str], Text]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from builder.stack import Healthcheck, Limits, Mount, Secret, Service, Tmpfs, Volume
+from builder.stack.model import Healthcheck, Limits, Mount, Secret, Service, Tmpfs, Volume
 
 if TYPE_CHECKING:
     from typing import Any

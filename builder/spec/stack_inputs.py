@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from builder import identity
 from builder.spec import networks, rules
 from builder.spec.section import Line, Section
+from builder.stack import user
 
 Domain = Annotated[str, AfterValidator(rules.domain)]
 Memory = Annotated[
@@ -77,10 +77,10 @@ class StackInput(Section):
         examples=["blog"],
         json_schema_extra={"pattern": f"^{rules.STACK_NAME}$"},
     )
-    uid: Annotated[int, Field(ge=identity.FIRST_UID, le=identity.LAST_UID)] | None = Field(
+    uid: Annotated[int, Field(ge=user.FIRST_UID, le=user.LAST_UID)] | None = Field(
         default=None,
         description="Uid of the stack's user, where the one from the name collides.",
-        examples=[identity.FIRST_UID],
+        examples=[user.FIRST_UID],
     )
     compose: str | None = Field(
         default=None, description="Compose file, relative to the spec.", examples=["blog/compose.yaml"]

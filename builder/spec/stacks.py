@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from builder import identity
-from builder.source import dotted
 from builder.spec import compose_file, host, messages, rules
 from builder.spec.stack_inputs import StackInput
+from builder.stack import user
+from builder.yamlfile.source import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.compose import Parts
     from builder.problems import Mark
-    from builder.source import Loc
     from builder.spec.document import Document
+    from builder.yamlfile.source import Loc
 
 # What a stack with a compose file may say besides.
 _COMMON: Final = ("name", "uid", "compose", "egress")
@@ -97,13 +97,13 @@ def _check_uids(document: Document, found: tuple[Found, ...]) -> None:
     names = {stack.name: stack for stack in reversed(found) if stack.name}
     explicit = {stack.index: _explicit(document, stack) for stack in names.values()}
     taken: dict[int, Found] = {}
-    reserved = {uid for uid in explicit.values() if uid} | {identity.uid(name) for name in names}
+    reserved = {uid for uid in explicit.values() if uid} | {user.uid(name) for name in names}
     for stack in sorted(names.values(), key=lambda stack: (explicit[stack.index] is None, stack.index)):
-        uid = explicit[stack.index] or identity.uid(stack.name)
+        uid = explicit[stack.index] or user.uid(stack.name)
         other = taken.setdefault(uid, stack)
         if other is stack:
             continue
-        free = identity.free_uid(uid + 1, reserved)
+        free = user.free_uid(uid + 1, reserved)
         reserved.add(free)
         text = messages.UID_TAKEN if explicit[other.index] else messages.UID_COLLISION
         place = (*stack.loc, "uid" if explicit[stack.index] else "name")
@@ -112,7 +112,7 @@ def _check_uids(document: Document, found: tuple[Found, ...]) -> None:
 
 def _explicit(document: Document, stack: Found) -> int | None:
     uid = document.get((*stack.loc, "uid"))
-    return uid if type(uid) is int and identity.in_range(uid) else None
+    return uid if type(uid) is int and user.in_range(uid) else None
 
 
 def _check_domains(document: Document, found: tuple[Found, ...]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from builder import providers
 from builder.problems import UserError
 from builder.providers import Encoding
-from builder.userdata import space, wire
+from builder.userdata import encoding, space
 from builder.userdata.cloudconfig import cloud_config
 from builder.userdata.packed import packed
 from builder.userdata.shared import shared
@@ -48,9 +48,9 @@ def deliver(spec: Spec, host: Host, provider: str, on: On, *, smallest: bool = F
     """
     row = providers.get(provider)
     found = []
-    for encoding, is_shared, content in forms(spec, host, row, on):
+    for form, is_shared, content in forms(spec, host, row, on):
         used = row.used(len(content))
-        found.append(Delivery(provider, on, encoding, is_shared, content, used, row.limit.value))
+        found.append(Delivery(provider, on, form, is_shared, content, used, row.limit.value))
         if not smallest and row.fits(used):
             return found[-1]
     best = min(found, key=lambda one: one.used)
@@ -63,13 +63,13 @@ def forms(spec: Spec, host: Host, row: Provider, on: On) -> Iterator[tuple[Encod
     """Every form that the provider takes, plainest first; what is sure not to fit is left out, but for the last."""
     document = cloud_config(spec, host, on, ascii_only=True)
     if row.script:
-        yield Encoding.SCRIPT, False, wire.script(document)
+        yield Encoding.SCRIPT, False, encoding.script(document)
         return
     yield Encoding.PLAIN, False, cloud_config(spec, host, on, ascii_only=not row.binary.value)
-    if row.fits(row.used(wire.at_least(document))):
-        yield Encoding.MIME, False, wire.multipart(wire.compress(document))
-    small = wire.compress(shared(spec, host, on))
-    yield Encoding.MIME, True, wire.multipart(small)
+    if row.fits(row.used(encoding.at_least(document))):
+        yield Encoding.MIME, False, encoding.multipart(encoding.compress(document))
+    small = encoding.compress(shared(spec, host, on))
+    yield Encoding.MIME, True, encoding.multipart(small)
     if row.binary.value:
         yield Encoding.GZIP, True, small
     elif (block := packed(spec, host, on)) is not None:

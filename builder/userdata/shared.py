@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from builder.host import File, Host
     from builder.spec import Spec
-    from builder.stack import Service
+    from builder.stack.model import Service
     from builder.userdata.cloudconfig import On
 
 _HEADER: Final = "## template: jinja\n"

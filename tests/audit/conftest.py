@@ -11,8 +11,9 @@ import yaml
 
 from builder import process
 from builder.host.packages import PACKAGES
-from builder.lab import base, needs, sources
+from builder.lab import base_tree
 from builder.lab.machine import Machine
+from builder.localhost import debian_mirror, requirements
 from tests.audit import report
 from tests.machine import hosts
 from tests.machine.conftest import example_images
@@ -31,7 +32,7 @@ ANSWERS: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((Path(__file__).p
 
 @pytest.fixture(scope="session", autouse=True)
 def _able() -> None:
-    needs.check()
+    requirements.check()
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +45,8 @@ def findings() -> Iterator[report.Findings]:
 
 def files() -> dict[str, bytes]:
     """What each host gets: the source of security fixes that every stock image has."""
-    uri = sources.mirror(archive="debian-security")
-    repository = f"deb {uri} {base.RELEASE}-security main\n" if uri else ""
+    uri = debian_mirror.mirror(archive="debian-security")
+    repository = f"deb {uri} {base_tree.RELEASE}-security main\n" if uri else ""
     return {"/etc/apt/sources.list.d/security.list": repository.encode()}
 
 
@@ -89,7 +90,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     user = {"name": "debian", "sudo": "ALL=(ALL) NOPASSWD:ALL", "shell": "/bin/bash", "lock_passwd": True}
     user["ssh_authorized_keys"] = [key.with_suffix(".pub").read_text().strip()]
     data = b"#cloud-config\n" + yaml.safe_dump({"users": [user]}).encode()
-    with Machine(base.tree(TOOLS), data, name="plain", extra_files=files()) as machine:
+    with Machine(base_tree.tree(TOOLS), data, name="plain", extra_files=files()) as machine:
         machine.boot_and_wait()
         yield machine
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import hardening
+from builder.host import hardening
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder import hardening
+from builder.host import hardening
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
     from builder.lab.machine import Machine
-    from builder.lab.net import Namespace
+    from builder.lab.network import Namespace
     from tests.audit.conftest import Side
     from tests.audit.report import Findings
     from tests.machine.hosts import Host

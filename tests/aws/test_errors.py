@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import botocore.config
 import pytest
 
-from builder.aws import door
+from builder.aws import api
 from tests.aws import run
 from tests.aws.wire import Answer, Call, refusal
 
@@ -238,7 +238,7 @@ def test_a_server_that_aws_ends_again(er: Er, account: Account) -> None:
 
 def test_an_answer_that_does_not_come(er: Er, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     """AWS does it and says nothing: after the time-out er looks, finds the server, and makes no second one."""
-    monkeypatch.setattr(door, "CONFIG", door.CONFIG.merge(botocore.config.Config(read_timeout=5)))
+    monkeypatch.setattr(api, "CONFIG", api.CONFIG.merge(botocore.config.Config(read_timeout=5)))
     run.session.cache_clear()
     late = threading.Event()
 

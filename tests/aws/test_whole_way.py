@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder import process
-from builder.lab.guise import Guise
 from builder.lab.machine import Machine
-from builder.lab.net import Card
-from builder.lab.polling import until
+from builder.lab.network import Card
+from builder.lab.provider_machine import Guise
+from builder.polling import until
 from tests.aws import run
 from tests.aws.cloud import environment
 from tests.datasource import boots, cloud
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from builder.lab.net import Plan
+    from builder.lab.network import Plan
     from tests.aws.cloud import Account
     from tests.aws.wire import Wire
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from builder import host, process, userdata
 from builder import spec as specs
 from builder.host import Part
-from builder.lab import base, plan, preload, trial
-from builder.lab.guise import Guise
+from builder.lab import base_tree, plan, preload, trial
 from builder.lab.machine import Machine
-from builder.lab.net import Card
+from builder.lab.network import Card
+from builder.lab.provider_machine import Guise
 from tests.datasource import cloud
 from tests.datasource.instance import Server
 from tests.machine.hosts import IMAGES, Host
@@ -22,7 +22,7 @@ from tests.machine.hosts import IMAGES, Host
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.lab.net import Namespace, Plan
+    from builder.lab.network import Namespace, Plan
     from builder.spec import Spec
     from builder.userdata import Delivery
     from builder.userdata.cloudconfig import On
@@ -147,9 +147,9 @@ def booted(
     spec, key, root_key = _spec(tmp)
     built = host.build(spec)
     delivery = userdata.deliver(spec, built, row.provider, on)
-    tree = base.tree((*built.packages, *cloud.disk_packages(row)))
+    tree = base_tree.tree((*built.packages, *cloud.disk_packages(row)))
     preloads = tuple(
-        preload.prepare(base.tree(built.packages), owner, images) for owner, images in plan.owned_images(spec)
+        preload.prepare(base_tree.tree(built.packages), owner, images) for owner, images in plan.owned_images(spec)
     )
     with ExitStack() as stack:
         servers: list[Server] = []

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import process
-from builder.lab import net
+from builder.lab import network
 from tests.datasource import azure, headers, instance, nova
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.lab.machine import Machine
-    from builder.lab.net import Argv, Namespace, Plan
+    from builder.lab.network import Argv, Namespace, Plan
     from tests.datasource.instance import Server
     from tests.datasource.row import Row
 
@@ -29,7 +29,7 @@ _HOST: Final = 3
 
 def place(plan: Plan) -> Namespace:
     """The provider's namespace: the machine's router."""
-    return net.Namespace(f"{plan.id}-cloud", f"10.213.{plan.slot}.{_HOST}", f"fd13:e5:0:{plan.slot:x}::{_HOST:x}")
+    return network.Namespace(f"{plan.id}-cloud", f"10.213.{plan.slot}.{_HOST}", f"fd13:e5:0:{plan.slot:x}::{_HOST:x}")
 
 
 def addresses(where: Namespace, row: Row) -> list[Argv]:
@@ -155,7 +155,7 @@ def running(machine: Machine, row: Row, server: Server, tmp: Path) -> Iterator[C
     """The provider of `row`, on the bridge of a machine that is off; ended and gone afterwards."""
     plan = machine.plan
     where = place(plan)
-    for argv in (*net.join(plan, where), *addresses(where, row)):
+    for argv in (*network.join(plan, where), *addresses(where, row)):
         process.run(argv)
     values, record = tmp / "server.json", tmp / "requests"
     values.write_bytes(instance.write(row.service, server))

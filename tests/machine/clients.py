@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from aioquic.quic.events import QuicEvent
 
-    from builder.lab.net import Namespace
+    from builder.lab.network import Namespace
     from tests.machine.hosts import Host
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.lab import needs
+from builder.localhost import requirements
 from tests.machine import hosts, toolbox
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="session", autouse=True)
 def _able() -> None:
     """A failure, not a skip: a test that did not run has shown nothing."""
-    needs.check()
+    requirements.check()
 
 
 def _example_maker() -> ModuleType:

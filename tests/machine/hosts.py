@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from builder import process
 from builder import spec as specs
-from builder.lab import base, plan, preload, trial
+from builder.lab import base_tree, plan, preload, trial
 from builder.lab.machine import Machine
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator, Mapping
 
-    from builder.lab.net import Namespace
+    from builder.lab.network import Namespace
     from builder.spec import Spec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,8 +125,8 @@ def booted(
     """
     spec, key = written(name, tmp, edit)
     wanted = plan.plan(spec, timeout=300)
-    tree = base.tree(wanted.packages)
-    disk = tree if packages is None else base.tree(packages)
+    tree = base_tree.tree(wanted.packages)
+    disk = tree if packages is None else base_tree.tree(packages)
     preloads = tuple(preload.prepare(tree, owner, images) for owner, images in wanted.images)
     files = {**dict(wanted.extra_files), **(extra_files or {})}
     user_data = form(spec) if form else wanted.user_data

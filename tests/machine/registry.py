@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
-    from builder.lab.net import Namespace
+    from builder.lab.network import Namespace
 
 OPEN = 5000
 CLOSED = 5001

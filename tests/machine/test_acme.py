@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from builder.lab.net import Namespace
+    from builder.lab.network import Namespace
     from tests.machine.hosts import Host
 
 pytestmark = pytest.mark.machine

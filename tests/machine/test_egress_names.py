@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import facts
-from builder.lab.polling import until
+from builder.polling import until
 from tests.machine.vantage import Agent, inside, serving, tcp, udp
 from tests.machine.walls import BY_NAME, FAMILIES, Walls, standing
 

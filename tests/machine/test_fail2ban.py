@@ -23,7 +23,7 @@ from tests.machine.hosts import ROOT, Host, booted
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from builder.lab.net import Namespace
+    from builder.lab.network import Namespace
 
 pytestmark = pytest.mark.machine
 

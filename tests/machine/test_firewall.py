@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import facts, identity
+from builder import facts
+from builder.stack import user
 from tests.machine import hosts, vantage
 from tests.machine.vantage import Agent, inside, outside, ping, quic, serving, tcp, udp, undone
 
@@ -386,7 +387,7 @@ def broken(machine: Machine, files: list[str], mark: str = "") -> Iterator[None]
 def uids_of(host: Host) -> list[int]:
     """Ids that a stack's processes have: its user's, and one of its containers' users'."""
     uid = host.machine.user("er-hello").uid
-    return [uid, identity.subids(uid).first + 33]
+    return [uid, user.subids(uid).first + 33]
 
 
 def assert_locked(host: Host) -> None:

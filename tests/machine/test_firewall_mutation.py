@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import facts, identity
+from builder import facts
 from builder.host import firewall
 from builder.host.rules import FAMILIES
+from builder.stack import user
 from tests.machine.surroundings import LOOPBACK, METADATA, link_local, surroundings
 from tests.machine.vantage import Agent, inside, outside, ping, quic, serving, tcp, udp, undone
 
@@ -118,7 +119,7 @@ class Probes:
             ("a strange subid's web", (STRANGER - facts.UID_BASE) * facts.SUBID_SIZE, tcp(there, 443), "refused"),
         ]
         for who, uid in (("proxy", proxy), ("hello", hello)):
-            for name, number in ((who, uid), (f"{who}'s subid", identity.subids(uid).first + 33)):
+            for name, number in ((who, uid), (f"{who}'s subid", user.subids(uid).first + 33)):
                 rows += [
                     (f"{name} to HTTPS", number, tcp(there, 443), "open"),
                     (f"{name} to DNS", number, udp(there, 53), "open"),
@@ -208,7 +209,7 @@ class Probes:
         there = other.ipv4 if family == 4 else other.ipv6
         asked = [{**tcp(there, 9999), "uid": STRANGER}]
         for uid in (self.hello, facts.PROXY_UID):
-            subid = identity.subids(uid).first + 33
+            subid = user.subids(uid).first + 33
             asked += [{**tcp(there, 9999), "uid": one} for one in (uid, subid, subid)]
         self.agents["host"].ask(*asked, patience=SURE)
 

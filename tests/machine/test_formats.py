@@ -13,7 +13,7 @@ import yaml
 
 from builder import facts, process, userdata
 from builder.host.packages import PACKAGES
-from builder.lab import base
+from builder.lab import base_tree
 from tests import hostile
 from tests.quadlet_generator import generate, verify
 from tests.unit_file import expand, sections, split
@@ -33,7 +33,7 @@ Accepted = list[tuple[hostile.Trial, "Spec", "Host"]]
 @pytest.fixture(scope="module")
 def tree() -> Path:
     """A Debian root with the host's packages."""
-    return base.tree(PACKAGES["debian-13"])
+    return base_tree.tree(PACKAGES["debian-13"])
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import hardening
-from builder.lab import base
+from builder.host import hardening
+from builder.lab import base_tree
 
 if TYPE_CHECKING:
     from tests.machine.hosts import Host
@@ -80,7 +80,7 @@ def test_the_policy_comes_out_the_same_wherever_a_run_of_it_ended(three: Host) -
     loop = re.search(r"^ *while read -r file line.*?^ *done <\S+$", text, re.DOTALL | re.MULTILINE)
     assert loop is not None
     rows = [line.split(" ", 1) for line in machine.files.path("/usr/lib/easyrunner/lines").read_text().splitlines()]
-    stock = {path: (base.tree() / path.lstrip("/")).read_bytes() for path, _ in rows}
+    stock = {path: (base_tree.tree() / path.lstrip("/")).read_bytes() for path, _ in rows}
 
     def applied(content: dict[str, bytes], first: int) -> dict[str, bytes]:
         machine.files.write("/root/lines", "".join(f"/root{path} {line}\n" for path, line in rows[:first]).encode())

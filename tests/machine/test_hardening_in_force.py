@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from builder import facts, hardening, process
+from builder import facts, process
+from builder.host import hardening
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
 
-    from builder.hardening import Setting
+    from builder.host.hardening import Setting
     from tests.machine.hosts import Host
 
 pytestmark = pytest.mark.machine

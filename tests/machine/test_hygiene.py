@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from builder import data, hygiene, process
+from builder import data, imagecheck, process
 from builder import host as hosts
 from builder import spec as specs
 from builder.host.model import Part
 from builder.host.packages import PACKAGES
-from builder.lab import base
-from builder.lab.disk import REAL
+from builder.lab import base_tree
+from builder.lab.layers import REAL
 from builder.lab.machine import Machine
-from builder.packer import payload
+from builder.packer import build_files
 from tests.cli.test_cli import er
 from tests.dirt import PLANTS, Plant, Soil
 
@@ -88,12 +88,12 @@ class Bake:
     """A baked host that was switched off: a copy of its files, and what was said on the way."""
 
     tree: Path
-    expected: tuple[hygiene.Expected, ...]
+    expected: tuple[imagecheck.Expected, ...]
     said: dict[str, subprocess.CompletedProcess[str]]
     machine_id: str
 
-    def check(self) -> tuple[hygiene.Finding, ...]:
-        return hygiene.check(self.tree, expected=self.expected)
+    def check(self) -> tuple[imagecheck.Finding, ...]:
+        return imagecheck.check(self.tree, expected=self.expected)
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +108,12 @@ def bake(
 ) -> Iterator[Bake]:
     aside = tmp_path_factory.mktemp("bake")
     said = {}
-    with Machine(base.tree(PACKAGES["debian-13"]), LOGIN, name="packer-build") as machine:
+    with Machine(base_tree.tree(PACKAGES["debian-13"]), LOGIN, name="packer-build") as machine:
         machine.boot_and_wait()
         machine_id = machine.path("/etc/machine-id").read_text().strip()
-        zipapp = hygiene.bundle(aside / "check.pyz", baked_files)
+        zipapp = imagecheck.bundle(aside / "check.pyz", baked_files)
         machine.files.write(f"{BAKE}/check.pyz", zipapp.read_bytes())
-        machine.files.write(f"{BAKE}/rootfs.tar", payload.rootfs(baked_files))
+        machine.files.write(f"{BAKE}/rootfs.tar", build_files.rootfs(baked_files))
         said["before"] = _judge(machine, "--json")
         said["20-files"] = _step(machine, "20-files")
         machine.run(["/usr/lib/easyrunner/provision", "bake"], timeout=300)
@@ -125,7 +125,7 @@ def bake(
         said["after"] = machine.run("python3 -I -B /run/er-bake/check.pyz --live --json /", check=False)
         machine.poweroff()
         tree = _copy(machine, aside / "tree")
-    yield Bake(tree, hygiene.expected(baked_files), said, machine_id)
+    yield Bake(tree, imagecheck.expected(baked_files), said, machine_id)
     shutil.rmtree(tree)
 
 
@@ -168,7 +168,7 @@ def _copy(machine: Machine, target: Path) -> Path:
 
 
 def test_a_host_before_it_is_cleaned_is_full_of_dirt(bake: Bake) -> None:
-    found = {finding.check for finding in hygiene.from_json(bake.said["before"].stdout).findings}
+    found = {finding.check for finding in imagecheck.from_json(bake.said["before"].stdout).findings}
     assert found >= {
         "ssh-host-keys",
         "machine-id",
@@ -191,7 +191,7 @@ def test_every_step_ends_well_and_says_nothing_on_stderr(bake: Bake, step: str) 
 
 
 def test_the_image_judges_itself_clean(bake: Bake) -> None:
-    report = hygiene.from_json(bake.said["after"].stdout)
+    report = imagecheck.from_json(bake.said["after"].stdout)
     assert report.findings == ()
     assert {check for check, _ in report.skipped} == {"run-files", "security-updates"}
     assert bake.said["80-verify"].stdout.splitlines()[-1].startswith("clean; ")
@@ -215,7 +215,7 @@ def test_switched_off_it_is_clean_from_outside(bake: Bake) -> None:
 
 
 def test_a_stock_base_has_only_what_its_packages_left() -> None:
-    found = {finding.check for finding in hygiene.check(base.tree())}
+    found = {finding.check for finding in imagecheck.check(base_tree.tree())}
     # cloud-init's package runs it once; apt keeps an index where something asked it.
     assert found <= {"run-files", "apt-caches"}
 
@@ -279,12 +279,12 @@ def test_all_dirt_at_once_is_cleaned_but_for_mistakes(
         if plant.word != "locked":  # It is root's hash once more, in the same field.
             plant.make(soil)
     planted = {plant.check for plant in PLANTS}
-    assert {finding.check for finding in hygiene.check(tree, expected=bake.expected)} == planted
+    assert {finding.check for finding in imagecheck.check(tree, expected=bake.expected)} == planted
     step = soil.write("/step", (data.tree("images") / "steps/70-clean").read_bytes())
     for _ in range(2):
         process.run(["unshare", "--mount", "--pid", "--fork", "sh", "-euc", _INSIDE, "sh", str(tree)], timeout=300)
     step.unlink()
     shutil.rmtree(tree / BAKE[1:])  # 80-verify takes the upload, which the checks are still run from.
-    left = {finding.check for finding in hygiene.check(tree, expected=bake.expected)}
-    assert left == {check.id for check in hygiene.CHECKS if not check.cleaned and check.id in planted}
+    left = {finding.check for finding in imagecheck.check(tree, expected=bake.expected)}
+    assert left == {check.id for check in imagecheck.CHECKS if not check.cleaned and check.id in planted}
     shutil.rmtree(tree)

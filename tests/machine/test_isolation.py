@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import facts, identity
+from builder import facts
+from builder.stack import user
 from tests.machine.surroundings import LOOPBACK, METADATA, OTHER, WEB, link_local, surroundings
 from tests.machine.vantage import (
     PATIENCE,
@@ -70,7 +71,7 @@ def asking(machine: Machine, asker: str, question: Question) -> Question:
     kind, _, name = asker.partition(":")
     if kind != "subid":
         return question
-    return {**question, "uid": identity.subids(machine.user(name).uid).first + 33}
+    return {**question, "uid": user.subids(machine.user(name).uid).first + 33}
 
 
 def there(three: Host, family: int) -> str:

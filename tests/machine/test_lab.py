@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.host.packages import PACKAGES
-from builder.lab import base, cache, preload, slots
+from builder.lab import base_tree, preload, registry
 from builder.lab.machine import Machine
-from builder.lab.polling import until
+from builder.localhost import cache
+from builder.polling import until
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ runcmd:
 
 @pytest.fixture(scope="session")
 def tree() -> Path:
-    return base.tree(PACKAGES["debian-13"])
+    return base_tree.tree(PACKAGES["debian-13"])
 
 
 @pytest.fixture(scope="module")
@@ -231,8 +232,8 @@ def test_what_a_killed_run_left_is_swept(tree: Path) -> None:
     with run:
         assert run.stdout is not None
         name = run.stdout.readline().strip()
-        assert name not in slots.sweep(), "a living run is not swept"
+        assert name not in registry.sweep(), "a living run is not swept"
         run.kill()
     assert traces(name) != []
-    assert name in slots.sweep()
+    assert name in registry.sweep()
     until(lambda: traces(name) == [], timeout=20, what="the end of the last process")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from builder.host.packages import PACKAGES
-from builder.lab import base
+from builder.lab import base_tree
 from tests.quadlet_generator import generate, verify
 from tests.unit_file import expand, sections, split
 
@@ -21,7 +21,7 @@ SUFFIXES = {".container": "", ".volume": "-volume", ".network": "-network"}
 @pytest.fixture(scope="session")
 def tree() -> Path:
     """A Debian root with the host's packages: Podman's generator is in it."""
-    return base.tree(PACKAGES["debian-13"])
+    return base_tree.tree(PACKAGES["debian-13"])
 
 
 def units_of(case: str) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.lab.polling import until
+from builder.polling import until
 from tests.machine import hosts
 from tests.machine.registry import CLOSED, OPEN, PASSWORD, USER, Registry
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import data
-from builder.lab import needs
-from builder.lab.polling import until
+from builder.localhost import requirements
+from builder.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +89,7 @@ class Disk:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    needs.check()
+    requirements.check()
     calls = tmp_path / "calls"
     calls.touch()
     stubs = {"systemctl": _SYSTEMCTL.format(calls=calls), "systemd-run": _RUN.format(calls=calls), "id": _ID}

@@ -12,7 +12,7 @@ from builder import facts
 from tests.machine.clients import Steady, get
 
 if TYPE_CHECKING:
-    from builder.stack import Stack
+    from builder.stack.model import Stack
     from tests.machine.hosts import Host
 
 pytestmark = pytest.mark.machine

@@ -9,7 +9,7 @@ import pytest
 from builder import host, process, userdata
 from builder import spec as specs
 from builder.host.packages import PACKAGES
-from builder.lab import base, plan
+from builder.lab import base_tree, plan
 from builder.lab.machine import Machine
 from tests.machine.hosts import ROOT, Host, booted, written
 
@@ -44,7 +44,7 @@ def test_cloud_init_accepts_it(path: Path, on: On, tmp_path: Path) -> None:
         script,
         "sh",
         str(tmp_path),
-        str(base.tree()),
+        str(base_tree.tree()),
     ]
     done = process.run(argv, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -70,7 +70,7 @@ def test_a_host_without_its_packages_is_closed_and_says_what_is_missing(tmp_path
     wanted = plan.plan(spec, timeout=300)
     there = tuple(package for package in PACKAGES["debian-13"] if package != "podman")
     nobody = {"/etc/apt/sources.list": b"deb http://127.0.0.1:9/debian trixie main\n"}
-    with Machine(base.tree(there), wanted.user_data, name=wanted.name, extra_files=nobody) as machine:
+    with Machine(base_tree.tree(there), wanted.user_data, name=wanted.name, extra_files=nobody) as machine:
         machine.boot()
         machine.wait(machine.cloud_init_done, timeout=300, what="cloud-init")
         assert "provision: not installed: podman" in machine.console_text()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.lab import cache
 from builder.lab.trial import Answer, Ended, Plan, Ready, Site, Started, try_
+from builder.localhost import cache
 from builder.problems import UserError
 
 pytestmark = pytest.mark.machine

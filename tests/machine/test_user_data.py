@@ -13,7 +13,7 @@ import pytest
 from builder import host as hosts
 from builder import process, providers, userdata
 from builder import spec as specs
-from builder.lab import base
+from builder.lab import base_tree
 from builder.providers import Encoding
 from builder.userdata.packed import packed
 from tests.machine.hosts import ROOT, booted
@@ -53,7 +53,18 @@ def read(content: bytes, tmp: Path) -> dict[str, Any]:
         'mount --bind "$1" "$2/mnt"; mount -t proc proc "$2/proc"; mount -t tmpfs tmp "$2/tmp"; '
         'exec chroot "$2" python3 -W ignore /mnt/reads.py /mnt/user-data'
     )
-    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh", str(tmp), str(base.tree())]
+    argv = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-ec",
+        script,
+        "sh",
+        str(tmp),
+        str(base_tree.tree()),
+    ]
     found: dict[str, Any] = json.loads(process.run(argv, timeout=60).stdout)
     return found
 

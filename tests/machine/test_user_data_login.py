@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from builder import process
-from builder.lab import base, trial
+from builder.lab import base_tree, trial
 from tests.machine import hosts
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _PROVIDER = {
 
 def test_cloud_init_makes_the_admin_before_sshd_starts() -> None:
     """By the order of the base's own modules and units: user and keys stand before anybody can knock."""
-    tree = base.tree()
+    tree = base_tree.tree()
     modules = yaml.safe_load((tree / "etc/cloud/cloud.cfg").read_text())["cloud_init_modules"]
     names = [(one if isinstance(one, str) else one[0]).replace("-", "_") for one in modules]
     assert names.index("bootcmd") < names.index("write_files") < names.index("users_groups") < names.index("ssh")

@@ -6,7 +6,8 @@ import platform
 from typing import TYPE_CHECKING, Final
 
 from builder.host.packages import PACKAGES
-from builder.lab import base, oci
+from builder.lab import base_tree
+from builder.oci import image_archive
 from tests.machine import hosts
 
 if TYPE_CHECKING:
@@ -22,21 +23,21 @@ _SPARED: Final = ("test", "idlelib", "tkinter", "lib2to3", "ensurepip", "__pycac
 
 def make(maker: ModuleType) -> None:
     """Write the image, with what examples/make_images.py makes; Python comes from a machine's own tree."""
-    tree = base.tree(PACKAGES["debian-13"])
-    oci.write(PATH, (*maker.app_files(), *_python(tree)), maker.APP_CONFIG)
+    tree = base_tree.tree(PACKAGES["debian-13"])
+    image_archive.write(PATH, (*maker.app_files(), *_python(tree)), maker.APP_CONFIG)
 
 
-def _python(tree: Path) -> Iterator[oci.ImageFile]:
+def _python(tree: Path) -> Iterator[image_archive.ImageFile]:
     usr = tree / "usr"
     program = (usr / "bin/python3").resolve()
-    yield oci.ImageFile("usr/bin/python3", (usr / "bin" / program.name).read_bytes(), mode=0o755)
+    yield image_archive.ImageFile("usr/bin/python3", (usr / "bin" / program.name).read_bytes(), mode=0o755)
     triplet = f"{platform.machine()}-linux-gnu"
     for name in _LIBRARIES:
-        yield oci.ImageFile(f"lib/{triplet}/{name}", (usr / "lib" / triplet / name).read_bytes(), mode=0o755)
+        yield image_archive.ImageFile(f"lib/{triplet}/{name}", (usr / "lib" / triplet / name).read_bytes(), mode=0o755)
     loader = next((usr / "lib").glob("ld-linux*.so.*"), None) or next((usr / "lib64").glob("ld-linux*.so.*"))
-    yield oci.ImageFile(f"{loader.parent.name}/{loader.name}", loader.read_bytes(), mode=0o755)
+    yield image_archive.ImageFile(f"{loader.parent.name}/{loader.name}", loader.read_bytes(), mode=0o755)
     standard = usr / "lib" / program.name
     for path in sorted(standard.rglob("*")):
         inside = path.relative_to(standard)
         if path.is_file() and not path.is_symlink() and not set(inside.parts) & set(_SPARED):
-            yield oci.ImageFile(f"usr/lib/{program.name}/{inside}", path.read_bytes())
+            yield image_archive.ImageFile(f"usr/lib/{program.name}/{inside}", path.read_bytes())

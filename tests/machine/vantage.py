@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from builder.lab.machine import Machine
-    from builder.lab.net import Namespace
+    from builder.lab.network import Namespace
     from tests.machine.agent import Question
 
 _SOURCE = (Path(__file__).parent / "agent.py").read_text()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from builder.lab.machine import Machine
-    from builder.lab.net import Namespace
+    from builder.lab.network import Namespace
     from tests.machine.agent import Question
     from tests.machine.hosts import Host
 

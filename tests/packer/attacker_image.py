@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import process
-from builder.lab import oci
+from builder.oci import image_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +32,10 @@ def make(app: Path, target: Path) -> None:
     layer = gzip.decompress(_blob(blobs, manifest["layers"][0]["digest"]))
     environment = tuple(tuple(entry.split("=", 1)) for entry in config["Env"])
     files = {file.path: file for file in (*_files(layer), *_python())}
-    settings = oci.ImageConfig(command=tuple(config["Cmd"]), environment=environment, working_dir=config["WorkingDir"])
-    oci.write(target, files.values(), settings)
+    settings = image_archive.ImageConfig(
+        command=tuple(config["Cmd"]), environment=environment, working_dir=config["WorkingDir"]
+    )
+    image_archive.write(target, files.values(), settings)
 
 
 def _read(archive: tarfile.TarFile, name: str) -> bytes:
@@ -46,18 +48,18 @@ def _blob(blobs: dict[str, bytes], digest: str) -> bytes:
     return blobs["blobs/" + digest.replace(":", "/")]
 
 
-def _files(layer: bytes) -> Iterator[oci.ImageFile]:
+def _files(layer: bytes) -> Iterator[image_archive.ImageFile]:
     with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
         for member in tar:
             if member.issym():
-                yield oci.ImageFile(member.name, link=member.linkname)
+                yield image_archive.ImageFile(member.name, link=member.linkname)
             elif member.isdir():
-                yield oci.ImageFile(member.name, mode=member.mode, directory=True)
+                yield image_archive.ImageFile(member.name, mode=member.mode, directory=True)
             else:
-                yield oci.ImageFile(member.name, _read(tar, member.name), member.mode)
+                yield image_archive.ImageFile(member.name, _read(tar, member.name), member.mode)
 
 
-def _python() -> Iterator[oci.ImageFile]:
+def _python() -> Iterator[image_archive.ImageFile]:
     """The interpreter of these tests, its libraries, and the modules that the attacker imports."""
     program = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     listed = f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r}); import attacker\n"
@@ -67,7 +69,7 @@ def _python() -> Iterator[oci.ImageFile]:
     programs = [program, *(path for path in inside if path.suffix == ".so")]
     libraries = {Path(found) for path in programs for found in _LIBRARY.findall(process.run(["ldd", str(path)]).stdout)}
     for path in (*inside, *libraries):
-        yield oci.ImageFile(str(path), path.read_bytes(), 0o755)
-    yield oci.ImageFile(str(program), program.read_bytes(), 0o755)
-    yield oci.ImageFile("usr/bin/python3", link=str(program))
-    yield oci.ImageFile("usr/bin/attacker.py", SOURCE.read_bytes(), 0o755)
+        yield image_archive.ImageFile(str(path), path.read_bytes(), 0o755)
+    yield image_archive.ImageFile(str(program), program.read_bytes(), 0o755)
+    yield image_archive.ImageFile("usr/bin/python3", link=str(program))
+    yield image_archive.ImageFile("usr/bin/attacker.py", SOURCE.read_bytes(), 0o755)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from builder import data, host, process, userdata
 from builder.host import Part
-from builder.hygiene.bundle import bundle
-from builder.lab import base, disk, plan
+from builder.imagecheck.zipapp import bundle
+from builder.lab import base_tree, layers, plan
 from builder.lab.machine import Machine
-from builder.packer import payload
+from builder.packer import build_files
 from tests.machine import hosts
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from builder.packer.payload import Payload
+    from builder.packer.build_files import Payload
     from builder.spec import Spec
 
 UPLOAD: Final = "/var/tmp/er-bake"
@@ -80,7 +80,7 @@ def must(machine: Machine, script: Path) -> str:
 
 def upload(machine: Machine, wanted: Payload, scratch: Path) -> None:
     """Bring the upload to where the first step made room for it."""
-    payload.write(wanted, scratch)
+    build_files.write(wanted, scratch)
     process.run(["cp", "--recursive", f"{scratch}/.", str(machine.path(UPLOAD))])
 
 
@@ -88,7 +88,7 @@ def wanted(spec: Spec, tmp: Path, *, apt_sources: str = "") -> Payload:
     """The upload for the host of a spec and its stacks, with the real checks."""
     built = host.build(spec)
     check = bundle(tmp / "check.pyz", built.only(Part.BAKED)).read_bytes()
-    return payload.payload(spec, built, check=check, with_stacks=True, apt_sources=apt_sources)
+    return build_files.payload(spec, built, check=check, with_stacks=True, apt_sources=apt_sources)
 
 
 def bake(name: str, tmp: Path, *, packages: tuple[str, ...] = (), twice: bool = True) -> Baked:
@@ -99,7 +99,7 @@ def bake(name: str, tmp: Path, *, packages: tuple[str, ...] = (), twice: bool = 
     spec, key = hosts.written(name, tmp)
     baked = Baked(spec, key, tmp / "tree")
     baked.tree.mkdir()
-    with Machine(base.tree(packages), STOCK.encode(), name="bake") as machine:
+    with Machine(base_tree.tree(packages), STOCK.encode(), name="bake") as machine:
         machine.boot_and_wait()
         baked.said[FIRST] = must(machine, step(FIRST))
         upload(machine, wanted(spec, tmp), tmp / "upload")
@@ -116,7 +116,7 @@ def bake(name: str, tmp: Path, *, packages: tuple[str, ...] = (), twice: bool = 
 def copy(machine: Machine, target: Path) -> None:
     """The disk of a machine that is off, as a tree."""
     process.run(["cp", "--archive", f"{machine.files.tree}/.", f"{target}/"])
-    for path in disk.REAL:
+    for path in layers.REAL:
         there = target / path.lstrip("/")
         there.mkdir(parents=True, exist_ok=True)
         process.run(["cp", "--archive", f"{machine.disk.top(path)}/.", f"{there}/"])

@@ -14,9 +14,10 @@ import pytest
 from builder import process
 from builder.disk import kernel
 from builder.host.packages import PACKAGES
-from builder.lab import base, needs
+from builder.lab import base_tree
 from builder.lab.machine import Machine
-from builder.qemu import accel
+from builder.localhost import requirements
+from builder.qemu import acceleration
 from tests.machine.conftest import example_images
 from tests.packer import bakery
 from tests.packer import built as one_bake
@@ -33,14 +34,17 @@ __all__ = ["example_images"]
 
 def skip_if_emulated() -> None:
     """What takes many minutes emulated is left to `make bakes` there."""
-    if not os.environ.get("ER_BAKES") and accel.accelerator("amd64", partial(kernel, "debian-13", "amd64")).emulated:
+    if (
+        not os.environ.get("ER_BAKES")
+        and acceleration.accelerator("amd64", partial(kernel, "debian-13", "amd64")).emulated
+    ):
         pytest.skip("virtual machines are emulated here: `make bakes` runs it")
 
 
 @pytest.fixture(scope="session")
 def baked(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Baked:
     """The spec `three`, baked with its stacks' images."""
-    needs.check()
+    requirements.check()
     directory = tmp_path_factory.mktemp("baked")
     # Users of the machines go through it.
     for folder in (directory, *directory.parents[:2]):
@@ -81,10 +85,10 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def standing(key: Path, name: str) -> Iterator[Machine]:
     """A machine that has been up for a while: the packages are there, and root is let in with the key."""
-    needs.check()
+    requirements.check()
     login = {"disable_root": False, "users": [], "ssh_authorized_keys": [key.with_name("id.pub").read_text().strip()]}
     user_data = b"#cloud-config\n" + json.dumps(login).encode()
-    with Machine(base.tree(PACKAGES["debian-13"]), user_data, name=name) as machine:
+    with Machine(base_tree.tree(PACKAGES["debian-13"]), user_data, name=name) as machine:
         machine.boot_and_wait()
         yield machine
 

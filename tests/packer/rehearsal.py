@@ -21,10 +21,10 @@ from builder import host as hosts
 from builder import spec as specs
 from builder.cli import build_image
 from builder.cli.app import code
-from builder.cli.steps import Steps
-from builder.packer import bake, credentials, find, payload, remote, sources_list, workdir
+from builder.cli.progress import Steps
+from builder.packer import build, build_cloud, build_files, credentials, program, sources_list, work_directory
 from builder.packer.job import Job
-from builder.packer.order import Order
+from builder.packer.request import Order
 from builder.packer.targets import BY_NAME, Target
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def on_machine(wanted: Order, address: str, key: Path, more: Mapping[str, str]) 
     """Packer's null builder. `more` replaces files of the upload by their path, and `apt` the mirror."""
     host = hosts.build(wanted.spec)
     apt = more.get("apt", sources_list.here("debian-13"))
-    upload = payload.payload(wanted.spec, host, check=b"print('clean')", apt_sources=apt)
+    upload = build_files.payload(wanted.spec, host, check=b"print('clean')", apt_sources=apt)
     contents = {**upload.files, **{name: text.encode() for name, text in more.items() if name in upload.files}}
     variables = {
         "source": NULL.label,
@@ -65,13 +65,13 @@ def on_machine(wanted: Order, address: str, key: Path, more: Mapping[str, str]) 
         "ssh_host": address,
         "ssh_private_key_file": str(key),
     }
-    files = (*workdir.shared(), workdir.Laid("source.pkr.hcl", SOURCE))
-    return Job(find.find(), files, payload.Payload(contents, upload.archives), variables, (), wanted.environment)
+    files = (*work_directory.shared(), work_directory.Laid("source.pkr.hcl", SOURCE))
+    return Job(program.find(), files, build_files.Payload(contents, upload.archives), variables, (), wanted.environment)
 
 
 def on_disk(wanted: Order, disk: Path) -> Job:
     """The template of a local image, on any disk."""
-    packer = find.find()
+    packer = program.find()
     with disk.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     variables = {
@@ -85,11 +85,11 @@ def on_disk(wanted: Order, disk: Path) -> Job:
         "accelerator": "tcg",
         "seed": str(disk),
         "ssh_private_key_file": str(disk.with_name("id")),
-        "output_directory": workdir.OUTPUT,
-        "serial": f"file:{workdir.CONSOLE}",
+        "output_directory": work_directory.OUTPUT,
+        "serial": f"file:{work_directory.CONSOLE}",
     }
-    files = workdir.template(packer, "qemu")
-    return Job(packer, files, payload.Payload({}, {}), variables, (), wanted.environment)
+    files = work_directory.template(packer, "qemu")
+    return Job(packer, files, build_files.Payload({}, {}), variables, (), wanted.environment)
 
 
 def in_cloud(wanted: Order, scripts: Mapping[str, str]) -> Job:
@@ -97,24 +97,24 @@ def in_cloud(wanted: Order, scripts: Mapping[str, str]) -> Job:
 
     `scripts` are by the names of steps; any other name is a variable's.
     """
-    packer = find.find()
+    packer = program.find()
     target = wanted.target
-    files = [file for file in workdir.template(packer, target.name) if not file.path.startswith("steps/")]
+    files = [file for file in work_directory.template(packer, target.name) if not file.path.startswith("steps/")]
     names = sorted(path.name for path in (data.tree("images") / "steps").glob("[0-9]*"))
     # The first makes the place of the upload, as in a bake: scp would make a file of that name.
     small = (
         {name: f"echo this is {name}" for name in names} | {"10-wait": "install -d /var/tmp/er-bake"} | dict(scripts)
     )
-    steps = [workdir.Laid(f"steps/{name}", f"#!/bin/sh\n{small[name]}\n".encode(), 0o755) for name in names]
+    steps = [work_directory.Laid(f"steps/{name}", f"#!/bin/sh\n{small[name]}\n".encode(), 0o755) for name in names]
     variables = {
         "source": target.label,
-        "name": remote.name(wanted),
+        "name": build_cloud.name(wanted),
         "base": "debian-13",
         "arch": "amd64",
         **target.images["debian-13", "amd64"],
         **{name: value for name, value in scripts.items() if name not in names},
     }
-    upload = payload.Payload({"rootfs.tar": b"nothing"}, {})
+    upload = build_files.Payload({"rootfs.tar": b"nothing"}, {})
     environment = credentials.complete(target.name, wanted.environment)
     return Job(packer, (*files, *steps), upload, variables, (), environment, target)
 
@@ -131,7 +131,7 @@ def main(words: list[str]) -> int:
     else:
         planned = on_machine(wanted, rest[0], Path(rest[1]), dict(word.split("=", 1) for word in rest[2:]))
     with Steps() as steps:
-        result = build_image.follow(bake.bake(wanted, planned, steps.line), steps)
+        result = build_image.follow(build.bake(wanted, planned, steps.line), steps)
     return build_image.told(result, SPEC, as_json=kind == "cloud")
 
 

@@ -15,8 +15,8 @@ from builder import facts, process, userdata
 from builder import host as hosts
 from builder import spec as specs
 from builder.lab import plan
-from builder.lab.polling import until
-from builder.qemu import Order, Vm, archives, client
+from builder.polling import until
+from builder.qemu import Order, Vm, access, archives
 from builder.qemu.verify import READY, local
 from tests.packer import attacker_image
 from tests.packer.built import ER
@@ -105,7 +105,7 @@ class Stage:
 
     def status_of(self, site: str) -> int:
         """What a visitor gets; 0 for nothing."""
-        argv = client.curl(site, "127.0.0.1", self.vm.port(443), self.ca)
+        argv = access.curl(site, "127.0.0.1", self.vm.port(443), self.ca)
         argv[argv.index("--max-time") + 1] = "60"
         return int(process.run(argv, check=False).stdout or 0)
 
@@ -209,6 +209,6 @@ def _spec(directory: Path) -> tuple[specs.Spec, Path]:
     file = folder / "easyrunner.yaml"
     file.write_text(file.read_text().replace("oci-archive:../../../../.cache/images", f"oci-archive:{images}"))
     key = folder / "id"
-    process.run(client.keygen(key))
+    process.run(access.keygen(key))
     spec, _ = specs.load(file)
     return local(spec, key.with_suffix(".pub").read_text().strip()), key

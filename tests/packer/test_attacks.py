@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder import facts, hardening, process
+from builder import facts, process
+from builder.host import hardening
 from builder.host.packages import PACKAGES
 from builder.host.stack_rules import CONNECTIONS
-from builder.lab import base
-from builder.lab.polling import until
+from builder.lab import base_tree
+from builder.polling import until
 from tests.audit.conftest import ANSWERS, TOOLS
 from tests.audit.test_audits import INDEX
 from tests.machine import containment_page
@@ -329,7 +330,7 @@ def test_the_host_came_through(stage: Stage, boot: str) -> None:
 def test_lynis(stage: Stage) -> None:
     """The whole index, with no test left out: in the lab the kernel's settings are the machine's."""
     stage.root("systemctl start er-integrity.service")
-    tree = base.tree((*PACKAGES["debian-13"], *TOOLS))
+    tree = base_tree.tree((*PACKAGES["debian-13"], *TOOLS))
     lynis = ["usr/sbin/lynis", "usr/share/lynis", "etc/lynis"]
     packed = subprocess.run(["tar", "-C", str(tree), "-cz", *lynis], capture_output=True, check=True).stdout
     process.run(stage.ssh_argv("sudo tar -C / -xz --no-same-owner"), stdin=packed, timeout=PATIENCE)

@@ -15,7 +15,7 @@ import pytest
 
 from builder import process
 from builder.aws import images
-from builder.lab.polling import until
+from builder.polling import until
 from tests.aws import cloud
 from tests.packer.conftest import standing
 from tests.packer.rehearsal import ROOT, SPEC

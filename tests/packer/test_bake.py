@@ -10,7 +10,7 @@ import pytest
 from builder import host, process, userdata
 from builder import spec as specs
 from builder.lab import plan
-from builder.packer import find
+from builder.packer import program
 from builder.qemu import Order, Vm, verify
 from tests.packer.built import GROWN, assert_it_has_grown, er
 from tests.packer.conftest import skip_if_emulated
@@ -53,7 +53,7 @@ def test_the_manifest_says_what_is_in_it_and_how_long_it_took(built: Built) -> N
     assert {"podman", "fail2ban", "openssh-server"} <= {package["name"] for package in told["packages"]}
     assert {found["user"] for found in told["containers"]} == {"proxy", "hello"}
     assert told["checks"]["findings"] == []
-    assert told["versions"]["packer"] == find.find().version_text
+    assert told["versions"]["packer"] == program.find().version_text
 
 
 def test_by_uefi_it_serves_too_and_grows_with_its_disk(built: Built, key: Path) -> None:

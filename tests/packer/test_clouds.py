@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.lab.polling import until
-from builder.packer import find, plugins
+from builder.packer import plugins, program
 from builder.packer.targets import BY_NAME
+from builder.polling import until
 from tests.packer import digitalocean, hetzner, rehearsal, transcript
 from tests.packer.digitalocean import DigitalOcean
 from tests.packer.hetzner import Hetzner
@@ -113,7 +113,7 @@ class Build:
 @contextmanager
 def built(target: str, oven: Oven, place: Path, **scripts: str) -> Iterator[Build]:
     """A stand-in, and a build at it that has not begun."""
-    if lacking := plugins.lacking(BY_NAME[target], find.find(), os.environ):
+    if lacking := plugins.lacking(BY_NAME[target], program.find(), os.environ):
         pytest.skip(lacking[0])
 
     def authorize(key: str) -> None:

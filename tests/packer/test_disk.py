@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import data, hygiene, process
+from builder import data, imagecheck, process
 from builder.disk import base_disk, from_url, system, unpacked
-from builder.disk import image as images
-from builder.lab import cache, sources
+from builder.disk import image_file as images
+from builder.localhost import cache, debian_mirror
 from builder.problems import UserError
 from builder.qemu import Order, Vm
 from tests.packer import built
@@ -65,7 +65,7 @@ def test_packages_come_from_debian_and_not_from_where_it_was_made(tree: Path) ->
     uris = {line.split()[1] for path in found for line in path.read_text().splitlines() if line.startswith("URIs:")}
     origin = system.archives(tree, "amd64")
     assert uris == {origin.primary, origin.security}
-    mirror = sources.mirror()
+    mirror = debian_mirror.mirror()
     if mirror and mirror not in uris:
         said = process.run(["grep", "-rlF", mirror, str(tree / "etc"), str(tree / "var/lib")], check=False).stdout
         assert said == ""
@@ -151,7 +151,7 @@ def test_cleaned_and_shut_down_it_is_clean(stock: Vm, tmp_path: Path) -> None:
     """What a real kernel and a real shutdown would write comes not back. By a login that became root with sudo."""
     stock.ssh("sudo systemctl is-system-running --wait", timeout=_SECONDS)
     assert stock.ssh("sudo test -s /var/lib/systemd/random-seed", check=False).returncode == 0
-    zipapp = hygiene.bundle(tmp_path / "check.pyz").read_bytes()
+    zipapp = imagecheck.bundle(tmp_path / "check.pyz").read_bytes()
     stock.ssh("sudo mkdir -p /var/tmp/er-bake && sudo tee /var/tmp/er-bake/check.pyz >/dev/null", stdin=zipapp)
     for name in ("70-clean", "80-verify"):
         stock.ssh(f"cat >/dev/shm/{name}", stdin=(data.tree("images") / "steps" / name).read_bytes())
@@ -163,7 +163,7 @@ def test_cleaned_and_shut_down_it_is_clean(stock: Vm, tmp_path: Path) -> None:
     stock.poweroff(timeout=_SECONDS)
     assert not stock.on
     with unpacked(stock.disk) as root:
-        assert hygiene.check(root) == ()
+        assert imagecheck.check(root) == ()
 
 
 @pytest.fixture

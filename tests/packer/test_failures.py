@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import process
-from builder.lab.polling import until
 from builder.packer import job as jobs
-from builder.packer import workdir
+from builder.packer import work_directory
 from builder.packer.log import Log
+from builder.polling import until
 from builder.qemu.console import SilentError
 from tests.packer import rehearsal
 
@@ -187,12 +187,12 @@ def test_a_machine_that_never_says_a_word_is_given_up(disk: Path, place: Path, t
     wanted = rehearsal.order(place)
     planned = rehearsal.on_disk(wanted, disk)
     told: list[str] = []
-    with workdir.work_directory(place) as places, Log(tmp_path / "log") as log:
+    with work_directory.work_directory(place) as places, Log(tmp_path / "log") as log:
         jobs.lay(planned, places)
         events = jobs.run(planned, places, log, told.append, speaks_within=2)
         with pytest.raises(SilentError, match="the machine's console has said nothing for 2 s"):
             list(events)
-        assert (places.root / workdir.CONSOLE).exists()
+        assert (places.root / work_directory.CONSOLE).exists()
         assert Rehearsal.living_in(places.root) == []
     assert told == ["Packer takes everything away; Ctrl-C ends it at once, and leaves what is there"]
     assert list(place.iterdir()) == []
@@ -207,7 +207,7 @@ def test_er_itself_killed(disk: Path, place: Path) -> None:
     assert bake.end() == -signal.SIGKILL
     until(lambda: not bake.living(), timeout=60, what="the end of Packer and its machine")
     assert len(list(place.glob(".er-bake-*"))) == 1
-    workdir.sweep(place)
+    work_directory.sweep(place)
     assert list(place.glob(".er-bake-*")) == []
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import process
-from builder.disk import image
+from builder.disk import image_file
 from builder.packer import convert
 from builder.packer.convert import FORMATS
 
@@ -29,7 +29,7 @@ def content() -> bytes:
 def test_what_is_on_the_disk_is_the_same_in_every_format(name: str, content: bytes, tmp_path: Path) -> None:
     row, raw, source, aside = FORMATS[name], tmp_path / "a.raw", tmp_path / "a.qcow2", tmp_path / "image"
     raw.write_bytes(content)
-    image.convert(raw, source, to="qcow2")
+    image_file.convert(raw, source, to="qcow2")
     for argv in convert.commands(source, aside, row, _SIZE):
         process.run(argv)
     made = aside.with_name(f"image{row.suffix}")
@@ -46,7 +46,7 @@ def test_a_vhd_is_as_azure_takes_it(content: bytes, tmp_path: Path) -> None:
     """Fixed, so the disk comes first, as it is, and the footer of 512 bytes last; of whole MiB."""
     raw, source, made = tmp_path / "a.raw", tmp_path / "a.qcow2", tmp_path / "a.vhd"
     raw.write_bytes(content)
-    image.convert(raw, source, to="qcow2")
+    image_file.convert(raw, source, to="qcow2")
     for argv in convert.commands(source, made, FORMATS["vhd"], _SIZE):
         process.run(argv)
     found = made.read_bytes()
@@ -60,7 +60,7 @@ def test_a_vhd_is_as_azure_takes_it(content: bytes, tmp_path: Path) -> None:
 def test_a_vmdk_is_one_stream(content: bytes, tmp_path: Path) -> None:
     raw, source, made = tmp_path / "a.raw", tmp_path / "a.qcow2", tmp_path / "a.vmdk"
     raw.write_bytes(content)
-    image.convert(raw, source, to="qcow2")
+    image_file.convert(raw, source, to="qcow2")
     for argv in convert.commands(source, made, FORMATS["vmdk"], _SIZE):
         process.run(argv)
     told = json.loads(process.run(["qemu-img", "info", "--output=json", str(made)]).stdout)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.lab import base, plan, preload
+from builder.lab import base_tree, plan, preload
 from builder.lab.machine import Machine
 from tests.machine import hosts
 from tests.packer import bakery, portrait
@@ -95,10 +95,10 @@ def answers(host: hosts.Host, url: str) -> bool:
 def from_stock(baked: Baked) -> dict[str, Facts]:
     """The same spec on the stock image, from the whole user-data; its archives are brought, as a lab must."""
     wanted = plan.plan(baked.spec, timeout=300)
-    loader = base.tree(wanted.packages)
+    loader = base_tree.tree(wanted.packages)
     preloads = tuple(preload.prepare(loader, owner, images) for owner, images in wanted.images)
     extra = dict(wanted.extra_files)
-    with Machine(base.tree(), wanted.user_data, name=wanted.name, extra_files=extra, preloads=preloads) as machine:
+    with Machine(base_tree.tree(), wanted.user_data, name=wanted.name, extra_files=extra, preloads=preloads) as machine:
         return portray(hosts.Host(baked.spec, machine, baked.key))
 
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import host, identity
+from builder import host
 from builder.host import Part
-from builder.hygiene.bundle import expected
-from builder.hygiene.run import check
-from builder.lab import base
+from builder.imagecheck.run import check
+from builder.imagecheck.zipapp import expected
+from builder.lab import base_tree
 from builder.lab.machine import Machine
+from builder.stack import user
 from tests.machine import hosts
 from tests.packer import bakery
 
@@ -59,7 +60,7 @@ def test_storage_belongs_to_the_one_who_runs_the_image(baked: Baked) -> None:
     """Every file of a stack's storage is its own user's, or of its subordinate range."""
     for stack in baked.spec.stacks:
         storage = baked.tree / f"var/lib/easyrunner/home/{stack.name}/.local/share/containers/storage"
-        ids = identity.subids(stack.uid)
+        ids = user.subids(stack.uid)
         allowed = {stack.uid, *range(ids.first, ids.first + ids.count)}
         owners = {path.lstat().st_uid for path in (storage, *storage.rglob("*"))}
         assert owners
@@ -96,7 +97,7 @@ def test_every_host_of_an_image_has_its_own_identity(baked: Baked, offline: host
 @pytest.fixture
 def stock() -> Iterator[Machine]:
     """A stock image with the provider's login, on."""
-    with Machine(base.tree(), bakery.STOCK.encode(), name="stock") as machine:
+    with Machine(base_tree.tree(), bakery.STOCK.encode(), name="stock") as machine:
         machine.boot_and_wait()
         yield machine
 
@@ -154,7 +155,7 @@ def may_do_everything(machine: Machine) -> bool:
 )
 def test_cloud_init_is_waited_for_and_believed(more: str, code: int, said: str) -> None:
     """Its errors end the bake; what it recovered from is shown and is no reason to stop."""
-    with Machine(base.tree(), (bakery.STOCK + more).encode(), name="stock") as machine:
+    with Machine(base_tree.tree(), (bakery.STOCK + more).encode(), name="stock") as machine:
         machine.boot()
         machine.wait(machine.systemd_up, what="systemd")
         machine.wait(lambda: may_do_everything(machine), what="the login and its rights")

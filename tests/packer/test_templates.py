@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder import process
-from builder.packer import container, credentials, find, plugins, workdir
-from builder.packer.find import Packer
+from builder.packer import build_container, credentials, plugins, program, work_directory
+from builder.packer.program import Packer
 from builder.packer.targets import BY_NAME, TARGETS, Target
 from tests.packer import hcl, keystone
 from tests.packer.hcl import TEMPLATES
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # `make packer PACKER=…` names another, with the plugins that it has.
 OTHER = os.environ.get("ER_PACKER")
 PACKER = OTHER or "/usr/bin/packer"
-HERE = find.find(str(Path(OTHER).parent)) if OTHER else Packer(Path(PACKER), (1, 6, 6))
+HERE = program.find(str(Path(OTHER).parent)) if OTHER else Packer(Path(PACKER), (1, 6, 6))
 NAMES = [target.name for target in TARGETS]
 WANTED = [(target, wanted) for target in TARGETS for wanted in target.images]
 # Stand-ins for what only the user knows; nothing is reached with them.
@@ -62,7 +62,7 @@ ENVIRONMENT = {
 
 def lay_out(directory: Path, target: Target) -> None:
     """A work directory as a build has it."""
-    workdir.lay(directory, workdir.template(HERE, target.name))
+    work_directory.lay(directory, work_directory.template(HERE, target.name))
     shutil.copytree(TEMPLATES.parent / "steps", directory / "steps", dirs_exist_ok=True)
     # A step that is kept elsewhere counts as there.
     for step in _steps():
@@ -142,10 +142,10 @@ def test_packer_accepts_it(target: Target, wanted: tuple[str, str], tmp_path: Pa
 def test_packer_accepts_the_source_for_a_container(key: Path, tmp_path: Path) -> None:
     target = BY_NAME["qemu"]
     lay_out(tmp_path, target)
-    workdir.lay(tmp_path, workdir.template(HERE, container.SOURCE))
+    work_directory.lay(tmp_path, work_directory.template(HERE, build_container.SOURCE))
     machine = values(target, ("debian-13", "amd64"))
-    declared = hcl.variables("sources", container.SOURCE).keys() | hcl.variables(".", "variables").keys()
-    variables = {**container.variables(machine), "ssh_private_key_file": str(key), "ssh_host": "192.0.2.1"}
+    declared = hcl.variables("sources", build_container.SOURCE).keys() | hcl.variables(".", "variables").keys()
+    variables = {**build_container.variables(machine), "ssh_private_key_file": str(key), "ssh_host": "192.0.2.1"}
     assert variables.keys() <= declared
     validate(tmp_path, target, variables)
 
@@ -198,7 +198,7 @@ def test_one_version_everywhere(name: str) -> None:
 def test_a_file_for_every_row_and_a_row_for_every_file(folder: str) -> None:
     files = {file.name.removesuffix(".pkr.hcl") for file in (TEMPLATES / folder).iterdir()}
     # A local image may be baked in a container, which is no target of its own.
-    assert files == set(NAMES) | ({container.SOURCE} if folder == "sources" else set())
+    assert files == set(NAMES) | ({build_container.SOURCE} if folder == "sources" else set())
     assert {file.stem for file in hcl.FIELDS.iterdir()} == set(NAMES)
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import disk, process
-from builder.lab import cache
-from builder.lab.polling import NotInTimeError, until
+from builder.localhost import cache
 from builder.packer.watch import Note
+from builder.polling import NotInTimeError, until
 from builder.problems import UserError
-from builder.qemu import Order, Vm, accel, verify
+from builder.qemu import Order, Vm, acceleration, verify
 from tests.unit.test_host import spec_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from builder.packer.watch import Told
 
 pytestmark = pytest.mark.machine
-_EMULATED = accel.emulation("amd64")
+_EMULATED = acceleration.emulation("amd64")
 _BLANK = Order(user_data=None, memory=64, cpus=1, accelerator=_EMULATED)
 # Boots a machine, says where it is, and holds it.
 _HOLDER = """
@@ -83,7 +83,7 @@ def _with_kvm(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("ER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(accel, "_no_kvm", lambda: "")
+    monkeypatch.setattr(acceleration, "_no_kvm", lambda: "")
 
 
 @pytest.mark.parametrize(
@@ -93,10 +93,10 @@ def test_an_accelerator_is_believed_when_a_kernel_has_run_under_it(
     way: str, name: str, kernel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _with_kvm(way, tmp_path, monkeypatch)
-    found = accel.accelerator("amd64", lambda: kernel)
+    found = acceleration.accelerator("amd64", lambda: kernel)
     assert found.name == name
     assert found.why.startswith("a kernel has run under it" if name == "kvm" else "KVM is here, but")
-    assert accel.known("amd64") == found
+    assert acceleration.known("amd64") == found
 
 
 def _gather(events: Iterator[Told], told: list[Told]) -> None:
@@ -111,7 +111,7 @@ def test_a_machine_that_hangs_under_its_accelerator_is_emulated_instead(
     """Nothing boots from this disk; emulated, it is waited for to the end."""
     _with_kvm("stands still", tmp_path, monkeypatch)
     monkeypatch.setattr(verify, "SILENCE", 1.0)
-    kvm = accel.Accelerator("kvm", "kvm", "host")
+    kvm = acceleration.Accelerator("kvm", "kvm", "host")
     trial = verify.Trial(image=blank, spec=spec_of(), accelerator=kvm, timeout=20, memory=64)
     told: list[Told] = []
     with pytest.raises(NotInTimeError, match="in vain for all stacks to answer"):

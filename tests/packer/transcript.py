@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import yaml
 
-from builder.packer.workdir import PAYLOAD, STEPS
+from builder.packer.work_directory import PAYLOAD, STEPS
 
 FOLDER: Final = Path(__file__).parent / "transcripts"
 NAME: Final = "er-debian-13-amd64-20261129-101500"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from builder import facts
 from builder import host as hosts
 from builder import spec as specs
-from builder.server import Remote, change
+from builder.server import Remote, apply
 
 if TYPE_CHECKING:
     from builder.host import Host
@@ -75,7 +75,7 @@ class Bench:
     def plan(self, text: str, within: float) -> Path:
         """The plan of a spec in a file, with another time to confirm in."""
         read, _ = specs.load(self.spec(text))
-        plan = {**json.loads(change.plan(read, hosts.build(read), timeout=60)), "confirm_within": within}
+        plan = {**json.loads(apply.plan(read, hosts.build(read), timeout=60)), "confirm_within": within}
         file = self.web.directory / "plan.json"
         file.write_text(json.dumps(plan))
         return file

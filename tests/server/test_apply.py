@@ -12,9 +12,9 @@ import pytest
 from builder import facts
 from builder import host as hosts
 from builder import spec as specs
-from builder.lab.polling import until
+from builder.polling import until
 from builder.problems import UserError
-from builder.server import Remote, change
+from builder.server import Remote, apply
 from tests.machine.clients import Load, Steady
 
 if TYPE_CHECKING:
@@ -167,14 +167,14 @@ def _remote(web: Client) -> Remote:
 def _plan(spec: Path, within: float) -> bytes:
     """The plan of a spec, with another time to confirm in."""
     read, _ = specs.load(spec)
-    plan = json.loads(change.plan(read, hosts.build(read), timeout=60))
+    plan = json.loads(apply.plan(read, hosts.build(read), timeout=60))
     return json.dumps({**plan, "confirm_within": within}).encode()
 
 
 def test_a_change_that_locks_the_admin_out_is_taken_back(web: Client) -> None:
     """SSH is refused to everybody; nobody confirms; the host opens again by itself."""
     locked = web.edited("tls:", "ssh: {allow_from: [192.0.2.0/24]}\ntls:")
-    phases = [state["phase"] for state in change.carry_out(_remote(web), _plan(locked, 3))]
+    phases = [state["phase"] for state in apply.carry_out(_remote(web), _plan(locked, 3))]
     assert phases[-1] == "rolled back"
     assert _same(web, web.spec)
 
@@ -185,7 +185,7 @@ def test_the_wrong_key_is_taken_back(web: Client) -> None:
     if not other.exists():
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "x", "-f", other], check=True)
     spec = web.edited("[id.pub]", f"[{other}.pub]")
-    phases = [state["phase"] for state in change.carry_out(_remote(web), _plan(spec, 3))]
+    phases = [state["phase"] for state in apply.carry_out(_remote(web), _plan(spec, 3))]
     assert "no answer" in phases
     assert phases[-1] == "rolled back"
     assert web.er("status").returncode == 0
@@ -196,7 +196,7 @@ def test_a_cut_connection_leaves_the_old_or_the_new_state(web: Client, phase: st
     """The client dies in each phase; what is there in the end is whole."""
     spec = web.edited(*_DOMAIN)
     remote = _remote(web)
-    for state in change.carry_out(remote, _plan(spec, 3)):
+    for state in apply.carry_out(remote, _plan(spec, 3)):
         if state["phase"] == phase:
             break
     until(lambda: _phase(web) in facts.APPLY_ENDS, timeout=60, what="the end of the change")
@@ -219,7 +219,7 @@ def test_er_itself_killed_half_way(web: Client) -> None:
 def test_a_change_whose_client_has_gone_is_confirmed_by_the_next(web: Client) -> None:
     """Its files are there, and would be taken back: nothing differs, and yet something is to be done."""
     spec = web.edited(*_DOMAIN)
-    for state in change.carry_out(_remote(web), _plan(spec, 60)):
+    for state in apply.carry_out(_remote(web), _plan(spec, 60)):
         if state["phase"] == "waiting for you":
             break
     done = web.er("apply", spec, "--yes", "--json")
@@ -230,10 +230,10 @@ def test_a_change_whose_client_has_gone_is_confirmed_by_the_next(web: Client) ->
 
 
 def test_two_changes_at_once_are_refused(web: Client) -> None:
-    states = change.carry_out(_remote(web), _plan(web.edited(*_DOMAIN), 5))
+    states = apply.carry_out(_remote(web), _plan(web.edited(*_DOMAIN), 5))
     next(states)
     with pytest.raises(UserError, match="another change"):
-        next(change.carry_out(_remote(web), _plan(web.spec, 5)))
+        next(apply.carry_out(_remote(web), _plan(web.spec, 5)))
     assert [state["phase"] for state in states][-1] == "done"
 
 
@@ -241,7 +241,7 @@ def test_power_cut_during_a_change(web: Client) -> None:
     """The boot that finds a change half-way puts the old files back before the firewall is loaded."""
     spec = web.edited(*_DOMAIN)
     machine = web.host.machine
-    states = change.carry_out(_remote(web), _plan(spec, 30))
+    states = apply.carry_out(_remote(web), _plan(spec, 30))
     while next(states)["phase"] != "waiting for you":
         pass
     machine.cut()

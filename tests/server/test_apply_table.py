@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import facts
-from builder.lab.polling import NotInTimeError, until
-from builder.server import change
+from builder.polling import NotInTimeError, until
+from builder.server import apply
 from tests.machine.clients import Load
 from tests.server.apply_bench import STEPS, Bench, Step, paths
 from tests.server.apply_page import Asked, Changed, Cut, Page
@@ -68,14 +68,14 @@ def test_a_change_loses_no_request_of_another_stack(bench: Bench, step: Step) ->
     if step.ends == "done":
         bench.text = text
         assert [status for status, _ in its if status != "200"] == []
-    assert change.differences(bench.remote, bench.built(bench.text)) == ()
+    assert apply.differences(bench.remote, bench.built(bench.text)) == ()
 
 
 def _carried_out(bench: Bench, text: str, step: Step) -> str:
     """As a person does it; the one that shuts the client out is not confirmed for three seconds, not ninety."""
     if "ssh:" in step.new:
         plan = bench.plan(text, 3).read_bytes()
-        return str([state["phase"] for state in change.carry_out(bench.remote, plan)][-1])
+        return str([state["phase"] for state in apply.carry_out(bench.remote, plan)][-1])
     done = bench.web.er(
         "apply", bench.spec(text), "--yes", "--timeout", "10" if step.ends != "done" else "120", "--json"
     )
@@ -169,7 +169,7 @@ def test_a_cut_connection_leaves_one_tree_or_the_other(two: Two, point: str) -> 
 def _found(two: Two) -> dict[str, bytes]:
     """Every file of ours on the host, asked for by both trees' paths."""
     found: dict[str, bytes] = dict(two.trees[0])
-    for one in change.differences(two.bench.remote, two.bench.built(two.texts[0])):
+    for one in apply.differences(two.bench.remote, two.bench.built(two.texts[0])):
         found.pop(one.path, None)
         if one.old is not None:
             found[one.path] = one.old[1]

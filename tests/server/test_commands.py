@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.lab.polling import until
+from builder.polling import until
 
 if TYPE_CHECKING:
     from tests.server.conftest import Client

@@ -10,8 +10,8 @@ import pytest
 
 from builder import facts
 from builder import spec as specs
-from builder.lab import oci
-from builder.lab.polling import until
+from builder.oci import image_archive
+from builder.polling import until
 from tests.machine import hosts
 from tests.machine.conftest import _example_maker
 from tests.machine.registry import Registry
@@ -135,8 +135,8 @@ def test_a_newer_release_is_taken_and_pinned_by_its_digest(world: World) -> None
 def test_a_release_that_does_not_run_is_taken_back(world: World, tmp_path: Path) -> None:
     """The proxy of before serves, and the spec file still names it."""
     maker = _example_maker()
-    dead = oci.ImageFile("usr/bin/caddy", b"#!/bin/sh\nexit 1\n", mode=0o755)
-    oci.write(tmp_path / "dead.tar", (*maker.app_files(), dead), maker.APP_CONFIG)
+    dead = image_archive.ImageFile("usr/bin/caddy", b"#!/bin/sh\nexit 1\n", mode=0o755)
+    image_archive.write(tmp_path / "dead.tar", (*maker.app_files(), dead), maker.APP_CONFIG)
     world.registry.push(tmp_path / "dead.tar", "caddy", "2.11.11")
     before = _spec_image(world.web)
     done = world.web.er("apply", world.web.spec, "--newest-proxy", "--yes", "--timeout", "10")
@@ -156,10 +156,10 @@ def test_a_release_that_runs_and_does_nothing_is_taken_back(world: World, tmp_pa
     files = (
         *maker.app_files(),
         replace(caddy, path="usr/bin/real-caddy"),
-        oci.ImageFile("idle", b"{\n\tadmin off\n}\n"),
-        oci.ImageFile("usr/bin/caddy", idle, mode=0o755),
+        image_archive.ImageFile("idle", b"{\n\tadmin off\n}\n"),
+        image_archive.ImageFile("usr/bin/caddy", idle, mode=0o755),
     )
-    oci.write(tmp_path / "idle.tar", files, maker.APP_CONFIG)
+    image_archive.write(tmp_path / "idle.tar", files, maker.APP_CONFIG)
     world.registry.push(tmp_path / "idle.tar", "caddy", "2.11.12")
     done = world.web.er("apply", world.web.spec, "--newest-proxy", "--yes", "--timeout", "10")
     assert done.returncode == 1

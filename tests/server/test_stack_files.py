@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import facts
-from builder.lab.polling import until
+from builder.polling import until
 from tests.machine import hosts
 from tests.machine.clients import get
 from tests.server.conftest import Client, client

@@ -16,21 +16,21 @@ from builder import spec as specs
 from builder.aws import (
     calls,
     console,
-    firewall,
-    ground,
+    dns,
     images,
+    instance,
     kinds,
     known_hosts,
+    permissions,
     place,
-    policy,
+    prerequisites,
     price,
     remote,
-    server,
+    security_group,
     tags,
-    zones,
 )
 from builder.aws.errors import ROWS, translate
-from builder.aws.order import Order, Wishes
+from builder.aws.request import Order, Wishes
 from builder.problems import UserError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@laptop"
@@ -46,8 +46,8 @@ def order(text: str = TEXT, **wishes: Any) -> Order:
     return Order(spec, hosts.build(spec), Wishes(**wishes))
 
 
-def where(*zones_: str) -> ground.Ground:
-    return ground.Ground("1", "eu-central-1", IMAGE, KIND, PLACE, b"#cloud-config", zones_)
+def where(*zones_: str) -> prerequisites.Ground:
+    return prerequisites.Ground("1", "eu-central-1", IMAGE, KIND, PLACE, b"#cloud-config", zones_)
 
 
 def test_the_whole_request_for_a_server() -> None:
@@ -59,7 +59,7 @@ def test_the_whole_request_for_a_server() -> None:
         {"Key": "er:project", "Value": "easyrunner"},
         {"Key": "er:server", "Value": "web1"},
     ]
-    assert server.request(wanted, where(), group="sg-1", key="er-web1-1", count=2) == {
+    assert instance.request(wanted, where(), group="sg-1", key="er-web1-1", count=2) == {
         "ImageId": "ami-1",
         "InstanceType": "t3.small",
         "MinCount": 2,
@@ -93,7 +93,7 @@ def test_every_wish_is_in_the_request() -> None:
     wanted = order(
         type="t3.large", disk=4, spot=True, ipv6=True, protect=True, profile_arn="arn:aws:iam::1:instance-profile/x"
     )
-    found = server.request(wanted, where("Z1", "Z2"), group=None, key=None, count=1)
+    found = instance.request(wanted, where("Z1", "Z2"), group=None, key=None, count=1)
     assert found["InstanceType"] == "t3.large"
     assert found["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == 8
     assert found["InstanceMarketOptions"]["SpotOptions"]["SpotInstanceType"] == "one-time"
@@ -122,16 +122,16 @@ def test_only_keys_that_ec2_takes_become_a_key_pair() -> None:
 
 
 def test_the_token_is_the_same_until_something_has_changed() -> None:
-    one = server.read({"InstanceId": "i-1", "State": {"Name": "terminated"}})
-    first = server.token("sg-1", [], 1)
-    assert first == server.token("sg-1", [], 1)
+    one = instance.read({"InstanceId": "i-1", "State": {"Name": "terminated"}})
+    first = instance.token("sg-1", [], 1)
+    assert first == instance.token("sg-1", [], 1)
     assert len(first) <= 64
-    others = {server.token("sg-2", [], 1), server.token("sg-1", [one], 1), server.token("sg-1", [], 2)}
+    others = {instance.token("sg-2", [], 1), instance.token("sg-1", [one], 1), instance.token("sg-1", [], 2)}
     assert len(others | {first}) == 4
 
 
 def test_the_security_group_mirrors_the_host() -> None:
-    assert firewall.permissions(firewall.wanted(["203.0.113.0/24", "2001:db8::/32"])) == [
+    assert security_group.permissions(security_group.wanted(["203.0.113.0/24", "2001:db8::/32"])) == [
         {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "Ipv6Ranges": [{"CidrIpv6": "2001:db8::/32"}]},
         {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "203.0.113.0/24"}]},
         {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]},
@@ -144,11 +144,11 @@ def test_the_security_group_mirrors_the_host() -> None:
 
 
 def test_rules_that_are_there_are_read_and_strange_ones_kept_apart() -> None:
-    wanted = firewall.wanted(["0.0.0.0/0"])
-    rules, others = firewall.read(firewall.permissions(wanted))
+    wanted = security_group.wanted(["0.0.0.0/0"])
+    rules, others = security_group.read(security_group.permissions(wanted))
     assert (rules, others) == (wanted, [])
     every = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "10.0.0.0/8"}], "UserIdGroupPairs": []}
-    assert firewall.read([every]) == (frozenset(), [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}])
+    assert security_group.read([every]) == (frozenset(), [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}])
 
 
 def test_the_youngest_image_and_what_it_is() -> None:
@@ -262,16 +262,16 @@ def test_how_ssh_is_called() -> None:
 
 
 def test_the_closest_zone_holds_a_domain() -> None:
-    known = [zones.Zone("Z1", "example.com"), zones.Zone("Z2", "eu.example.com")]
-    assert zones.of(["a.eu.example.com", "example.com"], known) == (known[1], known[0])
+    known = [dns.Zone("Z1", "example.com"), dns.Zone("Z2", "eu.example.com")]
+    assert dns.of(["a.eu.example.com", "example.com"], known) == (known[1], known[0])
     with pytest.raises(UserError, match=r"holds badexample.com"):
-        zones.of(["badexample.com"], known)
+        dns.of(["badexample.com"], known)
 
 
 def test_records_of_both_families() -> None:
-    one = server.read({"InstanceId": "i-1", "PublicIpAddress": "192.0.2.1", "Ipv6Address": "2001:db8::1"})
-    (first, second) = zones.records(["a.example.com"], [one])
-    assert first == zones.Record("a.example.com", "A", ("192.0.2.1",))
+    one = instance.read({"InstanceId": "i-1", "PublicIpAddress": "192.0.2.1", "Ipv6Address": "2001:db8::1"})
+    (first, second) = dns.records(["a.example.com"], [one])
+    assert first == dns.Record("a.example.com", "A", ("192.0.2.1",))
     assert second.change("UPSERT") == {
         "Action": "UPSERT",
         "ResourceRecordSet": {
@@ -295,7 +295,7 @@ def test_a_price_of_the_list() -> None:
 
 
 def test_the_policy_allows_every_call_and_binds_removal_to_our_tag() -> None:
-    statements = policy.policy()["Statement"]
+    statements = permissions.policy()["Statement"]
     allowed = {action for statement in statements for action in statement["Action"]}
     assert allowed == {action for call in calls.OPERATIONS.values() for action in call.needs}
     tag = "aws:ResourceTag/er:project"

@@ -8,10 +8,11 @@ import pytest
 
 from bench import hosts, load, memory, options, report, rivals, specs
 from bench.result import Goal, Result, Row, Sample, interleaved, slope
-from builder import host, identity
+from builder import host
 from builder import spec as specifications
 from builder.host import Part
 from builder.problems import UserError
+from builder.stack import user
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,7 +152,7 @@ def test_slow_answers_are_answers() -> None:
 
 def test_memory_of_subordinate_ids_is_the_users_own() -> None:
     uid = 30_000
-    first = identity.subids(uid).first
+    first = user.subids(uid).first
     kib = {0: 9000.0, 1000: 500.0, uid: 1024.0, first: 2048.0, first + 65_535: 1024.0, 20_008: 512.0}
     assert memory.joined(kib) == {uid: 4.0, 20_008: 0.5}
 

@@ -11,18 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import compose, quadlet
-from builder.compose import limits, messages, mount_messages, mounts, network, service_keys, sources, top
+from builder.compose import keys, limits, messages, mount_messages, mounts, network, secrets_configs, top
 from builder.compose.envfile import parse
-from builder.compose.interpolate import Expansion, FormatError, RequiredError
+from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.messages import Text
 from builder.problems import Report
-from builder.quadlet.keys import BASES
-from builder.stack import Stack
+from builder.quadlet.podman_keys import BASES
+from builder.stack.model import Stack
 from tests.unit_file import sections
 
 if TYPE_CHECKING:
     from builder.problems import Mark, Problem
-    from builder.stack import Service
+    from builder.stack.model import Service
 
 TESTS = Path(__file__).parent.parent
 
@@ -39,7 +39,7 @@ SERVICE_KEYS = """
     storage_opt sysctls tmpfs tty ulimits use_api_socket user userns_mode uts volumes volumes_from working_dir
 """
 TABLES: dict[str, tuple[Any, str]] = {
-    "service": (service_keys.KEYS, SERVICE_KEYS),
+    "service": (keys.KEYS, SERVICE_KEYS),
     "top": (top.TOP, "configs include models name networks secrets services version volumes"),
     "volume": (top._VOLUME, "driver driver_opts external labels name"),
     "network": (
@@ -57,7 +57,7 @@ TABLES: dict[str, tuple[Any, str]] = {
         network._KEYS,
         "aliases driver_opts gw_priority interface_name ipv4_address ipv6_address link_local_ips mac_address priority",
     ),
-    "reference": (sources._LONG, "gid mode source target uid"),
+    "reference": (secrets_configs._LONG, "gid mode source target uid"),
 }
 
 

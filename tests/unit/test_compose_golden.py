@@ -14,8 +14,8 @@ import pytest
 
 from builder import compose, quadlet
 from builder.problems import Report
-from builder.quadlet.keys import BASES
-from builder.stack import Service, Stack
+from builder.quadlet.podman_keys import BASES
+from builder.stack.model import Service, Stack
 from tests.unit_file import sections
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "compose"

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.disk import base as bases
-from builder.disk import cloud_image, gpt, grub, image, make, recipe, system, unpack
+from builder.disk import bootloader, build, cloud_image, image_file, partitions, recipe, system, unpack
 from builder.disk.layout import Layout
-from builder.lab import cache
+from builder.localhost import cache
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def _disk(pieces: dict[int, bytes], size: int) -> bytes:
 
 
 def test_a_table_is_read_as_it_was_written() -> None:
-    assert gpt.read(_disk(_LAYOUT.table(), _LAYOUT.size)) == (_LAYOUT.root, _LAYOUT.bios, _LAYOUT.esp)
+    assert partitions.read(_disk(_LAYOUT.table(), _LAYOUT.size)) == (_LAYOUT.root, _LAYOUT.bios, _LAYOUT.esp)
 
 
 def test_both_headers_carry_their_checksums_and_point_at_each_other() -> None:
@@ -60,7 +60,7 @@ def test_partitions_lie_in_order_and_the_root_is_last_so_that_it_can_grow(arch: 
     parts = [part for part in (layout.bios, layout.esp, layout.root) if part]
     for before, after in itertools.pairwise(parts):
         assert before.first + before.sectors == after.first
-    assert parts[-1].first + parts[-1].sectors - 1 <= gpt.last_usable(layout.sectors)
+    assert parts[-1].first + parts[-1].sectors - 1 <= partitions.last_usable(layout.sectors)
     assert all(part.first % 2048 == 0 for part in parts)
     assert (layout.bios is None) == (arch == "arm64")
 
@@ -74,17 +74,17 @@ def test_ids_depend_on_the_name_alone() -> None:
 def test_an_mbr_is_read_too_and_no_table_is_none() -> None:
     entry = struct.pack("<B3sB3sII", 0x80, b"\0\2\0", 0x83, b"\xff\xff\xff", 2048, 4096)
     start = (bytes(446) + entry.ljust(64, b"\0") + b"\x55\xaa").ljust(34 * 512, b"\0")
-    assert gpt.read(start) == (gpt.Partition(1, 2048, 4096),)
-    assert gpt.read(bytes(34 * 512)) == ()
+    assert partitions.read(start) == (partitions.Partition(1, 2048, 4096),)
+    assert partitions.read(bytes(34 * 512)) == ()
 
 
 def test_the_largest_ext_file_system_is_the_root(tmp_path: Path) -> None:
     raw = tmp_path / "disk.raw"
     with raw.open("wb") as file:
         file.truncate(64 * 1024**2)
-        parts = [gpt.Partition(1, 2048, 2048, uuid.uuid4()), gpt.Partition(2, 4096, 8192, uuid.uuid4())]
-        parts.append(gpt.Partition(3, 12288, 40960, uuid.uuid4()))
-        for offset, content in gpt.write(parts, 64 * 2048, uuid.uuid4()).items():
+        parts = [partitions.Partition(1, 2048, 2048, uuid.uuid4()), partitions.Partition(2, 4096, 8192, uuid.uuid4())]
+        parts.append(partitions.Partition(3, 12288, 40960, uuid.uuid4()))
+        for offset, content in partitions.write(parts, 64 * 2048, uuid.uuid4()).items():
             file.seek(offset)
             file.write(content)
         for part in parts[:2]:
@@ -102,7 +102,7 @@ def test_a_disk_without_ext_is_refused(tmp_path: Path) -> None:
 def test_grub_is_patched_where_its_sources_say() -> None:
     assert _LAYOUT.bios is not None
     boot, core = bytes(range(256)) * 2, b"\x11" * 1300
-    pieces = grub.bios(boot, core, _LAYOUT.bios)
+    pieces = bootloader.bios(boot, core, _LAYOUT.bios)
     code, sectors = pieces[0], pieces[1024 * 1024]
     assert code[0x5C:0x64] == (2048).to_bytes(8, "little")
     assert code[0x66:0x68] == b"\x90\x90"
@@ -113,22 +113,22 @@ def test_grub_is_patched_where_its_sources_say() -> None:
 
 def test_a_core_too_large_for_its_partition_is_refused() -> None:
     with pytest.raises(ValueError, match="does not fit"):
-        grub.bios(bytes(512), bytes(4096), gpt.Partition(14, 2048, 4))
+        bootloader.bios(bytes(512), bytes(4096), partitions.Partition(14, 2048, 4))
 
 
 def test_the_tables_bytes_and_grubs_do_not_touch() -> None:
     assert _LAYOUT.bios is not None
-    boot = grub.bios(b"\xff" * 512, b"\xff" * 512, _LAYOUT.bios)[0]
+    boot = bootloader.bios(b"\xff" * 512, b"\xff" * 512, _LAYOUT.bios)[0]
     assert len(boot) == 440
 
 
 def test_programs_are_called_so() -> None:
     raw, tree = Path("/d/disk.raw"), Path("/d/tree")
-    assert make.mke2fs_argv(raw, tree, _LAYOUT) == [
+    assert build.mke2fs_argv(raw, tree, _LAYOUT) == [
         "mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-U", str(_LAYOUT.root_uuid),
         "-E", f"offset=134217728,hash_seed={_LAYOUT.id('hash')}", "-d", "/d/tree", "/d/disk.raw", "4062208k",
     ]  # fmt: skip
-    form, copy = make.esp_argv(raw, _LAYOUT.esp, "0123abcd", Path("/d/EFI"))
+    form, copy = build.esp_argv(raw, _LAYOUT.esp, "0123abcd", Path("/d/EFI"))
     assert form == [
         "mformat", "-i", "/d/disk.raw@@4194304", "-F", "-N", "0123abcd", "-v", "ESP", "-T", "253952",
         "-h", "16", "-s", "63", "::",
@@ -138,7 +138,7 @@ def test_programs_are_called_so() -> None:
         "setpriv", "--pdeathsig", "TERM", "fuse2fs", "-f", "-o", "ro,norecovery,offset=134217728",
         "/d/disk.raw", "/d/tree",
     ]  # fmt: skip
-    assert image.convert_argv(raw, Path("/d/x"), source_format="raw", to="qcow2", compress=True) == [
+    assert image_file.convert_argv(raw, Path("/d/x"), source_format="raw", to="qcow2", compress=True) == [
         "qemu-img", "convert", "-q", "-f", "raw", "-O", "qcow2", "-c", "/d/disk.raw", "/d/x",
     ]  # fmt: skip
 
@@ -154,7 +154,7 @@ def test_mmdebstrap_is_called_for_each_processor(monkeypatch: pytest.MonkeyPatch
     )
     monkeypatch.setattr(recipe.Recipe, "archives", lambda _: lines)
     monkeypatch.setattr(recipe.Recipe, "keyrings", lambda _: (Path("/k.gpg"),))
-    argv = make.bootstrap_argv(Path("/d/tree"), "arm64", _DEBIAN)
+    argv = build.bootstrap_argv(Path("/d/tree"), "arm64", _DEBIAN)
     start = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--architectures=arm64", "--keyring=/k.gpg"]
     assert argv[:6] == start
     assert argv[7:] == ["--components=main", "trixie", "/d/tree", *lines]
@@ -188,7 +188,7 @@ def test_files_name_the_distributions_own_archive_and_the_disks_own_ids() -> Non
     assert f"UUID={_LAYOUT.root_uuid} / ext4" in files["etc/fstab"]
     assert f"PARTUUID={_LAYOUT.esp.id} /boot/efi vfat defaults,umask=077,nofail " in files["etc/fstab"]
     assert not any("datasource" in text for text in files.values())
-    menu = grub.menu("6.12-cloud", _LAYOUT.root_uuid, "amd64")
+    menu = bootloader.menu("6.12-cloud", _LAYOUT.root_uuid, "amd64")
     assert f"root=UUID={_LAYOUT.root_uuid} ro console=tty0 console=ttyS0,115200" in menu
 
 
@@ -215,16 +215,16 @@ def test_what_two_machines_must_not_share_is_taken_away(tmp_path: Path) -> None:
 def test_a_foreign_format_is_named(tmp_path: Path, start: bytes, said: str) -> None:
     (tmp_path / "disk.img").write_bytes(start.ljust(512, b"\0"))
     with pytest.raises(UserError, match=said):
-        image.format_of(tmp_path / "disk.img")
+        image_file.format_of(tmp_path / "disk.img")
 
 
 def test_formats_are_told_by_their_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.raw").write_bytes(b"QFI\xfb".ljust(512, b"\0"))
     (tmp_path / "b.qcow2").write_bytes(bytes(512))
-    assert image.format_of(tmp_path / "a.raw") == "qcow2"
-    assert image.format_of(tmp_path / "b.qcow2") == "raw"
+    assert image_file.format_of(tmp_path / "a.raw") == "qcow2"
+    assert image_file.format_of(tmp_path / "b.qcow2") == "raw"
     with pytest.raises(UserError, match="No such file"):
-        image.format_of(tmp_path / "none")
+        image_file.format_of(tmp_path / "none")
 
 
 def test_a_cloud_image_is_taken_by_its_checksum_only(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder import messages as shared
-from builder import present, spec
+from builder import problem_report, spec
 from builder.messages import Text
 from builder.problems import Problem, SpecError
 from builder.spec import messages
@@ -42,7 +42,7 @@ def problems(case: str) -> tuple[Problem, ...]:
 def test_text(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = problems(case)
     monkeypatch.chdir(ERRORS / case)
-    text = present.as_text(found)
+    text = problem_report.as_text(found)
     expected = ERRORS / case / "expected.txt"
     if os.environ.get("UPDATE"):
         expected.write_text(text, encoding="utf-8")
@@ -60,9 +60,9 @@ def test_every_problem_has_a_place(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_secrets_are_not_printed(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ERRORS / case)
-    text = present.as_text(problems(case))
+    text = problem_report.as_text(problems(case))
     assert not [secret for secret in SECRETS if secret in text]
-    assert not [secret for secret in SECRETS if secret in str(present.as_json(problems(case)))]
+    assert not [secret for secret in SECRETS if secret in str(problem_report.as_json(problems(case)))]
 
 
 def test_every_text_is_earned_by_a_case(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder import data, facts, identity
+from builder import data, facts
 from builder.host import firewall, stack_rules
 from builder.host.model import Part
 from builder.host.rules import FAMILIES
 from builder.spec import rules as rules_of
-from builder.stack import EgressRule, Service, Stack
+from builder.stack import user
+from builder.stack.model import EgressRule, Service, Stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -185,7 +186,7 @@ def test_a_name_is_never_in_a_file_that_is_loaded(host: tuple[list[str], list[St
 @given(hosts())
 def test_a_stack_owns_its_uid_and_its_whole_range(host: tuple[list[str], list[Stack]]) -> None:
     for stack in host[1]:
-        subids = identity.subids(stack.uid)
+        subids = user.subids(stack.uid)
         text = stack_rules.filled(f"er-{stack.name}", stack.uid)
         owners = [str(stack.uid), f"{subids.first}-{subids.first + facts.SUBID_SIZE - 1}"]
         assert re.findall(r"STACKS.*--uid-owner (\S+)", text) == owners

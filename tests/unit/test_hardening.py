@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from builder import hardening, host
+from builder import host
+from builder.host import hardening
 from builder.host.packages import PACKAGES
 from builder.problems import UserError
 from tests.unit.test_host import spec_of

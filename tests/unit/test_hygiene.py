@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import host as hosts
-from builder import hygiene
+from builder import imagecheck
 from builder import spec as specs
 from builder.host import tree
 from builder.host.model import Part
-from builder.hygiene import packages, services, text
-from builder.hygiene.tree import Tree, memory_mounts
+from builder.imagecheck import packages, services, text_report
+from builder.imagecheck.tree import Tree, memory_mounts
 from tests.dirt import PLANTS, Plant, Soil
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from builder.host.model import File
 
 ROOT = Path(__file__).parents[2]
-LIVE = {check.id for check in hygiene.CHECKS if check.when == "live"}
+LIVE = {check.id for check in imagecheck.CHECKS if check.when == "live"}
 UNITS = {
     "sysinit.target.wants": "er-firewall",
     "multi-user.target.wants": "er-first-boot fail2ban ssh",
@@ -84,15 +84,15 @@ def _lay(soil: Soil, baked: tuple[File, ...]) -> None:
             soil.link(f"/etc/systemd/system/{folder}/{unit}.service", there)
 
 
-def _found(soil: Soil, baked: tuple[File, ...]) -> tuple[hygiene.Finding, ...]:
-    return hygiene.check(soil.root, expected=hygiene.expected(baked))
+def _found(soil: Soil, baked: tuple[File, ...]) -> tuple[imagecheck.Finding, ...]:
+    return imagecheck.check(soil.root, expected=imagecheck.expected(baked))
 
 
 def test_a_clean_tree_has_no_finding(soil: Soil, baked: tuple[File, ...]) -> None:
-    report = hygiene.examine(soil.root, expected=hygiene.expected(baked))
+    report = imagecheck.examine(soil.root, expected=imagecheck.expected(baked))
     assert report.findings == ()
     assert {check for check, _ in report.skipped} == LIVE
-    assert {*report.ran} == {*hygiene.IDS} - LIVE
+    assert {*report.ran} == {*imagecheck.IDS} - LIVE
 
 
 def _id(plant: Plant) -> str:
@@ -110,13 +110,13 @@ def test_planted_dirt_is_found_by_its_check_alone(plant: Plant, soil: Soil, bake
 
 
 def test_every_check_that_looks_at_files_has_dirt() -> None:
-    assert {plant.check for plant in PLANTS} == {*hygiene.IDS} - LIVE
+    assert {plant.check for plant in PLANTS} == {*imagecheck.IDS} - LIVE
     assert len({_id(plant) for plant in PLANTS}) == len(PLANTS)
 
 
 def test_ids_are_unique_and_every_row_says_all() -> None:
-    assert len({*hygiene.IDS}) == len(hygiene.CHECKS)
-    for check in hygiene.CHECKS:
+    assert len({*imagecheck.IDS}) == len(imagecheck.CHECKS)
+    for check in imagecheck.CHECKS:
         assert all((check.title, check.why, check.source, check.remedy))
 
 
@@ -158,7 +158,7 @@ def test_a_question_without_an_answer_is_no_password(soil: Soil, baked: tuple[Fi
 
 def test_a_rule_of_the_hosts_own_is_known_by_name_or_by_what_is_expected(soil: Soil, baked: tuple[File, ...]) -> None:
     soil.write("/etc/sudoers.d/99-easyrunner", "er ALL=(ALL) NOPASSWD:ALL\n", 0o440)
-    assert hygiene.check(soil.root) == ()
+    assert imagecheck.check(soil.root) == ()
     assert {finding.check for finding in _found(soil, baked)} == {"sudoers"}
 
 
@@ -170,14 +170,14 @@ def test_a_pipe_in_an_image_stops_nothing(soil: Soil, baked: tuple[File, ...]) -
 
 
 def test_what_is_no_host_is_said_and_not_passed(tmp_path: Path) -> None:
-    report = hygiene.examine(tmp_path)
+    report = imagecheck.examine(tmp_path)
     assert {"host-files", "host-units", "host-packages"} <= {check for check, _ in report.skipped}
     # In a bake it is a finding: the host was to be made there.
-    assert not hygiene.examine(tmp_path, live=True, only=["host-files"]).clean
+    assert not imagecheck.examine(tmp_path, live=True, only=["host-files"]).clean
 
 
 def test_only_what_is_asked_for_runs(soil: Soil) -> None:
-    assert hygiene.examine(soil.root, only=["logs", "setuid"]).ran == ("logs", "setuid")
+    assert imagecheck.examine(soil.root, only=["logs", "setuid"]).ran == ("logs", "setuid")
 
 
 def test_container_storage_is_another_system(soil: Soil, baked: tuple[File, ...]) -> None:
@@ -188,20 +188,20 @@ def test_container_storage_is_another_system(soil: Soil, baked: tuple[File, ...]
 
 def test_the_report_reads_what_it_wrote(soil: Soil, baked: tuple[File, ...]) -> None:
     soil.write("/etc/hostname", "build\n")
-    report = hygiene.examine(soil.root, expected=hygiene.expected(baked))
-    assert hygiene.from_json(report.as_json()) == report
+    report = imagecheck.examine(soil.root, expected=imagecheck.expected(baked))
+    assert imagecheck.from_json(report.as_json()) == report
     assert json.loads(report.as_json())["findings"] == [
         {"check": "hostname", "path": "/etc/hostname", "what": "is 'build'", "remedy": "run the step 70-clean last"}
     ]
     for broken in ("[]", "{}", '{"ran": 1}'):
         with pytest.raises(ValueError, match=r"report|JSON"):
-            hygiene.from_json(broken)
+            imagecheck.from_json(broken)
 
 
 def test_the_text_shows_findings_remedies_and_what_could_not_be_checked() -> None:
-    many = tuple(hygiene.Finding("logs", f"/var/log/{n}", "holds 1 bytes", "clean") for n in range(14))
-    report = hygiene.Report(("logs",), (("listening-ports", "only the running system knows"),), many)
-    lines = text.render(report).splitlines()
+    many = tuple(imagecheck.Finding("logs", f"/var/log/{n}", "holds 1 bytes", "clean") for n in range(14))
+    report = imagecheck.Report(("logs",), (("listening-ports", "only the running system knows"),), many)
+    lines = text_report.render(report).splitlines()
     assert lines[0] == "logs  /var/log/0: holds 1 bytes"
     assert lines[-4:] == [
         "logs  … and 2 more",
@@ -209,36 +209,36 @@ def test_the_text_shows_findings_remedies_and_what_could_not_be_checked() -> Non
         "not checked: listening-ports (only the running system knows)",
         "14 findings; 1 checks ran, 1 could not",
     ]
-    assert len(text.render(report, everything=True).splitlines()) == 17
+    assert len(text_report.render(report, everything=True).splitlines()) == 17
 
 
 @given(st.text())
 def test_names_in_an_image_cannot_steer_a_terminal(name: str) -> None:
-    report = hygiene.Report((), (), (hygiene.Finding("logs", f"/{name}", name, "-"),))
-    first = text.render(report).split("\nlogs  remedy")[0]
+    report = imagecheck.Report((), (), (imagecheck.Finding("logs", f"/{name}", name, "-"),))
+    first = text_report.render(report).split("\nlogs  remedy")[0]
     assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 or letter in "\u202e\u2028" for letter in first)
 
 
 def test_the_bundle_is_the_same_on_any_day_and_holds_the_files_to_expect(
     tmp_path: Path, baked: tuple[File, ...]
 ) -> None:
-    one, two = (hygiene.bundle(tmp_path / name, baked) for name in ("one.pyz", "two.pyz"))
+    one, two = (imagecheck.bundle(tmp_path / name, baked) for name in ("one.pyz", "two.pyz"))
     assert one.read_bytes() == two.read_bytes()
     with zipfile.ZipFile(one) as archive:
-        rows = json.loads(archive.read("builder/hygiene/expected.json"))
+        rows = json.loads(archive.read("builder/imagecheck/expected.json"))
         names = archive.namelist()
-    assert tuple(hygiene.Expected(**row) for row in rows) == hygiene.expected(baked)
+    assert tuple(imagecheck.Expected(**row) for row in rows) == imagecheck.expected(baked)
     assert {name.partition("/")[0] for name in names} == {"__main__.py", "builder"}
 
 
 def test_the_package_imports_the_standard_library_alone() -> None:
     allowed = {*sys.stdlib_module_names, "builder"}
-    for path in (ROOT / "builder/hygiene").glob("*.py"):
+    for path in (ROOT / "builder/imagecheck").glob("*.py"):
         for line in path.read_text().splitlines():
             words = line.split()
             if line.startswith(("import ", "from ")):
                 assert words[1].partition(".")[0] in allowed, f"{path.name}: {line}"
-                assert not words[1].startswith("builder.") or words[1].startswith("builder.hygiene"), line
+                assert not words[1].startswith("builder.") or words[1].startswith("builder.imagecheck"), line
 
 
 def test_memory_is_not_on_the_disk() -> None:
@@ -309,6 +309,6 @@ def test_apt_that_fails_is_not_taken_for_no_updates(tmp_path: Path, monkeypatch:
     Soil(tmp_path).write("/var/lib/apt/lists/x_InRelease", "x")
     done = subprocess.CompletedProcess([], 100, "", "E: broken\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
-    report = hygiene.examine(tmp_path, live=True, only=["security-updates"])
+    report = imagecheck.examine(tmp_path, live=True, only=["security-updates"])
     assert report.ran == ()
     assert "broken" in report.skipped[0][1]

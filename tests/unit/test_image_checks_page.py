@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from builder.hygiene import CHECKS, IDS, Check
-from builder.hygiene.foreign import DIGITALOCEAN, IMAGE_BUILDER, Foreign
+from builder.imagecheck import CHECKS, IDS, Check
+from builder.imagecheck.foreign import DIGITALOCEAN, IMAGE_BUILDER, Foreign
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/image-checks.md"
 INTRODUCTION = """# What is looked for in an image
@@ -32,7 +32,7 @@ client keeps them in, or by a known form; a password in some other file is not.
 ## The checks
 
 *when*: `both`, in the bake (`live`) or from outside (`offline`) only. *cleaned*: `70-clean` takes the finding away;
-else it is told and left. This page is made from `builder/hygiene/table_*.py`; a test keeps them equal.
+else it is told and left. This page is made from `builder/imagecheck/table_*.py`; a test keeps them equal.
 
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.lab.disk import REAL, Disk, Files
+from builder.lab.layers import REAL, Disk, Files
 
 if TYPE_CHECKING:
     from pathlib import Path

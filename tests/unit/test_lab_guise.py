@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builder.lab import net, nspawn
-from builder.lab.guise import INIT, Guise
-from builder.lab.net import Card, Plan
+from builder.lab import network, nspawn
+from builder.lab.network import Card, Plan
+from builder.lab.provider_machine import INIT, Guise
 
 _GUISE = Guise(
     {"sys_vendor": "Hetzner", "product_serial": "42"},
@@ -46,10 +46,10 @@ def test_the_first_process_is_started_in_place_of_systemd() -> None:
 def test_a_provider_gives_the_card_its_addresses() -> None:
     """The card is there, and down."""
     plan = Plan(1)
-    bare = net.join(plan, plan.machine, _GUISE.card)
+    bare = network.join(plan, plan.machine, _GUISE.card)
     assert bare == [argv for argv in bare if "addr" not in argv and argv[-2:] != ["ens3", "up"]]
     [link] = [argv for argv in bare if "add" in argv and "link" in argv]
     assert link[5:8] == ["ens3", "address", "02:00:00:00:00:01"]
-    addressed = net.join(plan, plan.machine)
+    addressed = network.join(plan, plan.machine)
     assert ["ip", "-n", "er-1", "link", "set", "lan", "up"] in addressed
     assert sum("addr" in argv for argv in addressed) == 2

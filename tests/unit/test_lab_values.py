@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.lab import archive, base, cache, inside, net, nspawn, oci, sources
+from builder.lab import archive, base_tree, inside, network, nspawn
+from builder.localhost import cache, debian_mirror
+from builder.oci import image_archive
 from builder.problems import UserError
 
 _SECOND_STANZA = """Types: deb
@@ -25,14 +27,14 @@ Components: main
 
 
 def test_addresses_follow_from_the_slot() -> None:
-    plan = net.Plan(31)
-    assert plan.machine == net.Namespace("er-31", "10.213.31.2", "fd13:e5:0:1f::2")
-    assert plan.root == net.Namespace("er31", "10.213.31.1", "fd13:e5:0:1f::1")
-    assert plan.attacker(1) == net.Namespace("er-31-a1", "10.213.31.11", "fd13:e5:0:1f::b")
+    plan = network.Plan(31)
+    assert plan.machine == network.Namespace("er-31", "10.213.31.2", "fd13:e5:0:1f::2")
+    assert plan.root == network.Namespace("er31", "10.213.31.1", "fd13:e5:0:1f::1")
+    assert plan.attacker(1) == network.Namespace("er-31-a1", "10.213.31.11", "fd13:e5:0:1f::b")
 
 
 def test_a_namespace_is_entered_by_name() -> None:
-    assert net.Plan(7).attacker(0).argv(["id"]) == ["ip", "netns", "exec", "er-7-a0", "id"]
+    assert network.Plan(7).attacker(0).argv(["id"]) == ["ip", "netns", "exec", "er-7-a0", "id"]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_a_namespace_is_entered_by_name() -> None:
     ],
 )
 def test_pasta_forwards_no_port(families: tuple[int, ...], there: list[str], not_there: list[str]) -> None:
-    argv = net.pasta(net.Plan(9), families)
+    argv = network.pasta(network.Plan(9), families)
     assert argv[argv.index("-t") : argv.index("-t") + 8] == ["-t", "none", "-u", "none", "-T", "none", "-U", "none"]
     assert "--no-map-gw" in argv
     assert set(there) <= set(argv)
@@ -73,18 +75,18 @@ def test_pasta_forwards_no_port(families: tuple[int, ...], there: list[str], not
 def test_the_mirror_is_the_machines_own(tmp_path: Path, path: str, text: str, mirror: str | None) -> None:
     (tmp_path / "sources.list.d").mkdir()
     (tmp_path / path).write_text(text)
-    assert sources.mirror(tmp_path) == mirror
+    assert debian_mirror.mirror(tmp_path) == mirror
 
 
 def test_mmdebstrap_takes_its_own_default_without_a_mirror() -> None:
-    argv = base.argv(Path("/t"), ("a", "b"), "trixie", None)
+    argv = base_tree.argv(Path("/t"), ("a", "b"), "trixie", None)
     assert argv[-2:] == ["trixie", "/t"]
     assert "--include=a,b" in argv
-    assert base.argv(Path("/t"), (), "trixie", "http://mirror.test")[-1] == "http://mirror.test"
+    assert base_tree.argv(Path("/t"), (), "trixie", "http://mirror.test")[-1] == "http://mirror.test"
 
 
 def test_a_trees_name_changes_with_what_is_in_it() -> None:
-    assert base.key(("a",), "trixie") != base.key(("a", "b"), "trixie")
+    assert base_tree.key(("a",), "trixie") != base_tree.key(("a", "b"), "trixie")
 
 
 def test_a_release_file_tells_when_it_was_published() -> None:
@@ -138,9 +140,14 @@ def test_a_user_that_is_not_there() -> None:
 
 
 def test_an_archive_has_the_same_bytes_every_time(tmp_path: Path) -> None:
-    files = [oci.ImageFile("usr/bin/x", b"x", 0o755, capability=oci.NET_BIND_SERVICE), oci.ImageFile("a", link="b")]
+    files = [
+        image_archive.ImageFile("usr/bin/x", b"x", 0o755, capability=image_archive.NET_BIND_SERVICE),
+        image_archive.ImageFile("a", link="b"),
+    ]
     for name in ("one.tar", "two.tar"):
-        oci.write(tmp_path / name, reversed(files) if name == "two.tar" else files, oci.ImageConfig(command=("x",)))
+        image_archive.write(
+            tmp_path / name, reversed(files) if name == "two.tar" else files, image_archive.ImageConfig(command=("x",))
+        )
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
     with tarfile.open(tmp_path / "one.tar") as tar:
         assert {"oci-layout", "index.json"} <= set(tar.getnames())

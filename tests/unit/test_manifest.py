@@ -13,7 +13,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 from builder import manifest
-from builder.hygiene import Finding, Report
+from builder.imagecheck import Finding, Report
 from builder.manifest import sbom, summary
 from builder.problems import UserError
 

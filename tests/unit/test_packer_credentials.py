@@ -11,8 +11,8 @@ import pytest
 
 from builder import spec as specs
 from builder.packer import credentials, surroundings
-from builder.packer import order as orders
-from builder.packer.order import Order
+from builder.packer import request as orders
+from builder.packer.request import Order
 from builder.packer.targets import BY_NAME
 from builder.problems import UserError
 

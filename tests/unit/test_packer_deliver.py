@@ -11,17 +11,17 @@ import pytest
 from builder import spec as specs
 from builder.cli import build_image
 from builder.manifest import Step
-from builder.packer import deliver, inputs
+from builder.packer import artifact, inputs
+from builder.packer.artifact import Baked, Result
+from builder.packer.build_files import Payload
 from builder.packer.clock import Clock
-from builder.packer.deliver import Baked, Result
-from builder.packer.find import Packer
 from builder.packer.job import Job
 from builder.packer.log import Log
-from builder.packer.order import Order
-from builder.packer.payload import Payload
+from builder.packer.program import Packer
+from builder.packer.request import Order
 from builder.packer.run import Run
 from builder.packer.targets import BY_NAME
-from builder.packer.workdir import Laid, Places
+from builder.packer.work_directory import Laid, Places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +49,7 @@ def _deliver(order: Order, tmp_path: Path, content: bytes, seconds: float, step:
     made.write_bytes(content)
     run = _run(order, work, step)
     run.clock.steps.append(Step("10-x", seconds))
-    result = deliver.deliver(run, Baked(order.name, made))
+    result = artifact.deliver(run, Baked(order.name, made))
     assert list(work.iterdir()) == []
     return result
 
@@ -85,7 +85,9 @@ def test_another_input_is_named(order: Order, tmp_path: Path) -> None:
 def test_an_image_at_a_provider_is_known_by_its_id(order: Order, tmp_path: Path) -> None:
     aws = dataclasses.replace(order, target=BY_NAME["aws"])
     order.directory.mkdir()
-    result = deliver.deliver(_run(aws, tmp_path), Baked("er-debian-13-amd64-20260101-000000", ids=("eu-west-1:ami-1",)))
+    result = artifact.deliver(
+        _run(aws, tmp_path), Baked("er-debian-13-amd64-20260101-000000", ids=("eu-west-1:ami-1",))
+    )
     assert [path.name for path in order.directory.iterdir()] == ["er-debian-13-amd64-20260101-000000.manifest.json"]
     assert (result.image, result.ids) == (None, ("eu-west-1:ami-1",))
 
@@ -102,4 +104,4 @@ def _spoil(order: Order, how: str) -> Mapping[str, bytes]:
 def test_only_a_whole_image_of_the_same_inputs_is_taken_again(order: Order, tmp_path: Path, how: str) -> None:
     _deliver(order, tmp_path, b"disk", 1)
     job = _run(order, tmp_path, **_spoil(order, how)).job
-    assert (deliver.reusable(order, inputs.of(job, order)) is not None) == (how == "")
+    assert (artifact.reusable(order, inputs.of(job, order)) is not None) == (how == "")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.packer import events, failure
+from builder.packer import events, failures
 from builder.packer.events import Artifact, Failed, Other, Raw, Said
-from builder.packer.phases import Phases
+from builder.packer.steps import Phases
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_failed_step_keeps_its_name_and_its_output() -> None:
     phases.feed(_say("Provisioning step had errors: Running the cleanup provisioner, if present..."))
     phases.feed(_say("Deleting output directory..."))
     phases.feed(Failed("qemu.host", "Script exited with non-zero exit status: 100."))
-    error = failure.failed(phases, 12.4, 1, Path("/logs/x.log"))
+    error = failures.failed(phases, 12.4, 1, Path("/logs/x.log"))
     assert error.step == "30-packages"
     assert error.message == (
         "baking failed in step 30-packages after 12 s: Script exited with non-zero exit status: 100.\n"
@@ -67,6 +67,6 @@ def test_a_failed_step_keeps_its_name_and_its_output() -> None:
     [(0, "Packer was killed"), (-9, "Packer was killed by signal 9"), (1, "Packer ended with exit code 1")],
 )
 def test_an_end_without_a_reason_is_told_by_the_exit_code(code: int, words: str) -> None:
-    error = failure.failed(Phases(), 3, code, Path("x.log"))
+    error = failures.failed(Phases(), 3, code, Path("x.log"))
     assert error.message == f"baking failed in step start after 3 s: {words}"
     assert error.hint == "the whole log: x.log"

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.packer import events, failure, hints, leftovers
+from builder.packer import events, failures, hints, leftovers
 from builder.packer.leftovers import Leftovers
-from builder.packer.phases import Phases
+from builder.packer.steps import Phases
 from builder.packer.targets import BY_NAME
 from builder.packer.targets.made import MADE
 from builder.packer.watch import Course
 from tests.packer import transcript
 
 if TYPE_CHECKING:
-    from builder.packer.failure import BakeError
+    from builder.packer.failures import BakeError
     from builder.packer.leftovers import Left
     from tests.packer.transcript import Generation, Transcript
 
@@ -46,7 +46,7 @@ class Watched:
         return self.course.may_have_stayed(done=done, ended=ended)
 
     def error(self) -> BakeError:
-        return failure.failed(self.course.phases, 12.4, 1, LOG, left=self.left(), target=self.target)
+        return failures.failed(self.course.phases, 12.4, 1, LOG, left=self.left(), target=self.target)
 
 
 def watched(made: Transcript) -> Watched:

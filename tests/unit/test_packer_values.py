@@ -14,27 +14,27 @@ import pytest
 from builder import spec as specs
 from builder.packer import (
     argv,
-    container,
+    build_container,
+    build_local,
     convert,
-    find,
-    local,
     plugins,
+    program,
     secrets,
     sources_list,
     surroundings,
     var_files,
-    workdir,
+    work_directory,
 )
-from builder.packer import order as orders
+from builder.packer import request as orders
+from builder.packer.build_files import Payload
 from builder.packer.convert import FORMATS
-from builder.packer.find import Packer
 from builder.packer.job import Job
-from builder.packer.order import Order
-from builder.packer.payload import Payload
+from builder.packer.program import Packer
+from builder.packer.request import Order
 from builder.packer.targets import BY_NAME
-from builder.packer.workdir import Laid, Places
+from builder.packer.work_directory import Laid, Places
 from builder.problems import UserError
-from builder.qemu import accel
+from builder.qemu import acceleration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
         ("", None),
     ],
 )
-def test_the_version_of_packer_and_of_no_other_program(output: str, version: find.Version | None) -> None:
-    assert find.parse(output) == version
+def test_the_version_of_packer_and_of_no_other_program(output: str, version: program.Version | None) -> None:
+    assert program.parse(output) == version
 
 
 def test_programs_named_packer_in_the_order_of_the_path(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_programs_named_packer_in_the_order_of_the_path(tmp_path: Path) -> None:
     for name in ("a", "c"):
         (tmp_path / name / "packer").chmod(0o755)
     path = f"{tmp_path}/a:{tmp_path}/none:{tmp_path}/b:{tmp_path}/c"
-    assert list(find.candidates(path)) == [tmp_path / "a/packer", tmp_path / "c/packer"]
+    assert list(program.candidates(path)) == [tmp_path / "a/packer", tmp_path / "c/packer"]
 
 
 def test_a_bake_takes_its_packages_from_the_mirror_of_this_machine() -> None:
@@ -130,15 +130,17 @@ def test_packer_keeps_its_files_in_the_work_directory_and_asks_nobody() -> None:
 
 
 def test_a_template_has_the_source_of_its_target_alone() -> None:
-    old, new = ({file.path: file.content for file in workdir.template(it, "hetzner")} for it in (DEBIANS, TODAYS))
+    old, new = (
+        {file.path: file.content for file in work_directory.template(it, "hetzner")} for it in (DEBIANS, TODAYS)
+    )
     assert set(new) - set(old) == {"plugins.pkr.hcl"}
     assert str(new["source.pkr.hcl"]).endswith("images/packer/sources/hetzner.pkr.hcl")
     assert {"build.pkr.hcl", "variables.pkr.hcl", "source.pkr.hcl", "steps/10-wait", "steps/80-verify"} <= set(old)
     assert not any(name.startswith(("sources/", "plugins/", "steps/lib")) for name in new)
 
 
-KVM = accel.Accelerator("kvm", "kvm", "host")
-TCG = accel.emulation("amd64")
+KVM = acceleration.Accelerator("kvm", "kvm", "host")
+TCG = acceleration.emulation("amd64")
 
 
 def _lacking() -> None:
@@ -161,26 +163,26 @@ def test_a_container_is_taken_where_a_machine_would_be_emulated(
     monkeypatch: pytest.MonkeyPatch,
     builder: Literal["auto", "machine", "container"],
     base_image: str,
-    found: accel.Accelerator,
+    found: acceleration.Accelerator,
     check: Callable[[], None] | None,
     machine: str,
     chosen: str,
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
-    monkeypatch.setattr(container, "check", check or (lambda: None))
+    monkeypatch.setattr(build_container, "check", check or (lambda: None))
     order = replace(_order("qemu", {}), builder=builder, base_image=base_image)
-    assert local.builder(order, found) == chosen
+    assert build_local.builder(order, found) == chosen
 
 
 def test_a_container_gets_the_same_template_with_another_source() -> None:
     values = {"source": "qemu.host", "name": "er", "base": "debian-13", "arch": "amd64", "cpu": "host", "seed": "s"}
-    job = Job(DEBIANS, workdir.template(DEBIANS, "qemu"), Payload({}, {}), values)
-    placed = local.placed(job, "container")
+    job = Job(DEBIANS, work_directory.template(DEBIANS, "qemu"), Payload({}, {}), values)
+    placed = build_local.placed(job, "container")
     assert placed.variables == {
         "source": "null.host", "name": "er", "base": "debian-13", "arch": "amd64", "ssh_private_key_file": "key",
     }  # fmt: skip
-    assert local.placed(placed, "container") == placed
-    assert local.placed(job, "machine") == job
+    assert build_local.placed(placed, "container") == placed
+    assert build_local.placed(job, "machine") == job
     changed = {file.path for file in {*job.files} ^ {*placed.files}}
     assert changed == {"source.pkr.hcl"}
 
@@ -188,7 +190,7 @@ def test_a_container_gets_the_same_template_with_another_source() -> None:
 @pytest.mark.parametrize("target", BY_NAME)
 def test_each_generation_gets_its_own_lines_of_a_source(target: str, tmp_path: Path) -> None:
     for packer, other in ((DEBIANS, "# since 1.7"), (TODAYS, "# until 1.6")):
-        workdir.lay(tmp_path, workdir.template(packer, target))
+        work_directory.lay(tmp_path, work_directory.template(packer, target))
         assert other not in (tmp_path / "source.pkr.hcl").read_text()
 
 
@@ -205,8 +207,8 @@ def test_arm64_at_azure_needs_a_gallery_and_a_plugin() -> None:
 
 
 def test_values_are_laid_as_json_with_nothing_of_the_shell_in_them(tmp_path: Path) -> None:
-    laid = workdir.values({"name": 'a"b $(id)', "size": 3})
-    workdir.lay(tmp_path, [laid, Laid("steps/x", b"#!", 0o755)])
+    laid = work_directory.values({"name": 'a"b $(id)', "size": 3})
+    work_directory.lay(tmp_path, [laid, Laid("steps/x", b"#!", 0o755)])
     assert (tmp_path / "values.auto.pkrvars.json").read_text() == '{\n  "name": "a\\"b $(id)",\n  "size": 3\n}\n'
     assert (tmp_path / "steps/x").stat().st_mode & 0o777 == 0o755
 
@@ -216,10 +218,10 @@ def test_a_work_directory_goes_with_its_block_and_a_dead_one_with_the_next(tmp_p
     dead.mkdir()
     sockets = Path(tempfile.mkdtemp(prefix="er-bake-"))
     (dead / "lock").write_text(str(sockets))
-    with workdir.work_directory(tmp_path) as places:
+    with work_directory.work_directory(tmp_path) as places:
         assert not dead.exists()
         assert not sockets.exists()
-        with workdir.work_directory(tmp_path) as other:
+        with work_directory.work_directory(tmp_path) as other:
             assert places.root.is_dir()
         assert not other.root.exists()
         assert len(str(places.temporary)) < 60
@@ -284,7 +286,7 @@ def test_a_misspelt_variable_is_refused_with_its_place(tmp_path: Path) -> None:
     """Packer would pass over it, and bake somewhere else."""
     mine = tmp_path / "mine.json"
     mine.write_text('{"server_type": "cx33",\n "locaton": "fsn1"}')
-    known = var_files.declared(workdir.template(DEBIANS, "hetzner"))
+    known = var_files.declared(work_directory.template(DEBIANS, "hetzner"))
     with pytest.raises(UserError, match=r"mine\.json:2: locaton$") as caught:
         var_files.check([mine], known)
     assert (caught.value.hint or "").startswith("did you mean location? there are arch, base, image, location, ")
@@ -292,7 +294,7 @@ def test_a_misspelt_variable_is_refused_with_its_place(tmp_path: Path) -> None:
 
 def test_every_declared_variable_may_be_given(tmp_path: Path) -> None:
     for target in BY_NAME:
-        known = var_files.declared(workdir.template(TODAYS, target))
+        known = var_files.declared(work_directory.template(TODAYS, target))
         assert {"name", "base", "mark"} <= known
         (tmp_path / "all.json").write_text(json.dumps(dict.fromkeys(known, "x")))
         var_files.check([tmp_path / "all.json"], known)

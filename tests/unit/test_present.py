@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from builder import present
+from builder import problem_report
 from builder.problems import Mark, Problem
 
 
@@ -18,7 +18,7 @@ def _file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def lines(file: Path, content: str, line: int, column: int, length: int = 1) -> list[str]:
     file.write_text(content, encoding="utf-8")
-    text = present.as_text([Problem("error", "", "m", Mark(file, line, column, length))])
+    text = problem_report.as_text([Problem("error", "", "m", Mark(file, line, column, length))])
     return text.splitlines()[2:]
 
 
@@ -27,7 +27,7 @@ def test_as_in_the_contract(file: Path) -> None:
     message = "must be 1024 or above, rootless containers cannot bind lower ports"
     hint = "Caddy holds 80 and 443; give the app a high port"
     problem = Problem("error", "stacks[0].port", message, Mark(file, 12, 11, 2), hint)
-    assert present.as_text([problem]) == (
+    assert problem_report.as_text([problem]) == (
         "error: stacks[0].port: must be 1024 or above, rootless containers cannot bind lower ports\n"
         "  --> easyrunner.yaml:12:11\n"
         "12 |     port: 80\n"
@@ -44,7 +44,7 @@ def test_order_is_by_place(file: Path) -> None:
         Problem("error", "", "2", Mark(file, 2, 1)),
         Problem("warning", "", "1"),
     ]
-    assert [value["message"] for value in present.as_json(given)] == ["1", "2", "3", "4"]
+    assert [value["message"] for value in problem_report.as_json(given)] == ["1", "2", "3", "4"]
 
 
 def test_wide_characters_and_tabs_keep_the_caret_in_place(file: Path) -> None:
@@ -55,7 +55,7 @@ def test_wide_characters_and_tabs_keep_the_caret_in_place(file: Path) -> None:
 def test_a_missing_file_or_line_shows_no_excerpt(file: Path) -> None:
     assert lines(file, "a\n", 9, 1) == []
     file.unlink()
-    assert present.as_text([Problem("error", "a", "m", Mark(file, 1, 1))]).count("\n") == 2
+    assert problem_report.as_text([Problem("error", "a", "m", Mark(file, 1, 1))]).count("\n") == 2
 
 
 def test_long_lines_are_cut_around_the_caret(file: Path) -> None:
@@ -66,7 +66,7 @@ def test_long_lines_are_cut_around_the_caret(file: Path) -> None:
 
 
 def test_escapes_of_a_terminal_are_not_obeyed(file: Path) -> None:
-    text = present.as_text([Problem("error", "", "bad \x1b[31m", Mark(file, 1, 1))])
+    text = problem_report.as_text([Problem("error", "", "bad \x1b[31m", Mark(file, 1, 1))])
     assert "\x1b" not in text
 
 
@@ -83,21 +83,21 @@ def test_colour_only_on_a_terminal(file: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("NO_COLOR", raising=False)
     problem = Problem("error", "", "m")
     plain, terminal = io.StringIO(), io.StringIO()
-    present.problems([problem], Console(file=plain))
-    present.problems([problem], Console(file=terminal, force_terminal=True, color_system="standard"))
+    problem_report.problems([problem], Console(file=plain))
+    problem_report.problems([problem], Console(file=terminal, force_terminal=True, color_system="standard"))
     assert plain.getvalue() == "error: m\n"
     assert "\x1b[1;31merror:" in terminal.getvalue()
 
 
 def test_nothing_is_wrapped(file: Path) -> None:
     text = io.StringIO()
-    present.problems([Problem("error", "", "word " * 60)], Console(file=text, width=40))
+    problem_report.problems([Problem("error", "", "word " * 60)], Console(file=text, width=40))
     assert text.getvalue().count("\n") == 1
 
 
 def test_texts_name_secrets_but_never_quote_keys() -> None:
     key = "-----BEGIN RSA PRIVATE KEY-----c2Vj"
     problem = Problem("error", "", f"`{key}` is wrong", hint="use `secrets:` and NAME_TOKEN=file")
-    assert "c2Vj" not in present.as_text([problem])
-    assert "c2Vj" not in str(present.as_json([problem]))
-    assert "use `secrets:` and NAME_TOKEN=file" in present.as_text([problem])
+    assert "c2Vj" not in problem_report.as_text([problem])
+    assert "c2Vj" not in str(problem_report.as_json([problem]))
+    assert "use `secrets:` and NAME_TOKEN=file" in problem_report.as_text([problem])

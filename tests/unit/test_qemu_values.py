@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.problems import UserError
-from builder.qemu import accel, archives, client, console, inspect, probe, qmp, seed, verify, vm
+from builder.qemu import acceleration, access, archives, console, inspect, machine, probe, qmp, seed, verify
 from builder.qemu import hardware as hw
 from tests.unit.test_host import spec_of
 
 if TYPE_CHECKING:
     from builder.spec.model import Arch
 
-_TCG = accel.emulation("amd64")
+_TCG = acceleration.emulation("amd64")
 _DISK = hw.Drive(Path("/vm/disk.qcow2"), "qcow2", "root")
 
 
@@ -42,7 +42,7 @@ def test_a_pc_is_called_so() -> None:
 def test_an_arm_machine_has_uefi_and_its_own_program() -> None:
     flash = (Path("/f/code.fd"), Path("/vm/variables.fd"))
     arm = hw.Hardware("arm64", (_DISK,), Path("/vm/console"), memory=1024, cpus=1, flash=flash)
-    argv = hw.argv(arm, accel.Accelerator("kvm", "kvm", "host"))
+    argv = hw.argv(arm, acceleration.Accelerator("kvm", "kvm", "host"))
     assert argv[:15] == [
         "qemu-system-aarch64", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "virt",
         "-accel", "kvm", "-cpu", "host", "-smp", "1", "-m", "1024",
@@ -71,7 +71,7 @@ def test_a_comma_in_a_path_does_not_end_it() -> None:
 
 
 def test_a_trial_boots_the_kernel_with_an_init_of_our_own() -> None:
-    kvm = accel.Accelerator("kvm", "kvm", "host")
+    kvm = acceleration.Accelerator("kvm", "kvm", "host")
     assert probe.argv("amd64", kvm, Path("/k"), Path("/d"), cpus=2) == [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35",
         "-accel", "kvm", "-cpu", "host", "-smp", "2", "-m", "256", "-serial", "file:/d/console",
@@ -101,9 +101,9 @@ def _machine(monkeypatch: pytest.MonkeyPatch, cache: Path, *, system: str = "Lin
     monkeypatch.setenv("ER_CACHE", str(cache))
     monkeypatch.setattr("platform.system", lambda: system)
     monkeypatch.setattr("platform.machine", lambda: machine)
-    monkeypatch.setattr(accel, "_no_kvm", lambda: "")
-    monkeypatch.setattr(accel, "_trial_of", lambda arch: [arch, "this start"])
-    monkeypatch.setattr(accel, "processors", lambda *_: 2)
+    monkeypatch.setattr(acceleration, "_no_kvm", lambda: "")
+    monkeypatch.setattr(acceleration, "_trial_of", lambda arch: [arch, "this start"])
+    monkeypatch.setattr(acceleration, "processors", lambda *_: 2)
 
 
 @pytest.mark.parametrize(
@@ -128,19 +128,19 @@ def test_the_faster_accelerator_is_taken_and_why_is_told(
     _machine(monkeypatch, tmp_path, system=system)
     limits: list[float] = []
 
-    def seconds(_: Arch, tried: accel.Accelerator, __: Path, *, cpus: int, limit: float) -> float | None:
+    def seconds(_: Arch, tried: acceleration.Accelerator, __: Path, *, cpus: int, limit: float) -> float | None:
         assert cpus == 2
         limits.append(limit)
         return emulated if tried.emulated else native
 
     monkeypatch.setattr(probe, "seconds", seconds)
-    found = accel.accelerator("amd64", lambda: tmp_path / "vmlinuz")
+    found = acceleration.accelerator("amd64", lambda: tmp_path / "vmlinuz")
     assert (found.name, found.why) == (name, why)
     assert limits[1] == (emulated or 20.0)
-    assert accel.known("amd64") == found
-    assert accel.accelerator("amd64", lambda: pytest.fail("it is known")) == found
-    monkeypatch.setattr(accel, "_trial_of", lambda arch: [arch, "the next start"])
-    assert accel.known("amd64") is None
+    assert acceleration.known("amd64") == found
+    assert acceleration.accelerator("amd64", lambda: pytest.fail("it is known")) == found
+    monkeypatch.setattr(acceleration, "_trial_of", lambda arch: [arch, "the next start"])
+    assert acceleration.known("amd64") is None
 
 
 @pytest.mark.parametrize("kept", ["", "{", "[]", '{"for": ["amd64", "this start"], "speed": 1}'])
@@ -149,27 +149,27 @@ def test_what_cannot_be_read_of_an_earlier_trial_is_tried_again(
 ) -> None:
     _machine(monkeypatch, tmp_path)
     (tmp_path / "accelerator.json").write_text(kept)
-    assert accel.known("amd64") is None
+    assert acceleration.known("amd64") is None
 
 
 def test_another_processor_or_system_is_emulated_without_a_trial(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _machine(monkeypatch, tmp_path, machine="aarch64")
-    assert str(accel.known("amd64")) == "tcg (amd64 on aarch64)"
+    assert str(acceleration.known("amd64")) == "tcg (amd64 on aarch64)"
     _machine(monkeypatch, tmp_path, system="Windows", machine="AMD64")
-    assert (accel.known("amd64") or pytest.fail("tried")).name == "tcg"
+    assert (acceleration.known("amd64") or pytest.fail("tried")).name == "tcg"
 
 
 def test_a_kvm_that_is_none_needs_no_trial(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr(accel, "KVM", tmp_path / "kvm")
-    assert str(accel.known("amd64")) == f"tcg (there is no {tmp_path}/kvm)"
-    monkeypatch.setattr(accel, "KVM", Path("/dev/null"))
-    assert str(accel.known("amd64")) == "tcg (/dev/null is not KVM)"
-    monkeypatch.setattr(accel, "KVM", tmp_path)
-    assert str(accel.known("amd64")) == f"tcg ({tmp_path}: Is a directory)"
+    monkeypatch.setattr(acceleration, "KVM", tmp_path / "kvm")
+    assert str(acceleration.known("amd64")) == f"tcg (there is no {tmp_path}/kvm)"
+    monkeypatch.setattr(acceleration, "KVM", Path("/dev/null"))
+    assert str(acceleration.known("amd64")) == "tcg (/dev/null is not KVM)"
+    monkeypatch.setattr(acceleration, "KVM", tmp_path)
+    assert str(acceleration.known("amd64")) == f"tcg ({tmp_path}: Is a directory)"
 
 
 @pytest.mark.parametrize(
@@ -188,9 +188,9 @@ def test_firmware_is_not_a_kernel(said: str, silent: bool) -> None:
 
 
 def test_a_layer_says_the_format_of_what_is_below() -> None:
-    argv = vm.overlay_argv(Path("/i.raw"), "raw", Path("/o.qcow2"), 6 * 1024**3)
+    argv = machine.overlay_argv(Path("/i.raw"), "raw", Path("/o.qcow2"), 6 * 1024**3)
     assert argv == ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/i.raw", "/o.qcow2", "6442450944"]
-    assert vm.overlay_argv(Path("/i"), "qcow2", Path("/o"), None)[-1] == "/o"
+    assert machine.overlay_argv(Path("/i"), "qcow2", Path("/o"), None)[-1] == "/o"
 
 
 class _Qemu:
@@ -264,11 +264,11 @@ def test_a_seed_holds_what_a_provider_passes() -> None:
 
 
 def test_clients_go_to_this_machine_only() -> None:
-    ssh = client.ssh(Path("/k"), "er", 2200, "true")
+    ssh = access.ssh(Path("/k"), "er", 2200, "true")
     assert ssh[:7] == ["ssh", "-F", "none", "-i", "/k", "-p", "2200"]
     assert ssh[-2:] == ["er@127.0.0.1", "true"]
     assert {"BatchMode=yes", "UserKnownHostsFile=/dev/null"} <= set(ssh)
-    curl = client.curl("a.test", "127.0.0.1", 8443, Path("/ca"))
+    curl = access.curl("a.test", "127.0.0.1", 8443, Path("/ca"))
     assert curl[curl.index("--resolve") + 1] == "a.test:8443:127.0.0.1"
     assert curl[-1] == "https://a.test:8443/"
     assert "--insecure" not in curl
@@ -355,8 +355,8 @@ def test_archives_are_mounted_where_the_host_looks_for_them() -> None:
     ],
 )
 def test_the_version_of_qemu(said: str, version: tuple[int, int]) -> None:
-    assert accel.version(said) == version
+    assert acceleration.version(said) == version
 
 
 def test_only_emulation_is_held_to_one_processor() -> None:
-    assert accel.processors("amd64", accel.Accelerator("kvm", "kvm", "host")) == 2
+    assert acceleration.processors("amd64", acceleration.Accelerator("kvm", "kvm", "host")) == 2

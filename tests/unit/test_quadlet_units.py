@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import quadlet
-from builder.quadlet.keys import BASES
-from builder.quadlet.unit import VARIABLES, EncodingError, Section, Unit, fits_line, line, word, words
-from builder.stack import Healthcheck, Mount, Service, Stack, Tmpfs
+from builder.quadlet.podman_keys import BASES
+from builder.quadlet.unit_file import VARIABLES, EncodingError, Section, Unit, fits_line, line, word, words
+from builder.stack.model import Healthcheck, Mount, Service, Stack, Tmpfs
 from tests.unit_file import expand, sections, split
 
 # Any text that could arrive in argv; what could not is refused, see below.

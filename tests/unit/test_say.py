@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from builder.cli.console import Console
-from builder.cli.say import _Say
-from builder.cli.say import say as steps_say
+from builder.cli.output import _Say
+from builder.cli.output import say as steps_say
+from builder.cli.progress import Steps
 from builder.cli.server.words import table
-from builder.cli.steps import Steps
 from builder.packer.log import Log
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def test_nothing_but_say_speaks() -> None:
     top = ROOT / "builder"
     speaking = {str(path.relative_to(top)) for path in top.rglob("*.py") if _speaks(path.read_text())}
     # What runs on the host or in an image; cli/__init__ before anything is imported; present makes plain text.
-    elsewhere = {"hygiene/main.py", "server/remote/main.py", "cli/__init__.py", "present.py"}
-    assert speaking - {"cli/say.py"} == elsewhere
+    elsewhere = {"imagecheck/main.py", "server/remote/main.py", "cli/__init__.py", "problem_report.py"}
+    assert speaking - {"cli/output.py"} == elsewhere
 
 
 def _speaks(source: str) -> bool:

@@ -16,7 +16,7 @@ from builder.cli.server import logs
 from builder.host import stack_rules
 from builder.server.remote import egress, names
 from builder.server.remote.effects import effects
-from builder.stack import EgressRule, Stack
+from builder.stack.model import EgressRule, Stack
 
 # As the kernel's nf_log_syslog writes them.
 _V4 = (

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from builder.server import change, failures
-from builder.server.remote import hold, proxy, ready, tree
+from builder.server import apply, failures
+from builder.server.remote import hold, images, readiness, tree
 
 if TYPE_CHECKING:
     from builder.server import Remote
@@ -97,7 +97,7 @@ def test_new_connections_wait_for_a_moment_that_ends_by_itself() -> None:
     ],
 )
 def test_what_first_boot_misses_is_named_as_elsewhere(word: str, place: tuple[str, str]) -> None:
-    assert ready._place(word) == place
+    assert readiness._place(word) == place
 
 
 @pytest.mark.parametrize(
@@ -113,29 +113,29 @@ def test_what_first_boot_misses_is_named_as_elsewhere(word: str, place: tuple[st
     ],
 )
 def test_the_newest_release_is_of_the_same_major_version_and_form(tag: str, offered: str, newer: str | None) -> None:
-    assert proxy.newest(tag, offered.split()) == newer
+    assert images.newest(tag, offered.split()) == newer
 
 
 def test_a_reference_is_cut_at_its_tag_and_digest() -> None:
     digest = f"sha256:{'a' * 64}"
-    assert proxy.split(f"registry.test:5000/a/caddy:2.11@{digest}") == ("registry.test:5000/a/caddy", "2.11", digest)
-    assert proxy.split("registry.test:5000/caddy") == ("registry.test:5000/caddy", "", "")
-    assert proxy.of_unit("[Container]\nContainerName=caddy\nImage=a.b/c:1\nPull=missing\n") == "a.b/c:1"
+    assert images.split(f"registry.test:5000/a/caddy:2.11@{digest}") == ("registry.test:5000/a/caddy", "2.11", digest)
+    assert images.split("registry.test:5000/caddy") == ("registry.test:5000/caddy", "", "")
+    assert images.of_unit("[Container]\nContainerName=caddy\nImage=a.b/c:1\nPull=missing\n") == "a.b/c:1"
 
 
 def test_a_refused_key_is_not_tried_until_fail2ban_bans(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long a server refuses the key after a change: less than five times within ten minutes."""
     clock, tries = [0.0], []
-    monkeypatch.setattr("builder.server.change.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("builder.server.change.time.sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    monkeypatch.setattr("builder.server.apply.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("builder.server.apply.time.sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
 
     class Refusing:
         def ask(self, *_: object, **__: object) -> None:
             tries.append(clock[0])
             raise failures.KeyRefusedError("web: the server accepts none of your keys")
 
-    followed = change._followed(cast("Remote", Refusing()), {"phase": "telling services"}, change.CONFIRM_WITHIN)
+    followed = apply._followed(cast("Remote", Refusing()), {"phase": "telling services"}, apply.CONFIRM_WITHIN)
     with pytest.raises(failures.KeyRefusedError):
         list(followed)
-    assert tries[1] > change.CONFIRM_WITHIN
+    assert tries[1] > apply.CONFIRM_WITHIN
     assert len(tries) < 5

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder import scalars, source
 from builder.problems import Mark, Report
+from builder.yamlfile import scalars, source
 
 if TYPE_CHECKING:
-    from builder.source import Dialect, Source
+    from builder.yamlfile.source import Dialect, Source
 
 FILE = Path("file.yaml")
 

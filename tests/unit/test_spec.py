@@ -13,13 +13,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder import compose, present, spec
+from builder import compose, problem_report, spec
 from builder.host import fail2ban
 from builder.problems import Mark, Problem, SpecError
-from builder.spec import inputs, public_key, rules
+from builder.spec import input_model, public_key, rules
 from builder.spec.sections import sections
 from builder.spec.ssh_keys import resolve
-from builder.stack import EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
+from builder.stack.model import EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
 
 FILE = Path("easyrunner.yaml")
 
@@ -35,7 +35,7 @@ HEAD = f"server: {{name: web1}}\nadmin: {{ssh_keys: ['{KEY} me']}}\n"
 
 def load(text: str) -> spec.Spec:
     found, warnings = spec.loads(text, FILE)
-    assert present.as_text(warnings) == ""
+    assert problem_report.as_text(warnings) == ""
     return found
 
 
@@ -344,7 +344,7 @@ SPECS = st.one_of(
     st.fixed_dictionaries(
         {},
         optional={
-            **{name: st.one_of(VALUES, SECTIONS) for name in inputs.SpecInput.model_fields},
+            **{name: st.one_of(VALUES, SECTIONS) for name in input_model.SpecInput.model_fields},
             "stacks": st.lists(st.one_of(VALUES, SECTIONS), max_size=3),
         },
     ),
@@ -360,4 +360,6 @@ def test_any_value_is_a_spec_or_a_spec_error(value: Any) -> None:
         _, found = spec.loads(text, FILE)
     except SpecError as error:
         found = error.problems
-    assert present.as_text(found).count("-->") == sum(problem["line"] is not None for problem in present.as_json(found))
+    assert problem_report.as_text(found).count("-->") == sum(
+        problem["line"] is not None for problem in problem_report.as_json(found)
+    )

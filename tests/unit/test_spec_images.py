@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from builder import domains, images
+from builder.oci import image_reference
 from builder.problems import Report
+from builder.stack import domains
 
 DIGEST = "sha256:" + "a" * 64
 
 
 def normalise(text: str, base: Path = Path()) -> tuple[str | None, list[str]]:
     report = Report()
-    return images.normalise(text, base, "image", None, report), [problem.severity for problem in report]
+    return image_reference.normalise(text, base, "image", None, report), [problem.severity for problem in report]
 
 
 @pytest.mark.parametrize(
@@ -35,13 +36,13 @@ def normalise(text: str, base: Path = Path()) -> tuple[str | None, list[str]]:
 def test_registry_references(text: str, image: str) -> None:
     assert normalise(text) == (image, [])
     assert normalise(image) == (image, [])
-    assert images.host_name("blog", "app", image) == image
+    assert image_reference.host_name("blog", "app", image) == image
 
 
 @pytest.mark.parametrize("version", ["", ":2.11", f"@{DIGEST}", f":2.11@{DIGEST}"])
 def test_a_well_known_program_is_known_however_its_image_is_pinned(version: str) -> None:
-    assert images.file_capabilities(f"docker.io/library/caddy{version}", None, None) == ("NET_BIND_SERVICE",)
-    assert images.file_capabilities(f"docker.io/library/caddy-x{version}", None, None) == ()
+    assert image_reference.file_capabilities(f"docker.io/library/caddy{version}", None, None) == ("NET_BIND_SERVICE",)
+    assert image_reference.file_capabilities(f"docker.io/library/caddy-x{version}", None, None) == ()
 
 
 @pytest.mark.parametrize("text", ["nginx", "nginx:latest"])
@@ -79,7 +80,7 @@ def test_archives_are_named_by_their_content(tmp_path: Path) -> None:
     assert (image, problems) == (f"oci-archive:{tmp_path / 'app.tar'}", [])
     assert image is not None
     digest = hashlib.sha256(b"layers").hexdigest()
-    assert images.host_name("blog", "app", image) == f"localhost/er/blog-app:{digest[:12]}"
+    assert image_reference.host_name("blog", "app", image) == f"localhost/er/blog-app:{digest[:12]}"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from builder import spec as specs
 from builder.problems import SpecError, UserError
 from builder.providers import Counted, Encoding, Fact
 from builder.providers.model import guess
-from builder.userdata import delivery, shared, wire
+from builder.userdata import delivery, encoding, shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -76,7 +76,7 @@ def decoded(content: bytes) -> bytes:
 def compressed_once() -> Iterator[None]:
     """The search for the smallest stream takes its time; the same document comes up often here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wire, "compress", functools.cache(wire.compress))
+        patch.setattr(encoding, "compress", functools.cache(encoding.compress))
         yield
 
 
@@ -162,7 +162,7 @@ def unpacked(config: dict[str, Any]) -> list[dict[str, str]]:
 
 def test_compression_has_no_date_and_no_name_in_it() -> None:
     """RFC 1952: no flags, modification time 0; the same bytes twice."""
-    one, two = wire.compress(b"same"), wire.compress(b"same")
+    one, two = encoding.compress(b"same"), encoding.compress(b"same")
     assert one == two
     assert one[3] == 0
     assert one[4:8] == bytes(4)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from builder import files, present
+from builder import files, problem_report
 from builder.cli.options import AsJson, SpecPath, load
-from builder.cli.say import say
+from builder.cli.output import say
+from builder.cli.progress import Steps
 from builder.cli.server import egress
 from builder.cli.server.options import Host, SshOptions, remote
-from builder.cli.steps import Steps
 from builder.problems import SpecError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from builder.host import Host as Tree
     from builder.problems import UserError
     from builder.server import Remote
-    from builder.server.change import Difference
+    from builder.server.apply import Difference
     from builder.spec import Spec
 
 
@@ -44,16 +44,16 @@ def command(
 ) -> int:
     """Bring a server to what SPEC says now; what does not come up is taken back by itself."""
     from builder import host as hosts
-    from builder.server import change
+    from builder.server import apply
     from builder.server.failures import KeyChangedError, UnreachableError
 
     spec = load(path)
     there = remote(host, ssh)
     try:
         if newest_proxy:
-            spec = change.with_newest_proxy(there, spec, bring=not dry_run)
+            spec = apply.with_newest_proxy(there, spec, bring=not dry_run)
         built = hosts.build(spec)
-        found = change.differences(there, built)
+        found = apply.differences(there, built)
     except UnreachableError as error:
         if not dry_run or isinstance(error, KeyChangedError):
             raise
@@ -76,14 +76,14 @@ def command(
 def _states(
     there: Remote, spec: Spec, built: Tree, found: tuple[Difference, ...], timeout: float
 ) -> Iterator[dict[str, Any]]:
-    from builder.server import change
+    from builder.server import apply
 
     if not found:
         # The files may be those of a change whose client has gone, and which would be taken back.
-        return change.resume(there)
-    for archive in change.bring_archives(there, spec):
+        return apply.resume(there)
+    for archive in apply.bring_archives(there, spec):
         say.note(f"sending {archive.name} …")
-    return change.carry_out(there, change.plan(spec, built, timeout=timeout))
+    return apply.carry_out(there, apply.plan(spec, built, timeout=timeout))
 
 
 def _unseen(host: str, built: Tree, error: UserError, *, as_json: bool) -> int:
@@ -94,7 +94,7 @@ def _unseen(host: str, built: Tree, error: UserError, *, as_json: bool) -> int:
     say.missing([error])
     if as_json:
         files = [{"path": file.path, "mode": file.mode} for file in built.files]
-        say.json({"phase": "dry run", "changes": None, "files": files, "missing": present.missing([error])})
+        say.json({"phase": "dry run", "changes": None, "files": files, "missing": problem_report.missing([error])})
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder.cli.options import AsJson
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.cli.server.options import Host, SshOptions, remote
 from builder.cli.server.words import duration, table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.cli.server.words import duration, table
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from builder.cli.options import AsJson
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.cli.server import egress
 from builder.cli.server.options import Host, SshOptions, remote
 

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from builder import facts, process
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.cli.server.options import Host, SshOptions, remote
 from builder.server import failures
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from builder.cli.options import AsJson
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.cli.server.options import Host, SshOptions, Stack, remote
 from builder.cli.server.words import table
 from builder.problems import UserError

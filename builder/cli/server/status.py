@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from builder.cli.options import AsJson
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.cli.server import egress
 from builder.cli.server.options import Host, SshOptions, remote
 from builder.cli.server.words import duration, size, table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from builder.cli.options import AsJson, SpecPath, load
-from builder.cli.say import say
+from builder.cli.output import say
 from builder.cli.server.options import Host, SshOptions, remote
 
 _WORDS: Final = {"add": "is missing", "remove": "is not of the spec", "change": "differs"}
@@ -14,10 +14,10 @@ _WORDS: Final = {"add": "is missing", "remove": "is not of the spec", "change": 
 def command(host: Host, path: SpecPath, *, ssh: SshOptions = None, as_json: AsJson = False) -> int:
     """Compare every file of a server with SPEC, then examine it as doctor does; 1 when anything is off."""
     from builder import host as hosts
-    from builder.server import change
+    from builder.server import apply
 
     there = remote(host, ssh)
-    found = change.differences(there, hosts.build(load(path)))
+    found = apply.differences(there, hosts.build(load(path)))
     failed = [one for one in there.ask("doctor", timeout=300) if not one["ok"]]
     if as_json:
         say.json({"differs": [{"path": one.path, "kind": one.kind} for one in found], "failed": failed})

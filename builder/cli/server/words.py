@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from rich.table import Table
 
-from builder.present import printable
+from builder.problem_report import printable
 
 _TIMES: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _SIZES: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))

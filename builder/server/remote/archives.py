@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, files
-from builder.server.remote import act, common
+from builder.server.remote import common, services
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def archives_missing() -> list[str]:
 
 def _loaded(stack: str) -> list[str] | None:
     """The images of a stack; None where its Podman does not answer, and an archive would not help."""
-    if stack != "proxy" and not act.uids([stack]):
+    if stack != "proxy" and not services.uids([stack]):
         return []
     argv = ["podman", "images", "--format", "{{.Repository}}:{{.Tag}}"]
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, common, names, pressure, secrets, status, store
+from builder.server.remote import bans, changed_files, common, names, pressure, secrets, status
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def _certificates() -> str:
 def _change() -> str:
     return (
         "a change was cut off half-way"
-        if store.PENDING.exists() and store.state()["phase"] in {"failed", "done"}
+        if changed_files.PENDING.exists() and changed_files.state()["phase"] in {"failed", "done"}
         else ""
     )
 
@@ -258,12 +258,12 @@ CHECKS: Final = (
     Check("system services", _units, "see journalctl -u UNIT on the server", _restart_units),
     Check("stacks run", _services, "er server logs HOST STACK says why", _start_services),
     Check("secrets set", _secrets, "er server secret set HOST STACK NAME"),
-    Check("stacks apart", _apart, "sudo /usr/lib/easyrunner/users own", store.give),
+    Check("stacks apart", _apart, "sudo /usr/lib/easyrunner/users own", changed_files.give),
     Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", names.resolve),
     Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _make_room),
     Check("no unknown listener", _ports, "see who: sudo ss -tulnp; end it or bind it to 127.0.0.1"),
     Check("security updates", _updates, "sudo unattended-upgrade", _update),
     Check("clock", _clock, "see timedatectl timesync-status"),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
-    Check("no change half-way", _change, "er server apply HOST SPEC", store.put_back),
+    Check("no change half-way", _change, "er server apply HOST SPEC", changed_files.put_back),
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, common, egress, pressure, proxy, secrets
+from builder.server.remote import bans, common, egress, images, pressure, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def status() -> Value:
         "firewall": common.loaded(),
         "services": services,
         "proxy": _unit("er-proxy.service", facts.PROXY_USER, uptime),
-        "proxy_image": proxy.proxy(),
+        "proxy_image": images.proxy(),
         "stacks": [_stack(name, uptime) for name in common.stacks()],
         "egress": egress.egress(),
         "ports": sorted(listening(), key=lambda port: (port["port"], port["protocol"])),

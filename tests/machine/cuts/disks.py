@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from builder import facts, host, process, userdata
 from builder.host.packages import PACKAGES
-from builder.lab import base, plan
+from builder.lab import base_tree, plan
 from builder.lab.machine import Machine
-from builder.lab.polling import until
+from builder.polling import until
 from builder.qemu import archives
 from tests.machine import hosts
 from tests.packer import bakery
@@ -57,7 +57,7 @@ def stock(name: str, directory: Path, packages: tuple[str, ...] | None = None) -
     """A provider's image, with these packages (None: all of the host's) and archives of the stacks' images."""
     spec, key = hosts.written(name, directory)
     planned = plan.plan(spec, timeout=300)
-    tree = base.tree(planned.packages if packages is None else packages)
+    tree = base_tree.tree(planned.packages if packages is None else packages)
     return Image(spec, key, tree, planned.user_data, dict(_archives(spec)))
 
 

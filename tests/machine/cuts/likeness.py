@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from builder import facts
 from builder.lab import plan
-from builder.lab.polling import NotInTimeError, until
+from builder.polling import NotInTimeError, until
 from tests.packer import portrait
 
 if TYPE_CHECKING:

@@ -1,0 +1,78 @@
+"""Progress of long work: a line for each step, alive with its elapsed time on a terminal, plain elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Self
+
+from builder.cli.output import say
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.status import Status
+    from rich.text import Text
+
+
+class _Alive:
+    """The text beside the spinner; rendered anew at every turn of it."""
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        self.detail = ""
+        self._since = time.monotonic()
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        seconds = time.monotonic() - self._since
+        line = Text(f"{self.step} … {seconds:.0f} s")
+        if self.detail:
+            line.append(f"  {self.detail}", style="dim")
+        line.truncate(max(say.console.width - 4, 20), overflow="ellipsis")
+        return line
+
+
+class Steps:
+    """Shows one step at a time; a context manager, so that an error does not leave a spinner behind."""
+
+    def __init__(self) -> None:
+        self._status: Status | None = None
+        self._alive: _Alive | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, step: str) -> None:
+        """A step has begun."""
+        if say.console.is_terminal:
+            from rich.status import Status
+
+            self._alive = _Alive(step)
+            self._status = Status(self._alive, console=say.console)
+            self._status.start()
+
+    def end(self, step: str, seconds: float) -> None:
+        """The step is over."""
+        self.stop()
+        say.note(f"  {step:<14} {seconds:6.1f} s")
+
+    def line(self, text: str) -> None:
+        """Something worth a line while a step goes on."""
+        say.note(f"  {text}")
+
+    def detail(self, text: str) -> None:
+        """What the step is at just now, shown on a terminal only."""
+        if self._alive is not None:
+            self._alive.detail = text
+
+    def stop(self) -> None:
+        """Take the spinner away."""
+        if self._status:
+            self._status.stop()
+            self._status = self._alive = None

@@ -1,0 +1,156 @@
+"""The table of a service's keys: one row for each key of the Compose specification."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from builder.compose import (
+    depends_on,
+    environment,
+    health,
+    image,
+    labels,
+    limits,
+    mounts,
+    network,
+    restart,
+    secrets_configs,
+    service,
+)
+from builder.compose.table import Row, ignored, no_effect, refused, takes
+from builder.compose.values import boolean, duration, mapping, plain, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from builder.compose.draft import Draft
+    from builder.compose.node import Node
+
+
+def field(name: str, parse: Callable[[Node], Any], *, empty: bool = False) -> Row[Draft]:
+    """A key that sets one field."""
+
+    def put(node: Node, draft: Draft) -> None:
+        draft.set(name, parse(node), node)
+
+    return takes(put, empty=empty)
+
+
+_NO_DEVICES: Final = "containers of a stack get no devices of the host"
+_DEVICE_HINT: Final = "use a service that needs none, or run this one on a host of its own"
+_NAMESPACE_HINT: Final = "remove it; services of a stack talk over their private network"
+_IO: Final = "disk limits are not set: the host hands out memory, CPU and pids to its stacks"
+_TUNING: Final = "this fine tuning is left out; `cpus` and `mem_limit` are what limits a service here"
+
+KEYS: Final[Mapping[str, Row[Draft]]] = {
+    "image": takes(image.parse),
+    "command": field("command", service.command, empty=True),
+    "entrypoint": field("entrypoint", service.argv, empty=True),
+    "environment": takes(environment.parse),
+    "env_file": takes(environment.parse_files),
+    "labels": takes(labels.parse),
+    "annotations": field("annotations", mapping),
+    "container_name": takes(network.container_name),
+    "hostname": field("hostname", service.hostname),
+    "user": field("user", plain),
+    "working_dir": field("working_dir", service.absolute),
+    "init": field("init", boolean),
+    "tty": field("tty", boolean),
+    "stdin_open": field("stdin_open", boolean),
+    "read_only": field("read_only", boolean),
+    "stop_signal": field("stop_signal", plain),
+    "stop_grace_period": field("stop_grace_period", duration),
+    "shm_size": field("shm_size", size),
+    "cap_add": field("cap_add", service.cap_add),
+    "cap_drop": field("cap_drop", service.cap_drop),
+    "group_add": field("group_add", service.plains),
+    "sysctls": field("sysctls", service.sysctls),
+    "ulimits": field("ulimits", service.ulimits),
+    "security_opt": takes(service.security_opt),
+    "platform": field("platform", image.platform),
+    "pull_policy": field("pull", image.pull_policy),
+    "restart": takes(restart.parse),
+    "deploy": takes(limits.deploy),
+    "scale": takes(limits.scale),
+    "mem_limit": takes(limits.memory),
+    "cpus": takes(limits.cpus),
+    "pids_limit": takes(limits.pids),
+    "depends_on": takes(depends_on.parse),
+    "links": takes(depends_on.links),
+    "healthcheck": field("healthcheck", health.parse),
+    "volumes": takes(mounts.volumes),
+    "tmpfs": takes(mounts.tmpfs),
+    "secrets": takes(secrets_configs.secrets),
+    "configs": takes(secrets_configs.configs),
+    "networks": takes(network.parse),
+    "network_mode": takes(network.mode),
+    "ports": takes(network.ports),
+    "dns": field("dns", network.addresses),
+    "dns_search": field("dns_search", service.plains),
+    "dns_opt": field("dns_opt", service.plains),
+    "extra_hosts": field("extra_hosts", network.extra_hosts),
+    "profiles": no_effect(),  # looked at before any service is read
+    "extends": no_effect(),  # merged before any service is read
+    "expose": no_effect(),
+    "attach": no_effect(),
+    "develop": no_effect(),
+    "build": refused(
+        "images are not built on the server",
+        "build it, push it to a registry, and keep only `image:`; or save it with "
+        "`podman save --format oci-archive` and write image: oci-archive:PATH",
+    ),
+    "privileged": refused(
+        "a privileged container is the host, and no stack is",
+        "name the capabilities it needs in cap_add",
+        unless=(False,),
+    ),
+    "devices": refused(_NO_DEVICES, _DEVICE_HINT),
+    "device_cgroup_rules": refused(_NO_DEVICES, _DEVICE_HINT),
+    "gpus": refused(_NO_DEVICES, _DEVICE_HINT),
+    "credential_spec": refused("this is for Windows containers", "remove it"),
+    "isolation": refused("this is for Windows containers", "remove it", unless=("default",)),
+    "pid": refused("a service sees its own processes only", _NAMESPACE_HINT),
+    "ipc": refused(
+        "a service has its own shared memory only",
+        "remove it; set shm_size when /dev/shm is too small",
+        unless=("private", "shareable"),
+    ),
+    "uts": refused("a service has a host name of its own", "remove it; `hostname` sets the name"),
+    "cgroup": refused("a service stays in its own control group", "remove it", unless=("private",)),
+    "cgroup_parent": refused("control groups are made by systemd", "remove it; limits are set with deploy"),
+    "userns_mode": refused("each stack has user ids of its own already, and none of them is the host's", "remove it"),
+    "runtime": refused("the host has one container runtime, crun", "remove it", unless=("runc", "crun")),
+    "external_links": refused("containers of other stacks cannot be reached", "use their public domain"),
+    "volumes_from": refused(
+        "mounts are not taken over from another service", "name the volumes under `volumes` of both services"
+    ),
+    "label_file": refused("labels are read from the compose file only", "write them under `labels`"),
+    "mac_address": refused("a container cannot choose its hardware address here", "remove it"),
+    "storage_opt": refused("containers share the disk of the host, without sizes", "remove it"),
+    "post_start": refused("no command is run beside a container's own", "do it in its entrypoint"),
+    "pre_start": refused(
+        "no command is run beside a container's own",
+        "make it a service of its own that others wait for with condition: service_completed_successfully",
+    ),
+    "pre_stop": refused("no command is run beside a container's own", "handle the stop signal in the app"),
+    "provider": refused("services are containers here", "run what it provides as a service of this file"),
+    "models": refused("there is no model runner on the host", "run the model server as a service"),
+    "use_api_socket": refused("no container gets the engine's socket: who holds it holds every container", "remove it"),
+    "oom_kill_disable": refused("a service over its memory limit has to end", "raise mem_limit", unless=(False,)),
+    "oom_score_adj": ignored("a stack's user may not change who the kernel ends first: left out"),
+    "domainname": ignored("left out: write the whole name into `hostname`"),
+    "logging": ignored("left out: output goes to the journal of the host, which limits its size"),
+    "blkio_config": ignored(_IO),
+    "cpu_count": ignored(_TUNING),
+    "cpu_percent": ignored(_TUNING),
+    "cpu_shares": ignored(_TUNING),
+    "cpu_period": ignored(_TUNING),
+    "cpu_quota": ignored(_TUNING, "write the share of a core into `cpus`"),
+    "cpu_rt_period": ignored(_TUNING),
+    "cpu_rt_runtime": ignored(_TUNING),
+    "cpuset": ignored(_TUNING),
+    "mem_reservation": ignored("nothing is set aside for a service: only its limit counts", None),
+    "mem_swappiness": ignored(_TUNING),
+    "memswap_limit": ignored("left out: swap is not counted apart from the host's own"),
+    "pull_refresh_after": ignored("left out: images are pulled as pull_policy says"),
+}

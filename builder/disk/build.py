@@ -1,0 +1,179 @@
+"""Making a disk: a tree by mmdebstrap, then a file system, an ESP and boot loaders written into one file.
+
+No loop device and no mount: mke2fs and mtools write at an offset, GRUB's sectors are bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from builder import process
+from builder.disk import bootloader, image_file, system
+from builder.problems import UserError
+
+if TYPE_CHECKING:
+    from builder.disk import partitions
+    from builder.disk.layout import Layout
+    from builder.disk.recipe import Recipe
+    from builder.spec.model import Arch
+
+DISK: Final = "disk.qcow2"
+KERNEL: Final = "vmlinuz"
+# Said here in full, as the defaults of mke2fs change with its version and every GRUB has to read this.
+_MKE2FS: Final = """\
+[defaults]
+base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
+blocksize = 4096
+inode_size = 256
+inode_ratio = 16384
+reserved_ratio = 5.0
+[fs_types]
+ext4 = {
+  features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
+}
+"""
+# GRUB on a PC loads the rest of itself from here.
+_MODULES: Final = ("usr/lib/grub/i386-pc", "boot/grub/i386-pc")
+NATIVE: Final = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+def disk(target: Path, layout: Layout, recipe: Recipe) -> None:
+    """Make the directory `target` with disk.qcow2 in it, and beside it its kernel, as vmlinuz."""
+    target.mkdir(parents=True)
+    tree = target / "tree"
+    process.run(bootstrap_argv(tree, layout.arch, recipe))
+    _finish(tree, layout, recipe)
+    from_tree(target, tree, layout, recipe)
+    shutil.copyfile(tree / f"boot/vmlinuz-{_kernel(tree)}", target / KERNEL)
+    for path in target.iterdir():
+        if path.name not in (DISK, KERNEL):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def from_tree(target: Path, tree: Path, layout: Layout, recipe: Recipe) -> None:
+    """Write a finished tree to `target`/disk.qcow2; what is needed on the way is left beside it."""
+    raw = target / "disk.raw"
+    with raw.open("wb") as file:
+        file.truncate(layout.size)
+    _write(raw, layout.table())
+    _esp(raw, tree, layout, recipe, target)
+    _bios(raw, tree, layout)
+    _root(raw, tree, layout, target)
+    image_file.convert(raw, target / DISK, to="qcow2")
+
+
+def refuse_foreign(arch: Arch) -> None:
+    """A tree of another processor is only made where the kernel runs its programs."""
+    emulator = Path(
+        "/proc/sys/fs/binfmt_misc/qemu-aarch64" if arch == "arm64" else "/proc/sys/fs/binfmt_misc/qemu-x86_64"
+    )
+    if NATIVE.get(platform.machine()) != arch and not emulator.exists():
+        raise UserError(
+            f"a disk for {arch} cannot be made on this {platform.machine()} machine",
+            "apt-get install qemu-user-static binfmt-support, or give a cloud image with its checksum",
+        )
+
+
+def bootstrap_argv(tree: Path, arch: Arch, recipe: Recipe) -> list[str]:
+    """How mmdebstrap is called."""
+    keys = [f"--keyring={path}" for path in recipe.keyrings()]
+    start = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--architectures={arch}", *keys]
+    include = f"--include={','.join(recipe.include(arch))}"
+    return [
+        *start,
+        include,
+        f"--components={recipe.components.replace(' ', ',')}",
+        recipe.release,
+        str(tree),
+        *recipe.archives(),
+    ]
+
+
+def _finish(tree: Path, layout: Layout, recipe: Recipe) -> None:
+    """From a tree of packages to the tree of a disk."""
+    process.run(["chroot", str(tree), "systemctl", "enable", "--quiet", "systemd-networkd", "systemd-resolved"])
+    system.clean(tree)
+    system.write(tree, system.files(layout, recipe, system.archives(tree, layout.arch)))
+    (tree / "boot/efi").mkdir(exist_ok=True)
+    kernel = _kernel(tree)
+    system.write(tree, {"boot/grub/grub.cfg": bootloader.menu(kernel, layout.root_uuid, layout.arch)})
+
+
+def _kernel(tree: Path) -> str:
+    """The version of the newest kernel in the tree, by the time it was unpacked: there is but one."""
+    found = sorted(tree.glob("boot/vmlinuz-*"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError("no kernel was installed into the base disk")
+    return found[-1].name.removeprefix("vmlinuz-")
+
+
+def _write(raw: Path, pieces: dict[int, bytes]) -> None:
+    with raw.open("r+b") as file:
+        for offset, content in pieces.items():
+            file.seek(offset)
+            file.write(content)
+
+
+def _bios(raw: Path, tree: Path, layout: Layout) -> None:
+    if layout.bios is None:
+        return
+    modules, here = (tree / path for path in _MODULES)
+    here.mkdir(parents=True, exist_ok=True)
+    for path in (*modules.glob("*.mod"), *modules.glob("*.lst")):
+        shutil.copy(path, here)
+    process.run(bootloader.mkimage_argv(str(tree)))
+    boot = (modules / "boot.img").read_bytes()
+    _write(raw, bootloader.bios(boot, (tree / bootloader.CORE).read_bytes(), layout.bios))
+
+
+def _esp(raw: Path, tree: Path, layout: Layout, recipe: Recipe, aside: Path) -> None:
+    efi = bootloader.EFI[layout.arch]
+    folder = aside / "EFI"
+    (folder / "BOOT").mkdir(parents=True)
+    (folder / recipe.efi).mkdir()
+    shutil.copyfile(tree / efi.shim_file, folder / "BOOT" / efi.boot)
+    shutil.copyfile(tree / efi.grub_file, folder / "BOOT" / efi.grub)
+    (folder / recipe.efi / "grub.cfg").write_text(bootloader.esp_config(layout.root_uuid))
+    for argv in esp_argv(raw, layout.esp, layout.id("vfat").hex[:8], folder):
+        process.run(argv)
+
+
+def esp_argv(raw: Path, esp: partitions.Partition, serial: str, folder: Path) -> list[list[str]]:
+    """Format the ESP inside the disk and copy `folder` to its top; `serial` is of eight hexadecimal digits."""
+    drive = f"{raw}@@{esp.offset}"
+    form = [
+        "mformat",
+        "-i",
+        drive,
+        "-F",
+        "-N",
+        serial,
+        "-v",
+        "ESP",
+        "-T",
+        str(esp.sectors),
+        "-h",
+        "16",
+        "-s",
+        "63",
+        "::",
+    ]
+    return [form, ["mcopy", "-i", drive, "-s", "-Q", str(folder), "::"]]
+
+
+def _root(raw: Path, tree: Path, layout: Layout, aside: Path) -> None:
+    config = aside / "mke2fs.conf"
+    config.write_text(_MKE2FS)
+    process.run(mke2fs_argv(raw, tree, layout), env=os.environ | {"MKE2FS_CONFIG": str(config)})
+
+
+def mke2fs_argv(raw: Path, tree: Path, layout: Layout) -> list[str]:
+    """Write the tree as a file system into the disk."""
+    options = f"offset={layout.root.offset},hash_seed={layout.id('hash')}"
+    name = ["-L", "root", "-U", str(layout.root_uuid)]
+    size = f"{layout.root.size // 1024}k"
+    return ["mke2fs", "-q", "-F", "-t", "ext4", *name, "-E", options, "-d", str(tree), str(raw), size]

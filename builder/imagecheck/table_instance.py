@@ -1,0 +1,147 @@
+"""Rows of the table: what belongs to one machine, and ways in."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from builder.imagecheck import access, cloud_init, identity, secrets
+from builder.imagecheck.model import CLEAN, Check
+
+INSTANCE: Final = (
+    Check(
+        "ssh-host-keys",
+        "SSH host keys",
+        "with one key for all, whoever has one machine can pose as any other",
+        "goss: SSH host keys",
+        CLEAN,
+        identity.host_keys,
+    ),
+    Check(
+        "machine-id",
+        "Machine id, also D-Bus's",
+        "DHCP, journals and keys are derived from it; twins get each other's addresses",
+        "goss: machine-id",
+        f"{CLEAN}; it empties the file",
+        identity.machine_id,
+    ),
+    Check(
+        "random-seed",
+        "Saved randomness and systemd's credential secret",
+        "machines that start from the same seed can draw the same numbers",
+        "systemd: Building Images Safely",
+        CLEAN,
+        identity.random_seed,
+    ),
+    Check(
+        "hostname",
+        "Host name",
+        "the name of the build would be every machine's until its own arrives, in logs and certificates too",
+        "image-builder: sysprep",
+        CLEAN,
+        identity.hostname,
+    ),
+    Check(
+        "dhcp-leases",
+        "DHCP leases and client ids",
+        "a machine would ask for the address of the build",
+        "image-builder: sysprep",
+        CLEAN,
+        identity.leases,
+    ),
+    Check(
+        "resolver",
+        "Name servers of the build",
+        "they cannot be reached elsewhere, or answer for somebody else",
+        "image-builder: sysprep",
+        f"{CLEAN}; it links the file to systemd-resolved's",
+        identity.resolver,
+    ),
+    Check(
+        "authorized-keys",
+        "SSH keys that open an account",
+        "Packer's key, or a colleague's, would open every machine",
+        "DO: checkRoot, checkUsers",
+        CLEAN,
+        access.authorized_keys,
+    ),
+    Check(
+        "ssh-directory",
+        "Other files in .ssh",
+        "known hosts and keys tell of the build's surroundings",
+        "DO: checkRoot, checkUsers",
+        CLEAN,
+        access.ssh_directory,
+    ),
+    Check(
+        "passwords",
+        "Passwords: hashes, empty ones, answers to package questions",
+        "a password in an image is known to everybody who has the image",
+        "DO: checkRoot, checkUsers; CIS 7.2",
+        f"{CLEAN}; it locks the account",
+        access.passwords,
+    ),
+    Check(
+        "accounts",
+        "Login users, a second root, homes without a user",
+        "cloud-init makes the users of each machine; one from the build is a door that nobody watches",
+        "DO: checkUsers; CIS 7.2",
+        CLEAN,
+        access.accounts,
+    ),
+    Check(
+        "sudoers",
+        "Rules of sudo that came with no package",
+        "cloud-init lets the build's user do everything without a password",
+        "CIS 5.2",
+        CLEAN,
+        access.sudoers,
+    ),
+    Check(
+        "private-keys",
+        "Private keys",
+        "a private key in an image is public",
+        "DO: checkRoot, checkUsers",
+        "remove the file, and revoke the key",
+        secrets.private_keys,
+    ),
+    Check(
+        "credentials",
+        "Credentials of clouds, registries and forges",
+        "a token in an image is public",
+        "AWS: shared AMI guidelines",
+        "remove the file, and revoke the token",
+        secrets.credentials,
+    ),
+    Check(
+        "cloud-init-installed",
+        "cloud-init is there",
+        "without it no key reaches the machine",
+        "DO: checkCloudInit",
+        "apt-get install cloud-init",
+        cloud_init.installed,
+    ),
+    Check(
+        "cloud-init-state",
+        "State of cloud-init",
+        "the user-data of the build, secrets included; and modules count as done",
+        "goss: cloud-init instance-id",
+        CLEAN,
+        cloud_init.state,
+    ),
+    Check(
+        "cloud-init-leftovers",
+        "Configuration written for the build",
+        "it holds first boot back, or ties the image to one data source",
+        "image-builder: sysprep",
+        CLEAN,
+        cloud_init.leftovers,
+    ),
+    Check(
+        "network-leftovers",
+        "Network configuration of the build",
+        "it names addresses and cards that the next machine does not have",
+        "image-builder: sysprep",
+        CLEAN,
+        cloud_init.network,
+    ),
+)

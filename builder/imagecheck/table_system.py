@@ -1,0 +1,141 @@
+"""Rows of the table: the system as it should be, and the host on it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from builder.imagecheck import host, packages, privileges, services
+from builder.imagecheck.model import CLEAN, Check
+
+SYSTEM: Final = (
+    Check(
+        "base-system",
+        "A supported system",
+        "the host's files are made for Debian 13 and Ubuntu 24.04",
+        "DO: supported distribution and release",
+        "bake from debian-13 or ubuntu-24.04",
+        packages.base,
+    ),
+    Check(
+        "dpkg-state",
+        "Broken packages, undecided configuration",
+        "the next update would stop there",
+        "none",
+        "dpkg --configure -a, and decide on *.dpkg-* and *.ucf-* files",
+        packages.dpkg,
+    ),
+    Check(
+        "unwanted-packages",
+        "Packages and agents that should not be there",
+        "they listen, or the provider installs them itself and refuses images that have them",
+        "DO: checkAgent; goss: package ntp; CIS 2.2",
+        "apt-get purge",
+        packages.unwanted,
+    ),
+    Check(
+        "security-updates",
+        "Security updates that are out",
+        "a machine should not start with known holes",
+        "DO: checkUpdates; CIS 1.2",
+        "apt-get update && apt-get dist-upgrade",
+        packages.updates,
+        "live",
+    ),
+    Check(
+        "setuid",
+        "Programs with setuid or setgid",
+        "each one not known is a way to root",
+        "CIS 7.1",
+        "chmod ug-s, or remove the package",
+        privileges.setuid,
+    ),
+    Check(
+        "capabilities",
+        "Programs with capabilities",
+        "as setuid, and less seen",
+        "CIS 7.1",
+        "setcap -r",
+        privileges.capabilities,
+    ),
+    Check(
+        "world-writable",
+        "Files that anybody may write",
+        "an app could change what root runs",
+        "CIS 7.1",
+        "chmod o-w, or the sticky bit on a directory",
+        privileges.world_writable,
+    ),
+    Check(
+        "unowned",
+        "Files of nobody",
+        "the next user or group with that number owns them",
+        "CIS 7.1",
+        "chown, or remove",
+        privileges.unowned,
+    ),
+    Check(
+        "unwanted-units",
+        "Units that are enabled and should not be",
+        "servers listen, back doors wait, and a unit of no package came from the build",
+        "goss: services; CIS 2.1",
+        "systemctl disable",
+        services.unwanted,
+    ),
+    Check(
+        "updates-held-back",
+        "Updates switched off for the build",
+        "the machine would never update itself",
+        "none",
+        "systemctl unmask, apt-mark unhold",
+        services.held_back,
+    ),
+    Check(
+        "scheduled-jobs",
+        "Jobs of cron, at and rc.local",
+        "what the build planned would run on every machine",
+        "CIS 2.4",
+        "remove the job",
+        services.scheduled,
+    ),
+    Check(
+        "listening-ports",
+        "Ports open to others",
+        "only sshd answers while an image is made",
+        "CIS 2.1",
+        "stop and disable the service",
+        services.listening,
+        "live",
+    ),
+    Check(
+        "host-files",
+        "The host's own files, modes and owners",
+        "what an app could change, it would",
+        "none",
+        "bake again",
+        host.files,
+    ),
+    Check(
+        "host-units",
+        "Firewall, first boot, Fail2Ban and sshd are enabled",
+        "the machine would come up open, or shut",
+        "DO: checkFirewall; CIS 4",
+        "systemctl enable",
+        host.units,
+    ),
+    Check(
+        "host-packages",
+        "The host's packages",
+        "first boot would have to fetch them",
+        "none",
+        "/usr/lib/easyrunner/provision bake",
+        host.packages,
+    ),
+    Check(
+        "first-boot-state",
+        "Nothing of a first boot",
+        "a machine would take itself for another one, with its certificates",
+        "none",
+        CLEAN,
+        host.first_boot,
+    ),
+)

@@ -1,0 +1,41 @@
+"""The checks as one file that the image's own python3 runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from builder.imagecheck.model import Expected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from builder.host.model import File
+
+_MAIN: Final = "import sys\n\nfrom builder.imagecheck.main import main\n\nsys.exit(main())\n"
+# A fixed time, so that the same checks give the same bytes.
+_TIME: Final = (1980, 1, 1, 0, 0, 0)
+
+
+def bundle(target: Path, files: Iterable[File] = ()) -> Path:
+    """Write the zipapp to `target`, with the host's baked files to expect; the same input gives the same bytes."""
+    here = Path(__file__).parent
+    texts = {f"builder/imagecheck/{path.name}": path.read_text() for path in sorted(here.glob("*.py"))}
+    texts |= {"builder/__init__.py": "", "__main__.py": _MAIN}
+    texts["builder/imagecheck/expected.json"] = json.dumps([asdict(file) for file in expected(files)], indent=0)
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, text in sorted(texts.items()):
+            archive.writestr(zipfile.ZipInfo(name, _TIME), text, zipfile.ZIP_DEFLATED)
+    return target
+
+
+def expected(files: Iterable[File]) -> tuple[Expected, ...]:
+    """What to expect of these files of a host, which are those of its baked part."""
+    return tuple(
+        Expected(file.path, file.mode, file.owner, file.group, hashlib.sha256(file.content).hexdigest())
+        for file in files
+    )

@@ -1,0 +1,1 @@
+"""Images by name, and as OCI archives: read and written."""

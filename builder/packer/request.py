@@ -1,0 +1,132 @@
+"""What `er build-image` is asked for, and whether it can be done at all: told before anything is begun."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from builder.packer import credentials, surroundings, var_files
+from builder.packer.convert import FORMATS, Format
+from builder.problems import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from builder.packer.program import Packer
+    from builder.packer.targets import Target
+    from builder.spec import Spec
+
+LOCAL: Final = "qemu"
+_SIZE: Final = re.compile(r"[1-9]\d*[MGT]")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One image. `directory` is where it, its manifest and its log go; `base_image` is a file or a URL."""
+
+    spec: Spec
+    target: Target
+    directory: Path
+    form: Format = field(default_factory=lambda: FORMATS["qcow2"])
+    with_stacks: bool = False
+    verify: bool = True
+    size: str = ""
+    accelerator: str = "auto"
+    builder: Literal["auto", "machine", "container"] = "auto"
+    base_image: str = ""
+    checksum: str = ""
+    var_files: tuple[Path, ...] = ()
+    keep_log: bool = False
+    reuse: bool = False
+    compare: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+
+    @property
+    def local(self) -> bool:
+        """Whether the image is a file on this machine."""
+        return self.target.name == LOCAL
+
+    @property
+    def name(self) -> str:
+        """The image's name, without what makes it unique at a provider."""
+        server = self.spec.server
+        parts = ["er", server.base.replace(".", "-"), server.arch, *([server.name] if self.with_stacks else [])]
+        return "-".join(parts)
+
+    @property
+    def image(self) -> Path:
+        """The file of a local image."""
+        return self.directory / f"{self.name}{self.form.extension}"
+
+    @property
+    def log(self) -> Path:
+        """The whole talk of the build."""
+        return self.directory / f"{self.name}-{self.target.name}.log"
+
+
+def check(order: Order) -> None:
+    """Raise one UserError for what is lacking, or return."""
+    for one in CHECKS:
+        one(order)
+
+
+def check_login(order: Order) -> None:
+    """Raise UserError without a login for the target."""
+    if lacking := credentials.missing(order.target.name, order.environment):
+        raise UserError(lacking.message, lacking.hint)
+    if order.target.name == "aws":
+        credentials.check_profile(order.environment)
+
+
+def check_settings(order: Order) -> None:
+    """Raise UserError where the template needs values that only the user has."""
+    if unset := unset_settings(order):
+        settings = order.target.needed(order.spec.server.arch)
+        told = "; ".join(f"{name}: {settings[name]}" for name in unset)
+        raise UserError(f"{order.target.name} needs values for {_listed(unset)}", f"give a --var-file; {told}")
+
+
+def unset_settings(order: Order) -> list[str]:
+    """The target's settings that nothing gives a value to."""
+    given = {*_given(order), *surroundings.variables(order)}
+    return [name for name in order.target.needed(order.spec.server.arch) if name not in given]
+
+
+def check_image(order: Order) -> None:
+    """Raise UserError for an image that cannot be had there at all."""
+    server = order.spec.server
+    if (server.base, server.arch) not in order.target.images:
+        known = ", ".join(" ".join(pair) for pair in order.target.images)
+        raise UserError(f"{order.target.name} has no {server.base} for {server.arch}", f"it has {known}")
+    if order.size and not _SIZE.fullmatch(order.size):
+        raise UserError(f"--size {order.size}: not a size", "a number with M, G or T, such as 10G")
+
+
+CHECKS: Final = (check_image, check_login, check_settings)
+
+
+def _given(order: Order) -> Iterator[str]:
+    """Names of variables that the user gives."""
+    yield from (name.removeprefix("PKR_VAR_") for name in order.environment if name.startswith("PKR_VAR_"))
+    for path in order.var_files:
+        yield from var_files.given(path)
+
+
+def _listed(names: list[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def check_packer(order: Order, packer: Packer) -> None:
+    """Raise UserError where this Packer has no builder for the target."""
+    arch = order.spec.server.arch
+    least = order.target.least(arch)
+    if packer.version < tuple(map(int, least.split("."))):
+        what = f"{order.target.name} for {arch}" if least != order.target.packer else order.target.name
+        raise UserError(
+            f"{what} needs Packer {least}, and {packer.path} is {packer.version_text}",
+            "see https://developer.hashicorp.com/packer/install",
+        )

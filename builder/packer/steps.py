@@ -1,0 +1,144 @@
+"""Which step a build is in, told from its events; the same for every builder, and for every Packer since 1.6.6.
+
+Later Packers give a script's own output the tone of a headline. So a step begins with the headline that names its
+script in our template, and ends with a mark that only this run knows (`execute_command` in variables.pkr.hcl prints it
+on both streams, with the exit code); what is said in between is the step's own, whatever it looks like.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from builder.packer.events import Event, Failed, Raw, Said
+from builder.packer.work_directory import PAYLOAD, STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+START: Final = "start"
+BOOT: Final = "boot"
+UPLOAD: Final = "upload"
+EXPORT: Final = "export"
+_SCRIPT: Final = "Provisioning with shell script: "
+_UPLOAD: Final = f"Uploading {PAYLOAD}/ => "
+_CONNECT: Final = ("Waiting for SSH to become available", "Using SSH communicator to connect")
+# What Packer says once a script has failed or was lost; anything after it is clean-up.
+_GIVEN_UP: Final = "Provisioning step had errors"
+_TAIL: Final = 2000
+_STREAMS: Final = 2
+
+
+class Phases:
+    """Fed with events in order; knows the current step, its output, and Packer's reasons.
+
+    `mark` is what this run's steps print at their end; `steps` are the names of the template's scripts, in order.
+    """
+
+    def __init__(self, mark: str = "", steps: Sequence[str] = ()) -> None:
+        self.step = START
+        self.reasons: list[str] = []
+        self.failed = self.interrupted = False
+        self._mark = mark
+        self._last = steps[-1] if steps else ""
+        self._scripts = {f"{STEPS}/{name}": name for name in steps}
+        self._marks = 0
+        self._running = False
+        self._said: deque[Said | Raw] = deque(maxlen=_TAIL)
+
+    @property
+    def output(self) -> list[str]:
+        """What the current step said, without what Packer said after it; of the builder, up to its first error."""
+        said = self._split()[0] if self._running else list(self._said)
+        if self.step in (START, BOOT, EXPORT):
+            first = next((number for number, it in enumerate(said) if _is_error(it)), len(said))
+            said = [*said[: first + 1], *(it for it in said[first + 1 :] if isinstance(it, Raw))]
+        return [event.text for event in said]
+
+    @property
+    def complaint(self) -> str:
+        """The first error that the builder itself told of: what follows is often only its consequence."""
+        errors = [event.text.strip() for event in self._said if _is_error(event)]
+        return errors[0] if errors and not self._running else ""
+
+    @property
+    def closing(self) -> bool:
+        """Whether all steps are over, and the builder makes its image."""
+        return self.step == EXPORT
+
+    def interrupt(self) -> None:
+        """From now on nothing is the step's: Packer has been asked to end."""
+        self.interrupted, self._running = True, False
+
+    def lost(self) -> Iterable[Said | Raw]:
+        """What was said after a step that never ended, such as that of a machine that vanished: Packer's clean-up."""
+        return self._split()[1] if self._running else ()
+
+    def feed(self, event: Event) -> str | None:
+        """The step that begins with this event, if one does."""
+        if isinstance(event, Failed):
+            self.reasons.append(event.text)
+        if not isinstance(event, Said | Raw) or self._is_mark(event):
+            return None
+        begins = self._begins(event)
+        if begins is None or begins == self.step:
+            if self._worth(event):
+                self._said.append(event)
+            return None
+        self.step = begins
+        self._said.clear()
+        return begins
+
+    @property
+    def quiet(self) -> bool:
+        """Whether what is said now is the builder's own and no step's."""
+        return not self._running
+
+    def _worth(self, event: Said | Raw) -> bool:
+        """Whether it belongs to the step: not Packer's talk about all builds, nor its clean-up."""
+        if self.failed or self.interrupted:
+            return False
+        return self._running or isinstance(event, Raw) or bool(event.builder)
+
+    def _is_mark(self, event: Said | Raw) -> bool:
+        """Both streams must have said it: what one of them still holds belongs to the step."""
+        if not self._mark or not self._running or not event.text.startswith(f"{self._mark} "):
+            return False
+        self._marks += 1
+        if self._marks == _STREAMS:
+            self._running = False
+            self.failed = event.text.split()[-1] != "0"
+        return True
+
+    def _begins(self, event: Said | Raw) -> str | None:
+        silent = self._running or self.failed or self.interrupted
+        if silent or not isinstance(event, Said) or event.tone != "say" or not event.builder:
+            return None
+        return self._named(event.text)
+
+    def _named(self, headline: str) -> str | None:
+        if headline.startswith(_SCRIPT):
+            return self._script(PurePosixPath(headline.removeprefix(_SCRIPT).strip()))
+        if headline.startswith(_UPLOAD):
+            return UPLOAD
+        if headline.lower().startswith(tuple(map(str.lower, _CONNECT))):
+            return BOOT if self.step == START else None
+        # The first word of the builder after the last step: it stops its machine, makes its image.
+        return EXPORT if self.step == self._last else None
+
+    def _script(self, path: PurePosixPath) -> str | None:
+        name = self._scripts.get("/".join(path.parts[-3:]))
+        if name:
+            self._running, self._marks = True, 0
+        return name
+
+    def _split(self) -> tuple[list[Said | Raw], list[Said | Raw]]:
+        """What the step said, and what came after it; Packer's own word for that is the last of its kind."""
+        said = list(self._said)
+        ends = [number for number, event in enumerate(said) if event.text.startswith(_GIVEN_UP)]
+        return (said[: ends[-1]], said[ends[-1] + 1 :]) if ends else (said, [])
+
+
+def _is_error(event: Event) -> bool:
+    return isinstance(event, Said) and event.tone == "error"

@@ -1,0 +1,92 @@
+"""YAML as written: plain values, and the place of each of them in the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from builder import messages
+from builder.problems import Mark
+from builder.yaml_errors import explain
+from builder.yamlfile.places import Loc, Page, Place, dotted, split_lines
+from builder.yamlfile.tree import MAX_VALUES, TooManyError, Tree, compose
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.problems import Report
+
+__all__ = ["Dialect", "Loc", "Source", "dotted", "parse", "read"]
+
+Dialect = Literal["spec", "compose"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A YAML file that was read. `data` holds dicts with text keys, lists, scalars; aliases are unfolded."""
+
+    path: Path
+    data: Any
+    lines: tuple[str, ...]
+    places: dict[Loc, Place] = field(repr=False)
+
+    def mark(self, loc: Loc, *, key: bool = False) -> Mark:
+        """The place of a value, or of its key.
+
+        Where `loc` is not in the file: its nearest ancestor, by its key if it has one.
+        """
+        place = self.places.get(loc)
+        if place is not None and not key:
+            return place.value
+        while place is None:
+            loc = loc[:-1]
+            place = self.places.get(loc)
+        return place.key or place.value
+
+    def raw(self, loc: Loc) -> str | None:
+        """A scalar as the file spells it (`1.10`), without quotes; None for anything else."""
+        place = self.places.get(loc)
+        return None if place is None else place.raw
+
+
+def read(path: Path, report: Report, *, dialect: Dialect) -> Source | None:
+    """Read a YAML file. None when it cannot be parsed; what is wrong is in the report."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        messages.FILE_MISSING.put(report, "", None, path=path)
+        return None
+    except OSError as error:
+        reason = (error.strerror or "unknown").lower()
+        messages.FILE_UNREADABLE.put(report, "", None, path=path, reason=reason)
+        return None
+    text = _decode(content, path, report)
+    return None if text is None else parse(text, path, report, dialect=dialect)
+
+
+def _decode(content: bytes, path: Path, report: Report) -> str | None:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = split_lines(content[: error.start].decode("utf-8", "replace"))
+        messages.FILE_ENCODING.put(report, "", Mark(path, len(before), len(before[-1]) + 1))
+        return None
+
+
+def parse(text: str, path: Path, report: Report, *, dialect: Dialect) -> Source | None:
+    """Read YAML text; `path` is only for the marks."""
+    page = Page(path, split_lines(text))
+    tree = Tree(page, report, strict=dialect == "spec")
+    try:
+        node = compose(text)
+        if node is not None:
+            return Source(path, tree.build(node, ()), page.lines, tree.places)
+        messages.FILE_EMPTY.put(report, "", Mark(path, 1, 1))
+    except yaml.YAMLError as error:
+        reason, line, column, values = explain(error, text)
+        reason.put(report, "", page.mark(line, column), **values)
+    except TooManyError:
+        messages.YAML_TOO_MANY.put(report, "", Mark(path, 1, 1), limit=MAX_VALUES)
+    return None

@@ -1,0 +1,218 @@
+"""From YAML's node graph to plain values, with the place of each."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from builder import messages
+from builder.yaml_errors import TooDeep
+from builder.yamlfile import scalars
+from builder.yamlfile.places import Place, dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.problems import Mark, Report
+    from builder.yamlfile.places import Loc, Page
+
+MAX_DEPTH: Final = 40
+MAX_VALUES: Final = 100_000
+
+_PLAIN: Final = "plain"
+_STR, _MAP, _SEQ = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq"))
+_HALF: Final = re.compile("[\ud800-\udfff]")
+_Entry = tuple[str, yaml.Node, "Mark"]
+
+
+class TooManyError(Exception):
+    """Aliases unfold without bound."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML up to the node graph: plain scalars unresolved, nesting bounded, anchors may be set again."""
+
+    depth = 0
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        if kind is yaml.ScalarNode:
+            return _PLAIN if implicit[0] else _STR
+        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if not isinstance(event, yaml.AliasEvent):
+            self.anchors.pop(getattr(event, "anchor", None), None)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooDeep(MAX_DEPTH, event.start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def compose(text: str) -> yaml.Node | None:
+    """The node graph of a YAML text; None when it is empty."""
+    loader = _Loader(text)
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+        return node
+    finally:
+        loader.dispose()
+
+
+class Tree:
+    """Turns the node graph into plain values and remembers where each came from."""
+
+    def __init__(self, page: Page, report: Report, *, strict: bool) -> None:
+        self.page = page
+        self.report = report
+        self.strict = strict
+        self.places: dict[Loc, Place] = {}
+        self._open: set[int] = set()
+        self._seen: set[int] = set()
+        self._count = 0
+
+    def build(self, node: yaml.Node, loc: Loc, key: Mark | None = None) -> Any:
+        """The value of a node that stands at `loc`."""
+        self._count += 1
+        if self._count > MAX_VALUES:
+            raise TooManyError
+        mark = self._mark(node)
+        if isinstance(node, yaml.ScalarNode):
+            absent = key if node.tag == _PLAIN and not node.value else None
+            self.places[loc] = Place(key, absent or mark, node.value)
+            return self._scalar(node, loc, mark)
+        self.places[loc] = Place(key, mark, None)
+        if id(node) in self._open:
+            messages.YAML_ANCHOR_LOOP.put(self.report, dotted(loc), mark)
+            return None
+        if len(loc) >= MAX_DEPTH:
+            messages.YAML_DEPTH.put(self.report, dotted(loc), mark, limit=MAX_DEPTH)
+            return None
+        self._open.add(id(node))
+        value = self._collection(node, loc, mark)
+        self._open.discard(id(node))
+        self._seen.add(id(node))
+        return value
+
+    def _collection(self, node: yaml.Node, loc: Loc, mark: Mark) -> Any:
+        self._check_tag(node, loc, mark)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(child, (*loc, index)) for index, child in enumerate(node.value)]
+        return self._mapping(node, loc)
+
+    def _check_tag(self, node: yaml.Node, loc: Loc, mark: Mark) -> None:
+        known = {yaml.ScalarNode: (_PLAIN, _STR), yaml.SequenceNode: (_SEQ,), yaml.MappingNode: (_MAP,)}
+        if node.tag not in known[type(node)] and id(node) not in self._seen:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            messages.YAML_TAG.put(self.report, dotted(loc), mark, tag=tag)
+
+    def _scalar(self, node: yaml.ScalarNode, loc: Loc, mark: Mark) -> scalars.Scalar:
+        self._check_tag(node, loc, mark)
+        first = id(node) not in self._seen
+        self._seen.add(id(node))
+        text = self._sound(node, loc, mark)
+        if node.tag != _PLAIN:
+            return text
+        reason = scalars.surprise(text) if self.strict else None
+        if reason is None:
+            return scalars.resolve(text)
+        if first:
+            reason.put(self.report, dotted(loc), mark, value=text, quoted=f'"{text}"')
+        return text
+
+    def _sound(self, node: yaml.ScalarNode, loc: Loc, mark: Mark) -> str:
+        """The text of a scalar; an escape may have made half a character, which nothing can write again."""
+        text = str(node.value)
+        half = _HALF.search(text)
+        if half:
+            code = f"U+{ord(half[0]):04X}"
+            messages.YAML_CHARACTER.put(self.report, dotted(loc), mark, code=code)
+        return _HALF.sub("?", text)
+
+    def _mapping(self, node: yaml.Node, loc: Loc) -> dict[str, Any]:
+        own: dict[str, tuple[yaml.Node, Mark]] = {}
+        merges: list[yaml.Node] = []
+        first: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            key = self._key(key_node, loc, again=id(node) in self._seen)
+            if key is None:
+                continue
+            mark = self._mark(key_node)
+            if first.setdefault(key, mark.line) != mark.line or key in own:
+                self._duplicate(key, loc, mark, first[key])
+            elif key == "<<" and key_node.tag == _PLAIN:
+                merges.append(value_node)
+            else:
+                own[key] = (value_node, mark)
+        merged = self._merge(merges, loc, skip=set(own))
+        return merged | {key: self.build(child, (*loc, key), mark) for key, (child, mark) in own.items()}
+
+    def _duplicate(self, key: str, loc: Loc, mark: Mark, line: int) -> None:
+        messages.YAML_DUPLICATE.put(self.report, dotted((*loc, key)), mark, key=key, line=line)
+
+    def _key(self, node: yaml.Node, loc: Loc, *, again: bool) -> str | None:
+        mark = self._mark(node)
+        if not isinstance(node, yaml.ScalarNode):
+            messages.YAML_KEY_NESTED.put(self.report, dotted(loc), mark)
+            return None
+        text = self._sound(node, loc, mark)
+        if node.tag != _PLAIN or again:
+            return text
+        quoted = json.dumps(text, ensure_ascii=False)
+        reason = scalars.surprise(text) if self.strict else None
+        if reason is None and not isinstance(scalars.resolve(text), str):
+            reason = messages.YAML_KEY
+        if reason is not None:
+            reason.put(self.report, dotted((*loc, text)), mark, value=text, quoted=quoted)
+        return text
+
+    def _merge(self, nodes: list[yaml.Node], loc: Loc, skip: set[str]) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for node in nodes:
+            for mapping in self._mappings(node, loc):
+                for key, child, mark in self._entries(mapping, loc):
+                    if key not in skip and key not in merged:
+                        merged[key] = self.build(child, (*loc, key), mark)
+        return merged
+
+    def _mappings(self, node: yaml.Node, loc: Loc) -> Iterator[yaml.MappingNode]:
+        children = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        for child in children:
+            if isinstance(child, yaml.MappingNode) and id(child) not in self._open:
+                yield child
+            else:
+                messages.YAML_MERGE.put(self.report, dotted((*loc, "<<")), self._mark(child))
+
+    def _entries(self, node: yaml.MappingNode, loc: Loc, depth: int = 0) -> Iterator[_Entry]:
+        """The entries a mapping brings along when merged: its own first, then those it merges itself."""
+        self._open.add(id(node))
+        inner = []
+        for key_node, child in node.value:
+            self._count += 1
+            if key_node.value == "<<" and key_node.tag == _PLAIN:
+                inner.append(child)
+            elif isinstance(key_node, yaml.ScalarNode):
+                yield str(key_node.value), child, self._mark(key_node)
+        for child in inner:
+            for mapping in self._mappings(child, loc):
+                yield from self._entries(mapping, loc, depth + 1)
+        self._open.discard(id(node))
+        if self._count > MAX_VALUES or depth > MAX_DEPTH:
+            raise TooManyError
+
+    def _mark(self, node: yaml.Node) -> Mark:
+        if isinstance(node, yaml.MappingNode) and node.value and not node.flow_style:
+            first = node.value[0][0]
+            node = first if isinstance(first, yaml.ScalarNode) else node
+        start, end = node.start_mark, node.end_mark
+        length = 1
+        if start.line == end.line:
+            length = end.column - start.column
+        elif isinstance(node, yaml.ScalarNode):
+            length = len(self.page.lines[start.line].rstrip()) - start.column
+        return self.page.mark(start.line + 1, start.column + 1, length)
