@@ -40,7 +40,7 @@ def main() -> int:
 
 def _run(names: tuple[str, ...], options: Options, *, page: bool) -> int:
     if set(names) != {"user-data"}:
-        requirements.check()
+        requirements.check_booting()
     results = []
     for name in names:
         note(f"{name} …")

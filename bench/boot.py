@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench import hosts, https
 from bench.result import Goal, Result, Row, interleaved
-from builder.lab import plan
+from builder.lab import trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def until_answered(prepared: Prepared, host: AbstractContextManager[Machine], *,
         power_on = _quiet()
         machine.boot()
         site = prepared.plan.sites[0]
-        answered = https.first_200(machine.ipv4, site.domain, lambda: machine.files.path(plan.CA), timeout=timeout)
+        answered = https.first_200(machine.ipv4, site.domain, lambda: machine.files.path(trial.CA), timeout=timeout)
         return answered - power_on
 
 

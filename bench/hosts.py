@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 from builder import host, process, userdata
 from builder import spec as specs
 from builder.host import Part
-from builder.lab import base_tree, plan, preload
+from builder.lab import base_tree, preload, trial
 from builder.lab.machine import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.host import Host
-    from builder.lab.events import Plan
+    from builder.lab.trial import Plan
     from builder.spec import Spec
 
 ROOT: Final = Path(__file__).parents[1]
@@ -68,7 +68,7 @@ class Prepared:
 def prepare(path: Path) -> Prepared:
     """Make what is missing of the spec's base tree and images."""
     spec, _ = specs.load(path)
-    wanted = plan.plan(spec, timeout=300)
+    wanted = trial.plan(spec, timeout=300)
     tree = base_tree.tree(wanted.packages)
     return Prepared(spec, host.build(spec), wanted, tree, tuple(preload.prepare(tree, *pair) for pair in wanted.images))
 

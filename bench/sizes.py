@@ -15,7 +15,7 @@ from builder import providers
 from builder import spec as specs
 from builder.userdata.cloudconfig import PARTS
 from builder.userdata.delivery import forms
-from builder.userdata.packed import packed
+from builder.userdata.encoding import packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

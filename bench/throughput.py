@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from bench import hosts, https, rivals
 from bench.load import Burst, burst
 from bench.result import Goal, Result, Row, Sample
-from builder.lab import plan
+from builder.lab import trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ def run(options: Options) -> Result:
     with ExitStack() as stack:
         host = stack.enter_context(prepared.machine())
         host.boot_and_wait()
-        https.first_200(host.ipv4, rivals.DOMAIN, lambda: host.files.path(plan.CA), timeout=60)
+        https.first_200(host.ipv4, rivals.DOMAIN, lambda: host.files.path(trial.CA), timeout=60)
         rival = stack.enter_context(rivals.rival(prepared))
         contenders = {
             NATIVE: _asking(rival, rivals.NATIVE, options),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import boto3
@@ -10,15 +13,14 @@ import botocore.config
 import botocore.exceptions
 from botocore import xform_name
 
-from builder.aws import pace
-from builder.aws.calls import OPERATIONS
 from builder.aws.errors import NO_REGION, AwsError, blind, translate
-from builder.aws.pace import persist
+from builder.aws.permissions import OPERATIONS
 from builder.problems import UserError
 from builder.spec.rules import near
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
 
 T = TypeVar("T")
 # botocore repeats nothing: what reads is repeated here, and what writes by those who look before they try again.
@@ -35,7 +37,7 @@ PERMITTED: Final = "DryRunOperation"
 def region_of(region: str | None) -> str | None:
     """The region that would be asked, where one is named anywhere."""
     try:
-        return Door(region).region
+        return Api(region).region
     except AwsError:
         return None
 
@@ -44,17 +46,17 @@ def lacking(region: str | None) -> tuple[AwsError, ...]:
     """All that keeps this machine from asking AWS anything, found without asking. Raises UserError for a wrong name."""
     missing = []
     try:
-        door = Door(region)
+        door = Api(region)
     except AwsError as error:
         if not blind(error):
             raise
         missing.append(error)
         # Any will do to look for credentials.
-        door = Door(_ANY)
+        door = Api(_ANY)
     return (*missing, *filter(None, [door.without_credentials()]))
 
 
-class Door:
+class Api:
     """Calls operations of the table, in one region, with the credentials that the AWS tools would use."""
 
     def __init__(self, region: str | None, tell: Callable[[str], object] = str) -> None:
@@ -112,7 +114,7 @@ class Door:
             except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
                 raise self._translated(error, name, operation.needs) from None
 
-        return tried() if operation.writes else persist(tried, pace.PACE, self._tell)
+        return tried() if operation.writes else persist(tried, PACE, self._tell)
 
     def permitted(self, name: str, **parameters: Any) -> AwsError | None:
         """Ask EC2 itself whether a call would be allowed, without doing it; what it objects to, or None."""
@@ -143,3 +145,71 @@ class Door:
             code = f"HTTP{status}" if code in ("", str(status)) else code
             return translate(code, told.get("Message") or "", operation=name, needs=needs, region=region)
         return translate(type(error).__name__, str(error), operation=name, needs=needs, region=region)
+
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """`attempts` of what may pass when repeated, `pause` seconds before the second; `longest` between two looks."""
+
+    attempts: int = 5
+    pause: float = 0.5
+    longest: float = 5.0
+
+
+PACE: Final = Pace()
+
+
+class NotInTimeError(UserError):
+    """Something did not come true in time; the server goes on by itself."""
+
+
+class Clock:
+    """The time that a command has."""
+
+    def __init__(self, timeout: float, pace: Pace) -> None:
+        self.pace = pace
+        self._timeout = timeout
+        self._deadline = time.monotonic() + timeout
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return max(self._deadline - time.monotonic(), 0.0)
+
+    def until(self, condition: Callable[[], Result], what: str) -> Result:
+        """What the condition returns once that is true; asked ever more slowly. Raises NotInTimeError."""
+        pause = min(self.pace.pause, self.pace.longest)
+        while not (result := condition()):
+            if not self.left:
+                raise NotInTimeError(f"waited {self._timeout:.0f} s in vain for {what}")
+            time.sleep(min(pause, self.left))
+            pause = min(pause * 1.5, self.pace.longest)
+        return result
+
+
+def persist(work: Callable[[], Result], pace: Pace, tell: Callable[[str], object]) -> Result:
+    """Do `work`, which looks before it makes anything, again while its failure may pass."""
+    for attempt in range(1, pace.attempts + 1):
+        try:
+            return work()
+        except AwsError as error:
+            if attempt == pace.attempts:
+                # Whoever repeats what this was a part of need not begin again.
+                error.transient = False
+            if not error.transient:
+                raise
+            tell(f"{error.message}; trying again ({attempt} of {pace.attempts - 1})")
+            time.sleep(pace.pause * 2 ** (attempt - 1) * random.uniform(0.5, 1))  # noqa: S311 - spreads the load
+    raise AssertionError
+
+
+def take(door: Api, name: str, **parameters: Any) -> None:
+    """Call an operation that removes something; that it does not exist any more is no error."""
+    try:
+        door.call(name, **parameters)
+    except AwsError as error:
+        if not error.code.endswith(".NotFound"):
+            raise

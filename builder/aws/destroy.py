@@ -5,18 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.aws import dns, known_hosts, removal, running
-from builder.aws.pace import persist
+from builder.aws import api, dns, known_hosts, resources
+from builder.aws.api import persist
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from builder.aws.api import Door
+    from builder.aws.api import Api
     from builder.aws.inventory import Holdings
     from builder.aws.launch import Settings
     from builder.aws.progress import Timed
 
 
-def destroy(door: Door, name: str, found: Holdings, settings: Settings, told: Timed, *, unprotect: bool) -> None:
+def destroy(door: Api, name: str, found: Holdings, settings: Settings, told: Timed, *, unprotect: bool) -> None:
     """Names first, so that none leads to an address that is somebody else's tomorrow; the servers; then the rest."""
     if found.zones:
         with told.step("DNS records"):
@@ -29,25 +29,25 @@ def destroy(door: Door, name: str, found: Holdings, settings: Settings, told: Ti
     known_hosts.update(settings.known_hosts, found.ips, (), name)
 
 
-def _names(door: Door, found: Holdings) -> None:
+def _names(door: Api, found: Holdings) -> None:
     for zone in found.zones:
         dns.remove(door, zone, dns.pointing(door, zone, found.ips))
 
 
-def _servers(door: Door, found: Holdings, settings: Settings, told: Timed, *, unprotect: bool) -> None:
+def _servers(door: Api, found: Holdings, settings: Settings, told: Timed, *, unprotect: bool) -> None:
     ids = [one.id for one in found.servers]
     if unprotect:
         for server_id in ids:
             door.call("ModifyInstanceAttribute", InstanceId=server_id, DisableApiTermination={"Value": False})
     persist(lambda: door.call("TerminateInstances", InstanceIds=ids), settings.pace, told.line)
-    running.ended(door, ids, settings.pace)
+    resources.ended(door, ids, settings.pace)
 
 
-def _rest(door: Door, found: Holdings, settings: Settings, told: Timed) -> None:
+def _rest(door: Api, found: Holdings, settings: Settings, told: Timed) -> None:
     """What costs money first. Each on its own: one that resists does not hold up the others."""
     errors: list[UserError] = []
     for call, parameters in removals(found):
-        work = partial(removal.take, door, call, **parameters)
+        work = partial(api.take, door, call, **parameters)
         try:
             persist(work, settings.pace, told.line)
         except UserError as error:

@@ -10,7 +10,7 @@ from builder.problems import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from builder.aws.api import Door
+    from builder.aws.api import Api
     from builder.aws.instance import Server
 
 TTL: Final = 300
@@ -40,7 +40,7 @@ class Record:
         return {"Action": action, "ResourceRecordSet": wanted}
 
 
-def all_(door: Door) -> tuple[Zone, ...]:
+def all_(door: Api) -> tuple[Zone, ...]:
     """The account's public zones."""
     return tuple(
         Zone(zone["Id"].rpartition("/")[2], zone["Name"].rstrip("."))
@@ -71,7 +71,7 @@ def records(domains: Iterable[str], servers: Sequence[Server]) -> tuple[Record, 
     return tuple(Record(domain, kind, found) for domain in domains for kind, found in by_type.items() if found)
 
 
-def there(door: Door, zone: str) -> Iterator[Record]:
+def there(door: Api, zone: str) -> Iterator[Record]:
     """The address records that a zone has, without aliases."""
     for found in door.items("ListResourceRecordSets", HostedZoneId=zone):
         if found["Type"] in ("A", "AAAA") and found.get("ResourceRecords"):
@@ -83,7 +83,7 @@ def _read(found: Mapping[str, Any]) -> Record:
     return Record(found["Name"].rstrip(".").replace("\\052", "*"), found["Type"], addresses, found.get("TTL", TTL))
 
 
-def put(door: Door, domains: Sequence[str], hosted: Sequence[Zone], servers: Sequence[Server]) -> tuple[Record, ...]:
+def put(door: Api, domains: Sequence[str], hosted: Sequence[Zone], servers: Sequence[Server]) -> tuple[Record, ...]:
     """Set what is missing or different, one change for each zone; the records that were set."""
     done: list[Record] = []
     for zone in dict.fromkeys(hosted):
@@ -96,17 +96,17 @@ def put(door: Door, domains: Sequence[str], hosted: Sequence[Zone], servers: Seq
     return tuple(done)
 
 
-def pointing(door: Door, zone: str, addresses: frozenset[str]) -> tuple[Record, ...]:
+def pointing(door: Api, zone: str, addresses: frozenset[str]) -> tuple[Record, ...]:
     """The records of a zone that lead to these addresses and nowhere else."""
     return tuple(record for record in there(door, zone) if set(record.addresses) <= addresses)
 
 
-def remove(door: Door, zone: str, records: Sequence[Record]) -> None:
+def remove(door: Api, zone: str, records: Sequence[Record]) -> None:
     """Take records away."""
     if records:
         _change(door, zone, "DELETE", records)
 
 
-def _change(door: Door, zone: str, action: str, records: Iterable[Record]) -> None:
+def _change(door: Api, zone: str, action: str, records: Iterable[Record]) -> None:
     batch = {"Comment": "er", "Changes": [record.change(action) for record in sorted(records)]}
     door.call("ChangeResourceRecordSets", HostedZoneId=zone, ChangeBatch=batch)

@@ -11,10 +11,8 @@ from builder.aws import tags
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from builder.aws.images import Image
-    from builder.aws.place import Place
-    from builder.aws.prerequisites import Ground
-    from builder.aws.request import Order
+    from builder.aws.prerequisites import Image, Prerequisites, Subnet
+    from builder.aws.request import Request
 
 PART: Final = "server"
 GONE: Final = frozenset({"terminated", "shutting-down"})
@@ -84,7 +82,7 @@ def token(group: str, there: Sequence[Server], wanted: int) -> str:
     return "er-" + hashlib.sha256(f"{group} {known} {wanted}".encode()).hexdigest()[:48]
 
 
-def request(order: Order, ground: Ground, *, group: str | None, key: str | None, count: int) -> dict[str, Any]:
+def request(order: Request, ground: Prerequisites, *, group: str | None, key: str | None, count: int) -> dict[str, Any]:
     """The parameters of RunInstances, but for its token. Without a group it is good for a dry run only."""
     wishes = order.wishes
     more = {tags.ADMIN: order.spec.admin.name} | ({tags.ZONES: " ".join(ground.zones)} if ground.zones else {})
@@ -124,7 +122,7 @@ def _disk(image: Image, wish: int) -> dict[str, Any]:
     return {"DeviceName": image.root, "Ebs": volume}
 
 
-def _card(place: Place, group: str | None, *, ipv6: bool) -> dict[str, Any]:
+def _card(place: Subnet, group: str | None, *, ipv6: bool) -> dict[str, Any]:
     card: dict[str, Any] = {"DeviceIndex": 0, "SubnetId": place.subnet, "AssociatePublicIpAddress": True}
     return card | ({"Groups": [group]} if group else {}) | ({"Ipv6AddressCount": 1} if ipv6 else {})
 

@@ -12,7 +12,7 @@ from builder.aws.resources import Addresses, Group, Key, Servers
 KINDS: Final = (Servers.title, Addresses.title, Group.title, Key.title)
 
 if TYPE_CHECKING:
-    from builder.aws.api import Door
+    from builder.aws.api import Api
     from builder.aws.instance import Server
 
 
@@ -41,13 +41,13 @@ class Holdings:
         return tuple(sorted({zone for one in self.servers for zone in one.zones}))
 
 
-def servers(door: Door) -> tuple[Server, ...]:
+def servers(door: Api) -> tuple[Server, ...]:
     """All servers of er in the region that are not gone."""
     found = instance.servers(door.items("DescribeInstances", Filters=tags.filters(part=Servers.name)))
     return tuple(one for one in found if one.state not in instance.GONE)
 
 
-def holdings(door: Door, name: str) -> Holdings:
+def holdings(door: Api, name: str) -> Holdings:
     """All that carries the name, whatever run has made it."""
     instances = list(door.items("DescribeInstances", Filters=tags.filters(name, Servers.name)))
     alive = tuple(one for one in instance.servers(instances) if one.state != "terminated")
@@ -74,7 +74,7 @@ def _staying(reservations: list[dict[str, Any]], alive: set[str]) -> tuple[str, 
     )
 
 
-def baked(door: Door) -> tuple[str, ...]:
+def baked(door: Api) -> tuple[str, ...]:
     """The images that er baked in this region."""
     filters = tags.filters(part=tags.IMAGE)
     return tuple(image["ImageId"] for image in door.items("DescribeImages", Owners=["self"], Filters=filters))

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.aws import dns, make, readiness, running
-from builder.aws.pace import PACE, Clock, Pace, persist
-from builder.aws.prerequisites import Ground, survey
+from builder.aws import dns, readiness, resources
+from builder.aws.api import PACE, Clock, Pace, persist
+from builder.aws.prerequisites import Prerequisites, look_up
 from builder.aws.resources import Servers
 from builder.problems import UserError
 
@@ -16,12 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from builder.aws.api import Door
+    from builder.aws.api import Api
     from builder.aws.instance import Server
     from builder.aws.progress import Timed
-    from builder.aws.readiness import Proof
-    from builder.aws.request import Order
-    from builder.aws.sites import Site
+    from builder.aws.readiness import Proof, Site
+    from builder.aws.request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Settings:
 class Launched:
     """What there is now. `records` are what the domains need, `set_` those that were set in Route 53 by this run."""
 
-    ground: Ground
+    ground: Prerequisites
     servers: tuple[Server, ...]
     made: Mapping[str, tuple[str, ...]]
     records: tuple[dns.Record, ...] = ()
@@ -62,7 +61,7 @@ def remedy(name: str, region: str) -> str:
     return f"er destroy {name} --region {region}"
 
 
-def launch(door: Door, order: Order, settings: Settings, told: Timed) -> Launched:
+def launch(door: Api, order: Request, settings: Settings, told: Timed) -> Launched:
     """Make the server, or take it up where it is.
 
     Raises UserError when there is no server: then nothing is left, or the hint says what.
@@ -70,9 +69,9 @@ def launch(door: Door, order: Order, settings: Settings, told: Timed) -> Launche
     """
     clock = Clock(settings.timeout, settings.pace)
     with told.step("look around"):
-        ground = survey(door, order)
-    wanted = make.parts(order, ground, settings.pace)
-    made = make.make(door, wanted, told, settings.pace, remedy(order.name, door.region))
+        ground = look_up(door, order)
+    wanted = resources.parts(order, ground, settings.pace)
+    made = resources.make(door, wanted, told, settings.pace, remedy(order.name, door.region))
     try:
         return _prove(door, order, settings, Launched(ground, (), made), clock=clock, told=told)
     except (UserError, KeyboardInterrupt) as error:
@@ -82,8 +81,8 @@ def launch(door: Door, order: Order, settings: Settings, told: Timed) -> Launche
         raise StayingError(error, stays) from error
 
 
-def _prove(door: Door, order: Order, settings: Settings, done: Launched, *, clock: Clock, told: Timed) -> Launched:
-    servers = running.find(door, done.made[Servers.name])
+def _prove(door: Api, order: Request, settings: Settings, done: Launched, *, clock: Clock, told: Timed) -> Launched:
+    servers = resources.find(door, done.made[Servers.name])
     done = replace(done, servers=servers, records=dns.records(order.domains, servers))
     if done.ground.hosted:
         with told.step("DNS records"):

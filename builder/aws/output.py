@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from builder import problem_report
-from builder.aws import instance, price, remote
+from builder.aws import instance, price, readiness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from builder.aws.inventory import Holdings
     from builder.aws.launch import Launched, Settings
     from builder.aws.plan import Entry, Outline, Plan
-    from builder.aws.request import Order
+    from builder.aws.request import Request
 
 
-def plan_lines(plan: Plan, order: Order) -> Iterator[str]:
+def plan_lines(plan: Plan, order: Request) -> Iterator[str]:
     """What is there and what would be made."""
     ground = plan.ground
     yield f"  account {ground.account}, {ground.region}, {ground.place.subnet} of {ground.place.vpc}"
@@ -50,7 +50,7 @@ def outline_lines(found: Outline) -> Iterator[str]:
     yield f"  would ask  {', '.join(found.asks)}"
 
 
-def outline_json(found: Outline, order: Order) -> dict[str, Any]:
+def outline_json(found: Outline, order: Request) -> dict[str, Any]:
     """The same as a value, in the form of a plan: null is unknown."""
     wish = order.wishes.image or ""
     named = wish.startswith("ami-")
@@ -98,7 +98,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def launched_lines(done: Launched, order: Order, settings: Settings, default: Path) -> Iterator[str]:
+def launched_lines(done: Launched, order: Request, settings: Settings, default: Path) -> Iterator[str]:
     """What there is now, and what to do with it."""
     yield ""
     for one in done.servers:
@@ -114,11 +114,11 @@ def launched_lines(done: Launched, order: Order, settings: Settings, default: Pa
     yield f"  remove it all: er destroy {order.name} --region {done.ground.region}"
 
 
-def _login(one: Server, settings: Settings) -> remote.Login:
-    return remote.Login(one.admin, one.address or "ADDRESS", settings.known_hosts, settings.identity)
+def _login(one: Server, settings: Settings) -> readiness.Login:
+    return readiness.Login(one.admin, one.address or "ADDRESS", settings.known_hosts, settings.identity)
 
 
-def launched_json(done: Launched, order: Order, settings: Settings, seconds: Mapping[str, float]) -> dict[str, Any]:
+def launched_json(done: Launched, order: Request, settings: Settings, seconds: Mapping[str, float]) -> dict[str, Any]:
     """The same as a value."""
     keys = {proof.server.id: sorted(proof.fingerprints) for proof in done.proofs}
     return {

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.aws import instance, price, security_group
-from builder.aws.prerequisites import survey
+from builder.aws.prerequisites import look_up
 from builder.aws.resources import Addresses, Group, Key, Servers
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from builder.aws.api import Door
+    from builder.aws.api import Api
     from builder.aws.errors import AwsError
-    from builder.aws.part import Ids
-    from builder.aws.prerequisites import Ground
-    from builder.aws.request import Order
+    from builder.aws.prerequisites import Prerequisites
+    from builder.aws.request import Request
+    from builder.aws.resources import Ids
     from builder.userdata.cloudconfig import On
 
 
@@ -36,7 +36,7 @@ class Entry:
 class Plan:
     """Everything that a launch would do; `hourly` in dollars, where the price list tells."""
 
-    ground: Ground
+    ground: Prerequisites
     entries: tuple[Entry, ...]
     user_data: int
     hourly: float | None
@@ -63,14 +63,14 @@ class Outline:
     lacking: tuple[AwsError, ...]
 
 
-def outline(order: Order, region: str | None, lacking: Iterable[AwsError]) -> Outline:
+def outline(order: Request, region: str | None, lacking: Iterable[AwsError]) -> Outline:
     """The plan as far as the spec and the options tell it. Raises UserError when no user-data fits."""
     wishes = order.wishes
     unknown = ("what is there already", *([] if wishes.subnet else ["the network"]), "the image", "the price")
     return Outline(region, tuple(_outlined(order)), _sizes(order), unknown, _asks(order), tuple(lacking))
 
 
-def _sizes(order: Order) -> dict[str, int]:
+def _sizes(order: Request) -> dict[str, int]:
     """For the kinds of image that it may be, and for which it is not too long."""
     kinds: tuple[On, ...] = ("baked", "stock")
     sizes: dict[str, int] = {}
@@ -83,7 +83,7 @@ def _sizes(order: Order) -> dict[str, int]:
     return sizes
 
 
-def _asks(order: Order) -> tuple[str, ...]:
+def _asks(order: Request) -> tuple[str, ...]:
     first = ("GetCallerIdentity", "DescribeInstanceTypes", "DescribeImages")
     vpc = () if order.wishes.subnet or order.wishes.vpc else ("DescribeVpcs",)
     place = ("DescribeSubnets", "DescribeInstanceTypeOfferings", "DescribeRouteTables")
@@ -91,7 +91,7 @@ def _asks(order: Order) -> tuple[str, ...]:
     return (*first, *vpc, *place, *zones)
 
 
-def _outlined(order: Order) -> Iterator[Entry]:
+def _outlined(order: Request) -> Iterator[Entry]:
     count = order.wishes.count
     yield Entry(Group.title, _rules(order), (), 1)
     if order.key:
@@ -103,7 +103,7 @@ def _outlined(order: Order) -> Iterator[Entry]:
         yield Entry("DNS record", domain, (), 1)
 
 
-def _wished(order: Order) -> str:
+def _wished(order: Request) -> str:
     wishes = order.wishes
     image = wishes.image or f"newest baked image of {order.spec.server.base}, else its stock image"
     where = wishes.subnet or wishes.vpc or "the default VPC"
@@ -115,18 +115,18 @@ def _disk(size: int) -> str:
     return f"{size} GiB gp3, encrypted"
 
 
-def _extras(order: Order) -> list[str]:
+def _extras(order: Request) -> list[str]:
     return [word for word in ("spot", "ipv6", "protect") if getattr(order.wishes, word)]
 
 
-def plan(door: Door, order: Order) -> Plan:
+def plan(door: Api, order: Request) -> Plan:
     """Look, and ask EC2 about what would be made; nothing is changed."""
-    ground = survey(door, order)
+    ground = look_up(door, order)
     entries = tuple(_entries(door, order, ground))
     return Plan(ground, entries, len(ground.user_data), price.estimate(door, ground.kind.name))
 
 
-def _entries(door: Door, order: Order, ground: Ground) -> Iterator[Entry]:
+def _entries(door: Api, order: Request, ground: Prerequisites) -> Iterator[Entry]:
     made: dict[str, Ids] = {}
     group, key, servers = Group(order, ground), Key(order), Servers(order, ground)
     made[group.name] = group.look(door)
@@ -143,7 +143,7 @@ def _entries(door: Door, order: Order, ground: Ground) -> Iterator[Entry]:
         yield Entry("DNS record", f"{domain} in the zone {zone.name}", (), 1)
 
 
-def _servers(door: Door, order: Order, ground: Ground, servers: Servers, made: Mapping[str, Ids]) -> Entry:
+def _servers(door: Api, order: Request, ground: Prerequisites, servers: Servers, made: Mapping[str, Ids]) -> Entry:
     there = servers.look(door)
     missing = max(order.wishes.count - len(there), 0)
     # A key pair that does not exist yet would be the objection.
@@ -152,7 +152,7 @@ def _servers(door: Door, order: Order, ground: Ground, servers: Servers, made: M
     return Entry(servers.title, _server(order, ground), there, missing, refusal)
 
 
-def _addresses(door: Door, order: Order) -> Entry:
+def _addresses(door: Api, order: Request) -> Entry:
     addresses = Addresses(order)
     there = addresses.look(door)
     missing = max(order.wishes.count - len(there), 0)
@@ -160,12 +160,12 @@ def _addresses(door: Door, order: Order) -> Entry:
     return Entry(addresses.title, "Elastic IP", there, missing, refusal)
 
 
-def _rules(order: Order) -> str:
+def _rules(order: Request) -> str:
     rules = sorted(security_group.wanted(order.spec.ssh.allow_from))
     return ", ".join(dict.fromkeys(f"{rule.port}/{rule.protocol}" for rule in rules))
 
 
-def _server(order: Order, ground: Ground) -> str:
+def _server(order: Request, ground: Prerequisites) -> str:
     wishes, image = order.wishes, ground.image
     disk = instance.disk_size(image, wishes.disk)
     words = [f"{ground.kind.name} in {ground.place.zone}", f"{image.on} image {image.id} ({image.name})"]

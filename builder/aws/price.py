@@ -10,7 +10,7 @@ from builder.aws.errors import AwsError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from builder.aws.api import Door
+    from builder.aws.api import Api
 
 HOURS: Final = 730  # a month, as AWS counts
 
@@ -40,7 +40,7 @@ def hourly(products: Iterable[str]) -> float | None:
     return None
 
 
-def estimate(door: Door, kind: str) -> float | None:
+def estimate(door: Api, kind: str) -> float | None:
     """Dollars an hour, or None when the price list has nothing to say."""
     try:
         return hourly(door.call("GetProducts", **query(kind, door.region))["PriceList"])

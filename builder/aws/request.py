@@ -35,7 +35,7 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Request:
     """Spec and options together. `key` is a public key that EC2 takes, if the admin has one."""
 
     spec: Spec = field(repr=False)

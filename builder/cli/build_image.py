@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
     from builder.manifest import Difference
     from builder.packer.artifact import Result
-    from builder.packer.job import Job
-    from builder.packer.request import Order
-    from builder.packer.watch import Told
+    from builder.packer.request import Request
+    from builder.packer.run import Job, Told
     from builder.problems import UserError
 
 NAME = "build-image"
@@ -119,7 +118,7 @@ def command(
     """Bake an image of SPEC's base with Packer: every host's files and packages, no key and no name of yours."""
     from builder.packer import build
     from builder.packer.account import APIS
-    from builder.packer.request import LOCAL, Order
+    from builder.packer.request import LOCAL, Request
 
     if clean:
         return cleaning.clean(clean, directory, yes=yes, dry_run=dry_run, as_json=as_json)
@@ -132,7 +131,7 @@ def command(
             {"--format": form != "qcow2", "--size": size, "--base-image": base_image, "--checksum": checksum,
              "--accelerator": accelerator != "auto", "--builder": builder != "auto", "--reuse": reuse},
         )  # fmt: skip
-    order = Order(
+    order = Request(
         load(path), BY_NAME[target], directory, FORMATS[form], with_stacks, verify, size, accelerator, builder,
         base_image, checksum, tuple(file.absolute() for file in var_file or ()), keep_log, reuse, compare,
     )  # fmt: skip
@@ -157,7 +156,7 @@ def _refuse(given: Mapping[str, object]) -> None:
 
 def follow(events: Generator[Told, None, Result], steps: Steps) -> Result:
     """Show the steps as they come and go; the result is the generator's."""
-    from builder.packer import watch
+    from builder.packer import run
 
     with closing(events):
         while True:
@@ -167,13 +166,13 @@ def follow(events: Generator[Told, None, Result], steps: Steps) -> Result:
                 result: Result = end.value
                 return result
             match told:
-                case watch.Started(step):
+                case run.Started(step):
                     steps.start(step)
-                case watch.Ended(step, seconds):
+                case run.Ended(step, seconds):
                     steps.end(step, seconds)
-                case watch.Line(text):
+                case run.Line(text):
                     steps.detail(text)
-                case watch.Note(text):
+                case run.Note(text):
                     steps.line(text)
 
 
@@ -249,9 +248,9 @@ def _as_json(result: Result) -> dict[str, object]:
     }
 
 
-def _show_dry(order: Order, job: Job, lacking: Sequence[UserError], *, as_json: bool) -> None:
+def _show_dry(order: Request, job: Job, lacking: Sequence[UserError], *, as_json: bool) -> None:
     """The calls and the files; the work directory's name is made up only when it is made."""
-    from builder.packer import argv, work_directory
+    from builder.packer import program, work_directory
     from builder.packer.build_local import ACCELERATOR
 
     work = f"{order.directory.absolute()}/{work_directory.PREFIX}*"
@@ -266,5 +265,5 @@ def _show_dry(order: Order, job: Job, lacking: Sequence[UserError], *, as_json: 
         told = {"directory": work, "commands": calls, "files": laid, "variables": dict(job.variables)}
         say.json({**told, "unknown": unknown, "missing": problem_report.missing(lacking)})
         return
-    lines = [f"# in {work}:", *(f"# lays {path}" for path in laid), *(argv.shown(call) for call in calls)]
+    lines = [f"# in {work}:", *(f"# lays {path}" for path in laid), *(program.shown(call) for call in calls)]
     say.data("".join(f"{line}\n" for line in lines).encode())

@@ -52,8 +52,8 @@ def _expected(spec: Path) -> tuple[Expected, ...]:
 
 def _opened(image: Path) -> AbstractContextManager[Path]:
     """The image as a directory. Raises UserError for what is no image."""
-    from builder.disk import unpack
+    from builder.disk import image_file
 
     if not image.exists():
         raise UserError(f"{image}: No such file or directory")
-    return unpack.unpacked(image)
+    return image_file.unpacked(image)

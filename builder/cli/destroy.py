@@ -33,19 +33,19 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Remove a server and everything that `er launch` made for it."""
+    from builder.aws import api, errors, inventory
     from builder.aws import api as doors
-    from builder.aws import errors, inventory, pace
     from builder.aws import known_hosts as known
-    from builder.aws.api import Door
+    from builder.aws.api import Api
     from builder.aws.destroy import destroy
     from builder.aws.launch import Settings
     from builder.aws.progress import Timed
-    from builder.lab.signals import terminable
+    from builder.process import terminable
 
     keys = known.named(known_hosts) if known_hosts else known.default()
     if dry_run and (lacking := doors.lacking(region)):
         return _unseen(name, region, lacking, as_json=as_json)
-    door = Door(region)
+    door = Api(region)
     try:
         found = inventory.holdings(door, name)
     except errors.AwsError as error:
@@ -60,7 +60,7 @@ def command(
                 door,
                 name,
                 found,
-                Settings(keys, pace=pace.PACE),
+                Settings(keys, pace=api.PACE),
                 Timed(steps),
                 unprotect=unprotect,
             )

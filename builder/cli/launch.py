@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from builder.aws.errors import AwsError
     from builder.aws.launch import Launched, Settings
     from builder.aws.plan import Plan
-    from builder.aws.request import Order
+    from builder.aws.request import Request
 
 NAME = "launch"
 
@@ -58,23 +58,23 @@ def command(
     spec = load(path)
     say.note(f"{spec.server.name} on AWS{f' in {r}' if (r := region or spec.aws.region) else ''}")
     from builder import host as hosts
+    from builder.aws import api
     from builder.aws import known_hosts as known
-    from builder.aws import pace
-    from builder.aws.api import Door
+    from builder.aws.api import Api
     from builder.aws.launch import Settings
-    from builder.aws.request import Order, Wishes
+    from builder.aws.request import Request, Wishes
 
     wishes = Wishes(type_, image, count, disk, vpc, subnet, profile_arn, spot, eip, ipv6, protect)
-    order = Order(spec, hosts.build(spec), wishes)
+    order = Request(spec, hosts.build(spec), wishes)
     keys = known.named(known_hosts) if known_hosts else known.default()
     if dry_run:
         return _dry_run(order, region or spec.aws.region, as_json=as_json)
-    door = Door(region or spec.aws.region)
-    settings = Settings(keys, timeout, pace.PACE, wait, identity)
+    door = Api(region or spec.aws.region)
+    settings = Settings(keys, timeout, api.PACE, wait, identity)
     return _launch(door, order, settings, as_json=as_json)
 
 
-def _dry_run(order: Order, region: str | None, *, as_json: bool) -> int:
+def _dry_run(order: Request, region: str | None, *, as_json: bool) -> int:
     """With AWS's answers where it can be asked; without credentials or a way there, what is known here."""
     from builder.aws import api, errors, output
     from builder.aws.plan import plan
@@ -82,7 +82,7 @@ def _dry_run(order: Order, region: str | None, *, as_json: bool) -> int:
     if lacking := api.lacking(region):
         return _outline(order, region, lacking, as_json=as_json)
     try:
-        found = plan(api.Door(region, say.note), order)
+        found = plan(api.Api(region, say.note), order)
     except errors.AwsError as error:
         if not errors.blind(error):
             raise
@@ -95,7 +95,7 @@ def _dry_run(order: Order, region: str | None, *, as_json: bool) -> int:
     return 1 if found.refusals else 0
 
 
-def _outline(order: Order, region: str | None, lacking: Iterable[AwsError], *, as_json: bool) -> int:
+def _outline(order: Request, region: str | None, lacking: Iterable[AwsError], *, as_json: bool) -> int:
     from builder.aws import api, output
     from builder.aws.plan import outline
 
@@ -108,18 +108,18 @@ def _outline(order: Order, region: str | None, lacking: Iterable[AwsError], *, a
     return 0
 
 
-def _show_plan(found: Plan, order: Order) -> None:
+def _show_plan(found: Plan, order: Request) -> None:
     from builder.aws import output
 
     for line in output.plan_lines(found, order):
         say.note(line)
 
 
-def _launch(door: Any, order: Order, settings: Settings, *, as_json: bool) -> int:
+def _launch(door: Any, order: Request, settings: Settings, *, as_json: bool) -> int:
     from builder.aws import launch
     from builder.aws.progress import Timed
-    from builder.lab.signals import terminable
     from builder.problems import UserError
+    from builder.process import terminable
 
     with terminable(), Steps() as steps:
         told = Timed(steps)
@@ -132,7 +132,7 @@ def _launch(door: Any, order: Order, settings: Settings, *, as_json: bool) -> in
     return _show(done, order, settings, told.seconds, as_json=as_json)
 
 
-def _show(done: Launched, order: Order, settings: Settings, seconds: dict[str, float], *, as_json: bool) -> int:
+def _show(done: Launched, order: Request, settings: Settings, seconds: dict[str, float], *, as_json: bool) -> int:
     from builder.aws import known_hosts, output
 
     for line in output.launched_lines(done, order, settings, known_hosts.default()):

@@ -9,14 +9,18 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, TextIO
 
+import rich.console
+from rich.segment import Segment
+
 from builder import files, problem_report
+from builder.problem_report import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from rich.console import ConsoleOptions, RenderableType
     from rich.table import Table
 
-    from builder.cli.console import Console
     from builder.problems import Problem, UserError
 
 
@@ -25,7 +29,6 @@ class _Say:
 
     @cached_property
     def console(self) -> Console:
-        from builder.cli.console import Console
 
         return Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -66,7 +69,6 @@ class _Say:
 
     def table(self, table: Table) -> None:
         """Write a table to stdout, a blank line after it; as wide as the terminal, or as it needs elsewhere."""
-        from builder.cli.console import Console
 
         with self._stdout() as stdout:
             width = None if stdout.isatty() else 200
@@ -88,3 +90,12 @@ class _Say:
 
 
 say = _Say()
+
+
+class Console(rich.console.Console):
+    """Rich's own control segments move the cursor of a spinner; every other segment is text."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As Rich renders it, each text made printable."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text, keep="\n"), style, control)

@@ -12,9 +12,9 @@ NAME = "servers"
 def command(region: Region = None, as_json: AsJson = False) -> int:
     """List the servers that er launched in a region of AWS."""
     from builder.aws import inventory, output
-    from builder.aws.api import Door
+    from builder.aws.api import Api
 
-    door = Door(region)
+    door = Api(region)
     found = inventory.servers(door)
     if as_json:
         say.json([output.server_json(one) for one in found])

@@ -27,9 +27,9 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Boot the host of SPEC on this machine (root, Linux): real cloud-init, real HTTPS; then take it away."""
-    from builder.lab import plan
+    from builder.lab import trial
 
-    result = _try(plan.plan(load(path), timeout=timeout), keep=keep, as_json=as_json)
+    result = _try(trial.plan(load(path), timeout=timeout), keep=keep, as_json=as_json)
     return 0 if result is not None else 1
 
 

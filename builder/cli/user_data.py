@@ -13,7 +13,7 @@ from builder import files, providers, userdata
 from builder import host as hosts
 from builder.cli.options import AsJson, OutputFile, SpecPath, load
 from builder.cli.output import say
-from builder.cli.size_bar import size_bar
+from builder.cli.progress import size_bar
 from builder.problems import SpecError, UserError
 from builder.providers import Encoding
 from builder.userdata import requirements

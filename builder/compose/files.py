@@ -6,7 +6,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from builder.compose import messages, mount_messages
+from builder.compose import messages
 from builder.quadlet import UNFIT
 from builder.stack.model import StackFile
 
@@ -24,7 +24,7 @@ def inside(node: Node, path: str, project: Project) -> str:
     """A path as written, relative to the stack's directory. Leaves with an error when it points out of it."""
     relative = within(node.document.source.path.parent / path, project)
     if relative is None:
-        raise node.wrong(mount_messages.BIND_OUTSIDE, path=path)
+        raise node.wrong(messages.BIND_OUTSIDE, path=path)
     if re.search(r"[\x00-\x1f\x7f:\"\\,]", str(relative)) or UNFIT.search(str(relative)):
         raise node.wrong(messages.WANTS_PLAIN, value=path)
     return PurePosixPath(relative).as_posix()
@@ -51,7 +51,7 @@ def bring(node: Node, path: str, project: Project) -> None:
     full = project.root / path
     found = sorted(child for child in full.rglob("*") if not child.is_dir()) if full.is_dir() else [full]
     if len(found) > _MOST_FILES or sum(child.stat().st_size for child in found if child.is_file()) > _MOST_BYTES:
-        raise node.wrong(mount_messages.BIND_LARGE, path=path, files=len(found))
+        raise node.wrong(messages.BIND_LARGE, path=path, files=len(found))
     for child in found:
         _add(node, child, project)
 
@@ -60,11 +60,11 @@ def _add(node: Node, file: Path, project: Project) -> None:
     name = file.relative_to(project.root).as_posix()
     inside(node, str(file.resolve()), project)
     if not file.is_file():
-        raise node.wrong(mount_messages.BIND_SPECIAL, path=name)
+        raise node.wrong(messages.BIND_SPECIAL, path=name)
     try:
         content, executable = file.read_bytes(), file.stat().st_mode & 0o100
     except OSError as error:
         raise node.wrong(messages.FILE_UNREADABLE, path=name, reason=error.strerror) from error
     if _PRIVATE_KEY.search(content):
-        raise node.wrong(mount_messages.BIND_SECRET, path=name)
+        raise node.wrong(messages.BIND_SECRET, path=name)
     project.files[name] = StackFile(name, content, "0755" if executable else "0644")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from builder.compose import environment, known, messages
+from builder.compose import environment, messages
 from builder.compose.draft import Parts
 from builder.compose.node import attempt
-from builder.compose.relations import check_dependencies, dependencies
 from builder.compose.values import boolean, mapping
+from builder.oci import image_reference
 from builder.quadlet import names
 from builder.stack.model import Attachment, Network, Service, Volume
 
 if TYPE_CHECKING:
     from builder.compose.draft import Draft, Project
     from builder.compose.node import Node
+    from builder.stack.model import Dependency
+
 
 _LONGEST_NAME = 40  # what still fits in the path of a socket
 
@@ -41,7 +43,7 @@ def _check(draft: Draft) -> None:
         draft.node.put(messages.SERVICE_NAME, key=True, name=draft.name)
     if draft.node.is_map and draft.node.get("image") is None and draft.node.get("build") is None:
         draft.node.put(messages.IMAGE_MISSING, key=True, name=draft.name)
-    known.warn(draft)
+    warn(draft)
 
 
 def _check_network_modes(drafts: list[Draft]) -> None:
@@ -127,3 +129,86 @@ def _check_units(
         unit = names.service_unit(project.stack, draft.name)
         if made.count(unit) > 1 or unit.startswith("er-ingress-"):
             draft.node.put(messages.SERVICE_COLLIDES, key=True, name=draft.name)
+
+
+def _known(draft: Draft) -> list[tuple[Dependency, Node]]:
+    known: list[tuple[Dependency, Node]] = draft.fields.get("depends_on", [])
+    return known
+
+
+def dependencies(draft: Draft, drafts: list[Draft]) -> tuple[Dependency, ...]:
+    """What a service waits for, without what is not started and not required."""
+    there = {other.name for other in drafts}
+    return tuple(dependency for dependency, _ in _known(draft) if dependency.service in there)
+
+
+def check_dependencies(drafts: list[Draft], declared: set[str]) -> None:
+    """Report dependencies on nothing, on themselves, and conditions that will not come true."""
+    by_name = {draft.name: draft for draft in drafts}
+    for draft in drafts:
+        for dependency, node in _known(draft):
+            needed = by_name.get(dependency.service)
+            if needed is not None:
+                _check_condition(dependency, needed, node)
+            elif dependency.service not in declared:
+                node.put(messages.DEPENDS_UNKNOWN, name=dependency.service)
+            elif dependency.required:
+                node.put(messages.DEPENDS_PROFILE, name=dependency.service)
+    _check_cycles(by_name)
+
+
+def _check_condition(dependency: Dependency, needed: Draft, node: Node) -> None:
+    check = needed.fields.get("healthcheck")
+    if dependency.condition == "service_healthy":
+        if check is not None and check.disable:
+            node.put(messages.DEPENDS_DISABLED, name=needed.name)
+        elif check is None or not check.test:
+            node.put(messages.DEPENDS_NO_CHECK, name=needed.name)
+    elif dependency.condition == "service_completed_successfully" and _goes_on(needed):
+        node.put(messages.DEPENDS_JOB, name=needed.name)
+
+
+def _goes_on(draft: Draft) -> bool:
+    return draft.fields.get("restart") in ("always", "unless-stopped")
+
+
+def _check_cycles(by_name: dict[str, Draft]) -> None:
+    done: set[str] = set()
+    for name in by_name:
+        _visit(name, by_name, done, ())
+
+
+def _visit(name: str, by_name: dict[str, Draft], done: set[str], trail: tuple[str, ...]) -> None:
+    if name in trail:
+        around = (*trail[trail.index(name) :], name)
+        _, place = next(item for item in _known(by_name[trail[-1]]) if item[0].service == name)
+        place.put(messages.DEPENDS_CYCLE, names=" → ".join(around))
+        return
+    if name in done:
+        return
+    for dependency, _ in _known(by_name[name]):
+        if dependency.service in by_name:
+            _visit(dependency.service, by_name, done, (*trail, name))
+    done.add(name)
+
+
+_DATABASE: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
+_SERVER: Final = ("CHOWN", "SETGID", "SETUID")
+_NEEDS: Final = {
+    **dict.fromkeys(("postgres", "mariadb", "mysql", "mongo", "redis", "valkey", "rabbitmq"), _DATABASE),
+    **dict.fromkeys(("nextcloud", "ghost", "elasticsearch", "influxdb", "couchdb"), _DATABASE),
+    **dict.fromkeys(("nginx", "httpd", "wordpress", "drupal", "joomla", "phpmyadmin"), _SERVER),
+}
+
+
+def warn(draft: Draft) -> None:
+    """Say which capabilities a well-known image needs, when it neither has them nor another user."""
+    image = draft.fields.get("image")
+    if image is None or image_reference.is_archive(image) or draft.fields.get("hardening") == "off":
+        return
+    reference = image_reference.split(image)
+    name = reference.path.removeprefix("library/")
+    needs = _NEEDS.get(name, ()) if reference.registry == "docker.io" else ()
+    user = draft.fields.get("user", "root").partition(":")[0]
+    if needs and user in ("root", "0") and not set(draft.fields.get("cap_add", ())) >= {"SETGID", "SETUID"}:
+        draft.places["image"].put(messages.IMAGE_CAPABILITIES, capabilities=", ".join(needs), name=draft.name)

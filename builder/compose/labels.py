@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from builder.compose import messages
+from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.node import WrongError, attempt
 from builder.compose.values import boolean, content, duration, integer, pairs, size, text
 from builder.quadlet import UNFIT
-from builder.stack import domains
+from builder.stack import domains, model
+from builder.stack.model import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from builder.compose.draft import Draft
     from builder.compose.node import Node
     from builder.messages import Text
+    from builder.stack.model import Kind
+
 
 PREFIX: Final = "xyz.easyrunner."
 TYPE: Final = f"{PREFIX}service.type"
@@ -167,3 +171,53 @@ def _public(draft: Draft, found: dict[str, Node]) -> None:
         found.get(TYPE, draft.node).put(messages.LABEL_DOMAIN_MISSING, name=draft.name)
     if draft.fields["kind"] != "web" and DOMAIN in found:
         found[DOMAIN].put(messages.LABEL_DOMAIN_PRIVATE, kind=draft.fields["kind"])
+
+
+def injected_for(
+    data: Any, stack: str, server: str | None, environment: dict[str, str]
+) -> dict[str | None, dict[str, str]]:
+    """The variables of each service by its name, and under None those that are the same for all."""
+    services = data.get("services") if isinstance(data, dict) else None
+    named = services.items() if isinstance(services, dict) else ()
+    peers = [_identity(name, _labels(service, environment)) for name, service in named]
+    shared = {"EASYRUNNER_STACK": stack, "EASYRUNNER_APP_NAME": stack, "COMPOSE_PROJECT_NAME": stack}
+    if server:
+        shared["EASYRUNNER_SERVER_NAME"] = server
+    known: dict[str | None, dict[str, str]] = {None: shared}
+    for peer in peers:
+        # The framework adds PORT and the like to the container, not to the file.
+        known[peer.name] = model.variables(stack, peer._replace(framework=None), peers, server)
+    return known
+
+
+def _identity(name: str, found: dict[str, str]) -> Identity:
+    kind = kind_of(found)
+    domain = found.get(DOMAIN, "").split(",")[0].strip() or None
+    port = found.get(PORT, "3000")
+    return Identity(
+        name,
+        cast("Kind", kind) if kind in ("web", "internal", "worker") else "internal",
+        domain,
+        int(port) if port.isdigit() else 3000,
+    )
+
+
+def _labels(service: Any, environment: dict[str, str]) -> dict[str, str]:
+    """The labels of a service, roughly: what is wrong with them is said later."""
+    raw = service.get("labels") if isinstance(service, dict) else None
+    if isinstance(raw, list):
+        raw = dict(str(item).partition("=")[::2] for item in raw)
+    found = (
+        {} if not isinstance(raw, dict) else {str(key): _fill(str(value), environment) for key, value in raw.items()}
+    )
+    for old, new in ALIASES.items():
+        if old in found:
+            found.setdefault(new, found[old])
+    return found
+
+
+def _fill(text: str, environment: dict[str, str]) -> str:
+    try:
+        return Expansion(environment.get).expand(text)
+    except (FormatError, RequiredError):
+        return ""

@@ -7,7 +7,7 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import files, messages, mount_messages
+from builder.compose import files, messages
 from builder.compose.node import attempt
 from builder.compose.table import Row, no_effect, refused, takes, walk
 from builder.compose.values import boolean, integer, plain, size, text
@@ -25,10 +25,10 @@ _NOTHING: Final = ("rw", "z", "Z", "cached", "delegated", "consistent")
 _TMPFS_OWNER: Final = re.compile(r"[ug]id=[0-9]+")
 # Paths of the host that compose files like to mount, the first match speaks.
 _HOST_PATHS: Final[tuple[tuple[str, Text], ...]] = (
-    (r"(/var)?/run/(docker|podman/podman|containerd/containerd)\.sock", mount_messages.BIND_ENGINE),
-    (r"/etc/(localtime|timezone)", mount_messages.BIND_TIMEZONE),
-    (r"/(proc|sys|dev|run|boot|var/lib/docker)(/.*)?|/var/run(/.*)?|/", mount_messages.BIND_SYSTEM),
-    (r".*", mount_messages.BIND_ABSOLUTE),
+    (r"(/var)?/run/(docker|podman/podman|containerd/containerd)\.sock", messages.BIND_ENGINE),
+    (r"/etc/(localtime|timezone)", messages.BIND_TIMEZONE),
+    (r"/(proc|sys|dev|run|boot|var/lib/docker)(/.*)?|/var/run(/.*)?|/", messages.BIND_SYSTEM),
+    (r".*", messages.BIND_ABSOLUTE),
 )
 
 
@@ -46,10 +46,10 @@ def _volume(node: Node, draft: Draft) -> None:
         return
     written = text(node)
     if re.match(r"[A-Za-z]:(\\|/[^:]*:/)", written):
-        raise node.wrong(mount_messages.BIND_WINDOWS)
+        raise node.wrong(messages.BIND_WINDOWS)
     parts = written.split(":")
     if len(parts) > 3 or not all(parts):
-        raise node.wrong(mount_messages.VOLUME_FORM)
+        raise node.wrong(messages.VOLUME_FORM)
     options = parts[2].split(",") if len(parts) == 3 else []
     read_only, copy = _options(node, options)
     if len(parts) == 1:
@@ -64,14 +64,14 @@ def _options(node: Node, options: list[str]) -> tuple[bool, bool]:
     """(read-only, copy): what the third part of the short form says."""
     for option in options:
         if option not in (*_NOTHING, "ro", "nocopy"):
-            raise node.wrong(mount_messages.VOLUME_OPTION, option=option)
+            raise node.wrong(messages.VOLUME_OPTION, option=option)
     return "ro" in options, "nocopy" not in options
 
 
 def _target(node: Node, path: str) -> str:
     """A path inside the container that a unit's Volume= can carry."""
     if not path.startswith("/") or posixpath.normpath(path) == "/":
-        raise node.wrong(mount_messages.VOLUME_TARGET, path=path)
+        raise node.wrong(messages.VOLUME_TARGET, path=path)
     if re.search(r"[\x00-\x1f\x7f:\"\\,]", path) or path != path.strip():
         raise node.wrong(messages.WANTS_PLAIN, value=path)
     return path
@@ -81,15 +81,15 @@ def _add(draft: Draft, node: Node, mount: Mount) -> None:
     """One mount for each place; a later one of the same place wins, as when files are merged."""
     where = posixpath.normpath(mount.target)
     if any(posixpath.normpath(other.target) == where for other, _ in draft.mounts):
-        raise node.wrong(mount_messages.VOLUME_TWICE, path=mount.target)
+        raise node.wrong(messages.VOLUME_TWICE, path=mount.target)
     draft.mounts.append((mount, node))
 
 
 def _named(node: Node, name: str, target: str, draft: Draft, *, read_only: bool, copy: bool) -> None:
     if not _NAME.fullmatch(name):
-        raise node.wrong(mount_messages.VOLUME_NAME, name=name)
+        raise node.wrong(messages.VOLUME_NAME, name=name)
     if name not in draft.project.volumes:
-        raise node.wrong(mount_messages.VOLUME_UNDECLARED, name=name)
+        raise node.wrong(messages.VOLUME_UNDECLARED, name=name)
     draft.project.used_volumes.add(name)
     _add(draft, node, Mount("volume", name, _target(node, target), read_only, copy))
 
@@ -104,22 +104,22 @@ def _anonymous(node: Node, target: str, draft: Draft) -> None:
 
 def _bind(node: Node, source: str, target: str, draft: Draft, *, read_only: bool) -> None:
     if source.startswith("~"):
-        raise node.wrong(mount_messages.BIND_HOME)
+        raise node.wrong(messages.BIND_HOME)
     if source.startswith("/"):
         raise node.wrong(_host_path(source), path=source)
     path = files.inside(node, source, draft.project)
     if path == ".":
-        raise node.wrong(mount_messages.BIND_EVERYTHING)
+        raise node.wrong(messages.BIND_EVERYTHING)
     if files.has_content(draft.project, path):
         files.bring(node, path, draft.project)
         if not read_only:
-            node.put(mount_messages.BIND_READ_ONLY, path=source)
+            node.put(messages.BIND_READ_ONLY, path=source)
         _add(draft, node, Mount("bind", path, target, read_only=True))
         return
     if read_only:
-        raise node.wrong(mount_messages.BIND_MISSING, path=source)
+        raise node.wrong(messages.BIND_MISSING, path=source)
     if PurePosixPath(path).suffix and not (draft.project.root / path).is_dir():
-        node.put(mount_messages.BIND_DIRECTORY, path=source)
+        node.put(messages.BIND_DIRECTORY, path=source)
     _add(draft, node, Mount("bind", path, target))
 
 
@@ -162,7 +162,7 @@ def _puts(name: str, parse: Any) -> Row[dict[str, Any]]:
 def _kind(node: Node) -> str:
     name = plain(node)
     if name not in ("volume", "bind", "tmpfs"):
-        raise node.wrong(mount_messages.VOLUME_TYPE, name=name)
+        raise node.wrong(messages.VOLUME_TYPE, name=name)
     return name
 
 
@@ -226,7 +226,7 @@ def _tmpfs(node: Node, draft: Draft) -> None:
     options = tuple(option.strip() for option in rest.split(",") if option.strip())
     for option in options:
         if not re.fullmatch(f"{TMPFS_OPTION}|{_TMPFS_OWNER.pattern}", option):
-            raise node.wrong(mount_messages.TMPFS_OPTION, option=option)
+            raise node.wrong(messages.TMPFS_OPTION, option=option)
     _add_tmpfs(node, _target(node, target), _without_owner(node, options), draft)
 
 
@@ -236,7 +236,7 @@ def _without_owner(node: Node, options: tuple[str, ...]) -> tuple[str, ...]:
     kept = tuple(option for option in options if option not in owners)
     if all(option.endswith("=0") for option in owners):
         return kept
-    node.put(mount_messages.TMPFS_OWNER, options=", ".join(owners))
+    node.put(messages.TMPFS_OWNER, options=", ".join(owners))
     return (*(option for option in kept if not option.startswith("mode=")), "mode=1777")
 
 

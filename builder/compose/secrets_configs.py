@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import files, messages, mount_messages
+from builder.compose import files, messages
 from builder.compose.node import attempt
 from builder.compose.table import Row, takes, walk
 from builder.compose.values import content, integer, plain, text
@@ -53,11 +53,11 @@ def _secret(node: Node, draft: Draft, values: dict[str, Any]) -> None:
     source = values["source"]
     declared = draft.project.secrets.get(source)
     if declared is None:
-        raise node.wrong(mount_messages.SOURCE_UNDECLARED, name=source, kind="secrets")
+        raise node.wrong(messages.SOURCE_UNDECLARED, name=source, kind="secrets")
     named = declared.get("name")
     name = plain(named) if named is not None else source
     if not _NAME.fullmatch(name):
-        raise (named or node).wrong(mount_messages.SOURCE_NAME, name=name)
+        raise (named or node).wrong(messages.SOURCE_NAME, name=name)
     target = values.get("target", source if name != source else None)
     secret = Secret(name, target, values.get("uid"), values.get("gid"), values.get("mode"))
     draft.set("secrets", (*draft.fields.get("secrets", ()), secret), node)
@@ -67,7 +67,7 @@ def _config(node: Node, draft: Draft, values: dict[str, Any]) -> None:
     source = values["source"]
     declared = draft.project.configs.get(source)
     if declared is None:
-        raise node.wrong(mount_messages.SOURCE_UNDECLARED, name=source, kind="configs")
+        raise node.wrong(messages.SOURCE_UNDECLARED, name=source, kind="configs")
     path = _config_file(declared, source, draft)
     if path is None:
         return
@@ -75,7 +75,7 @@ def _config(node: Node, draft: Draft, values: dict[str, Any]) -> None:
     if re.search(r"[\x00-\x1f\x7f:\"\\,]", target) or target != target.strip() or not target.startswith("/"):
         raise node.wrong(messages.PATH_ABSOLUTE, path=target)
     if any(name in values for name in ("uid", "gid", "mode")):
-        node.put(mount_messages.CONFIG_OWNER)
+        node.put(messages.CONFIG_OWNER)
     draft.mounts.append((Mount("bind", path, target, read_only=True), node))
 
 
@@ -84,7 +84,7 @@ def _config_file(declared: Node, name: str, draft: Draft) -> str | None:
     inline, file = declared.get("content"), declared.get("file")
     if inline is not None:
         if not _NAME.fullmatch(name):
-            raise declared.wrong(mount_messages.SOURCE_NAME, name=name)
+            raise declared.wrong(messages.SOURCE_NAME, name=name)
         path = f"{_CONFIGS}/{name}"
         draft.project.files[path] = StackFile(path, content(inline).encode())
         return path
@@ -92,7 +92,7 @@ def _config_file(declared: Node, name: str, draft: Draft) -> str | None:
         return None
     path = files.inside(file, text(file), draft.project)
     if not (draft.project.root / path).is_file():
-        raise file.wrong(mount_messages.BIND_MISSING, path=text(file))
+        raise file.wrong(messages.BIND_MISSING, path=text(file))
     files.bring(file, path, draft.project)
     return path
 

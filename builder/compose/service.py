@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from builder import facts
 from builder.compose import messages
 from builder.compose.node import attempt
-from builder.compose.values import argv, each, integer, pairs, plain, spelled, text
+from builder.compose.table import Row, ignored, refused, takes, walk
+from builder.compose.values import (
+    argv,
+    boolean,
+    content,
+    decimal,
+    duration,
+    each,
+    integer,
+    pairs,
+    plain,
+    size,
+    spelled,
+    text,
+)
+from builder.oci import image_reference
 from builder.quadlet import UNFIT
+from builder.stack.model import Healthcheck, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.compose.draft import Draft
     from builder.compose.node import Node
+
 
 __all__ = ["argv"]
 
@@ -122,3 +143,213 @@ def security_opt(node: Node, draft: Draft) -> None:
     for item in node.value if node.is_list else [node]:
         if re.fullmatch(r"no-new-privileges([:=]true)?", spelled(item)) is None:
             item.put(messages.SECURITY_OPT, name=draft.name)
+
+
+def image(node: Node, draft: Draft) -> None:
+    """The image, fully qualified."""
+    base = node.document.source.path.parent
+    image = image_reference.normalise(text(node), base, node.where, node.mark(), draft.project.report)
+    if image is not None:
+        draft.set("image", image, node)
+
+
+def platform(node: Node) -> str:
+    """A platform the host could be."""
+    name = plain(node)
+    if not re.fullmatch(r"linux(/(amd64|x86_64|arm64|aarch64)(/v8)?)?", name):
+        raise node.wrong(messages.PLATFORM, name=name)
+    return name
+
+
+def pull_policy(node: Node) -> Literal["always", "missing", "never"]:
+    """When the image is pulled."""
+    name = plain(node)
+    if re.fullmatch(r"daily|weekly|every_[0-9]+[wdhms]([0-9]+[wdhms])*", name):
+        node.put(messages.PULL_EVERY, name=name)
+        return "always"
+    match name:
+        case "always" | "missing" | "never":
+            return name
+        case "if_not_present":
+            return "missing"
+        case "build":
+            raise node.wrong(messages.PULL_BUILD)
+        case _:
+            raise node.wrong(messages.PULL, name=name)
+
+
+def restart(node: Node, draft: Draft) -> None:
+    """`no`, `always`, `unless-stopped`, `on-failure`, `on-failure:3`. A plain `no` may come as false."""
+    policy = "no" if node.value is False else plain(node)
+    found = re.fullmatch(r"(no|always|unless-stopped|on-failure)(?::([0-9]+))?", policy)
+    if found is None or (found[2] and found[1] != "on-failure"):
+        raise node.wrong(messages.RESTART, policy=policy)
+    draft.set("restart", found[1], node)
+    if found[2]:
+        draft.set("restart_attempts", int(found[2]), node)
+
+
+@dataclass
+class _Check:
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def healthcheck(node: Node) -> Healthcheck:
+    """The health check; what it leaves out is the image's."""
+    check = _Check()
+    walk(node, _KEYS, check)
+    return Healthcheck(**{"test": (), **check.values})
+
+
+def _sets(name: str, parse: Callable[[Node], Any]) -> Row[_Check]:
+    def put(node: Node, check: _Check) -> None:
+        check.values[name] = parse(node)
+
+    return takes(put)
+
+
+def _test(node: Node, check: _Check) -> None:
+    """A line for the shell, or a list that begins with how to run it."""
+    if not node.is_list:
+        check.values |= _shell(content(node))
+        return
+    words = each(content, node)
+    match words:
+        case ("NONE",):
+            check.values["disable"] = True
+        case ("CMD", *rest) if rest and all(rest[:1]):
+            check.values["test"] = tuple(rest)
+        case ("CMD-SHELL", line):
+            check.values |= _shell(line)
+        case _:
+            raise node.wrong(messages.HEALTH_TEST)
+
+
+def _shell(line: str) -> dict[str, Any]:
+    return {"test": (line,), "shell": True}
+
+
+def _retries(node: Node) -> int:
+    number = integer(node)
+    if number < 1:
+        raise node.wrong(messages.HEALTH_RETRIES)
+    return number
+
+
+_KEYS: Final[dict[str, Row[_Check]]] = {
+    "test": takes(_test),
+    "disable": _sets("disable", boolean),
+    "interval": _sets("interval", duration),
+    "timeout": _sets("timeout", duration),
+    "retries": _sets("retries", _retries),
+    "start_period": _sets("start_period", duration),
+    "start_interval": _sets("start_interval", duration),
+}
+
+
+_NO_SWARM: Final = "left out: it is for Swarm, this host runs one container of each service"
+
+
+def deploy(node: Node, draft: Draft) -> None:
+    """The `deploy` mapping."""
+    walk(node, _DEPLOY, draft)
+
+
+def memory(node: Node, draft: Draft) -> None:
+    """The most memory; 0 is no limit to Compose, and the default here."""
+    value = size(node)
+    if 0 < value < facts.MIN_MEMORY:
+        node.put(messages.MEMORY_LOW, least=facts.MIN_MEMORY // 2**20)
+    _set(draft, node, memory=max(value, facts.MIN_MEMORY) if value else None)
+
+
+def cpus(node: Node, draft: Draft) -> None:
+    """The most cores, as a fraction."""
+    _set(draft, node, cpus=decimal(node) or None)
+
+
+def pids(node: Node, draft: Draft) -> None:
+    """The most processes and threads."""
+    value = integer(node)
+    if 0 < value < facts.MIN_PIDS:
+        node.put(messages.PIDS_LOW, least=facts.MIN_PIDS)
+    _set(draft, node, pids=max(value, facts.MIN_PIDS) if value > 0 else None)
+
+
+def scale(node: Node, draft: Draft) -> None:
+    """The number of containers: one."""
+    if integer(node) != 1:
+        raise node.wrong(messages.REPLICAS, name=draft.name)
+
+
+def _set(draft: Draft, node: Node, **values: Any) -> None:
+    draft.set("limits", replace(draft.fields.get("limits", Limits()), **values), node)
+
+
+def _resources(node: Node, draft: Draft) -> None:
+    walk(node, _RESOURCES, draft)
+
+
+def _limits(node: Node, draft: Draft) -> None:
+    walk(node, _LIMITS, draft)
+
+
+def _mode(node: Node, draft: Draft) -> None:
+    if plain(node) not in ("replicated", "global"):
+        raise node.wrong(messages.DEPLOY_MODE, name=draft.name)
+
+
+def _restart_policy(node: Node, draft: Draft) -> None:
+    """Swarm's way to say `restart`; it wins over it, as in Compose."""
+    if not node.is_map:
+        raise node.wrong(messages.WANTS_MAPPING)
+    walk(node, _RESTART, draft)
+    draft.fields.setdefault("restart", "always")
+
+
+def _condition(node: Node, draft: Draft) -> None:
+    policies = {"none": "no", "on-failure": "on-failure", "any": "always"}
+    name = plain(node)
+    if name not in policies:
+        raise node.wrong(messages.RESTART_CONDITION, name=name)
+    draft.set("restart", policies[name], node)
+
+
+def _attempts(node: Node, draft: Draft) -> None:
+    draft.set("restart_attempts", integer(node), node)
+
+
+def _pause(node: Node, draft: Draft) -> None:
+    if attempt(duration, node, None) is not None:
+        node.put(messages.RESTART_PAUSE, name=draft.name)
+
+
+_LIMITS: Final[dict[str, Row[Draft]]] = {
+    "memory": takes(memory),
+    "cpus": takes(cpus),
+    "pids": takes(pids),
+}
+_RESOURCES: Final[dict[str, Row[Draft]]] = {
+    "limits": takes(_limits),
+    "reservations": ignored("nothing is set aside for a service: only its limits count"),
+}
+_RESTART: Final[dict[str, Row[Draft]]] = {
+    "condition": takes(_condition),
+    "max_attempts": takes(_attempts),
+    "delay": takes(_pause),
+    "window": takes(_pause),
+}
+_DEPLOY: Final[dict[str, Row[Draft]]] = {
+    "resources": takes(_resources),
+    "restart_policy": takes(_restart_policy),
+    "replicas": takes(scale),
+    "mode": takes(_mode),
+    "labels": ignored(
+        "left out: these are labels of a Swarm service",
+        "labels of the container go under `labels` of the service",
+    ),
+    "update_config": ignored(_NO_SWARM),
+    "rollback_config": ignored(_NO_SWARM),
+    "placement": ignored(_NO_SWARM),
+    "endpoint_mode": refused("there is no Swarm network here", "remove it", unless=("vip", "dnsrr")),
+}

@@ -2,6 +2,6 @@
 
 from builder.disk.base import base_disk, kernel
 from builder.disk.cloud_image import from_file, from_url
-from builder.disk.unpack import unpacked
+from builder.disk.image_file import unpacked
 
 __all__ = ["base_disk", "from_file", "from_url", "kernel", "unpacked"]

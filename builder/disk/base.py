@@ -6,10 +6,10 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Final
 
-from builder.disk import build, needs
-from builder.disk.layout import Layout
+from builder.disk import build
+from builder.disk.partitions import Layout
 from builder.disk.recipe import RECIPES, VERSION
-from builder.localhost import cache
+from builder.localhost import cache, requirements
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -64,4 +64,4 @@ def _check(recipe: Recipe) -> None:
             "give a cloud image with its SHA-256 checksum instead",
         )
     keyring = () if recipe.keyrings() else ("debian-archive-keyring",)
-    needs.check("making a base disk", _PROGRAMS, packages=keyring, root=True)
+    requirements.check_programs("making a base disk", _PROGRAMS, packages=keyring, root=True)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.lab import archive
 from builder.localhost import debian_mirror, requirements
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class Recipe:
     def edition(self) -> str:
         """Which edition of its first archive this machine's mirror has; empty when that cannot be found out."""
         kind, suffix = _ARCHIVES[self.base][0]
-        return archive.edition(debian_mirror.mirror(archive=kind), f"{self.release}{suffix}")
+        return debian_mirror.edition(debian_mirror.mirror(archive=kind), f"{self.release}{suffix}")
 
 
 _ARCHIVES: Final[dict[Base, tuple[tuple[debian_mirror.Archive, str], ...]]] = {

@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, quadlet
-from builder.host import fail2ban, firewall, formats, tree
+from builder.host import fail2ban, firewall, model, tree
 from builder.host.model import File, Host, Part, assemble
-from builder.host.packages import PACKAGES
 from builder.oci import image_reference
 from builder.stack import user
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from builder.spec import Spec
     from builder.stack.model import Stack
+
 
 _ACME: Final = {
     "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
@@ -30,7 +30,7 @@ _BASES: Final[Mapping[str, Mapping[str, object]]] = {
         "ssh_penalties": True,
         # Not tried with the services that Ubuntu starts.
         "hide_processes": True,
-        "ntp_pool": formats.Encoded(" ".join(f"{number}.debian.pool.ntp.org" for number in range(4))),
+        "ntp_pool": model.Encoded(" ".join(f"{number}.debian.pool.ntp.org" for number in range(4))),
     },
     "ubuntu-24.04": {
         "ssh_kex": "sntrup761x25519-sha512@openssh.com",
@@ -156,3 +156,44 @@ def archive_path(stack: str, service: str, image: str) -> str | None:
 def acme_directory(spec: Spec) -> str | None:
     """The ACME directory's URL, or None with the internal CA."""
     return None if spec.tls.ca == "internal" else _ACME.get(spec.tls.ca, spec.tls.ca)
+
+
+# Reasons where they are not plain: nftables is how netavark makes a private network; catatonit is `init: true`;
+# dbus-user-session gives rootless units their bus; systemd-resolved is the one resolver that the egress rules know;
+# python3-systemd lets Fail2Ban read the journal; aide tells what changed in the system's files; gpg is all that Podman
+# needs of gnupg, whose whole would be installed otherwise, or not, as a cut of power has left it.
+_COMMON: Final = (
+    "aardvark-dns",
+    "aide",
+    "apparmor",
+    "apparmor-utils",
+    "auditd",
+    "ca-certificates",
+    "catatonit",
+    "crun",
+    "curl",
+    "dbus-user-session",
+    "fail2ban",
+    "gpg",
+    "iproute2",
+    "ipset",
+    "iptables",
+    "libpam-pwquality",
+    "libpam-systemd",
+    "logrotate",
+    "netavark",
+    "nftables",
+    "openssh-server",
+    "passt",
+    "podman",
+    "procps",
+    "python3-systemd",
+    "sudo",
+    "systemd-resolved",
+    "systemd-timesyncd",
+    "uidmap",
+    "unattended-upgrades",
+)
+
+# Podman 4.9 makes a private network for rootless containers with slirp4netns alone, which it only recommends.
+PACKAGES: Final = {"debian-13": _COMMON, "ubuntu-24.04": (*_COMMON, "slirp4netns")}

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Final
 
-from builder.host import formats
+from builder.host import model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,10 +36,10 @@ def ignored(spec: Spec) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(str, wide)))
 
 
-def own_pages(spec: Spec) -> tuple[formats.Encoded, ...]:
+def own_pages(spec: Spec) -> tuple[model.Encoded, ...]:
     """Pages that a site has, as regular expressions of what follows the client in a line of the web jails."""
     found = (*(_line(stack, own) for stack in spec.stacks for own in _own(stack)), *_allowed(spec))
-    return tuple(map(formats.fail2ban, found))
+    return tuple(map(model.fail2ban, found))
 
 
 def _own(stack: Stack) -> Iterator[str]:

@@ -8,17 +8,18 @@ load), and what this host adds: who may use SSH, what each stack may reach. Only
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
 
 from builder import facts
-from builder.host import stack_rules
 from builder.host.model import File, Part
-from builder.host.rules import FAMILIES, Fragment, Rule, family_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from builder.stack.model import Stack
+    from builder.stack.model import EgressRule, Stack
+
 
 BANS: Final = f"{facts.LIB}/firewall.d/bans"
 BASE: Final = f"{facts.LIB}/firewall.d/base"
@@ -35,7 +36,7 @@ def base() -> Iterator[File]:
     """The files that every host has: the rules, and the lockdown that replaces them when they do not load."""
     yield from _files(f"{BANS}/10-bans", (_bans(),), Part.BAKED)
     yield from _files(f"{BASE}/10-base", (_base_filter(), _base_nat()), Part.BAKED)
-    yield stack_rules.template()
+    yield template()
     yield from _files(
         f"{LOCKDOWN}/10-lockdown", (_lockdown_filter(), Fragment("nat", (), ("ER-REDIRECT",))), Part.BAKED
     )
@@ -55,11 +56,11 @@ def host(
         rules = (Rule(WEB, f"-s {network}", "ACCEPT", family_of(network), first=True) for network in unlimited)
         yield from _files(f"{HOST}/22-web", (Fragment("filter", tuple(rules)),), Part.FIRST_BOOT)
     if acme_port not in (None, facts.HTTP, facts.HTTPS):
-        chain = stack_rules.chain(facts.PROXY_UID)
+        chain = chain_of(facts.PROXY_UID)
         rule = Rule(chain, f"-p tcp --dport {acme_port}", "ACCEPT", why="the certificate authority of the spec")
         yield from _files(f"{HOST}/25-acme", (Fragment("filter", (rule,)),), Part.FIRST_BOOT)
     for stack in stacks:
-        yield from stack_rules.files(stack)
+        yield from files(stack)
 
 
 def _files(stem: str, fragments: Iterable[Fragment], part: Part) -> Iterator[File]:
@@ -187,7 +188,7 @@ def _user_output() -> Iterator[Rule]:
         yield Rule("ER-OUT-WEB", f"-p {protocol} -m multiport --dports {ports}", "ACCEPT", why="DNS, HTTP, HTTPS")
     # Each stack and the proxy have lines and a count of their own; what is left is a user of ours without rules.
     yield Rule("ER-OUT-DENY", "", "ER-OUT-LOG")
-    yield stack_rules.log("ER-OUT-DENY", "er-egress ")
+    yield log("ER-OUT-DENY", "er-egress ")
     yield Rule("ER-OUT-DENY", "", "ER-OUT-REJECT")
     yield Rule("ER-OUT-REJECT", "-p tcp", "REJECT --reject-with tcp-reset")
     yield Rule("ER-OUT-REJECT", "", "REJECT")
@@ -227,3 +228,117 @@ def _lockdown_filter() -> Fragment:
 def _ssh(allow_from: Sequence[str]) -> Fragment:
     rules = tuple(Rule("ER-SSH", f"-s {network}", "ACCEPT", family_of(network)) for network in allow_from)
     return Fragment("filter", rules)
+
+
+TEMPLATE: Final = f"{facts.LIB}/firewall.d/stack"
+# The addresses of names are found on the host: /usr/lib/easyrunner/names writes them beside a list with this ending.
+LIST: Final = ".names"
+# At the same time, of one user and family. The host's table of connections has room for 131,072 (modprobe.d): a flood
+# must not keep others, or SSH, from having new ones.
+CONNECTIONS: Final = 4096
+
+
+def chain_of(uid: str | int) -> str:
+    """The chain of what a user may reach."""
+    return f"ER-OUT-{uid}"
+
+
+def log(where: str, prefix: str) -> Rule:
+    """A line of the kernel's log. Limited, or an app could fill the journal; each user has a limit of its own."""
+    return Rule(where, "-m limit --limit 10/min --limit-burst 20", f'LOG --log-prefix "{prefix}" --log-uid')
+
+
+def template() -> File:
+    """The rules of one user, for both families. `@user@`, `@uid@` and `@ids@` are filled in on the host.
+
+    A prefix has room for 29 characters (xt_LOG), which is what the longest stack's user with a colon and a space takes.
+    """
+    allowed, refused, owners = chain_of("@uid@"), "ER-NO-@uid@", ("@uid@", "@ids@")
+    rules = (
+        *(Rule("ER-OUT-STACKS", f"-m owner --uid-owner {one}", allowed) for one in owners),
+        Rule(allowed, "", "ER-OUT-GUARD"),
+        Rule(allowed, f"-m connlimit --connlimit-above {CONNECTIONS} --connlimit-mask 0", "ER-OUT-DENY"),
+        Rule(allowed, "", "ER-OUT-WEB"),
+        *(Rule("ER-OUT-LOG", f"-m owner --uid-owner {one}", refused) for one in owners),
+        log(refused, "@user@: "),
+        Rule(refused, "", "ER-OUT-REJECT", why="its packets are the count of what was refused"),
+    )
+    return File(TEMPLATE, Fragment("filter", rules, (allowed, refused)).render(), Part.BAKED)
+
+
+def filled(user: str, uid: int) -> str:
+    """The template as the host fills it in."""
+    first = (uid - facts.UID_BASE) * facts.SUBID_SIZE
+    words = {"user": user, "uid": uid, "ids": f"{first}-{first + facts.SUBID_SIZE - 1}"}
+    text = template().content.decode()
+    for word, value in words.items():
+        text = text.replace(f"@{word}@", str(value))
+    return text
+
+
+def files(stack: Stack) -> Iterator[File]:
+    """What the spec opens beyond the default: rules, and those that name a host by its name as a list.
+
+    What a chain does not accept returns to ER-OUTPUT, whose last rules refuse it.
+    """
+    stem = f"{facts.FIREWALL}/30-{stack.name}"
+    wishes = tuple(_wish(stack.uid, wish) for wish in stack.egress if not wish.by_name)
+    if wishes:
+        yield File(f"{stem}.filter", Fragment("filter", wishes).render(), Part.FIRST_BOOT, stack=stack.name)
+    if names := "".join(f"{_wish(stack.uid, wish).line()}\n" for wish in stack.egress if wish.by_name):
+        yield File(f"{stem}{LIST}", names.encode(), Part.FIRST_BOOT, stack=stack.name)
+
+
+def _wish(uid: int, wish: EgressRule) -> Rule:
+    ports = f" -m multiport --dports {','.join(map(str, wish.ports))}" if wish.ports else ""
+    families = FAMILIES if wish.by_name else family_of(wish.to)
+    return Rule(chain_of(uid), f"-d {wish.to} -p {wish.protocol}{ports}", "ACCEPT", families, "egress of the spec")
+
+
+Table = Literal["filter", "nat"]
+FAMILIES: Final = (4, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. `match` and `target` are iptables words; `families` says where it stands; `why` is for the reader.
+
+    `first`: before what the chain has."""
+
+    chain: str
+    match: str
+    target: str
+    families: tuple[int, ...] = FAMILIES
+    why: str = ""
+    first: bool = False
+
+    def line(self) -> str:
+        """The rule as iptables-restore and ip6tables-restore read it: the other family skips what is for one alone."""
+        only = f"-{self.families[0]}" if len(self.families) == 1 else ""
+        word = "-I" if self.first else "-A"
+        return " ".join(word for word in (only, word, self.chain, self.match, "-j", self.target) if word)
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """Chains and rules of one table.
+
+    `policies` are built-in chains with their policy; `chains` are ours, emptied first.
+    """
+
+    table: Table
+    rules: tuple[Rule, ...]
+    chains: tuple[str, ...] = ()
+    policies: tuple[tuple[str, str], ...] = ()
+
+    def render(self) -> bytes:
+        """Input for iptables-restore without the table's first line and COMMIT, which the loader adds."""
+        lines = [f":{chain} {policy}" for chain, policy in self.policies]
+        lines += [f":{chain} -" for chain in self.chains]
+        lines += [rule.line() for rule in self.rules]
+        return ("\n".join(lines) + "\n").encode()
+
+
+def family_of(network: str) -> tuple[int, ...]:
+    """The family in which a network's rules stand."""
+    return (ipaddress.ip_network(network, strict=False).version,)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import jinja2
 
 from builder import data
-from builder.host import formats
+from builder.host import model
 from builder.host.model import File, Part
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ _PARTS: Mapping[Part, data.Tree] = {Part.BAKED: "images", Part.FIRST_BOOT: "clou
 def _environment() -> jinja2.Environment:
     # Nothing here is HTML; an undefined name is an error, not an empty word.
     environment = jinja2.Environment(
-        finalize=formats.plain,
+        finalize=model.plain,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701
     )
-    environment.filters["caddy"] = formats.caddy
+    environment.filters["caddy"] = model.caddy
     return environment
 
 

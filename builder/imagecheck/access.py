@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder.imagecheck.model import Hit
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.imagecheck.tree import Tree
-    from builder.imagecheck.users import User
+
 
 _KEY_FILES: Final = (".ssh/authorized_keys", ".ssh/authorized_keys2")
 _SSHD: Final = "/etc/ssh/sshd_config"
@@ -100,3 +100,32 @@ def sudoers(tree: Tree) -> Iterator[Hit]:
     for path in (*tree.children("/etc/sudoers.d"), *tree.children("/etc/polkit-1/localauthority/50-local.d")):
         if path not in tree.owners and not tree.ours(path) and tree.lines(path):
             yield Hit(path, f"grants: {tree.lines(path)[-1][:80]}")
+
+
+_NO_LOGIN: Final = frozenset({"nologin", "false", "sync", "halt", "shutdown"})
+
+
+class User(NamedTuple):
+    """A row of passwd(5)."""
+
+    name: str
+    password: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+
+    @property
+    def may_login(self) -> bool:
+        """Whether the shell lets anybody in; an empty one is /bin/sh."""
+        return self.shell.rpartition("/")[2] not in _NO_LOGIN
+
+
+def parse(passwd: str) -> tuple[User, ...]:
+    """The users of a passwd file, in its order; lines that are none are left out."""
+    rows = (line.split(":") for line in passwd.splitlines())
+    return tuple(
+        User(row[0], row[1], int(row[2]), int(row[3]), row[5], row[6])
+        for row in rows
+        if len(row) == 7 and row[2].isdigit() and row[3].isdigit()
+    )

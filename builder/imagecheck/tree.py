@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from builder.imagecheck import users
+from builder.imagecheck import access
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,9 +168,9 @@ class Tree:
         return _NOT_DISK | (memory_mounts(Path("/proc/self/mountinfo").read_text()) if self.live else frozenset())
 
     @cached_property
-    def users(self) -> tuple[users.User, ...]:
+    def users(self) -> tuple[access.User, ...]:
         """The users of /etc/passwd."""
-        return users.parse(self.text("/etc/passwd"))
+        return access.parse(self.text("/etc/passwd"))
 
     @cached_property
     def homes(self) -> tuple[str, ...]:

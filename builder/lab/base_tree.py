@@ -7,7 +7,6 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from builder import process
-from builder.lab import archive
 from builder.localhost import cache, debian_mirror, requirements
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def tree(packages: tuple[str, ...] = (), *, release: str = RELEASE) -> Path:
     """
     wanted = tuple(sorted({*STOCK, *packages}))
     target = cache.root() / "trees" / f"{release}-{key(wanted, release)}"
-    edition = archive.edition(debian_mirror.mirror(), release)
+    edition = debian_mirror.edition(debian_mirror.mirror(), release)
     return cache.current(target, edition, lambda aside: _make(aside, wanted, release))
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from builder import process
 from builder.lab import power
-from builder.lab.exec import Visits
+from builder.lab.commands import Visits
 from builder.lab.layers import Disk, Files, lab_files, seed
 from builder.lab.namespaces import Keeper
 from builder.lab.registry import Slot
-from builder.lab.signals import shielded
 from builder.polling import until
 from builder.problems import UserError
+from builder.process import shielded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

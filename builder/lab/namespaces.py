@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import process
-from builder.disk import unpack
+from builder.disk import image_file
 from builder.polling import until
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Keeper:
 
 def _where(raw: Path) -> str:
     """The root's place on a disk, as options of mount(8)."""
-    root = unpack.root_of(raw)
+    root = image_file.root_of(raw)
     return f"offset={root.offset},sizelimit={root.size}"
 
 

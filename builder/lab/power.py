@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.lab import nspawn
 from builder.polling import until
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from builder.lab.layers import Disk
     from builder.lab.namespaces import Keeper
-    from builder.lab.world import World
+    from builder.lab.network import World
+
 
 # Seconds that a shutdown may take: systemd itself waits for 90 for what does not end.
 SHUTDOWN: Final = 180
@@ -64,8 +64,8 @@ class Power:
             raise UserError(f"{self.id} is on already")
         self._keeper.remove_group(GROUP)
         self._world.plug_in(self._keeper, internet=self._internet)
-        argv = nspawn.argv(self.id, self._disk.directory / "root", self.id, self._disk.binds, self._init)
-        env = os.environ | nspawn.ENVIRONMENT
+        argv = nspawn_argv(self.id, self._disk.directory / "root", self.id, self._disk.binds, self._init)
+        env = os.environ | ENVIRONMENT
         with self.console.open("ab") as console:
             out = console.fileno()
             self._nspawn = self._keeper.start(argv, group=GROUP, stdout=out, stderr=subprocess.STDOUT, env=env)
@@ -74,7 +74,7 @@ class Power:
     def _first_process(self) -> int | None:
         if not self.on:
             raise UserError(f"{self.id} did not start", self._last_words())
-        return nspawn.leader(self._running.pid)
+        return leader(self._running.pid)
 
     def _last_words(self) -> str:
         return self.console.read_text(errors="replace")[-800:].strip()
@@ -110,3 +110,58 @@ class Power:
         if self._nspawn is None:
             raise UserError(f"{self.id} is off")
         return self._nspawn
+
+
+# crun sets net.ipv4.ping_group_range, so the network's part of /proc/sys must be writable; the lab has own locks.
+ENVIRONMENT: Final = {
+    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
+    "SYSTEMD_NSPAWN_LOCK": "0",
+}
+_DEVICES: Final = ("/dev/net/tun", "/dev/fuse")
+_LEFTOVERS: Final = ("propagate", "unix-export")
+
+
+def nspawn_argv(
+    name: str, directory: Path, namespace: str, binds: Sequence[str], init: Sequence[str] = ("--boot",)
+) -> list[str]:
+    """Boot `directory`; nothing is registered with this machine's own systemd. `init` is another first process."""
+    return [
+        "systemd-nspawn",
+        "--quiet",
+        f"--directory={directory}",
+        f"--machine={name}",
+        "--register=no",
+        "--keep-unit",
+        "--capability=all",
+        "--system-call-filter=@keyring bpf add_key keyctl",
+        *(f"--bind={device}" for device in _DEVICES),
+        *binds,
+        "--resolv-conf=off",
+        "--link-journal=no",
+        "--timezone=off",
+        f"--network-namespace-path=/run/netns/{namespace}",
+        "--console=read-only",
+        *init,
+    ]
+
+
+def leader(nspawn: int) -> int | None:
+    """The machine's first process: the child that is number 1 in a namespace of its own."""
+    try:
+        children = Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split()
+        return next((int(child) for child in children if _is_first(child)), None)
+    except (FileNotFoundError, ProcessLookupError):
+        # Children come and go while nspawn sets up; one may end between its name and its status.
+        return None
+
+
+def _is_first(pid: str) -> bool:
+    status = Path("/proc", pid, "status").read_text()
+    numbers = next(line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))
+    return len(numbers) > 1 and numbers[-1] == "1"
+
+
+def leftovers(name: str) -> list[Path]:
+    """Directories that nspawn makes in /run and leaves there."""
+    return [path for kind in _LEFTOVERS if (path := Path("/run/systemd/nspawn", kind, name)).is_dir()]

@@ -9,7 +9,7 @@ import fcntl
 import shutil
 from typing import TYPE_CHECKING, Self
 
-from builder.lab import namespaces, nspawn, world
+from builder.lab import namespaces, network, power
 from builder.lab.network import Plan
 from builder.localhost import cache
 
@@ -27,11 +27,11 @@ class Slot:
         self._lock = lock
 
     @classmethod
-    def take(cls) -> tuple[Self, world.World]:
+    def take(cls) -> tuple[Self, network.World]:
         """A free slot with its bridge, after taking away what dead runs left."""
         with cache.locked(_machines() / ".lock"):
             _sweep()
-            made = world.World.make()
+            made = network.World.make()
             lock = _lock_file(made.plan).open("w")
             fcntl.flock(lock, fcntl.LOCK_EX)
             slot = cls(made.plan, lock)
@@ -68,8 +68,8 @@ def _sweep_one(path: Path) -> bool:
 
 def _remove(plan: Plan) -> None:
     namespaces.end_group(plan.id)
-    world.sweep(plan)
-    for path in (_machines() / plan.id, *nspawn.leftovers(plan.id)):
+    network.sweep(plan)
+    for path in (_machines() / plan.id, *power.leftovers(plan.id)):
         if path.is_dir():
             shutil.rmtree(path)
 

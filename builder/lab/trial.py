@@ -9,20 +9,25 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TypeVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from builder import facts, process
+from builder import facts, host, process, userdata
 from builder.lab import base_tree, preload
-from builder.lab.events import Answer, Ended, Event, PhaseName, Plan, Ready, Site, Started
 from builder.lab.machine import Machine
-from builder.lab.signals import terminable
 from builder.localhost import requirements
+from builder.oci import image_reference
 from builder.polling import NotInTimeError
 from builder.problems import UserError
+from builder.process import terminable
+from builder.stack import user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-    from pathlib import Path
+
+    from builder.spec import Spec
+
 
 __all__ = ["Answer", "Ended", "Event", "Plan", "Ready", "Site", "Started", "curl", "try_"]
 
@@ -61,7 +66,7 @@ class _Clock:
 
 def try_(plan: Plan) -> Generator[Event, None, None]:
     """Boot the plan here; the last event is `Ready`. Close the generator to take everything away."""
-    requirements.check(base_tree.RELEASE)
+    requirements.check_booting(base_tree.RELEASE)
     clock = _Clock(plan.timeout)
     with terminable():
         tree = yield from _phase(clock, "base tree", lambda: base_tree.tree(plan.packages))
@@ -191,3 +196,142 @@ def _diagnosis(machine: Machine) -> str:
             if lines:
                 return "\n  ".join([title, *dict.fromkeys(line[:300] for line in lines)])
     return "\n  ".join(["the end of its console:", *machine.console_text().strip().splitlines()[-15:]])
+
+
+# Caddy's internal authority, below the proxy's data directory.
+CA = f"{facts.STATE}/caddy/caddy/pki/authorities/local/root.crt"
+
+
+def plan(spec: Spec, *, timeout: float) -> Plan:
+    """What `er try` boots. Raises UserError when the lab has no such machine."""
+    refuse_foreign(spec)
+    built = host.build(spec)
+    return Plan(
+        name=spec.server.name,
+        user_data=userdata.cloud_config(spec, built, "stock"),
+        sites=tuple(sites(spec)),
+        ca=CA,
+        packages=built.packages,
+        images=tuple(owned_images(spec)),
+        timeout=timeout,
+    )
+
+
+def refuse_foreign(spec: Spec) -> None:
+    """Only a base whose packages this machine can fetch and run is tried."""
+    if spec.server.base != "debian-13":
+        raise UserError(
+            f"er try boots debian-13, not {spec.server.base}",
+            "try it with base: debian-13; the stacks are the same on both",
+        )
+
+
+def sites(spec: Spec) -> Iterator[Site]:
+    """Every domain of every stack."""
+    for stack in spec.stacks:
+        for service in stack.public:
+            yield from (Site(stack.name, domain) for domain in service.domains)
+
+
+def owned_images(spec: Spec) -> Iterator[tuple[preload.Owner, tuple[preload.Image, ...]]]:
+    """The archives by the user whose storage they go to: the proxy's, then each stack's."""
+    for name, uid, services in _users(spec):
+        found = tuple(
+            preload.Image(
+                Path(image.removeprefix(image_reference.ARCHIVE)), image_reference.host_name(name, service, image)
+            )
+            for service, image in services
+            if image_reference.is_archive(image)
+        )
+        if found:
+            yield preload.Owner(uid, user.subids(uid).first, f"{facts.HOMES}/{name}"), found
+
+
+def _users(spec: Spec) -> Iterator[tuple[str, int, tuple[tuple[str, str], ...]]]:
+    """Name, uid, and the services with their images."""
+    yield "proxy", facts.PROXY_UID, (("caddy", spec.proxy.image),)
+    for stack in spec.stacks:
+        yield stack.name, stack.uid, tuple((service.name, service.image) for service in stack.services)
+
+
+PhaseName = Literal["base tree", "images", "boot", "cloud-init", "first boot", "first answers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A domain, and the stack that answers on it."""
+
+    stack: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to try. `packages` are those of a baked host: with none, the machine installs them itself.
+
+    `ca` is where the machine keeps the certificate of its own authority.
+    """
+
+    name: str
+    user_data: bytes = field(repr=False)
+    sites: tuple[Site, ...]
+    ca: str
+    packages: tuple[str, ...] = ()
+    images: tuple[tuple[preload.Owner, tuple[preload.Image, ...]], ...] = ()
+    extra_files: tuple[tuple[str, bytes], ...] = ()
+    timeout: float = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A phase has begun."""
+
+    phase: PhaseName
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A phase is over, after so many seconds."""
+
+    phase: PhaseName
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The first answer of a site: its status, and the seconds since power-on."""
+
+    site: Site
+    status: int
+    seconds: float
+
+    @property
+    def url(self) -> str:
+        """What to open."""
+        return f"https://{self.site.domain}/"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """All sites answer; the machine is on until the generator is closed."""
+
+    id: str
+    ipv4: str
+    ipv6: str
+    ca: Path
+    shell: str
+    console: Path
+    answers: tuple[Answer, ...]
+    phases: tuple[Ended, ...]
+
+    def curl(self, answer: Answer) -> str:
+        """A command line that asks the site, for a person."""
+        return f"curl --cacert {self.ca} --resolve {answer.site.domain}:443:{self.ipv4} {answer.url}"
+
+    @property
+    def hosts(self) -> str:
+        """The line that /etc/hosts needs for a browser."""
+        return " ".join((self.ipv4, *(answer.site.domain for answer in self.answers)))
+
+
+Event = Started | Ended | Answer | Ready

@@ -13,6 +13,7 @@ from builder.problems import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+
 # Program, and the Debian package that brings it.
 _PROGRAMS: Final = (
     ("systemd-nspawn", "systemd-container"),
@@ -34,17 +35,17 @@ def keyrings(release: str) -> tuple[Path, ...]:
     return tuple(own) or tuple(path for path in (shared / "debian-archive-keyring.gpg",) if path.exists())
 
 
-def check(release: str = "trixie") -> None:
+def check_booting(release: str = "trixie") -> None:
     """Raise one UserError that names everything missing, or return."""
     if platform.system() != "Linux":
         raise UserError(
             "booting a host here needs Linux", "run this on a Debian or Ubuntu machine, or use `er user-data`"
         )
-    lacking = tuple(_lacking())
+    lacking = tuple(_missing_for_booting())
     packages = missing_packages(release)
     if lacking or packages:
         what = [*lacking, *(f"the package {package}" for package in packages)]
-        raise UserError(f"booting a host here needs {', '.join(what)}", _way_out(packages))
+        raise UserError(f"booting a host here needs {', '.join(what)}", _install(packages))
 
 
 def missing_packages(release: str = "trixie") -> tuple[str, ...]:
@@ -56,7 +57,7 @@ def missing_packages(release: str = "trixie") -> tuple[str, ...]:
     return tuple(sorted(packages))
 
 
-def _lacking() -> Iterable[str]:
+def _missing_for_booting() -> Iterable[str]:
     if os.geteuid() != 0:
         yield "root"
     yield from (device for device in _DEVICES if not Path(device).exists())
@@ -66,7 +67,58 @@ def _lacking() -> Iterable[str]:
         yield from (f"the file system {name}" for name in _FILESYSTEMS if name not in known)
 
 
-def _way_out(packages: tuple[str, ...]) -> str:
+def _install(packages: tuple[str, ...]) -> str:
     install = f"apt-get install {' '.join(packages)}" if packages else ""
     root = "run it as root (sudo)" if os.geteuid() != 0 else ""
     return "; ".join(part for part in (install, root) if part) or "use a machine or a virtual machine with these"
+
+
+# Program, and the Debian package that brings it.
+PACKAGES: Final = {
+    "fuse2fs": "fuse2fs",
+    "mcopy": "mtools",
+    "mformat": "mtools",
+    "mke2fs": "e2fsprogs",
+    "mmdebstrap": "mmdebstrap",
+    "qemu-img": "qemu-utils",
+    "qemu-system-aarch64": "qemu-system-arm",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "setpriv": "util-linux",
+    "curl": "curl",
+}
+_SBIN_needs: Final = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def which(program: str) -> str | None:
+    """Where a program is; an administrator's programs count too."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN_needs}")
+
+
+def check_programs(
+    what: str, programs: Iterable[str], *, packages: Iterable[str] = (), root: bool = False, fuse: bool = False
+) -> None:
+    """Raise one UserError that names everything missing for `what`, or return.
+
+    `packages` are missing ones that no program tells of.
+    """
+    missing = {PACKAGES[program] for program in programs if which(program) is None} | set(packages)
+    lacking = [*_missing(root=root, fuse=fuse), *(f"the package {name}" for name in sorted(missing))]
+    if lacking:
+        raise UserError(f"{what} needs {', '.join(lacking)}", _way_out(sorted(missing), root=root))
+
+
+def _missing(*, root: bool, fuse: bool) -> Iterable[str]:
+    if (root or fuse) and platform.system() != "Linux":
+        yield "Linux"
+    if root and os.geteuid() != 0:
+        yield "root"
+    if fuse and not Path("/dev/fuse").exists():
+        yield "/dev/fuse"
+
+
+def _way_out(packages: list[str], *, root: bool) -> str:
+    install = f"apt-get install {' '.join(packages)}" if packages else ""
+    sudo = "run it as root (sudo)" if root and os.geteuid() != 0 else ""
+    return "; ".join(part for part in (install, sudo) if part) or "use a machine or a virtual machine with these"

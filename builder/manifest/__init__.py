@@ -1,9 +1,21 @@
 """What an image is made of: er's manifest and a CycloneDX SBOM beside it, and what differs between two."""
 
-from builder.manifest.compare import Difference, difference, read
-from builder.manifest.manifest import Build, Container, Input, Package, Step, elsewhere, now, of_bytes, of_file
-from builder.manifest.packages import installed
-from builder.manifest.write import beside, write
+from builder.manifest.er_manifest import (
+    Build,
+    Container,
+    Difference,
+    Input,
+    Package,
+    Step,
+    difference,
+    elsewhere,
+    installed,
+    now,
+    of_bytes,
+    of_file,
+    read,
+)
+from builder.manifest.sbom import beside, write
 
 __all__ = [
     "Build",

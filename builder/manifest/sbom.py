@@ -12,10 +12,15 @@ from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from builder import files
+from builder.manifest import er_manifest
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from builder.manifest.manifest import Build, Container, Input, Package
+    from builder.manifest.er_manifest import Build, Container, Input, Package
+
 
 # The namespace that serial numbers are derived in, so that the same build has the same number.
 _NAMESPACE: Final = uuid.UUID("6f0c1f56-5d5c-5a0c-9a4b-7f2b8c0f4f52")
@@ -87,3 +92,20 @@ def _tools(build: Build) -> ToolRepository:
     return ToolRepository(
         components=[Component(name=name, version=version, type=ComponentType.APPLICATION) for name, version in programs]
     )
+
+
+def write(image: Path, build: Build) -> Path:
+    """Write `<image>.sbom.json`, then `<image>.manifest.json`, each whole or not at all; returns the latter.
+
+    The image is read once for its SHA-256. Raises OSError when it cannot be read or its directory not written.
+    """
+    found = er_manifest.of_file(image.name, image)
+    files.write(beside(image, "sbom"), render(found, build))
+    target = beside(image, "manifest")
+    files.write(target, er_manifest.render(found, build))
+    return target
+
+
+def beside(image: Path, kind: str) -> Path:
+    """The path of a file that belongs to an image: `<image>.<kind>.json`."""
+    return image.with_name(f"{image.name}.{kind}.json")

@@ -8,7 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from builder import archive, messages
+from builder import messages
+from builder.oci import image_archive
 
 if TYPE_CHECKING:
     from builder.messages import Text
@@ -88,7 +89,7 @@ _FILE_CAPABILITIES: Final = {
 def file_capabilities(image: str, entrypoint: str | None, command: str | None) -> tuple[str, ...]:
     """What the image's program asks for by its file capabilities; the words replace the first of the image's own."""
     if is_archive(image):
-        return archive.file_capabilities(Path(image.removeprefix(ARCHIVE)), entrypoint, command)
+        return image_archive.file_capabilities(Path(image.removeprefix(ARCHIVE)), entrypoint, command)
     return _FILE_CAPABILITIES.get(re.sub(r"(?::[^:/@]*)?(?:@.*)?$", "", image), ())
 
 

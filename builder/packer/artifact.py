@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from builder import __version__, files, manifest
-from builder.lab.signals import shielded
-from builder.manifest import Build, summary
+from builder import __version__, facts, files, imagecheck, manifest
+from builder.disk import image_file
+from builder.imagecheck import text_report
+from builder.manifest import Build, Container, er_manifest
 from builder.packer import inputs
+from builder.packer.failures import BakeError
 from builder.problems import UserError
+from builder.process import shielded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from builder.host.model import File
     from builder.imagecheck import Report
-    from builder.manifest import Container, Difference, Input, Package, Step
-    from builder.packer.clock import Clock
+    from builder.manifest import Difference, Input, Package, Step
     from builder.packer.leftovers import Left
-    from builder.packer.request import Order
-    from builder.packer.run import Run
+    from builder.packer.progress import Clock, Run
+    from builder.packer.request import Request
     from builder.qemu.verify import Proof
 
 
@@ -62,7 +66,7 @@ class Result:
     left: tuple[Left, ...] = ()
 
 
-def check(order: Order) -> None:
+def check(order: Request) -> None:
     """Raise the OutputError that would end a bake at its very end; nothing is begun."""
     files.directory(order.directory)
     files.check(order.log)
@@ -100,10 +104,10 @@ def deliver(run: Run, baked: Baked) -> Result:
     )
 
 
-def _named(order: Order, baked: Baked, build: Build) -> Path:
+def _named(order: Request, baked: Baked, build: Build) -> Path:
     """The manifest of an image that is elsewhere: known by its ids alone."""
     target = order.directory / f"{baked.name}.manifest.json"
-    files.write(target, summary.render(manifest.elsewhere(" ".join(baked.ids)), build))
+    files.write(target, er_manifest.render(manifest.elsewhere(" ".join(baked.ids)), build))
     return target
 
 
@@ -142,7 +146,7 @@ def _build(run: Run, baked: Baked) -> Build:
     )
 
 
-def _before(order: Order, baked: Baked) -> dict[str, Any] | None:
+def _before(order: Request, baked: Baked) -> dict[str, Any] | None:
     """The manifest to compare with: the one named, or the one of the image that is replaced."""
     if order.compare is not None:
         return manifest.read(order.compare)
@@ -153,7 +157,7 @@ def _before(order: Order, baked: Baked) -> dict[str, Any] | None:
     return None
 
 
-def reusable(order: Order, wanted: Iterable[Input]) -> dict[str, Any] | None:
+def reusable(order: Request, wanted: Iterable[Input]) -> dict[str, Any] | None:
     """The manifest of an image that is there already, whole, and made of these inputs by this version of er."""
     if not all(path.is_file() for path in (order.image, manifest.beside(order.image, "manifest"))):
         return None
@@ -166,8 +170,42 @@ def reusable(order: Order, wanted: Iterable[Input]) -> dict[str, Any] | None:
     return None
 
 
-def again(order: Order, found: Mapping[str, Any], clock: Clock, proof: Proof | None) -> Result:
+def again(order: Request, found: Mapping[str, Any], clock: Clock, proof: Proof | None) -> Result:
     """The result of a bake that was not needed."""
     image, target = found["image"], manifest.beside(order.image, "manifest")
     steps = tuple(clock.steps)
     return Result(order.target.name, order.image, (), target, image["size"], image["sha256"], steps, None, proof, True)
+
+
+_HOMES: Final = facts.HOMES.lstrip("/")
+_IMAGES: Final = ".local/share/containers/storage/overlay-images/images.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What was found."""
+
+    checks: Report
+    packages: tuple[Package, ...]
+    containers: tuple[Container, ...]
+
+
+def look(image: Path, files: Iterable[File]) -> Inside:
+    """Look at an image from outside, not booted; `files` are those of the host's baked part.
+
+    Raises BakeError when something is in it that must not be.
+    """
+    with image_file.unpacked(image) as root:
+        report = imagecheck.examine(root, expected=imagecheck.expected(files))
+        if not report.clean:
+            raise BakeError(f"the image is not clean:\n{text_report.render(report)}", "check", None)
+        packages = manifest.installed((root / "var/lib/dpkg/status").read_text())
+        return Inside(report, packages, tuple(sorted(_containers(root), key=lambda found: (found.user, found.name))))
+
+
+def _containers(root: Path) -> Iterator[Container]:
+    """Of every user's storage, as containers/storage keeps its list."""
+    for path in (root / _HOMES).glob(f"*/{_IMAGES}"):
+        user = path.relative_to(root / _HOMES).parts[0]
+        for found in json.loads(path.read_text()):
+            yield from (Container(name, found.get("digest", ""), user) for name in found.get("names") or ())

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from builder import host as hosts
 from builder import imagecheck
 from builder.host.model import Part
-from builder.lab.signals import terminable
 from builder.packer import (
     artifact,
     build_cloud,
@@ -19,18 +18,16 @@ from builder.packer import (
     credentials,
     inputs,
     program,
-    sources_list,
-    surroundings,
+    request,
     var_files,
     work_directory,
 )
 from builder.packer import request as orders
-from builder.packer.clock import Clock
-from builder.packer.job import Job
 from builder.packer.log import Log
-from builder.packer.run import Run
-from builder.packer.watch import Note
+from builder.packer.progress import Clock, Run
+from builder.packer.run import Job, Note
 from builder.problems import UserError
+from builder.process import terminable
 from builder.qemu import acceleration
 
 if TYPE_CHECKING:
@@ -39,8 +36,8 @@ if TYPE_CHECKING:
     from builder.host.model import Host
     from builder.packer.artifact import Result
     from builder.packer.program import Packer
-    from builder.packer.request import Order
-    from builder.packer.watch import Told
+    from builder.packer.request import Request
+    from builder.packer.run import Told
 
 _PREFIX: Final = "PKR_VAR_"
 
@@ -49,7 +46,7 @@ __all__ = ["bake", "outline", "plan"]
 _IN: Final = {"machine": "virtual machine", "container": "container"}
 
 
-def plan(order: Order) -> Job:
+def plan(order: Request) -> Job:
     """What Packer will be given. Raises UserError for what is lacking; nothing is begun.
 
     Where a trial has to tell first whether a virtual machine is fast here, this is for one that is.
@@ -58,10 +55,10 @@ def plan(order: Order) -> Job:
         raise refusal
     packer = program.find()
     orders.check_packer(order, packer)
-    return _job(order, packer, build_local.variables(order) if order.local else surroundings.variables(order))
+    return _job(order, packer, build_local.variables(order) if order.local else request.variables(order))
 
 
-def outline(order: Order) -> tuple[Job, tuple[UserError, ...]]:
+def outline(order: Request) -> tuple[Job, tuple[UserError, ...]]:
     """The same to look at, and all that a bake would lack here. Raises UserError for what can be baked nowhere."""
     orders.check_image(order)
     lacking = list(_refusals(order))
@@ -74,7 +71,7 @@ def outline(order: Order) -> tuple[Job, tuple[UserError, ...]]:
     return _job(order, packer, _known(order)), tuple(lacking)
 
 
-def _refusals(order: Order) -> Iterator[UserError]:
+def _refusals(order: Request) -> Iterator[UserError]:
     for check in (artifact.check, *orders.CHECKS, *((build_local.check,) if order.local else ())):
         try:
             check(order)
@@ -82,20 +79,20 @@ def _refusals(order: Order) -> Iterator[UserError]:
             yield error
 
 
-def _known(order: Order) -> dict[str, Any]:
+def _known(order: Request) -> dict[str, Any]:
     """The values that this machine can tell without the programs of a bake."""
     if not order.local:
-        return surroundings.variables(order)
+        return request.variables(order)
     try:
         return build_local.variables(order)
     except (UserError, OSError):
         return {}
 
 
-def _job(order: Order, packer: Packer, values: Mapping[str, Any]) -> Job:
+def _job(order: Request, packer: Packer, values: Mapping[str, Any]) -> Job:
     server = order.spec.server
     # Only a machine on this one's network can use its mirror.
-    sources = sources_list.here(server.base) if order.local else ""
+    sources = work_directory.here(server.base) if order.local else ""
     host = hosts.build(order.spec)
     upload = build_files.payload(
         order.spec, host, check=_check(host), with_stacks=order.with_stacks, apt_sources=sources
@@ -121,7 +118,7 @@ def _job(order: Order, packer: Packer, values: Mapping[str, Any]) -> Job:
     return build_local.placed(job, build_local.builder(order, found)) if found else job
 
 
-def bake(order: Order, job: Job, tell: Callable[[str], None]) -> Generator[Told, None, Result]:
+def bake(order: Request, job: Job, tell: Callable[[str], None]) -> Generator[Told, None, Result]:
     """Do it; the generator's value is the result. Closing it ends everything and leaves nothing but the log.
 
     `tell` is for what must be said while it is being closed.

@@ -6,24 +6,23 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from builder import manifest
-from builder.packer import job as jobs
+from builder.packer import run as jobs
 from builder.packer.artifact import Baked
-from builder.packer.leftovers import Leftovers
-from builder.packer.targets.made import MADE
+from builder.packer.leftovers import MADE, Leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from builder.packer.request import Order
-    from builder.packer.run import Run
-    from builder.packer.watch import Told
+    from builder.packer.progress import Run
+    from builder.packer.request import Request
+    from builder.packer.run import Told
 
 
 _STAMP: Final = "%Y%m%d-%H%M%S"
 _STAMPED: Final = re.compile(r"-\d{8}-\d{6}$")
 
 
-def name(order: Order) -> str:
+def name(order: Request) -> str:
     """What the image will be called. It must be new at most providers, so the time is in it, and is never cut off."""
     stamp = f"{manifest.now():{_STAMP}}"
     room = order.target.longest - len(stamp) - 1

@@ -12,17 +12,17 @@ from builder import process
 from builder.disk import image_file as images
 from builder.lab.machine import Machine
 from builder.localhost import requirements
-from builder.packer import job as jobs
-from builder.packer import login, work_directory
+from builder.packer import base_image, work_directory
+from builder.packer import run as jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from pathlib import Path
 
+    from builder.packer.artifact import Inside
     from builder.packer.base_image import Stock
-    from builder.packer.inside import Inside
-    from builder.packer.run import Run
-    from builder.packer.watch import Told
+    from builder.packer.progress import Run
+    from builder.packer.run import Told
 
 # The name of the source's file, and what the template's variable `source` is to be.
 SOURCE: Final = "container"
@@ -32,7 +32,7 @@ _BOOT: Final = 120.0
 
 def check() -> None:
     """Raise one UserError for what is lacking here to boot a container, or return."""
-    requirements.check()
+    requirements.check_booting()
 
 
 def variables(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,8 +51,8 @@ def bake(
     raw = run.places.root / "disk.raw"
     key = run.places.root / work_directory.KEY
     yield from run.clock.phase("copy", lambda: _copy(disk.path, raw, size))
-    public = login.keygen(key)
-    with Machine(raw, login.user_data(public), name="localhost") as machine:
+    public = base_image.keygen(key)
+    with Machine(raw, base_image.user_data(public), name="localhost") as machine:
         yield from run.clock.phase("container", lambda: _boot(machine))
         jobs.lay(run.job, run.places, ssh_host=machine.ipv4)
         yield from run.clock.through(jobs.run(run.job, run.places, run.log, run.tell))

@@ -12,30 +12,29 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from builder import disk as disks
 from builder import host as hosts
 from builder import process
-from builder.disk import build, needs
+from builder.disk import build
 from builder.disk import image_file as images
 from builder.host.model import Part
-from builder.packer import base_image, build_container, convert, inside, login, work_directory
-from builder.packer import job as jobs
+from builder.localhost import requirements
+from builder.packer import artifact, base_image, build_container, convert, work_directory
+from builder.packer import run as jobs
 from builder.packer.artifact import Baked
-from builder.packer.watch import Note
+from builder.packer.run import Note
 from builder.problems import UserError
-from builder.qemu import acceleration, firmware
+from builder.qemu import acceleration, hardware
 from builder.qemu import verify as verification
-from builder.qemu.console import SILENCE, SilentError
-from builder.qemu.probe import PROGRAM
+from builder.qemu.acceleration import PROGRAM
+from builder.qemu.access import SILENCE, SilentError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from builder.packer.artifact import Inside
     from builder.packer.base_image import Stock
-    from builder.packer.clock import Clock
-    from builder.packer.inside import Inside
-    from builder.packer.job import Job
-    from builder.packer.request import Order
-    from builder.packer.run import Run
-    from builder.packer.watch import Told
+    from builder.packer.progress import Clock, Run
+    from builder.packer.request import Request
+    from builder.packer.run import Job, Told
     from builder.qemu.acceleration import Accelerator
     from builder.qemu.verify import Proof
 
@@ -45,11 +44,11 @@ ACCELERATOR: Final = ("accelerator", "cpu", "cpus")
 Builder = Literal["machine", "container"]
 
 
-def check(order: Order) -> None:
+def check(order: Request) -> None:
     """Raise one UserError for what is lacking here, or return."""
     base_image.check(order.base_image, order.checksum)
     programs = [PROGRAM[order.spec.server.arch], *_PROGRAMS, *order.form.compressor[:1]]
-    needs.check("baking here", programs, root=True, fuse=True)
+    requirements.check_programs("baking here", programs, root=True, fuse=True)
     if order.builder == "container":
         if not _native(order):
             arch = order.spec.server.arch
@@ -60,7 +59,7 @@ def check(order: Order) -> None:
         build_container.check()
 
 
-def variables(order: Order) -> dict[str, Any]:
+def variables(order: Request) -> dict[str, Any]:
     """The template's values that do not depend on the disk; paths are in the work directory."""
     return {
         **_firmware(order),
@@ -75,33 +74,33 @@ def variables(order: Order) -> dict[str, Any]:
     }
 
 
-def _firmware(order: Order) -> dict[str, Any]:
+def _firmware(order: Request) -> dict[str, Any]:
     """UEFI for a machine that has no other way to boot; its variables are this bake's own."""
     if order.spec.server.arch == "amd64":
         return {}
-    code, _ = firmware.find(order.spec.server.arch)
+    code, _ = hardware.find(order.spec.server.arch)
     flash = [f"if=pflash,format=raw,readonly=on,file={code}", f"if=pflash,format=raw,file={work_directory.FLASH}"]
     return {"qemu_args": [["-drive", word] for word in flash]}
 
 
-def _accelerated(order: Order, found: Accelerator) -> dict[str, Any]:
+def _accelerated(order: Request, found: Accelerator) -> dict[str, Any]:
     cpus = acceleration.processors(order.spec.server.arch, found)
     return dict(zip(ACCELERATOR, (found.name, found.cpu, cpus), strict=True))
 
 
-def _told(order: Order) -> Accelerator | None:
+def _told(order: Request) -> Accelerator | None:
     """The accelerator that was asked for, if one was."""
     if order.accelerator == "tcg":
         return acceleration.emulation(order.spec.server.arch, "as told")
     return acceleration.native("as told") if order.accelerator == "kvm" else None
 
 
-def known(order: Order) -> Accelerator | None:
+def known(order: Request) -> Accelerator | None:
     """The accelerator, where no trial has to be made for it."""
     return _told(order) or acceleration.known(order.spec.server.arch)
 
 
-def accelerator(order: Order, clock: Clock) -> Generator[Told, None, Accelerator]:
+def accelerator(order: Request, clock: Clock) -> Generator[Told, None, Accelerator]:
     """What was asked for; by default the faster one, which is tried out once with the base disk's kernel."""
     server = order.spec.server
     if found := known(order):
@@ -110,14 +109,14 @@ def accelerator(order: Order, clock: Clock) -> Generator[Told, None, Accelerator
     return (yield from clock.phase("accelerator", lambda: acceleration.accelerator(server.arch, lambda: kernel)))
 
 
-def builder(order: Order, found: Accelerator) -> Builder:
+def builder(order: Request, found: Accelerator) -> Builder:
     """What was asked for; by default a container where a virtual machine would be emulated and a container can be."""
     if order.builder != "auto":
         return order.builder
     return "container" if found.emulated and _contained(order) else "machine"
 
 
-def _contained(order: Order) -> bool:
+def _contained(order: Request) -> bool:
     """Whether a container of this architecture can be had here."""
     try:
         build_container.check()
@@ -126,7 +125,7 @@ def _contained(order: Order) -> bool:
     return _native(order)
 
 
-def _native(order: Order) -> bool:
+def _native(order: Request) -> bool:
     return build.NATIVE.get(platform.machine()) == order.spec.server.arch
 
 
@@ -160,7 +159,7 @@ def bake(run: Run, found: Accelerator, chosen: Builder) -> Generator[Told, None,
 
 
 def _look(run: Run, image: Path) -> Inside:
-    return inside.look(image, hosts.build(run.order.spec).only(Part.BAKED))
+    return artifact.look(image, hosts.build(run.order.spec).only(Part.BAKED))
 
 
 def _in_container(run: Run, disk: Stock) -> Generator[Told, None, tuple[Path, Inside]]:
@@ -175,7 +174,7 @@ def _in_container(run: Run, disk: Stock) -> Generator[Told, None, tuple[Path, In
 def _in_machine(run: Run, disk: Stock, found: Accelerator) -> Generator[Told, None, tuple[Path, Inside]]:
     """Once more, emulated, when the accelerator lets the machine hang."""
     root = run.places.root
-    login.make(root / work_directory.KEY, root / work_directory.SEED)
+    base_image.make(root / work_directory.KEY, root / work_directory.SEED)
     try:
         yield from _packer(run, disk, found)
     except SilentError as error:
@@ -195,14 +194,14 @@ def _packer(run: Run, disk: Stock, found: Accelerator) -> Generator[Told, None, 
     values = {**_accelerated(run.order, found), "disk_image": str(disk.path), "disk_image_checksum": disk.checksum}
     jobs.lay(run.job, run.places, **values)
     if "qemu_args" in run.job.variables:
-        _, template = firmware.find(run.order.spec.server.arch)
+        _, template = hardware.find(run.order.spec.server.arch)
         shutil.copyfile(template, run.places.root / work_directory.FLASH)
     build = jobs.run(run.job, run.places, run.log, run.tell, speaks_within=speaks_within)
     yield from run.clock.through(build)
 
 
 def verify(
-    order: Order, image: Path, found: Accelerator, clock: Clock, *, booted: bool = False
+    order: Request, image: Path, found: Accelerator, clock: Clock, *, booted: bool = False
 ) -> Generator[Told, None, Proof]:
     """Boot it twice with this host's user-data. Images that are not baked in are brought on a disk beside it.
 
@@ -224,7 +223,7 @@ def verify(
     return (yield from clock.through(verification.verify(trial)))
 
 
-def _convert(order: Order, made: Path, root: Path) -> Path:
+def _convert(order: Request, made: Path, root: Path) -> Path:
     """Made aside, in the work directory."""
     aside = root / "image"
     for argv in convert.commands(made, aside, order.form, images.virtual_size(made)):
@@ -233,6 +232,6 @@ def _convert(order: Order, made: Path, root: Path) -> Path:
     return aside.with_name(f"{aside.name}{order.form.suffix}")
 
 
-def _version(order: Order) -> str:
+def _version(order: Request) -> str:
     found = re.search(r"version (\S+)", acceleration.qemu_version(order.spec.server.arch))
     return found[1] if found else ""

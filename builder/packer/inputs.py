@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.manifest import Input
-    from builder.packer.job import Job
-    from builder.packer.request import Order
+    from builder.packer.request import Request
+    from builder.packer.run import Job
 
 
-def of(job: Job, order: Order) -> tuple[Input, ...]:
+def of(job: Job, order: Request) -> tuple[Input, ...]:
     """The template, the upload and the values; the stock image is not among them."""
     return tuple(sorted(_all(job, order), key=lambda item: item.name))
 
 
-def _all(job: Job, order: Order) -> Iterator[Input]:
+def _all(job: Job, order: Request) -> Iterator[Input]:
     for file in job.files:
         yield _input(f"template {file.path}", file.content)
     for name, content in job.upload.files.items():

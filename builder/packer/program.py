@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import process
+from builder.packer.work_directory import TEMPLATE
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from builder.packer.targets import Target
+    from builder.packer.work_directory import Places
+
 
 Version = tuple[int, int, int]
 # Debian's; older ones lack parts of HCL that the templates use.
@@ -87,3 +93,96 @@ def _version(program: Path) -> Version | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return parse(done.stdout)
+
+
+def init(packer: Packer) -> list[str] | None:
+    """Fetch the plugins of the template; None for a Packer that has its builders inside."""
+    return [str(packer.path), "init", TEMPLATE] if packer.takes_plugins else None
+
+
+def validate(packer: Packer, var_files: Sequence[Path] = ()) -> list[str]:
+    """Check the template with its variables; nothing is started."""
+    return [str(packer.path), "validate", *_variables(var_files), TEMPLATE]
+
+
+def build(packer: Packer, var_files: Sequence[Path] = ()) -> list[str]:
+    """Build. A failed build is cleaned up by Packer itself."""
+    start = [str(packer.path), "build", "-machine-readable", "-on-error=cleanup"]
+    return [*start, *_variables(var_files), TEMPLATE]
+
+
+def environment(base: Mapping[str, str], places: Places) -> dict[str, str]:
+    """Packer's environment: the caller's, with its temporary and cached files where they are taken away.
+
+    Plugins stay where the user's Packer keeps them, so that they are fetched once.
+    """
+    return {
+        **base,
+        "CHECKPOINT_DISABLE": "1",
+        "PACKER_NO_COLOR": "1",
+        "PACKER_CACHE_DIR": str(places.cache),
+        "TMPDIR": str(places.temporary),
+    }
+
+
+def shown(argv: Sequence[str]) -> str:
+    """An argv as one would type it."""
+    return shlex.join(argv)
+
+
+def _variables(files: Sequence[Path]) -> list[str]:
+    return [f"-var-file={path}" for path in files]
+
+
+_FILE: Final = re.compile(r"packer-plugin-[\w-]+_v([\w.+-]+?)_x[\d.]+_\w+_\w+")
+_SUM: Final = "_SHA256SUM"
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A plugin's file. Packer takes none without a file of its checksum beside it."""
+
+    version: str
+    path: Path
+    checksum: bool
+
+
+def installed(target: Target, environment: Mapping[str, str]) -> tuple[Installed, ...]:
+    """What there is of the target's plugin, in any version."""
+    name = target.plugin.rpartition("/")[2]
+    files = (file for folder in _folders(environment) for file in folder.rglob(f"packer-plugin-{name}_v*"))
+    found = ((file, _FILE.fullmatch(file.name)) for file in sorted(files))
+    return tuple(
+        Installed(match[1], file, file.with_name(file.name + _SUM).is_file()) for file, match in found if match
+    )
+
+
+def lacking(target: Target, packer: Packer, environment: Mapping[str, str]) -> tuple[str, str] | None:
+    """What is wrong with the target's plugin here, and the way out; None when it is there or not needed."""
+    if not packer.takes_plugins or not target.plugin:
+        return None
+    there = installed(target, environment)
+    same = [one for one in there if one.version == target.version]
+    if any(one.checksum for one in same):
+        return None
+    needs = f"{target.name} needs the plugin {target.plugin} {target.version}"
+    if same:
+        return f"{needs}, and {same[0].path} has no {_SUM[1:]} file beside it", _way(target)
+    versions = ", ".join(dict.fromkeys(one.version for one in there))
+    return f"{needs}, and there is {versions or 'none'}", _way(target)
+
+
+def _way(target: Target) -> str:
+    call = "packer plugins install"
+    way = f"{call} {target.plugin} {target.version}; from a file: {call} --path FILE {target.plugin}"
+    return f"{way}; Debian's own packer 1.6.6 needs no plugin" if target.packer == "1.6.6" else way
+
+
+def _folders(environment: Mapping[str, str]) -> Iterator[Path]:
+    """Where Packer looks: one place that is named, else that of the user."""
+    if named := environment.get("PACKER_PLUGIN_PATH"):
+        yield Path(named)
+        return
+    home = Path(environment.get("HOME", "/"))
+    config = environment.get("XDG_CONFIG_HOME") or home / ".config"
+    yield from (Path(environment.get("PACKER_CONFIG_DIR") or home, ".packer.d/plugins"), Path(config, "packer/plugins"))

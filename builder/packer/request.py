@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from builder.packer import credentials, surroundings, var_files
+from builder.packer import credentials, var_files
 from builder.packer.convert import FORMATS, Format
 from builder.problems import UserError
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from builder.packer.targets import Target
     from builder.spec import Spec
 
+
 LOCAL: Final = "qemu"
 _SIZE: Final = re.compile(r"[1-9]\d*[MGT]")
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Request:
     """One image. `directory` is where it, its manifest and its log go; `base_image` is a file or a URL."""
 
     spec: Spec
@@ -67,13 +68,13 @@ class Order:
         return self.directory / f"{self.name}-{self.target.name}.log"
 
 
-def check(order: Order) -> None:
+def check(order: Request) -> None:
     """Raise one UserError for what is lacking, or return."""
     for one in CHECKS:
         one(order)
 
 
-def check_login(order: Order) -> None:
+def check_login(order: Request) -> None:
     """Raise UserError without a login for the target."""
     if lacking := credentials.missing(order.target.name, order.environment):
         raise UserError(lacking.message, lacking.hint)
@@ -81,7 +82,7 @@ def check_login(order: Order) -> None:
         credentials.check_profile(order.environment)
 
 
-def check_settings(order: Order) -> None:
+def check_settings(order: Request) -> None:
     """Raise UserError where the template needs values that only the user has."""
     if unset := unset_settings(order):
         settings = order.target.needed(order.spec.server.arch)
@@ -89,13 +90,13 @@ def check_settings(order: Order) -> None:
         raise UserError(f"{order.target.name} needs values for {_listed(unset)}", f"give a --var-file; {told}")
 
 
-def unset_settings(order: Order) -> list[str]:
+def unset_settings(order: Request) -> list[str]:
     """The target's settings that nothing gives a value to."""
-    given = {*_given(order), *surroundings.variables(order)}
+    given = {*_given(order), *variables(order)}
     return [name for name in order.target.needed(order.spec.server.arch) if name not in given]
 
 
-def check_image(order: Order) -> None:
+def check_image(order: Request) -> None:
     """Raise UserError for an image that cannot be had there at all."""
     server = order.spec.server
     if (server.base, server.arch) not in order.target.images:
@@ -108,7 +109,7 @@ def check_image(order: Order) -> None:
 CHECKS: Final = (check_image, check_login, check_settings)
 
 
-def _given(order: Order) -> Iterator[str]:
+def _given(order: Request) -> Iterator[str]:
     """Names of variables that the user gives."""
     yield from (name.removeprefix("PKR_VAR_") for name in order.environment if name.startswith("PKR_VAR_"))
     for path in order.var_files:
@@ -120,7 +121,7 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def check_packer(order: Order, packer: Packer) -> None:
+def check_packer(order: Request, packer: Packer) -> None:
     """Raise UserError where this Packer has no builder for the target."""
     arch = order.spec.server.arch
     least = order.target.least(arch)
@@ -130,3 +131,36 @@ def check_packer(order: Order, packer: Packer) -> None:
             f"{what} needs Packer {least}, and {packer.path} is {packer.version_text}",
             "see https://developer.hashicorp.com/packer/install",
         )
+
+
+# By target: a variable of the template, and what gives it a value, the first that is set. Packer's plugins read
+# credentials themselves, but not these.
+_FROM: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
+    "aws": (
+        ("region", ("AWS_REGION", "AWS_DEFAULT_REGION")),
+        ("custom_endpoint_ec2", ("AWS_ENDPOINT_URL_EC2", "AWS_ENDPOINT_URL")),
+    ),
+    "gcp": (
+        ("project_id", ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT", "GCLOUD_PROJECT", "GCP_PROJECT")),
+        ("zone", ("CLOUDSDK_COMPUTE_ZONE", "GOOGLE_ZONE")),
+    ),
+    "scaleway": (("zone", ("SCW_DEFAULT_ZONE",)),),
+    "exoscale": (("zone", ("EXOSCALE_ZONE",)),),
+    "linode": (("region", ("LINODE_CLI_REGION",)),),
+}
+
+
+def variables(order: Request) -> dict[str, Any]:
+    """Values for the template's variables."""
+    found: dict[str, Any] = {}
+    environment = credentials.complete(order.target.name, order.environment)
+    for variable, names in _FROM.get(order.target.name, ()):
+        value = next((environment[name] for name in names if environment.get(name)), None)
+        if value is not None:
+            found[variable] = value
+    if order.target.name == "aws":
+        from builder.aws import tags  # noqa: PLC0415 - of no other target
+
+        # By these `er launch` finds it.
+        found["tags"] = tags.image(order.spec.server.base, order.spec.server.arch)
+    return found

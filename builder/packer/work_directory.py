@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import data
-from builder.lab.signals import shielded
+from builder.localhost import debian_mirror
+from builder.process import shielded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from builder.packer.program import Packer
+
 
 PREFIX: Final = ".er-bake-"
 _SHORT: Final = "er-bake-"
@@ -149,3 +151,20 @@ def sweep(parent: Path) -> None:
             if temporary.name.startswith(_SHORT) and temporary.parent == Path(tempfile.gettempdir()):
                 shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(root, ignore_errors=True)
+
+
+_SUITES: Final = {"debian-13": "trixie"}
+
+
+def here(base: str) -> str:
+    """The lines of a sources.list for a base, from this machine's mirror; empty where the image's own will do."""
+    return lines(base, debian_mirror.mirror(), debian_mirror.mirror(archive="debian-security"))
+
+
+def lines(base: str, mirror: str | None, security: str | None) -> str:
+    """The same as a pure function; without a mirror there is nothing to say."""
+    suite = _SUITES.get(base)
+    if suite is None or mirror is None:
+        return ""
+    found = [(mirror, suite), (mirror, f"{suite}-updates"), *([(security, f"{suite}-security")] if security else [])]
+    return "".join(f"deb {uri} {name} main\n" for uri, name in found)

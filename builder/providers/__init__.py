@@ -1,10 +1,10 @@
 """Providers: what each takes as user-data, and how it is handed over. One row each, every fact with its source."""
 
 from builder.problems import UserError
-from builder.providers import clouds, own, rows
+from builder.providers import rows
 from builder.providers.model import Counted, Encoding, Fact, Provider
 
-_ROWS = {row.name: row for row in (*clouds.ROWS, *rows.ROWS, *own.ROWS)}
+_ROWS = {row.name: row for row in (*rows.CLOUDS, *rows.HOSTERS, *rows.OWN)}
 # The names, in the order in which they are listed everywhere.
 NAMES = (
     "aws",

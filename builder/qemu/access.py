@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final, Self
 
 from builder import process
+from builder.problems import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,3 +42,27 @@ def https_status(domain: str, address: str, port: int, ca: Path) -> int:
 def keygen(key: Path) -> list[str]:
     """A key pair for one run."""
     return ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "er-verify", "-f", str(key)]
+
+
+# What Linux says last; after that it hangs.
+PANIC: Final = "Kernel panic - not syncing"
+# How long a machine with a processor of its own may take to its kernel's first words, in seconds. Some KVMs let every
+# kernel hang; an emulated machine is not judged.
+SILENCE: Final = 60.0
+_ESCAPES: Final = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]")
+_FIRMWARE: Final = re.compile(r"^\s*(BdsDxe|UEFI|SeaBIOS|iPXE|Booting|GRUB)\b.*$", re.MULTILINE)
+
+
+class SilentError(UserError):
+    """A machine's kernel has not said a word in time."""
+
+    @classmethod
+    def after(cls, seconds: float) -> Self:
+        """For so many seconds."""
+        what = f"the machine's console has said nothing for {seconds:.0f} s"
+        return cls(f"{what}: its accelerator does not run a kernel", "--accelerator tcg")
+
+
+def silent(said: str) -> bool:
+    """Whether nothing but firmware has spoken yet."""
+    return not _FIRMWARE.sub("", _ESCAPES.sub("", said)).strip("\0 \t\r\n")

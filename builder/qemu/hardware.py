@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
 
-from builder.qemu.probe import MACHINE, PROGRAM
+from builder.problems import UserError
+from builder.qemu.acceleration import MACHINE, PROGRAM
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from builder.qemu.acceleration import Accelerator
     from builder.spec.model import Arch
+
 
 Firmware = Literal["bios", "uefi"]
 
@@ -97,3 +98,27 @@ def _netdev(hardware: Hardware) -> str:
 def _escaped(path: Path) -> str:
     """QEMU separates options by commas; a doubled one stands for itself."""
     return str(path).replace(",", ",,")
+
+
+# Debian and Ubuntu (ovmf, qemu-efi-aarch64), then what QEMU brings along, as on macOS.
+_BREW: Final = ("/opt/homebrew/share/qemu", "/usr/local/share/qemu", "/usr/share/qemu")
+_PLACES: Final[dict[Arch, tuple[tuple[str, str], ...]]] = {
+    "amd64": (
+        ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+        *((f"{place}/edk2-x86_64-code.fd", f"{place}/edk2-i386-vars.fd") for place in _BREW),
+    ),
+    "arm64": (
+        ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
+        *((f"{place}/edk2-aarch64-code.fd", f"{place}/edk2-arm-vars.fd") for place in _BREW),
+    ),
+}
+_PACKAGE: Final[dict[Arch, str]] = {"amd64": "ovmf", "arm64": "qemu-efi-aarch64"}
+
+
+def find(arch: Arch) -> tuple[Path, Path]:
+    """Code and a template of the variables. Raises UserError when there is none."""
+    for pair in _PLACES[arch]:
+        code, variables = (Path(path) for path in pair)
+        if code.exists() and variables.exists():
+            return code, variables
+    raise UserError(f"no UEFI firmware for {arch} on this machine", f"apt-get install {_PACKAGE[arch]}")

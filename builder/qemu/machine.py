@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
+import tempfile
 import uuid
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from builder import process
 from builder.disk import image_file as images
-from builder.disk import kernel, needs
-from builder.lab.signals import shielded
-from builder.localhost import cache
+from builder.disk import kernel
+from builder.localhost import cache, requirements
 from builder.polling import until
 from builder.problems import UserError
-from builder.qemu import acceleration, access, firmware, seed
-from builder.qemu.console import PANIC
+from builder.process import shielded
+from builder.qemu import acceleration, access, hardware, seed
+from builder.qemu.acceleration import PROGRAM
+from builder.qemu.access import PANIC
 from builder.qemu.hardware import Drive, Hardware
 from builder.qemu.power import Power
-from builder.qemu.probe import PROGRAM
-from builder.qemu.workplace import Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+    from io import TextIOWrapper
     from types import TracebackType
 
     from builder.qemu.acceleration import Accelerator
     from builder.qemu.hardware import Firmware
     from builder.spec.model import Arch
+
 
 T = TypeVar("T")
 _PROGRAMS: Final = ("curl", "mcopy", "mformat", "qemu-img", "ssh", "ssh-keygen")
@@ -74,7 +77,7 @@ class Vm:
         self._power: Power | None = None
 
     def __enter__(self) -> Self:
-        needs.check("a virtual machine", (*_PROGRAMS, PROGRAM[self.order.arch]))
+        requirements.check_programs("a virtual machine", (*_PROGRAMS, PROGRAM[self.order.arch]))
         try:
             with shielded():
                 self._workplace = Workplace.take()
@@ -124,7 +127,7 @@ class Vm:
         """UEFI's variables are this machine's own; an ARM machine has no BIOS."""
         if self.order.firmware == "bios" and self.order.arch == "amd64":
             return None
-        code, variables = firmware.find(self.order.arch)
+        code, variables = hardware.find(self.order.arch)
         shutil.copyfile(variables, directory / "variables.fd")
         return code, directory / "variables.fd"
 
@@ -254,3 +257,42 @@ def overlay_argv(image: Path, kind: images.Format, overlay: Path, size: int | No
 
 def _full() -> str:
     return f"is the disk full that {cache.root()} is on?"
+
+
+_LOCK = "lock"
+
+
+class Workplace:
+    """Held until `release`, or the end of this process."""
+
+    def __init__(self, directory: Path, lock: TextIOWrapper) -> None:
+        self.directory = directory
+        self._lock = lock
+
+    @classmethod
+    def take(cls) -> Self:
+        """A fresh directory, after sweeping those of dead runs."""
+        top = cache.root() / "vms"
+        with cache.locked(top / ".lock"):
+            for old in top.glob("vm-*"):
+                _sweep(old)
+            directory = Path(tempfile.mkdtemp(prefix="vm-", dir=top))
+            lock = (directory / _LOCK).open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        return cls(directory, lock)
+
+    def release(self) -> None:
+        """Remove the directory."""
+        shutil.rmtree(self.directory)
+        self._lock.close()
+
+
+def _sweep(directory: Path) -> None:
+    lock = directory / _LOCK
+    if lock.exists():
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+    shutil.rmtree(directory)

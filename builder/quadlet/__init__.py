@@ -1,6 +1,6 @@
 """Stacks as Podman Quadlet units."""
 
-from builder.quadlet.convert import units
+from builder.quadlet.container import units
 from builder.quadlet.mounts import TMPFS_OPTION
 from builder.quadlet.names import data_directories, data_path, file_path
 from builder.quadlet.options import defaults, pasta

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shlex
 from typing import TYPE_CHECKING, Final
 
-from builder import facts, injected
+from builder import facts
 from builder.oci import image_reference
 from builder.quadlet import names
-from builder.quadlet.health import health
 from builder.quadlet.mounts import mounts
-from builder.quadlet.options import defaults, pasta, simple
+from builder.quadlet.options import defaults, option, pasta, simple
+from builder.quadlet.podman_keys import BASES
 from builder.quadlet.unit_file import VARIABLES, Section, Unit, line, word, words
+from builder.stack import model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.quadlet.options import Entry
     from builder.quadlet.podman_keys import Podman
-    from builder.stack.model import Dependency, Restart, Service, Stack
+    from builder.stack.model import Dependency, Healthcheck, Network, Restart, Service, Stack, Volume
+
 
 _RESTART: Final[dict[Restart, str]] = {
     "no": "no",
@@ -102,7 +106,7 @@ def _container(stack: Stack, service: Service, podman: Podman, server: str | Non
         yield "Exec", words(*service.command)
     yield from _environment(stack, service, server)
     yield from simple(service, podman)
-    yield from _network(stack, service, podman)
+    yield from _network_line(stack, service, podman)
     yield from mounts(stack, service)
     yield from _hardening(service)
     yield from health(service.healthcheck, podman)
@@ -119,11 +123,11 @@ def _image(stack: Stack, service: Service) -> Iterator[Entry]:
 
 
 def _environment(stack: Stack, service: Service, server: str | None) -> Iterator[Entry]:
-    for name, value in (*injected.of(stack, service, server).items(), *service.environment):
+    for name, value in (*model.of(stack, service, server).items(), *service.environment):
         yield "Environment", word(f"{name}={value}")
 
 
-def _network(stack: Stack, service: Service, podman: Podman) -> Iterator[Entry]:
+def _network_line(stack: Stack, service: Service, podman: Podman) -> Iterator[Entry]:
     mode, _, other = service.network_mode.partition(":")
     if mode == "service":
         joined = names.container_unit(stack.name, other)
@@ -203,3 +207,85 @@ def _limits(service: Service) -> Iterator[Entry]:
     yield "MemoryMax", str(limits.memory or facts.DEFAULT_MEMORY)
     yield "CPUQuota", f"{max(round(cpus * 100), 1)}%"
     yield "TasksMax", str(limits.pids or facts.DEFAULT_PIDS)
+
+
+def units(stack: Stack, *, base: str, server: str | None = None) -> tuple[tuple[str, str], ...]:
+    """The Quadlets of a stack as (file name, text), sorted by name. `server` is the name services are told."""
+    podman = BASES[base]
+    return tuple(sorted((unit.filename, str(unit)) for unit in _units(stack, podman, server)))
+
+
+def _units(stack: Stack, podman: Podman, server: str | None) -> Iterator[Unit]:
+    for service in stack.services:
+        yield container(stack, service, podman, server)
+    for volume in stack.volumes:
+        yield _volume(stack, volume, podman)
+    for network in stack.networks:
+        yield _network(stack, network, podman)
+
+
+def _volume(stack: Stack, volume: Volume, podman: Podman) -> Unit:
+    entries = [("VolumeName", names.volume(stack.name, volume.name))]
+    entries += [("Label", word(f"{key}={value}")) for key, value in volume.labels]
+    filename = names.volume_unit(stack.name, volume.name)
+    return _plain(filename, f"{stack.name}: volume {volume.name}", Section("Volume", tuple(entries)), podman)
+
+
+def _network(stack: Stack, network: Network, podman: Podman) -> Unit:
+    entries = [("NetworkName", names.network(stack.name, network.name))]
+    entries += [(key, "true") for key in ("Internal", "IPv6") if getattr(network, key.lower())]
+    filename = names.network_unit(stack.name, network.name)
+    return _plain(filename, f"{stack.name}: network {network.name}", Section("Network", tuple(entries)), podman)
+
+
+def _plain(filename: str, title: str, section: Section, podman: Podman) -> Unit:
+    head = Section("Unit", (("Description", title),))
+    return Unit(filename, (head, Section("Quadlet", defaults(podman)), section))
+
+
+def command(check: Healthcheck) -> str:
+    """The check in the one of Podman's spellings that is not misread.
+
+    A list goes as JSON without the word CMD, which would be taken for a part of it; one of a single word would be
+    given to a shell, unless CMD stands before it outside of JSON.
+    """
+    if check.shell:
+        return json.dumps(["CMD-SHELL", *check.test], ensure_ascii=False)
+    if len(check.test) > 1:
+        return json.dumps(check.test, ensure_ascii=False)
+    only = check.test[0]
+    if only.split() == [only]:
+        return f"CMD {only}"
+    return json.dumps(["CMD-SHELL", shlex.quote(only)], ensure_ascii=False)
+
+
+def health(check: Healthcheck | None, podman: Podman) -> Iterator[Entry]:
+    """The lines of [Container] for a health check; the image's own counts where the service says nothing."""
+    if check is None:
+        return
+    if check.disable:
+        yield "HealthCmd", "none"
+        return
+    if check.test:
+        yield option(podman, "HealthCmd", "--health-cmd", command(check))
+    for name, value in (
+        ("interval", check.interval),
+        ("timeout", check.timeout),
+        ("start-period", check.start_period),
+    ):
+        if value is not None:
+            yield _key(name), _seconds(value)
+    if check.retries is not None:
+        yield "HealthRetries", str(check.retries)
+    if check.start_interval is not None and check.test:
+        yield option(podman, "HealthStartupCmd", "--health-startup-cmd", command(check))
+        yield "HealthStartupInterval", _seconds(check.start_interval)
+
+
+def _key(name: str) -> str:
+    return "Health" + "".join(part.capitalize() for part in name.split("-"))
+
+
+def _seconds(value: float) -> str:
+    """A duration as Go reads it."""
+    return f"{value:g}s" if value == int(value) and value < 1e6 else f"{round(value * 1000)}ms"

@@ -3,8 +3,7 @@
 from builder.spec.host import with_proxy_image
 from builder.spec.load import load, loads
 from builder.spec.model import Admin, Arch, Aws, Base, Fail2ban, Proxy, Server, Spec, Ssh, Tls
-from builder.spec.schema import schema
-from builder.spec.starter import template
+from builder.spec.schema import schema, template
 
 __all__ = [
     "Admin",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from builder import facts
 from builder.oci import image_reference
 from builder.problems import Report
-from builder.spec import messages, networks, ssh_keys
+from builder.spec import messages, rules, ssh_keys
 from builder.spec.rules import Wrong
 from builder.stack import domains
 from builder.yamlfile import source
@@ -53,17 +53,17 @@ def check_networks(document: Document) -> None:
     given = [_network(document, loc) for loc in document.items(place)]
     if document.get(place) == []:
         document.put(messages.ALLOW_NONE, place)
-    elif given and None not in given and not networks.reachable([text for text in given if text]):
+    elif given and None not in given and not rules.reachable([text for text in given if text]):
         document.put(messages.ALLOW_UNREACHABLE, place)
     for loc in document.items(("fail2ban", "ignore")):
         text = _network(document, loc)
-        if text and networks.everything(text):
+        if text and rules.everything(text):
             document.put(messages.IGNORE_ALL, loc, network=text)
 
 
 def _network(document: Document, loc: Loc) -> str | None:
     try:
-        return networks.network(document.text(loc) or "")
+        return rules.network(document.text(loc) or "")
     except Wrong:
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from builder.problems import Problem, Report, SpecError
-from builder.spec import host, model, shape, short, stacks
+from builder.spec import host, model, shape, stacks
 from builder.spec.document import Document
 from builder.stack import user
 from builder.stack.model import EgressRule, Stack
@@ -14,8 +14,7 @@ from builder.yamlfile import source
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from builder.spec.input_model import Fail2banInput, SpecInput
-    from builder.spec.stack_inputs import StackInput
+    from builder.spec.input_model import Fail2banInput, SpecInput, StackInput
     from builder.yamlfile.source import Source
 
 
@@ -74,7 +73,7 @@ def _stack(document: Document, given: StackInput, found: stacks.Found) -> Stack:
     egress = tuple(EgressRule(rule.to, rule.protocol, tuple(rule.ports)) for rule in given.egress)
     mark = document.mark(found.loc)
     if found.parts is None:
-        service = short.service(given, found.image or "", mark)
-        return Stack(given.name, uid, (service,), short.volumes(given), egress=egress, mark=mark)
+        service = stacks.service(given, found.image or "", mark)
+        return Stack(given.name, uid, (service,), stacks.volumes(given), egress=egress, mark=mark)
     parts = found.parts
     return Stack(given.name, uid, parts.services, parts.volumes, parts.networks, parts.files, egress, mark)

@@ -12,9 +12,8 @@ from pydantic import ValidationError
 
 from builder.messages import YAML_PRIVATE_KEY
 from builder.spec import messages
-from builder.spec.input_model import SpecInput
+from builder.spec.input_model import SpecInput, sections
 from builder.spec.rules import Wrong, near
-from builder.spec.sections import sections
 from builder.yamlfile import scalars
 
 if TYPE_CHECKING:

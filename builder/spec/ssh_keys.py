@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from builder.spec import messages, public_key
+from builder.spec import messages
 from builder.spec.rules import Wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 _PRIVATE: Final = re.compile(
     r"PRIVATE KEY|PuTTY-User-Key-File|^\s*b3BlbnNzaC1rZXktdjE|^\s*MII[A-Za-z0-9+/]{60}", re.MULTILINE
@@ -80,8 +86,95 @@ def _check(lines: list[str]) -> Keys:
     good: list[str] = []
     faults: list[Wrong] = []
     for line in lines:
-        found = list(public_key.faults(line))
+        found = list(key_faults(line))
         faults += found
         if all(wrong.text.severity == "warning" for wrong in found):
             good.append(" ".join(line.split()))
     return Keys(tuple(good), tuple(faults))
+
+
+# What the key of the template decodes to after its type: the template's own text says so too.
+TEMPLATE: Final = b"replace this key by your own one"
+TYPES: Final = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "ssh-rsa",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+_RSA_LEAST: Final = 2048
+_RSA_GOOD: Final = 3072
+# How many fields follow the type, and the length of the first where it is fixed.
+_FIELDS: Final = {
+    "ssh-ed25519": (1, 32),
+    "ssh-rsa": (2, None),
+    "sk-ssh-ed25519@openssh.com": (2, 32),
+    "sk-ecdsa-sha2-nistp256@openssh.com": (3, 8),
+}
+_ECDSA_FIELDS: Final = (2, 8)
+
+
+def key_faults(line: str) -> Iterator[Wrong]:
+    """What is wrong with a line, or worth knowing."""
+    kind, _, rest = line.partition(" ")
+    try:
+        _check_type(kind, line)
+        fields = _decode(kind, (rest.split() or [""])[0])
+    except Wrong as wrong:
+        yield wrong
+        return
+    if kind == "ssh-rsa":
+        yield from _check_rsa(int.from_bytes(fields[1], "big").bit_length())
+    if fields[0] == TEMPLATE:
+        yield Wrong(messages.KEY_TEMPLATE)
+
+
+def _check_type(kind: str, line: str) -> None:
+    if kind in TYPES:
+        return
+    if kind == "ssh-dss":
+        raise Wrong(messages.KEY_DSS)
+    if kind.startswith("AAAA"):
+        raise Wrong(messages.KEY_NO_TYPE)
+    if any(f" {known} AAAA" in line for known in TYPES):
+        raise Wrong(messages.KEY_OPTIONS)
+    raise Wrong(messages.KEY_TYPE, kind=kind[:40], known=", ".join(TYPES))
+
+
+def _decode(kind: str, blob: str) -> list[bytes]:
+    """The fields after the type."""
+    if not blob:
+        raise Wrong(messages.KEY_CUT)
+    try:
+        data = base64.b64decode(blob, validate=True)
+    except (binascii.Error, ValueError):
+        raise Wrong(messages.KEY_BASE64 if re.search(r"[^A-Za-z0-9+/=]", blob) else messages.KEY_CUT) from None
+    fields = _split(data)
+    found = fields[0].decode("ascii", "replace")
+    if found != kind and found in (*TYPES, "ssh-dss"):
+        raise Wrong(messages.KEY_MISMATCH, said=kind, found=found)
+    count, length = _FIELDS.get(kind, _ECDSA_FIELDS)
+    if found != kind or len(fields) != count + 1 or (length and len(fields[1]) != length):
+        raise Wrong(messages.KEY_CUT)
+    return fields[1:]
+
+
+def _split(data: bytes) -> list[bytes]:
+    """Length-prefixed fields, as RFC 4253 writes them."""
+    fields = []
+    while data:
+        length = int.from_bytes(data[:4], "big")
+        if len(data) < 4 + length:
+            raise Wrong(messages.KEY_CUT)
+        fields.append(data[4 : 4 + length])
+        data = data[4 + length :]
+    return fields or [b""]
+
+
+def _check_rsa(bits: int) -> Iterator[Wrong]:
+    if bits < _RSA_LEAST:
+        yield Wrong(messages.KEY_RSA_SHORT, bits=bits)
+    elif bits < _RSA_GOOD:
+        yield Wrong(messages.KEY_RSA_WEAK, bits=bits)

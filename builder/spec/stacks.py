@@ -5,18 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from builder.spec import compose_file, host, messages, rules
-from builder.spec.stack_inputs import StackInput
+from builder.spec import host, messages, rules
+from builder.spec.input_model import StackInput
 from builder.stack import user
+from builder.stack.model import Healthcheck, Limits, Mount, Secret, Service, Tmpfs, Volume
 from builder.yamlfile.source import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+    from typing import Any
 
     from builder.compose import Parts
     from builder.problems import Mark
     from builder.spec.document import Document
+    from builder.spec.input_model import HealthcheckInput
     from builder.yamlfile.source import Loc
+
 
 # What a stack with a compose file may say besides.
 _COMMON: Final = ("name", "uid", "compose", "egress")
@@ -52,7 +57,7 @@ def _look(document: Document, index: int) -> Found:
     keys = set(document.keys(loc))
     if "compose" in keys:
         _check_keys(document, loc, keys)
-        return Found(index, name, parts=compose_file.read(document, (*loc, "compose"), name))
+        return Found(index, name, parts=read(document, (*loc, "compose"), name))
     _check_short(document, loc, keys, name)
     return Found(index, name, image=host.image(document, (*loc, "image")))
 
@@ -143,3 +148,102 @@ def _domains(document: Document, stack: Found) -> Iterator[tuple[str, str, Mark]
             mark = service.mark or document.mark((*stack.loc, "compose"))
             host.check_domain(document, domain, where, mark)
             yield domain, where, mark
+
+
+# The one service of such a stack.
+SERVICE: Final = "web"
+
+
+def service(given: StackInput, image: str, mark: Mark) -> Service:
+    """The stack's only service. `image` is the normalised one."""
+    return Service(
+        name=SERVICE,
+        image=image,
+        kind="web",
+        domains=tuple(given.domains or ([given.domain] if given.domain else [])),
+        port=given.port,
+        hardening=given.hardening,
+        command=tuple(given.command) if given.command else None,
+        environment=tuple(given.environment.items()),
+        mounts=tuple(_mount(text) for text in given.volumes),
+        tmpfs=tuple(_tmpfs(text) for text in given.tmpfs),
+        healthcheck=_healthcheck(given.healthcheck),
+        cap_add=tuple(given.cap_add),
+        read_only=given.read_only,
+        secrets=tuple(Secret(name) for name in given.secrets),
+        limits=Limits(_number(given.memory), given.cpus, given.pids),
+        max_body=_number(given.max_body),
+        response_timeout=_number(given.response_timeout),
+        mark=mark,
+    )
+
+
+def volumes(given: StackInput) -> tuple[Volume, ...]:
+    """The volumes it names, each once."""
+    return tuple(Volume(name) for name in dict.fromkeys(text.partition(":")[0] for text in given.volumes))
+
+
+def _mount(text: str) -> Mount:
+    source, target, *mode = text.split(":")
+    return Mount("volume", source, target, read_only=mode == ["ro"])
+
+
+def _tmpfs(text: str) -> Tmpfs:
+    target, _, options = text.partition(":")
+    return Tmpfs(target, tuple(options.split(",")) if options else ())
+
+
+def _healthcheck(given: HealthcheckInput | None) -> Healthcheck | None:
+    if given is None:
+        return None
+    shell = given.test[0] == "CMD-SHELL"
+    return Healthcheck(
+        test=tuple(given.test[1:] if given.test[0] in ("CMD", "CMD-SHELL") else given.test),
+        shell=shell,
+        interval=_number(given.interval),
+        timeout=_number(given.timeout),
+        retries=given.retries,
+        start_period=_number(given.start_period),
+    )
+
+
+def _number(value: Any) -> Any:
+    """A value whose rule made a number of it: pydantic's annotation still says text."""
+    return value
+
+
+_USUAL: Final = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+
+
+def read(document: Document, loc: Loc, stack: str) -> Parts | None:
+    """The services of the compose file named at a place; None with the reasons in the report."""
+    name = document.text(loc)
+    if name is None or not _exists(document, loc, name):
+        return None
+    from builder import compose  # noqa: PLC0415 - specs without compose files start faster
+
+    return compose.load(document.base / name, stack=stack, report=document.report)
+
+
+def _exists(document: Document, loc: Loc, name: str) -> bool:
+    path, found = document.base / name, None
+    try:
+        if path.is_file():
+            return True
+        if path.is_dir():
+            example = f"{name.rstrip('/')}/{_nearby(path) or _USUAL[0]}"
+            document.put(messages.COMPOSE_DIRECTORY, loc, path=name, example=example)
+            return False
+        found = _nearby(path.parent)
+    except (OSError, ValueError):
+        pass
+    if found:
+        near = (path.parent / found).relative_to(document.base) if name[:1] != "/" else path.parent / found
+        document.put(messages.COMPOSE_MISSING_NEAR, loc, path=name, near=near)
+    else:
+        document.put(messages.COMPOSE_MISSING, loc, path=name)
+    return False
+
+
+def _nearby(directory: Path) -> str | None:
+    return next((name for name in _USUAL if (directory / name).is_file()), None)

@@ -3,9 +3,8 @@
 from builder.userdata import cloudconfig
 from builder.userdata.cloudconfig import cloud_config
 from builder.userdata.delivery import Delivery, deliver, ways_out
-from builder.userdata.explain import FORMS, explain
-from builder.userdata.secrets import secrets
-from builder.userdata.space import Group, groups
+from builder.userdata.explain import FORMS, Group, explain, groups
+from builder.userdata.requirements import secrets
 
 __all__ = [
     "FORMS",

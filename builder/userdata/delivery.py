@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from builder import providers
 from builder.problems import UserError
 from builder.providers import Encoding
-from builder.userdata import encoding, space
+from builder.userdata import encoding, explain
 from builder.userdata.cloudconfig import cloud_config
-from builder.userdata.packed import packed
+from builder.userdata.encoding import packed
 from builder.userdata.shared import shared
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def forms(spec: Spec, host: Host, row: Provider, on: On) -> Iterator[tuple[Encod
         return
     yield Encoding.PLAIN, False, cloud_config(spec, host, on, ascii_only=not row.binary.value)
     if row.fits(row.used(encoding.at_least(document))):
-        yield Encoding.MIME, False, encoding.multipart(encoding.compress(document))
-    small = encoding.compress(shared(spec, host, on))
+        yield Encoding.MIME, False, encoding.multipart(encoding.gzip(document))
+    small = encoding.gzip(shared(spec, host, on))
     yield Encoding.MIME, True, encoding.multipart(small)
     if row.binary.value:
         yield Encoding.GZIP, True, small
@@ -77,7 +77,7 @@ def forms(spec: Spec, host: Host, row: Provider, on: On) -> Iterator[tuple[Encod
 
 
 def _too_large(spec: Spec, host: Host, row: Provider, on: On, used: int) -> UserError:
-    biggest = space.groups(spec, host, on, used, compressed=True)[:3]
+    biggest = explain.groups(spec, host, on, used, compressed=True)[:3]
     message = (
         f"the user-data takes {used:,} at its smallest; {row.title} takes {row.limit.value:,} {row.counted.value}; "
         f"the biggest: {', '.join(f'{one.name} ({one.used:,})' for one in biggest)}"

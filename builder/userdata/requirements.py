@@ -35,3 +35,11 @@ def _problem(where: str, mark: Mark | None, on: On) -> Problem:
         return Problem("warning", where, message, mark, hint)
     hint = "push it to a registry and name it there, or bake it into an image; er try takes archives as they are"
     return Problem("error", where, "an archive on this machine cannot travel in user-data", mark, hint)
+
+
+def secrets(spec: Spec) -> tuple[tuple[str, str], ...]:
+    """Pairs of stack and secret, each once, in the order of the spec."""
+    found = [
+        (stack.name, secret.name) for stack in spec.stacks for service in stack.services for secret in service.secrets
+    ]
+    return tuple(dict.fromkeys(found))

@@ -9,9 +9,8 @@ import yaml
 
 from builder import messages
 from builder.problems import Mark
-from builder.yaml_errors import explain
 from builder.yamlfile.places import Loc, Page, Place, dotted, split_lines
-from builder.yamlfile.tree import MAX_VALUES, TooManyError, Tree, compose
+from builder.yamlfile.tree import MAX_VALUES, TooManyError, Tree, compose, explain
 
 if TYPE_CHECKING:
     from pathlib import Path

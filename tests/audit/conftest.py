@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from builder import process
-from builder.host.packages import PACKAGES
+from builder.host.build import PACKAGES
 from builder.lab import base_tree
 from builder.lab.machine import Machine
 from builder.localhost import debian_mirror, requirements
@@ -32,7 +32,7 @@ ANSWERS: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((Path(__file__).p
 
 @pytest.fixture(scope="session", autouse=True)
 def _able() -> None:
-    requirements.check()
+    requirements.check_booting()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from typer.testing import CliRunner
 
-from builder.aws import pace
+from builder.aws import api
 from builder.cli.app import app
 from tests.aws import cloud
 
@@ -40,7 +40,7 @@ server: {{name: web1}}
 admin: {{ssh_keys: ["{KEY}"]}}
 """
 # Waiting is what makes such tests slow; that there is any, tests of the pace itself see to.
-_QUICK = pace.Pace(attempts=3, pause=0.01, longest=0.05)
+_QUICK = api.Pace(attempts=3, pause=0.01, longest=0.05)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Er:
         self.environment = cloud.environment(wire.url, directory)
         for key, value in self.environment.items():
             patch.setenv(key, value)
-        patch.setattr(pace, "PACE", _QUICK)
+        patch.setattr(api, "PACE", _QUICK)
         patch.setattr("boto3.session.Session", session)
 
     def __call__(self, *words: str | Path) -> Done:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.aws.calls import OPERATIONS
+from builder.aws.permissions import OPERATIONS
 from tests.aws import run
 from tests.aws.wire import Answer, Call, refusal
 

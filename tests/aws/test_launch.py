@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.aws.calls import OPERATIONS
+from builder.aws.permissions import OPERATIONS
 from tests.aws import run
 from tests.aws.cloud import environment
 from tests.aws.wire import Answer, Call, refusal

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.aws.calls import OPERATIONS
-from builder.aws.permissions import policy
+from builder.aws.permissions import OPERATIONS, policy
 from tests.aws import iam, run
 from tests.aws.iam import Request
 from tests.aws.test_launch import READY

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from builder import host, process, userdata
 from builder import spec as specs
 from builder.host import Part
-from builder.lab import base_tree, plan, preload, trial
+from builder.lab import base_tree, preload, trial
 from builder.lab.machine import Machine
 from builder.lab.network import Card
 from builder.lab.provider_machine import Guise
@@ -149,7 +149,7 @@ def booted(
     delivery = userdata.deliver(spec, built, row.provider, on)
     tree = base_tree.tree((*built.packages, *cloud.disk_packages(row)))
     preloads = tuple(
-        preload.prepare(base_tree.tree(built.packages), owner, images) for owner, images in plan.owned_images(spec)
+        preload.prepare(base_tree.tree(built.packages), owner, images) for owner, images in trial.owned_images(spec)
     )
     with ExitStack() as stack:
         servers: list[Server] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from builder import process
 from builder import spec as specs
-from builder.lab import base_tree, plan, preload, trial
+from builder.lab import base_tree, preload, trial
 from builder.lab.machine import Machine
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Host:
     def ca(self) -> Path:
         """A copy of the host's own certificate authority, for clients outside."""
         copy = self.key.parent / "ca.crt"
-        copy.write_bytes(self.machine.path(plan.CA).read_bytes())
+        copy.write_bytes(self.machine.path(trial.CA).read_bytes())
         return copy
 
     def address(self, family: int) -> str:
@@ -124,7 +124,7 @@ def booted(
     `packages` are on the disk before the first boot: those of the host, unless said; with none it is a stock image.
     """
     spec, key = written(name, tmp, edit)
-    wanted = plan.plan(spec, timeout=300)
+    wanted = trial.plan(spec, timeout=300)
     tree = base_tree.tree(wanted.packages)
     disk = tree if packages is None else base_tree.tree(packages)
     preloads = tuple(preload.prepare(tree, owner, images) for owner, images in wanted.images)

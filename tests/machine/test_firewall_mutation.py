@@ -15,7 +15,7 @@ import pytest
 
 from builder import facts
 from builder.host import firewall
-from builder.host.rules import FAMILIES
+from builder.host.firewall import FAMILIES
 from builder.stack import user
 from tests.machine.surroundings import LOOPBACK, METADATA, link_local, surroundings
 from tests.machine.vantage import Agent, inside, outside, ping, quic, serving, tcp, udp, undone

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from builder import facts, process, userdata
-from builder.host.packages import PACKAGES
+from builder.host.build import PACKAGES
 from builder.lab import base_tree
 from tests import hostile
 from tests.quadlet_generator import generate, verify

@@ -89,7 +89,7 @@ class Disk:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    requirements.check()
+    requirements.check_booting()
     calls = tmp_path / "calls"
     calls.touch()
     stubs = {"systemctl": _SYSTEMCTL.format(calls=calls), "systemd-run": _RUN.format(calls=calls), "id": _ID}

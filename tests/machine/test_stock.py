@@ -8,8 +8,8 @@ import pytest
 
 from builder import host, process, userdata
 from builder import spec as specs
-from builder.host.packages import PACKAGES
-from builder.lab import base_tree, plan
+from builder.host.build import PACKAGES
+from builder.lab import base_tree, trial
 from builder.lab.machine import Machine
 from tests.machine.hosts import ROOT, Host, booted, written
 
@@ -67,7 +67,7 @@ def test_a_stock_image_becomes_the_host_over_the_network(tmp_path: Path) -> None
 def test_a_host_without_its_packages_is_closed_and_says_what_is_missing(tmp_path: Path) -> None:
     """No mirror answers: SSH is let in and nothing else, over both families, and cloud-init reports it."""
     spec, key = written("three", tmp_path)
-    wanted = plan.plan(spec, timeout=300)
+    wanted = trial.plan(spec, timeout=300)
     there = tuple(package for package in PACKAGES["debian-13"] if package != "podman")
     nobody = {"/etc/apt/sources.list": b"deb http://127.0.0.1:9/debian trixie main\n"}
     with Machine(base_tree.tree(there), wanted.user_data, name=wanted.name, extra_files=nobody) as machine:

@@ -15,7 +15,7 @@ from builder import process, providers, userdata
 from builder import spec as specs
 from builder.lab import base_tree
 from builder.providers import Encoding
-from builder.userdata.packed import packed
+from builder.userdata.encoding import packed
 from tests.machine.hosts import ROOT, booted
 
 if TYPE_CHECKING:

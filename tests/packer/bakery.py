@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from builder import data, host, process, userdata
 from builder.host import Part
 from builder.imagecheck.zipapp import bundle
-from builder.lab import base_tree, layers, plan
+from builder.lab import base_tree, layers, trial
 from builder.lab.machine import Machine
 from builder.packer import build_files
 from tests.machine import hosts
@@ -130,7 +130,7 @@ def laid_out(
 ) -> Iterator[hosts.Host]:
     """A machine on the baked tree with the small user-data, off."""
     content = userdata.cloud_config(baked.spec, host.build(baked.spec), "baked")
-    extra = {**dict(plan.plan(baked.spec, timeout=300).extra_files), **(extra_files or {})}
+    extra = {**dict(trial.plan(baked.spec, timeout=300).extra_files), **(extra_files or {})}
     name = baked.spec.server.name
     with Machine(baked.tree, content, name=name, extra_files=extra, internet=internet) as machine:
         yield hosts.Host(baked.spec, machine, baked.key)

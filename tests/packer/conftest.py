@@ -13,7 +13,7 @@ import pytest
 
 from builder import process
 from builder.disk import kernel
-from builder.host.packages import PACKAGES
+from builder.host.build import PACKAGES
 from builder.lab import base_tree
 from builder.lab.machine import Machine
 from builder.localhost import requirements
@@ -44,7 +44,7 @@ def skip_if_emulated() -> None:
 @pytest.fixture(scope="session")
 def baked(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Baked:
     """The spec `three`, baked with its stacks' images."""
-    requirements.check()
+    requirements.check_booting()
     directory = tmp_path_factory.mktemp("baked")
     # Users of the machines go through it.
     for folder in (directory, *directory.parents[:2]):
@@ -85,7 +85,7 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def standing(key: Path, name: str) -> Iterator[Machine]:
     """A machine that has been up for a while: the packages are there, and root is let in with the key."""
-    requirements.check()
+    requirements.check_booting()
     login = {"disable_root": False, "users": [], "ssh_authorized_keys": [key.with_name("id.pub").read_text().strip()]}
     user_data = b"#cloud-config\n" + json.dumps(login).encode()
     with Machine(base_tree.tree(PACKAGES["debian-13"]), user_data, name=name) as machine:

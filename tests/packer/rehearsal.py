@@ -22,9 +22,9 @@ from builder import spec as specs
 from builder.cli import build_image
 from builder.cli.app import code
 from builder.cli.progress import Steps
-from builder.packer import build, build_cloud, build_files, credentials, program, sources_list, work_directory
-from builder.packer.job import Job
-from builder.packer.request import Order
+from builder.packer import build, build_cloud, build_files, credentials, program, work_directory
+from builder.packer.request import Request
+from builder.packer.run import Job
 from builder.packer.targets import BY_NAME, Target
 
 if TYPE_CHECKING:
@@ -45,16 +45,16 @@ source "null" "host" {
 """
 
 
-def order(directory: Path, environment: Mapping[str, str] | None = None) -> Order:
+def order(directory: Path, environment: Mapping[str, str] | None = None) -> Request:
     """The order of a rehearsal."""
     spec, _ = specs.load(SPEC)
-    return Order(spec, NULL, directory, environment=environment or dict(os.environ))
+    return Request(spec, NULL, directory, environment=environment or dict(os.environ))
 
 
-def on_machine(wanted: Order, address: str, key: Path, more: Mapping[str, str]) -> Job:
+def on_machine(wanted: Request, address: str, key: Path, more: Mapping[str, str]) -> Job:
     """Packer's null builder. `more` replaces files of the upload by their path, and `apt` the mirror."""
     host = hosts.build(wanted.spec)
-    apt = more.get("apt", sources_list.here("debian-13"))
+    apt = more.get("apt", work_directory.here("debian-13"))
     upload = build_files.payload(wanted.spec, host, check=b"print('clean')", apt_sources=apt)
     contents = {**upload.files, **{name: text.encode() for name, text in more.items() if name in upload.files}}
     variables = {
@@ -69,7 +69,7 @@ def on_machine(wanted: Order, address: str, key: Path, more: Mapping[str, str]) 
     return Job(program.find(), files, build_files.Payload(contents, upload.archives), variables, (), wanted.environment)
 
 
-def on_disk(wanted: Order, disk: Path) -> Job:
+def on_disk(wanted: Request, disk: Path) -> Job:
     """The template of a local image, on any disk."""
     packer = program.find()
     with disk.open("rb") as file:
@@ -92,7 +92,7 @@ def on_disk(wanted: Order, disk: Path) -> Job:
     return Job(packer, files, build_files.Payload({}, {}), variables, (), wanted.environment)
 
 
-def in_cloud(wanted: Order, scripts: Mapping[str, str]) -> Job:
+def in_cloud(wanted: Request, scripts: Mapping[str, str]) -> Job:
     """The template of a provider, with small steps: what they do is tested elsewhere.
 
     `scripts` are by the names of steps; any other name is a variable's.

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from builder import facts, process, userdata
 from builder import host as hosts
 from builder import spec as specs
-from builder.lab import plan
+from builder.lab import trial
 from builder.polling import until
-from builder.qemu import Order, Vm, access, archives
+from builder.qemu import Order, Vm, access, seed
 from builder.qemu.verify import READY, local
 from tests.packer import attacker_image
 from tests.packer.built import ER
@@ -165,11 +165,11 @@ class Stage:
 def stage(image: Path, directory: Path) -> Iterator[Stage]:
     """Boot the image with the three stacks; `directory` is a fresh one."""
     spec, key = _spec(directory)
-    drive = archives.disk(spec, directory)
+    drive = seed.disk(spec, directory)
     assert drive is not None
     order = Order(
         user_data=userdata.cloud_config(spec, hosts.build(spec), "baked"),
-        vendor_data=archives.VENDOR_DATA,
+        vendor_data=seed.VENDOR_DATA,
         name=spec.server.name,
         drives=(drive,),
         key=key,
@@ -182,7 +182,7 @@ def stage(image: Path, directory: Path) -> Iterator[Stage]:
         staying = process.start(made.ssh_argv("-M", "-N", fresh=False))
         try:
             until((directory / "master").is_socket, timeout=PATIENCE, what="SSH to answer")
-            made.ca.write_text(made.root(f"cat {plan.CA}"))
+            made.ca.write_text(made.root(f"cat {trial.CA}"))
             yield made
         finally:
             staying.kill()

@@ -9,7 +9,7 @@ import pytest
 
 from builder import host, process, userdata
 from builder import spec as specs
-from builder.lab import plan
+from builder.lab import trial
 from builder.packer import program
 from builder.qemu import Order, Vm, verify
 from tests.packer.built import GROWN, assert_it_has_grown, er
@@ -68,7 +68,7 @@ def test_by_uefi_it_serves_too_and_grows_with_its_disk(built: Built, key: Path) 
         vm.wait_console(verify.READY, timeout=900)
         assert_it_has_grown(vm, firmware="uefi")
         ca = built.directory / "uefi-ca.crt"
-        ca.write_text(vm.read(plan.CA))
+        ca.write_text(vm.read(trial.CA))
         vm.wait(lambda: vm.https_status("hello.example.com", ca) == 200, timeout=300, what="the page")
         ca.unlink()
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.packer import plugins, program
+from builder.packer import program
 from builder.packer.targets import BY_NAME
 from builder.polling import until
 from tests.packer import digitalocean, hetzner, rehearsal, transcript
@@ -113,7 +113,7 @@ class Build:
 @contextmanager
 def built(target: str, oven: Oven, place: Path, **scripts: str) -> Iterator[Build]:
     """A stand-in, and a build at it that has not begun."""
-    if lacking := plugins.lacking(BY_NAME[target], program.find(), os.environ):
+    if lacking := program.lacking(BY_NAME[target], program.find(), os.environ):
         pytest.skip(lacking[0])
 
     def authorize(key: str) -> None:

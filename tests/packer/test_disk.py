@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import data, imagecheck, process
-from builder.disk import base_disk, from_url, system, unpacked
+from builder.disk import base_disk, build, from_url, unpacked
 from builder.disk import image_file as images
 from builder.localhost import cache, debian_mirror
 from builder.problems import UserError
@@ -63,7 +63,7 @@ def test_packages_come_from_debian_and_not_from_where_it_was_made(tree: Path) ->
     apt = tree / "etc/apt"
     found = [path for path in (apt / "sources.list", *apt.glob("sources.list.d/*")) if path.is_file()]
     uris = {line.split()[1] for path in found for line in path.read_text().splitlines() if line.startswith("URIs:")}
-    origin = system.archives(tree, "amd64")
+    origin = build.archives(tree, "amd64")
     assert uris == {origin.primary, origin.security}
     mirror = debian_mirror.mirror()
     if mirror and mirror not in uris:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import process
-from builder.packer import job as jobs
+from builder.packer import run as jobs
 from builder.packer import work_directory
 from builder.packer.log import Log
 from builder.polling import until
-from builder.qemu.console import SilentError
+from builder.qemu.access import SilentError
 from tests.packer import rehearsal
 
 if TYPE_CHECKING:

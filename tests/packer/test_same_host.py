@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.lab import base_tree, plan, preload
+from builder.lab import base_tree, preload, trial
 from builder.lab.machine import Machine
 from tests.machine import hosts
 from tests.packer import bakery, portrait
@@ -79,7 +79,7 @@ def portray(host: hosts.Host) -> dict[str, Facts]:
     """Power on, wait until it is done, look, power off, and read its disk."""
     host.boot(timeout=600)
     host.machine.wait(host.machine.cloud_init_done, timeout=120, what="cloud-init")
-    for site in plan.sites(host.spec):
+    for site in trial.sites(host.spec):
         host.machine.wait(partial(answers, host, f"https://{site.domain}/"), timeout=60, what=site.domain)
     users = ("er-proxy", *(f"er-{stack.name}" for stack in host.spec.stacks))
     facts = portrait.running(host.machine, users)
@@ -94,7 +94,7 @@ def answers(host: hosts.Host, url: str) -> bool:
 
 def from_stock(baked: Baked) -> dict[str, Facts]:
     """The same spec on the stock image, from the whole user-data; its archives are brought, as a lab must."""
-    wanted = plan.plan(baked.spec, timeout=300)
+    wanted = trial.plan(baked.spec, timeout=300)
     loader = base_tree.tree(wanted.packages)
     preloads = tuple(preload.prepare(loader, owner, images) for owner, images in wanted.images)
     extra = dict(wanted.extra_files)

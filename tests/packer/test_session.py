@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder import session
-from builder.packer import watch
+from builder import process
+from builder.packer import run
 from builder.packer.log import Log
-from builder.session import Session
+from builder.process import Session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,15 +31,15 @@ def test_what_a_program_leaves_running_is_ended_with_it() -> None:
     since = time.monotonic()
     with Session([sys.executable, "-c", _CHILD]) as found:
         assert list(found.lines()) == ["up"]
-        assert session.members(found.pid) == ()
+        assert process.members(found.pid) == ()
     assert time.monotonic() - since < 30
 
 
 def test_leaving_the_block_ends_all_of_it() -> None:
     with Session(["sh", "-c", "sleep 1000 & echo up; wait"]) as found:
         assert next(found.lines()) == "up"
-        assert len(session.members(found.pid)) == 2
-    assert session.members(found.pid) == ()
+        assert len(process.members(found.pid)) == 2
+    assert process.members(found.pid) == ()
 
 
 def test_reading_goes_on_after_an_exception() -> None:
@@ -65,7 +65,7 @@ def test_a_program_that_will_not_end_is_asked_twice_and_then_killed(tmp_path: Pa
     stubborn = "trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done"
     with Log(tmp_path / "log") as log, Session(["sh", "-c", stubborn]) as found:
         assert next(found.lines()) == "up"
-        watch.wind_up(found, log, (0.5, 0.5))
+        run.wind_up(found, log, (0.5, 0.5))
         assert found.code == -signal.SIGKILL
-        assert session.members(found.pid) == ()
+        assert process.members(found.pid) == ()
     assert (tmp_path / "log").read_text().count("asked") == 2

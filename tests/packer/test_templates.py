@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder import process
-from builder.packer import build_container, credentials, plugins, program, work_directory
+from builder.packer import build_container, credentials, program, work_directory
 from builder.packer.program import Packer
 from builder.packer.targets import BY_NAME, TARGETS, Target
 from tests.packer import hcl, keystone
@@ -128,7 +128,7 @@ def test_every_step_names_itself_and_what_failed() -> None:
 )
 def test_packer_accepts_it(target: Target, wanted: tuple[str, str], tmp_path: Path) -> None:
     """Packer itself, with no network but loopback: every base and architecture of every builder that it has."""
-    if lacking := plugins.lacking(target, HERE, os.environ):
+    if lacking := program.lacking(target, HERE, os.environ):
         pytest.skip(lacking[0])
     lay_out(tmp_path, target)
     variables = values(target, wanted)

@@ -14,7 +14,7 @@ import pytest
 
 from builder import disk, process
 from builder.localhost import cache
-from builder.packer.watch import Note
+from builder.packer.run import Note
 from builder.polling import NotInTimeError, until
 from builder.problems import UserError
 from builder.qemu import Order, Vm, acceleration, verify
@@ -23,7 +23,7 @@ from tests.unit.test_host import spec_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.packer.watch import Told
+    from builder.packer.run import Told
 
 pytestmark = pytest.mark.machine
 _EMULATED = acceleration.emulation("amd64")

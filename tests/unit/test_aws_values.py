@@ -14,40 +14,36 @@ import pytest
 from builder import host as hosts
 from builder import spec as specs
 from builder.aws import (
-    calls,
     console,
     dns,
-    images,
     instance,
-    kinds,
     known_hosts,
     permissions,
-    place,
     prerequisites,
     price,
-    remote,
+    readiness,
     security_group,
     tags,
 )
 from builder.aws.errors import ROWS, translate
-from builder.aws.request import Order, Wishes
+from builder.aws.request import Request, Wishes
 from builder.problems import UserError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@laptop"
 OTHER = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA=="
 TEXT = f"server: {{name: web1}}\nadmin: {{ssh_keys: ['{KEY}']}}\n"
-IMAGE = images.Image("ami-1", "debian-13-amd64-1", "x86_64", "/dev/xvda", 8, "baked")
-KIND = kinds.Kind("t3.small", ("x86_64",), 2, 2048, ipv6=True, spot=True)
-PLACE = place.Place("vpc-1", "subnet-1", "eu-central-1a", ipv6=False)
+IMAGE = prerequisites.Image("ami-1", "debian-13-amd64-1", "x86_64", "/dev/xvda", 8, "baked")
+KIND = prerequisites.InstanceType("t3.small", ("x86_64",), 2, 2048, ipv6=True, spot=True)
+PLACE = prerequisites.Subnet("vpc-1", "subnet-1", "eu-central-1a", ipv6=False)
 
 
-def order(text: str = TEXT, **wishes: Any) -> Order:
+def order(text: str = TEXT, **wishes: Any) -> Request:
     spec, _ = specs.loads(text, Path("easyrunner.yaml"))
-    return Order(spec, hosts.build(spec), Wishes(**wishes))
+    return Request(spec, hosts.build(spec), Wishes(**wishes))
 
 
-def where(*zones_: str) -> prerequisites.Ground:
-    return prerequisites.Ground("1", "eu-central-1", IMAGE, KIND, PLACE, b"#cloud-config", zones_)
+def where(*zones_: str) -> prerequisites.Prerequisites:
+    return prerequisites.Prerequisites("1", "eu-central-1", IMAGE, KIND, PLACE, b"#cloud-config", zones_)
 
 
 def test_the_whole_request_for_a_server() -> None:
@@ -157,12 +153,14 @@ def test_the_youngest_image_and_what_it_is() -> None:
     disk = {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 12}}
     new = old | {"ImageId": "ami-2", "CreationDate": "2026-02-01T00:00:00.000Z", "Tags": ours}
     new |= {"RootDeviceName": "/dev/sda1", "BlockDeviceMappings": [disk]}
-    assert images.newest([new, old]) == images.Image("ami-2", "", "x86_64", "/dev/sda1", 12, "baked")
-    assert images.newest([]) is None
+    assert prerequisites.newest_image([new, old]) == prerequisites.Image(
+        "ami-2", "", "x86_64", "/dev/sda1", 12, "baked"
+    )
+    assert prerequisites.newest_image([]) is None
 
 
 def test_stock_images_are_asked_of_their_makers_only() -> None:
-    assert images.stock_query("debian-13", "arm64") == {
+    assert prerequisites.stock_query("debian-13", "arm64") == {
         "Owners": ["136693071363"],
         "Filters": [
             {"Name": "architecture", "Values": ["arm64"]},
@@ -179,21 +177,21 @@ def _subnet(name: str, zone: str, ipv6: bool = False) -> dict[str, Any]:
 
 def test_a_subnet_in_a_zone_that_has_the_type() -> None:
     subnets = [_subnet("subnet-2", "b", ipv6=True), _subnet("subnet-1", "a"), _subnet("subnet-3", "c")]
-    assert place.pick(subnets, {"b", "c"}, "t3.small", ipv6=False).subnet == "subnet-2"
-    assert place.pick(subnets, {"a", "b"}, "t3.small", ipv6=True).subnet == "subnet-2"
+    assert prerequisites.pick_subnet(subnets, {"b", "c"}, "t3.small", ipv6=False).subnet == "subnet-2"
+    assert prerequisites.pick_subnet(subnets, {"a", "b"}, "t3.small", ipv6=True).subnet == "subnet-2"
     with pytest.raises(UserError, match=r"t3.small is not to be had in a, b, c"):
-        place.pick(subnets, set(), "t3.small", ipv6=False)
+        prerequisites.pick_subnet(subnets, set(), "t3.small", ipv6=False)
     with pytest.raises(UserError, match="no subnet here has IPv6"):
-        place.pick(subnets, {"a"}, "t3.small", ipv6=True)
+        prerequisites.pick_subnet(subnets, {"a"}, "t3.small", ipv6=True)
 
 
 def test_a_public_subnet_by_its_own_table_or_the_main_one() -> None:
     out = {"Routes": [{"GatewayId": "local"}, {"GatewayId": "igw-1"}]}
     main = {"Associations": [{"Main": True}], **out}
     closed = {"Associations": [{"SubnetId": "subnet-1"}], "Routes": [{"NatGatewayId": "nat-1"}]}
-    assert place.public([main], "subnet-1")
-    assert not place.public([main, closed], "subnet-1")
-    assert place.public([main, closed], "subnet-2")
+    assert prerequisites.is_public([main], "subnet-1")
+    assert not prerequisites.is_public([main, closed], "subnet-1")
+    assert prerequisites.is_public([main, closed], "subnet-2")
 
 
 # The console.
@@ -251,7 +249,7 @@ def test_a_known_hosts_file_is_private_and_written_once(tmp_path: Path) -> None:
 
 
 def test_how_ssh_is_called() -> None:
-    login = remote.Login("er", "192.0.2.1", Path("/known"), Path("/id"))
+    login = readiness.Login("er", "192.0.2.1", Path("/known"), Path("/id"))
     assert login.argv[-3:] == ["-i", "/id", "er@192.0.2.1"]
     assert "StrictHostKeyChecking=yes" in login.argv
     assert login.shown(Path("/known")) == "ssh -i /id er@192.0.2.1"
@@ -297,11 +295,13 @@ def test_a_price_of_the_list() -> None:
 def test_the_policy_allows_every_call_and_binds_removal_to_our_tag() -> None:
     statements = permissions.policy()["Statement"]
     allowed = {action for statement in statements for action in statement["Action"]}
-    assert allowed == {action for call in calls.OPERATIONS.values() for action in call.needs}
+    assert allowed == {action for call in permissions.OPERATIONS.values() for action in call.needs}
     tag = "aws:ResourceTag/er:project"
     bound = {action for each in statements if tag in str(each.get("Condition")) for action in each["Action"]}
     making = {"ec2:AllocateAddress", "ec2:CreateSecurityGroup", "ec2:CreateTags", "ec2:ImportKeyPair"}
-    changing = {need for call in calls.OPERATIONS.values() if call.writes for need in call.needs if "ec2:" in need}
+    changing = {
+        need for call in permissions.OPERATIONS.values() if call.writes for need in call.needs if "ec2:" in need
+    }
     assert changing - making <= bound
     unbound = {action for each in statements if "Condition" not in each for action in each["Action"]}
     assert unbound & changing == {"ec2:CreateSecurityGroup", "ec2:RunInstances"}

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import compose, quadlet
-from builder.compose import keys, limits, messages, mount_messages, mounts, network, secrets_configs, top
-from builder.compose.envfile import parse
+from builder.compose import keys, messages, mounts, network, secrets_configs, service
+from builder.compose.environment import read_variables
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.messages import Text
 from builder.problems import Report
@@ -40,16 +40,16 @@ SERVICE_KEYS = """
 """
 TABLES: dict[str, tuple[Any, str]] = {
     "service": (keys.KEYS, SERVICE_KEYS),
-    "top": (top.TOP, "configs include models name networks secrets services version volumes"),
-    "volume": (top._VOLUME, "driver driver_opts external labels name"),
+    "top": (keys.TOP, "configs include models name networks secrets services version volumes"),
+    "volume": (keys._VOLUME, "driver driver_opts external labels name"),
     "network": (
-        top._NETWORK,
+        keys._NETWORK,
         "attachable driver driver_opts enable_ipv4 enable_ipv6 external internal ipam labels name",
     ),
-    "secret": (top._SECRET, "driver driver_opts environment external file labels name template_driver"),
-    "config": (top._CONFIG, "content environment external file labels name template_driver"),
+    "secret": (keys._SECRET, "driver driver_opts environment external file labels name template_driver"),
+    "config": (keys._CONFIG, "content environment external file labels name template_driver"),
     "deploy": (
-        limits._DEPLOY,
+        service._DEPLOY,
         "endpoint_mode labels mode placement replicas resources restart_policy rollback_config update_config",
     ),
     "mount": (mounts._LONG, "bind consistency image read_only source target tmpfs type volume"),
@@ -79,7 +79,7 @@ def test_every_text_is_earned_by_a_case(monkeypatch: pytest.MonkeyPatch) -> None
     cases = [*(TESTS / "errors").glob("compose-*/compose.yaml"), *(TESTS / "golden/compose").glob("*/compose.yaml")]
     for path in cases:
         compose.load(path, stack="app", report=Report())
-    texts = {name: value for module in (messages, mount_messages) for name, value in vars(module).items()}
+    texts = {name: value for module in (messages, messages) for name, value in vars(module).items()}
     texts |= {f"{name}.{key}": row.text for name, (table, _) in TABLES.items() for key, row in table.items()}
     # Files that cannot be opened are not kept in a repository.
     missing = [name for name, text in texts.items() if isinstance(text, Text) and id(text) not in used]
@@ -158,7 +158,7 @@ L='it''s'
 
 def test_env_files() -> None:
     report = Report()
-    found = {v.name: v.value for v in parse(ENV.replace("L='it''s'\n", ""), Path(".env"), report, unset)}
+    found = {v.name: v.value for v in read_variables(ENV.replace("L='it''s'\n", ""), Path(".env"), report, unset)}
     assert not list(report)
     assert found == {
         "A": "1",
@@ -176,7 +176,7 @@ def test_env_files() -> None:
 
 def test_env_files_as_they_stand() -> None:
     report = Report()
-    raw = parse("A='x' # y\n# no\nB=$A\nC\n", Path("x.env"), report, unset, raw=True)
+    raw = read_variables("A='x' # y\n# no\nB=$A\nC\n", Path("x.env"), report, unset, raw=True)
     assert [(v.name, v.value) for v in raw] == [("A", "'x' # y"), ("B", "$A"), ("C", None)]
     assert raw[1].mark.line == 3
 
@@ -184,7 +184,7 @@ def test_env_files_as_they_stand() -> None:
 @given(st.text("A=b'\"\\ \n#$${}é:\t", max_size=40))
 def test_env_files_never_break(text: str) -> None:
     report = Report()
-    for variable in parse(text, Path(".env"), report, unset):
+    for variable in read_variables(text, Path(".env"), report, unset):
         assert variable.mark.line <= text.count("\n") + 1
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.disk import base as bases
-from builder.disk import bootloader, build, cloud_image, image_file, partitions, recipe, system, unpack
-from builder.disk.layout import Layout
+from builder.disk import bootloader, build, cloud_image, image_file, partitions, recipe
+from builder.disk.partitions import Layout
 from builder.localhost import cache
 from builder.problems import UserError
 
@@ -90,13 +90,13 @@ def test_the_largest_ext_file_system_is_the_root(tmp_path: Path) -> None:
         for part in parts[:2]:
             file.seek(part.offset + 1080)
             file.write(b"\x53\xef")
-    assert unpack.root_of(raw).number == 2
+    assert image_file.root_of(raw).number == 2
 
 
 def test_a_disk_without_ext_is_refused(tmp_path: Path) -> None:
     (tmp_path / "disk.raw").write_bytes(bytes(1024**2))
     with pytest.raises(UserError, match="no ext4 file system"):
-        unpack.root_of(tmp_path / "disk.raw")
+        image_file.root_of(tmp_path / "disk.raw")
 
 
 def test_grub_is_patched_where_its_sources_say() -> None:
@@ -134,7 +134,7 @@ def test_programs_are_called_so() -> None:
         "-h", "16", "-s", "63", "::",
     ]  # fmt: skip
     assert copy == ["mcopy", "-i", "/d/disk.raw@@4194304", "-s", "-Q", "/d/EFI", "::"]
-    assert unpack.mount_argv(raw, _LAYOUT.root, tree) == [
+    assert image_file.mount_argv(raw, _LAYOUT.root, tree) == [
         "setpriv", "--pdeathsig", "TERM", "fuse2fs", "-f", "-o", "ro,norecovery,offset=134217728",
         "/d/disk.raw", "/d/tree",
     ]  # fmt: skip
@@ -176,8 +176,8 @@ def test_a_disk_has_a_name_of_what_it_is_made_of() -> None:
 
 
 def test_files_name_the_distributions_own_archive_and_the_disks_own_ids() -> None:
-    origin = system.Archives("https://archive.example.org/debian", "https://archive.example.org/security")
-    files = system.files(_LAYOUT, _DEBIAN, origin)
+    origin = build.Archives("https://archive.example.org/debian", "https://archive.example.org/security")
+    files = build.files(_LAYOUT, _DEBIAN, origin)
     sources = files["etc/apt/sources.list.d/debian.sources"]
     assert [line for line in sources.splitlines() if line.startswith(("URIs", "Suites"))] == [
         "URIs: https://archive.example.org/debian",
@@ -201,7 +201,7 @@ def test_what_two_machines_must_not_share_is_taken_away(tmp_path: Path) -> None:
     for path in (*gone, *kept, "etc/machine-id"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("x")
-    system.clean(tmp_path)
+    build.clean(tmp_path)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {*kept, "etc/machine-id"}
     assert (tmp_path / "etc/machine-id").read_bytes() == b""
@@ -265,7 +265,7 @@ def test_ubuntu_without_an_archive_says_the_way_out(monkeypatch: pytest.MonkeyPa
 
 
 def test_everything_that_is_missing_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builder.disk.needs.which", lambda _: None)
+    monkeypatch.setattr("builder.localhost.requirements.which", lambda _: None)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(UserError) as caught:
         bases.base_disk("debian-13", "amd64")

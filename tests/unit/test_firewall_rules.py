@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import data, facts
-from builder.host import firewall, stack_rules
+from builder.host import firewall
+from builder.host.firewall import FAMILIES
 from builder.host.model import Part
-from builder.host.rules import FAMILIES
 from builder.spec import rules as rules_of
 from builder.stack import user
 from builder.stack.model import EgressRule, Service, Stack
@@ -74,8 +74,8 @@ def whole(
     texts = []
     for folder in folders:
         if (folder, table) == (firewall.HOST, "filter"):
-            texts += [stack_rules.filled(facts.PROXY_USER, facts.PROXY_UID)]
-            texts += [stack_rules.filled(f"er-{stack.name}", stack.uid) for stack in stacks]
+            texts += [firewall.filled(facts.PROXY_USER, facts.PROXY_UID)]
+            texts += [firewall.filled(f"er-{stack.name}", stack.uid) for stack in stacks]
         texts += [made[path] for path in sorted(made) if path.startswith(folder) and path.endswith(ending)]
     return of(family, "".join(texts))
 
@@ -160,7 +160,7 @@ def test_no_wish_of_a_stack_comes_before_its_guard(family: int, host: tuple[list
     sources, stacks = host
     text = whole(family, rendered(sources, stacks), (firewall.BASE, firewall.HOST), stacks=stacks)
     for stack in stacks:
-        chain = [line for line in rules(text) if line.startswith(f"-A {stack_rules.chain(stack.uid)} ")]
+        chain = [line for line in rules(text) if line.startswith(f"-A {firewall.chain_of(stack.uid)} ")]
         assert chain[0].endswith("-j ER-OUT-GUARD")
         assert "-m connlimit" in chain[1]
         assert chain[2].endswith("-j ER-OUT-WEB")
@@ -177,7 +177,7 @@ def test_a_name_is_never_in_a_file_that_is_loaded(host: tuple[list[str], list[St
     lists = {path: text for path, text in made.items() if path not in before}
     assert {path: text for path, text in made.items() if path not in lists} == before
     assert lists == {
-        f"{firewall.HOST}/30-{stack.name}.names": f"-A {stack_rules.chain(stack.uid)} -d db.example.com"
+        f"{firewall.HOST}/30-{stack.name}.names": f"-A {firewall.chain_of(stack.uid)} -d db.example.com"
         " -p udp -m multiport --dports 5432 -j ACCEPT\n"
         for stack in stacks
     }
@@ -187,7 +187,7 @@ def test_a_name_is_never_in_a_file_that_is_loaded(host: tuple[list[str], list[St
 def test_a_stack_owns_its_uid_and_its_whole_range(host: tuple[list[str], list[Stack]]) -> None:
     for stack in host[1]:
         subids = user.subids(stack.uid)
-        text = stack_rules.filled(f"er-{stack.name}", stack.uid)
+        text = firewall.filled(f"er-{stack.name}", stack.uid)
         owners = [str(stack.uid), f"{subids.first}-{subids.first + facts.SUBID_SIZE - 1}"]
         assert re.findall(r"STACKS.*--uid-owner (\S+)", text) == owners
         assert re.findall(r"LOG.*--uid-owner (\S+)", text) == owners
@@ -199,7 +199,7 @@ def test_the_longest_name_of_a_stack_fits_into_the_logs_prefix() -> None:
     assert rules_of.stack_name(longest) == longest
     with pytest.raises(rules_of.Wrong):
         rules_of.stack_name(longest + "a")
-    prefix = re.findall(r'--log-prefix "(.*)"', stack_rules.filled(f"er-{longest}", 20_100))
+    prefix = re.findall(r'--log-prefix "(.*)"', firewall.filled(f"er-{longest}", 20_100))
     assert prefix == [f"er-{longest}: "]
     assert len(prefix[0]) == 29
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builder.lab import network, nspawn
+from builder.lab import network, power
 from builder.lab.network import Card, Plan
 from builder.lab.provider_machine import INIT, Guise
 
@@ -37,10 +37,10 @@ def test_programs_can_be_executed() -> None:
 
 def test_the_first_process_is_started_in_place_of_systemd() -> None:
     """With the disks, the card and its driver."""
-    argv = nspawn.argv("er-1", Path("/root"), "er-1", [], _GUISE.init)
+    argv = power.nspawn_argv("er-1", Path("/root"), "er-1", [], _GUISE.init)
     assert argv[-4:] == ["--bind=/dev/loop7:/dev/sr0", INIT, "ens3", "virtio_net"]
     assert "--boot" not in argv
-    assert nspawn.argv("er-1", Path("/root"), "er-1", [])[-1] == "--boot"
+    assert power.nspawn_argv("er-1", Path("/root"), "er-1", [])[-1] == "--boot"
 
 
 def test_a_provider_gives_the_card_its_addresses() -> None:

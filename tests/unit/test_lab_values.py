@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.lab import archive, base_tree, inside, network, nspawn
+from builder.lab import base_tree, commands, network, power
 from builder.localhost import cache, debian_mirror
 from builder.oci import image_archive
 from builder.problems import UserError
@@ -91,13 +91,13 @@ def test_a_trees_name_changes_with_what_is_in_it() -> None:
 
 def test_a_release_file_tells_when_it_was_published() -> None:
     text = "-----BEGIN PGP SIGNED MESSAGE-----\n\nSuite: stable\nDate: Sat, 21 Nov 2026 09:15:44 UTC\nArchitectures:"
-    assert archive.published(text) == "20261121T091544"
-    assert archive.published("<html>a captive portal's page</html>") == ""
-    assert archive.published("Date: soon\n") == ""
+    assert debian_mirror.published(text) == "20261121T091544"
+    assert debian_mirror.published("<html>a captive portal's page</html>") == ""
+    assert debian_mirror.published("Date: soon\n") == ""
 
 
 def test_without_a_mirror_there_is_no_edition() -> None:
-    assert archive.edition(None, "trixie") == ""
+    assert debian_mirror.edition(None, "trixie") == ""
 
 
 def test_a_tree_is_made_anew_for_a_new_edition_and_kept_where_none_is_known(tmp_path: Path) -> None:
@@ -120,15 +120,15 @@ def test_a_tree_is_made_anew_for_a_new_edition_and_kept_where_none_is_known(tmp_
 
 
 def test_nspawn_registers_nothing_here() -> None:
-    argv = nspawn.argv("er-1", Path("/root-dir"), "er-1", ["--bind=/a:/home"])
+    argv = power.nspawn_argv("er-1", Path("/root-dir"), "er-1", ["--bind=/a:/home"])
     assert {"--register=no", "--keep-unit", "--resolv-conf=off", "--network-namespace-path=/run/netns/er-1"} <= set(
         argv
     )
 
 
 def test_a_user_gets_its_own_bus_and_no_environment_of_ours() -> None:
-    user = inside.find_user("root:x:0:0::/root:/bin/sh\ner-blog:x:20100:20100::/h:/x\n", "er-blog")
-    argv = inside.argv(42, "id", user, {"A": "1"})
+    user = commands.find_user("root:x:0:0::/root:/bin/sh\ner-blog:x:20100:20100::/h:/x\n", "er-blog")
+    argv = commands.argv(42, "id", user, {"A": "1"})
     assert argv[:6] == ["nsenter", "--target", "42", "--all", "--", "env"]
     assert {"XDG_RUNTIME_DIR=/run/user/20100", "HOME=/h", "A=1", "--reuid=20100"} <= set(argv)
     assert argv[-3:] == ["sh", "-c", "id"]
@@ -136,7 +136,7 @@ def test_a_user_gets_its_own_bus_and_no_environment_of_ours() -> None:
 
 def test_a_user_that_is_not_there() -> None:
     with pytest.raises(UserError, match="no user er-x"):
-        inside.find_user("root:x:0:0::/root:/bin/sh\n", "er-x")
+        commands.find_user("root:x:0:0::/root:/bin/sh\n", "er-x")
 
 
 def test_an_archive_has_the_same_bytes_every_time(tmp_path: Path) -> None:

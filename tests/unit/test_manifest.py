@@ -14,7 +14,7 @@ from packageurl import PackageURL
 
 from builder import manifest
 from builder.imagecheck import Finding, Report
-from builder.manifest import sbom, summary
+from builder.manifest import er_manifest, sbom
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def test_a_container_image_is_known_by_its_repository(name: str, url: str) -> No
 def test_the_same_build_gives_the_same_bytes() -> None:
     twin = dataclasses.replace(BUILD, inputs=BUILD.inputs[::-1])
     assert sbom.render(IMAGE, BUILD) == sbom.render(IMAGE, twin)
-    assert summary.render(IMAGE, BUILD) == summary.render(IMAGE, twin)
+    assert er_manifest.render(IMAGE, BUILD) == er_manifest.render(IMAGE, twin)
 
 
 def test_write_puts_both_beside_the_image(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_what_is_no_manifest_is_told(tmp_path: Path, text: str) -> None:
 
 
 def _changed(**changes: Any) -> dict[str, Any]:
-    return summary.value(IMAGE, dataclasses.replace(BUILD, **changes))
+    return er_manifest.value(IMAGE, dataclasses.replace(BUILD, **changes))
 
 
 def test_equal_manifests_do_not_differ() -> None:
@@ -187,7 +187,7 @@ def test_what_must_differ_is_told_apart() -> None:
         made=datetime(2026, 11, 23, 3, tzinfo=UTC),
         steps=(manifest.Step("packages", 70.0), manifest.Step("clean", 2.0)),
     )
-    found = manifest.difference(_changed(), summary.value(manifest.Input("host.qcow2", 7, "ef" * 32), other))
+    found = manifest.difference(_changed(), er_manifest.value(manifest.Input("host.qcow2", 7, "ef" * 32), other))
     assert [difference.what.partition(":")[0] for difference in found] == ["made", "image", "size", "step packages"]
     assert all(difference.expected for difference in found)
 

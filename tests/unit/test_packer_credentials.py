@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import spec as specs
-from builder.packer import credentials, surroundings
+from builder.packer import credentials, request
 from builder.packer import request as orders
-from builder.packer.request import Order
+from builder.packer.request import Request
 from builder.packer.targets import BY_NAME
 from builder.problems import UserError
 
@@ -114,12 +114,12 @@ def laid(case: Case, home: Path) -> dict[str, str]:
     return {"HOME": str(home), **{name: text.replace("HOME", str(home)) for name, text in case.environment.items()}}
 
 
-def order(target: str, environment: Mapping[str, str], home: Path) -> Order:
+def order(target: str, environment: Mapping[str, str], home: Path) -> Request:
     """With values for all settings."""
     values = home / "values.json"
     values.write_text(json.dumps(dict.fromkeys(BY_NAME[target].settings, "x")))
     spec, _ = specs.load(SPEC)
-    return Order(spec, BY_NAME[target], home / "out", var_files=(values,), environment=environment)
+    return Request(spec, BY_NAME[target], home / "out", var_files=(values,), environment=environment)
 
 
 @pytest.fixture(autouse=True)
@@ -184,6 +184,6 @@ def test_an_unknown_profile_is_told_with_those_that_there_are(tmp_path: Path) ->
 
 def test_places_come_from_the_same_settings(tmp_path: Path) -> None:
     environment = {"GOOGLE_CLOUD_PROJECT": "p", "CLOUDSDK_COMPUTE_ZONE": "europe-west4-a"}
-    assert surroundings.variables(order("gcp", environment, tmp_path)) == {"project_id": "p", "zone": "europe-west4-a"}
+    assert request.variables(order("gcp", environment, tmp_path)) == {"project_id": "p", "zone": "europe-west4-a"}
     case = next(case for case in CASES if case.environment.get("SCW_PROFILE"))
-    assert surroundings.variables(order("scaleway", laid(case, tmp_path), tmp_path)) == {"zone": "nl-ams-1"}
+    assert request.variables(order("scaleway", laid(case, tmp_path), tmp_path)) == {"zone": "nl-ams-1"}

@@ -14,12 +14,11 @@ from builder.manifest import Step
 from builder.packer import artifact, inputs
 from builder.packer.artifact import Baked, Result
 from builder.packer.build_files import Payload
-from builder.packer.clock import Clock
-from builder.packer.job import Job
 from builder.packer.log import Log
 from builder.packer.program import Packer
-from builder.packer.request import Order
-from builder.packer.run import Run
+from builder.packer.progress import Clock, Run
+from builder.packer.request import Request
+from builder.packer.run import Job
 from builder.packer.targets import BY_NAME
 from builder.packer.work_directory import Laid, Places
 
@@ -30,18 +29,18 @@ STEP = b"#!/bin/sh\n"
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> Order:
+def order(tmp_path: Path) -> Request:
     spec, _ = specs.load(Path(__file__).parents[2] / "examples" / "web.yaml")
-    return Order(spec, BY_NAME["qemu"], tmp_path / "made")
+    return Request(spec, BY_NAME["qemu"], tmp_path / "made")
 
 
-def _run(order: Order, work: Path, step: bytes = STEP) -> Run:
+def _run(order: Request, work: Path, step: bytes = STEP) -> Run:
     packer = Packer(Path("/usr/bin/packer"), (1, 6, 6))
     job = Job(packer, (Laid("steps/10-x", step),), Payload({"rootfs.tar": b"x"}, {}), {"name": order.name})
     return Run(order, job, Places(work, work), Log(order.log), Clock(), print)
 
 
-def _deliver(order: Order, tmp_path: Path, content: bytes, seconds: float, step: bytes = STEP) -> Result:
+def _deliver(order: Request, tmp_path: Path, content: bytes, seconds: float, step: bytes = STEP) -> Result:
     work = tmp_path / "work"
     work.mkdir(exist_ok=True)
     order.directory.mkdir(exist_ok=True)
@@ -54,7 +53,7 @@ def _deliver(order: Order, tmp_path: Path, content: bytes, seconds: float, step:
     return result
 
 
-def test_the_image_its_manifest_and_its_sbom_appear_together(order: Order, tmp_path: Path) -> None:
+def test_the_image_its_manifest_and_its_sbom_appear_together(order: Request, tmp_path: Path) -> None:
     result = _deliver(order, tmp_path, b"disk", 1)
     name = "er-debian-13-amd64.qcow2"
     assert sorted(path.name for path in order.directory.iterdir()) == [
@@ -66,7 +65,7 @@ def test_the_image_its_manifest_and_its_sbom_appear_together(order: Order, tmp_p
     assert order.image.read_bytes() == b"disk"
 
 
-def test_a_second_build_of_the_same_differs_by_what_it_must(order: Order, tmp_path: Path) -> None:
+def test_a_second_build_of_the_same_differs_by_what_it_must(order: Request, tmp_path: Path) -> None:
     _deliver(order, tmp_path, b"disk", 1)
     result = _deliver(order, tmp_path, b"ksid", 2)
     assert result.differences
@@ -74,7 +73,7 @@ def test_a_second_build_of_the_same_differs_by_what_it_must(order: Order, tmp_pa
     assert build_image.compared(result.differences).startswith("same as the build before, but for ")
 
 
-def test_another_input_is_named(order: Order, tmp_path: Path) -> None:
+def test_another_input_is_named(order: Request, tmp_path: Path) -> None:
     _deliver(order, tmp_path, b"disk", 1)
     result = _deliver(order, tmp_path, b"disk", 1, b"#!/bin/sh\ntrue\n")
     assert result.differences
@@ -82,7 +81,7 @@ def test_another_input_is_named(order: Order, tmp_path: Path) -> None:
     assert first.startswith("  input template steps/10-x: SHA-256 ")
 
 
-def test_an_image_at_a_provider_is_known_by_its_id(order: Order, tmp_path: Path) -> None:
+def test_an_image_at_a_provider_is_known_by_its_id(order: Request, tmp_path: Path) -> None:
     aws = dataclasses.replace(order, target=BY_NAME["aws"])
     order.directory.mkdir()
     result = artifact.deliver(
@@ -92,7 +91,7 @@ def test_an_image_at_a_provider_is_known_by_its_id(order: Order, tmp_path: Path)
     assert (result.image, result.ids) == (None, ("eu-west-1:ami-1",))
 
 
-def _spoil(order: Order, how: str) -> Mapping[str, bytes]:
+def _spoil(order: Request, how: str) -> Mapping[str, bytes]:
     if how == "image":
         order.image.write_bytes(b"other")
     elif how == "manifest":
@@ -101,7 +100,7 @@ def _spoil(order: Order, how: str) -> Mapping[str, bytes]:
 
 
 @pytest.mark.parametrize("how", ["", "image", "manifest", "input"])
-def test_only_a_whole_image_of_the_same_inputs_is_taken_again(order: Order, tmp_path: Path, how: str) -> None:
+def test_only_a_whole_image_of_the_same_inputs_is_taken_again(order: Request, tmp_path: Path, how: str) -> None:
     _deliver(order, tmp_path, b"disk", 1)
     job = _run(order, tmp_path, **_spoil(order, how)).job
     assert (artifact.reusable(order, inputs.of(job, order)) is not None) == (how == "")

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.packer import events, failures
-from builder.packer.events import Artifact, Failed, Other, Raw, Said
-from builder.packer.steps import Phases
+from builder.packer import failures, steps
+from builder.packer.steps import Artifact, Failed, Other, Phases, Raw, Said
 
 
 @pytest.mark.parametrize(
@@ -31,8 +30,8 @@ from builder.packer.steps import Phases
         ("", ()),
     ],
 )  # fmt: skip
-def test_a_row(line: str, expected: tuple[events.Event, ...]) -> None:
-    assert events.parse(line) == expected
+def test_a_row(line: str, expected: tuple[steps.Event, ...]) -> None:
+    assert steps.parse(line) == expected
 
 
 def _say(text: str) -> Said:

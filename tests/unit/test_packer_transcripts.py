@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.packer import events, failures, hints, leftovers
-from builder.packer.leftovers import Leftovers
+from builder.packer import failures, leftovers, steps
+from builder.packer.leftovers import MADE, Leftovers
+from builder.packer.run import Course
 from builder.packer.steps import Phases
 from builder.packer.targets import BY_NAME
-from builder.packer.targets.made import MADE
-from builder.packer.watch import Course
 from tests.packer import transcript
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class Watched:
             self.feed(row)
 
     def feed(self, row: str) -> None:
-        for event in events.parse(row):
+        for event in steps.parse(row):
             if step := self.course.feed(event):
                 self.steps.append(step)
 
@@ -123,7 +122,7 @@ def load_says(target: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("target", "way", "text"), _says())
 def test_what_a_plugin_says_has_its_hint(target: str, way: str, text: str) -> None:
-    assert (hints.find([text], target) or "").startswith(way)
+    assert (failures.find([text], target) or "").startswith(way)
 
 
 @both

@@ -12,25 +12,13 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from builder import spec as specs
-from builder.packer import (
-    argv,
-    build_container,
-    build_local,
-    convert,
-    plugins,
-    program,
-    secrets,
-    sources_list,
-    surroundings,
-    var_files,
-    work_directory,
-)
+from builder.packer import build_container, build_local, convert, log, program, request, var_files, work_directory
 from builder.packer import request as orders
 from builder.packer.build_files import Payload
 from builder.packer.convert import FORMATS
-from builder.packer.job import Job
 from builder.packer.program import Packer
-from builder.packer.request import Order
+from builder.packer.request import Request
+from builder.packer.run import Job
 from builder.packer.targets import BY_NAME
 from builder.packer.work_directory import Laid, Places
 from builder.problems import UserError
@@ -66,13 +54,13 @@ def test_programs_named_packer_in_the_order_of_the_path(tmp_path: Path) -> None:
 
 def test_a_bake_takes_its_packages_from_the_mirror_of_this_machine() -> None:
     uris = ("http://mirror.test/debian", "http://mirror.test/security")
-    assert sources_list.lines("debian-13", *uris) == (
+    assert work_directory.lines("debian-13", *uris) == (
         "deb http://mirror.test/debian trixie main\n"
         "deb http://mirror.test/debian trixie-updates main\n"
         "deb http://mirror.test/security trixie-security main\n"
     )
-    assert sources_list.lines("debian-13", None, None) == ""
-    assert sources_list.lines("ubuntu-24.04", *uris) == ""
+    assert work_directory.lines("debian-13", None, None) == ""
+    assert work_directory.lines("ubuntu-24.04", *uris) == ""
 
 
 def test_a_disk_for_azure_has_whole_mebibytes() -> None:
@@ -92,13 +80,13 @@ def test_a_compressed_disk_is_made_aside() -> None:
 def test_secrets_are_hidden_by_the_names_that_give_them_away() -> None:
     environment = {"HCLOUD_TOKEN": "tok-12345678", "PATH": "/usr/bin", "SSH_KEY_PASSWORD": "x", "MY_SECRET": "/etc/key"}
     variables = '{"api_key": "abcdefgh\\"i", "region": "eu-west-1"}\nclient_secret = "s3cr3t-s3cr3t"\n'
-    hidden = secrets.from_environment(environment) | secrets.from_variables(variables)
+    hidden = log.from_environment(environment) | log.from_variables(variables)
     assert hidden == {"tok-12345678", 'abcdefgh\\"i', "s3cr3t-s3cr3t"}
-    assert secrets.hide("curl -H tok-12345678 s3cr3t-s3cr3t.", hidden) == "curl -H *** ***."
+    assert log.hide("curl -H tok-12345678 s3cr3t-s3cr3t.", hidden) == "curl -H *** ***."
 
 
 def test_a_secret_inside_another_leaves_no_rest() -> None:
-    assert secrets.hide("abcdefghij", frozenset({"abcdefgh", "abcdefghij"})) == "***"
+    assert log.hide("abcdefghij", frozenset({"abcdefgh", "abcdefghij"})) == "***"
 
 
 DEBIANS, TODAYS = Packer(Path("/usr/bin/packer"), (1, 6, 6)), Packer(Path("/opt/packer"), (1, 14, 2))
@@ -106,21 +94,22 @@ DEBIANS, TODAYS = Packer(Path("/usr/bin/packer"), (1, 6, 6)), Packer(Path("/opt/
 
 def test_the_calls_of_packer() -> None:
     mine = (Path("/home/me/my vars.hcl"),)
-    assert argv.init(DEBIANS) is None
-    assert argv.init(TODAYS) == ["/opt/packer", "init", "template"]
-    assert argv.validate(TODAYS) == ["/opt/packer", "validate", "template"]
-    assert argv.build(DEBIANS, mine) == [
+    assert program.init(DEBIANS) is None
+    assert program.init(TODAYS) == ["/opt/packer", "init", "template"]
+    assert program.validate(TODAYS) == ["/opt/packer", "validate", "template"]
+    assert program.build(DEBIANS, mine) == [
         *("/usr/bin/packer", "build", "-machine-readable", "-on-error=cleanup"),
         *("-var-file=/home/me/my vars.hcl", "template"),
     ]
     assert (
-        argv.shown(argv.validate(DEBIANS, mine)) == "/usr/bin/packer validate '-var-file=/home/me/my vars.hcl' template"
+        program.shown(program.validate(DEBIANS, mine))
+        == "/usr/bin/packer validate '-var-file=/home/me/my vars.hcl' template"
     )
 
 
 def test_packer_keeps_its_files_in_the_work_directory_and_asks_nobody() -> None:
     places = Places(Path("/out/.er-bake-x"), Path("/tmp/er-y"))
-    assert argv.environment({"HOME": "/root", "TMPDIR": "/var/tmp"}, places) == {
+    assert program.environment({"HOME": "/root", "TMPDIR": "/var/tmp"}, places) == {
         "HOME": "/root",
         "CHECKPOINT_DISABLE": "1",
         "PACKER_NO_COLOR": "1",
@@ -229,9 +218,9 @@ def test_a_work_directory_goes_with_its_block_and_a_dead_one_with_the_next(tmp_p
     assert not places.temporary.exists()
 
 
-def _order(target: str, environment: dict[str, str], **more: object) -> Order:
+def _order(target: str, environment: dict[str, str], **more: object) -> Request:
     spec, _ = specs.load(Path(__file__).parents[2] / "examples" / "web.yaml")
-    return Order(spec, BY_NAME[target], Path("out"), environment=environment, **more)  # type: ignore[arg-type]
+    return Request(spec, BY_NAME[target], Path("out"), environment=environment, **more)  # type: ignore[arg-type]
 
 
 def test_settings_that_are_lacking_are_named() -> None:
@@ -307,10 +296,10 @@ def test_a_packer_without_the_builder_is_told_of() -> None:
 
 
 def test_aws_takes_region_and_endpoint_as_its_own_tools_do() -> None:
-    found = surroundings.variables(_order("aws", {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://x"}))
+    found = request.variables(_order("aws", {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://x"}))
     assert found.pop("tags")
     assert found == {"region": "eu-west-1", "custom_endpoint_ec2": "http://x"}
-    assert surroundings.variables(_order("hetzner", {"AWS_REGION": "eu-west-1"})) == {}
+    assert request.variables(_order("hetzner", {"AWS_REGION": "eu-west-1"})) == {}
 
 
 @pytest.mark.parametrize(
@@ -330,8 +319,8 @@ def test_a_plugin_that_is_lacking_is_told_with_what_there_is(files: tuple[str, .
         name = f"packer-plugin-hcloud_{version}_x5.0_linux_amd64"
         (folder / (f"{name}_{rest}" if rest else name)).write_text("")
     environment = {"PACKER_PLUGIN_PATH": str(tmp_path)}
-    found = plugins.lacking(BY_NAME["hetzner"], TODAYS, environment)
-    assert plugins.lacking(BY_NAME["hetzner"], DEBIANS, environment) is None
+    found = program.lacking(BY_NAME["hetzner"], TODAYS, environment)
+    assert program.lacking(BY_NAME["hetzner"], DEBIANS, environment) is None
     assert (found is None) == (not told)
     if found:
         what, way = found

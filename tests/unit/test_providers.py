@@ -13,7 +13,7 @@ from builder import host as hosts
 from builder import providers, userdata
 from builder import spec as specs
 from builder.cli import provider_table
-from builder.host.packages import PACKAGES
+from builder.host.build import PACKAGES
 from builder.providers import Counted, page
 from builder.userdata import encoding
 
@@ -77,7 +77,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh
 
 def test_the_page_in_the_docs_is_made_from_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """`UPDATE=1 pytest tests/unit/test_providers.py` writes it anew. What was booted, its tests wrote down."""
-    monkeypatch.setattr(encoding, "compress", functools.cache(encoding.compress))
+    monkeypatch.setattr(encoding, "gzip", functools.cache(encoding.gzip))
     spec, _ = specs.loads(_SPEC.replace("KEY", KEY), Path("easyrunner.yaml"))
     host = hosts.build(spec)
     found = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.problems import UserError
-from builder.qemu import acceleration, access, archives, console, inspect, machine, probe, qmp, seed, verify
+from builder.qemu import acceleration, access, machine, power, seed, verify
 from builder.qemu import hardware as hw
 from tests.unit.test_host import spec_of
 
@@ -72,24 +72,24 @@ def test_a_comma_in_a_path_does_not_end_it() -> None:
 
 def test_a_trial_boots_the_kernel_with_an_init_of_our_own() -> None:
     kvm = acceleration.Accelerator("kvm", "kvm", "host")
-    assert probe.argv("amd64", kvm, Path("/k"), Path("/d"), cpus=2) == [
+    assert acceleration.argv("amd64", kvm, Path("/k"), Path("/d"), cpus=2) == [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35",
         "-accel", "kvm", "-cpu", "host", "-smp", "2", "-m", "256", "-serial", "file:/d/console",
         "-kernel", "/k", "-initrd", "/d/initrd", "-append", "console=ttyS0 quiet panic=-1",
     ]  # fmt: skip
-    arm = probe.argv("arm64", kvm, Path("/k"), Path("/d"), cpus=1)
+    arm = acceleration.argv("arm64", kvm, Path("/k"), Path("/d"), cpus=1)
     assert arm[0] == "qemu-system-aarch64"
     assert arm[-1].startswith("console=ttyAMA0 ")
 
 
 @pytest.mark.parametrize(("arch", "machine"), [("amd64", 62), ("arm64", 183)])
 def test_the_init_is_an_elf_program_in_a_cpio_archive(arch: Arch, machine: int) -> None:
-    program = probe.init(arch)
+    program = acceleration.init(arch)
     assert program[:4] == b"\x7fELF"
     assert struct.unpack_from("<H", program, 18) == (machine,)
     size = struct.unpack_from("<Q", program, 64 + 32)
     assert size == (len(program),)
-    archive = probe.initrd(arch)
+    archive = acceleration.initrd(arch)
     assert archive[:6] == b"070701"
     assert len(archive) % 4 == 0
     assert program in archive
@@ -133,7 +133,7 @@ def test_the_faster_accelerator_is_taken_and_why_is_told(
         limits.append(limit)
         return emulated if tried.emulated else native
 
-    monkeypatch.setattr(probe, "seconds", seconds)
+    monkeypatch.setattr(acceleration, "seconds", seconds)
     found = acceleration.accelerator("amd64", lambda: tmp_path / "vmlinuz")
     assert (found.name, found.why) == (name, why)
     assert limits[1] == (emulated or 20.0)
@@ -184,7 +184,7 @@ def test_a_kvm_that_is_none_needs_no_trial(monkeypatch: pytest.MonkeyPatch, tmp_
     ],
 )
 def test_firmware_is_not_a_kernel(said: str, silent: bool) -> None:
-    assert console.silent(said) is silent
+    assert access.silent(said) is silent
 
 
 def test_a_layer_says_the_format_of_what_is_below() -> None:
@@ -219,7 +219,7 @@ class _Qemu:
 
 def test_a_conversation_passes_over_events_and_tells_of_refusals() -> None:
     qemu = _Qemu({"return": {}}, {"return": {"status": "running"}}, {"error": {"desc": "no such thing"}})
-    talk = qmp.Qmp(qemu.reads, qemu.writes)
+    talk = power.Qmp(qemu.reads, qemu.writes)
     talk.greet()
     assert talk.command("query-status") == {"status": "running"}
     with pytest.raises(UserError, match="QEMU refused eject: no such thing"):
@@ -234,7 +234,7 @@ def test_a_conversation_passes_over_events_and_tells_of_refusals() -> None:
 
 def test_the_end_of_qemu_is_told() -> None:
     qemu = _Qemu({"return": {}})
-    talk = qmp.Qmp(qemu.reads, qemu.writes)
+    talk = power.Qmp(qemu.reads, qemu.writes)
     talk.greet()
     with pytest.raises(UserError, match="QEMU has ended"):
         talk.command("query-status")
@@ -248,7 +248,7 @@ def test_forwards_are_read_from_what_qemu_shows() -> None:
   TCP[ESTABLISHED]   19       127.0.0.1 43871       10.0.2.15   443     0     0
   TCP[HOST_FORWARD]  15       127.0.0.1 45443       10.0.2.15    22     0     0
 """
-    assert qmp.forwards(shown) == {443: 43871, 22: 45443}
+    assert power.forwards(shown) == {443: 43871, 22: 45443}
 
 
 def test_a_seed_holds_what_a_provider_passes() -> None:
@@ -294,7 +294,7 @@ tcp   LISTEN 0 4096 127.0.0.1:2019 0.0.0.0:*""",
 
 
 def test_a_good_host_has_no_faults() -> None:
-    assert list(inspect.judge(_GOOD)) == []
+    assert list(verify.judge(_GOOD)) == []
 
 
 @pytest.mark.parametrize(
@@ -313,11 +313,11 @@ def test_a_good_host_has_no_faults() -> None:
     ],
 )
 def test_each_fault_is_told(question: str, answer: str, fault: str) -> None:
-    assert list(inspect.judge({**_GOOD, question: answer})) == [fault]
+    assert list(verify.judge({**_GOOD, question: answer})) == [fault]
 
 
 def test_the_script_that_asks_is_python() -> None:
-    compile(inspect.script(), "asked", "exec")
+    compile(verify.inspection(), "asked", "exec")
 
 
 def test_the_spec_is_changed_only_so_far_as_this_machine_needs() -> None:
@@ -335,14 +335,14 @@ def test_the_spec_is_changed_only_so_far_as_this_machine_needs() -> None:
 
 
 def test_archives_are_mounted_where_the_host_looks_for_them() -> None:
-    text = archives.VENDOR_DATA.decode()
+    text = seed.VENDOR_DATA.decode()
     assert text.startswith("#cloud-config\n")
     assert json.loads(text.removeprefix("#cloud-config\n")) == {
         "mounts": [
             ["/dev/disk/by-id/virtio-er-images", "/var/lib/easyrunner/images", "ext4", "defaults,nofail", "0", "0"]
         ]
     }
-    argv = archives.mke2fs_argv(Path("/f"), Path("/i"), 32 * 1024**2)
+    argv = seed.mke2fs_argv(Path("/f"), Path("/i"), 32 * 1024**2)
     assert argv[-4:] == ["-d", "/f", "/i", "32768k"]
 
 

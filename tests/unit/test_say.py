@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from builder.cli.console import Console
-from builder.cli.output import _Say
+from builder.cli.output import Console, _Say
 from builder.cli.output import say as steps_say
 from builder.cli.progress import Steps
-from builder.cli.server.words import table
+from builder.cli.server.options import table
 from builder.packer.log import Log
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from builder import facts
-from builder.cli.server import egress as shown
+from builder.cli.server import firewall as shown
 from builder.cli.server import logs
-from builder.host import stack_rules
-from builder.server.remote import egress, names
-from builder.server.remote.effects import effects
+from builder.host import firewall
+from builder.server.remote import egress
+from builder.server.remote.services import effects
 from builder.stack.model import EgressRule, Stack
 
 # As the kernel's nf_log_syslog writes them.
@@ -60,7 +60,7 @@ def test_packets_are_counted_by_user_over_both_families() -> None:
 
 def test_the_count_is_that_of_the_rule_that_is_made() -> None:
     """The pattern fits what the template of the firewall holds."""
-    rules = stack_rules.filled("er-blog", 20_100).splitlines()
+    rules = firewall.filled("er-blog", 20_100).splitlines()
     assert egress.counts("".join(f"[5:1] {line}\n" for line in rules)) == {20_100: 5}
 
 
@@ -159,14 +159,14 @@ def test_what_is_the_matter_with_a_name_comes_with_the_way_out() -> None:
 
 
 def test_the_files_that_the_host_makes_go_with_their_list() -> None:
-    files = stack_rules.files(Stack("blog", 20_100, (), egress=(EgressRule("db.example.com", "tcp", (1,)),)))
+    files = firewall.files(Stack("blog", 20_100, (), egress=(EgressRule("db.example.com", "tcp", (1,)),)))
     paths = [file.path for file in files]
-    made = names.made_from(paths)
+    made = egress.made_from(paths)
     assert made == [f"{paths[0]}.filter"]
-    assert all(names.MADE.search(path) for path in made)
+    assert all(egress.MADE.search(path) for path in made)
     # A stack may be called so: what its spec says is not made on the host.
-    assert not names.MADE.search(f"{facts.FIREWALL}/30-names.filter")
-    assert names.made_from([f"{facts.FIREWALL}/30-blog.filter", f"{facts.FIREWALL}/20-ssh.filter"]) == []
+    assert not egress.MADE.search(f"{facts.FIREWALL}/30-names.filter")
+    assert egress.made_from([f"{facts.FIREWALL}/30-blog.filter", f"{facts.FIREWALL}/20-ssh.filter"]) == []
 
 
 def test_the_firewall_is_told_of_lists_and_of_stacks() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from builder.server import apply, failures
-from builder.server.remote import hold, images, readiness, tree
+from builder.server.remote import changed_files, images, readiness, services
 
 if TYPE_CHECKING:
     from builder.server import Remote
@@ -36,7 +36,7 @@ _PLAIN = {
 def test_files_of_ours_are_known_by_place_and_name() -> None:
     """Or what another version of er, or another spec, has left is never removed."""
     every = {f"/{path.relative_to(_GOLDEN)}" for path in _GOLDEN.rglob("*") if path.is_file()}
-    assert every - set(tree.known(_GOLDEN)) == _PLAIN
+    assert every - set(changed_files.known(_GOLDEN)) == _PLAIN
 
 
 def test_files_of_others_are_not_ours(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_files_of_others_are_not_ours(tmp_path: Path) -> None:
     link = tmp_path / "etc/alternatives/10-easyrunner"
     link.parent.mkdir()
     link.symlink_to(tmp_path / "etc/subuid")
-    assert list(tree.known(tmp_path)) == []
+    assert list(changed_files.known(tmp_path)) == []
 
 
 _CHANGED = """\
@@ -83,7 +83,7 @@ def test_what_ssh_says_becomes_one_error(code: int, said: str, message: str, hin
 
 
 def test_new_connections_wait_for_a_moment_that_ends_by_itself() -> None:
-    assert " ".join(hold.rule(1_800_000_000)) == (
+    assert " ".join(services.rule(1_800_000_000)) == (
         "INPUT -p tcp --syn -m multiport --dports 8080,8443 -m time --datestop 2027-01-15T08:00:00 -j DROP"
     )
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from builder import compose, problem_report, spec
 from builder.host import fail2ban
 from builder.problems import Mark, Problem, SpecError
-from builder.spec import input_model, public_key, rules
-from builder.spec.sections import sections
+from builder.spec import input_model, rules, ssh_keys
+from builder.spec.input_model import sections
 from builder.spec.ssh_keys import resolve
 from builder.stack.model import EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
 
@@ -185,7 +185,7 @@ def test_several_keys_in_one_block() -> None:
 )
 def test_every_type_of_key_that_the_server_takes(line: str) -> None:
     assert resolve(f"{line} comment", Path()).lines == (f"{line} comment",)
-    assert list(public_key.faults(line)) == []
+    assert list(ssh_keys.key_faults(line)) == []
 
 
 def test_ca_root_is_read(tmp_path: Path) -> None:

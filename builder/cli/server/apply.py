@@ -12,7 +12,7 @@ from builder import files, problem_report
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.output import say
 from builder.cli.progress import Steps
-from builder.cli.server import egress
+from builder.cli.server import firewall
 from builder.cli.server.options import Host, SshOptions, remote
 from builder.problems import SpecError
 
@@ -180,7 +180,7 @@ def _told(host: str, end: dict[str, Any]) -> int:
         for stack in end.get("ill", ()):
             say.failure(f"{stack} was ill before this change, and still is", f"see: er server logs {host} {stack}")
         say.note("the server is what the spec says; the tree of before is kept on it, as the last good one")
-        egress.told(end.get("names", ()))
+        firewall.told(end.get("names", ()))
         return 0
     said = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None
     if end["phase"] == "rolled back":

@@ -8,8 +8,7 @@ import typer
 
 from builder.cli.options import AsJson
 from builder.cli.output import say
-from builder.cli.server.options import Host, SshOptions, remote
-from builder.cli.server.words import table
+from builder.cli.server.options import Host, SshOptions, remote, table
 
 
 def command(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING, Any, Final
+
 from builder.cli.options import AsJson
 from builder.cli.output import say
-from builder.cli.server import egress
-from builder.cli.server.options import Host, SshOptions, remote
+from builder.cli.server.options import Host, SshOptions, duration, remote, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.table import Table
 
 
 def reapply(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
@@ -13,8 +20,69 @@ def reapply(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
     found = remote(host, ssh).ask("reapply-firewall")
     lines, names = found["lines"], found["names"]
     if as_json:
-        say.json({**found, "wrong": list(egress.wrong(names))})
+        say.json({**found, "wrong": list(wrong(names))})
     else:
         say.note(f"the firewall is in force: {lines['ipv4']} lines of rules for IPv4, {lines['ipv6']} for IPv6")
-        egress.told(names)
-    return 1 if any(egress.wrong(names)) else 0
+        told(names)
+    return 1 if any(wrong(names)) else 0
+
+
+Row = dict[str, Any]
+# Destinations shown of each user; --json has them all.
+_SHOWN: Final = 3
+
+
+def table_of(found: Sequence[Row]) -> Table:
+    """A line for each user and each of its most frequent destinations."""
+    since = next((row["since"] for row in found if row["since"]), None)
+    rows = table(f"refused {_when(since)}".rstrip(), ">packets", "mostly to", ">logged", "last")
+    for row in found:
+        if not row["user"] and not row["refused"]:
+            continue  # nobody else is the rule
+        count = "unknown" if row["refused"] is None else f"{row['refused']:,}"
+        shown = row["destinations"][:_SHOWN] or [None]
+        for number, one in enumerate(shown):
+            name = () if number else (row["user"] or "other users", count)
+            rows.add_row(*(name or ("", "")), *_destination(one))
+        if (more := len(row["destinations"]) - _SHOWN) > 0:
+            rows.add_row("", "", f"and {more} more")
+    return rows
+
+
+def _when(since: int | None) -> str:
+    return f"since {time.strftime('%Y-%m-%d %H:%M', time.localtime(since))}" if since else ""
+
+
+def _destination(one: Row | None) -> tuple[str, str, str]:
+    if one is None:
+        return "", "", ""
+    ago = f"{duration(int(time.time() - one['last']))} ago"
+    return place(one), str(one["logged"]), ago
+
+
+def place(one: Row) -> str:
+    """`203.0.113.7:25/tcp`; an address of IPv6 in brackets; without a port where the protocol has none."""
+    if one["port"] is None:
+        return f"{one['address']} {one['protocol']}"
+    address = f"[{one['address']}]" if ":" in one["address"] else one["address"]
+    return f"{address}:{one['port']}/{one['protocol']}"
+
+
+def wrong(names: Iterable[Row]) -> Iterator[str]:
+    """What is the matter with names, and the way out."""
+    for one in names:
+        if one["failing_since"]:
+            kept = f"its last answer stays: {', '.join(one['addresses'])}" if one["addresses"] else "it is refused"
+            way = "mend the name or its DNS, then: er server reapply-firewall HOST"
+            yield f"{one['stack']}: {one['name']} of egress does not resolve, {kept}; {way}"
+        for address in one["refused"]:
+            yield f"{one['stack']}: {one['name']} of egress is {address}, which stays refused to every stack"
+
+
+def told(names: Sequence[Row]) -> None:
+    """Say how each name stands."""
+    for one in names:
+        if one["addresses"] and not one["failing_since"]:
+            say.note(f"{one['stack']}: {one['name']} is {', '.join(one['addresses'])}")
+    for text in wrong(names):
+        say.failure(text)

@@ -11,8 +11,7 @@ import typer
 
 from builder.cli.options import AsJson
 from builder.cli.output import say
-from builder.cli.server.options import Host, SshOptions, Stack, remote
-from builder.cli.server.words import table
+from builder.cli.server.options import Host, SshOptions, Stack, remote, table
 from builder.problems import UserError
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The secret's name, as the Compose file has it.")]

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from builder.cli.options import AsJson
 from builder.cli.output import say
-from builder.cli.server import egress
-from builder.cli.server.options import Host, SshOptions, remote
-from builder.cli.server.words import duration, size, table
+from builder.cli.server import firewall
+from builder.cli.server.options import Host, SshOptions, duration, remote, size, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +26,7 @@ def command(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
     else:
         say.table(_host(found))
         say.table(_stacks(found))
-        say.table(egress.table_of(found["egress"]))
+        say.table(firewall.table_of(found["egress"]))
         if found["certificates"]:
             say.table(_certificates(found))
         for text in wrong(found):
@@ -46,7 +45,7 @@ def wrong(found: Status) -> Iterator[str]:
         if unit["state"] == "failed":
             yield f"{where} has failed ({unit['result']}); see er server logs"
     yield from _secrets(found)
-    yield from egress.wrong(name for row in found["egress"] for name in row["names"])
+    yield from firewall.wrong(name for row in found["egress"] for name in row["names"])
     for one in found["certificates"]:
         if one["late"]:
             yield f"the certificate of {one['domain']} {_left(one['seconds'])}"

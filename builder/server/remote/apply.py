@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import changed_files, common, images, names, readiness, services, tree
+from builder.server.remote import changed_files, common, egress, images, readiness, services
 from builder.server.remote.common import RemoteError, Value
-from builder.server.remote.effects import effects
+from builder.server.remote.services import effects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,8 +96,8 @@ def apply_run() -> Value:
         return {}
     changed_files.finish()
     services.forget(before - set(plan["stacks"]))
-    changed_files.write(tree.LAID, json.dumps(sorted(file["path"] for file in plan["files"])).encode())
-    changed_files.set_state("done", waiting=outcome.waiting, ill=outcome.ill, names=names.every())
+    changed_files.write(changed_files.LAID, json.dumps(sorted(file["path"] for file in plan["files"])).encode())
+    changed_files.set_state("done", waiting=outcome.waiting, ill=outcome.ill, names=egress.every())
     return {}
 
 
@@ -114,16 +114,16 @@ def _change(plan: Value, ill: set[str]) -> Outcome:
         file["path"]: changed_files.New(file["path"], file["laid"], file["rights"], base64.b64decode(file["content"]))
         for file in plan["files"]
     }
-    gone = sorted(set(tree.ours()) - set(new))
+    gone = sorted(set(changed_files.ours()) - set(new))
     changed = [file for file in new.values() if not _same(file)]
     touched = [*(file.path for file in changed), *gone, *services.key_files(plan)]
     _fetch_proxy(new)
     changed_files.set_state("changing files")
     # The rules that the host made from lists of names come and go with those.
-    changed_files.keep_old([*touched, *names.made_from(touched)])
+    changed_files.keep_old([*touched, *egress.made_from(touched)])
     services.stop_stacks(set(common.stacks()) - set(plan["stacks"]))
     services.stop_units(gone)
-    changed_files.lay(changed, [*gone, *names.made_from(gone)])
+    changed_files.lay(changed, [*gone, *egress.made_from(gone)])
     changed_files.give()
     services.keys(plan)
     return _tell(touched, plan, ill, changed_files.set_state)
@@ -151,7 +151,7 @@ def _tell(touched: list[str], plan: Value, ill: set[str], say: Callable[..., Non
 def _same(file: changed_files.New) -> bool:
     try:
         there = os.lstat(file.path)
-        return tree.rights_of(there) == file.rights and Path(file.path).read_bytes() == file.content
+        return changed_files.rights_of(there) == file.rights and Path(file.path).read_bytes() == file.content
     except OSError:
         return False
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, changed_files, common, names, pressure, secrets, status
+from builder.server.remote import bans, changed_files, common, egress, secrets, status
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _closed(stack: str) -> Iterator[str]:
 
 
 def _names() -> str:
-    lost = (one for one in names.every() if one["failing_since"])
+    lost = (one for one in egress.every() if one["failing_since"])
     return ", ".join(
         f"{one['name']} of {one['stack']} ({'its last answer stays' if one['addresses'] else 'it is refused'})"
         for one in lost
@@ -201,7 +201,7 @@ def _disk() -> str:
     found += [
         f"{stack} was stopped, as it holds most of it"
         for stack in common.stacks()
-        if pressure.of(stack)["filled"] is not None
+        if status.of(stack)["filled"] is not None
     ]
     return ", ".join(found)
 
@@ -259,7 +259,7 @@ CHECKS: Final = (
     Check("stacks run", _services, "er server logs HOST STACK says why", _start_services),
     Check("secrets set", _secrets, "er server secret set HOST STACK NAME"),
     Check("stacks apart", _apart, "sudo /usr/lib/easyrunner/users own", changed_files.give),
-    Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", names.resolve),
+    Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", egress.resolve),
     Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _make_room),
     Check("no unknown listener", _ports, "see who: sudo ss -tulnp; end it or bind it to 127.0.0.1"),
     Check("security updates", _updates, "sudo unattended-upgrade", _update),

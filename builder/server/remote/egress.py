@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common, names
+from builder.server.remote import common
+from builder.server.remote.common import RemoteError, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from builder.server.remote.common import Value
 
 # Users of our range that no stack has; they have no rules of their own.
 OTHERS: Final = ""
@@ -51,7 +51,7 @@ def egress() -> list[Value]:
     since = _loaded()
     logged = list(refusals(_kernel_log(since))) if since else []
     counted = counts("".join(common.run([f"{tool}-save", "-c", "-t", "filter"]) for tool in ("iptables", "ip6tables")))
-    by_name = names.every()
+    by_name = every()
     return [
         {
             "user": user,
@@ -129,3 +129,76 @@ def destinations(found: Iterable[Refusal]) -> list[Value]:
         row["logged"] += 1
         row["last"] = max(row["last"], one.at)
     return sorted(rows.values(), key=lambda row: (-row["logged"], -row["last"]))
+
+
+_LIST: Final = re.compile(rf"{facts.FIREWALL}/30-(?P<stack>[^/.]+)\.names")
+MADE: Final = re.compile(r"\.names\.filter(\.new)?$")
+_NAME: Final = re.compile(r" -d (\S+) ")
+_REFUSED: Final = tuple(map(ipaddress.ip_network, (*facts.METADATA, "127.0.0.0/8", "::1/128")))
+
+
+def resolve() -> list[Value]:
+    """Ask for every name anew and bring the rules in line; returns how each stands. None where no spec has names."""
+    if not Path(facts.NAMES).exists():
+        return []
+    common.run([facts.NAMES], check=False)
+    found = every()
+    if any(one["failing_since"] for one in found):
+        common.run(["systemctl", "--no-block", "restart", "er-names.service"], check=False)  # it goes on asking
+    return found
+
+
+def every() -> list[Value]:
+    """Each name of each stack: its addresses, when they were found (seconds since 1970), since when there is no answer.
+
+    `refused` are those of the addresses that no stack may reach under any name.
+    """
+    lists = sorted(Path(facts.FIREWALL).glob("30-*.names"))
+    pairs = ((path, name) for path in lists for name in dict.fromkeys(_NAME.findall(path.read_text())))
+    return [_name(match["stack"], name) for path, name in pairs if (match := _LIST.fullmatch(str(path)))]
+
+
+def _name(stack: str, name: str) -> Value:
+    answer = Path(facts.ANSWERS, name)
+    addresses = answer.read_text().split() if answer.exists() else []
+    return {
+        "stack": stack,
+        "name": name,
+        "addresses": addresses,
+        "refused": [text for text in addresses if _inside(text)],
+        "resolved": _changed(answer),
+        "failing_since": _changed(Path(facts.ANSWERS, f"{name}~")),
+    }
+
+
+def _changed(path: Path) -> int | None:
+    return int(path.stat().st_mtime) if path.exists() else None
+
+
+def _inside(text: str) -> bool:
+    address = ipaddress.ip_address(text)
+    return any(address in network for network in _REFUSED)
+
+
+def made_from(paths: Iterable[str]) -> list[str]:
+    """The files of rules that the host makes from those of these paths that are lists of names."""
+    return [f"{path}.filter" for path in paths if _LIST.fullmatch(path)]
+
+
+def reapply_firewall() -> Value:
+    """Resolve the names of egress and load the rules anew, both families; Fail2Ban's bans stay."""
+    found = resolve()
+    common.run(["systemctl", "restart", "er-firewall.service"], check=False)
+    if not common.loaded():
+        said = common.run(
+            ["journalctl", "-u", "er-firewall.service", "-n", "3", "-o", "cat", "--no-pager"], check=False
+        )
+        raise RemoteError(
+            f"the rules did not load, only SSH is open: {said.strip().replace(chr(10), '; ')}",
+            "mend the file that it names under /etc/easyrunner/firewall.d, then reapply",
+        )
+    lines = {family: len(common.run([f"{tool}-save"]).splitlines()) for family, tool in _TOOLS}
+    return {"lines": lines, "names": found}
+
+
+_TOOLS = (("ipv4", "iptables"), ("ipv6", "ip6tables"))

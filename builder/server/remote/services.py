@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import pwd
+import re
 import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, files
-from builder.server.remote import common, hold, names
+from builder.server.remote import common, egress
 from builder.server.remote.common import RemoteError, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from builder.server.remote.effects import Effects
 
 # Both journals, the host's and that of the stacks.
 _JOURNALCTL: Final = ("journalctl", f"--namespace=+{facts.JOURNAL}")
@@ -62,7 +66,7 @@ def _system(words: set[str]) -> None:
     if "sysctl" in words:
         common.run(["sysctl", "--quiet", "--system"], check=False)
     if "firewall" in words:
-        names.resolve()
+        egress.resolve()
         common.run(["systemctl", "restart", "er-firewall.service"], check=False)
         if not common.loaded():
             raise RemoteError("the firewall's rules do not load")
@@ -78,7 +82,7 @@ def _caddy() -> None:
     options = ["--silent", "--show-error", "--fail-with-body", "--header", "Content-Type: text/caddyfile"]
     url = f"http://127.0.0.1:{facts.PROXY_ADMIN}/load"
     argv = ["curl", *options, "--data-binary", f"@{_CADDYFILE}", url]
-    with hold.new_connections():
+    with new_connections():
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RemoteError(f"the proxy refuses its configuration: {(done.stdout or done.stderr).strip()[:300]}")
@@ -174,3 +178,133 @@ def keys(plan: Value) -> None:
             continue
         owner = (who.pw_uid, who.pw_gid)
         files.replace(path, text.encode(), 0o600, owner=owner, name=".authorized_keys.er-new")
+
+
+# Path pattern, and who is told.
+_SYSTEM: Final = (
+    ("/etc/systemd/journald*", "journal"),
+    ("/etc/systemd/*", "systemd"),
+    ("/usr/lib/systemd/system/*", "systemd"),
+    (f"{facts.FIREWALL}/*", "firewall"),
+    # The firewall has a chain for each stack by its ids.
+    (f"{facts.STACKS}/*/subids", "firewall"),
+    (f"{facts.LIB}/firewall*", "firewall"),
+    ("/etc/ssh/*", "ssh"),
+    ("/etc/fail2ban/*", "fail2ban"),
+    ("/etc/sysctl.d/*", "sysctl"),
+    (f"{facts.ETC}/caddy/*", "caddy"),
+)
+_USER: Final = re.compile(
+    rf"({facts.QUADLETS}|{facts.ETC}/units|/etc/systemd/system)/(?:user@)?(?P<uid>\d+)(?:\.service\.d)?/(?P<rest>.*)"
+)
+_STACK: Final = re.compile(rf"{facts.STACKS}/(?P<stack>[^/]+)/(?P<rest>.*)")
+# `<stack>-<service>.container`, its drop-ins, its ingress.
+_UNIT: Final = re.compile(r"(?:er-ingress-(?P<ingress>[^/.]+)\.|(?P<unit>[^/.]+)\.(?:container|service))")
+# These say what is there, no container reads them.
+_REGISTER: Final = frozenset({"services", "subids", "archives"})
+
+
+@dataclass
+class Effects:
+    """`system` are words of the table; `stacks` maps a stack to the services to restart, None for all of them.
+
+    `proxy` is whether Caddy's own unit changed; `managers` are stacks whose user manager starts with new settings.
+    """
+
+    system: set[str] = field(default_factory=set)
+    stacks: dict[str, set[str] | None] = field(default_factory=dict)
+    managers: set[str] = field(default_factory=set)
+    proxy: bool = False
+
+
+def effects(changed: Iterable[str], uids: dict[int, str]) -> Effects:
+    """Who is told of these changed paths. `uids` maps a user's number to its stack."""
+    found = Effects()
+    for path in changed:
+        found.system |= {word for pattern, word in _SYSTEM if fnmatch(path, pattern)}
+        if match := _USER.fullmatch(path):
+            _user_effect(found, int(match["uid"]), match["rest"], uids, manager=match[1].startswith("/etc/systemd"))
+        elif (match := _STACK.fullmatch(path)) and match["rest"] not in _REGISTER:
+            found.stacks[match["stack"]] = None
+    return found
+
+
+def _user_effect(found: Effects, uid: int, rest: str, uids: dict[int, str], *, manager: bool) -> None:
+    if uid == facts.PROXY_UID:
+        found.proxy = True
+        return
+    stack = uids.get(uid)
+    if stack is None:
+        return
+    if manager:
+        found.managers.add(stack)
+    service = _service(stack, rest)
+    known = found.stacks.setdefault(stack, set())
+    if service is None:
+        found.stacks[stack] = None
+    elif known is not None:
+        known.add(service)
+
+
+def _service(stack: str, rest: str) -> str | None:
+    """The service that a unit file belongs to; None when it is the whole stack's."""
+    match = _UNIT.match(rest)
+    if match is None:
+        return None
+    return match["ingress"] or (match["unit"] or "").removeprefix(f"{stack}-") or None
+
+
+# Seconds: an image may have to be pulled, as long as its unit waits for that.
+_LIMIT: Final = 1000
+
+
+def services(action: str, stack: str, service: str = "") -> Value:
+    """restart, stop or start a whole stack, or one service of it; returns how each unit stands afterwards."""
+    user = common.stack_user(stack)
+    units = {name: unit for _, name, unit in common.services(stack) if service in ("", name)}
+    if not units:
+        names = ", ".join(name for _, name, _ in common.services(stack))
+        raise RemoteError(f"the stack {stack} has no service {service}", f"it has: {names}")
+    if action == "stop":
+        _sockets(user, "stop", units)
+    common.as_user(user, ["systemctl", "--user", action, *units.values()], limit=_LIMIT)
+    if action != "stop":
+        _sockets(user, "start", units)
+    return {name: common.show(unit, "ActiveState", user=user).get("ActiveState") for name, unit in units.items()}
+
+
+def _sockets(user: str, action: str, units: dict[str, str]) -> None:
+    """A stopped service must not be started again by its next request: its socket goes with it."""
+    sockets = [f"er-ingress-{name}.socket" for name in units]
+    there = [name for name in sockets if common.show(name, "LoadState", user=user).get("LoadState") == "loaded"]
+    if there:
+        common.as_user(user, ["systemctl", "--user", action, *there])
+
+
+# How long who was let in has for handshake and request, in seconds: some round trips from anywhere on earth.
+_SETTLE: Final = 0.5
+# The rule ends by itself, whatever becomes of who made it.
+_AT_MOST: Final = 10.0
+_TOOLS: Final = ("iptables", "ip6tables")
+
+
+def rule(until: float) -> list[str]:
+    """What waits: the beginnings of connections to the proxy, until a moment in seconds since 1970."""
+    ports = f"{facts.PROXY_HTTP},{facts.PROXY_HTTPS}"
+    stop = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(until))
+    match = ["-p", "tcp", "--syn", "-m", "multiport", "--dports", ports, "-m", "time", "--datestop", stop]
+    return ["INPUT", *match, "-j", "DROP"]
+
+
+@contextmanager
+def new_connections() -> Iterator[None]:
+    """Hold them back; where the kernel has no such rule, nobody waits."""
+    words = rule(time.time() + _AT_MOST)
+    try:
+        for tool in _TOOLS:
+            common.run([tool, "--wait", "--insert", *words], check=False)
+        time.sleep(_SETTLE)
+        yield
+    finally:
+        for tool in _TOOLS:
+            common.run([tool, "--wait", "--delete", *words], check=False)

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from builder import facts, host, process, userdata
-from builder.host.packages import PACKAGES
-from builder.lab import base_tree, plan
+from builder.host.build import PACKAGES
+from builder.lab import base_tree, trial
 from builder.lab.machine import Machine
 from builder.polling import until
-from builder.qemu import archives
+from builder.qemu import seed
 from tests.machine import hosts
 from tests.packer import bakery
 
@@ -56,7 +56,7 @@ class Image:
 def stock(name: str, directory: Path, packages: tuple[str, ...] | None = None) -> Image:
     """A provider's image, with these packages (None: all of the host's) and archives of the stacks' images."""
     spec, key = hosts.written(name, directory)
-    planned = plan.plan(spec, timeout=300)
+    planned = trial.plan(spec, timeout=300)
     tree = base_tree.tree(planned.packages if packages is None else packages)
     return Image(spec, key, tree, planned.user_data, dict(_archives(spec)))
 
@@ -76,7 +76,7 @@ class Bench:
     def __init__(self, image: Image, directory: Path) -> None:
         self.spec, self.key = image.spec, image.key
         self.directory = directory
-        self._plan = plan.plan(self.spec, timeout=300)
+        self._plan = trial.plan(self.spec, timeout=300)
         self._disk = directory / "new.raw"
         process.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", str(image.tree), str(self._disk), _SIZE])
         with Machine(self._disk, image.user_data, name=self._plan.name) as machine:
@@ -125,7 +125,7 @@ def stop_writing(tree: Path) -> None:
 
 
 def _archives(spec: Spec) -> Iterator[tuple[str, Path]]:
-    for name, source in archives.by_name(spec):
+    for name, source in seed.by_name(spec):
         yield f"{facts.IMAGES}/{name}", source
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.lab import plan
+from builder.lab import trial
 from builder.polling import NotInTimeError, until
 from tests.packer import portrait
 
@@ -116,7 +116,7 @@ def _own(own: tuple[Own, ...], path: str, mine: str | None, other: str | None) -
 
 def _silent(host: Host) -> Iterator[str]:
     """Domains that do not answer, and SSH. The first request to a site may come before its certificate."""
-    for site in plan.sites(host.spec):
+    for site in trial.sites(host.spec):
         for family in (4, 6):
             try:
                 until(partial(_answers, host, site.domain, family), timeout=60, what=site.domain)

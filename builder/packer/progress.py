@@ -1,16 +1,35 @@
-"""Phases of a bake: told as they come and go, and kept with their times."""
+"""What the parts of one bake share while it runs."""
 
 from __future__ import annotations
 
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from builder.manifest import Step
-from builder.packer.watch import Ended, Started, Told
+from builder.packer.run import Ended, Started, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+    from builder.packer.log import Log
+    from builder.packer.request import Request
+    from builder.packer.run import Job
+    from builder.packer.work_directory import Places
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One bake under way. `tell` is for what must be said while it is being given up."""
+
+    order: Request
+    job: Job
+    places: Places
+    log: Log
+    clock: Clock
+    tell: Callable[[str], None]
+
 
 T = TypeVar("T")
 
