@@ -25,7 +25,7 @@ def numbers(modules: Modules) -> dict[str, str]:
     """What is measured, and what came out."""
     counted = [module for module in modules.values() if module.counted]
     functions = [lines for module in modules.values() for lines in module.functions]
-    single = [name for name, others in importers(modules).items() if len(others) == 1]
+    users = [len(others) for others in importers(modules).values()]
     return {
         "modules": f"{len(modules)}",
         "modules over 5 lines": f"{len(counted)}",
@@ -34,7 +34,8 @@ def numbers(modules: Modules) -> dict[str, str]:
         "functions": f"{len(functions):,}",
         "lines a function: median / p90 / max": spread(functions),
         "functions a module": f"{len(functions) / max(len(counted), 1):.1f}",
-        "modules with exactly one importer": f"{len(single)}",
+        "importers a module: median / p90 / max": spread(users),
+        "modules with exactly one importer": f"{users.count(1)}",
         "circles of imports": f"{len(circles(modules))}",
         "module names that occur twice or more": f"{len(repeated(modules))}",
         "pairs of names that differ by an s": f"{len(plurals(modules))}",

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from tests.shape.layers import Package
     from tests.shape.modules import Modules
 
-BEGIN: Final = (
-    "<!-- layers: made of tests/shape/layers.py and the imports, UPDATE=1 pytest tests/unit/test_layers.py -->"
-)
+BEGIN: Final = "<!-- layers: made of tests/shape/layers.py, UPDATE=1 pytest tests/unit/test_layers.py -->"
 END: Final = "<!-- end of the layers -->"
 _HEAD: Final = "| package | modules | what it is | imports |\n|---|---:|---|---|"
 
@@ -24,7 +22,7 @@ def with_table(text: str, modules: Modules) -> str:
     """The page with its table made anew; ValueError when its marks are not there."""
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    return "\n".join([before + BEGIN, *_lines(modules), END + after])
+    return "\n".join([before + BEGIN, *_lines(modules), "", END + after])
 
 
 def _lines(modules: Modules) -> Iterator[str]:

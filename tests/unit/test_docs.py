@@ -60,6 +60,16 @@ def anchors(text: str) -> set[str]:
     return found
 
 
+def test_what_is_wrong_with_a_link_is_found(tmp_path: Path) -> None:
+    page, other = tmp_path / "page.md", tmp_path / "other.md"
+    page.write_text("# Here")
+    other.write_text("# The proxy's release\n```\n# no heading\n```\n## `er` and [links](x.md)\n## Again\n## Again\n")
+    right = ("other.md", "#here", "other.md#the-proxys-release", "other.md#er-and-links", "other.md#again-1")
+    assert [wrong_link(page, link) for link in right] == [""] * len(right)
+    assert wrong_link(page, "another.md") == "another.md: there is no such file"
+    assert "has this anchor" in wrong_link(page, "other.md#no-heading")
+
+
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs/index.md").read_text()
     missing = [page.name for page in PAGES if page.parent.name == "docs" and f"({page.name}" not in index]
@@ -73,6 +83,22 @@ def test_every_page_is_in_the_index() -> None:
 def test_commands_and_options_exist(page: Path) -> None:
     faults = [f"{line}: {fault}" for line in commands(page.read_text(), "er") if (fault := wrong_command(line))]
     assert not faults, "\n".join(faults)
+
+
+@each_page
+def test_options_without_their_command_exist(page: Path) -> None:
+    """As in a table of options, `--keep N`."""
+    known = set(every_option(typer.main.get_command(app)))
+    code = INLINE.findall(FENCE.sub("", page.read_text()))
+    assert {text.split()[0].partition("=")[0] for text in code if text.startswith("--")} <= known
+
+
+def every_option(command: Any) -> Iterator[str]:
+    """The options of a command, and of those below it."""
+    for option in command.params:
+        yield from (*option.opts, *option.secondary_opts)
+    for inner in getattr(command, "commands", {}).values():
+        yield from every_option(inner)
 
 
 @each_page
