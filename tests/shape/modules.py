@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     Modules = Mapping[str, "Module"]
 
@@ -48,8 +48,8 @@ class Module:
 
 def read(files: Mapping[str, str]) -> dict[str, Module]:
     """Paths and texts as modules, by their dotted names."""
-    names = {_name(path): path for path in files}
-    return {name: _module(name, path, files[path], names) for name, path in names.items()}
+    paths = {_name(path): path for path in files}
+    return {name: _module(name, path, files[path], frozenset(paths)) for name, path in paths.items()}
 
 
 def _name(path: str) -> str:
@@ -57,14 +57,14 @@ def _name(path: str) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _module(name: str, path: str, text: str, names: Iterable[str]) -> Module:
+def _module(name: str, path: str, text: str, names: frozenset[str]) -> Module:
     nodes = list(ast.walk(ast.parse(text, path)))
     functions = tuple(
         (node.end_lineno or node.lineno) - node.lineno + 1
         for node in nodes
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     )
-    imports = {target for node in nodes for target in _targets(node, frozenset(names))} - {name}
+    imports = {target for node in nodes for target in _targets(node, names)} - {name}
     return Module(name, path, len(text.splitlines()), functions, frozenset(imports))
 
 

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.shape import layers, modules, page, picture, source
 from tests.shape.layers import Package, Rules
 
+if TYPE_CHECKING:
+    from tests.shape.modules import Modules
+
 DOCS = source.ROOT / "docs"
 
 
+@cache
+def tree() -> Modules:
+    return modules.read(source.working_tree())
+
+
 def test_the_tree_is_as_the_layers_say() -> None:
-    found = layers.faults(modules.read(source.working_tree()))
+    found = layers.faults(tree())
     assert not found, "\n".join(["", *found])
 
 
 def test_the_table_in_the_docs_is_that_of_the_layers() -> None:
     target = DOCS / "architecture.md"
-    text = page.with_table(target.read_text(), modules.read(source.working_tree()))
+    text = page.with_table(target.read_text(), tree())
     if os.environ.get("UPDATE"):
         target.write_text(text)
     assert target.read_text() == text
 
 
 def test_the_picture_in_the_docs_is_that_of_the_imports() -> None:
-    drawn = picture.svg(modules.read(source.working_tree()))
+    drawn = picture.svg(tree())
     target = DOCS / "architecture.svg"
     if os.environ.get("UPDATE"):
         target.write_text(drawn)
