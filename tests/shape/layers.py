@@ -201,7 +201,6 @@ LONGEST: Final = 400
 IMPORTS: Final = {
     ("problem_report", "yamlfile.places"): "a report quotes lines, which YAML counts in its own way",
     ("manifest.er_manifest", "imagecheck.model"): "a manifest holds the report of the image's checks",
-    ("packer.request", "aws.tags"): "an AMI carries the tags by which `er launch` finds it",
 }
 # Names that differ by an `s` and stay, each with its reason.
 PLURALS: Final = {
