@@ -34,16 +34,16 @@ def command(
 
 
 def _try(plan: Plan, *, keep: bool, as_json: bool) -> Ready | None:
-    from builder.lab import trial
+    from builder.lab import events, trial
 
     ready = None
-    with closing(trial.try_(plan)) as events, Steps() as steps:
-        for event in events:
+    with closing(trial.run(plan)) as stream, Steps() as steps:
+        for event in stream:
             match event:
-                case trial.Started():
-                    steps.start(event.phase)
-                case trial.Ended():
-                    steps.end(event.phase, event.seconds)
+                case events.Started():
+                    steps.start(event.step)
+                case events.Ended():
+                    steps.end(event.step, event.seconds)
                 case trial.Answer():
                     steps.line(f"{event.url} answered {event.status}, {event.seconds:.1f} s after power-on")
                 case trial.Ready():
@@ -73,7 +73,7 @@ def _as_json(ready: Ready) -> dict[str, object]:
         "ca": str(ready.ca),
         "shell": ready.shell,
         "console": str(ready.console),
-        "phases": {ended.phase: round(ended.seconds, 3) for ended in ready.phases},
+        "phases": {ended.step: round(ended.seconds, 3) for ended in ready.steps},
         "sites": [
             {
                 "stack": a.site.stack,

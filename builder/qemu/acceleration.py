@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import files, process
-from builder.disk import build
+from builder.disk import base
 from builder.localhost import cache, requirements
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def version(said: str) -> tuple[int, int]:
 
 def known(arch: Arch) -> Accelerator | None:
     """The choice, where it needs no trial: there is no candidate, or the trial was made since this machine started."""
-    candidate = native() if build.NATIVE.get(platform.machine()) == arch else None
+    candidate = native() if base.NATIVE.get(platform.machine()) == arch else None
     if candidate is None:
         return emulation(arch, f"{arch} on {platform.machine()}")
     if candidate.name == "kvm" and (lacking := _no_kvm()):
@@ -122,8 +122,8 @@ def _tried(arch: Arch, kernel: Path) -> Accelerator:
     fallback, candidate = emulation(arch), native()
     if candidate is None:
         return fallback
-    slow = _seconds(arch, fallback, kernel, _PATIENCE)
-    fast = _seconds(arch, candidate, kernel, slow or _LEAST)
+    slow = _timed_boot(arch, fallback, kernel, _PATIENCE)
+    fast = _timed_boot(arch, candidate, kernel, slow or _LEAST)
     name = candidate.name.upper()
     if fast is not None and (slow is None or fast < slow):
         times = f"{slow / fast:.0f} times as fast as emulation" if slow else "emulation does not work"
@@ -131,8 +131,8 @@ def _tried(arch: Arch, kernel: Path) -> Accelerator:
     return emulation(arch, f"{name} is here, but a kernel does not run under it, or slower than emulated")
 
 
-def _seconds(arch: Arch, candidate: Accelerator, kernel: Path, limit: float) -> float | None:
-    return seconds(arch, candidate, kernel, cpus=processors(arch, candidate), limit=limit)
+def _timed_boot(arch: Arch, candidate: Accelerator, kernel: Path, limit: float) -> float | None:
+    return boot_seconds(arch, candidate, kernel, cpus=processors(arch, candidate), limit=limit)
 
 
 def _no_kvm() -> str:
@@ -191,17 +191,17 @@ _BASE: Final = 0x400000
 _HEADERS: Final = 120
 
 
-def seconds(arch: Arch, accelerator: Accelerator, kernel: Path, *, cpus: int, limit: float) -> float | None:
+def boot_seconds(arch: Arch, accelerator: Accelerator, kernel: Path, *, cpus: int, limit: float) -> float | None:
     """How long a machine takes from power-on to off, by way of its kernel and the work of its init.
 
     None when it has not got there within `limit` seconds, or at all.
     """
     with tempfile.TemporaryDirectory(prefix="er-probe-") as name:
         directory = Path(name)
-        (directory / "initrd").write_bytes(initrd(arch))
+        (directory / "initrd").write_bytes(probe_initrd(arch))
         since = time.monotonic()
         try:
-            done = process.run(argv(arch, accelerator, kernel, directory, cpus=cpus), timeout=limit, check=False)
+            done = process.run(probe_argv(arch, accelerator, kernel, directory, cpus=cpus), timeout=limit, check=False)
         except (subprocess.TimeoutExpired, FileNotFoundError):
             return None
         taken = time.monotonic() - since
@@ -210,7 +210,7 @@ def seconds(arch: Arch, accelerator: Accelerator, kernel: Path, *, cpus: int, li
     return taken if reached and done.returncode == 0 else None
 
 
-def argv(arch: Arch, accelerator: Accelerator, kernel: Path, directory: Path, *, cpus: int) -> list[str]:
+def probe_argv(arch: Arch, accelerator: Accelerator, kernel: Path, directory: Path, *, cpus: int) -> list[str]:
     """The machine: as those of hosts are, without disks and network."""
     return [
         PROGRAM[arch],
@@ -227,9 +227,9 @@ def argv(arch: Arch, accelerator: Accelerator, kernel: Path, directory: Path, *,
     ]
 
 
-def initrd(arch: Arch) -> bytes:
+def probe_initrd(arch: Arch) -> bytes:
     """An initramfs (cpio, "newc") with nothing but /init."""
-    return _member("init", 0o100755, init(arch)) + _member("TRAILER!!!", 0, b"")
+    return _member("init", 0o100755, probe_init(arch)) + _member("TRAILER!!!", 0, b"")
 
 
 def _member(name: str, mode: int, content: bytes) -> bytes:
@@ -242,7 +242,7 @@ def _aligned(content: bytes) -> bytes:
     return content + b"\0" * (-len(content) % 4)
 
 
-def init(arch: Arch) -> bytes:
+def probe_init(arch: Arch) -> bytes:
     """A static ELF program of a few instructions: works, writes MARK to its console, and switches the machine off."""
     code = _amd64() if arch == "amd64" else _arm64()
     machine = 62 if arch == "amd64" else 183

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.lab.layers import REAL, Disk, Files
+from builder.lab.machine_directory import REAL_DIRECTORIES, Disk, Files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def test_a_layer_has_real_directories_for_containers(tmp_path: Path) -> None:
     disk = Disk(tmp_path / "machine", tmp_path)
-    assert disk.binds == [f"--bind={disk.top(path)}:{path}" for path in REAL]
+    assert disk.binds == [f"--bind={disk.real_directory(path)}:{path}" for path in REAL_DIRECTORIES]
     assert Files(tmp_path / "root", disk).path("/home/er/x") == tmp_path / "machine/real/home/er/x"
 
 
