@@ -1,4 +1,8 @@
-"""The base disk: a generic cloud image of Debian's packages, made once here and shared read-only."""
+"""The base disk: a generic cloud image of a distribution's packages, made once on this machine and shared read-only.
+
+A tree by mmdebstrap, then a file system, an ESP and boot loaders written into one file. No loop device and no mount:
+mke2fs and mtools write at an offset, GRUB's sectors are bytes.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +30,13 @@ if TYPE_CHECKING:
     from builder.spec.model import Arch, Base
 
 
-_PROGRAMS: Final = ("mcopy", "mformat", "mke2fs", "mmdebstrap", "qemu-img")
-_GIB: Final = 1024**3
-SIZE: Final = 4 * _GIB
-_SMALLEST: Final = 2 * _GIB
+# In bytes.
+SIZE: Final = 4 * 1024**3
+_SMALLEST: Final = 2 * 1024**3
 _MIB: Final = 1024**2
+# The files of a finished disk's directory.
+DISK: Final = "disk.qcow2"
+KERNEL: Final = "vmlinuz"
 
 
 def base_disk(base: Base, arch: Arch, *, size: int = SIZE) -> Path:
@@ -52,7 +58,7 @@ def _disk_directory(base: Base, arch: Arch, size: int) -> Path:
     if size < _SMALLEST or size % _MIB:
         raise UserError("a base disk has 2 GiB or more, in whole MiB")
     _check_machine(recipe)
-    refuse_foreign(arch)
+    _check_arch(arch)
     name = f"{base}-{arch}-{key(recipe, arch, size)}"
     layout = Layout(arch, size, name)
     folder = cache.root() / "disks" / name
@@ -60,9 +66,12 @@ def _disk_directory(base: Base, arch: Arch, size: int) -> Path:
 
 
 def key(recipe: Recipe, arch: Arch, size: int) -> str:
-    """A short name for what a disk is made of."""
+    """A hash of what a disk is made of, for its name."""
     made_of = json.dumps([VERSION, recipe.release, recipe.components, recipe.include(arch), size]).encode()
     return hashlib.sha256(made_of).hexdigest()[:16]
+
+
+_PROGRAMS: Final = ("mcopy", "mformat", "mke2fs", "mmdebstrap", "qemu-img")
 
 
 def _check_machine(recipe: Recipe) -> None:
@@ -75,24 +84,16 @@ def _check_machine(recipe: Recipe) -> None:
     requirements.check_programs("making a base disk", _PROGRAMS, packages=keyring, root=True)
 
 
-DISK: Final = "disk.qcow2"
-KERNEL: Final = "vmlinuz"
-# Said here in full, as the defaults of mke2fs change with its version and every GRUB has to read this.
-_MKE2FS: Final = """\
-[defaults]
-base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
-blocksize = 4096
-inode_size = 256
-inode_ratio = 16384
-reserved_ratio = 5.0
-[fs_types]
-ext4 = {
-  features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
-}
-"""
-# GRUB on a PC loads the rest of itself from here.
-_MODULES: Final = ("usr/lib/grub/i386-pc", "boot/grub/i386-pc")
-NATIVE: Final = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+def _check_arch(arch: Arch) -> None:
+    """A tree of another architecture is only made where the kernel runs its programs. Raises UserError."""
+    emulator = Path(
+        "/proc/sys/fs/binfmt_misc/qemu-aarch64" if arch == "arm64" else "/proc/sys/fs/binfmt_misc/qemu-x86_64"
+    )
+    if requirements.native_arch() != arch and not emulator.exists():
+        raise UserError(
+            f"a disk for {arch} cannot be made on this {platform.machine()} machine",
+            "apt-get install qemu-user-static binfmt-support, or give a cloud image with its checksum",
+        )
 
 
 def make_disk(target: Path, layout: Layout, recipe: Recipe) -> None:
@@ -100,40 +101,16 @@ def make_disk(target: Path, layout: Layout, recipe: Recipe) -> None:
     target.mkdir(parents=True)
     tree = target / "tree"
     process.run(bootstrap_argv(tree, layout.arch, recipe))
-    _finish(tree, layout, recipe)
-    from_tree(target, tree, layout, recipe)
+    _configure(tree, layout, recipe)
+    _write_disk(target, tree, layout, recipe)
     shutil.copyfile(tree / f"boot/vmlinuz-{_kernel(tree)}", target / KERNEL)
     for path in target.iterdir():
         if path.name not in (DISK, KERNEL):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def from_tree(target: Path, tree: Path, layout: Layout, recipe: Recipe) -> None:
-    """Write a finished tree to `target`/disk.qcow2; what is needed on the way is left beside it."""
-    raw = target / "disk.raw"
-    with raw.open("wb") as file:
-        file.truncate(layout.size)
-    _write_at(raw, layout.table())
-    _esp(raw, tree, layout, recipe, target)
-    _bios(raw, tree, layout)
-    _root(raw, tree, layout, target)
-    image_file.convert(raw, target / DISK, to="qcow2")
-
-
-def refuse_foreign(arch: Arch) -> None:
-    """A tree of another processor is only made where the kernel runs its programs."""
-    emulator = Path(
-        "/proc/sys/fs/binfmt_misc/qemu-aarch64" if arch == "arm64" else "/proc/sys/fs/binfmt_misc/qemu-x86_64"
-    )
-    if NATIVE.get(platform.machine()) != arch and not emulator.exists():
-        raise UserError(
-            f"a disk for {arch} cannot be made on this {platform.machine()} machine",
-            "apt-get install qemu-user-static binfmt-support, or give a cloud image with its checksum",
-        )
-
-
 def bootstrap_argv(tree: Path, arch: Arch, recipe: Recipe) -> list[str]:
-    """How mmdebstrap is called."""
+    """Make the tree from packages, of any architecture."""
     keys = [f"--keyring={path}" for path in recipe.keyrings()]
     start = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--architectures={arch}", *keys]
     include = f"--include={','.join(recipe.include(arch))}"
@@ -147,7 +124,7 @@ def bootstrap_argv(tree: Path, arch: Arch, recipe: Recipe) -> list[str]:
     ]
 
 
-def _finish(tree: Path, layout: Layout, recipe: Recipe) -> None:
+def _configure(tree: Path, layout: Layout, recipe: Recipe) -> None:
     """From a tree of packages to the tree of a disk."""
     process.run(["chroot", str(tree), "systemctl", "enable", "--quiet", "systemd-networkd", "systemd-resolved"])
     clean(tree)
@@ -157,101 +134,8 @@ def _finish(tree: Path, layout: Layout, recipe: Recipe) -> None:
     write_files(tree, {"boot/grub/grub.cfg": bootloader.menu(kernel, layout.root_uuid, layout.arch)})
 
 
-def _kernel(tree: Path) -> str:
-    """The version of the newest kernel in the tree, by the time it was unpacked: there is but one."""
-    found = sorted(tree.glob("boot/vmlinuz-*"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise UserError("no kernel was installed into the base disk")
-    return found[-1].name.removeprefix("vmlinuz-")
-
-
-def _write_at(raw: Path, pieces: dict[int, bytes]) -> None:
-    with raw.open("r+b") as file:
-        for offset, content in pieces.items():
-            file.seek(offset)
-            file.write(content)
-
-
-def _bios(raw: Path, tree: Path, layout: Layout) -> None:
-    if layout.bios is None:
-        return
-    modules, here = (tree / path for path in _MODULES)
-    here.mkdir(parents=True, exist_ok=True)
-    for path in (*modules.glob("*.mod"), *modules.glob("*.lst")):
-        shutil.copy(path, here)
-    process.run(bootloader.mkimage_argv(str(tree)))
-    boot = (modules / "boot.img").read_bytes()
-    _write_at(raw, bootloader.bios(boot, (tree / bootloader.CORE).read_bytes(), layout.bios))
-
-
-def _esp(raw: Path, tree: Path, layout: Layout, recipe: Recipe, aside: Path) -> None:
-    efi = bootloader.EFI[layout.arch]
-    folder = aside / "EFI"
-    (folder / "BOOT").mkdir(parents=True)
-    (folder / recipe.efi).mkdir()
-    shutil.copyfile(tree / efi.shim_file, folder / "BOOT" / efi.boot)
-    shutil.copyfile(tree / efi.grub_file, folder / "BOOT" / efi.grub)
-    (folder / recipe.efi / "grub.cfg").write_text(bootloader.esp_config(layout.root_uuid))
-    for argv in esp_argv(raw, layout.esp, layout.id("vfat").hex[:8], folder):
-        process.run(argv)
-
-
-def esp_argv(raw: Path, esp: partitions.Partition, serial: str, folder: Path) -> list[list[str]]:
-    """Format the ESP inside the disk and copy `folder` to its top; `serial` is of eight hexadecimal digits."""
-    drive = f"{raw}@@{esp.offset}"
-    form = [
-        "mformat",
-        "-i",
-        drive,
-        "-F",
-        "-N",
-        serial,
-        "-v",
-        "ESP",
-        "-T",
-        str(esp.sectors),
-        "-h",
-        "16",
-        "-s",
-        "63",
-        "::",
-    ]
-    return [form, ["mcopy", "-i", drive, "-s", "-Q", str(folder), "::"]]
-
-
-def _root(raw: Path, tree: Path, layout: Layout, aside: Path) -> None:
-    config = aside / "mke2fs.conf"
-    config.write_text(_MKE2FS)
-    process.run(mke2fs_argv(raw, tree, layout), env=os.environ | {"MKE2FS_CONFIG": str(config)})
-
-
-def mke2fs_argv(raw: Path, tree: Path, layout: Layout) -> list[str]:
-    """Write the tree as a file system into the disk."""
-    options = f"offset={layout.root.offset},hash_seed={layout.id('hash')}"
-    name = ["-L", "root", "-U", str(layout.root_uuid)]
-    size = f"{layout.root.size // 1024}k"
-    return ["mke2fs", "-q", "-F", "-t", "ext4", *name, "-E", options, "-d", str(tree), str(raw), size]
-
-
-_SOURCES: Final = """\
-Types: deb
-URIs: {primary}
-Suites: {release} {release}-updates
-Components: {components}
-Signed-By: {keyring}
-
-Types: deb
-URIs: {security}
-Suites: {release}-security
-Components: {components}
-Signed-By: {keyring}
-"""
-_KEYRINGS: Final = {
-    "debian-13": "/usr/share/keyrings/debian-archive-keyring.gpg",
-    "ubuntu-24.04": "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
-}
-# Every machine makes these for itself, or they tell of the making.
-_DIRT: Final = (
+# Every machine makes these for itself, or they are traces of making the tree.
+_TRACES: Final = (
     "etc/apt/sources.list",
     "etc/ssh/ssh_host_*",
     "etc/.pwd.lock",
@@ -268,27 +152,20 @@ _DIRT: Final = (
     "tmp/*",
     "var/tmp/*",
 )
-_EMPTY: Final = ("etc/machine-id",)
 
 
-@dataclass(frozen=True, slots=True)
-class Archives:
-    """Where a disk's packages come from: the URIs of the distribution's archive, and of its security fixes."""
-
-    primary: str
-    security: str
-
-
-def distribution_archives(tree: Path, arch: Arch) -> Archives:
-    """The distribution's own, as its package of cloud-init knows them; not the mirror that the disk was made from."""
-    known = yaml.safe_load((tree / "etc/cloud/cloud.cfg").read_text())["system_info"]["package_mirrors"]
-    row = next((row for row in known if arch in row["arches"]), None) or next(
-        row for row in known if "default" in row["arches"]
-    )
-    return Archives(row["failsafe"]["primary"], row["failsafe"]["security"])
+def clean(tree: Path) -> None:
+    """Remove from the tree what two machines must not share; directories below /var/log stay."""
+    for pattern in _TRACES:
+        for path in sorted(tree.glob(pattern)):
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+            elif "**" not in pattern:
+                shutil.rmtree(path)
+    (tree / "etc/machine-id").write_bytes(b"")
 
 
-def system_files(layout: Layout, recipe: Recipe, origin: Archives) -> dict[str, str]:
+def system_files(layout: Layout, recipe: Recipe, archives: Archives) -> dict[str, str]:
     """Path below the root -> text; all root:root 0644."""
     sources = f"etc/apt/sources.list.d/{recipe.efi}.sources"
     return {
@@ -299,7 +176,7 @@ def system_files(layout: Layout, recipe: Recipe, origin: Archives) -> dict[str, 
         "etc/default/locale": "LANG=C.UTF-8\n",
         # Asks grub-cloud's package to keep the boot loaders of the disk up to date.
         "etc/grub.d/enable_cloud": "",
-        sources: _sources(recipe, origin),
+        sources: _sources(recipe, archives),
     }
 
 
@@ -311,14 +188,52 @@ def _fstab(layout: Layout) -> str:
     )
 
 
-def _sources(recipe: Recipe, origin: Archives) -> str:
+_SOURCES: Final = """\
+Types: deb
+URIs: {primary}
+Suites: {release} {release}-updates
+Components: {components}
+Signed-By: {keyring}
+
+Types: deb
+URIs: {security}
+Suites: {release}-security
+Components: {components}
+Signed-By: {keyring}
+"""
+
+
+_KEYRINGS: Final = {
+    "debian-13": "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "ubuntu-24.04": "/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+}
+
+
+def _sources(recipe: Recipe, archives: Archives) -> str:
     return _SOURCES.format(
-        primary=origin.primary,
-        security=origin.security,
+        primary=archives.primary,
+        security=archives.security,
         release=recipe.release,
         components=recipe.components,
         keyring=_KEYRINGS[recipe.base],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Archives:
+    """Where a disk's packages come from: the URIs of the distribution's archive, and of its security fixes."""
+
+    primary: str
+    security: str
+
+
+def distribution_archives(tree: Path, arch: Arch) -> Archives:
+    """The distribution's own, by cloud-init's configuration in the tree; not the mirror that the tree was made from."""
+    mirrors = yaml.safe_load((tree / "etc/cloud/cloud.cfg").read_text())["system_info"]["package_mirrors"]
+    row = next((row for row in mirrors if arch in row["arches"]), None) or next(
+        row for row in mirrors if "default" in row["arches"]
+    )
+    return Archives(row["failsafe"]["primary"], row["failsafe"]["security"])
 
 
 def write_files(tree: Path, content: dict[str, str]) -> None:
@@ -329,13 +244,108 @@ def write_files(tree: Path, content: dict[str, str]) -> None:
         (tree / path).chmod(0o644)
 
 
-def clean(tree: Path) -> None:
-    """Leave nothing in the tree that two machines must not share; directories below /var/log stay."""
-    for pattern in _DIRT:
-        for path in sorted(tree.glob(pattern)):
-            if path.is_symlink() or not path.is_dir():
-                path.unlink()
-            elif "**" not in pattern:
-                shutil.rmtree(path)
-    for name in _EMPTY:
-        (tree / name).write_bytes(b"")
+def _kernel(tree: Path) -> str:
+    """The version of the newest kernel in the tree, by the time it was unpacked: there is but one."""
+    found = sorted(tree.glob("boot/vmlinuz-*"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError("no kernel was installed into the base disk")
+    return found[-1].name.removeprefix("vmlinuz-")
+
+
+def _write_disk(target: Path, tree: Path, layout: Layout, recipe: Recipe) -> None:
+    """Write a finished tree to `target`/disk.qcow2; the intermediate files stay beside it."""
+    raw = target / "disk.raw"
+    with raw.open("wb") as file:
+        file.truncate(layout.size)
+    _write_at(raw, layout.table())
+    _esp(raw, tree, layout, recipe, target)
+    _bios(raw, tree, layout)
+    _root(raw, tree, layout, target)
+    image_file.convert(raw, target / DISK, to="qcow2")
+
+
+def _write_at(raw: Path, pieces: dict[int, bytes]) -> None:
+    with raw.open("r+b") as file:
+        for offset, content in pieces.items():
+            file.seek(offset)
+            file.write(content)
+
+
+def _esp(raw: Path, tree: Path, layout: Layout, recipe: Recipe, directory: Path) -> None:
+    efi = bootloader.EFI[layout.arch]
+    folder = directory / "EFI"
+    (folder / "BOOT").mkdir(parents=True)
+    (folder / recipe.efi).mkdir()
+    shutil.copyfile(tree / efi.shim_file, folder / "BOOT" / efi.boot)
+    shutil.copyfile(tree / efi.grub_file, folder / "BOOT" / efi.grub)
+    (folder / recipe.efi / "grub.cfg").write_text(bootloader.esp_config(layout.root_uuid))
+    for argv in esp_argv(raw, layout.esp, layout.id("vfat").hex[:8], folder):
+        process.run(argv)
+
+
+def esp_argv(raw: Path, esp: partitions.Partition, serial: str, folder: Path) -> list[list[str]]:
+    """Format the ESP inside the disk and copy `folder` to its top; `serial` has eight hexadecimal digits."""
+    drive = f"{raw}@@{esp.offset}"
+    format_argv = [
+        "mformat",
+        "-i",
+        drive,
+        "-F",
+        "-N",
+        serial,
+        "-v",
+        "ESP",
+        "-T",
+        str(esp.sectors),
+        "-h",
+        "16",
+        "-s",
+        "63",
+        "::",
+    ]
+    return [format_argv, ["mcopy", "-i", drive, "-s", "-Q", str(folder), "::"]]
+
+
+# GRUB's modules for a BIOS: where its package has them, and where GRUB loads them from.
+_MODULES: Final = ("usr/lib/grub/i386-pc", "boot/grub/i386-pc")
+
+
+def _bios(raw: Path, tree: Path, layout: Layout) -> None:
+    if layout.bios is None:
+        return
+    source, target = (tree / path for path in _MODULES)
+    target.mkdir(parents=True, exist_ok=True)
+    for path in (*source.glob("*.mod"), *source.glob("*.lst")):
+        shutil.copy(path, target)
+    process.run(bootloader.mkimage_argv(str(tree)))
+    boot = (source / "boot.img").read_bytes()
+    _write_at(raw, bootloader.bios(boot, (tree / bootloader.CORE).read_bytes(), layout.bios))
+
+
+# In full, as the defaults of mke2fs change with its version and every GRUB has to read this.
+_MKE2FS: Final = """\
+[defaults]
+base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
+blocksize = 4096
+inode_size = 256
+inode_ratio = 16384
+reserved_ratio = 5.0
+[fs_types]
+ext4 = {
+  features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
+}
+"""
+
+
+def _root(raw: Path, tree: Path, layout: Layout, directory: Path) -> None:
+    config = directory / "mke2fs.conf"
+    config.write_text(_MKE2FS)
+    process.run(mke2fs_argv(raw, tree, layout), env=os.environ | {"MKE2FS_CONFIG": str(config)})
+
+
+def mke2fs_argv(raw: Path, tree: Path, layout: Layout) -> list[str]:
+    """Write the tree as a file system into the disk."""
+    options = f"offset={layout.root.offset},hash_seed={layout.id('hash')}"
+    name = ["-L", "root", "-U", str(layout.root_uuid)]
+    size = f"{layout.root.size // 1024}k"
+    return ["mke2fs", "-q", "-F", "-t", "ext4", *name, "-E", options, "-d", str(tree), str(raw), size]

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from builder import disk as disks
 from builder import host as hosts
 from builder import process
-from builder.disk import base
 from builder.disk import image_file as images
 from builder.host.model import Part
 from builder.lab.events import Note
@@ -126,7 +125,7 @@ def _contained(order: Request) -> bool:
 
 
 def _native(order: Request) -> bool:
-    return base.NATIVE.get(platform.machine()) == order.spec.server.arch
+    return requirements.native_arch() == order.spec.server.arch
 
 
 def placed(job: Job, chosen: Builder) -> Job:

@@ -1,4 +1,4 @@
-"""What a serial console tells of its machine: a kernel that crashed, or has not said a word."""
+"""What a serial console shows of its machine: a kernel that crashed, or never started."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ class SilentError(UserError):
         return cls(f"{what}: its accelerator does not run a kernel", "--accelerator tcg")
 
 
-def silent(said: str) -> bool:
-    """Whether nothing but firmware has spoken yet."""
-    return not _FIRMWARE.sub("", _ESCAPES.sub("", said)).strip("\0 \t\r\n")
+def silent(text: str) -> bool:
+    """Whether `text`, the console so far, is of the firmware alone."""
+    return not _FIRMWARE.sub("", _ESCAPES.sub("", text)).strip("\0 \t\r\n")

@@ -192,7 +192,7 @@ def test_an_image_is_downloaded_once_and_only_a_right_one_is_kept(
         from_url(f"{site}/other.img", right)
     assert [path for path in (cache.root() / "disks").iterdir() if path.is_dir()] == []
     told: list[tuple[int, int]] = []
-    kept = from_url(f"{site}/cloud.img", f"sha256:{right}", tell=lambda so_far, size: told.append((so_far, size)))
+    kept = from_url(f"{site}/cloud.img", f"sha256:{right}", progress=lambda so_far, size: told.append((so_far, size)))
     assert _sha256(kept) == right
     assert told[-1] == (3 * 1024 * 1024 + 4, 3 * 1024 * 1024 + 4)
     (tmp_path / "served/cloud.img").unlink()
