@@ -49,8 +49,18 @@ def _try(plan: Plan, *, keep: bool, as_json: bool) -> Ready | None:
                 case trial.Ready():
                     ready = event
                     steps.stop()
-                    _show_and_hold(event, as_json=as_json, keep=keep)
+                    _show_and_keep(event, as_json=as_json, keep=keep)
     return ready
+
+
+def _show_and_keep(ready: Ready, *, as_json: bool, keep: bool) -> None:
+    """Show the host, and with `keep` wait until Ctrl-C, which is the good end of one that is kept."""
+    try:
+        _show(ready, as_json=as_json, keep=keep)
+        while keep:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        say.note("")
 
 
 def _show(ready: Ready, *, as_json: bool, keep: bool) -> None:
@@ -85,13 +95,3 @@ def _as_json(ready: Ready) -> dict[str, object]:
             for a in ready.answers
         ],
     }
-
-
-def _show_and_hold(ready: Ready, *, as_json: bool, keep: bool) -> None:
-    """Ctrl-C is the good end of a host that is kept."""
-    try:
-        _show(ready, as_json=as_json, keep=keep)
-        while keep:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        say.note("")

@@ -245,7 +245,7 @@ def write_files(tree: Path, content: dict[str, str]) -> None:
 
 
 def _kernel(tree: Path) -> str:
-    """The version of the newest kernel in the tree, by the time it was unpacked: there is but one."""
+    """The version of the newest kernel in the tree, by the time it was unpacked; usually there is one."""
     found = sorted(tree.glob("boot/vmlinuz-*"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise UserError("no kernel was installed into the base disk")

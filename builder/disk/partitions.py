@@ -80,9 +80,9 @@ def _table(partitions: Iterable[Partition]) -> bytes:
     return bytes(entries)
 
 
-def _header(here: int, other: int, table_at: int, table: bytes, disk: uuid.UUID) -> bytes:
-    sectors = max(here, other) + 1
-    fields = (here, other, 2 + _TABLE_SECTORS, last_usable(sectors), disk.bytes_le, table_at)
+def _header(at: int, other_at: int, table_at: int, table: bytes, disk: uuid.UUID) -> bytes:
+    sectors = max(at, other_at) + 1
+    fields = (at, other_at, 2 + _TABLE_SECTORS, last_usable(sectors), disk.bytes_le, table_at)
     tail = (_ENTRIES, _ENTRY.size, zlib.crc32(table))
 
     def packed(checksum: int) -> bytes:

@@ -72,11 +72,11 @@ class MountNamespace:
             _loop_options(lower) if lower.is_file() else "",
         ]
         self._process = process.start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        said = self._process.stdout.readline().decode() if self._process.stdout else ""
-        if said.strip() != "mounted":
+        output = self._process.stdout.readline().decode() if self._process.stdout else ""
+        if output.strip() != "mounted":
             rest = self._process.stdout.read().decode() if self._process.stdout else ""
             self.end()
-            raise process.CommandError(argv[:1], self._process.returncode or 1, said + rest)
+            raise process.CommandError(argv[:1], self._process.returncode or 1, output + rest)
 
     @property
     def root(self) -> Path:

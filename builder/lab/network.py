@@ -171,8 +171,8 @@ class Bridge:
 
     def _has_uplink(self) -> bool:
         if self._pasta is not None and self._pasta.poll() is not None:
-            said = self._pasta.stderr.read().decode(errors="replace") if self._pasta.stderr else ""
-            raise UserError(f"pasta ended at once: {said.strip()}", "without a way out: er try --offline")
+            output = self._pasta.stderr.read().decode(errors="replace") if self._pasta.stderr else ""
+            raise UserError(f"pasta ended at once: {output.strip()}", "without a way out: er try --offline")
         routes = ["ip", "-n", self.network.machine.name]
         shown = (
             process.run([*routes, family, "route", "show", "default"], check=False).stdout for family in ("-4", "-6")
@@ -221,7 +221,7 @@ def gateway_ipv6(network: Network) -> Argv:
 
 
 def join(network: Network, namespace: Namespace, card: Card | None = None) -> list[Argv]:
-    """A namespace with an interface on the bridge; a card without addresses is left down, as a server finds it."""
+    """Make a namespace with an interface on the bridge; a card without addresses is left down, as a server finds it."""
     card = card or Card()
     on_namespace = ["ip", "-n", namespace.name]
     port = _port(network, namespace)
@@ -252,7 +252,7 @@ def _mac(namespace: Namespace) -> str:
 
 
 def leave(network: Network, namespace: Namespace) -> list[Argv]:
-    """The end of a namespace; its interface by name, as the kernel would take its time over it."""
+    """Remove a namespace; its interface first, as the kernel would take its time over it."""
     return [
         ["ip", "-n", network.bridge, "link", "del", _port(network, namespace)],
         ["ip", "netns", "del", namespace.name],
@@ -264,7 +264,7 @@ def _port(network: Network, namespace: Namespace) -> str:
 
 
 def no_dad(namespace: str) -> Argv:
-    """Addresses of this namespace are usable at once, link-local ones too."""
+    """Switch off duplicate address detection: addresses of this namespace are usable at once, link-local ones too."""
     switch = "for dad in /proc/sys/net/ipv6/conf/*/accept_dad; do echo 0 > $dad; done"
     return ["ip", "netns", "exec", namespace, "sh", "-c", switch]
 
@@ -275,12 +275,12 @@ def pasta(network: Network, families: Iterable[int]) -> Argv:
     pasta gives up root by default, and could then not enter a namespace of root's. It reads this machine's
     resolv.conf itself; naming the server to older versions switches their forwarding off.
     """
-    wanted = set(families)
-    only = {frozenset({4}): ["-4"], frozenset({6}): ["-6"]}.get(frozenset(wanted), [])
+    chosen = set(families)
+    only = {frozenset({4}): ["-4"], frozenset({6}): ["-6"]}.get(frozenset(chosen), [])
     number = network.number
-    ipv4 = ["-a", f"10.214.{number}.2", "-n", "24", "-g", f"10.214.{number}.1"] if 4 in wanted else []
-    ipv6 = ["-a", f"fd14:e5:0:{number:x}::2", "-g", f"fd14:e5:0:{number:x}::1"] if 6 in wanted else []
-    dns = ["--dns-forward", network.resolver] if 4 in wanted else []
+    ipv4 = ["-a", f"10.214.{number}.2", "-n", "24", "-g", f"10.214.{number}.1"] if 4 in chosen else []
+    ipv6 = ["-a", f"fd14:e5:0:{number:x}::2", "-g", f"fd14:e5:0:{number:x}::1"] if 6 in chosen else []
+    dns = ["--dns-forward", network.resolver] if 4 in chosen else []
     closed = ["-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw"]
     namespace = ["--netns", f"/run/netns/{network.machine.name}", "--ns-ifname", UPLINK]
     return [

@@ -80,7 +80,7 @@ def accelerator(arch: Arch, kernel: Callable[[], Path]) -> Accelerator:
 
 
 def known(arch: Arch) -> Accelerator | None:
-    """The accelerator when no trial is needed: there is no other than emulation, or it was tried since the last boot."""
+    """The accelerator when no trial is needed: there is only emulation, or the trial was made since the last boot."""
     candidate = native() if requirements.native_arch() == arch else None
     if candidate is None:
         return emulation(arch, f"{arch} on {platform.machine()}")
@@ -96,7 +96,7 @@ _API_VERSION: Final = 12
 
 
 def _no_kvm() -> str:
-    """Why KVM is no candidate: not there, not ours, or not KVM; empty when it answers."""
+    """Why KVM is no candidate: no device, no permission, or not KVM; empty when it answers."""
     try:
         descriptor = os.open(KVM, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -133,7 +133,7 @@ def _trial_of(arch: Arch) -> list[str]:
 
 
 def _boot() -> str:
-    """An id of this start of the machine; empty where there is none to be had."""
+    """An id of this start of the machine; empty where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -198,7 +198,7 @@ MARK: Final = b"er: init has run\n"
 def boot_seconds(arch: Arch, accelerator: Accelerator, kernel: Path, *, cpus: int, limit: float) -> float | None:
     """The seconds from power-on to off of a machine whose init does a fixed piece of work.
 
-    None when it has not got there within `limit` seconds, or at all.
+    None when it has not done so within `limit` seconds, or at all.
     """
     with tempfile.TemporaryDirectory(prefix="er-probe-") as name:
         directory = Path(name)
@@ -254,7 +254,7 @@ _HEADERS: Final = 120
 
 
 def probe_init(arch: Arch) -> bytes:
-    """A static ELF program of a few instructions: does the work, writes MARK to its console, switches the machine off."""
+    """A static ELF program: does the work, writes MARK to its console, and switches the machine off."""
     code = _amd64() if arch == "amd64" else _arm64()
     machine = 62 if arch == "amd64" else 183
     size = _HEADERS + len(code)

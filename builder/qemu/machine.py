@@ -42,7 +42,7 @@ _PROGRAMS: Final = ("curl", "mcopy", "mformat", "qemu-img", "ssh", "ssh-keygen")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Of one virtual machine. `user_data` None: no seed at all, as for another datasource.
+    """The settings of one virtual machine. `user_data` None: no seed at all, as for another datasource.
 
     `size` makes the disk larger than the image, in bytes; `memory` is in MiB; `drives` are further ones, `network` and
     `extra` further options of QEMU (see Hardware); `accelerator` None takes the fastest that works, `cpus` None as many
@@ -254,7 +254,7 @@ class Vm:
         return self.ssh(f"sudo cat {path}").stdout
 
     def python(self, script: str, *, timeout: float) -> str:
-        """What a Python program prints there, over SSH."""
+        """What a Python program prints in the machine, over SSH."""
         return self.ssh("python3 -", stdin=script.encode(), timeout=timeout).stdout
 
 

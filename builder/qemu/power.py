@@ -79,8 +79,8 @@ class Power:
             self._connect(self._qemu)
         except UserError as error:
             self.cut()
-            said = self._log.read_text(errors="replace").strip()
-            raise UserError(f"QEMU did not start the machine: {said or error.message}") from error
+            output = self._log.read_text(errors="replace").strip()
+            raise UserError(f"QEMU did not start the machine: {output or error.message}") from error
 
     def _connect(self, qemu: subprocess.Popen[bytes]) -> None:
         if qemu.stdout is None or qemu.stdin is None:

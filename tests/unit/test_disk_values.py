@@ -122,7 +122,7 @@ def test_the_tables_bytes_and_grubs_do_not_touch() -> None:
     assert len(boot) == 440
 
 
-def test_programs_are_called_so() -> None:
+def test_argvs_of_the_programs() -> None:
     raw, tree = Path("/d/disk.raw"), Path("/d/tree")
     assert base.mke2fs_argv(raw, tree, _LAYOUT) == [
         "mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-U", str(_LAYOUT.root_uuid),
@@ -218,7 +218,7 @@ def test_a_foreign_format_is_named(tmp_path: Path, start: bytes, said: str) -> N
         image_file.format_of(tmp_path / "disk.img")
 
 
-def test_formats_are_told_by_their_bytes(tmp_path: Path) -> None:
+def test_formats_are_found_by_their_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.raw").write_bytes(b"QFI\xfb".ljust(512, b"\0"))
     (tmp_path / "b.qcow2").write_bytes(bytes(512))
     assert image_file.format_of(tmp_path / "a.raw") == "qcow2"
@@ -257,20 +257,20 @@ def test_a_failed_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.name for path in (tmp_path / "disks").iterdir() if path.is_dir()] == []
 
 
-def test_ubuntu_without_an_archive_says_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ubuntu_without_an_archive_has_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe.Recipe, "archives", lambda *_: ())
     with pytest.raises(UserError, match="no Ubuntu archive") as caught:
         bases.base_disk("ubuntu-24.04", "amd64")
     assert caught.value.hint == "give a cloud image with its SHA-256 checksum instead"
 
 
-def test_everything_that_is_missing_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_that_is_missing_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builder.localhost.requirements.which", lambda _: None)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(UserError) as caught:
         bases.base_disk("debian-13", "amd64")
-    for lacking in ("root", "the package e2fsprogs", "the package mmdebstrap", "the package mtools", "qemu-utils"):
-        assert lacking in caught.value.message
+    for missing in ("root", "the package e2fsprogs", "the package mmdebstrap", "the package mtools", "qemu-utils"):
+        assert missing in caught.value.message
     assert caught.value.hint is not None
     assert "apt-get install" in caught.value.hint
     assert "sudo" in caught.value.hint

@@ -89,7 +89,7 @@ def test_a_trees_name_changes_with_what_is_in_it() -> None:
     assert base_tree.key(("a",), "trixie") != base_tree.key(("a", "b"), "trixie")
 
 
-def test_a_release_file_tells_when_it_was_published() -> None:
+def test_the_date_of_a_release_file() -> None:
     text = "-----BEGIN PGP SIGNED MESSAGE-----\n\nSuite: stable\nDate: Sat, 21 Nov 2026 09:15:44 UTC\nArchitectures:"
     assert debian_mirror.published(text) == "20261121T091544"
     assert debian_mirror.published("<html>a captive portal's page</html>") == ""
@@ -134,7 +134,7 @@ def test_a_user_gets_its_own_bus_and_no_environment_of_ours() -> None:
     assert argv[-3:] == ["sh", "-c", "id"]
 
 
-def test_a_user_that_is_not_there() -> None:
+def test_a_missing_user_is_an_error() -> None:
     with pytest.raises(UserError, match="no user er-x"):
         machine.find_user("root:x:0:0::/root:/bin/sh\n", "er-x")
 

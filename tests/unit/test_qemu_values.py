@@ -24,7 +24,7 @@ _TCG = acceleration.emulation("amd64")
 _DISK = hw.Drive(Path("/vm/disk.qcow2"), "qcow2", "root")
 
 
-def test_a_pc_is_called_so() -> None:
+def test_qemus_argv_for_a_pc() -> None:
     seeded = hw.Drive(Path("/vm/seed.img"), "raw", "seed", read_only=True)
     pc = hw.Hardware("amd64", (_DISK, seeded), Path("/vm/console"), forwards=(22, 443))
     assert hw.argv(pc, _TCG) == [
@@ -117,7 +117,7 @@ def _machine(monkeypatch: pytest.MonkeyPatch, cache: Path, *, system: str = "Lin
         ("Darwin", 0.5, 4.0, "hvf", "a kernel has run under it, 8 times as fast as emulation"),
     ],
 )
-def test_the_faster_accelerator_is_taken_and_why_is_told(
+def test_the_faster_accelerator_is_taken_with_its_reason(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     system: str,
@@ -188,7 +188,7 @@ def test_firmware_is_not_a_kernel(said: str, silent: bool) -> None:
     assert console.silent(said) is silent
 
 
-def test_a_layer_says_the_format_of_what_is_below() -> None:
+def test_an_overlay_names_the_format_of_its_image() -> None:
     argv = machine.overlay_argv(Path("/i.raw"), "raw", Path("/o.qcow2"), 6 * 1024**3)
     assert argv == ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/i.raw", "/o.qcow2", "6442450944"]
     assert machine.overlay_argv(Path("/i"), "qcow2", Path("/o"), None)[-1] == "/o"
@@ -218,7 +218,7 @@ class _Qemu:
         os.close(self.reads)
 
 
-def test_a_conversation_passes_over_events_and_tells_of_refusals() -> None:
+def test_qmp_skips_events_and_raises_refusals() -> None:
     qemu = _Qemu({"return": {}}, {"return": {"status": "running"}}, {"error": {"desc": "no such thing"}})
     talk = power.Qmp(qemu.reads, qemu.writes)
     talk.greet()
@@ -233,7 +233,7 @@ def test_a_conversation_passes_over_events_and_tells_of_refusals() -> None:
     ]
 
 
-def test_the_end_of_qemu_is_told() -> None:
+def test_the_end_of_qemu_is_an_error() -> None:
     qemu = _Qemu({"return": {}})
     talk = power.Qmp(qemu.reads, qemu.writes)
     talk.greet()
@@ -313,11 +313,11 @@ def test_a_good_host_has_no_faults() -> None:
         ("listeners", "tcp LISTEN 0 9 127.0.0.1:5432 0.0.0.0:*", "somebody listens on tcp 127.0.0.1:5432"),
     ],
 )
-def test_each_fault_is_told(question: str, answer: str, fault: str) -> None:
+def test_each_fault_is_named(question: str, answer: str, fault: str) -> None:
     assert list(verify.judge({**_GOOD, question: answer})) == [fault]
 
 
-def test_the_script_that_asks_is_python() -> None:
+def test_the_inspection_is_a_python_program() -> None:
     compile(verify.inspection(), "asked", "exec")
 
 
