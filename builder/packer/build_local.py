@@ -23,7 +23,7 @@ from builder.problems import UserError
 from builder.qemu import acceleration, hardware
 from builder.qemu import verify as verification
 from builder.qemu.acceleration import PROGRAM
-from builder.qemu.console import SILENCE, SilentError
+from builder.qemu.serial_console import SILENCE, SilentError
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -25,8 +25,8 @@ from builder.localhost import cache
 from builder.problems import UserError
 from builder.process import terminable
 from builder.qemu import acceleration, seed
-from builder.qemu.console import SILENCE, SilentError, silent
 from builder.qemu.machine import Settings, Vm
+from builder.qemu.serial_console import SILENCE, SilentError, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
