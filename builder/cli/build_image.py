@@ -156,7 +156,7 @@ def _refuse(given: Mapping[str, object]) -> None:
 
 def follow(events: Generator[Told, None, Result], steps: Steps) -> Result:
     """Show the steps as they come and go; the result is the generator's."""
-    from builder.packer import run
+    from builder.lab.events import Ended, Line, Note, Started
 
     with closing(events):
         while True:
@@ -166,13 +166,13 @@ def follow(events: Generator[Told, None, Result], steps: Steps) -> Result:
                 result: Result = end.value
                 return result
             match told:
-                case run.Started(step):
+                case Started(step):
                     steps.start(step)
-                case run.Ended(step, seconds):
+                case Ended(step, seconds):
                     steps.end(step, seconds)
-                case run.Line(text):
+                case Line(text):
                     steps.detail(text)
-                case run.Note(text):
+                case Note(text):
                     steps.line(text)
 
 

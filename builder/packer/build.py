@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from builder import host as hosts
 from builder import imagecheck
 from builder.host.model import Part
+from builder.lab.events import Note
 from builder.packer import (
     artifact,
     build_cloud,
@@ -25,7 +26,7 @@ from builder.packer import (
 from builder.packer import request as orders
 from builder.packer.log import Log
 from builder.packer.progress import Clock, Run
-from builder.packer.run import Job, Note
+from builder.packer.run import Job
 from builder.problems import UserError
 from builder.process import terminable
 from builder.qemu import acceleration

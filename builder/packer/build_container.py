@@ -75,4 +75,4 @@ def _boot(machine: Machine) -> None:
 
 def _shut_down(machine: Machine) -> None:
     machine.poweroff(timeout=_BOOT)
-    machine.take_back()
+    machine.remove_lab_files()

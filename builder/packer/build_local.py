@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from builder import disk as disks
 from builder import host as hosts
 from builder import process
-from builder.disk import build
 from builder.disk import image_file as images
 from builder.host.model import Part
+from builder.lab.events import Note
 from builder.localhost import requirements
 from builder.packer import artifact, base_image, build_container, convert, work_directory
 from builder.packer import run as jobs
 from builder.packer.artifact import Baked
-from builder.packer.run import Note
 from builder.problems import UserError
 from builder.qemu import acceleration, hardware
 from builder.qemu import verify as verification
 from builder.qemu.acceleration import PROGRAM
-from builder.qemu.access import SILENCE, SilentError
+from builder.qemu.serial_console import SILENCE, SilentError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -78,7 +77,7 @@ def _firmware(order: Request) -> dict[str, Any]:
     """UEFI for a machine that has no other way to boot; its variables are this bake's own."""
     if order.spec.server.arch == "amd64":
         return {}
-    code, _ = hardware.find(order.spec.server.arch)
+    code, _ = hardware.find_firmware(order.spec.server.arch)
     flash = [f"if=pflash,format=raw,readonly=on,file={code}", f"if=pflash,format=raw,file={work_directory.FLASH}"]
     return {"qemu_args": [["-drive", word] for word in flash]}
 
@@ -126,7 +125,7 @@ def _contained(order: Request) -> bool:
 
 
 def _native(order: Request) -> bool:
-    return build.NATIVE.get(platform.machine()) == order.spec.server.arch
+    return requirements.native_arch() == order.spec.server.arch
 
 
 def placed(job: Job, chosen: Builder) -> Job:
@@ -194,7 +193,7 @@ def _packer(run: Run, disk: Stock, found: Accelerator) -> Generator[Told, None, 
     values = {**_accelerated(run.order, found), "disk_image": str(disk.path), "disk_image_checksum": disk.checksum}
     jobs.lay(run.job, run.places, **values)
     if "qemu_args" in run.job.variables:
-        _, template = hardware.find(run.order.spec.server.arch)
+        _, template = hardware.find_firmware(run.order.spec.server.arch)
         shutil.copyfile(template, run.places.root / work_directory.FLASH)
     build = jobs.run(run.job, run.places, run.log, run.tell, speaks_within=speaks_within)
     yield from run.clock.through(build)
@@ -212,7 +211,7 @@ def verify(
     first: Builder = "container" if contained and booted and order.with_stacks else "machine"
     if first == "container":
         yield Note("this image has been booted by its own kernel before: now both boots are a container's")
-    trial = verification.Trial(
+    trial = verification.Request(
         image=image.absolute(),
         spec=order.spec,
         bring=not order.with_stacks,

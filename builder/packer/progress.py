@@ -7,15 +7,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from builder.lab.events import Ended, Started
 from builder.manifest import Step
-from builder.packer.run import Ended, Started, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from builder.packer.log import Log
     from builder.packer.request import Request
-    from builder.packer.run import Job
+    from builder.packer.run import Job, Told
     from builder.packer.work_directory import Places
 
 

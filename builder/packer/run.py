@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from builder.lab.events import Ended, Line, Note, Started
 from builder.packer import build_files, failures, leftovers, log, program, steps, work_directory
 from builder.packer.failures import BakeError, hint, shown
 from builder.packer.leftovers import Left, Leftovers
@@ -16,7 +17,7 @@ from builder.packer.steps import START, Phases
 from builder.packer.work_directory import CONSOLE
 from builder.problems import UserError
 from builder.process import Session
-from builder.qemu.access import PANIC, SilentError, silent
+from builder.qemu.serial_console import PANIC, SilentError, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -42,35 +43,6 @@ _CLOSES: Final = (
     "the image is being made, and Packer ends when the provider lets it, which can take long; "
     "Ctrl-C ends it at once, and leaves what is there"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A step has begun."""
-
-    step: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A step is over, after so many seconds."""
-
-    step: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What a step says while it goes on."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What has to be read, whatever shows it."""
-
-    text: str
 
 
 Told = Started | Ended | Line | Note

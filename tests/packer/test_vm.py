@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import disk, process
+from builder.lab.events import Note
 from builder.localhost import cache
-from builder.packer.run import Note
 from builder.polling import NotInTimeError, until
 from builder.problems import UserError
-from builder.qemu import Order, Vm, acceleration, verify
+from builder.qemu import Settings, Vm, acceleration, verify
 from tests.unit.test_host import spec_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.packer.run import Told
+    from builder.lab.events import Progress
 
 pytestmark = pytest.mark.machine
 _EMULATED = acceleration.emulation("amd64")
-_BLANK = Order(user_data=None, memory=64, cpus=1, accelerator=_EMULATED)
+_BLANK = Settings(user_data=None, memory=64, cpus=1, accelerator=_EMULATED)
 # Boots a machine, says where it is, and holds it.
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from builder.qemu import Order, Vm, accel
-with Vm(Path(sys.argv[1]), Order(user_data=None, memory=64, accelerator=accel.emulation("amd64"))) as vm:
+from builder.qemu import Settings, Vm, acceleration
+with Vm(Path(sys.argv[1]), Settings(user_data=None, memory=64, accelerator=acceleration.emulation("amd64"))) as vm:
     vm.boot()
     print(vm.power.pid, vm.console.parent, flush=True)
     time.sleep(600)
@@ -99,7 +99,7 @@ def test_an_accelerator_is_believed_when_a_kernel_has_run_under_it(
     assert acceleration.known("amd64") == found
 
 
-def _gather(events: Iterator[Told], told: list[Told]) -> None:
+def _gather(events: Iterator[Progress], told: list[Progress]) -> None:
     """Into a list that is there when they end in an exception."""
     for event in events:
         told.append(event)  # noqa: PERF402 - extend() would keep none of them
@@ -112,10 +112,10 @@ def test_a_machine_that_hangs_under_its_accelerator_is_emulated_instead(
     _with_kvm("stands still", tmp_path, monkeypatch)
     monkeypatch.setattr(verify, "SILENCE", 1.0)
     kvm = acceleration.Accelerator("kvm", "kvm", "host")
-    trial = verify.Trial(image=blank, spec=spec_of(), accelerator=kvm, timeout=20, memory=64)
-    told: list[Told] = []
+    request = verify.Request(image=blank, spec=spec_of(), accelerator=kvm, timeout=20, memory=64)
+    told: list[Progress] = []
     with pytest.raises(NotInTimeError, match="in vain for all stacks to answer"):
-        _gather(verify.verify(trial), told)
+        _gather(verify.verify(request), told)
     notes = [event.text for event in told if isinstance(event, Note)]
     assert len(notes) == 1
     assert notes[0].endswith("its accelerator does not run a kernel: once more, emulated")
@@ -154,7 +154,7 @@ def test_power_is_cut_and_comes_back_and_the_image_is_untouched(blank: Path) -> 
 
 def test_a_machine_that_does_not_start_says_why(blank: Path) -> None:
     with (
-        Vm(blank, Order(user_data=None, extra=("-device", "no-such-device"))) as vm,
+        Vm(blank, Settings(user_data=None, extra=("-device", "no-such-device"))) as vm,
         pytest.raises(UserError, match="no-such-device"),
     ):
         vm.boot()
@@ -215,5 +215,5 @@ def test_an_image_that_does_not_boot_is_not_proven(
 ) -> None:
     monkeypatch.setenv("ER_CACHE", str(tmp_path / "cache"))
     with pytest.raises(NotInTimeError, match="in vain for all stacks to answer"):
-        list(verify.verify(verify.Trial(image=blank, spec=spec_of(), accelerator=_EMULATED, timeout=3, memory=64)))
+        list(verify.verify(verify.Request(image=blank, spec=spec_of(), accelerator=_EMULATED, timeout=3, memory=64)))
     assert [path.name for path in cache.root().rglob("*") if path.name != ".lock"] == ["vms"]
