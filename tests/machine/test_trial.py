@@ -25,7 +25,7 @@ runcmd:
 _SITES = (Site("one", "one.test"), Site("two", "two.test"))
 
 
-def plan(user_data: bytes = _USER_DATA, *, timeout: float = 60) -> Plan:
+def plan(user_data: bytes = _USER_DATA, *, timeout: float = 600) -> Plan:
     return Plan("web1", user_data, _SITES, _CA, timeout=timeout)
 
 
