@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from builder.imagecheck.model import Hit
+from builder.imagecheck.model import CLEAN, Check, Hit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,3 +129,47 @@ def parse(passwd: str) -> tuple[User, ...]:
         for row in rows
         if len(row) == 7 and row[2].isdigit() and row[3].isdigit()
     )
+
+
+CHECKS: Final = (
+    Check(
+        "authorized-keys",
+        "SSH keys that open an account",
+        "Packer's key, or a colleague's, would open every machine",
+        "DO: checkRoot, checkUsers",
+        CLEAN,
+        authorized_keys,
+    ),
+    Check(
+        "ssh-directory",
+        "Other files in .ssh",
+        "known hosts and keys tell of the build's surroundings",
+        "DO: checkRoot, checkUsers",
+        CLEAN,
+        ssh_directory,
+    ),
+    Check(
+        "passwords",
+        "Passwords: hashes, empty ones, answers to package questions",
+        "a password in an image is known to everybody who has the image",
+        "DO: checkRoot, checkUsers; CIS 7.2",
+        f"{CLEAN}; it locks the account",
+        passwords,
+    ),
+    Check(
+        "accounts",
+        "Login users, a second root, homes without a user",
+        "cloud-init makes the users of each machine; one from the build is a door that nobody watches",
+        "DO: checkUsers; CIS 7.2",
+        CLEAN,
+        accounts,
+    ),
+    Check(
+        "sudoers",
+        "Rules of sudo that came with no package",
+        "cloud-init lets the build's user do everything without a password",
+        "CIS 5.2",
+        CLEAN,
+        sudoers,
+    ),
+)

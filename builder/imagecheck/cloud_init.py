@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from builder.imagecheck.model import Hit
+from builder.imagecheck.model import CLEAN, Check, Hit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,3 +85,39 @@ def network(tree: Tree) -> Iterator[Hit]:
         for path in tree.children(folder, pattern):
             if path not in tree.owners and not tree.ours(path):
                 yield Hit(path, "the network of the machine that the image was made on")
+
+
+CHECKS: Final = (
+    Check(
+        "cloud-init-installed",
+        "cloud-init is there",
+        "without it no key reaches the machine",
+        "DO: checkCloudInit",
+        "apt-get install cloud-init",
+        installed,
+    ),
+    Check(
+        "cloud-init-state",
+        "State of cloud-init",
+        "the user-data of the build, secrets included; and modules count as done",
+        "goss: cloud-init instance-id",
+        CLEAN,
+        state,
+    ),
+    Check(
+        "cloud-init-leftovers",
+        "Configuration written for the build",
+        "it holds first boot back, or ties the image to one data source",
+        "image-builder: sysprep",
+        CLEAN,
+        leftovers,
+    ),
+    Check(
+        "network-leftovers",
+        "Network configuration of the build",
+        "it names addresses and cards that the next machine does not have",
+        "image-builder: sysprep",
+        CLEAN,
+        network,
+    ),
+)

@@ -6,7 +6,7 @@ import hashlib
 import stat
 from typing import TYPE_CHECKING, Final
 
-from builder.imagecheck.model import Hit, NotKnowableError
+from builder.imagecheck.model import CLEAN, Check, Hit, NotKnowableError
 from builder.imagecheck.services import enabled
 
 if TYPE_CHECKING:
@@ -102,3 +102,39 @@ def first_boot(tree: Tree) -> Iterator[Hit]:
             yield Hit(path, "belongs to one machine")
     for entry in tree.files(f"{_STATE}/caddy", "/var/lib/systemd/linger"):
         yield Hit(entry.path, "belongs to one machine")
+
+
+CHECKS: Final = (
+    Check(
+        "host-files",
+        "The host's own files, modes and owners",
+        "what an app could change, it would",
+        "none",
+        "bake again",
+        files,
+    ),
+    Check(
+        "host-units",
+        "Firewall, first boot, Fail2Ban and sshd are enabled",
+        "the machine would come up open, or shut",
+        "DO: checkFirewall; CIS 4",
+        "systemctl enable",
+        units,
+    ),
+    Check(
+        "host-packages",
+        "The host's packages",
+        "first boot would have to fetch them",
+        "none",
+        "/usr/lib/easyrunner/provision bake",
+        packages,
+    ),
+    Check(
+        "first-boot-state",
+        "Nothing of a first boot",
+        "a machine would take itself for another one, with its certificates",
+        "none",
+        CLEAN,
+        first_boot,
+    ),
+)

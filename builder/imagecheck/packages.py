@@ -6,7 +6,7 @@ import re
 import subprocess
 from typing import TYPE_CHECKING, Final
 
-from builder.imagecheck.model import Hit, NotKnowableError
+from builder.imagecheck.model import CLEAN, Check, Hit, NotKnowableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,3 +129,72 @@ def pending(simulation: str) -> tuple[tuple[str, str], ...]:
     """Packages and versions that `apt-get --simulate` would install from a security archive."""
     matches = filter(None, map(_INSTALL.match, simulation.splitlines()))
     return tuple((match[1], match[2]) for match in matches if "security" in match[3].lower())
+
+
+CHECKS: Final = (
+    Check(
+        "apt-lists",
+        "Package lists",
+        "out of date soon, and large",
+        "image-builder: sysprep",
+        CLEAN,
+        lists,
+    ),
+    Check(
+        "apt-caches",
+        "Caches of apt",
+        "packages that are installed already",
+        "image-builder: sysprep",
+        CLEAN,
+        caches,
+    ),
+    Check(
+        "old-settings",
+        "Copies of settings that an update replaced",
+        "of the bake's updates, and nobody reads them",
+        "none",
+        CLEAN,
+        replaced,
+    ),
+    Check(
+        "build-network",
+        "Proxies and mirrors of the build's network",
+        "updates would not arrive elsewhere",
+        "image-builder: sysprep",
+        "restore the sources that the base came with",
+        network_of_build,
+    ),
+    Check(
+        "base-system",
+        "A supported system",
+        "the host's files are made for Debian 13 and Ubuntu 24.04",
+        "DO: supported distribution and release",
+        "bake from debian-13 or ubuntu-24.04",
+        base,
+    ),
+    Check(
+        "dpkg-state",
+        "Broken packages, undecided configuration",
+        "the next update would stop there",
+        "none",
+        "dpkg --configure -a, and decide on *.dpkg-* and *.ucf-* files",
+        dpkg,
+    ),
+    Check(
+        "unwanted-packages",
+        "Packages and agents that should not be there",
+        "they listen, or the provider installs them itself and refuses images that have them",
+        "DO: checkAgent; goss: package ntp; CIS 2.2",
+        "apt-get purge",
+        unwanted,
+    ),
+    Check(
+        "security-updates",
+        "Security updates that are out",
+        "a machine should not start with known holes",
+        "DO: checkUpdates; CIS 1.2",
+        "apt-get update && apt-get dist-upgrade",
+        updates,
+        "live",
+    ),
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from builder.imagecheck.model import Hit
+from builder.imagecheck.model import Check, Hit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,3 +78,23 @@ def _own_files(tree: Tree) -> Iterator[Entry]:
         small = 0 < entry.size <= _LARGEST
         if small and not entry.path.startswith(_NOT) and entry.path not in tree.owners:
             yield entry
+
+
+CHECKS: Final = (
+    Check(
+        "private-keys",
+        "Private keys",
+        "a private key in an image is public",
+        "DO: checkRoot, checkUsers",
+        "remove the file, and revoke the key",
+        private_keys,
+    ),
+    Check(
+        "credentials",
+        "Credentials of clouds, registries and forges",
+        "a token in an image is public",
+        "AWS: shared AMI guidelines",
+        "remove the file, and revoke the token",
+        credentials,
+    ),
+)

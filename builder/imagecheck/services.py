@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.imagecheck.model import Hit
+from builder.imagecheck.model import Check, Hit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,3 +147,40 @@ def _holder(proc: Path, inode: str) -> str:
         except OSError:
             continue  # It has ended meanwhile.
     return "nobody that can be seen"
+
+
+CHECKS: Final = (
+    Check(
+        "unwanted-units",
+        "Units that are enabled and should not be",
+        "servers listen, back doors wait, and a unit of no package came from the build",
+        "goss: services; CIS 2.1",
+        "systemctl disable",
+        unwanted,
+    ),
+    Check(
+        "updates-held-back",
+        "Updates switched off for the build",
+        "the machine would never update itself",
+        "none",
+        "systemctl unmask, apt-mark unhold",
+        held_back,
+    ),
+    Check(
+        "scheduled-jobs",
+        "Jobs of cron, at and rc.local",
+        "what the build planned would run on every machine",
+        "CIS 2.4",
+        "remove the job",
+        scheduled,
+    ),
+    Check(
+        "listening-ports",
+        "Ports open to others",
+        "only sshd answers while an image is made",
+        "CIS 2.1",
+        "stop and disable the service",
+        listening,
+        "live",
+    ),
+)

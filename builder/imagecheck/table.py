@@ -1,14 +1,20 @@
-"""Every check, in one table: what it is, why, who else asks for it, and what takes a finding away."""
+"""Every check of an image, in the order of the report, and running them on a tree."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from builder.imagecheck.table_instance import INSTANCE
-from builder.imagecheck.table_system import SYSTEM
-from builder.imagecheck.table_traces import TRACES
+from builder.imagecheck import access, cloud_init, host, identity, packages, privileges, secrets, services, traces
 
-# `source` says who else asks: DO is DigitalOcean's image check by the name of its function, goss is the list of
-# Kubernetes' image-builder, CIS the chapter of the CIS benchmark for Debian.
-CHECKS: Final = (*INSTANCE, *TRACES, *SYSTEM)
+CHECKS: Final = (
+    *identity.CHECKS,
+    *access.CHECKS,
+    *secrets.CHECKS,
+    *cloud_init.CHECKS,
+    *traces.CHECKS,
+    *packages.CHECKS,
+    *privileges.CHECKS,
+    *services.CHECKS,
+    *host.CHECKS,
+)
 IDS: Final = tuple(check.id for check in CHECKS)

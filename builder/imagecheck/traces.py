@@ -6,7 +6,7 @@ import re
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Final
 
-from builder.imagecheck.model import Hit
+from builder.imagecheck.model import CLEAN, Check, Hit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,3 +122,80 @@ def run_files(tree: Tree) -> Iterator[Hit]:
         if not entry.directory:
             due = "says that a reboot is due, " if entry.name.startswith("reboot-required") else ""
             yield Hit(entry.path, f"{due}on the disk, below what a running system mounts there")
+
+
+CHECKS: Final = (
+    Check(
+        "logs",
+        "Logs, journals, records of logins",
+        "they tell of the build's users and addresses, and hide what happens first on the new machine",
+        "DO: checkLogs; goss: size of /var/log",
+        CLEAN,
+        logs,
+    ),
+    Check(
+        "histories",
+        "Histories of shells, editors, databases",
+        "people type secrets",
+        "DO: checkRoot, checkUsers",
+        CLEAN,
+        histories,
+    ),
+    Check(
+        "user-caches",
+        "Caches of programs that users ran",
+        "they are the build's, not the machine's",
+        "none",
+        CLEAN,
+        user_caches,
+    ),
+    Check(
+        "temporary-files",
+        "Files in /tmp and /var/tmp",
+        "scripts and uploads of the build, with its variables",
+        "DO: checkTMP; image-builder: sysprep",
+        CLEAN,
+        temporary,
+    ),
+    Check(
+        "build-files",
+        "Files of tools that build images",
+        "uploads, scripts and policy-rc.d, which would keep services from starting",
+        "none",
+        CLEAN,
+        build_files,
+    ),
+    Check(
+        "crash-dumps",
+        "Core dumps and crash reports",
+        "memory holds secrets",
+        "goss: core dumps; CIS 1.5",
+        CLEAN,
+        crashes,
+    ),
+    Check(
+        "ballast",
+        "Swap files and files that fill the disk",
+        "pages of the build's memory, and size",
+        "image-builder: sysprep",
+        CLEAN,
+        ballast,
+    ),
+    Check(
+        "service-state",
+        "What services remember",
+        "bans, times and rotations of the build",
+        "none",
+        CLEAN,
+        service_state,
+    ),
+    Check(
+        "run-files",
+        "Files below /run on the disk, markers of a due reboot too",
+        "hidden from a running system, but shipped with the image",
+        "none",
+        CLEAN,
+        run_files,
+        "offline",
+    ),
+)

@@ -32,7 +32,7 @@ client keeps them in, or by a known form; a password in some other file is not.
 ## The checks
 
 *when*: `both`, in the bake (`live`) or from outside (`offline`) only. *cleaned*: `70-clean` takes the finding away;
-else it is told and left. This page is made from `builder/imagecheck/table_*.py`; a test keeps them equal.
+else it is told and left. This page is made from the rows in `builder/imagecheck/`; a test keeps them equal.
 
 """
 
