@@ -1,8 +1,7 @@
 """Checks of an image's hygiene, on a directory. Standard library only, as it also runs in the image, as a zipapp."""
 
 from builder.imagecheck.model import Check, Expected, Finding, Report, from_json
-from builder.imagecheck.run import check, examine
-from builder.imagecheck.table import CHECKS, IDS
+from builder.imagecheck.table import CHECKS, IDS, check, examine
 from builder.imagecheck.zipapp import bundle, expected
 
 __all__ = [

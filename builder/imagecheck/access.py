@@ -10,7 +10,7 @@ from builder.imagecheck.model import CLEAN, Check, Hit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.imagecheck.tree import Tree
+    from builder.imagecheck.image_tree import Tree
 
 
 _KEY_FILES: Final = (".ssh/authorized_keys", ".ssh/authorized_keys2")

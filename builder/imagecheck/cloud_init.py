@@ -10,7 +10,7 @@ from builder.imagecheck.model import CLEAN, Check, Hit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.imagecheck.tree import Tree
+    from builder.imagecheck.image_tree import Tree
 
 # Left by installers, and by labs: they hold first boot back, or tie it to one instance.
 _LEFTOVERS: Final = (

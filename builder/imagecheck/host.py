@@ -12,8 +12,8 @@ from builder.imagecheck.services import enabled
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from builder.imagecheck.image_tree import Entry, Tree
     from builder.imagecheck.model import Expected
-    from builder.imagecheck.tree import Entry, Tree
 
 _LIB: Final = "/usr/lib/easyrunner"
 _ETC: Final = "/etc/easyrunner"

@@ -11,7 +11,7 @@ from builder.imagecheck.model import CLEAN, Check, Hit, NotKnowableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.imagecheck.tree import Tree
+    from builder.imagecheck.image_tree import Tree
 
 _BASES: Final = {("debian", "13"), ("ubuntu", "24.04")}
 _SETTLED: Final = frozenset(

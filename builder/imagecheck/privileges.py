@@ -12,7 +12,7 @@ from builder.imagecheck.model import Check, Hit, NotKnowableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.imagecheck.tree import Entry, Tree
+    from builder.imagecheck.image_tree import Entry, Tree
 
 # What packages of Debian 13 and Ubuntu 24.04 install with setuid or setgid, below /usr.
 SETUID: Final = {

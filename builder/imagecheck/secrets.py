@@ -10,7 +10,7 @@ from builder.imagecheck.model import Check, Hit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.imagecheck.tree import Entry, Tree
+    from builder.imagecheck.image_tree import Entry, Tree
 
 _TOP: Final = ("/etc", "/home", "/opt", "/root", "/srv", "/usr/local", "/var")
 # Large, and never a place for secrets of a person; keys of packages lie in what packages own.

@@ -11,7 +11,7 @@ from builder.imagecheck.model import Check, Hit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.imagecheck.tree import Tree
+    from builder.imagecheck.image_tree import Tree
 
 _ETC: Final = "/etc/systemd/system"
 _UNIT_FOLDERS: Final = (_ETC, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")

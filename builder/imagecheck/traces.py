@@ -11,7 +11,7 @@ from builder.imagecheck.model import CLEAN, Check, Hit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.imagecheck.tree import Tree
+    from builder.imagecheck.image_tree import Tree
 
 _LOGINS: Final = ("/var/lib/wtmpdb", "/var/lib/lastlog")
 _HISTORIES: Final = (".*_history", ".*history", ".lesshst", ".viminfo", ".wget-hsts", ".histfile", ".rnd")
