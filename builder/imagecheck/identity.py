@@ -22,7 +22,7 @@ _SEEDS: Final = (
     "/efi/loader/random-seed",
 )
 # What stock images are called before they have a name.
-_NO_NAME: Final = frozenset({"", "localhost", "localhost.localdomain", "debian", "ubuntu"})
+_UNNAMED: Final = frozenset({"", "localhost", "localhost.localdomain", "debian", "ubuntu"})
 _LOOPBACK_NAME: Final = re.compile(r"(localhost|ip6-.*|.*\.localdomain[46]?)$")
 _LEASES: Final = (
     "/var/lib/dhcp",
@@ -59,14 +59,14 @@ def random_seed(tree: Tree) -> Iterator[Hit]:
 def hostname(tree: Tree) -> Iterator[Hit]:
     """The name of the machine that the image was made on."""
     name = tree.text("/etc/hostname").strip()
-    if name not in _NO_NAME:
+    if name not in _UNNAMED:
         yield Hit("/etc/hostname", f"is {name!r}")
     for line in tree.lines("/etc/hosts"):
         names = [word for word in line.partition("#")[0].split()[1:] if not _LOOPBACK_NAME.fullmatch(word)]
-        if named := [word for word in names if word not in _NO_NAME]:
+        if named := [word for word in names if word not in _UNNAMED]:
             yield Hit("/etc/hosts", f"names {', '.join(named)}")
     if mail := tree.text("/etc/mailname").strip():
-        yield from [Hit("/etc/mailname", f"is {mail!r}")] * (mail not in _NO_NAME)
+        yield from [Hit("/etc/mailname", f"is {mail!r}")] * (mail not in _UNNAMED)
 
 
 def leases(tree: Tree) -> Iterator[Hit]:

@@ -31,8 +31,8 @@ UNWANTED: Final = frozenset(
     {f"{name}.service" for row in _SERVICES for name in row} | {f"{name}.socket" for row in _SOCKETS for name in row}
 )
 # Updates must come by themselves: a bake that holds these timers back has to let them go again.
-_NEEDED_TIMERS: Final = ("apt-daily.timer", "apt-daily-upgrade.timer", "apt-daily.service", "apt-daily-upgrade.service")
-_OURS: Final = frozenset({"er-firewall.service", "er-first-boot.service"})
+_UPDATE_UNITS: Final = ("apt-daily.timer", "apt-daily-upgrade.timer", "apt-daily.service", "apt-daily-upgrade.service")
+_OWN_UNITS: Final = frozenset({"er-firewall.service", "er-first-boot.service"})
 _CRON: Final = ("/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly")
 _SPOOLS: Final = ("/var/spool/cron/crontabs", "/var/spool/cron/atjobs", "/var/spool/at")
 _AUTOLOGIN: Final = re.compile(r"^ExecStart=.*(--autologin|-a\s)", re.MULTILINE)
@@ -55,7 +55,7 @@ def unwanted(tree: Tree) -> Iterator[Hit]:
     for path, unit in enabled(tree):
         if unit in UNWANTED:
             yield Hit(path, f"enables {unit}")
-        elif unit not in _OURS and _of_no_package(tree, path, unit):
+        elif unit not in _OWN_UNITS and _has_no_package(tree, path, unit):
             yield Hit(path, f"enables {unit}, which came with no package")
     for path in tree.children("/etc/systemd/system", "*getty@*.d"):
         for dropin in tree.children(path, "*.conf"):
@@ -63,13 +63,15 @@ def unwanted(tree: Tree) -> Iterator[Hit]:
                 yield Hit(dropin, "logs somebody in on a console")
 
 
-def _of_no_package(tree: Tree, path: str, unit: str) -> bool:
+def _has_no_package(tree: Tree, path: str, unit: str) -> bool:
     if tree.link(path) == "/dev/null":
         return False
     name = re.sub(r"@.*\.", "@.", unit)
     found = [f"{folder}/{file}" for folder in _UNIT_FOLDERS for file in {unit, name}]
-    there = [candidate for candidate in found if tree.exists(candidate)]
-    return not any(candidate in tree.owners or tree.ours(candidate) or _alias(tree, candidate) for candidate in there)
+    existing = [candidate for candidate in found if tree.exists(candidate)]
+    return not any(
+        candidate in tree.owners or tree.ours(candidate) or _alias(tree, candidate) for candidate in existing
+    )
 
 
 def _alias(tree: Tree, path: str) -> bool:
@@ -80,7 +82,7 @@ def _alias(tree: Tree, path: str) -> bool:
 
 def held_back(tree: Tree) -> Iterator[Hit]:
     """Updates that were switched off for the build."""
-    for unit in _NEEDED_TIMERS:
+    for unit in _UPDATE_UNITS:
         path = f"{_ETC}/{unit}"
         if tree.link(path) == "/dev/null" or (tree.exists(path) and not tree.content(path)):
             yield Hit(path, f"masks {unit}")
@@ -114,7 +116,7 @@ def listening(tree: Tree, proc: Path = Path("/proc")) -> Iterator[Hit]:
         text = table.read_text() if table.is_file() else ""
         for protocol, port, inode in sockets(kind, text):
             if (protocol, port) not in _ALLOWED:
-                yield Hit("-", f"{protocol} port {port} is open to others, by {_holder(proc, inode)}")
+                yield Hit("-", f"{protocol} port {port} is open to others, by {_process_of(proc, inode)}")
 
 
 def sockets(kind: str, text: str) -> Iterator[tuple[str, int, str]]:
@@ -138,7 +140,7 @@ def _is_loopback(address: str) -> bool:
     )
 
 
-def _holder(proc: Path, inode: str) -> str:
+def _process_of(proc: Path, inode: str) -> str:
     wanted = f"socket:[{inode}]"
     for process in proc.glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""Every check of an image, in the order of the report, and running them on a tree."""
+"""Every check in the order of the report, running them on an image, and what two well-known lists ask for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from builder.imagecheck.model import Check, Expected
+    from builder.imagecheck.image_tree import Expected
+    from builder.imagecheck.model import Check
 
 
 CHECKS: Final = (
@@ -38,15 +39,15 @@ def examine(root: Path, *, live: bool = False, expected: Iterable[Expected] = ()
     """Run all checks, or `only` those with these ids, on the tree below `root`.
 
     `live` is for a running system with `root` as "/": it asks that system too. `expected` are the host's baked files
-    where they are known. Raises OSError when the tree cannot be read: half a look is none.
+    where they are known. Raises OSError when the tree cannot be read: there is no report of half an image.
     """
     tree = Tree(root, live=live, expected=tuple(expected))
-    wanted = frozenset(only)
+    chosen = frozenset(only) or frozenset(IDS)
     ran: list[str] = []
     skipped: list[tuple[str, str]] = []
     findings: list[Finding] = []
     for row in CHECKS:
-        if wanted and row.id not in wanted:
+        if row.id not in chosen:
             continue
         try:
             found = _findings(row, tree)
@@ -69,7 +70,7 @@ def _findings(row: Check, tree: Tree) -> list[Finding]:
 
 
 class OtherCheck(NamedTuple):
-    """An item of another list: what it asks, in words of ours, and the ids of our checks that cover it."""
+    """An item of another list: what it asks, in words of ours, and `ours`, the ids of the checks here that cover it."""
 
     asks: str
     ours: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The checks as one file that the image's own python3 runs."""
+"""The checks as one file that the image's own python3 runs: `check.pyz [--live] [--json] [--only ID]… DIRECTORY`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.imagecheck import model
-from builder.imagecheck.model import Expected
+from builder.imagecheck.image_tree import Expected
 from builder.imagecheck.table import IDS, examine
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from builder.host.model import File
 
 
-_MAIN: Final = "import sys\n\nfrom builder.imagecheck.main import main\n\nsys.exit(main())\n"
+_MAIN: Final = "import sys\n\nfrom builder.imagecheck.zipapp import main\n\nsys.exit(main())\n"
 # A fixed time, so that the same checks give the same bytes.
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
 
@@ -47,14 +46,14 @@ def expected(files: Iterable[File]) -> tuple[Expected, ...]:
     )
 
 
-def main(words: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Print the report; 0 when clean, 1 on findings, 2 on wrong usage."""
-    asked = _parser().parse_args(words)
-    if not asked.directory.is_dir():
-        sys.stderr.write(f"error: {asked.directory} is not a directory\n")
+    options = _parser().parse_args(arguments)
+    if not options.directory.is_dir():
+        sys.stderr.write(f"error: {options.directory} is not a directory\n")
         return 1
-    report = examine(asked.directory, live=asked.live, expected=bundled(), only=asked.only)
-    sys.stdout.write(report.as_json() if asked.json else model.render(report))
+    report = examine(options.directory, live=options.live, expected=_bundled_files(), only=options.only)
+    sys.stdout.write(report.as_json() if options.json else report.as_text())
     return 0 if report.clean else 1
 
 
@@ -67,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def bundled() -> tuple[Expected, ...]:
-    """The host's files that `bundle` was told of; none outside of a zipapp."""
+def _bundled_files() -> tuple[Expected, ...]:
+    """The host's files that `bundle` was given; none outside of a zipapp."""
     try:
         content = pkgutil.get_data("builder.imagecheck", "expected.json")
     except FileNotFoundError:

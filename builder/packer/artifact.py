@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder import __version__, facts, files, imagecheck, manifest
 from builder.disk import image_file
-from builder.imagecheck import model
 from builder.manifest import Build, Container, er_manifest
 from builder.packer import inputs
 from builder.packer.failures import BakeError
@@ -198,7 +197,7 @@ def look(image: Path, files: Iterable[File]) -> Inside:
     with image_file.unpacked(image) as root:
         report = imagecheck.examine(root, expected=imagecheck.expected(files))
         if not report.clean:
-            raise BakeError(f"the image is not clean:\n{model.render(report)}", "check", None)
+            raise BakeError(f"the image is not clean:\n{report.as_text()}", "check", None)
         packages = manifest.installed((root / "var/lib/dpkg/status").read_text())
         return Inside(report, packages, tuple(sorted(_containers(root), key=lambda found: (found.user, found.name))))
 

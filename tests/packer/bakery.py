@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from builder import data, host, process, userdata
 from builder.host import Part
-from builder.imagecheck.zipapp import bundle
+from builder.imagecheck import bundle
 from builder.lab import base_tree, layers, trial
 from builder.lab.machine import Machine
 from builder.packer import build_files
