@@ -47,11 +47,11 @@ def clean(target: str, directory: Path, *, yes: bool, dry_run: bool, as_json: bo
 
 def keep(target: str, number: int, result: Result, *, yes: bool) -> None:
     """Remove older images of the same spec that er made, after asking."""
-    from builder.packer import build_cloud
+    from builder.packer import build
     from builder.packer.account import Account, older
 
     account = Account(target, os.environ)
-    wanted = older(account.found(), build_cloud.stem(result.name), number)
+    wanted = older(account.found(), build.stem(result.name), number)
     for one in wanted:
         say.note(f"older     {one.noun} {one.id} {one.name}")
     if wanted:

@@ -225,9 +225,9 @@ def _unexpected(a: Manifest, b: Manifest) -> Iterator[str]:
     if a["image"].get("format") != b["image"].get("format"):
         yield f"format: {a['image']['format']}, then {b['image']['format']}"
     yield from _changes("version of", a["versions"], b["versions"])
-    for field in _LISTS:
-        one, two = ({field.key(item): field.shown(item) for item in side[field.name]} for side in (a, b))
-        yield from _changes(field.word, one, two)
+    for listed in _LISTS:
+        one, two = ({listed.key(item): listed.shown(item) for item in side[listed.name]} for side in (a, b))
+        yield from _changes(listed.word, one, two)
     yield from _changes("check", _verdicts(a), _verdicts(b))
     before, after = (", ".join(step["name"] for step in side["steps"]) for side in (a, b))
     if before != after:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import __version__, facts, files, imagecheck, manifest
-from builder.disk import image_file
+from builder.disk import base, image_file
+from builder.disk.recipe import RECIPES
 from builder.manifest import Build, Container, er_manifest
-from builder.packer import inputs
 from builder.packer.failures import BakeError
 from builder.problems import UserError
 from builder.process import shielded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from builder.host.model import File
     from builder.imagecheck import Report
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from builder.packer.leftovers import Left
     from builder.packer.progress import Clock, Run
     from builder.packer.request import Request
+    from builder.packer.run import Job
     from builder.qemu.verify import Proof
 
 
@@ -136,7 +137,7 @@ def _build(run: Run, baked: Baked) -> Build:
         arch=server.arch,
         format=order.form.name if baked.image else "",
         made=manifest.now(),
-        inputs=(*inputs.of(job, order), *baked.inputs),
+        inputs=(*inputs(job, order), *baked.inputs),
         packages=baked.packages,
         containers=baked.containers,
         checks=baked.checks,
@@ -208,3 +209,26 @@ def _containers(root: Path) -> Iterator[Container]:
         user = path.relative_to(root / _HOMES).parts[0]
         for found in json.loads(path.read_text()):
             yield from (Container(name, found.get("digest", ""), user) for name in found.get("names") or ())
+
+
+def inputs(job: Job, order: Request) -> tuple[Input, ...]:
+    """The template, the upload and the values; the stock image is not among them."""
+    return tuple(sorted(_all(job, order), key=lambda item: item.name))
+
+
+def _all(job: Job, order: Request) -> Iterator[Input]:
+    for file in job.files:
+        yield _input(f"template {file.path}", file.content)
+    for name, content in job.upload.files.items():
+        yield _input(f"upload {name}", content)
+    for name, path in job.upload.archives.items():
+        yield _input(f"upload {name}", path)
+    for path in job.var_files:
+        yield _input(f"variables {path.name}", path)
+    stock = base.key(RECIPES[order.spec.server.base], order.spec.server.arch, base.SIZE) if order.local else ""
+    values = {"base": order.checksum or stock, "size": order.size, "with_stacks": order.with_stacks}
+    yield _input("options", json.dumps(values, sort_keys=True).encode())
+
+
+def _input(name: str, content: bytes | Path) -> Input:
+    return manifest.of_file(name, content) if isinstance(content, Path) else manifest.of_bytes(name, content)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import host as hosts
-from builder import imagecheck
+from builder import imagecheck, manifest
 from builder.host.model import Part
-from builder.packer import (
-    artifact,
-    build_cloud,
-    build_files,
-    build_local,
-    credentials,
-    inputs,
-    program,
-    request,
-    var_files,
-    work_directory,
-)
+from builder.packer import artifact, build_local, credentials, program, request, upload_files, work_directory
 from builder.packer import request as orders
+from builder.packer import run as jobs
+from builder.packer.artifact import Baked
+from builder.packer.leftovers import MADE, Leftovers
 from builder.packer.log import Log
 from builder.packer.progress import Clock, Run
 from builder.packer.run import Job, Note
@@ -38,6 +31,7 @@ if TYPE_CHECKING:
     from builder.packer.program import Packer
     from builder.packer.request import Request
     from builder.packer.run import Told
+
 
 _PREFIX: Final = "PKR_VAR_"
 
@@ -55,7 +49,7 @@ def plan(order: Request) -> Job:
         raise refusal
     packer = program.find()
     orders.check_packer(order, packer)
-    return _job(order, packer, build_local.variables(order) if order.local else request.variables(order))
+    return _job(order, packer, build_local.variables(order) if order.local else request.provider_variables(order))
 
 
 def outline(order: Request) -> tuple[Job, tuple[UserError, ...]]:
@@ -82,7 +76,7 @@ def _refusals(order: Request) -> Iterator[UserError]:
 def _known(order: Request) -> dict[str, Any]:
     """The values that this machine can tell without the programs of a bake."""
     if not order.local:
-        return request.variables(order)
+        return request.provider_variables(order)
     try:
         return build_local.variables(order)
     except (UserError, OSError):
@@ -94,20 +88,20 @@ def _job(order: Request, packer: Packer, values: Mapping[str, Any]) -> Job:
     # Only a machine on this one's network can use its mirror.
     sources = work_directory.here(server.base) if order.local else ""
     host = hosts.build(order.spec)
-    upload = build_files.payload(
+    upload = upload_files.payload(
         order.spec, host, check=_check(host), with_stacks=order.with_stacks, apt_sources=sources
     )
     variables = {
         "source": order.target.label,
-        "name": order.name if order.local else build_cloud.name(order),
+        "name": order.name if order.local else image_name(order),
         "base": server.base,
         "arch": server.arch,
         **order.target.images[server.base, server.arch],
         **values,
     }
     files = work_directory.template(packer, order.target.name)
-    known = var_files.declared(files)
-    var_files.check(order.var_files, known)
+    known = request.declared_variables(files)
+    request.check_var_files(order.var_files, known)
     login = credentials.complete(order.target.name, order.environment)
     # A variable of another template of the user's is no mistake here, and would be one for Packer.
     environment = {
@@ -131,7 +125,7 @@ def bake(order: Request, job: Job, tell: Callable[[str], None]) -> Generator[Tol
         chosen = build_local.builder(order, found)
         yield Note(f"accelerator    {found}; the image is baked in a {_IN[chosen]}")
         job = build_local.placed(job, chosen)
-    if order.local and order.reuse and (old := artifact.reusable(order, inputs.of(job, order))):
+    if order.local and order.reuse and (old := artifact.reusable(order, artifact.inputs(job, order))):
         bootable = order.verify and order.form.name in ("qcow2", "raw")
         booted = any(step["name"] == "first boot" for step in old["steps"])
         proof = (yield from build_local.verify(order, order.image, found, clock, booted=booted)) if bootable else None
@@ -143,7 +137,7 @@ def bake(order: Request, job: Job, tell: Callable[[str], None]) -> Generator[Tol
     ):
         run = Run(order, job, places, log, clock, tell)
         with _noted(log):
-            baked = yield from (build_local.bake(run, found, chosen) if order.local else build_cloud.bake(run))
+            baked = yield from (build_local.bake(run, found, chosen) if order.local else _bake_at_provider(run))
             result = yield from clock.phase("manifest", lambda: artifact.deliver(run, baked))
     if not order.keep_log:
         log.remove()
@@ -168,3 +162,30 @@ def _check(host: Host) -> bytes:
         bundle = Path(name, "check.pyz")
         imagecheck.bundle(bundle, host.only(Part.BAKED))
         return bundle.read_bytes()
+
+
+_STAMP: Final = "%Y%m%d-%H%M%S"
+_STAMPED: Final = re.compile(r"-\d{8}-\d{6}$")
+
+
+def image_name(order: Request) -> str:
+    """What the image will be called. It must be new at most providers, so the time is in it, and is never cut off."""
+    stamp = f"{manifest.now():{_STAMP}}"
+    room = order.target.longest - len(stamp) - 1
+    return f"{order.name[:room].rstrip('-')}-{stamp}"
+
+
+def stem(made: str) -> str:
+    """The name without its time: what images of the same spec have in common."""
+    return _STAMPED.sub("", made)
+
+
+def _bake_at_provider(run: Run) -> Generator[Told, None, Baked]:
+    """Run Packer."""
+    name = str(run.job.variables["name"])
+    yield from run.clock.through(jobs.init(run.job, run.places, run.log))
+    jobs.lay(run.job, run.places)
+    left = Leftovers(MADE.get(run.order.target.name, ()), name)
+    made = yield from run.clock.through(jobs.run(run.job, run.places, run.log, run.tell, left))
+    ids = tuple(artifact.values[0] for artifact in made.artifacts if artifact.key == "id" and artifact.values)
+    return Baked(name, ids=ids, left=made.left)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from builder.packer import credentials, var_files
+from builder.packer import credentials
 from builder.packer.convert import FORMATS, Format
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from builder.packer.program import Packer
     from builder.packer.targets import Target
+    from builder.packer.work_directory import Laid
     from builder.spec import Spec
 
 
@@ -92,7 +95,7 @@ def check_settings(order: Request) -> None:
 
 def unset_settings(order: Request) -> list[str]:
     """The target's settings that nothing gives a value to."""
-    given = {*_given(order), *variables(order)}
+    given = {*_given(order), *provider_variables(order)}
     return [name for name in order.target.needed(order.spec.server.arch) if name not in given]
 
 
@@ -113,7 +116,7 @@ def _given(order: Request) -> Iterator[str]:
     """Names of variables that the user gives."""
     yield from (name.removeprefix("PKR_VAR_") for name in order.environment if name.startswith("PKR_VAR_"))
     for path in order.var_files:
-        yield from var_files.given(path)
+        yield from variables_in(path)
 
 
 def _listed(names: list[str]) -> str:
@@ -150,7 +153,7 @@ _FROM: Final[Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
 }
 
 
-def variables(order: Request) -> dict[str, Any]:
+def provider_variables(order: Request) -> dict[str, Any]:
     """Values for the template's variables."""
     found: dict[str, Any] = {}
     environment = credentials.complete(order.target.name, order.environment)
@@ -164,3 +167,63 @@ def variables(order: Request) -> dict[str, Any]:
         # By these `er launch` finds it.
         found["tags"] = tags.image(order.spec.server.base, order.spec.server.arch)
     return found
+
+
+_DECLARED: Final = re.compile(r'^variable\s+"(\w+)"', re.MULTILINE)
+# What HCL is cut into here: texts and comments whole, brackets, an assignment's name.
+_TOKEN: Final = re.compile(
+    r"""(?P<text>"(?:[^"\\]|\\.)*") | (?P<comment>\#[^\n]*|//[^\n]*|/\*.*?\*/)
+      | <<-?(?P<end>\w+)\n.*?^\s*(?P=end)$
+      | (?P<open>[\[{(]) | (?P<close>[\])}]) | (?P<name>\w+)\s*=(?!=)""",
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
+)
+
+
+def variables_in(path: Path) -> dict[str, int]:
+    """The names that a file gives values to, with their lines. Raises UserError for JSON that is none."""
+    text = path.read_text(errors="replace")
+    return _of_json(path, text) if path.name.endswith(".json") else dict(_of_hcl(text))
+
+
+def declared_variables(files: Iterable[Laid]) -> frozenset[str]:
+    """The variables that a template has."""
+    texts = (_text(file) for file in files if file.path.endswith(".pkr.hcl"))
+    return frozenset(name for text in texts for name in _DECLARED.findall(text))
+
+
+def check_var_files(paths: Iterable[Path], known: Collection[str]) -> None:
+    """Raise UserError for names that the template does not declare: Packer passes over them, and takes its defaults."""
+    wrong = [(path, line, name) for path in paths for name, line in variables_in(path).items() if name not in known]
+    if not wrong:
+        return
+    told = "; ".join(f"{path}:{line}: {name}" for path, line, name in wrong)
+    near = [match for *_, name in wrong for match in difflib.get_close_matches(name, known, 1)]
+    meant = f"did you mean {', '.join(near)}? " if near else ""
+    raise UserError(f"not a variable of the template: {told}", f"{meant}there are {', '.join(sorted(known))}")
+
+
+def _of_json(path: Path, text: str) -> dict[str, int]:
+    try:
+        value: Any = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON: {error}", "HCL goes into a file that does not end with .json") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: an object of names and values is wanted")
+    return {name: _line(text, text.find(json.dumps(name))) for name in value}
+
+
+def _of_hcl(text: str) -> Iterator[tuple[str, int]]:
+    """Names outside of any bracket."""
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        depth += bool(token["open"]) - bool(token["close"])
+        if token["name"] and depth == 0:
+            yield token["name"], _line(text, token.start())
+
+
+def _line(text: str, at: int) -> int:
+    return text.count("\n", 0, max(at, 0)) + 1
+
+
+def _text(file: Laid) -> str:
+    return file.content.decode() if isinstance(file.content, bytes) else file.content.read_text()

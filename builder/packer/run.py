@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.packer import build_files, failures, leftovers, log, program, steps, work_directory
+from builder.packer import failures, leftovers, log, program, steps, upload_files, work_directory
 from builder.packer.failures import BakeError, hint, shown
 from builder.packer.leftovers import Left, Leftovers
 from builder.packer.steps import START, Phases
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from builder.packer.build_files import Payload
     from builder.packer.log import Log
     from builder.packer.program import Packer
     from builder.packer.targets import Target
+    from builder.packer.upload_files import Payload
     from builder.packer.work_directory import Laid, Places
 
 
@@ -274,7 +274,7 @@ def lay(job: Job, places: Places, **variables: object) -> None:
     """Write the template, the upload and the values, among them what only this run has."""
     values = {**job.variables, **variables, "mark": places.mark}
     work_directory.lay(places.root / work_directory.TEMPLATE, [*job.files, work_directory.values(values)])
-    build_files.write(job.upload, places.root / work_directory.PAYLOAD)
+    upload_files.write(job.upload, places.root / work_directory.PAYLOAD)
 
 
 def init(job: Job, places: Places, log: Log) -> Generator[Told, None, None]:

@@ -11,7 +11,7 @@ from builder.host import Part
 from builder.imagecheck import bundle
 from builder.lab import base_tree, layers, trial
 from builder.lab.machine import Machine
-from builder.packer import build_files
+from builder.packer import upload_files
 from tests.machine import hosts
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from builder.packer.build_files import Payload
+    from builder.packer.upload_files import Payload
     from builder.spec import Spec
 
 UPLOAD: Final = "/var/tmp/er-bake"
@@ -80,7 +80,7 @@ def must(machine: Machine, script: Path) -> str:
 
 def upload(machine: Machine, wanted: Payload, scratch: Path) -> None:
     """Bring the upload to where the first step made room for it."""
-    build_files.write(wanted, scratch)
+    upload_files.write(wanted, scratch)
     process.run(["cp", "--recursive", f"{scratch}/.", str(machine.path(UPLOAD))])
 
 
@@ -88,7 +88,7 @@ def wanted(spec: Spec, tmp: Path, *, apt_sources: str = "") -> Payload:
     """The upload for the host of a spec and its stacks, with the real checks."""
     built = host.build(spec)
     check = bundle(tmp / "check.pyz", built.only(Part.BAKED)).read_bytes()
-    return build_files.payload(spec, built, check=check, with_stacks=True, apt_sources=apt_sources)
+    return upload_files.payload(spec, built, check=check, with_stacks=True, apt_sources=apt_sources)
 
 
 def bake(name: str, tmp: Path, *, packages: tuple[str, ...] = (), twice: bool = True) -> Baked:

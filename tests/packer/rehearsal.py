@@ -22,7 +22,7 @@ from builder import spec as specs
 from builder.cli import build_image
 from builder.cli.app import code
 from builder.cli.progress import Steps
-from builder.packer import build, build_cloud, build_files, credentials, program, work_directory
+from builder.packer import build, credentials, program, upload_files, work_directory
 from builder.packer.request import Request
 from builder.packer.run import Job
 from builder.packer.targets import BY_NAME, Target
@@ -55,7 +55,7 @@ def on_machine(wanted: Request, address: str, key: Path, more: Mapping[str, str]
     """Packer's null builder. `more` replaces files of the upload by their path, and `apt` the mirror."""
     host = hosts.build(wanted.spec)
     apt = more.get("apt", work_directory.here("debian-13"))
-    upload = build_files.payload(wanted.spec, host, check=b"print('clean')", apt_sources=apt)
+    upload = upload_files.payload(wanted.spec, host, check=b"print('clean')", apt_sources=apt)
     contents = {**upload.files, **{name: text.encode() for name, text in more.items() if name in upload.files}}
     variables = {
         "source": NULL.label,
@@ -66,7 +66,9 @@ def on_machine(wanted: Request, address: str, key: Path, more: Mapping[str, str]
         "ssh_private_key_file": str(key),
     }
     files = (*work_directory.shared(), work_directory.Laid("source.pkr.hcl", SOURCE))
-    return Job(program.find(), files, build_files.Payload(contents, upload.archives), variables, (), wanted.environment)
+    return Job(
+        program.find(), files, upload_files.Payload(contents, upload.archives), variables, (), wanted.environment
+    )
 
 
 def on_disk(wanted: Request, disk: Path) -> Job:
@@ -89,7 +91,7 @@ def on_disk(wanted: Request, disk: Path) -> Job:
         "serial": f"file:{work_directory.CONSOLE}",
     }
     files = work_directory.template(packer, "qemu")
-    return Job(packer, files, build_files.Payload({}, {}), variables, (), wanted.environment)
+    return Job(packer, files, upload_files.Payload({}, {}), variables, (), wanted.environment)
 
 
 def in_cloud(wanted: Request, scripts: Mapping[str, str]) -> Job:
@@ -108,13 +110,13 @@ def in_cloud(wanted: Request, scripts: Mapping[str, str]) -> Job:
     steps = [work_directory.Laid(f"steps/{name}", f"#!/bin/sh\n{small[name]}\n".encode(), 0o755) for name in names]
     variables = {
         "source": target.label,
-        "name": build_cloud.name(wanted),
+        "name": build.image_name(wanted),
         "base": "debian-13",
         "arch": "amd64",
         **target.images["debian-13", "amd64"],
         **{name: value for name, value in scripts.items() if name not in names},
     }
-    upload = build_files.Payload({"rootfs.tar": b"nothing"}, {})
+    upload = upload_files.Payload({"rootfs.tar": b"nothing"}, {})
     environment = credentials.complete(target.name, wanted.environment)
     return Job(packer, (*files, *steps), upload, variables, (), environment, target)
 

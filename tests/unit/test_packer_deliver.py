@@ -11,15 +11,15 @@ import pytest
 from builder import spec as specs
 from builder.cli import build_image
 from builder.manifest import Step
-from builder.packer import artifact, inputs
+from builder.packer import artifact
 from builder.packer.artifact import Baked, Result
-from builder.packer.build_files import Payload
 from builder.packer.log import Log
 from builder.packer.program import Packer
 from builder.packer.progress import Clock, Run
 from builder.packer.request import Request
 from builder.packer.run import Job
 from builder.packer.targets import BY_NAME
+from builder.packer.upload_files import Payload
 from builder.packer.work_directory import Laid, Places
 
 if TYPE_CHECKING:
@@ -103,4 +103,4 @@ def _spoil(order: Request, how: str) -> Mapping[str, bytes]:
 def test_only_a_whole_image_of_the_same_inputs_is_taken_again(order: Request, tmp_path: Path, how: str) -> None:
     _deliver(order, tmp_path, b"disk", 1)
     job = _run(order, tmp_path, **_spoil(order, how)).job
-    assert (artifact.reusable(order, inputs.of(job, order)) is not None) == (how == "")
+    assert (artifact.reusable(order, artifact.inputs(job, order)) is not None) == (how == "")

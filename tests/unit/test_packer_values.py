@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from builder import spec as specs
-from builder.packer import build_container, build_local, convert, log, program, request, var_files, work_directory
+from builder.packer import build_container, build_local, convert, log, program, request, work_directory
 from builder.packer import request as orders
-from builder.packer.build_files import Payload
 from builder.packer.convert import FORMATS
 from builder.packer.program import Packer
 from builder.packer.request import Request
 from builder.packer.run import Job
 from builder.packer.targets import BY_NAME
+from builder.packer.upload_files import Payload
 from builder.packer.work_directory import Laid, Places
 from builder.problems import UserError
 from builder.qemu import acceleration
@@ -261,32 +261,32 @@ region == 3
 )
 def test_the_names_that_a_file_of_values_gives(name: str, text: str, names: dict[str, int], tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
-    assert var_files.given(tmp_path / name) == names
+    assert request.variables_in(tmp_path / name) == names
 
 
 @pytest.mark.parametrize("text", ['{"node": ', "[1]"])
 def test_a_json_file_that_is_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UserError, match=r"a\.json: "):
-        var_files.given(tmp_path / "a.json")
+        request.variables_in(tmp_path / "a.json")
 
 
 def test_a_misspelt_variable_is_refused_with_its_place(tmp_path: Path) -> None:
     """Packer would pass over it, and bake somewhere else."""
     mine = tmp_path / "mine.json"
     mine.write_text('{"server_type": "cx33",\n "locaton": "fsn1"}')
-    known = var_files.declared(work_directory.template(DEBIANS, "hetzner"))
+    known = request.declared_variables(work_directory.template(DEBIANS, "hetzner"))
     with pytest.raises(UserError, match=r"mine\.json:2: locaton$") as caught:
-        var_files.check([mine], known)
+        request.check_var_files([mine], known)
     assert (caught.value.hint or "").startswith("did you mean location? there are arch, base, image, location, ")
 
 
 def test_every_declared_variable_may_be_given(tmp_path: Path) -> None:
     for target in BY_NAME:
-        known = var_files.declared(work_directory.template(TODAYS, target))
+        known = request.declared_variables(work_directory.template(TODAYS, target))
         assert {"name", "base", "mark"} <= known
         (tmp_path / "all.json").write_text(json.dumps(dict.fromkeys(known, "x")))
-        var_files.check([tmp_path / "all.json"], known)
+        request.check_var_files([tmp_path / "all.json"], known)
 
 
 def test_a_packer_without_the_builder_is_told_of() -> None:
@@ -296,10 +296,12 @@ def test_a_packer_without_the_builder_is_told_of() -> None:
 
 
 def test_aws_takes_region_and_endpoint_as_its_own_tools_do() -> None:
-    found = request.variables(_order("aws", {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://x"}))
+    found = request.provider_variables(
+        _order("aws", {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://x"})
+    )
     assert found.pop("tags")
     assert found == {"region": "eu-west-1", "custom_endpoint_ec2": "http://x"}
-    assert request.variables(_order("hetzner", {"AWS_REGION": "eu-west-1"})) == {}
+    assert request.provider_variables(_order("hetzner", {"AWS_REGION": "eu-west-1"})) == {}
 
 
 @pytest.mark.parametrize(
