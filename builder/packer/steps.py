@@ -1,4 +1,4 @@
-"""Which step a build is in, told from its events; the same for every builder, and for every Packer since 1.6.6.
+"""What Packer says as events, and which step a build is in; the same for every builder and every Packer since 1.6.6.
 
 Later Packers give a script's own output the tone of a headline. So a step begins with the headline that names its
 script in our template, and ends with a mark that only this run knows (`execute_command` in variables.pkr.hcl prints it
@@ -32,8 +32,8 @@ _TAIL: Final = 2000
 _STREAMS: Final = 2
 
 
-class Phases:
-    """Fed with events in order; knows the current step, its output, and Packer's reasons.
+class StepTracker:
+    """Is fed with events in order; knows the current step, its output, and Packer's reasons for giving up.
 
     `mark` is what this run's steps print at their end; `steps` are the names of the template's scripts, in order.
     """
@@ -47,7 +47,7 @@ class Phases:
         self._scripts = {f"{STEPS}/{name}": name for name in steps}
         self._marks = 0
         self._running = False
-        self._said: deque[Said | Raw] = deque(maxlen=_TAIL)
+        self._said: deque[UiLine | RawLine] = deque(maxlen=_TAIL)
 
     @property
     def output(self) -> list[str]:
@@ -55,7 +55,7 @@ class Phases:
         said = self._split()[0] if self._running else list(self._said)
         if self.step in (START, BOOT, EXPORT):
             first = next((number for number, it in enumerate(said) if _is_error(it)), len(said))
-            said = [*said[: first + 1], *(it for it in said[first + 1 :] if isinstance(it, Raw))]
+            said = [*said[: first + 1], *(it for it in said[first + 1 :] if isinstance(it, RawLine))]
         return [event.text for event in said]
 
     @property
@@ -73,15 +73,15 @@ class Phases:
         """From now on nothing is the step's: Packer has been asked to end."""
         self.interrupted, self._running = True, False
 
-    def lost(self) -> Iterable[Said | Raw]:
+    def lost(self) -> Iterable[UiLine | RawLine]:
         """What was said after a step that never ended, such as that of a machine that vanished: Packer's clean-up."""
         return self._split()[1] if self._running else ()
 
     def feed(self, event: Event) -> str | None:
         """The step that begins with this event, if one does."""
-        if isinstance(event, Failed):
+        if isinstance(event, BuilderFailed):
             self.reasons.append(event.text)
-        if not isinstance(event, Said | Raw) or self._is_mark(event):
+        if not isinstance(event, UiLine | RawLine) or self._is_mark(event):
             return None
         begins = self._begins(event)
         if begins is None or begins == self.step:
@@ -97,13 +97,13 @@ class Phases:
         """Whether what is said now is the builder's own and no step's."""
         return not self._running
 
-    def _worth(self, event: Said | Raw) -> bool:
+    def _worth(self, event: UiLine | RawLine) -> bool:
         """Whether it belongs to the step: not Packer's talk about all builds, nor its clean-up."""
         if self.failed or self.interrupted:
             return False
-        return self._running or isinstance(event, Raw) or bool(event.builder)
+        return self._running or isinstance(event, RawLine) or bool(event.builder)
 
-    def _is_mark(self, event: Said | Raw) -> bool:
+    def _is_mark(self, event: UiLine | RawLine) -> bool:
         """Both streams must have said it: what one of them still holds belongs to the step."""
         if not self._mark or not self._running or not event.text.startswith(f"{self._mark} "):
             return False
@@ -113,9 +113,9 @@ class Phases:
             self.failed = event.text.split()[-1] != "0"
         return True
 
-    def _begins(self, event: Said | Raw) -> str | None:
+    def _begins(self, event: UiLine | RawLine) -> str | None:
         silent = self._running or self.failed or self.interrupted
-        if silent or not isinstance(event, Said) or event.tone != "say" or not event.builder:
+        if silent or not isinstance(event, UiLine) or event.tone != "say" or not event.builder:
             return None
         return self._named(event.text)
 
@@ -135,7 +135,7 @@ class Phases:
             self._running, self._marks = True, 0
         return name
 
-    def _split(self) -> tuple[list[Said | Raw], list[Said | Raw]]:
+    def _split(self) -> tuple[list[UiLine | RawLine], list[UiLine | RawLine]]:
         """What the step said, and what came after it; Packer's own word for that is the last of its kind."""
         said = list(self._said)
         ends = [number for number, event in enumerate(said) if event.text.startswith(_GIVEN_UP)]
@@ -143,7 +143,7 @@ class Phases:
 
 
 def _is_error(event: Event) -> bool:
-    return isinstance(event, Said) and event.tone == "error"
+    return isinstance(event, UiLine) and event.tone == "error"
 
 
 Tone = Literal["say", "message", "error"]
@@ -154,7 +154,7 @@ _OWNED: Final = re.compile(r"(?:==>|   ) ([\w.-]+): ?(.*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class UiLine:
     """One line of talk. `say` is Packer's headline, `message` detail and a step's output, `error` its complaints."""
 
     tone: Tone
@@ -163,7 +163,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class BuilderFailed:
     """Why a builder gave up, in Packer's final word."""
 
     builder: str
@@ -181,49 +181,49 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
+class RawLine:
     """A line that is no row of the format, such as one of a crash."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Other:
+class OtherRow:
     """A row for programs, such as a count; of no use to people."""
 
     text: str
 
 
-Event = Said | Failed | Artifact | Raw | Other
+Event = UiLine | BuilderFailed | Artifact | RawLine | OtherRow
 
 
 def parse(line: str) -> tuple[Event, ...]:
     """The events of one row: a headline of several lines is several."""
     row = _ROW.fullmatch(line.rstrip("\r\n"))
     if row is None:
-        return (Raw(line),) if line.strip() else ()
+        return (RawLine(line),) if line.strip() else ()
     target, kind = row[2], row[3]
     data = tuple(unescape(part) for part in (row[4] or "").split(","))
     match (kind, *data):
         case ("ui", "say" | "message" | "error" as tone, *texts):
-            return tuple(_said(tone, part) for part in "\n".join(texts).split("\n") if part.strip())
+            return tuple(_ui_line(tone, part) for part in "\n".join(texts).split("\n") if part.strip())
         case ("error", *texts) if target:
-            return (Failed(target, "\n".join(texts)),)
+            return (BuilderFailed(target, "\n".join(texts)),)
         case ("artifact", index, key, *values) if index.isdigit():
             return (Artifact(target, int(index), key, tuple(values)),)
-    return (Other(line),)
+    return (OtherRow(line),)
 
 
-def plain(event: Event) -> str:
+def log_line(event: Event) -> str:
     """An event as a line of a log for people."""
     match event:
-        case Said(tone, builder, text):
+        case UiLine(tone, builder, text):
             return f"{builder}: {'' if tone == 'say' else '  '}{text}" if builder else text
-        case Failed(builder, text):
+        case BuilderFailed(builder, text):
             return f"{builder}: failed: {text}"
         case Artifact(builder, index, key, values):
             return f"{builder}: artifact {index}: {key} {' '.join(values)}".rstrip()
-        case Raw(text) | Other(text):
+        case RawLine(text) | OtherRow(text):
             return text
 
 
@@ -232,8 +232,8 @@ def unescape(text: str) -> str:
     return text.replace(_COMMA, ",").replace("\\r", "\r").replace("\\n", "\n")
 
 
-def _said(tone: Tone, line: str) -> Said:
+def _ui_line(tone: Tone, line: str) -> UiLine:
     # What a program drew over with carriage returns, only its last state.
     text = line.rstrip("\r").rpartition("\r")[2]
     owned = _OWNED.fullmatch(text)
-    return Said(tone, owned[1], owned[2]) if owned else Said(tone, "", text.strip())
+    return UiLine(tone, owned[1], owned[2]) if owned else UiLine(tone, "", text.strip())

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-Wanted = tuple[str, str]
+BaseAndArch = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Target:
     packer: str
     artifact: str
     source: str
-    images: Mapping[Wanted, Mapping[str, str]]
+    images: Mapping[BaseAndArch, Mapping[str, str]]
     settings: Mapping[str, str] = field(default_factory=dict)
     more: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     use: str = "--image {id}"

@@ -38,14 +38,14 @@ _SUBIDS: Final = "/subids"
 
 
 @dataclass(frozen=True, slots=True)
-class Payload:
+class Upload:
     """Paths below the upload: content made here, and archives of this machine."""
 
     files: Mapping[str, bytes] = field(repr=False)
     archives: Mapping[str, Path]
 
 
-def payload(spec: Spec, host: Host, *, check: bytes, with_stacks: bool = False, apt_sources: str = "") -> Payload:
+def collect(spec: Spec, host: Host, *, check: bytes, with_stacks: bool = False, apt_sources: str = "") -> Upload:
     """What the bake of `host` needs.
 
     `check` is the zipapp that ends the bake. `apt_sources` are lines of a sources.list; empty leaves the image's own.
@@ -55,15 +55,15 @@ def payload(spec: Spec, host: Host, *, check: bytes, with_stacks: bool = False, 
         "rootfs.tar": rootfs(host.only(Part.BAKED)),
         "store-images": (data.tree("images") / "steps/lib/store-images").read_bytes(),
         "check.pyz": check,
-        **{f"images/{user}.list": _list(wanted) for user, wanted in lists.items()},
-        **(_stacks(host) if with_stacks else {}),
+        **{f"images/{user}.list": _image_list(wanted) for user, wanted in lists.items()},
+        **(_stack_files(host) if with_stacks else {}),
         **({"apt-sources.list": apt_sources.encode()} if apt_sources else {}),
     }
     archives = {_archive(image.name): image.archive for wanted in lists.values() for image in wanted if image.archive}
-    return Payload(files, {f"images/{name}": path for name, path in archives.items()})
+    return Upload(files, {f"images/{name}": path for name, path in archives.items()})
 
 
-def write(wanted: Payload, directory: Path) -> None:
+def write(wanted: Upload, directory: Path) -> None:
     """Lay the upload in a new directory that only this user can read; archives are linked where that can be done."""
     directory.mkdir(mode=0o700)
     for name, content in wanted.files.items():
@@ -120,7 +120,7 @@ def _image(stack: str, service: str, image: str) -> _Image:
     return _Image(image_reference.host_name(stack, service, image), archive)
 
 
-def _list(wanted: Iterable[_Image]) -> bytes:
+def _image_list(wanted: Iterable[_Image]) -> bytes:
     lines = (f"{image.name} {_archive(image.name)}" if image.archive else image.name for image in wanted)
     return "".join(f"{line}\n" for line in lines).encode()
 
@@ -130,7 +130,7 @@ def _archive(name: str) -> str:
     return f"{name.rpartition(':')[2]}.tar"
 
 
-def _stacks(host: Host) -> dict[str, bytes]:
+def _stack_files(host: Host) -> dict[str, bytes]:
     """Who the stacks are: files of the first boot, which the bake reads and does not lay."""
     files = host.only(Part.FIRST_BOOT)
     named = {

@@ -19,9 +19,9 @@ from builder import host as hosts
 from builder.disk import image_file as images
 from builder.disk import kernel
 from builder.lab import trial as plans
+from builder.lab.events import Ended, Line, Note, Progress, Started
 from builder.lab.machine import Machine
 from builder.localhost import cache
-from builder.packer.run import Ended, Line, Note, Started, Told
 from builder.problems import UserError
 from builder.process import terminable
 from builder.qemu import acceleration, access, seed
@@ -86,7 +86,7 @@ class Proof:
     ready: tuple[float, ...]
 
 
-def verify(trial: Trial) -> Generator[Told, None, Proof]:
+def verify(trial: Trial) -> Generator[Progress, None, Proof]:
     """Boot twice and look; raises UserError with everything that is wrong. The image itself stays untouched.
 
     Where the accelerator lets the machine hang without a word, it is all done once more, emulated.
@@ -102,7 +102,7 @@ def verify(trial: Trial) -> Generator[Told, None, Proof]:
     return (yield from _proven(replace(trial, accelerator=acceleration.emulation(arch))))
 
 
-def _proven(trial: Trial) -> Generator[Told, None, Proof]:
+def _proven(trial: Trial) -> Generator[Progress, None, Proof]:
     cache.root().mkdir(parents=True, exist_ok=True)
     with terminable(), tempfile.TemporaryDirectory(prefix="verify-", dir=cache.root()) as name:
         aside = Path(name)
@@ -128,7 +128,7 @@ def _proof(seen: Iterable[tuple[list[Answer], float]]) -> Proof:
     return Proof(tuple(answer for answers, _ in both for answer in answers), tuple(ready for _, ready in both))
 
 
-def _in_containers(spec: Spec, trial: Trial, aside: Path) -> Generator[Told, None, Proof]:
+def _in_containers(spec: Spec, trial: Trial, aside: Path) -> Generator[Progress, None, Proof]:
     """Both boots, from a copy of the image, which starts its own init as its kernel would."""
     raw = aside / "copy.raw"
     yield from _phase("copy", lambda: images.convert(trial.image, raw, to="raw"))
@@ -146,7 +146,9 @@ def _cut(vm: Vm) -> None:
     vm.cut()
 
 
-def _in_container(vm: Vm, spec: Spec, trial: Trial, aside: Path) -> Generator[Told, None, tuple[list[Answer], float]]:
+def _in_container(
+    vm: Vm, spec: Spec, trial: Trial, aside: Path
+) -> Generator[Progress, None, tuple[list[Answer], float]]:
     """The second boot, from a copy of the machine's disk; cloud-init finds the same instance."""
     raw = aside / "second.raw"
     yield from _phase("copy", lambda: images.convert(vm.disk, raw, to="raw"))
@@ -182,7 +184,7 @@ def _order(trial: Trial, spec: Spec, key: Path, aside: Path) -> Order:
     )
 
 
-def _phase(name: str, work: Callable[[], T]) -> Generator[Told, None, T]:
+def _phase(name: str, work: Callable[[], T]) -> Generator[Progress, None, T]:
     yield Started(name)
     since = time.monotonic()
     result = work()
@@ -246,7 +248,7 @@ class _Boot:
     def _since(self) -> float:
         return time.monotonic() - self._power_on
 
-    def seen(self) -> Generator[Told, None, tuple[list[Answer], float]]:
+    def seen(self) -> Generator[Progress, None, tuple[list[Answer], float]]:
         """Power on, until the host says that it is ready, every domain has answered, and nothing is left to start.
 
         Returns the answers, and the seconds until it was ready.
@@ -272,7 +274,7 @@ class _Boot:
             raise UserError(f"the host {said[said.index(_NOT_READY) + 12 :].splitlines()[0]}")
         return READY in said
 
-    def _answers(self, step: str) -> Generator[Told, None, list[Answer]]:
+    def _answers(self, step: str) -> Generator[Progress, None, list[Answer]]:
         """Ask every domain over HTTPS, until it has answered."""
         sites = tuple(plans.sites(self._spec))
         if not sites:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import disk, process
+from builder.lab.events import Note
 from builder.localhost import cache
-from builder.packer.run import Note
 from builder.polling import NotInTimeError, until
 from builder.problems import UserError
 from builder.qemu import Order, Vm, acceleration, verify
@@ -23,7 +23,7 @@ from tests.unit.test_host import spec_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.packer.run import Told
+    from builder.lab.events import Progress
 
 pytestmark = pytest.mark.machine
 _EMULATED = acceleration.emulation("amd64")
@@ -32,8 +32,8 @@ _BLANK = Order(user_data=None, memory=64, cpus=1, accelerator=_EMULATED)
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from builder.qemu import Order, Vm, accel
-with Vm(Path(sys.argv[1]), Order(user_data=None, memory=64, accelerator=accel.emulation("amd64"))) as vm:
+from builder.qemu import Order, Vm, acceleration
+with Vm(Path(sys.argv[1]), Order(user_data=None, memory=64, accelerator=acceleration.emulation("amd64"))) as vm:
     vm.boot()
     print(vm.power.pid, vm.console.parent, flush=True)
     time.sleep(600)
@@ -99,7 +99,7 @@ def test_an_accelerator_is_believed_when_a_kernel_has_run_under_it(
     assert acceleration.known("amd64") == found
 
 
-def _gather(events: Iterator[Told], told: list[Told]) -> None:
+def _gather(events: Iterator[Progress], told: list[Progress]) -> None:
     """Into a list that is there when they end in an exception."""
     for event in events:
         told.append(event)  # noqa: PERF402 - extend() would keep none of them
@@ -113,7 +113,7 @@ def test_a_machine_that_hangs_under_its_accelerator_is_emulated_instead(
     monkeypatch.setattr(verify, "SILENCE", 1.0)
     kvm = acceleration.Accelerator("kvm", "kvm", "host")
     trial = verify.Trial(image=blank, spec=spec_of(), accelerator=kvm, timeout=20, memory=64)
-    told: list[Told] = []
+    told: list[Progress] = []
     with pytest.raises(NotInTimeError, match="in vain for all stacks to answer"):
         _gather(verify.verify(trial), told)
     notes = [event.text for event in told if isinstance(event, Note)]

@@ -125,7 +125,7 @@ def order(target: str, environment: Mapping[str, str], home: Path) -> Request:
 @pytest.fixture(autouse=True)
 def _no_cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """This machine is nobody's, and stands in a directory of no clouds.yaml."""
-    monkeypatch.setattr(credentials, "_MACHINE", tmp_path / "dmi")
+    monkeypatch.setattr(credentials, "_DMI", tmp_path / "dmi")
     monkeypatch.chdir(tmp_path)
 
 

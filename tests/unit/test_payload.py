@@ -28,8 +28,8 @@ def spec_of(*, proxy: str = "", blog: str = "docker.io/library/nginx:1.29") -> s
     return specs.loads(TEXT.format(key=KEY, proxy=proxy, blog=blog), Path("easyrunner.yaml"))[0]
 
 
-def made(spec: specs.Spec, *, with_stacks: bool = False, apt_sources: str = "") -> upload_files.Payload:
-    return upload_files.payload(spec, host.build(spec), check=b"zip", with_stacks=with_stacks, apt_sources=apt_sources)
+def made(spec: specs.Spec, *, with_stacks: bool = False, apt_sources: str = "") -> upload_files.Upload:
+    return upload_files.collect(spec, host.build(spec), check=b"zip", with_stacks=with_stacks, apt_sources=apt_sources)
 
 
 def test_the_rootfs_is_the_baked_part_with_owners_and_modes() -> None:
