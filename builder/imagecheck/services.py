@@ -122,12 +122,12 @@ def listening(tree: Tree, proc: Path = Path("/proc")) -> Iterator[Hit]:
 def sockets(kind: str, text: str) -> Iterator[tuple[str, int, str]]:
     """Protocol, port and inode of what others reach, from the text of /proc/net/tcp and its kin (proc(5))."""
     protocol = kind[:3]
-    wanted = _LISTEN if protocol == "tcp" else _UNCONNECTED
+    open_state = _LISTEN if protocol == "tcp" else _UNCONNECTED
     for row in (line.split() for line in text.splitlines()[1:]):
         address, _, hexport = row[1].partition(":")
         port = int(hexport, 16)
         client = protocol == "udp" and port >= _EPHEMERAL
-        if row[3] == wanted and not client and not _is_loopback(address):
+        if row[3] == open_state and not client and not _is_loopback(address):
             yield protocol, port, row[9]
 
 
@@ -141,10 +141,10 @@ def _is_loopback(address: str) -> bool:
 
 
 def _process_of(proc: Path, inode: str) -> str:
-    wanted = f"socket:[{inode}]"
+    socket = f"socket:[{inode}]"
     for process in proc.glob("[0-9]*"):
         try:
-            if any(str(link.readlink()) == wanted for link in (process / "fd").iterdir()):
+            if any(str(link.readlink()) == socket for link in (process / "fd").iterdir()):
                 return (process / "comm").read_text().strip()
         except OSError:
             continue  # It has ended meanwhile.

@@ -154,8 +154,9 @@ class Account:
     def _items(self) -> Iterator[Item]:
         for listing in self._api.listings:
             for found in self._ask("GET", listing.list).get(listing.key, []):
-                name, number = str(found.get(listing.name) or ""), str(found["id"])
+                name = str(found.get(listing.name) or "")
                 if match := _NAME.fullmatch(name):
+                    number = str(found["id"])
                     yield Item(listing.noun, number, name, bool(match[3]), listing.item.replace("{}", number))
 
     def _ask(self, method: str, path: str) -> dict[str, Any]:

@@ -70,19 +70,21 @@ def complete(target: str, environment: Mapping[str, str]) -> dict[str, str]:
 
 def check_profile(environment: Mapping[str, str]) -> None:
     """Raise UserError for a profile of AWS that its files do not have: the plugin says so late and at length."""
-    wanted = environment.get("AWS_PROFILE")
-    if wanted and wanted not in (known := _aws_profiles(environment)):
+    selected = environment.get("AWS_PROFILE")
+    if selected and selected not in (known := _aws_profiles(environment)):
         known_profiles = f"there are {', '.join(sorted(known))}" if known else "there is none"
-        raise UserError(f"AWS_PROFILE: no profile is called {wanted}", f"{known_profiles}; aws configure list-profiles")
+        raise UserError(
+            f"AWS_PROFILE: no profile is called {selected}", f"{known_profiles}; aws configure list-profiles"
+        )
 
 
 def _variables(*names: str, **plugin: str) -> Callable[[Mapping[str, str]], Variables]:
-    """All these variables; `plugin` says under which further name one of them is wanted."""
+    """All these variables; `plugin` maps a name that the plugin reads to the one of them that holds its value."""
 
     def find(environment: Mapping[str, str]) -> Variables:
         if not all(environment.get(name) for name in names):
             return None
-        return {wanted: environment[name] for wanted, name in plugin.items()}
+        return {further: environment[name] for further, name in plugin.items()}
 
     return find
 
@@ -90,7 +92,7 @@ def _variables(*names: str, **plugin: str) -> Callable[[Mapping[str, str]], Vari
 def _file(
     path: str, read: Callable[[str, Mapping[str, str]], Variables], named: str = ""
 ) -> Callable[[Mapping[str, str]], Variables]:
-    """A file of the home directory, or the one that the variable `named` says; one that cannot be read is not there."""
+    """A file of the home directory, or the one that the variable `named` says; None when it cannot be read."""
 
     def find(environment: Mapping[str, str]) -> Variables:
         configured = environment.get(named, "") if named else ""
@@ -108,14 +110,14 @@ def _home(environment: Mapping[str, str], path: str) -> Path:
 
 
 def _unless_empty(**values: object) -> Variables:
-    """These values, when none of them is empty."""
+    """These values, or None when one of them is empty."""
     return {name: str(value) for name, value in values.items()} if all(values.values()) else None
 
 
 def _hcloud(text: str, environment: Mapping[str, str]) -> Variables:
     config = tomllib.loads(text)
-    wanted = environment.get("HCLOUD_CONTEXT") or config["active_context"]
-    return _unless_empty(HCLOUD_TOKEN=next(one["token"] for one in config["contexts"] if one["name"] == wanted))
+    selected = environment.get("HCLOUD_CONTEXT") or config["active_context"]
+    return _unless_empty(HCLOUD_TOKEN=next(one["token"] for one in config["contexts"] if one["name"] == selected))
 
 
 def _doctl(text: str, environment: Mapping[str, str]) -> Variables:
@@ -137,8 +139,8 @@ def _vultr(text: str, _: Mapping[str, str]) -> Variables:
 
 def _scw(text: str, environment: Mapping[str, str]) -> Variables:
     config: dict[str, Any] = yaml.safe_load(text)
-    wanted = environment.get("SCW_PROFILE") or config.get("active_profile")
-    profile = {**config, **(config["profiles"][wanted] if wanted else {})}
+    selected = environment.get("SCW_PROFILE") or config.get("active_profile")
+    profile = {**config, **(config["profiles"][selected] if selected else {})}
     found = _unless_empty(
         SCW_ACCESS_KEY=profile["access_key"],
         SCW_SECRET_KEY=profile["secret_key"],
@@ -157,8 +159,8 @@ def _upctl(text: str, _: Mapping[str, str]) -> Variables:
 
 def _exo(text: str, environment: Mapping[str, str]) -> Variables:
     config = tomllib.loads(text)
-    wanted = environment.get("EXOSCALE_ACCOUNT") or config["defaultaccount"]
-    account = next(one for one in config["accounts"] if one["name"] == wanted)
+    selected = environment.get("EXOSCALE_ACCOUNT") or config["defaultaccount"]
+    account = next(one for one in config["accounts"] if one["name"] == selected)
     return _unless_empty(PKR_VAR_api_key=account["key"], PKR_VAR_api_secret=account["secret"])
 
 
@@ -176,8 +178,8 @@ def _gcloud(text: str, _: Mapping[str, str]) -> Variables:
 def _az(text: str, environment: Mapping[str, str]) -> Variables:
     """The subscription that `az account set` chose; the tokens stay with az."""
     profile = json.loads(text.lstrip("\ufeff"))
-    wanted = environment.get("ARM_SUBSCRIPTION_ID") or environment.get("AZURE_SUBSCRIPTION_ID")
-    chosen = wanted or next(one["id"] for one in profile["subscriptions"] if one.get("isDefault"))
+    selected = environment.get("ARM_SUBSCRIPTION_ID") or environment.get("AZURE_SUBSCRIPTION_ID")
+    chosen = selected or next(one["id"] for one in profile["subscriptions"] if one.get("isDefault"))
     return {"PKR_VAR_subscription_id": chosen, "PKR_VAR_use_azure_cli_auth": "true"}
 
 

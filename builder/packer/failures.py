@@ -79,8 +79,8 @@ def _reason(tracker: StepTracker, reasons: Sequence[str], code: int) -> str:
     """The reason, once: what the step says of itself, else Packer's final word, else the builder's last complaint."""
     telling = [line for line in reasons if not _NO_REASON.match(line)]
     crashed = any(_CRASH.search(line) for line in tracker.output) or any("unexpected EOF" in line for line in reasons)
-    complaint = tracker.complaint if not tracker.failed and (crashed or not telling) else ""
-    what = _step_reason(tracker.output) or complaint or "; ".join(telling or reasons) or exit_reason(code)
+    error = tracker.builder_error if not tracker.failed and (crashed or not telling) else ""
+    what = _step_reason(tracker.output) or error or "; ".join(telling or reasons) or exit_reason(code)
     return f"{what} (and the plugin crashed)" if crashed else what
 
 

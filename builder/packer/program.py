@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 Version = tuple[int, int, int]
 # Debian's; older ones lack parts of HCL that the templates use.
 OLDEST: Final[Version] = (1, 6, 6)
-# The first that takes plugins from outside, and needs to be told which.
+# The first that takes its builders as plugins, which the template must require.
 FIRST_WITH_PLUGINS: Final[Version] = (1, 7, 0)
-# What is shown where there is none.
+# The program that is shown where none is installed.
 _NOT_INSTALLED: Final = Path("packer")
 _VERSION: Final = re.compile(r"^Packer v(\d+)\.(\d+)\.(\d+)", re.MULTILINE)
 _HINT: Final = "apt-get install packer on Debian; elsewhere see https://developer.hashicorp.com/packer/install"

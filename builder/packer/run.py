@@ -244,9 +244,9 @@ class BuildState:
         """The step that begins with this event, if one does."""
         if isinstance(event, steps.Artifact):
             self.artifacts.append(event)
-        quiet = self.step_tracker.quiet
+        between_steps = self.step_tracker.between_steps
         begins = self.step_tracker.feed(event)
-        if quiet and isinstance(event, steps.UiLine) and event.builder:
+        if between_steps and isinstance(event, steps.UiLine) and event.builder:
             over = self.step_tracker.closing or self.step_tracker.failed or self.step_tracker.interrupted
             self.resource_tracker.feed(event, cleaning=over)
         return begins
