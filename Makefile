@@ -17,7 +17,7 @@ TEST_PACKAGES := bind9-dnsutils bsdextrautils iptables nmap openssl shellcheck d
   xz-utils zstd dnsmasq-base genisoimage
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check fuzz bench attacks bakes cis cuts packer sweeps images setup system-boot system-test clean
+.PHONY: help demo test unit check fuzz bench attacks bakes cis cuts packer sweeps shape images setup system-boot system-test clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ check: setup ## Lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+shape: setup ## Measure modules, functions and imports, beside those of another revision: make shape REV=main
+	$(BIN)/python -m tests.shape $(REV)
 
 fuzz: system-test setup ## Put every hostile value into every text of a spec and a Compose file; takes an hour
 	ER_FUZZ=1 $(BIN)/pytest tests/unit/test_hostile.py tests/machine/test_formats.py

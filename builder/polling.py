@@ -20,7 +20,10 @@ class NotInTimeError(UserError):
 
 
 def until(condition: Callable[[], T], *, timeout: float, what: str, longest: float = _LONGEST) -> T:
-    """What the condition returns once that is true; asked ever more slowly, at least every `longest` seconds."""
+    """Wait until `condition` returns something true, and return it. Raises NotInTimeError after `timeout` seconds.
+
+    It is called ever more slowly, at least every `longest` seconds; `what` is for the error.
+    """
     deadline = time.monotonic() + timeout
     pause = _FIRST
     while not (result := condition()):

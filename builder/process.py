@@ -1,4 +1,7 @@
-"""The one door to other programs. Unit tests lock it."""
+"""Other programs: run to the end, started, read line by line; and the signals that end this one.
+
+On the machine that er runs on nothing else starts a process. Unit tests lock it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ _CHUNK: Final = 65_536
 
 
 class CommandError(UserError):
-    """A program ended with a failure; keeps the argv, the exit code and the end of what it said."""
+    """A program ended with a non-zero exit code; keeps the argv, the code and the output."""
 
     def __init__(self, argv: Sequence[str], code: int, output: str) -> None:
         self.argv = tuple(argv)
@@ -70,8 +73,8 @@ def show(argv: Sequence[str], write: Callable[[str], object]) -> tuple[int, str]
     """Run with stdout handed to `write` as it comes; returns the exit code and stderr."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     with (
-        tempfile.TemporaryFile() as said,
-        subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said) as running,
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as running,
     ):
         try:
             while chunk := os.read(cast("IO[bytes]", running.stdout).fileno(), _CHUNK):
@@ -81,8 +84,8 @@ def show(argv: Sequence[str], write: Callable[[str], object]) -> tuple[int, str]
         except BaseException:
             running.kill()
             raise
-        said.seek(0)
-        return code, said.read().decode(errors="replace")
+        errors.seek(0)
+        return code, errors.read().decode(errors="replace")
 
 
 def start(
@@ -111,17 +114,19 @@ def start(
     )
 
 
-_LOOK: Final = 0.2
-_CHUNK_session: Final = 65_536
-# How long the kernel may take to end what was killed: only a process stuck in a device takes any time.
-_LAST: Final = 10.0
+# In seconds: how long a read waits for output.
+_READ_WAIT: Final = 0.2
+# In seconds: how long the kernel may take to end what was killed; only a process stuck in a device takes any.
+_KILL_WAIT: Final = 10.0
 
 
 class Session:
-    """A context manager: leaving it ends the program and all in its process group, whatever became of its parents."""
+    """A program whose output is read line by line. A context manager: leaving it ends the whole process group."""
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
-        self._process = start(tied(argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd)
+        self._process = start(
+            dies_with_parent(argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd
+        )
         self._unread = b""
 
     def __enter__(self) -> Self:
@@ -145,10 +150,10 @@ class Session:
         return self._process.returncode
 
     def lines(self, *, timeout: float | None = None, tick: Callable[[], None] | None = None) -> Iterator[str]:
-        """Standard output and error as they come, until the program has ended; what it leaves running is ended then.
+        """Standard output and error as they come, until the program has ended; what it leaves running is killed then.
 
-        After `timeout` seconds it just stops. `tick` is called a few times a second, and may raise. May be called
-        again, also after an exception: it goes on with the next line.
+        After `timeout` seconds the iterator just ends. `tick` is called a few times a second, and may raise. May be
+        called again, also after an exception: it goes on with the next line.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         more = True
@@ -171,18 +176,18 @@ class Session:
             yield line.decode(errors="replace")
 
     def _read(self) -> bool:
-        """Take in what there is, waiting a moment for it; False once there will be no more.
+        """Read what is there, waiting a moment for it; False once there will be no more.
 
-        A pipe that is still open though the program has ended is held by something that it left running.
+        A pipe that is still open though the program has ended is held by a process that it left running.
         """
         if self._process.stdout is None:
             return False
         stream = self._process.stdout.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(stream, selectors.EVENT_READ)
-            if not selector.select(_LOOK):
+            if not selector.select(_READ_WAIT):
                 return self._process.poll() is None
-        chunk = os.read(stream, _CHUNK_session)
+        chunk = os.read(stream, _CHUNK)
         self._unread += chunk
         return bool(chunk)
 
@@ -193,7 +198,7 @@ class Session:
 
     def end(self) -> None:
         """Kill the program and its whole group, and wait until they are gone."""
-        deadline = time.monotonic() + _LAST
+        deadline = time.monotonic() + _KILL_WAIT
         while members(self.pid) and time.monotonic() < deadline:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -202,13 +207,13 @@ class Session:
             time.sleep(0.01)
 
 
-def tied(argv: Sequence[str]) -> list[str]:
-    """`argv`, asked to end when this process is killed and can pass nothing on; where the system can do that."""
+def dies_with_parent(argv: Sequence[str]) -> list[str]:
+    """`argv`, ended by SIGTERM when this process dies, however it dies; unchanged where there is no setpriv(1)."""
     return [*(("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()), *argv]
 
 
 def members(group: int) -> tuple[int, ...]:
-    """The living processes of a group; a dead one whose parent has not asked yet is not one of them."""
+    """The living processes of a process group, without zombies."""
     proc = Path("/proc")
     if not (proc / "self/stat").exists():
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -227,13 +232,13 @@ def _in_group(path: Path, group: int) -> bool:
     return int(found) == group and state not in "ZX"
 
 
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def shielded() -> Iterator[None]:
     """Hold back the signals that end a program until the block is done."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING_SIGNALS)
     try:
         yield
     finally:
@@ -242,7 +247,7 @@ def shielded() -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Inside, SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, so that `with` and `finally` run."""
+    """In the block SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, so that `with` and `finally` run."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

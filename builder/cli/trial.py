@@ -34,23 +34,33 @@ def command(
 
 
 def _try(plan: Plan, *, keep: bool, as_json: bool) -> Ready | None:
-    from builder.lab import trial
+    from builder.lab import events, trial
 
     ready = None
-    with closing(trial.try_(plan)) as events, Steps() as steps:
-        for event in events:
+    with closing(trial.run(plan)) as stream, Steps() as steps:
+        for event in stream:
             match event:
-                case trial.Started():
-                    steps.start(event.phase)
-                case trial.Ended():
-                    steps.end(event.phase, event.seconds)
+                case events.Started():
+                    steps.start(event.step)
+                case events.Ended():
+                    steps.end(event.step, event.seconds)
                 case trial.Answer():
                     steps.line(f"{event.url} answered {event.status}, {event.seconds:.1f} s after power-on")
                 case trial.Ready():
                     ready = event
                     steps.stop()
-                    _show_and_hold(event, as_json=as_json, keep=keep)
+                    _show_and_keep(event, as_json=as_json, keep=keep)
     return ready
+
+
+def _show_and_keep(ready: Ready, *, as_json: bool, keep: bool) -> None:
+    """Show the host, and with `keep` wait until Ctrl-C, which is the good end of one that is kept."""
+    try:
+        _show(ready, as_json=as_json, keep=keep)
+        while keep:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        say.note("")
 
 
 def _show(ready: Ready, *, as_json: bool, keep: bool) -> None:
@@ -73,7 +83,7 @@ def _as_json(ready: Ready) -> dict[str, object]:
         "ca": str(ready.ca),
         "shell": ready.shell,
         "console": str(ready.console),
-        "phases": {ended.phase: round(ended.seconds, 3) for ended in ready.phases},
+        "phases": {ended.step: round(ended.seconds, 3) for ended in ready.steps},
         "sites": [
             {
                 "stack": a.site.stack,
@@ -85,13 +95,3 @@ def _as_json(ready: Ready) -> dict[str, object]:
             for a in ready.answers
         ],
     }
-
-
-def _show_and_hold(ready: Ready, *, as_json: bool, keep: bool) -> None:
-    """Ctrl-C is the good end of a host that is kept."""
-    try:
-        _show(ready, as_json=as_json, keep=keep)
-        while keep:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        say.note("")

@@ -1,4 +1,4 @@
-"""GRUB as bytes and argv: what grub-install would write to a disk, without a disk.
+"""GRUB as bytes and argv: what grub-install would write to a disk, without access to one.
 
 Offsets are from GRUB's include/grub/i386/pc/boot.h and boot/i386/pc/diskboot.S.
 """
@@ -62,9 +62,9 @@ def mkimage_argv(tree: str) -> list[str]:
 
 
 def bios(boot: bytes, core: bytes, partition: partitions.Partition) -> dict[int, bytes]:
-    """What goes before the first partition and into the BIOS boot partition: bytes by their offset.
+    """The boot sector and the BIOS boot partition: bytes by their offset.
 
-    `boot` is boot.img, whose table is left out; `core` is core.img. Raises ValueError when it does not fit.
+    `boot` is boot.img, without its partition table; `core` is core.img. Raises ValueError when it does not fit.
     """
     core = core.ljust(-(-len(core) // partitions.SECTOR) * partitions.SECTOR, b"\0")
     if len(core) > partition.size:

@@ -35,20 +35,20 @@ def digest(checksum: str) -> str:
 
 def from_file(path: Path, checksum: str) -> Path:
     """The image itself, once its checksum was found to be right. Raises UserError."""
-    wanted = digest(checksum)
+    expected = digest(checksum)
     image_file.format_of(path)
     with path.open("rb") as file:
-        _compare(hashlib.file_digest(file, "sha256").hexdigest(), wanted, path.name)
+        _compare(hashlib.file_digest(file, "sha256").hexdigest(), expected, path.name)
     return path
 
 
-def from_url(url: str, checksum: str, *, tell: Callable[[int, int], None] | None = None) -> Path:
+def from_url(url: str, checksum: str, *, progress: Callable[[int, int], None] | None = None) -> Path:
     """The image, downloaded once and kept by its checksum.
 
-    It is written aside, and only a whole and right one gets its name. `tell` hears of bytes so far and of all bytes,
-    0 when the server does not say. Raises UserError.
+    Only a whole one with the right checksum is kept. `progress` is called with the bytes so far and all bytes, 0 when
+    the server does not say. Raises UserError.
     """
-    wanted = digest(checksum)
+    expected = digest(checksum)
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in _SCHEMES or not parts.hostname:
         raise UserError(f"{url} is not a URL to download from", "https://…, or the path of a file")
@@ -56,27 +56,27 @@ def from_url(url: str, checksum: str, *, tell: Callable[[int, int], None] | None
     def download(aside: Path) -> None:
         aside.mkdir(parents=True)
         try:
-            _download(url, aside / _NAME, wanted, tell or (lambda *_: None))
+            _download(url, aside / _NAME, expected, progress or (lambda *_: None))
         except BaseException:
             shutil.rmtree(aside)
             raise
 
-    return cache.made(cache.root() / "disks" / f"sha256-{wanted}", download) / _NAME
+    return cache.made(cache.root() / "disks" / f"sha256-{expected}", download) / _NAME
 
 
-def _download(url: str, target: Path, wanted: str, tell: Callable[[int, int], None]) -> None:
+def _download(url: str, target: Path, expected: str, progress: Callable[[int, int], None]) -> None:
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS) as source, target.open("wb") as file:  # noqa: S310 - checked
-            found = _copy(source, file, int(source.headers.get("Content-Length") or 0), tell)
+            found = _copy(source, file, int(source.headers.get("Content-Length") or 0), progress)
     except urllib.error.HTTPError as error:
         raise UserError(f"{url}: {error.code} {error.reason}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{url}: {getattr(error, 'reason', None) or error}") from None
-    _compare(found, wanted, url)
+    _compare(found, expected, url)
     image_file.format_of(target)
 
 
-def _copy(source: IO[bytes], target: IO[bytes], size: int, tell: Callable[[int, int], None]) -> str:
+def _copy(source: IO[bytes], target: IO[bytes], size: int, progress: Callable[[int, int], None]) -> str:
     """The SHA-256 of what was copied."""
     found = hashlib.sha256()
     so_far = 0
@@ -84,13 +84,13 @@ def _copy(source: IO[bytes], target: IO[bytes], size: int, tell: Callable[[int, 
         target.write(chunk)
         found.update(chunk)
         so_far += len(chunk)
-        tell(so_far, size)
+        progress(so_far, size)
     return found.hexdigest()
 
 
-def _compare(found: str, wanted: str, name: str) -> None:
-    if found != wanted:
+def _compare(found: str, expected: str, name: str) -> None:
+    if found != expected:
         raise UserError(
-            f"{name}: the checksum is sha256:{found}, not sha256:{wanted}",
+            f"{name}: the checksum is sha256:{found}, not sha256:{expected}",
             "the file is damaged or another one; compare with what the distribution publishes",
         )

@@ -1,4 +1,4 @@
-"""Disk image files: which format one has, and another format made of it."""
+"""Disk image files: which format one has, another format made of it, and what is on it as a read-only directory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 Format = Literal["qcow2", "raw"]
 _QCOW2: Final = b"QFI\xfb"
-# Formats that would otherwise be taken for raw bytes.
-_FOREIGN: Final = {b"KDMV": "VMDK", b"<<< ": "VDI", b"conectix": "VHD", b"vhdxfile": "VHDX", b"\x1f\x8b": "gzip"}
-_FOREIGN_MORE: Final = {b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+# The first bytes of formats that would otherwise be taken for raw disks.
+_OTHER_DISKS: Final = {b"KDMV": "VMDK", b"<<< ": "VDI", b"conectix": "VHD", b"vhdxfile": "VHDX"}
+_COMPRESSED: Final = {b"\x1f\x8b": "gzip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 def format_of(path: Path) -> Format:
@@ -35,26 +35,26 @@ def format_of(path: Path) -> Format:
         raise UserError(f"{path}: {error.strerror}") from None
     if start.startswith(_QCOW2):
         return "qcow2"
-    for magic, name in (_FOREIGN | _FOREIGN_MORE).items():
+    for magic, name in (_OTHER_DISKS | _COMPRESSED).items():
         if start.startswith(magic):
-            raise UserError(f"{path.name} is {name}, not qcow2 or raw", _way_out(name, path))
+            raise UserError(f"{path.name} is {name}, not qcow2 or raw", _conversion_hint(name, path))
     return "raw"
 
 
-def _way_out(name: str, path: Path) -> str:
-    if name in _FOREIGN_MORE.values() or name == "gzip":
+def _conversion_hint(name: str, path: Path) -> str:
+    if name in _COMPRESSED.values():
         return f"unpack it first ({name})"
     return f"qemu-img convert -O qcow2 {path.name} disk.qcow2"
 
 
 def convert_argv(source: Path, target: Path, *, source_format: Format, to: Format, compress: bool = False) -> list[str]:
-    """How qemu-img is called. The format is said, so that a guest's bytes are never taken for a format."""
+    """qemu-img with the source's format given, so that a guest's bytes are never taken for another one."""
     start = ["qemu-img", "convert", "-q", "-f", source_format, "-O", to, *(["-c"] if compress else [])]
     return [*start, str(source), str(target)]
 
 
 def convert(source: Path, target: Path, *, to: Format, compress: bool = False) -> Path:
-    """Write `target` in another format; its holes stay holes."""
+    """Write `target` in another format; holes stay holes."""
     process.run(convert_argv(source, target, source_format=format_of(source), to=to, compress=compress))
     return target
 
@@ -62,12 +62,12 @@ def convert(source: Path, target: Path, *, to: Format, compress: bool = False) -
 def virtual_size(path: Path) -> int:
     """How large a disk the machine sees, in bytes."""
     kind = format_of(path)
-    said = process.run(["qemu-img", "info", "-f", kind, "--output=json", str(path)]).stdout
-    return int(json.loads(said)["virtual-size"])
+    shown = process.run(["qemu-img", "info", "-f", kind, "--output=json", str(path)]).stdout
+    return int(json.loads(shown)["virtual-size"])
 
 
 _PROGRAMS: Final = ("fuse2fs", "qemu-img", "setpriv")
-# Of the ext super block, which begins at 1024: its signature.
+# The signature in the ext super block, which begins at 1024.
 _MAGIC_AT: Final = 1024 + 56
 _MAGIC: Final = b"\x53\xef"
 _TABLE: Final = 34 * partitions.SECTOR
@@ -109,7 +109,7 @@ def _is_ext(raw: Path, part: partitions.Partition) -> bool:
 
 
 def mount_argv(raw: Path, part: partitions.Partition, tree: Path) -> list[str]:
-    """fuse2fs in the foreground; it ends with its starter, so that nothing stays mounted after a kill."""
+    """fuse2fs in the foreground; it ends with its parent, so that nothing stays mounted after a kill."""
     options = f"ro,norecovery,offset={part.offset}"
     return ["setpriv", "--pdeathsig", "TERM", "fuse2fs", "-f", "-o", options, str(raw), str(tree)]
 

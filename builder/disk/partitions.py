@@ -1,4 +1,4 @@
-"""Partition tables as values: GPT written and read, MBR read. Sectors are of 512 bytes."""
+"""Partition tables as values: GPT written and read, MBR read; and the layout of a base disk. Sectors have 512 bytes."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ ROOT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """`number` counts from 1; `first` and `sectors` are in sectors. `kind` is unknown (zero) in an MBR."""
+    """`number` counts from 1; `first` and `sectors` are in sectors. `type` and `id` are unknown (zero) in an MBR."""
 
     number: int
     first: int
     sectors: int
-    kind: uuid.UUID = _UNKNOWN
+    type: uuid.UUID = _UNKNOWN
     id: uuid.UUID = _UNKNOWN
 
     @property
@@ -57,7 +57,7 @@ class Partition:
 
 
 def write(partitions: Iterable[Partition], sectors: int, disk: uuid.UUID) -> dict[int, bytes]:
-    """What a disk of so many sectors carries beside its partitions: bytes by their offset, from MBR to backup."""
+    """The MBR, the GPT and its backup for a disk of so many sectors: bytes by their offset."""
     table = _table(partitions)
     last = sectors - 1
     primary = _header(1, last, 2, table, disk)
@@ -75,14 +75,14 @@ def _table(partitions: Iterable[Partition]) -> bytes:
     entries = bytearray(_ENTRIES * _ENTRY.size)
     for part in partitions:
         end = part.first + part.sectors - 1
-        entry = _ENTRY.pack(part.kind.bytes_le, part.id.bytes_le, part.first, end, 0, b"")
+        entry = _ENTRY.pack(part.type.bytes_le, part.id.bytes_le, part.first, end, 0, b"")
         entries[(part.number - 1) * _ENTRY.size : part.number * _ENTRY.size] = entry
     return bytes(entries)
 
 
-def _header(here: int, other: int, table_at: int, table: bytes, disk: uuid.UUID) -> bytes:
-    sectors = max(here, other) + 1
-    fields = (here, other, 2 + _TABLE_SECTORS, last_usable(sectors), disk.bytes_le, table_at)
+def _header(at: int, other_at: int, table_at: int, table: bytes, disk: uuid.UUID) -> bytes:
+    sectors = max(at, other_at) + 1
+    fields = (at, other_at, 2 + _TABLE_SECTORS, last_usable(sectors), disk.bytes_le, table_at)
     tail = (_ENTRIES, _ENTRY.size, zlib.crc32(table))
 
     def packed(checksum: int) -> bytes:
@@ -120,6 +120,7 @@ def _mbr(start: bytes) -> Iterator[Partition]:
             yield Partition(index + 1, first, sectors)
 
 
+# In sectors.
 _MIB: Final = 1024 * 1024 // SECTOR
 _ROOT_AT: Final = 128 * _MIB
 _ROOT_NUMBER: Final = 1
@@ -128,7 +129,7 @@ ROOT_LABEL: Final = "root"
 
 @dataclass(frozen=True)
 class Layout:
-    """`size` is the disk's, in bytes, in whole MiB; `name` says what all ids on it are derived from."""
+    """The partitions of a base disk. `size` is in bytes, in whole MiB; all ids are derived from `name`."""
 
     arch: Arch
     size: int
@@ -136,7 +137,7 @@ class Layout:
 
     @property
     def sectors(self) -> int:
-        """How many the disk has."""
+        """The size of the disk in sectors."""
         return self.size // SECTOR
 
     def id(self, what: str) -> uuid.UUID:
@@ -145,24 +146,24 @@ class Layout:
 
     @cached_property
     def bios(self) -> Partition | None:
-        """Where a BIOS finds the boot loader; only a PC has one."""
+        """The BIOS boot partition, with GRUB's core; only amd64 has one."""
         return Partition(14, _MIB, 3 * _MIB, BIOS_BOOT, self.id("bios")) if self.arch == "amd64" else None
 
     @cached_property
     def esp(self) -> Partition:
-        """What UEFI reads."""
+        """The EFI system partition."""
         first = self.bios.first + self.bios.sectors if self.bios else _MIB
         return Partition(15, first, _ROOT_AT - first, ESP, self.id("esp"))
 
     @cached_property
     def root(self) -> Partition:
-        """Everything else, in whole MiB."""
+        """The root file system's: the rest of the disk, in whole MiB."""
         sectors = (last_usable(self.sectors) + 1 - _ROOT_AT) // _MIB * _MIB
         return Partition(_ROOT_NUMBER, _ROOT_AT, sectors, ROOT[self.arch], self.id("root"))
 
     @property
     def root_uuid(self) -> uuid.UUID:
-        """The id of the root's file system."""
+        """The UUID of the root file system."""
         return self.id("filesystem")
 
     def table(self) -> dict[int, bytes]:

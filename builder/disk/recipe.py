@@ -18,7 +18,11 @@ _KEYRINGS: Final = Path("/usr/share/keyrings")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`packages` are for every processor, `boot` by processor; `efi` is where the signed GRUB looks on the ESP."""
+    """What the base disk of one distribution is made from.
+
+    `packages` are for every architecture, `boot` by architecture; `efi` is the directory on the ESP where the signed
+    GRUB looks for its configuration.
+    """
 
     base: Base
     release: str
@@ -32,13 +36,13 @@ class Recipe:
         return tuple(sorted({*self.packages, *self.boot[arch]}))
 
     def keyrings(self) -> tuple[Path, ...]:
-        """The keys of its archive on this machine; none when the package with them is not there."""
+        """The keys of its archive on this machine; none when the package with them is not installed."""
         if self.base == "debian-13":
             return requirements.keyrings(self.release)
         return tuple(path for path in (_KEYRINGS / "ubuntu-archive-keyring.gpg",) if path.exists())
 
     def archives(self, apt: Path = Path("/etc/apt")) -> tuple[str, ...]:
-        """Sources of this machine's own mirror; none lets mmdebstrap take its default."""
+        """One-line sources of this machine's own mirror; with none mmdebstrap takes its default."""
         kinds = _ARCHIVES[self.base]
         found = [(debian_mirror.mirror(apt, kind), suffix) for kind, suffix in kinds]
         if found[0][0] is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 RELEASE: Final = "trixie"
 # Raise it when the recipe below changes: trees made by an older one are then made anew.
 _RECIPE: Final = 1
-# What a provider's cloud image has, as far as a host of ours can tell the difference.
+# The packages of a provider's cloud image, as far as a host of ours can tell the difference.
 STOCK: Final = (
     "apt-utils",
     "ca-certificates",
@@ -46,14 +46,14 @@ def tree(packages: tuple[str, ...] = (), *, release: str = RELEASE) -> Path:
     A point release of Debian has it made anew: a host that takes packages from the archive must not find older ones of
     the same build on its disk, and a bake, which upgrades them, must come to the same host as a first boot.
     """
-    wanted = tuple(sorted({*STOCK, *packages}))
-    target = cache.root() / "trees" / f"{release}-{key(wanted, release)}"
+    included = tuple(sorted({*STOCK, *packages}))
+    target = cache.root() / "trees" / f"{release}-{key(included, release)}"
     edition = debian_mirror.edition(debian_mirror.mirror(), release)
-    return cache.current(target, edition, lambda aside: _make(aside, wanted, release))
+    return cache.current(target, edition, lambda aside: _make(aside, included, release))
 
 
 def key(packages: tuple[str, ...], release: str) -> str:
-    """A short name for what a tree is made of."""
+    """A hash of what a tree is made of, for its name."""
     made_of = json.dumps([_RECIPE, release, packages]).encode()
     return hashlib.sha256(made_of).hexdigest()[:16]
 
@@ -79,7 +79,7 @@ def _make(target: Path, packages: tuple[str, ...], release: str) -> None:
 
 
 def _clean(tree: Path) -> None:
-    """What every machine must make for itself is not in the tree."""
+    """Remove what every machine must make for itself."""
     for host_key in (tree / "etc/ssh").glob("ssh_host_*"):
         host_key.unlink()
     (tree / "etc/machine-id").write_bytes(b"")

@@ -1,42 +1,44 @@
-"""A real host: powered on from user-data, used, attacked, cut off, powered on again; nothing stays behind."""
+"""A real Debian host on this machine, booted by systemd-nspawn: powered on from user-data, used, cut off, booted again.
+
+Nothing stays behind when the `with` ends.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import uuid
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Self, TypeVar
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from builder import process
-from builder.lab import power
-from builder.lab.commands import Visits
-from builder.lab.layers import Disk, Files, lab_files, seed
-from builder.lab.namespaces import Keeper
-from builder.lab.registry import Slot
+from builder import facts, process
+from builder.lab.machine_directory import Disk, Files, MachineDirectory, lab_files, seed
+from builder.lab.namespaces import MountNamespace
+from builder.lab.power import GROUP, SHUTDOWN, Power
 from builder.polling import until
 from builder.problems import UserError
 from builder.process import shielded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
+    import subprocess
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
-    from builder.lab.network import Namespace, Plan
+    from builder.lab.network import Namespace, Network
     from builder.lab.preload import Preload
-    from builder.lab.provider_machine import Guise
+    from builder.lab.provider_machine import ProviderMachine
 
 T = TypeVar("T")
 
 
-class Machine(Visits):
-    """A machine on a shared tree, and a context manager: entered, it is laid out but off.
+class Machine:
+    """A machine on a shared tree, and a context manager: entered, its disk and network are there but it is off.
 
     `tree` may also be a raw disk: that is the machine's then, with what it writes, and outlives it. Without `user_data`
     the disk is one that was used before. `instance` is cloud-init's id of this machine: a new one, if empty.
-    `extra_files` are lab-only files by their path on the machine;
-    `preloads` are images that its users have before power-on. In a `guise`, made for its network,
-    it takes itself for a provider's server: it has no seed, and its card no addresses; a provider gives it both.
+    `extra_files` are lab-only files by their path on the machine; `preloads` are images that its users have before
+    power-on. With a `provider`, made for its network, it takes itself for that provider's server: it has no seed, and
+    its network card no addresses; the provider gives it both.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class Machine(Visits):
         extra_files: Mapping[str, bytes] | None = None,
         preloads: Iterable[Preload] = (),
         internet: bool = True,
-        guise: Callable[[Plan], Guise] | None = None,
+        provider: Callable[[Network], ProviderMachine] | None = None,
         instance: str = "",
     ) -> None:
         self.tree = tree
@@ -57,18 +59,18 @@ class Machine(Visits):
         self._extra_files = dict(extra_files or {})
         self._preloads = tuple(preloads)
         self._internet = internet
-        self._guise = guise
+        self._provider = provider
         self._instance = instance
-        self._brought: list[str] = []
-        self._slot: Slot | None = None
-        self._keeper: Keeper | None = None
-        self._power: power.Power | None = None
+        self._lab_paths: list[str] = []
+        self._directory: MachineDirectory | None = None
+        self._mounts: MountNamespace | None = None
+        self._power: Power | None = None
 
     def __enter__(self) -> Self:
         try:
             with shielded():
-                self._slot, self._world = Slot.take()
-            self._lay_out(self._slot)
+                self._directory, self._bridge = MachineDirectory.take()
+            self._prepare(self._directory.path)
         except BaseException:
             self.remove()
             raise
@@ -79,37 +81,40 @@ class Machine(Visits):
     ) -> None:
         self.remove()
 
-    def _lay_out(self, slot: Slot) -> None:
-        self.disk = Disk(slot.directory, self.tree)
+    def _prepare(self, directory: Path) -> None:
+        self.disk = Disk(directory, self.tree)
         self.disk.prepare()
-        self._keeper = Keeper(self.id, self.tree, self.disk.directory)
-        guise = self._guise(self.plan) if self._guise else None
-        init = guise.init if guise else ("--boot",)
-        self._power = power.Power(self._keeper, self._world, self.disk, internet=self._internet, init=init)
+        self._mounts = MountNamespace(self.id, self.tree, directory)
+        provider = self._provider(self.network) if self._provider else None
+        init = provider.init if provider else ("--boot",)
+        self._power = Power(self._mounts, self._bridge, directory, self.disk.binds, internet=self._internet, init=init)
         for preload in self._preloads:
             preload.copy_to(self.files)
-        if guise:
-            self._world.card = guise.card
-            for path, (content, mode) in guise.written().items():
+        if provider:
+            self._bridge.card = provider.card
+            for path, (content, mode) in provider.image_files().items():
                 self.files.write(path, content, mode)
         elif self.user_data is not None:
-            instance = self._instance or f"i-{uuid.uuid4().hex[:16]}"
-            for path, (content, mode) in seed(self.user_data, instance=instance, name=self.name).items():
-                self._bring(path, content, mode)
-        resolver = None if guise else self.plan.resolver
-        lab = lab_files(resolver, pids="pids" in self._keeper.controllers, disk=self.tree.is_file())
+            self._write_seed(self.user_data)
+        resolver = None if provider else self.network.resolver
+        lab = lab_files(resolver, pids="pids" in self._mounts.controllers, disk=self.tree.is_file())
         for path, content in (lab | self._extra_files).items():
-            self._bring(path, content)
+            self._write_lab_file(path, content)
 
-    def _bring(self, path: str, content: bytes, mode: int = 0o644) -> None:
-        """Lay a file that only the lab needs, and note what was not there before."""
+    def _write_seed(self, user_data: bytes) -> None:
+        instance = self._instance or f"i-{uuid.uuid4().hex[:16]}"
+        for path, (content, mode) in seed(user_data, instance=instance, name=self.name).items():
+            self._write_lab_file(path, content, mode)
+
+    def _write_lab_file(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        """Write a file that only the lab needs, and note it with the directories that are made for it."""
         parents = [str(parent) for parent in PurePosixPath(path).parents]
-        self._brought += [path, *(parent for parent in parents if not self.files.path(parent).exists())]
+        self._lab_paths += [path, *(parent for parent in parents if not self.files.path(parent).exists())]
         self.files.write(path, content, mode)
 
-    def take_back(self) -> None:
+    def remove_lab_files(self) -> None:
         """Remove what only the lab needed from a machine that is off."""
-        for path in (self.files.path(path) for path in self._brought):
+        for path in (self.files.path(path) for path in self._lab_paths):
             if path.is_dir():
                 with contextlib.suppress(OSError):
                     path.rmdir()  # The machine has put something of its own there.
@@ -119,113 +124,115 @@ class Machine(Visits):
     def eject(self) -> None:
         """Take the raw disk out of a machine that is off: whole, with holes for what is free, and no longer mounted."""
         for argv in (["fstrim", str(self.disk.root)], ["umount", str(self.disk.root)]):
-            process.run(self._kept.argv(argv, group="eject"))
+            process.run(self.mounts.argv(argv, group="eject"))
 
     def remove(self) -> None:
         """Take everything away, on or off. Safe to call twice."""
-        if self._slot is None:
+        if self._directory is None:
             return
         with shielded():
-            if self._keeper is not None:
-                self._keeper.end()
+            if self._mounts is not None:
+                self._mounts.end()
             if self._power is not None:
                 self._power.reap()
-            self._world.remove()
-            self._slot.release()
-        self._slot = self._keeper = self._power = None
+            self._bridge.remove()
+            self._directory.release()
+        self._directory = self._mounts = self._power = None
 
-    # Where it is.
+    # Its network, its files and its console.
 
     @property
-    def plan(self) -> Plan:
+    def network(self) -> Network:
         """Names and addresses of its network."""
-        return self._world.plan
+        return self._bridge.network
 
     @property
     def id(self) -> str:
-        """The name that its namespaces, group and directory carry on this machine."""
-        return self._world.plan.id
+        """The name that its namespaces, control group and directory have on this machine."""
+        return self.network.id
 
     @property
-    def place(self) -> Namespace:
-        """The machine's own namespace, with its addresses."""
-        return self._world.plan.machine
+    def namespace(self) -> Namespace:
+        """The machine's own network namespace, with its addresses."""
+        return self.network.machine
 
     @property
     def ipv4(self) -> str:
         """Where this machine and the attackers reach it."""
-        return self.place.ipv4
+        return self.namespace.ipv4
 
     @property
     def ipv6(self) -> str:
         """Where this machine and the attackers reach it."""
-        return self.place.ipv6
+        return self.namespace.ipv6
 
     @property
     def gateway(self) -> Namespace:
         """This machine's own end of the bridge: where its own connections to the machine come from."""
-        return self._world.plan.root
+        return self.network.gateway
 
     def attacker(self, number: int = 0) -> Namespace:
         """Another host on the machine's network, made on first use."""
-        return self._world.attacker(number)
+        return self._bridge.attacker(number)
 
     @property
     def files(self) -> Files:
         """Its files, whether it is on or off; not what is mounted inside it, such as /run."""
-        return Files(self._kept.tree, self.disk)
+        return Files(self.mounts.tree, self.disk)
 
     @property
     def console(self) -> Path:
-        """Everything its console said since it was laid out, all boots in one file."""
-        return self._button.console
+        """The file with everything that its console said, all boots in one."""
+        return self.power.console
 
     def console_text(self) -> str:
         """What the console said, as text."""
         return self.console.read_text(errors="replace")
 
+    @property
+    def mounts(self) -> MountNamespace:
+        """The mount namespace and control group that it runs in."""
+        return _entered(self._mounts)
+
     # Power.
 
     @property
-    def _kept(self) -> Keeper:
-        return _there(self._keeper)
-
-    @property
-    def _button(self) -> power.Power:
-        return _there(self._power)
+    def power(self) -> Power:
+        """The machine's power button."""
+        return _entered(self._power)
 
     @property
     def leader(self) -> int:
-        """Its first process, as this machine numbers it."""
-        return self._button.leader
+        """The process id of its first process on this machine."""
+        return self.power.leader
 
     @property
     def running(self) -> bool:
         """Whether the power is on and the machine has not ended by itself."""
-        return self._button.on
+        return self.power.on
 
     def boot(self) -> None:
-        """Press the power button; returns when its first process lives. Use `wait` for more."""
-        self._button.boot()
+        """Switch on; returns when its first process lives. Use `wait` for more."""
+        self.power.boot()
 
     def boot_and_wait(self, *, timeout: float = 120) -> None:
-        """Power on, until cloud-init is done and nothing is left to start."""
+        """Switch on, and wait until cloud-init is done and nothing is left to start."""
         self.boot()
         self.wait(self.cloud_init_done, timeout=timeout, what="cloud-init")
         self.wait(self.started, timeout=timeout, what="every unit to start")
 
-    def poweroff(self, *, timeout: float = power.SHUTDOWN) -> None:
+    def poweroff(self, *, timeout: float = SHUTDOWN) -> None:
         """Shut down in order. The disk stays; the firewall, living in the network namespace, goes."""
-        self._button.off(timeout)
+        self.power.off(timeout)
 
-    def reboot(self, *, timeout: float = power.SHUTDOWN) -> None:
-        """Shut down in order and power on again."""
+    def reboot(self, *, timeout: float = SHUTDOWN) -> None:
+        """Shut down in order and switch on again."""
         self.poweroff(timeout=timeout)
         self.boot()
 
     def cut(self) -> None:
         """Cut the power: every process is gone at once. What was written stays, synced or not."""
-        self._button.cut()
+        self.power.cut()
 
     # Conditions to wait for.
 
@@ -259,8 +266,100 @@ class Machine(Visits):
     def _console_line(self, text: str) -> str:
         return next((line for line in self.console_text().splitlines() if text in line), "")
 
+    # Commands and files of a machine that is on.
 
-def _there(part: T | None) -> T:
-    if part is None:
+    def path(self, path: str) -> Path:
+        """A file of the running machine as its own processes see it, /run and /proc too."""
+        return Path(f"/proc/{self.leader}/root") / path.lstrip("/")
+
+    def user(self, name: str) -> User:
+        """A user of the running machine."""
+        return find_user(self.path("/etc/passwd").read_text(), name)
+
+    def argv(
+        self, command: Sequence[str] | str, *, user: str = "root", env: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """How to run `command` in the machine; text is a line for the machine's shell."""
+        who = ROOT if user == "root" else self.user(user)
+        return self.mounts.argv(nsenter_argv(self.leader, command, who, env or {}), group=_COMMANDS_GROUP)
+
+    def run(
+        self,
+        command: Sequence[str] | str,
+        *,
+        user: str = "root",
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | None = None,
+        timeout: float | None = 60,
+        check: bool = True,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the machine, to its end; a failure raises CommandError when `check`."""
+        return process.run(self.argv(command, user=user, env=env), stdin=stdin, timeout=timeout, check=check)
+
+    def start(
+        self, command: Sequence[str] | str, *, user: str = "root", stdout: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a program in the machine that goes on; it ends with the machine."""
+        return process.start(self.argv(command, user=user), stdout=stdout)
+
+    def shell(self) -> str:
+        """The command line that opens a shell in the machine, for a person."""
+        return f"nsenter --target {self.leader} --all --wd=/ bash --login"
+
+
+def _entered(value: T | None) -> T:
+    if value is None:
         raise UserError("the machine was taken away, or its `with` was not entered")
-    return part
+    return value
+
+
+# Commands run in a control group of their own below the machine's, as a service's would.
+_COMMANDS_GROUP: Final = f"{GROUP}/payload/system.slice/lab.service"
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user of the machine."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+ROOT: Final = User("root", 0, 0, "/root")
+
+
+def find_user(passwd: str, name: str) -> User:
+    """The user of this name in the text of the machine's /etc/passwd. Raises UserError when there is none."""
+    for line in passwd.splitlines():
+        fields = line.split(":")
+        if fields[0] == name and len(fields) >= 6:
+            return User(name, int(fields[2]), int(fields[3]), fields[5])
+    raise UserError(f"the machine has no user {name}")
+
+
+def nsenter_argv(leader: int, command: Sequence[str] | str, user: User, environment: Mapping[str, str]) -> list[str]:
+    """How to run `command` in the machine whose first process is `leader`; text is a line for its shell."""
+    variables = _environment(user) | dict(environment)
+    enter = ["nsenter", "--target", str(leader), "--all", "--", "env", "--ignore-environment"]
+    change = ["setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", "--init-groups"] if user.uid else []
+    words = ["sh", "-c", command] if isinstance(command, str) else list(command)
+    # The directory first: nsenter leaves the program in a directory that the machine does not have.
+    at_home = ["sh", "-c", 'cd "$HOME" 2>/dev/null || cd /; exec "$@"', "sh"]
+    return [*enter, *(f"{key}={value}" for key, value in variables.items()), *change, *at_home, *words]
+
+
+def _environment(user: User) -> dict[str, str]:
+    bus = f"/run/user/{user.uid}"
+    own = {"XDG_RUNTIME_DIR": bus, "DBUS_SESSION_BUS_ADDRESS": f"unix:path={bus}/bus"} if user.uid else {}
+    if user.uid > facts.UID_BASE:
+        own["XDG_CONFIG_HOME"] = f"{facts.CONFIG}/{user.uid}"
+    return {
+        "PATH": _PATH,
+        "HOME": user.home,
+        "USER": user.name,
+        "LOGNAME": user.name,
+        "LANG": "C.UTF-8",
+    } | own

@@ -1,7 +1,7 @@
-"""The private mount namespace and control group that everything of one machine lives in.
+"""The private mount namespace and control group that all processes of one machine run in.
 
-A keeper process holds them, so the overlay is never mounted where the rest of this machine could see it,
-and ending the group ends all: nspawn, the machine, pasta and the keeper itself.
+One process holds them, so the overlay is never mounted where the rest of this machine could see it,
+and ending the group ends all: nspawn, the machine, pasta and the holding process itself.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 CGROUP: Final = Path("/sys/fs/cgroup")
-# The first lines of every keeper: this machine's own hierarchy may be version 1, a machine needs version 2.
+# This machine's own hierarchy may be version 1, a machine needs version 2.
 _CGROUP2: Final = "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
-# $1 is the group, $2 the lower tree, or a disk, $3 the directory with upper, work and root, $4 where on the disk its
-# root is. It ends with its standard input.
-_KEEP: Final = f"""set -e
+# $1 is the group, $2 the lower tree, or a raw disk, $3 the directory with upper, work and root, $4 where on the disk
+# its root is. It ends with its standard input.
+_HOLD_MOUNTS: Final = f"""set -e
 {_CGROUP2}
-mkdir -p "/sys/fs/cgroup/$1/keeper"
+mkdir -p "/sys/fs/cgroup/$1/holder"
 for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
   echo "+$controller" > "/sys/fs/cgroup/$1/cgroup.subtree_control" 2>/dev/null || continue
 done
-echo $$ > "/sys/fs/cgroup/$1/keeper/cgroup.procs"
+echo $$ > "/sys/fs/cgroup/$1/holder/cgroup.procs"
 if [ -f "$2" ]; then mount -o "loop,$4" "$2" "$3/root"
 else mount -t overlay overlay -o "lowerdir=$2,upperdir=$3/upper,workdir=$3/work" "$3/root"
 fi
-echo kept
+echo mounted
 exec cat
 """
 # $1 is a group below the machine's own; the rest is what to run in it.
@@ -46,14 +46,17 @@ find "/sys/fs/cgroup/$1" -depth -type d -exec rmdir {{}} +
 """
 
 
-class Keeper:
-    """Holds the mounts of one machine; `disk` is a directory on a real file system, `lower` a tree or a raw disk."""
+class MountNamespace:
+    """The root of one machine, mounted in `directory`/root until `end`, and its control group `group`.
 
-    def __init__(self, group: str, lower: Path, disk: Path) -> None:
+    `directory` is on a real file system; `lower` is the tree below the overlay, or a raw disk. Raises CommandError.
+    """
+
+    def __init__(self, group: str, lower: Path, directory: Path) -> None:
         for name in ("upper", "work", "root"):
-            (disk / name).mkdir(parents=True, exist_ok=True)
+            (directory / name).mkdir(parents=True, exist_ok=True)
         self.group = group
-        self.disk = disk
+        self.directory = directory
         argv = [
             "unshare",
             "--mount",
@@ -61,29 +64,29 @@ class Keeper:
             "slave",
             "sh",
             "-c",
-            _KEEP,
-            "keeper",
+            _HOLD_MOUNTS,
+            "holder",
             group,
             str(lower),
-            str(disk),
-            _where(lower) if lower.is_file() else "",
+            str(directory),
+            _loop_options(lower) if lower.is_file() else "",
         ]
         self._process = process.start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        said = self._process.stdout.readline().decode() if self._process.stdout else ""
-        if said.strip() != "kept":
+        output = self._process.stdout.readline().decode() if self._process.stdout else ""
+        if output.strip() != "mounted":
             rest = self._process.stdout.read().decode() if self._process.stdout else ""
             self.end()
-            raise process.CommandError(argv[:1], self._process.returncode or 1, said + rest)
+            raise process.CommandError(argv[:1], self._process.returncode or 1, output + rest)
 
     @property
     def root(self) -> Path:
-        """This machine's own file system as the keeper sees it: the mounts are only there."""
+        """This machine's own file system as the holding process sees it: the mounts are only there."""
         return Path(f"/proc/{self._process.pid}/root")
 
     @property
     def tree(self) -> Path:
         """The machine's root directory."""
-        return self.root / str(self.disk / "root").lstrip("/")
+        return self.root / str(self.directory / "root").lstrip("/")
 
     @property
     def cgroup(self) -> Path:
@@ -96,7 +99,7 @@ class Keeper:
         return tuple((self.cgroup / "cgroup.controllers").read_text().split())
 
     def argv(self, argv: Sequence[str], *, group: str) -> list[str]:
-        """`argv`, among these mounts and in a group below this one."""
+        """`argv` in this mount namespace, and in a control group below this one."""
         enter = ["nsenter", "--target", str(self._process.pid), "--mount"]
         return [*enter, "sh", "-c", _IN_GROUP, "sh", f"{self.group}/{group}", *argv]
 
@@ -109,11 +112,11 @@ class Keeper:
         stderr: int | None = subprocess.DEVNULL,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a program among these mounts; its process id is the returned one's."""
+        """Start a program in this mount namespace; its process id is the returned one's."""
         return process.start(self.argv(argv, group=group), stdout=stdout, stderr=stderr, env=env)
 
     def remove_group(self, name: str) -> None:
-        """Remove an emptied group below this one, as a new boot needs it fresh."""
+        """Remove a group below this one once it is empty, as a new boot needs it fresh."""
         top = self.cgroup / name
         until(lambda: not _populated(top), timeout=10, what=f"the end of every process in {name}")
         for path in sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True):
@@ -131,8 +134,8 @@ class Keeper:
                     stream.close()
 
 
-def _where(raw: Path) -> str:
-    """The root's place on a disk, as options of mount(8)."""
+def _loop_options(raw: Path) -> str:
+    """Where the root is on a raw disk, as options of mount(8)."""
     root = image_file.root_of(raw)
     return f"offset={root.offset},sizelimit={root.size}"
 

@@ -1,6 +1,6 @@
 """The lab's network: per machine one bridge, in a namespace of its own, that attackers and this machine share.
 
-Every function returns argv lists; `World` runs them. Names and addresses all follow from one slot number.
+Functions return argv lists; `Bridge` runs them. Names and addresses all follow from the number of a network.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from builder.problems import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from builder.lab.namespaces import Keeper
+    from builder.lab.namespaces import MountNamespace
 
 
 Argv = list[str]
-_SLOTS: Final = range(1, 251)
+_NUMBERS: Final = range(1, 251)
 _LAN: Final = "lan"
 UPLINK: Final = "uplink"
-_ROOT_HOST: Final = 1
+_GATEWAY_HOST: Final = 1
 _MACHINE_HOST: Final = 2
 _FIRST_ATTACKER: Final = 10
 _ATTACKERS: Final = 200
@@ -35,7 +35,7 @@ _ATTACKERS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A place on the bridge with an address of each family."""
+    """A network namespace on the bridge, with an address of each family."""
 
     name: str
     ipv4: str
@@ -63,152 +63,226 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A network card: its name, its hardware address (its place's, if none), and whether addresses are put on it."""
+    """A network card: its name, its MAC address (one by its namespace, if empty), and whether it gets IP addresses."""
 
     name: str = _LAN
-    hardware: str = ""
+    mac: str = ""
     addressed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Names and addresses of one slot."""
+class Network:
+    """Names and addresses of one machine's network."""
 
-    slot: int
+    number: int
 
     @property
     def id(self) -> str:
-        """The name everything of this machine carries."""
-        return f"er-{self.slot}"
+        """The name of the machine, and the beginning of the names of all that is made for it."""
+        return f"er-{self.number}"
 
     @property
-    def world(self) -> str:
+    def bridge(self) -> str:
         """The namespace that holds the bridge."""
-        return f"{self.id}-world"
+        return f"{self.id}-bridge"
 
     @property
     def machine(self) -> Namespace:
-        """Where the machine is."""
-        return self._place(self.id, _MACHINE_HOST)
+        """The machine's own."""
+        return self._namespace(self.id, _MACHINE_HOST)
 
     @property
-    def root(self) -> Namespace:
-        """This machine's own end; `name` is its interface, as it is in no namespace."""
-        return self._place(f"er{self.slot}", _ROOT_HOST)
+    def gateway(self) -> Namespace:
+        """This machine's own end of the bridge; `name` is its interface, as it is in no namespace."""
+        return self._namespace(f"er{self.number}", _GATEWAY_HOST)
 
     def attacker(self, number: int) -> Namespace:
-        """Where attacker `number` is, from 0."""
+        """That of attacker `number`, from 0."""
         if not 0 <= number < _ATTACKERS:
             raise ValueError(f"attacker {number}: there are {_ATTACKERS}")
-        return self._place(f"{self.id}-a{number}", _FIRST_ATTACKER + number)
+        return self._namespace(f"{self.id}-a{number}", _FIRST_ATTACKER + number)
 
     @property
     def resolver(self) -> str:
         """The address that pasta answers DNS on."""
-        return f"10.214.{self.slot}.3"
+        return f"10.214.{self.number}.3"
 
-    def _place(self, name: str, host: int) -> Namespace:
-        return Namespace(name, f"10.213.{self.slot}.{host}", f"fd13:e5:0:{self.slot:x}::{host:x}")
+    def _namespace(self, name: str, host: int) -> Namespace:
+        return Namespace(name, f"10.213.{self.number}.{host}", f"fd13:e5:0:{self.number:x}::{host:x}")
 
 
-def free_slot() -> Plan:
-    """Take a slot: making the namespace is what takes it, so two runs never share one."""
-    for slot in random.sample(_SLOTS, len(_SLOTS)):
-        plan = Plan(slot)
-        if not _in_use(plan) and process.run(["ip", "netns", "add", plan.world], check=False).returncode == 0:
-            return plan
+class Bridge:
+    """The bridge of one network.
+
+    The machine's own namespace is made anew at every power-on, as its firewall lives in it.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.card: Card | None = None
+        self._attackers: dict[int, Namespace] = {}
+        self._pasta: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def make(cls) -> Self:
+        """Take a free network and build its bridge."""
+        bridge = cls(free_network())
+        try:
+            _run(bridge_argvs(bridge.network))
+            process.run(gateway_ipv6(bridge.network), check=False)
+        except BaseException:
+            bridge.remove()
+            raise
+        return bridge
+
+    def attacker(self, number: int = 0) -> Namespace:
+        """Attacker `number`, made on first use."""
+        if number not in self._attackers:
+            namespace = self.network.attacker(number)
+            _run(join(self.network, namespace))
+            self._attackers[number] = namespace
+        return self._attackers[number]
+
+    def plug_in(self, mounts: MountNamespace, *, internet: bool) -> None:
+        """Make the machine's namespace, with the way out when this machine has one."""
+        _run(join(self.network, self.network.machine, self.card))
+        families = outbound() if internet else ()
+        if families:
+            argv = pasta(self.network, families)
+            self._pasta = mounts.start(argv, group="pasta", stderr=subprocess.PIPE)
+            until(self._has_uplink, timeout=10, what="the way out to the internet")
+
+    def unplug(self) -> None:
+        """Take the machine's namespace away, firewall rules and all."""
+        if self._pasta is not None:
+            self._pasta.kill()
+            self._pasta.wait()
+            if self._pasta.stderr is not None:
+                self._pasta.stderr.close()
+            self._pasta = None
+        for argv in leave(self.network, self.network.machine):
+            process.run(argv, check=False)
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        self.unplug()
+        for argv in removal(self.network):
+            process.run(argv, check=False)
+
+    def _has_uplink(self) -> bool:
+        if self._pasta is not None and self._pasta.poll() is not None:
+            output = self._pasta.stderr.read().decode(errors="replace") if self._pasta.stderr else ""
+            raise UserError(f"pasta ended at once: {output.strip()}", "without a way out: er try --offline")
+        routes = ["ip", "-n", self.network.machine.name]
+        shown = (
+            process.run([*routes, family, "route", "show", "default"], check=False).stdout for family in ("-4", "-6")
+        )
+        return any(UPLINK in text for text in shown)
+
+
+def _run(argvs: list[Argv]) -> None:
+    for argv in argvs:
+        process.run(argv)
+
+
+def free_network() -> Network:
+    """A network nobody uses: making its namespace is what takes it, so two runs never share one."""
+    for number in random.sample(_NUMBERS, len(_NUMBERS)):
+        network = Network(number)
+        if not _in_use(network) and process.run(["ip", "netns", "add", network.bridge], check=False).returncode == 0:
+            return network
     raise UserError("no free network for another machine", "end some: `ip netns` lists them")
 
 
-def _in_use(plan: Plan) -> bool:
-    if Path("/sys/class/net", plan.root.name).exists() or Path("/run/netns", plan.world).exists():
+def _in_use(network: Network) -> bool:
+    if Path("/sys/class/net", network.gateway.name).exists() or Path("/run/netns", network.bridge).exists():
         return True
-    found = process.run(["ip", "-json", "route", "show", "to", "root", f"10.213.{plan.slot}.0/24"], check=False)
+    found = process.run(["ip", "-json", "route", "show", "to", "root", f"10.213.{network.number}.0/24"], check=False)
     return any(route.get("dst") != "default" for route in json.loads(found.stdout or "[]"))
 
 
-def bridge(plan: Plan) -> list[Argv]:
+def bridge_argvs(network: Network) -> list[Argv]:
     """The bridge, and this machine's own end of it."""
-    world = ["ip", "-n", plan.world]
+    on_bridge = ["ip", "-n", network.bridge]
     return [
-        no_dad(plan.world),
-        [*world, "link", "add", "br0", "type", "bridge"],
-        [*world, "link", "set", "br0", "up"],
-        ["ip", "link", "add", plan.root.name, "type", "veth", "peer", "name", "root", "netns", plan.world],
-        [*world, "link", "set", "root", "master", "br0", "up"],
-        ["ip", "addr", "add", f"{plan.root.ipv4}/24", "dev", plan.root.name],
-        ["ip", "link", "set", plan.root.name, "up"],
+        no_dad(network.bridge),
+        [*on_bridge, "link", "add", "br0", "type", "bridge"],
+        [*on_bridge, "link", "set", "br0", "up"],
+        ["ip", "link", "add", network.gateway.name, "type", "veth", "peer", "name", "root", "netns", network.bridge],
+        [*on_bridge, "link", "set", "root", "master", "br0", "up"],
+        ["ip", "addr", "add", f"{network.gateway.ipv4}/24", "dev", network.gateway.name],
+        ["ip", "link", "set", network.gateway.name, "up"],
     ]
 
 
-def root_ipv6(plan: Plan) -> Argv:
+def gateway_ipv6(network: Network) -> Argv:
     """This machine's own IPv6 address on the bridge; fails where IPv6 is switched off."""
-    return ["ip", "addr", "add", f"{plan.root.ipv6}/64", "dev", plan.root.name, "nodad"]
+    return ["ip", "addr", "add", f"{network.gateway.ipv6}/64", "dev", network.gateway.name, "nodad"]
 
 
-def join(plan: Plan, place: Namespace, card: Card | None = None) -> list[Argv]:
-    """A namespace with an interface on the bridge; a card without addresses is left down, as a server finds it."""
+def join(network: Network, namespace: Namespace, card: Card | None = None) -> list[Argv]:
+    """Make a namespace with an interface on the bridge; a card without addresses is left down, as a server finds it."""
     card = card or Card()
-    inside = ["ip", "-n", place.name]
-    port = _port(plan, place)
-    hardware = card.hardware or _hardware(place)
-    pair = ["type", "veth", "peer", "name", port, "netns", plan.world]
+    on_namespace = ["ip", "-n", namespace.name]
+    port = _port(network, namespace)
+    mac = card.mac or _mac(namespace)
+    pair = ["type", "veth", "peer", "name", port, "netns", network.bridge]
     return [
-        ["ip", "netns", "add", place.name],
-        no_dad(place.name),
-        [*inside, "link", "set", "lo", "up"],
-        [*inside, "link", "add", card.name, "address", hardware, *pair],
-        ["ip", "-n", plan.world, "link", "set", port, "master", "br0", "up"],
-        *(_addresses(place, card) if card.addressed else ()),
+        ["ip", "netns", "add", namespace.name],
+        no_dad(namespace.name),
+        [*on_namespace, "link", "set", "lo", "up"],
+        [*on_namespace, "link", "add", card.name, "address", mac, *pair],
+        ["ip", "-n", network.bridge, "link", "set", port, "master", "br0", "up"],
+        *(_addresses(namespace, card) if card.addressed else ()),
     ]
 
 
-def _addresses(place: Namespace, card: Card) -> list[Argv]:
-    inside = ["ip", "-n", place.name]
+def _addresses(namespace: Namespace, card: Card) -> list[Argv]:
+    on_namespace = ["ip", "-n", namespace.name]
     return [
-        [*inside, "addr", "add", f"{place.ipv4}/24", "dev", card.name],
-        [*inside, "addr", "add", f"{place.ipv6}/64", "dev", card.name, "nodad"],
-        [*inside, "link", "set", card.name, "up"],
+        [*on_namespace, "addr", "add", f"{namespace.ipv4}/24", "dev", card.name],
+        [*on_namespace, "addr", "add", f"{namespace.ipv6}/64", "dev", card.name, "nodad"],
+        [*on_namespace, "link", "set", card.name, "up"],
     ]
 
 
-def _hardware(place: Namespace) -> str:
-    """A hardware address that stays over reboots, as a server's does: its neighbours remember it."""
-    return ":".join(["02", "65", *(f"{int(part):02x}" for part in place.ipv4.split("."))])
+def _mac(namespace: Namespace) -> str:
+    """A MAC address that stays over reboots, as a server's does: its neighbours remember it."""
+    return ":".join(["02", "65", *(f"{int(part):02x}" for part in namespace.ipv4.split("."))])
 
 
-def leave(plan: Plan, place: Namespace) -> list[Argv]:
-    """The end of a namespace; its interface by name, as the kernel would take its time over it."""
+def leave(network: Network, namespace: Namespace) -> list[Argv]:
+    """Remove a namespace; its interface first, as the kernel would take its time over it."""
     return [
-        ["ip", "-n", plan.world, "link", "del", _port(plan, place)],
-        ["ip", "netns", "del", place.name],
+        ["ip", "-n", network.bridge, "link", "del", _port(network, namespace)],
+        ["ip", "netns", "del", namespace.name],
     ]
 
 
-def _port(plan: Plan, place: Namespace) -> str:
-    return "machine" if place == plan.machine else place.name.removeprefix(f"{plan.id}-")
+def _port(network: Network, namespace: Namespace) -> str:
+    return "machine" if namespace == network.machine else namespace.name.removeprefix(f"{network.id}-")
 
 
 def no_dad(namespace: str) -> Argv:
-    """Addresses of this namespace are usable at once, link-local ones too."""
+    """Switch off duplicate address detection: addresses of this namespace are usable at once, link-local ones too."""
     switch = "for dad in /proc/sys/net/ipv6/conf/*/accept_dad; do echo 0 > $dad; done"
     return ["ip", "netns", "exec", namespace, "sh", "-c", switch]
 
 
-def pasta(plan: Plan, families: Iterable[int]) -> Argv:
+def pasta(network: Network, families: Iterable[int]) -> Argv:
     """The way out to the internet, by ordinary sockets of this machine: no forwarding, no NAT rules.
 
     pasta gives up root by default, and could then not enter a namespace of root's. It reads this machine's
     resolv.conf itself; naming the server to older versions switches their forwarding off.
     """
-    wanted = set(families)
-    only = {frozenset({4}): ["-4"], frozenset({6}): ["-6"]}.get(frozenset(wanted), [])
-    slot = plan.slot
-    ipv4 = ["-a", f"10.214.{slot}.2", "-n", "24", "-g", f"10.214.{slot}.1"] if 4 in wanted else []
-    ipv6 = ["-a", f"fd14:e5:0:{slot:x}::2", "-g", f"fd14:e5:0:{slot:x}::1"] if 6 in wanted else []
-    dns = ["--dns-forward", plan.resolver] if 4 in wanted else []
+    chosen = set(families)
+    only = {frozenset({4}): ["-4"], frozenset({6}): ["-6"]}.get(frozenset(chosen), [])
+    number = network.number
+    ipv4 = ["-a", f"10.214.{number}.2", "-n", "24", "-g", f"10.214.{number}.1"] if 4 in chosen else []
+    ipv6 = ["-a", f"fd14:e5:0:{number:x}::2", "-g", f"fd14:e5:0:{number:x}::1"] if 6 in chosen else []
+    dns = ["--dns-forward", network.resolver] if 4 in chosen else []
     closed = ["-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw"]
-    place = ["--netns", f"/run/netns/{plan.machine.name}", "--ns-ifname", UPLINK]
+    namespace = ["--netns", f"/run/netns/{network.machine.name}", "--ns-ifname", UPLINK]
     return [
         "pasta",
         "--foreground",
@@ -217,7 +291,7 @@ def pasta(plan: Plan, families: Iterable[int]) -> Argv:
         "0",
         "--config-net",
         *only,
-        *place,
+        *namespace,
         *ipv4,
         *ipv6,
         *dns,
@@ -235,93 +309,21 @@ def _default_route(family: int) -> bool:
     return any("dev" in route for route in json.loads(found.stdout or "[]"))
 
 
-def removal(plan: Plan) -> list[Argv]:
-    """Everything of this slot that exists, taken away; namespaces take their interfaces along."""
-    mine = [path.name for path in Path("/run/netns").glob(f"{plan.id}*") if _belongs(path.name, plan)]
-    argvs = [["ip", "netns", "del", name] for name in sorted(mine, key=lambda name: name == plan.world)]
-    if Path("/sys/class/net", plan.root.name).exists():
-        argvs.insert(0, ["ip", "link", "del", plan.root.name])
+def sweep(network: Network) -> None:
+    """Take away what a dead run left of a network."""
+    for argv in removal(network):
+        with contextlib.suppress(UserError):
+            process.run(argv)
+
+
+def removal(network: Network) -> list[Argv]:
+    """Take away everything of this network that exists; namespaces take their interfaces along."""
+    mine = [path.name for path in Path("/run/netns").glob(f"{network.id}*") if _belongs(path.name, network)]
+    argvs = [["ip", "netns", "del", name] for name in sorted(mine, key=lambda name: name == network.bridge)]
+    if Path("/sys/class/net", network.gateway.name).exists():
+        argvs.insert(0, ["ip", "link", "del", network.gateway.name])
     return argvs
 
 
-def _belongs(name: str, plan: Plan) -> bool:
-    return name == plan.id or name.startswith(f"{plan.id}-")
-
-
-class World:
-    """The bridge of one slot.
-
-    The machine's own namespace is made anew at every power-on, as its firewall lives in it.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.card: Card | None = None
-        self._attackers: dict[int, Namespace] = {}
-        self._pasta: subprocess.Popen[bytes] | None = None
-
-    @classmethod
-    def make(cls) -> Self:
-        """Take a free slot and build its bridge."""
-        world = cls(free_slot())
-        try:
-            _run(bridge(world.plan))
-            process.run(root_ipv6(world.plan), check=False)
-        except BaseException:
-            world.remove()
-            raise
-        return world
-
-    def attacker(self, number: int = 0) -> Namespace:
-        """Attacker `number`, made on first use."""
-        if number not in self._attackers:
-            place = self.plan.attacker(number)
-            _run(join(self.plan, place))
-            self._attackers[number] = place
-        return self._attackers[number]
-
-    def plug_in(self, keeper: Keeper, *, internet: bool) -> None:
-        """Make the machine's namespace, with the way out when this machine has one."""
-        _run(join(self.plan, self.plan.machine, self.card))
-        families = outbound() if internet else ()
-        if families:
-            argv = pasta(self.plan, families)
-            self._pasta = keeper.start(argv, group="pasta", stderr=subprocess.PIPE)
-            until(self._has_uplink, timeout=10, what="the way out to the internet")
-
-    def unplug(self) -> None:
-        """Take the machine's namespace away, firewall rules and all."""
-        if self._pasta is not None:
-            self._pasta.kill()
-            self._pasta.wait()
-            if self._pasta.stderr is not None:
-                self._pasta.stderr.close()
-            self._pasta = None
-        for argv in leave(self.plan, self.plan.machine):
-            process.run(argv, check=False)
-
-    def remove(self) -> None:
-        """Leave nothing behind."""
-        self.unplug()
-        for argv in removal(self.plan):
-            process.run(argv, check=False)
-
-    def _has_uplink(self) -> bool:
-        if self._pasta is not None and self._pasta.poll() is not None:
-            said = self._pasta.stderr.read().decode(errors="replace") if self._pasta.stderr else ""
-            raise UserError(f"pasta ended at once: {said.strip()}", "without a way out: er try --offline")
-        shown = process.run(["ip", "-n", self.plan.machine.name, "route", "show", "default"], check=False).stdout
-        shown += process.run(["ip", "-n", self.plan.machine.name, "-6", "route", "show", "default"], check=False).stdout
-        return UPLINK in shown
-
-
-def _run(argvs: list[Argv]) -> None:
-    for argv in argvs:
-        process.run(argv)
-
-
-def sweep(plan: Plan) -> None:
-    """Take away what a dead run left of a slot."""
-    for argv in removal(plan):
-        with contextlib.suppress(UserError):
-            process.run(argv)
+def _belongs(name: str, network: Network) -> bool:
+    return name == network.id or name.startswith(f"{network.id}-")

@@ -1,4 +1,4 @@
-"""The power button of a machine: on, off in order, off at once."""
+"""A machine switched on by systemd-nspawn, shut down in order, or cut off."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from builder.problems import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.lab.layers import Disk
-    from builder.lab.namespaces import Keeper
-    from builder.lab.network import World
+    from builder.lab.namespaces import MountNamespace
+    from builder.lab.network import Bridge
 
 
 # Seconds that a shutdown may take: systemd itself waits for 90 for what does not end.
 SHUTDOWN: Final = 180
-_BUTTON: Final = signal.SIGRTMIN + 4  # what systemd as first process takes it for
+_POWEROFF: Final = signal.SIGRTMIN + 4  # systemd(1): starts poweroff.target
 GROUP: Final = "machine"
 
 
@@ -29,12 +28,20 @@ class Power:
     """Starts and ends the processes of one machine; its console goes to a file, all boots in one."""
 
     def __init__(
-        self, keeper: Keeper, world: World, disk: Disk, *, internet: bool, init: Sequence[str] = ("--boot",)
+        self,
+        mounts: MountNamespace,
+        bridge: Bridge,
+        directory: Path,
+        binds: Sequence[str],
+        *,
+        internet: bool,
+        init: Sequence[str] = ("--boot",),
     ) -> None:
-        self.console: Path = disk.directory / "console"
-        self._keeper = keeper
-        self._world = world
-        self._disk = disk
+        self.console: Path = directory / "console"
+        self._mounts = mounts
+        self._bridge = bridge
+        self._directory = directory
+        self._binds = binds
         self._internet = internet
         self._init = init
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -44,11 +51,11 @@ class Power:
     @property
     def id(self) -> str:
         """The machine's name."""
-        return self._world.plan.id
+        return self._bridge.network.id
 
     @property
     def leader(self) -> int:
-        """The machine's first process, as this machine numbers it."""
+        """The process id of the machine's first process on this machine. Raises UserError when it is off."""
         if self._leader is None:
             raise UserError(f"{self.id} is off")
         return self._leader
@@ -59,16 +66,16 @@ class Power:
         return self._nspawn is not None and self._nspawn.poll() is None
 
     def boot(self) -> None:
-        """Returns when the first process lives."""
+        """Switch on; returns when the first process lives."""
         if self._nspawn is not None:
             raise UserError(f"{self.id} is on already")
-        self._keeper.remove_group(GROUP)
-        self._world.plug_in(self._keeper, internet=self._internet)
-        argv = nspawn_argv(self.id, self._disk.directory / "root", self.id, self._disk.binds, self._init)
+        self._mounts.remove_group(GROUP)
+        self._bridge.plug_in(self._mounts, internet=self._internet)
+        argv = nspawn_argv(self.id, self._directory / "root", self.id, self._binds, self._init)
         env = os.environ | ENVIRONMENT
         with self.console.open("ab") as console:
             out = console.fileno()
-            self._nspawn = self._keeper.start(argv, group=GROUP, stdout=out, stderr=subprocess.STDOUT, env=env)
+            self._nspawn = self._mounts.start(argv, group=GROUP, stdout=out, stderr=subprocess.STDOUT, env=env)
         self._leader = until(self._first_process, timeout=20, what=f"{self.id} to power on")
 
     def _first_process(self) -> int | None:
@@ -81,7 +88,7 @@ class Power:
 
     def off(self, timeout: float) -> None:
         """Shut down in order."""
-        os.kill(self.leader, _BUTTON)
+        os.kill(self.leader, _POWEROFF)
         try:
             self._running.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -96,14 +103,14 @@ class Power:
         self._after()
 
     def reap(self) -> None:
-        """After the machine's group was killed."""
+        """Note that the machine is off, when its control group was killed."""
         if self._nspawn is not None:
             self._nspawn.wait()
         self._nspawn = self._leader = None
 
     def _after(self) -> None:
         self.reap()
-        self._world.unplug()
+        self._bridge.unplug()
 
     @property
     def _running(self) -> subprocess.Popen[bytes]:
@@ -112,7 +119,7 @@ class Power:
         return self._nspawn
 
 
-# crun sets net.ipv4.ping_group_range, so the network's part of /proc/sys must be writable; the lab has own locks.
+# crun sets net.ipv4.ping_group_range, so the network's part of /proc/sys must be writable; the lab has its own locks.
 ENVIRONMENT: Final = {
     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
     "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",

@@ -20,7 +20,7 @@ from builder.localhost import cache
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from builder.lab.layers import Files
+    from builder.lab.machine_directory import Files
 
 _RECIPE: Final = 1
 _STORAGE: Final = ".local/share/containers/storage"
@@ -65,7 +65,7 @@ exec env --ignore-environment PATH=/usr/local/bin:/usr/bin:/bin HOME="$home" \
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A user as the machine will have it: its id, where its subordinate ids start, its home."""
+    """A user as the machine will have it: its uid, its first subordinate id, its home."""
 
     uid: int
     subid: int
@@ -101,14 +101,14 @@ class Preload:
 
 def prepare(tree: Path, owner: Owner, images: Iterable[Image]) -> Preload:
     """The storage of `owner` with these images in it; made on first use."""
-    wanted = tuple(images)
-    target = cache.root() / "storage" / key(tree, owner, wanted)
-    cache.made(target, lambda aside: _make(aside, tree, owner, wanted))
+    archives = tuple(images)
+    target = cache.root() / "storage" / key(tree, owner, archives)
+    cache.made(target, lambda aside: _make(aside, tree, owner, archives))
     return Preload(owner, target / _STORAGE)
 
 
 def key(tree: Path, owner: Owner, images: tuple[Image, ...]) -> str:
-    """A short name for what a storage is made of: the tree stands for the version of Podman."""
+    """A hash of what a storage is made of, for its name; the tree stands for the version of Podman."""
     contents = [[_sha256(image.archive), image.name] for image in images]
     made_of = json.dumps([_RECIPE, str(tree), owner.uid, owner.subid, owner.home, contents]).encode()
     return hashlib.sha256(made_of).hexdigest()[:16]
@@ -127,23 +127,23 @@ def _make(home: Path, tree: Path, owner: Owner, images: tuple[Image, ...]) -> No
         scratch.mkdir()
         archives.mkdir()
         Path(name).chmod(0o755)
-        words = _link(images, archives)
-        places = (scratch, tree, owner.home, home, archives)
-        process.run(argv(places, owner, words))
+        names = _copy_archives(images, archives)
+        paths = (scratch, tree, owner.home, home, archives)
+        process.run(argv(paths, owner, names))
 
 
-def _link(images: tuple[Image, ...], archives: Path) -> list[str]:
-    """Copies that the user can read. Returns file name and image name in turn."""
-    words = []
+def _copy_archives(images: tuple[Image, ...], archives: Path) -> list[str]:
+    """Copy them to where the user can read them. Returns file name and image name in turn."""
+    names = []
     for number, image in enumerate(images):
         process.run(["cp", "--reflink=auto", str(image.archive), str(archives / f"{number}.tar")])
         (archives / f"{number}.tar").chmod(0o644)
-        words += [f"{number}.tar", image.name]
-    return words
+        names += [f"{number}.tar", image.name]
+    return names
 
 
-def argv(places: Iterable[Path | str], owner: Owner, words: list[str]) -> list[str]:
-    """How the throw-away root is entered."""
+def argv(paths: Iterable[Path | str], owner: Owner, names: list[str]) -> list[str]:
+    """Enter the throw-away root and import the images; `paths` are the first five arguments of the script."""
     start = [
         "unshare",
         "--mount",
@@ -157,4 +157,4 @@ def argv(places: Iterable[Path | str], owner: Owner, words: list[str]) -> list[s
         _SCRATCH,
         "sh",
     ]
-    return [*start, *(str(place) for place in places), str(owner.uid), str(owner.subid), str(SUBID_SIZE), *words]
+    return [*start, *(str(path) for path in paths), str(owner.uid), str(owner.subid), str(SUBID_SIZE), *names]

@@ -1,4 +1,4 @@
-"""A machine that takes itself for a provider's server: firmware, network card and virtual machine, not container.
+"""A machine that takes itself for a provider's server: it finds a firmware, a network card and a hypervisor.
 
 Nothing of cloud-init is changed. What it asks for who it is (DMI, systemd-detect-virt, /proc/cmdline, its network
 card) is mounted over by the machine's first process before it becomes systemd; the rest is files of a cloud image.
@@ -49,7 +49,7 @@ mount --bind /.lab/cmdline /proc/cmdline
 mount --bind /.lab/systemd-detect-virt /usr/bin/systemd-detect-virt
 exec env --unset=container /usr/lib/systemd/systemd
 """
-# What is asked most: is this a container (no), and what is it.
+# Answers systemd-detect-virt(1): no container, a virtual machine.
 _DETECT: Final = f"""#!/bin/sh
 quiet= container=
 for option; do
@@ -82,11 +82,11 @@ ExecStartPre=+/bin/sh -c 'for file in /run/systemd/network/*.network; do \
 
 
 @dataclass(frozen=True, slots=True)
-class Guise:
-    """What the machine finds: DMI by the kernel's file names, its card with the driver, files of the image, and disks.
+class ProviderMachine:
+    """What such a machine finds: DMI by the kernel's file names, its network card with the driver, files and disks.
 
-    `files` maps a path to content; they are the provider's image's, not a seed's. `disks` maps a device of the
-    machine's to one of this machine's.
+    `files` maps a path to content; they are the provider's image's, not a seed's. `disks` maps a device of the machine
+    to one of this machine's.
     """
 
     dmi: Mapping[str, str]
@@ -97,11 +97,11 @@ class Guise:
 
     @property
     def init(self) -> list[str]:
-        """The disks and the first process, as systemd-nspawn is told of them."""
-        return [*(f"--bind={here}:{there}" for there, here in self.disks.items()), INIT, self.card.name, self.driver]
+        """The options of systemd-nspawn for the disks, then the first process with its arguments."""
+        return [*(f"--bind={device}:{path}" for path, device in self.disks.items()), INIT, self.card.name, self.driver]
 
-    def written(self) -> dict[str, tuple[bytes, int]]:
-        """Path -> content and mode of everything that the machine has for it."""
+    def image_files(self) -> dict[str, tuple[bytes, int]]:
+        """Everything that is on its disk for this: path -> content and mode."""
         units = {f"/etc/systemd/system/{unit}.d/50-lab.conf": "[Unit]\nConditionPathIsReadWrite=\n" for unit in _UDEV}
         wants = {f"/etc/systemd/system/{unit}.d/50-lab.conf": f"[Unit]\nWants={on}\n" for unit, on in _WANTS.items()}
         dmi = {f"{_ROOT}/dmi/{name}": f"{value}\n" for name, value in self.dmi.items()}

@@ -1,1 +1,1 @@
-"""The machine that er runs on: its cache, its Debian mirror, and which programs it has."""
+"""The machine that er runs on: its cache, its Debian mirror, and what it is missing. Everybody may import this."""

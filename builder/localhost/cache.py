@@ -1,4 +1,4 @@
-"""Where the lab keeps what is worth keeping, and how two runs share it."""
+"""The cache directory: base trees, disks and images, each made once, by one run at a time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# No edition, which is a time: what is made where none can be found out.
-_UNKNOWN: Final = "0"
-
 
 def root() -> Path:
     """`ER_CACHE`, or the user's cache directory, or the system's for root."""
@@ -28,7 +25,7 @@ def root() -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file; waits for whoever holds it. The kernel lets go of it when a process dies."""
+    """Hold a lock file; waits for the process that holds it. The kernel releases it when a process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -50,12 +47,19 @@ def made(target: Path, make: Callable[[Path], None]) -> Path:
 
 
 def current(target: Path, edition: str, make: Callable[[Path], None]) -> Path:
-    """The directory `target` as of an edition of what it is made from; where that is not known, the newest there is."""
+    """The directory `target` for an edition of its source, made by `make` when missing.
+
+    With an unknown, empty `edition` the newest that exists.
+    """
     return made(target.with_name(f"{target.name}-{edition or _newest(target)}"), make)
 
 
+# In place of an edition, which is a time, where none is known.
+_UNKNOWN: Final = "0"
+
+
 def _newest(target: Path) -> str:
-    """The last edition of those that are kept."""
+    """The last edition that exists."""
     known = re.compile(rf"{re.escape(target.name)}-(\d{{8}}T\d{{6}})")
     names = (path.name for path in target.parent.glob(f"{target.name}-*") if path.is_dir())
     return max((match[1] for name in names if (match := known.fullmatch(name))), default=_UNKNOWN)

@@ -1,4 +1,4 @@
-"""The Debian mirror this machine itself uses, read from apt's sources in both formats."""
+"""The Debian mirror that this machine uses, read from apt's sources in both formats, and what it has published."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SUITES: Final[dict[Archive, re.Pattern[str]]] = {
 
 
 def mirror(apt: Path = Path("/etc/apt"), archive: Archive = "debian") -> str | None:
-    """The URI of the first such archive in apt's sources; None where there is none, as for Debian's on Ubuntu."""
+    """The URI of the first mirror of `archive` in apt's sources; None without one, as for Debian's on Ubuntu."""
     suites = _SUITES[archive]
     return next((uri for uri, suite, parts in _entries(apt) if suites.match(suite) and "main" in parts), None)
 
@@ -89,7 +89,7 @@ def edition(mirror: str | None, suite: str) -> str:
     """When the suite was last published, as `20261121T091544` (UTC); empty where that cannot be found out.
 
     A stable suite is published anew with each point release. Asked once a run, so that a run keeps to one edition. The
-    signature is not looked at: this tells which of our trees is of today, and what is put into one apt verifies.
+    signature is not checked: this only says whether a tree is up to date, and apt verifies what is put into one.
     """
     if mirror is None or not Path(_HELPER).exists():
         return ""

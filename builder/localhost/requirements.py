@@ -1,4 +1,4 @@
-"""What the lab needs of the machine it runs on: everything that is missing, in one message."""
+"""What er needs of the machine it runs on; everything that is missing is named in one message."""
 
 from __future__ import annotations
 
@@ -14,18 +14,87 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-# Program, and the Debian package that brings it.
-_PROGRAMS: Final = (
-    ("systemd-nspawn", "systemd-container"),
-    ("mmdebstrap", "mmdebstrap"),
-    ("ip", "iproute2"),
-    ("pasta", "passt"),
-    ("nsenter", "util-linux"),
-    ("curl", "curl"),
-)
-_DEVICES: Final = ("/dev/net/tun", "/dev/fuse")
-_FILESYSTEMS: Final = ("overlay", "cgroup2")
-_SBIN: Final = "/usr/local/sbin:/usr/sbin:/sbin"
+# Program -> the Debian package with it.
+PACKAGES: Final = {
+    "curl": "curl",
+    "fuse2fs": "fuse2fs",
+    "ip": "iproute2",
+    "mcopy": "mtools",
+    "mformat": "mtools",
+    "mke2fs": "e2fsprogs",
+    "mmdebstrap": "mmdebstrap",
+    "nsenter": "util-linux",
+    "pasta": "passt",
+    "qemu-img": "qemu-utils",
+    "qemu-system-aarch64": "qemu-system-arm",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "setpriv": "util-linux",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "systemd-nspawn": "systemd-container",
+}
+_BOOTING: Final = ("curl", "ip", "mmdebstrap", "nsenter", "pasta", "systemd-nspawn")
+_FUSE: Final = "/dev/fuse"
+
+
+def check_booting(release: str = "trixie") -> None:
+    """Raise one UserError that names everything missing for booting a host by systemd-nspawn, or return."""
+    if platform.system() != "Linux":
+        raise UserError(
+            "booting a host here needs Linux", "run this on a Debian or Ubuntu machine, or use `er user-data`"
+        )
+    missing = [*_root(), *_devices("/dev/net/tun", _FUSE), *_file_systems("overlay", "cgroup2")]
+    keyring = () if keyrings(release) else ("debian-archive-keyring",)
+    _refuse("booting a host here", missing, _packages(_BOOTING, keyring), root=True)
+
+
+def check_programs(
+    what: str, programs: Iterable[str], *, packages: Iterable[str] = (), root: bool = False, fuse: bool = False
+) -> None:
+    """Raise one UserError that names everything missing for `what`, or return.
+
+    `packages` are missing ones that have no program to look for.
+    """
+    linux = () if platform.system() == "Linux" or not (root or fuse) else ("Linux",)
+    missing = [*linux, *(_root() if root else ()), *(_devices(_FUSE) if fuse else ())]
+    _refuse(what, missing, _packages(programs, packages), root=root)
+
+
+def _refuse(what: str, missing: list[str], packages: list[str], *, root: bool) -> None:
+    """Raise UserError unless nothing is missing."""
+    if not missing and not packages:
+        return
+    names = [*missing, *(f"the package {package}" for package in packages)]
+    install = f"apt-get install {' '.join(packages)}" if packages else ""
+    sudo = "run it as root (sudo)" if root and os.geteuid() != 0 else ""
+    hint = "; ".join(text for text in (install, sudo) if text)
+    raise UserError(f"{what} needs {', '.join(names)}", hint or "use a machine or a virtual machine with these")
+
+
+def _root() -> tuple[str, ...]:
+    return ("root",) if os.geteuid() != 0 else ()
+
+
+def _devices(*paths: str) -> tuple[str, ...]:
+    return tuple(path for path in paths if not Path(path).exists())
+
+
+def _file_systems(*names: str) -> tuple[str, ...]:
+    """Those that the kernel lacks: a module that is not loaded yet is loaded by the first mount."""
+    if Path("/lib/modules", platform.release()).is_dir():
+        return ()
+    known = Path("/proc/filesystems").read_text().split()
+    return tuple(f"the file system {name}" for name in names if name not in known)
+
+
+def _packages(programs: Iterable[str], more: Iterable[str]) -> list[str]:
+    """The Debian packages to install, sorted."""
+    return sorted({PACKAGES[program] for program in programs if which(program) is None} | set(more))
+
+
+def which(program: str) -> str | None:
+    """The path of a program, also of one that only administrators have on their PATH."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin")
 
 
 def keyrings(release: str) -> tuple[Path, ...]:
@@ -35,90 +104,9 @@ def keyrings(release: str) -> tuple[Path, ...]:
     return tuple(own) or tuple(path for path in (shared / "debian-archive-keyring.gpg",) if path.exists())
 
 
-def check_booting(release: str = "trixie") -> None:
-    """Raise one UserError that names everything missing, or return."""
-    if platform.system() != "Linux":
-        raise UserError(
-            "booting a host here needs Linux", "run this on a Debian or Ubuntu machine, or use `er user-data`"
-        )
-    lacking = tuple(_missing_for_booting())
-    packages = missing_packages(release)
-    if lacking or packages:
-        what = [*lacking, *(f"the package {package}" for package in packages)]
-        raise UserError(f"booting a host here needs {', '.join(what)}", _install(packages))
+_ARCHITECTURES: Final = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
-def missing_packages(release: str = "trixie") -> tuple[str, ...]:
-    """The Debian packages to install, sorted."""
-    path = f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"
-    packages = {package for program, package in _PROGRAMS if shutil.which(program, path=path) is None}
-    if not keyrings(release):
-        packages.add("debian-archive-keyring")
-    return tuple(sorted(packages))
-
-
-def _missing_for_booting() -> Iterable[str]:
-    if os.geteuid() != 0:
-        yield "root"
-    yield from (device for device in _DEVICES if not Path(device).exists())
-    # A module that is not loaded yet is loaded by the first mount, so only a kernel without modules tells.
-    if not Path("/lib/modules", platform.release()).is_dir():
-        known = Path("/proc/filesystems").read_text().split()
-        yield from (f"the file system {name}" for name in _FILESYSTEMS if name not in known)
-
-
-def _install(packages: tuple[str, ...]) -> str:
-    install = f"apt-get install {' '.join(packages)}" if packages else ""
-    root = "run it as root (sudo)" if os.geteuid() != 0 else ""
-    return "; ".join(part for part in (install, root) if part) or "use a machine or a virtual machine with these"
-
-
-# Program, and the Debian package that brings it.
-PACKAGES: Final = {
-    "fuse2fs": "fuse2fs",
-    "mcopy": "mtools",
-    "mformat": "mtools",
-    "mke2fs": "e2fsprogs",
-    "mmdebstrap": "mmdebstrap",
-    "qemu-img": "qemu-utils",
-    "qemu-system-aarch64": "qemu-system-arm",
-    "qemu-system-x86_64": "qemu-system-x86",
-    "ssh": "openssh-client",
-    "ssh-keygen": "openssh-client",
-    "setpriv": "util-linux",
-    "curl": "curl",
-}
-_SBIN_needs: Final = "/usr/local/sbin:/usr/sbin:/sbin"
-
-
-def which(program: str) -> str | None:
-    """Where a program is; an administrator's programs count too."""
-    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN_needs}")
-
-
-def check_programs(
-    what: str, programs: Iterable[str], *, packages: Iterable[str] = (), root: bool = False, fuse: bool = False
-) -> None:
-    """Raise one UserError that names everything missing for `what`, or return.
-
-    `packages` are missing ones that no program tells of.
-    """
-    missing = {PACKAGES[program] for program in programs if which(program) is None} | set(packages)
-    lacking = [*_missing(root=root, fuse=fuse), *(f"the package {name}" for name in sorted(missing))]
-    if lacking:
-        raise UserError(f"{what} needs {', '.join(lacking)}", _way_out(sorted(missing), root=root))
-
-
-def _missing(*, root: bool, fuse: bool) -> Iterable[str]:
-    if (root or fuse) and platform.system() != "Linux":
-        yield "Linux"
-    if root and os.geteuid() != 0:
-        yield "root"
-    if fuse and not Path("/dev/fuse").exists():
-        yield "/dev/fuse"
-
-
-def _way_out(packages: list[str], *, root: bool) -> str:
-    install = f"apt-get install {' '.join(packages)}" if packages else ""
-    sudo = "run it as root (sudo)" if root and os.geteuid() != 0 else ""
-    return "; ".join(part for part in (install, sudo) if part) or "use a machine or a virtual machine with these"
+def native_arch() -> str | None:
+    """This machine's architecture as Debian names it; None for one that no host has."""
+    return _ARCHITECTURES.get(platform.machine())

@@ -71,4 +71,4 @@ def _boot(machine: Machine) -> None:
 
 def _shut_down(machine: Machine) -> None:
     machine.poweroff(timeout=_BOOT_SECONDS)
-    machine.take_back()
+    machine.remove_lab_files()

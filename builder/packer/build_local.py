@@ -18,7 +18,6 @@ from builder import manifest, process
 from builder.disk import cloud_image
 from builder.disk import image_file as images
 from builder.disk.base import base_disk
-from builder.disk.build import NATIVE
 from builder.host.model import Part
 from builder.lab.events import Note
 from builder.localhost import requirements
@@ -28,7 +27,7 @@ from builder.problems import UserError
 from builder.qemu import acceleration, hardware, seed
 from builder.qemu import verify as verification
 from builder.qemu.acceleration import PROGRAM
-from builder.qemu.access import SILENCE, SilentError
+from builder.qemu.serial_console import SILENCE, SilentError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -90,7 +89,7 @@ def _firmware(request: Request) -> dict[str, Any]:
     """UEFI for a machine that has no other way to boot; its variables are this bake's own."""
     if request.spec.server.arch == "amd64":
         return {}
-    code, _ = hardware.find(request.spec.server.arch)
+    code, _ = hardware.find_firmware(request.spec.server.arch)
     flash = [f"if=pflash,format=raw,readonly=on,file={code}", f"if=pflash,format=raw,file={work_directory.FLASH}"]
     return {"qemu_args": [["-drive", word] for word in flash]}
 
@@ -142,7 +141,7 @@ def _container_possible(request: Request) -> bool:
 
 
 def _is_native(request: Request) -> bool:
-    return NATIVE.get(platform.machine()) == request.spec.server.arch
+    return requirements.native_arch() == request.spec.server.arch
 
 
 def for_builder(job: Job, builder: Builder) -> Job:
@@ -262,7 +261,7 @@ def _run_packer(bake: Bake, base_image: BaseImage, accelerator: Accelerator) -> 
     values |= {"disk_image": str(base_image.path), "disk_image_checksum": base_image.checksum}
     run.write_files(bake.job, bake.work, **values)
     if "qemu_args" in bake.job.variables:
-        _, template = hardware.find(bake.request.spec.server.arch)
+        _, template = hardware.find_firmware(bake.request.spec.server.arch)
         shutil.copyfile(template, bake.work.root / work_directory.FLASH)
     speaks_within = None if accelerator.emulated else SILENCE
     build = run.build(bake.job, bake.work, bake.log, bake.report, speaks_within=speaks_within)
@@ -285,7 +284,7 @@ def verify(
     first: Builder = "container" if contained and booted and request.with_stacks else "machine"
     if first == "container":
         yield Note("this image has been booted by its own kernel before: now both boots are a container's")
-    trial = verification.Trial(
+    boots = verification.Request(
         image=image.absolute(),
         spec=request.spec,
         bring=not request.with_stacks,
@@ -293,7 +292,7 @@ def verify(
         first=first,
         second="container" if contained else "machine",
     )
-    return (yield from clock.follow(verification.verify(trial)))
+    return (yield from clock.follow(verification.verify(boots)))
 
 
 def _convert(request: Request, made: Path, root: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A virtual machine as a value, and the argv that it is."""
+"""The hardware of a virtual machine as a value, and QEMU's argv for it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Drive:
 class Hardware:
     """`memory` is in MiB; `forwards` are the machine's TCP ports that this machine reaches on 127.0.0.1.
 
-    `flash` is UEFI's code and variables, for `uefi`; `network` and `extra` are more of QEMU's own words, for -netdev
-    and for the end of the line. Without `internet` nothing leaves the machine.
+    `flash` is UEFI's code and variables; None boots by BIOS. `network` and `extra` are further options of QEMU, for
+    -netdev and for the end of the line. Without `internet` nothing leaves the machine.
     """
 
     arch: Arch
@@ -48,7 +48,7 @@ class Hardware:
 
 
 def argv(hardware: Hardware, accelerator: Accelerator) -> list[str]:
-    """QMP is on standard input and output. Free ports are chosen by the kernel: asked for with QMP, never guessed."""
+    """QEMU's argv. QMP is on standard input and output, which also tells the ports that the kernel has chosen."""
     return [
         PROGRAM[hardware.arch],
         "-nodefaults",
@@ -91,8 +91,8 @@ def _drive(number: int, drive: Drive) -> list[str]:
 
 def _netdev(hardware: Hardware) -> str:
     forwards = (f"hostfwd=tcp:127.0.0.1:0-:{port}" for port in hardware.forwards)
-    shut = () if hardware.internet else ("restrict=on",)
-    return ",".join(("user", "id=net", *shut, *hardware.network, *forwards))
+    restricted = () if hardware.internet else ("restrict=on",)
+    return ",".join(("user", "id=net", *restricted, *hardware.network, *forwards))
 
 
 def _escaped(path: Path) -> str:
@@ -101,23 +101,23 @@ def _escaped(path: Path) -> str:
 
 
 # Debian and Ubuntu (ovmf, qemu-efi-aarch64), then what QEMU brings along, as on macOS.
-_BREW: Final = ("/opt/homebrew/share/qemu", "/usr/local/share/qemu", "/usr/share/qemu")
-_PLACES: Final[dict[Arch, tuple[tuple[str, str], ...]]] = {
+_QEMU_SHARE: Final = ("/opt/homebrew/share/qemu", "/usr/local/share/qemu", "/usr/share/qemu")
+_FIRMWARE_FILES: Final[dict[Arch, tuple[tuple[str, str], ...]]] = {
     "amd64": (
         ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
-        *((f"{place}/edk2-x86_64-code.fd", f"{place}/edk2-i386-vars.fd") for place in _BREW),
+        *((f"{directory}/edk2-x86_64-code.fd", f"{directory}/edk2-i386-vars.fd") for directory in _QEMU_SHARE),
     ),
     "arm64": (
         ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
-        *((f"{place}/edk2-aarch64-code.fd", f"{place}/edk2-arm-vars.fd") for place in _BREW),
+        *((f"{directory}/edk2-aarch64-code.fd", f"{directory}/edk2-arm-vars.fd") for directory in _QEMU_SHARE),
     ),
 }
 _PACKAGE: Final[dict[Arch, str]] = {"amd64": "ovmf", "arm64": "qemu-efi-aarch64"}
 
 
-def find(arch: Arch) -> tuple[Path, Path]:
-    """Code and a template of the variables. Raises UserError when there is none."""
-    for pair in _PLACES[arch]:
+def find_firmware(arch: Arch) -> tuple[Path, Path]:
+    """UEFI's code and a template of its variables. Raises UserError when there is none."""
+    for pair in _FIRMWARE_FILES[arch]:
         code, variables = (Path(path) for path in pair)
         if code.exists() and variables.exists():
             return code, variables

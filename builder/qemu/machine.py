@@ -1,4 +1,4 @@
-"""A virtual machine on a throw-away layer over an image: powered on, asked, cut off, powered on again."""
+"""A virtual machine on a throw-away overlay of an image: switched on, asked, cut off, switched on again."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from builder import process
 from builder.disk import image_file as images
 from builder.disk import kernel
+from builder.lab import trial
 from builder.localhost import cache, requirements
 from builder.polling import until
 from builder.problems import UserError
 from builder.process import shielded
-from builder.qemu import acceleration, access, hardware, seed
+from builder.qemu import acceleration, hardware, seed
 from builder.qemu.acceleration import PROGRAM
-from builder.qemu.access import PANIC
 from builder.qemu.hardware import Drive, Hardware
 from builder.qemu.power import Power
+from builder.qemu.serial_console import PANIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,12 +41,12 @@ _PROGRAMS: Final = ("curl", "mcopy", "mformat", "qemu-img", "ssh", "ssh-keygen")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a machine is to be. `user_data` None: no seed at all, as for another datasource.
+class Settings:
+    """The settings of one virtual machine. `user_data` None: no seed at all, as for another datasource.
 
-    `size` makes the disk larger than the image, in bytes; `drives` are further ones, `network` and `extra` more of
-    QEMU's own words (see Hardware); `accelerator` None takes the fastest that works, `cpus` None what that can bear.
-    `key` and `user` are for SSH.
+    `size` makes the disk larger than the image, in bytes; `memory` is in MiB; `drives` are further ones, `network` and
+    `extra` further options of QEMU (see Hardware); `accelerator` None takes the fastest that works, `cpus` None as many
+    as are safe under it. `key` and `user` are for SSH.
     """
 
     arch: Arch = "amd64"
@@ -67,21 +68,24 @@ class Order:
 
 
 class Vm:
-    """A machine on a layer over `image`, which stays untouched. A context manager: entered, it is laid out but off."""
+    """A machine on an overlay of `image`, which stays untouched.
 
-    def __init__(self, image: Path, order: Order | None = None) -> None:
+    A context manager: entered, the machine has its disks but is off.
+    """
+
+    def __init__(self, image: Path, settings: Settings | None = None) -> None:
         self.image = image.absolute()
-        self.order = order or Order()
+        self.settings = settings or Settings()
         self.instance = f"i-{uuid.uuid4().hex[:16]}"
-        self._workplace: Workplace | None = None
+        self._directory: MachineDirectory | None = None
         self._power: Power | None = None
 
     def __enter__(self) -> Self:
-        requirements.check_programs("a virtual machine", (*_PROGRAMS, PROGRAM[self.order.arch]))
+        requirements.check_programs("a virtual machine", (*_PROGRAMS, PROGRAM[self.settings.arch]))
         try:
             with shielded():
-                self._workplace = Workplace.take()
-            self._power = self._lay_out(self._workplace.directory)
+                self._directory = MachineDirectory.take()
+            self._power = self._prepare(self._directory.path)
         except BaseException:
             self.remove()
             raise
@@ -92,42 +96,44 @@ class Vm:
     ) -> None:
         self.remove()
 
-    def _lay_out(self, directory: Path) -> Power:
-        order = self.order
+    def _prepare(self, directory: Path) -> Power:
+        settings = self.settings
         disk = directory / "disk.qcow2"
-        process.run(overlay_argv(self.image, images.format_of(self.image), disk, order.size))
-        drives = [Drive(disk, "qcow2", "root"), *self._seed(directory), *order.drives]
-        accelerator = order.accelerator or acceleration.accelerator(
-            order.arch, partial(kernel, "debian-13", order.arch)
+        process.run(overlay_argv(self.image, images.format_of(self.image), disk, settings.size))
+        drives = [Drive(disk, "qcow2", "root"), *self._seed(directory), *settings.drives]
+        accelerator = settings.accelerator or acceleration.accelerator(
+            settings.arch, partial(kernel, "debian-13", settings.arch)
         )
         hardware = Hardware(
-            arch=order.arch,
+            arch=settings.arch,
             drives=tuple(drives),
             console=directory / "console",
-            memory=order.memory,
-            cpus=order.cpus or acceleration.processors(order.arch, accelerator),
-            forwards=order.forwards,
-            internet=order.internet,
+            memory=settings.memory,
+            cpus=settings.cpus or acceleration.processors(settings.arch, accelerator),
+            forwards=settings.forwards,
+            internet=settings.internet,
             flash=self._flash(directory),
-            network=order.network,
-            extra=order.extra,
+            network=settings.network,
+            extra=settings.extra,
         )
         hardware.console.touch()
         return Power(hardware, accelerator, directory / "qemu.log")
 
     def _seed(self, directory: Path) -> list[Drive]:
-        order = self.order
-        if order.user_data is None:
+        settings = self.settings
+        if settings.user_data is None:
             return []
-        content = seed.files(order.user_data, instance=self.instance, name=order.name, vendor_data=order.vendor_data)
+        content = seed.files(
+            settings.user_data, instance=self.instance, name=settings.name, vendor_data=settings.vendor_data
+        )
         seed.make(directory / "seed.img", content)
         return [Drive(directory / "seed.img", "raw", "seed", read_only=True)]
 
     def _flash(self, directory: Path) -> tuple[Path, Path] | None:
         """UEFI's variables are this machine's own; an ARM machine has no BIOS."""
-        if self.order.firmware == "bios" and self.order.arch == "amd64":
+        if self.settings.firmware == "bios" and self.settings.arch == "amd64":
             return None
-        code, variables = hardware.find(self.order.arch)
+        code, variables = hardware.find_firmware(self.settings.arch)
         shutil.copyfile(variables, directory / "variables.fd")
         return code, directory / "variables.fd"
 
@@ -136,13 +142,13 @@ class Vm:
         with shielded():
             if self._power is not None:
                 self._power.cut()
-            if self._workplace is not None:
-                self._workplace.release()
-            self._power = self._workplace = None
+            if self._directory is not None:
+                self._directory.release()
+            self._power = self._directory = None
 
     @property
     def disk(self) -> Path:
-        """The layer that takes all its writes, in qcow2."""
+        """The overlay that takes all its writes, in qcow2."""
         return self.power.hardware.drives[0].file
 
     # Power.
@@ -176,7 +182,7 @@ class Vm:
         """Cut the power. What the machine had flushed to its disk stays."""
         self.power.cut()
 
-    # What it says and answers.
+    # Its console, SSH and HTTPS.
 
     @property
     def console(self) -> Path:
@@ -194,7 +200,10 @@ class Vm:
             if not self.on:
                 raise UserError(f"the machine went off while waiting for {what}", self._end_of_console())
             if stopped := self.power.stopped():
-                raise UserError(f"the machine was stopped while waiting for {what}: {stopped}", _full())
+                raise UserError(
+                    f"the machine was stopped while waiting for {what}: {stopped}",
+                    f"is the disk full that {cache.root()} is on?",
+                )
             if PANIC in self.console_text():
                 raise UserError(f"the machine's kernel crashed while waiting for {what}", self._end_of_console())
             return condition()
@@ -212,15 +221,15 @@ class Vm:
         """Wait until the console has said `text` so many times, all boots counted."""
         self.wait(lambda: self.console_text().count(text) >= times, timeout=timeout, what=f"{text!r} on the console")
 
-    def port(self, there: int) -> int:
+    def port(self, guest_port: int) -> int:
         """The port on 127.0.0.1 that leads to the machine's port; another one after each boot."""
-        return self.power.forwards[there]
+        return self.power.forwards[guest_port]
 
     def ssh_argv(self, *words: str) -> list[str]:
-        """How a command line is run in it."""
-        if self.order.key is None:
+        """How a command line is run in it over SSH. Raises UserError when no key was given."""
+        if self.settings.key is None:
             raise UserError("no SSH key was given for this machine")
-        return access.ssh(self.order.key, self.order.user, self.port(22), *words)
+        return ssh_argv(self.settings.key, self.settings.user, self.port(22), *words)
 
     def ssh(
         self, *words: str, stdin: bytes | None = None, timeout: float = 120, check: bool = True
@@ -238,35 +247,45 @@ class Vm:
 
     def https_status(self, domain: str, ca: Path) -> int:
         """The status of the domain's front page; 0 for no answer, or one with a certificate that is not `ca`'s."""
-        return access.https_status(domain, "127.0.0.1", self.port(443), ca)
+        return trial.https_status(domain, "127.0.0.1", self.port(443), ca)
 
     def read(self, path: str) -> str:
         """A file of root's, as text, over SSH."""
         return self.ssh(f"sudo cat {path}").stdout
 
     def python(self, script: str, *, timeout: float) -> str:
-        """What a Python program prints there, over SSH."""
+        """What a Python program prints in the machine, over SSH."""
         return self.ssh("python3 -", stdin=script.encode(), timeout=timeout).stdout
 
 
+def ssh_argv(key: Path, user: str, port: int, *words: str) -> list[str]:
+    """Run a command line over SSH on 127.0.0.1. Host keys are made at first boot, so there is none to know yet."""
+    options = {
+        "BatchMode": "yes",
+        "ConnectTimeout": "10",
+        "IdentitiesOnly": "yes",
+        "LogLevel": "ERROR",
+        "StrictHostKeyChecking": "no",
+        "UserKnownHostsFile": "/dev/null",
+    }
+    given = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    return ["ssh", "-F", "none", "-i", str(key), "-p", str(port), *given, f"{user}@127.0.0.1", *words]
+
+
 def overlay_argv(image: Path, kind: images.Format, overlay: Path, size: int | None) -> list[str]:
-    """A layer that takes all writes; `size` in bytes, the image's own when None."""
+    """An overlay that takes all writes; `size` in bytes, the image's own when None."""
     more = [str(size)] if size else []
     return ["qemu-img", "create", "-q", "-f", "qcow2", "-F", kind, "-b", str(image), str(overlay), *more]
-
-
-def _full() -> str:
-    return f"is the disk full that {cache.root()} is on?"
 
 
 _LOCK = "lock"
 
 
-class Workplace:
-    """Held until `release`, or the end of this process."""
+class MachineDirectory:
+    """`path` is the machine's until `release` or the end of this process."""
 
-    def __init__(self, directory: Path, lock: TextIOWrapper) -> None:
-        self.directory = directory
+    def __init__(self, path: Path, lock: TextIOWrapper) -> None:
+        self.path = path
         self._lock = lock
 
     @classmethod
@@ -283,7 +302,7 @@ class Workplace:
 
     def release(self) -> None:
         """Remove the directory."""
-        shutil.rmtree(self.directory)
+        shutil.rmtree(self.path)
         self._lock.close()
 
 

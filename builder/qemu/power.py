@@ -1,4 +1,4 @@
-"""The process of a virtual machine: started, talked to, ended; nobody else's."""
+"""QEMU's process: started, commanded over its monitor (QMP), ended."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 # QEMU's RunState: what a machine does not come out of by itself.
 _STOPPED: Final = ("io-error", "internal-error", "guest-panicked")
-# How often the power button is pressed: a machine that is still starting does not feel it.
+# Seconds after which the power button is pressed again: a machine that is still starting ignores it.
 _AGAIN: Final = 5.0
 
 
 class Power:
-    """One machine's power. QEMU ends with this process, however that ends."""
+    """The power of one machine. QEMU ends with this process, however that ends."""
 
     def __init__(self, hardware: Hardware, accelerator: Accelerator, log: Path) -> None:
         self.hardware = hardware
@@ -59,11 +59,11 @@ class Power:
         return self._qmp
 
     def stopped(self) -> str:
-        """Why QEMU holds the machine, which it does when a disk of this machine's is full; empty otherwise."""
+        """The state in which QEMU has stopped the machine, as when this machine's disk is full; empty otherwise."""
         try:
             status = str(self.qmp.command("query-status")["status"])
         except EndedError:
-            return ""  # Which `on` tells, at the latest when it is asked again.
+            return ""  # `on` is false then.
         return status if status in _STOPPED else ""
 
     def boot(self) -> None:
@@ -71,18 +71,18 @@ class Power:
         if self.on:
             raise UserError("the virtual machine is on already")
         self.cut()
-        argv = [*_ends_with_us(), *hw.argv(self.hardware, self.accelerator)]
+        argv = [*_die_with_parent(), *hw.argv(self.hardware, self.accelerator)]
         with shielded(), self._log.open("wb") as log:
             pipe = subprocess.PIPE
             self._qemu = process.start(argv, stdin=pipe, stdout=pipe, stderr=log.fileno())
         try:
-            self._greet(self._qemu)
+            self._connect(self._qemu)
         except UserError as error:
             self.cut()
-            said = self._log.read_text(errors="replace").strip()
-            raise UserError(f"QEMU did not start the machine: {said or error.message}") from error
+            output = self._log.read_text(errors="replace").strip()
+            raise UserError(f"QEMU did not start the machine: {output or error.message}") from error
 
-    def _greet(self, qemu: subprocess.Popen[bytes]) -> None:
+    def _connect(self, qemu: subprocess.Popen[bytes]) -> None:
         if qemu.stdout is None or qemu.stdin is None:
             raise UserError("QEMU has no monitor")
         self._qmp = Qmp(qemu.stdout.fileno(), qemu.stdin.fileno())
@@ -90,7 +90,7 @@ class Power:
         self.forwards = self._qmp.forwards()
 
     def off(self, timeout: float) -> None:
-        """Press the power button (ACPI), again where it was not felt, and wait for the end of the shutdown."""
+        """Press the power button (ACPI), again where it was ignored, and wait for the end of the shutdown."""
         for _ in range(max(int(timeout // _AGAIN), 1)):
             self.qmp.command("system_powerdown")
             try:
@@ -120,25 +120,25 @@ class Power:
         return self._qemu
 
 
-def _ends_with_us() -> list[str]:
+def _die_with_parent() -> list[str]:
     """Linux ends QEMU with the thread that started it; elsewhere QEMU ends when its monitor is closed."""
     return ["setpriv", "--pdeathsig", "KILL"] if sys.platform == "linux" else []
 
 
-_SECONDS: Final = 30
+_ANSWER_SECONDS: Final = 30
 # A line of `info usernet`: protocol, handle, source address and port, destination address and port.
 _FORWARD: Final = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+(\d+)")
 
 
 class EndedError(UserError):
-    """There is nobody to talk to any more."""
+    """QEMU ended, so its monitor does not answer any more."""
 
     def __init__(self) -> None:
         super().__init__("QEMU has ended")
 
 
 class Qmp:
-    """One conversation; `reads` and `writes` are file descriptors, which stay the caller's."""
+    """A connection to QEMU's monitor; `reads` and `writes` are file descriptors, which stay the caller's."""
 
     def __init__(self, reads: int, writes: int) -> None:
         self._reads = reads
@@ -148,14 +148,14 @@ class Qmp:
 
     def greet(self) -> None:
         """Take QEMU's greeting and leave negotiation; commands are accepted from then on."""
-        self._deadline = time.monotonic() + _SECONDS
+        self._deadline = time.monotonic() + _ANSWER_SECONDS
         if "QMP" not in self._message():
             raise UserError("QEMU greeted in another way than QMP's")
         self.command("qmp_capabilities")
 
     def command(self, name: str, arguments: Mapping[str, object] | None = None) -> Any:
         """What the command returns. Raises UserError when QEMU refuses it, is silent or has ended."""
-        self._deadline = time.monotonic() + _SECONDS
+        self._deadline = time.monotonic() + _ANSWER_SECONDS
         line = json.dumps({"execute": name, **({"arguments": arguments} if arguments else {})})
         try:
             os.write(self._writes, line.encode() + b"\n")
@@ -176,7 +176,7 @@ class Qmp:
         while b"\n" not in self._buffer:
             left = max(self._deadline - time.monotonic(), 0)
             if not select.select([self._reads], [], [], left)[0]:
-                raise UserError(f"QEMU did not answer in {_SECONDS} s")
+                raise UserError(f"QEMU did not answer in {_ANSWER_SECONDS} s")
             more = os.read(self._reads, 65536)
             if not more:
                 raise EndedError
@@ -187,5 +187,5 @@ class Qmp:
 
 
 def forwards(text: str) -> dict[int, int]:
-    """What QEMU's `info usernet` says of forwards."""
-    return {int(there): int(here) for here, there in _FORWARD.findall(text)}
+    """The forwards in the output of QEMU's `info usernet`: the machine's port -> this machine's."""
+    return {int(guest): int(host) for host, guest in _FORWARD.findall(text)}

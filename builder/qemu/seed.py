@@ -1,4 +1,7 @@
-"""A NoCloud seed: a small FAT disk labelled CIDATA, as cloud-init looks for it. Made by mtools, so on macOS as well."""
+"""The disks beside a machine's own: the NoCloud seed for cloud-init, and the image archives that a spec names.
+
+A seed is a small FAT disk labelled CIDATA, as cloud-init looks for it; made by mtools, so on macOS as well.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 
 _SECTOR: Final = 512
-_SPARE: Final = 2 * 1024 * 1024
+_SEED_SPARE: Final = 2 * 1024 * 1024
 # mformat writes a partition table into the boot sector, which would make the whole disk look partitioned.
 _TABLE_AT: Final = 446
 _TABLE_SIZE: Final = 64
@@ -46,41 +49,41 @@ def make(image: Path, content: Mapping[str, bytes]) -> None:
     folder.mkdir(mode=0o700)
     for name, text in content.items():
         (folder / name).write_bytes(text)
-    sectors = (_SPARE + sum(-(-len(text) // 4096) * 4096 for text in content.values())) // _SECTOR
+    sectors = (_SEED_SPARE + sum(-(-len(text) // 4096) * 4096 for text in content.values())) // _SECTOR
     os.close(os.open(image, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     os.truncate(image, sectors * _SECTOR)
-    for argv in argvs(image, sectors, [folder / name for name in content]):
+    for argv in seed_argvs(image, sectors, [folder / name for name in content]):
         process.run(argv)
     with image.open("r+b") as file:
         file.seek(_TABLE_AT)
         file.write(bytes(_TABLE_SIZE))
 
 
-def argvs(image: Path, sectors: int, sources: list[Path]) -> list[list[str]]:
-    """Format, then copy."""
+def seed_argvs(image: Path, sectors: int, sources: list[Path]) -> list[list[str]]:
+    """Format the seed, then copy its files to it."""
     form = ["mformat", "-i", str(image), "-v", "CIDATA", "-T", str(sectors), "-h", "16", "-s", "63", "::"]
     return [form, ["mcopy", "-i", str(image), "-Q", *(str(source) for source in sources), "::"]]
 
 
-_SERIAL: Final = "er-images"
-_SPARE_BYTES: Final = 16 * 1024 * 1024
-_MOUNT: Final = [f"/dev/disk/by-id/virtio-{_SERIAL}", facts.IMAGES, "ext4", "defaults,nofail", "0", "0"]
+_ARCHIVES_SERIAL: Final = "er-images"
+_ARCHIVES_SPARE: Final = 16 * 1024 * 1024
+_MOUNT: Final = [f"/dev/disk/by-id/virtio-{_ARCHIVES_SERIAL}", facts.IMAGES, "ext4", "defaults,nofail", "0", "0"]
 # Vendor-data, as user-data is the host's own and stays what a provider would get.
 VENDOR_DATA: Final = f"#cloud-config\n{json.dumps({'mounts': [_MOUNT]})}\n".encode()
 
 
-def disk(spec: Spec, aside: Path) -> Drive | None:
-    """A disk below `aside` with every archive by the name the host looks for; None when the spec names none."""
-    found = dict(by_name(spec))
+def archives_disk(spec: Spec, directory: Path) -> Drive | None:
+    """A disk in `directory` with every archive by the name the host looks for; None when the spec names none."""
+    found = dict(archives_by_name(spec))
     if not found:
         return None
-    folder, image = aside / "images", aside / "images.raw"
+    folder, image = directory / "images", directory / "images.raw"
     folder.mkdir()
     for name, source in found.items():
         shutil.copyfile(source, folder / name)
-    size = sum(path.stat().st_size for path in found.values()) * 11 // 10 + _SPARE_BYTES
+    size = sum(path.stat().st_size for path in found.values()) * 11 // 10 + _ARCHIVES_SPARE
     process.run(mke2fs_argv(folder, image, size))
-    return Drive(image, "raw", _SERIAL)
+    return Drive(image, "raw", _ARCHIVES_SERIAL)
 
 
 def mke2fs_argv(folder: Path, image: Path, size: int) -> list[str]:
@@ -88,7 +91,7 @@ def mke2fs_argv(folder: Path, image: Path, size: int) -> list[str]:
     return ["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", str(folder), str(image), f"{size // 1024}k"]
 
 
-def by_name(spec: Spec) -> Iterator[tuple[str, Path]]:
+def archives_by_name(spec: Spec) -> Iterator[tuple[str, Path]]:
     """The name that the host looks for, and the archive here."""
     services = [(stack.name, service.name, service.image) for stack in spec.stacks for service in stack.services]
     for stack, name, image in (("proxy", "caddy", spec.proxy.image), *services):

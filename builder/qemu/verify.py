@@ -1,7 +1,7 @@
-"""Proves an image: boots a layer over it with the small user-data, asks every domain, looks inside; twice.
+"""Proves an image: boots an overlay of it twice with the small user-data, asks every domain, and checks the host.
 
-The first boot is a virtual machine's, by the disk's own boot loader and kernel. The second one may be a container's,
-from the disk as a cut of power has left it: what is new in it needs no kernel of its own.
+The first boot is in a virtual machine, by the disk's own boot loader and kernel. The second one may be in a container,
+from the disk as a cut of power has left it: what differs in a second boot needs no kernel of its own.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from builder import facts, process, userdata
 from builder import host as hosts
 from builder.disk import image_file as images
 from builder.disk import kernel
-from builder.lab import trial as plans
+from builder.lab import trial
 from builder.lab.events import Ended, Line, Note, Progress, Started
 from builder.lab.machine import Machine
 from builder.localhost import cache
 from builder.problems import UserError
 from builder.process import terminable
-from builder.qemu import acceleration, access, seed
-from builder.qemu.access import SILENCE, SilentError, silent
-from builder.qemu.machine import Order, Vm
+from builder.qemu import acceleration, seed
+from builder.qemu.machine import Settings, Vm
+from builder.qemu.serial_console import SILENCE, SilentError, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -38,22 +38,15 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-READY: Final = "easyrunner: ready"
-_NOT_READY: Final = "easyrunner: not ready"
-# Where QEMU's user network says that a forwarded connection comes from.
-_GATEWAY: Final = "10.0.2.2/32"
-# Anything less is the app's own word; above, the proxy says that the app is not there yet.
-_NOT_YET: Final = 500
-_BOOTS: Final = ("first", "second")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """What to prove, and how. `timeout` is for each boot, in seconds, until all has answered.
+class Request:
+    """Which image to prove for which spec, and how. `timeout` is for each boot, in seconds, until all has answered.
 
-    `first` and `second` are what the boots are in: both in a container is for an image that has been booted by its own
-    kernel before. With `bring` the archives that the spec names are on a disk beside the image, for an image without
-    them; without `internet` nothing can be pulled.
+    `first` and `second` say where the boots happen: both in a container is for an image that its own kernel has booted
+    before. With `bring` the archives that the spec names are on a second disk, for an image without them; without
+    `internet` nothing can be pulled. `memory` is in MiB.
     """
 
     image: Path
@@ -86,79 +79,88 @@ class Proof:
     ready: tuple[float, ...]
 
 
-def verify(trial: Trial) -> Generator[Progress, None, Proof]:
-    """Boot twice and look; raises UserError with everything that is wrong. The image itself stays untouched.
+def verify(request: Request) -> Generator[Progress, None, Proof]:
+    """Boot twice and check; raises UserError with everything that is wrong. The image itself stays untouched.
 
-    Where the accelerator lets the machine hang without a word, it is all done once more, emulated.
+    Where the machine hangs under its accelerator without a word, it is all done once more, emulated.
     """
-    arch = trial.spec.server.arch
-    chosen = trial.accelerator or acceleration.accelerator(arch, partial(kernel, "debian-13", arch))
+    arch = request.spec.server.arch
+    chosen = request.accelerator or acceleration.accelerator(arch, partial(kernel, "debian-13", arch))
     try:
-        return (yield from _proven(replace(trial, accelerator=chosen)))
+        return (yield from _boot_twice(replace(request, accelerator=chosen)))
     except SilentError as error:
         if chosen.emulated:
             raise
         yield Note(f"{error.message}: once more, emulated")
-    return (yield from _proven(replace(trial, accelerator=acceleration.emulation(arch))))
+    return (yield from _boot_twice(replace(request, accelerator=acceleration.emulation(arch))))
 
 
-def _proven(trial: Trial) -> Generator[Progress, None, Proof]:
+def _boot_twice(request: Request) -> Generator[Progress, None, Proof]:
     cache.root().mkdir(parents=True, exist_ok=True)
     with terminable(), tempfile.TemporaryDirectory(prefix="verify-", dir=cache.root()) as name:
-        aside = Path(name)
-        key = aside / "key"
-        process.run(access.keygen(key))
-        spec = local(trial.spec, key.with_suffix(".pub").read_text().strip())
-        if trial.first == "container":
-            return (yield from _in_containers(spec, trial, aside))
-        with Vm(trial.image, _order(trial, spec, key, aside)) as vm:
-            boot = _Boot(vm, spec, 1, trial, aside)
-            seen = [(yield from boot.seen())]
-            if trial.second == "machine":
-                yield from _phase("power off", vm.poweroff)
-                seen.append((yield from _Boot(vm, spec, 2, trial, aside).seen()))
+        directory = Path(name)
+        key = directory / "key"
+        process.run(keygen_argv(key))
+        spec = for_this_machine(request.spec, key.with_suffix(".pub").read_text().strip())
+        if request.first == "container":
+            return (yield from _both_in_containers(spec, request, directory))
+        with Vm(request.image, _settings(request, spec, key, directory)) as vm:
+            boot = _Boot(vm, spec, 1, request, directory)
+            results = [(yield from boot.check())]
+            if request.second == "machine":
+                yield from _step("power off", vm.poweroff)
+                results.append((yield from _Boot(vm, spec, 2, request, directory).check()))
             else:
-                yield from _phase("power cut", partial(_cut, vm))
-                seen.append((yield from _in_container(vm, spec, trial, aside)))
-        return _proof(seen)
+                yield from _step("power cut", partial(_cut_power, vm))
+                results.append((yield from _second_in_container(vm, spec, request, directory)))
+        return _proof(results)
 
 
-def _proof(seen: Iterable[tuple[list[Answer], float]]) -> Proof:
-    both = tuple(seen)
+def keygen_argv(key: Path) -> list[str]:
+    """A key pair for one run."""
+    return ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "er-verify", "-f", str(key)]
+
+
+def _proof(results: Iterable[tuple[list[Answer], float]]) -> Proof:
+    both = tuple(results)
     return Proof(tuple(answer for answers, _ in both for answer in answers), tuple(ready for _, ready in both))
 
 
-def _in_containers(spec: Spec, trial: Trial, aside: Path) -> Generator[Progress, None, Proof]:
-    """Both boots, from a copy of the image, which starts its own init as its kernel would."""
-    raw = aside / "copy.raw"
-    yield from _phase("copy", lambda: images.convert(trial.image, raw, to="raw"))
+def _both_in_containers(spec: Spec, request: Request, directory: Path) -> Generator[Progress, None, Proof]:
+    """Both boots in a container, from a copy of the image, which starts its own init as its kernel would."""
+    raw = directory / "copy.raw"
+    yield from _step("copy", lambda: images.convert(request.image, raw, to="raw"))
     user_data = userdata.cloud_config(spec, hosts.build(spec), "baked")
-    with Machine(raw, user_data, name=spec.server.name, internet=trial.internet) as machine:
+    with Machine(raw, user_data, name=spec.server.name, internet=request.internet) as machine:
         host = _Container(machine)
-        first = yield from _Boot(host, spec, 1, trial, aside).seen()
-        yield from _phase("power off", machine.poweroff)
-        return _proof((first, (yield from _Boot(host, spec, 2, trial, aside).seen())))
+        first = yield from _Boot(host, spec, 1, request, directory).check()
+        yield from _step("power off", machine.poweroff)
+        return _proof((first, (yield from _Boot(host, spec, 2, request, directory).check())))
 
 
-def _cut(vm: Vm) -> None:
-    """What a host has written survives that, and a shutdown in order takes half a minute emulated."""
+def _cut_power(vm: Vm) -> None:
+    """Quicker than to shut down, which takes half a minute emulated; what the host has written survives it."""
     vm.ssh("sync")
     vm.cut()
 
 
-def _in_container(
-    vm: Vm, spec: Spec, trial: Trial, aside: Path
+def _second_in_container(
+    vm: Vm, spec: Spec, request: Request, directory: Path
 ) -> Generator[Progress, None, tuple[list[Answer], float]]:
-    """The second boot, from a copy of the machine's disk; cloud-init finds the same instance."""
-    raw = aside / "second.raw"
-    yield from _phase("copy", lambda: images.convert(vm.disk, raw, to="raw"))
-    user_data = vm.order.user_data or b""
-    with Machine(raw, user_data, name=spec.server.name, instance=vm.instance, internet=trial.internet) as machine:
-        return (yield from _Boot(_Container(machine), spec, 2, trial, aside).seen())
+    """The second boot in a container, from a copy of the machine's disk; cloud-init finds the same instance."""
+    raw = directory / "second.raw"
+    yield from _step("copy", lambda: images.convert(vm.disk, raw, to="raw"))
+    user_data = vm.settings.user_data or b""
+    with Machine(raw, user_data, name=spec.server.name, instance=vm.instance, internet=request.internet) as machine:
+        return (yield from _Boot(_Container(machine), spec, 2, request, directory).check())
 
 
-def local(spec: Spec, key: str) -> Spec:
-    """The spec for a machine that only this one reaches: one more key, its own CA, SSH from the gateway."""
+# The source address of forwarded connections in QEMU's user network.
+_GATEWAY: Final = "10.0.2.2/32"
+
+
+def for_this_machine(spec: Spec, key: str) -> Spec:
+    """The spec changed for a machine that only this one reaches: one more key, its own CA, SSH from QEMU's gateway."""
     return replace(
         spec,
         admin=replace(spec.admin, ssh_keys=(*spec.admin.ssh_keys, key)),
@@ -167,24 +169,24 @@ def local(spec: Spec, key: str) -> Spec:
     )
 
 
-def _order(trial: Trial, spec: Spec, key: Path, aside: Path) -> Order:
-    disk = seed.disk(spec, aside) if trial.bring else None
-    return Order(
+def _settings(request: Request, spec: Spec, key: Path, directory: Path) -> Settings:
+    disk = seed.archives_disk(spec, directory) if request.bring else None
+    return Settings(
         arch=spec.server.arch,
-        firmware=trial.firmware,
+        firmware=request.firmware,
         user_data=userdata.cloud_config(spec, hosts.build(spec), "baked"),
         vendor_data=seed.VENDOR_DATA if disk else None,
         name=spec.server.name,
-        memory=trial.memory,
-        internet=trial.internet,
+        memory=request.memory,
+        internet=request.internet,
         drives=(disk,) if disk else (),
-        accelerator=trial.accelerator,
+        accelerator=request.accelerator,
         key=key,
         user=spec.admin.name,
     )
 
 
-def _phase(name: str, work: Callable[[], T]) -> Generator[Progress, None, T]:
+def _step(name: str, work: Callable[[], T]) -> Generator[Progress, None, T]:
     yield Started(name)
     since = time.monotonic()
     result = work()
@@ -193,7 +195,7 @@ def _phase(name: str, work: Callable[[], T]) -> Generator[Progress, None, T]:
 
 
 class _Host(Protocol):
-    """What a boot is seen through: a virtual machine, or a container."""
+    """What the checks need of a host: a virtual machine has it, and `_Container`."""
 
     def boot(self) -> None: ...
     def wait(self, condition: Callable[[], T], *, timeout: float, what: str) -> T: ...
@@ -204,7 +206,7 @@ class _Host(Protocol):
 
 
 class _Container:
-    """A container, seen as a virtual machine is."""
+    """A container, checked as a virtual machine is."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -223,22 +225,26 @@ class _Container:
         return self._machine.run(["python3", "-"], stdin=script.encode(), timeout=timeout).stdout
 
     def https_status(self, domain: str, ca: Path) -> int:
-        return access.https_status(domain, self._machine.ipv4, 443, ca)
+        return trial.https_status(domain, self._machine.ipv4, 443, ca)
+
+
+_NOT_READY: Final = "easyrunner: not ready"
+_BOOTS: Final = ("first", "second")
 
 
 class _Boot:
-    """One power-on, until all has been seen."""
+    """One boot, until all has answered and the host has been checked."""
 
-    def __init__(self, host: _Host, spec: Spec, number: int, trial: Trial, aside: Path) -> None:
+    def __init__(self, host: _Host, spec: Spec, number: int, request: Request, directory: Path) -> None:
         self._host = host
         self._spec = spec
         self._number = number
-        self._trial = trial
-        self._fast = trial.accelerator is not None and not trial.accelerator.emulated
-        self._ca = aside / f"ca-{number}.crt"
-        self._said_before = len(host.console_text())
+        self._request = request
+        self._fast = request.accelerator is not None and not request.accelerator.emulated
+        self._ca = directory / f"ca-{number}.crt"
+        self._console_before = len(host.console_text())
         self._power_on = time.monotonic()
-        self._deadline = self._power_on + trial.timeout
+        self._deadline = self._power_on + request.timeout
 
     @property
     def _left(self) -> float:
@@ -248,16 +254,16 @@ class _Boot:
     def _since(self) -> float:
         return time.monotonic() - self._power_on
 
-    def seen(self) -> Generator[Progress, None, tuple[list[Answer], float]]:
+    def check(self) -> Generator[Progress, None, tuple[list[Answer], float]]:
         """Power on, until the host says that it is ready, every domain has answered, and nothing is left to start.
 
         Returns the answers, and the seconds until it was ready.
         """
         name = _BOOTS[self._number - 1]
-        yield from _phase(f"{name} boot", self._until_ready)
+        yield from _step(f"{name} boot", self._until_ready)
         ready = self._since
         answers = yield from self._answers(f"{name} answers")
-        faults = yield from _phase(f"{name} look inside", self._faults)
+        faults = yield from _step(f"{name} look inside", self._faults)
         if faults:
             raise UserError(f"after its {name} boot the host is not as it should be:\n  " + "\n  ".join(faults))
         return answers, ready
@@ -267,19 +273,19 @@ class _Boot:
         self._host.wait(self._ready, timeout=self._left, what="all stacks to answer")
 
     def _ready(self) -> bool:
-        said = self._host.console_text(self._said_before)
-        if self._fast and self._since > SILENCE and silent(said):
+        text = self._host.console_text(self._console_before)
+        if self._fast and self._since > SILENCE and silent(text):
             raise SilentError.after(SILENCE)
-        if _NOT_READY in said:
-            raise UserError(f"the host {said[said.index(_NOT_READY) + 12 :].splitlines()[0]}")
-        return READY in said
+        if _NOT_READY in text:
+            raise UserError(f"the host {text[text.index(_NOT_READY) + 12 :].splitlines()[0]}")
+        return trial.READY in text
 
     def _answers(self, step: str) -> Generator[Progress, None, list[Answer]]:
         """Ask every domain over HTTPS, until it has answered."""
-        sites = tuple(plans.sites(self._spec))
+        sites = tuple(trial.sites(self._spec))
         if not sites:
             return []
-        self._ca.write_text(self._host.read(plans.CA))
+        self._ca.write_text(self._host.read(trial.CA))
         found: list[Answer] = []
         yield Started(step)
         since = time.monotonic()
@@ -290,20 +296,19 @@ class _Boot:
         return found
 
     def _answer(self, site: Site) -> Answer:
-        def asked() -> int:
-            status = self._host.https_status(site.domain, self._ca)
-            return status if status < _NOT_YET else 0
+        def ask() -> int:
+            return trial.from_app(self._host.https_status(site.domain, self._ca))
 
-        status = self._host.wait(asked, timeout=self._left, what=f"https://{site.domain}/ to answer")
+        status = self._host.wait(ask, timeout=self._left, what=f"https://{site.domain}/ to answer")
         return Answer(self._number, site.domain, status, self._since)
 
     def _faults(self) -> tuple[str, ...]:
-        later = self._number == 1 and self._trial.first != self._trial.second
+        later = self._number == 1 and self._request.first != self._request.second
         script = inspection(settled=not later)
         return faults(self._host.python(script, timeout=self._left))
 
 
-# Question -> command line. All are asked in one visit.
+# Question -> command line. One script asks all.
 QUESTIONS: Final = {
     "state": "systemctl is-system-running --wait",
     "failed": "systemctl --failed --plain --no-legend --no-pager",
@@ -316,9 +321,9 @@ QUESTIONS: Final = {
 _UNASKED: Final = "not asked"
 _POLICIES: Final = ("-P INPUT DROP", "-P FORWARD DROP")
 _LOOPBACK: Final = ("127.", "[::1]", "[::ffff:127.")
-# Who may listen: to the world SSH, the proxy behind its redirect and the client sides of DHCP; to the host itself DNS
-# and the proxy's admin.
-_WORLD: Final = {
+# Who may listen. On every address: SSH, the proxy behind its redirect and the client sides of DHCP. On the loopback:
+# DNS, NTP and the proxy's admin API.
+_EVERYWHERE: Final = {
     ("tcp", facts.SSH),
     ("tcp", facts.PROXY_HTTP),
     ("tcp", facts.PROXY_HTTPS),
@@ -326,18 +331,21 @@ _WORLD: Final = {
     ("udp", 68),
     ("udp", 546),
 }
-_OWN: Final = {("tcp", 53), ("udp", 53), ("udp", 323), ("tcp", facts.PROXY_ADMIN)}
+_LOOPBACK_ONLY: Final = {("tcp", 53), ("udp", 53), ("udp", 323), ("tcp", facts.PROXY_ADMIN)}
 # Above this, a UDP socket without a peer is a client's: the default of net.ipv4.ip_local_port_range.
 _EPHEMERAL: Final = 32_768
 
 
-def faults(said: str) -> tuple[str, ...]:
-    """Everything that is not as on a good host; empty for a good one. `said` is what the script has printed there."""
-    return tuple(judge(json.loads(said)))
+def faults(output: str) -> tuple[str, ...]:
+    """Everything that is not as on a good host; empty for a good one. `output` is what `inspection` printed."""
+    return tuple(judge(json.loads(output)))
 
 
 def inspection(*, settled: bool = True) -> str:
-    """Asks all questions there and prints the answers as JSON; not `settled` does not wait for the boot's last job."""
+    """A Python program for the host: it asks all questions and prints the answers as JSON.
+
+    Unless `settled` it does not wait for the last job of the boot.
+    """
     questions = QUESTIONS if settled else {**QUESTIONS, "state": f"echo {_UNASKED}"}
     return f"""
 import json, subprocess
@@ -369,8 +377,8 @@ def _listeners(text: str) -> Iterator[str]:
         protocol, _, _, _, local, *_ = line.split()
         address, _, number = local.rpartition(":")
         port = int(number)
-        own = address.startswith(_LOOPBACK)
-        if (protocol, port) in _WORLD or (own and (protocol, port) in _OWN):
+        loopback = address.startswith(_LOOPBACK)
+        if (protocol, port) in _EVERYWHERE or (loopback and (protocol, port) in _LOOPBACK_ONLY):
             continue
         if not (protocol == "udp" and port >= _EPHEMERAL):
             yield f"somebody listens on {protocol} {local}"

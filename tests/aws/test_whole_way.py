@@ -21,7 +21,7 @@ import pytest
 from builder import process
 from builder.lab.machine import Machine
 from builder.lab.network import Card
-from builder.lab.provider_machine import Guise
+from builder.lab.provider_machine import ProviderMachine
 from builder.polling import until
 from tests.aws import run
 from tests.aws.cloud import environment
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from builder.lab.network import Plan
+    from builder.lab.network import Network
     from tests.aws.cloud import Account
     from tests.aws.wire import Wire
 
@@ -52,9 +52,9 @@ class Instance:
     def __init__(self, stack: ExitStack, tree: Path, tmp: Path) -> None:
         self.stack, self.tmp = stack, tmp
         self.server: Server | None = None
-        self.machine = stack.enter_context(Machine(tree, name="unnamed", internet=False, guise=self._guise))
+        self.machine = stack.enter_context(Machine(tree, name="unnamed", internet=False, provider=self._provider))
 
-    def _guise(self, lab: Plan) -> Guise:
+    def _provider(self, lab: Network) -> ProviderMachine:
         gateway = cloud.place(lab)
         self.server = Server(
             name="ip-10-0-0-1",
@@ -69,7 +69,7 @@ class Instance:
             user_data=b"",
         )
         dmi = {name: value.format_map(boots.vars_of(self.server)) for name, value in ROW.dmi.items()}
-        return Guise(dmi, Card(ROW.card, ROW.hardware, addressed=False), ROW.driver, ROW.image)
+        return ProviderMachine(dmi, Card(ROW.card, ROW.hardware, addressed=False), ROW.driver, ROW.image)
 
     def power_on(self, instance: str, user_data: bytes) -> cloud.Cloud:
         """With the metadata that the API has of it."""

@@ -14,7 +14,7 @@ from builder.host import Part
 from builder.lab import base_tree, preload, trial
 from builder.lab.machine import Machine
 from builder.lab.network import Card
-from builder.lab.provider_machine import Guise
+from builder.lab.provider_machine import ProviderMachine
 from tests.datasource import cloud
 from tests.datasource.instance import Server
 from tests.machine.hosts import IMAGES, Host
@@ -22,7 +22,7 @@ from tests.machine.hosts import IMAGES, Host
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.lab.network import Namespace, Plan
+    from builder.lab.network import Namespace, Network
     from builder.spec import Spec
     from builder.userdata import Delivery
     from builder.userdata.cloudconfig import On
@@ -117,7 +117,7 @@ def _spec(tmp: Path) -> tuple[Spec, Path, Path]:
     return specs.load(file)[0], keys[0], keys[1]
 
 
-def _server(row: Row, lab: Plan, delivery: Delivery, root_key: Path, families: tuple[int, ...]) -> Server:
+def _server(row: Row, lab: Network, delivery: Delivery, root_key: Path, families: tuple[int, ...]) -> Server:
     gateway = cloud.place(lab)
     return Server(
         name=delivery_name(delivery),
@@ -149,16 +149,16 @@ def booted(
     delivery = userdata.deliver(spec, built, row.provider, on)
     tree = base_tree.tree((*built.packages, *cloud.disk_packages(row)))
     preloads = tuple(
-        preload.prepare(base_tree.tree(built.packages), owner, images) for owner, images in trial.owned_images(spec)
+        preload.prepare(base_tree.tree(built.packages), owner, images) for owner, images in trial.images_by_owner(spec)
     )
     with ExitStack() as stack:
         servers: list[Server] = []
 
-        def guise(lab: Plan) -> Guise:
+        def provider(lab: Network) -> ProviderMachine:
             servers.append(_server(row, lab, delivery, root_key, families))
             disks = stack.enter_context(cloud.attached(row, servers[0], tmp))
             dmi = {name: value.format_map(vars_of(servers[0])) for name, value in row.dmi.items()}
-            return Guise(
+            return ProviderMachine(
                 dmi,
                 Card(row.card, row.hardware, addressed=False),
                 row.driver,
@@ -166,7 +166,7 @@ def booted(
                 disks,
             )
 
-        machine = Machine(tree, name=spec.server.name, preloads=preloads, internet=False, guise=guise)
+        machine = Machine(tree, name=spec.server.name, preloads=preloads, internet=False, provider=provider)
         stack.enter_context(machine)
         if on == "baked":
             for file in built.only(Part.BAKED):

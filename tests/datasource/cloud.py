@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.lab.machine import Machine
-    from builder.lab.network import Argv, Namespace, Plan
+    from builder.lab.network import Argv, Namespace, Network
     from tests.datasource.instance import Server
     from tests.datasource.row import Row
 
@@ -27,9 +27,9 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 _HOST: Final = 3
 
 
-def place(plan: Plan) -> Namespace:
+def place(lab: Network) -> Namespace:
     """The provider's namespace: the machine's router."""
-    return network.Namespace(f"{plan.id}-cloud", f"10.213.{plan.slot}.{_HOST}", f"fd13:e5:0:{plan.slot:x}::{_HOST:x}")
+    return network.Namespace(f"{lab.id}-cloud", f"10.213.{lab.number}.{_HOST}", f"fd13:e5:0:{lab.number:x}::{_HOST:x}")
 
 
 def addresses(where: Namespace, row: Row) -> list[Argv]:
@@ -153,9 +153,9 @@ class Cloud:
 @contextmanager
 def running(machine: Machine, row: Row, server: Server, tmp: Path) -> Iterator[Cloud]:
     """The provider of `row`, on the bridge of a machine that is off; ended and gone afterwards."""
-    plan = machine.plan
-    where = place(plan)
-    for argv in (*network.join(plan, where), *addresses(where, row)):
+    lab = machine.network
+    where = place(lab)
+    for argv in (*network.join(lab, where), *addresses(where, row)):
         process.run(argv)
     values, record = tmp / "server.json", tmp / "requests"
     values.write_bytes(instance.write(row.service, server))

@@ -17,8 +17,8 @@ from builder import spec as specs
 from builder.host.build import PACKAGES
 from builder.host.model import Part
 from builder.lab import base_tree
-from builder.lab.layers import REAL
 from builder.lab.machine import Machine
+from builder.lab.machine_directory import REAL_DIRECTORIES
 from builder.packer import upload_files
 from tests.cli.test_cli import er
 from tests.dirt import PLANTS, Plant, Soil
@@ -160,10 +160,10 @@ def _planted_live(machine: Machine) -> dict[str, subprocess.CompletedProcess[str
 def _copy(machine: Machine, target: Path) -> Path:
     """The machine's files in one tree, as they would be on a disk."""
     process.run(["cp", "--archive", str(machine.files.tree), str(target)])
-    for path in REAL:
+    for path in REAL_DIRECTORIES:
         there = target / path.lstrip("/")
         there.mkdir(parents=True, exist_ok=True)
-        process.run(["cp", "--archive", f"{machine.disk.top(path)}/.", str(there)])
+        process.run(["cp", "--archive", f"{machine.disk.real_directory(path)}/.", str(there)])
     return target
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.host.build import PACKAGES
-from builder.lab import base_tree, preload, registry
+from builder.lab import base_tree, machine_directory, preload
 from builder.lab.machine import Machine
 from builder.localhost import cache
 from builder.polling import until
@@ -202,7 +202,7 @@ _OWN_PROCESS = """
 import sys
 from pathlib import Path
 from builder.lab.machine import Machine
-from builder.lab.signals import terminable
+from builder.process import terminable
 with terminable(), Machine(Path(sys.argv[1])) as machine:
     machine.attacker(0)
     machine.boot()
@@ -232,8 +232,8 @@ def test_what_a_killed_run_left_is_swept(tree: Path) -> None:
     with run:
         assert run.stdout is not None
         name = run.stdout.readline().strip()
-        assert name not in registry.sweep(), "a living run is not swept"
+        assert name not in machine_directory.sweep(), "a living run is not swept"
         run.kill()
     assert traces(name) != []
-    assert name in registry.sweep()
+    assert name in machine_directory.sweep()
     until(lambda: traces(name) == [], timeout=20, what="the end of the last process")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.lab.trial import Answer, Ended, Plan, Ready, Site, Started, try_
+from builder.lab.events import Ended, Started
+from builder.lab.trial import Answer, Plan, Ready, Site, run
 from builder.localhost import cache
 from builder.problems import UserError
 
@@ -28,8 +29,8 @@ def plan(user_data: bytes = _USER_DATA, *, timeout: float = 60) -> Plan:
     return Plan("web1", user_data, _SITES, _CA, timeout=timeout)
 
 
-def test_phases_in_order_then_sites_that_answer() -> None:
-    with closing(try_(plan())) as events:
+def test_steps_in_order_then_sites_that_answer() -> None:
+    with closing(run(plan())) as events:
         seen = []
         for event in events:
             seen.append(event)
@@ -38,9 +39,9 @@ def test_phases_in_order_then_sites_that_answer() -> None:
                 assert event.ca.read_bytes().startswith(b"-----BEGIN CERTIFICATE")
                 assert "one.test:443:" in event.curl(event.answers[0])
                 break
-    phases = ["base tree", "images", "boot", "cloud-init", "first boot", "first answers"]
-    assert [event.phase for event in seen if isinstance(event, Started)] == phases
-    assert [event.phase for event in seen if isinstance(event, Ended)] == phases
+    steps = ["base tree", "images", "boot", "cloud-init", "first boot", "first answers"]
+    assert [event.step for event in seen if isinstance(event, Started)] == steps
+    assert [event.step for event in seen if isinstance(event, Ended)] == steps
     assert {(event.site, event.status) for event in seen if isinstance(event, Answer)} == {(s, 200) for s in _SITES}
     ready = seen[-1]
     assert isinstance(ready, Ready)
@@ -52,7 +53,7 @@ def test_a_host_that_never_gets_ready_is_explained() -> None:
     broken = b"#cloud-config\nruncmd: [systemd-run --unit broken --service-type exec false, sleep 1]\n"
     with (
         pytest.raises(UserError, match="in vain for all stacks to answer") as caught,
-        closing(try_(plan(broken, timeout=8))) as events,
+        closing(run(plan(broken, timeout=8))) as events,
     ):
         list(events)
     assert caught.value.hint is not None

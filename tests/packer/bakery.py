@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from builder import data, host, process, userdata
 from builder.host import Part
 from builder.imagecheck import bundle
-from builder.lab import base_tree, layers, trial
+from builder.lab import base_tree, machine_directory, trial
 from builder.lab.machine import Machine
 from builder.packer import upload_files
 from tests.machine import hosts
@@ -116,10 +116,10 @@ def bake(name: str, tmp: Path, *, packages: tuple[str, ...] = (), twice: bool = 
 def copy(machine: Machine, target: Path) -> None:
     """The disk of a machine that is off, as a tree."""
     process.run(["cp", "--archive", f"{machine.files.tree}/.", f"{target}/"])
-    for path in layers.REAL:
+    for path in machine_directory.REAL_DIRECTORIES:
         there = target / path.lstrip("/")
         there.mkdir(parents=True, exist_ok=True)
-        process.run(["cp", "--archive", f"{machine.disk.top(path)}/.", f"{there}/"])
+        process.run(["cp", "--archive", f"{machine.disk.real_directory(path)}/.", f"{there}/"])
     for path in _LAB:
         (target / path.lstrip("/")).unlink(missing_ok=True)
 

@@ -91,7 +91,9 @@ def _pairs(text: str) -> Facts:
 
 def at_rest(machine: Machine) -> Facts:
     """Every file of a host that is off: kind, mode, owner, group, and content or target. Images are told by Podman."""
-    return of_trees({"/": machine.files.tree} | {path: machine.disk.top(path) for path in machine.disk.real})
+    return of_trees(
+        {"/": machine.files.tree} | {path: machine.disk.real_directory(path) for path in machine.disk.real_directories}
+    )
 
 
 def of_trees(tops: Mapping[str, Path]) -> Facts:

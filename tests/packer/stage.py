@@ -16,8 +16,8 @@ from builder import host as hosts
 from builder import spec as specs
 from builder.lab import trial
 from builder.polling import until
-from builder.qemu import Order, Vm, access, seed
-from builder.qemu.verify import READY, local
+from builder.qemu import Settings, Vm, seed
+from builder.qemu.verify import for_this_machine, keygen_argv
 from tests.packer import attacker_image
 from tests.packer.built import ER
 from tests.packer.rehearsal import ROOT
@@ -105,8 +105,7 @@ class Stage:
 
     def status_of(self, site: str) -> int:
         """What a visitor gets; 0 for nothing."""
-        argv = access.curl(site, "127.0.0.1", self.vm.port(443), self.ca)
-        argv[argv.index("--max-time") + 1] = "60"
+        argv = trial.curl(site, "127.0.0.1", self.vm.port(443), self.ca, seconds=60)
         return int(process.run(argv, check=False).stdout or 0)
 
     def ssh_argv(self, *words: str, fresh: bool = False) -> list[str]:
@@ -165,18 +164,18 @@ class Stage:
 def stage(image: Path, directory: Path) -> Iterator[Stage]:
     """Boot the image with the three stacks; `directory` is a fresh one."""
     spec, key = _spec(directory)
-    drive = seed.disk(spec, directory)
+    drive = seed.archives_disk(spec, directory)
     assert drive is not None
-    order = Order(
+    settings = Settings(
         user_data=userdata.cloud_config(spec, hosts.build(spec), "baked"),
         vendor_data=seed.VENDOR_DATA,
         name=spec.server.name,
         drives=(drive,),
         key=key,
     )
-    with Vm(image, order) as vm:
+    with Vm(image, settings) as vm:
         vm.boot()
-        vm.wait_console(READY, timeout=PATIENCE)
+        vm.wait_console(trial.READY, timeout=PATIENCE)
         made = Stage(vm, _ssh(vm, key, directory), directory / "ca.crt", spec)
         # One connection that stays and is shared, as a login is slow while it brings up its user's manager.
         staying = process.start(made.ssh_argv("-M", "-N", fresh=False))
@@ -209,6 +208,6 @@ def _spec(directory: Path) -> tuple[specs.Spec, Path]:
     file = folder / "easyrunner.yaml"
     file.write_text(file.read_text().replace("oci-archive:../../../../.cache/images", f"oci-archive:{images}"))
     key = folder / "id"
-    process.run(access.keygen(key))
+    process.run(keygen_argv(key))
     spec, _ = specs.load(file)
-    return local(spec, key.with_suffix(".pub").read_text().strip()), key
+    return for_this_machine(spec, key.with_suffix(".pub").read_text().strip()), key

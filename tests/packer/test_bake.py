@@ -11,7 +11,7 @@ from builder import host, process, userdata
 from builder import spec as specs
 from builder.lab import trial
 from builder.packer import program
-from builder.qemu import Order, Vm, verify
+from builder.qemu import Settings, Vm, verify
 from tests.packer.built import GROWN, assert_it_has_grown, er
 from tests.packer.conftest import skip_if_emulated
 from tests.packer.rehearsal import ROOT, SPEC
@@ -60,12 +60,12 @@ def test_by_uefi_it_serves_too_and_grows_with_its_disk(built: Built, key: Path) 
     """The same loaders and kernel as on the base disk, in a tree that was baked."""
     skip_if_emulated()
     spec, _ = specs.load(SPEC)
-    spec = verify.local(spec, key.with_name("id.pub").read_text().strip())
+    spec = verify.for_this_machine(spec, key.with_name("id.pub").read_text().strip())
     user_data = userdata.cloud_config(spec, host.build(spec), "baked")
-    order = Order(user_data=user_data, key=key, firmware="uefi", size=GROWN, name=spec.server.name)
-    with Vm(built.image, order) as vm:
+    settings = Settings(user_data=user_data, key=key, firmware="uefi", size=GROWN, name=spec.server.name)
+    with Vm(built.image, settings) as vm:
         vm.boot()
-        vm.wait_console(verify.READY, timeout=900)
+        vm.wait_console(trial.READY, timeout=900)
         assert_it_has_grown(vm, firmware="uefi")
         ca = built.directory / "uefi-ca.crt"
         ca.write_text(vm.read(trial.CA))

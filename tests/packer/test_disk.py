@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import data, imagecheck, process
-from builder.disk import base_disk, build, from_url, unpacked
+from builder.disk import base, base_disk, from_url, unpacked
 from builder.disk import image_file as images
 from builder.localhost import cache, debian_mirror
 from builder.problems import UserError
-from builder.qemu import Order, Vm
+from builder.qemu import Settings, Vm
 from tests.packer import built
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def test_packages_come_from_debian_and_not_from_where_it_was_made(tree: Path) ->
     apt = tree / "etc/apt"
     found = [path for path in (apt / "sources.list", *apt.glob("sources.list.d/*")) if path.is_file()]
     uris = {line.split()[1] for path in found for line in path.read_text().splitlines() if line.startswith("URIs:")}
-    origin = build.archives(tree, "amd64")
+    origin = base.distribution_archives(tree, "amd64")
     assert uris == {origin.primary, origin.security}
     mirror = debian_mirror.mirror()
     if mirror and mirror not in uris:
@@ -121,8 +121,8 @@ def _user_data(key: Path) -> bytes:
 @pytest.fixture(scope="module")
 def stock(disk: Path, key: Path) -> Iterator[Vm]:
     """A machine that has booted the base disk by UEFI, as any provider's would, to the end of cloud-init."""
-    order = Order(user_data=_user_data(key), key=key, firmware="uefi", size=built.GROWN, name="web1", memory=1024)
-    with Vm(disk, order) as vm:
+    settings = Settings(user_data=_user_data(key), key=key, firmware="uefi", size=built.GROWN, name="web1", memory=1024)
+    with Vm(disk, settings) as vm:
         vm.boot()
         vm.wait_ssh(timeout=_SECONDS)
         yield vm
@@ -192,7 +192,7 @@ def test_an_image_is_downloaded_once_and_only_a_right_one_is_kept(
         from_url(f"{site}/other.img", right)
     assert [path for path in (cache.root() / "disks").iterdir() if path.is_dir()] == []
     told: list[tuple[int, int]] = []
-    kept = from_url(f"{site}/cloud.img", f"sha256:{right}", tell=lambda so_far, size: told.append((so_far, size)))
+    kept = from_url(f"{site}/cloud.img", f"sha256:{right}", progress=lambda so_far, size: told.append((so_far, size)))
     assert _sha256(kept) == right
     assert told[-1] == (3 * 1024 * 1024 + 4, 3 * 1024 * 1024 + 4)
     (tmp_path / "served/cloud.img").unlink()

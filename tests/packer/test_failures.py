@@ -17,7 +17,7 @@ from builder.packer import run as jobs
 from builder.packer import work_directory
 from builder.packer.log import Log
 from builder.polling import until
-from builder.qemu.access import SilentError
+from builder.qemu.serial_console import SilentError
 from tests.packer import rehearsal
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from builder.lab.events import Note
 from builder.localhost import cache
 from builder.polling import NotInTimeError, until
 from builder.problems import UserError
-from builder.qemu import Order, Vm, acceleration, verify
+from builder.qemu import Settings, Vm, acceleration, verify
 from tests.unit.test_host import spec_of
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.machine
 _EMULATED = acceleration.emulation("amd64")
-_BLANK = Order(user_data=None, memory=64, cpus=1, accelerator=_EMULATED)
+_BLANK = Settings(user_data=None, memory=64, cpus=1, accelerator=_EMULATED)
 # Boots a machine, says where it is, and holds it.
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from builder.qemu import Order, Vm, acceleration
-with Vm(Path(sys.argv[1]), Order(user_data=None, memory=64, accelerator=acceleration.emulation("amd64"))) as vm:
+from builder.qemu import Settings, Vm, acceleration
+with Vm(Path(sys.argv[1]), Settings(user_data=None, memory=64, accelerator=acceleration.emulation("amd64"))) as vm:
     vm.boot()
     print(vm.power.pid, vm.console.parent, flush=True)
     time.sleep(600)
@@ -112,10 +112,10 @@ def test_a_machine_that_hangs_under_its_accelerator_is_emulated_instead(
     _with_kvm("stands still", tmp_path, monkeypatch)
     monkeypatch.setattr(verify, "SILENCE", 1.0)
     kvm = acceleration.Accelerator("kvm", "kvm", "host")
-    trial = verify.Trial(image=blank, spec=spec_of(), accelerator=kvm, timeout=20, memory=64)
+    request = verify.Request(image=blank, spec=spec_of(), accelerator=kvm, timeout=20, memory=64)
     told: list[Progress] = []
     with pytest.raises(NotInTimeError, match="in vain for all stacks to answer"):
-        _gather(verify.verify(trial), told)
+        _gather(verify.verify(request), told)
     notes = [event.text for event in told if isinstance(event, Note)]
     assert len(notes) == 1
     assert notes[0].endswith("its accelerator does not run a kernel: once more, emulated")
@@ -154,7 +154,7 @@ def test_power_is_cut_and_comes_back_and_the_image_is_untouched(blank: Path) -> 
 
 def test_a_machine_that_does_not_start_says_why(blank: Path) -> None:
     with (
-        Vm(blank, Order(user_data=None, extra=("-device", "no-such-device"))) as vm,
+        Vm(blank, Settings(user_data=None, extra=("-device", "no-such-device"))) as vm,
         pytest.raises(UserError, match="no-such-device"),
     ):
         vm.boot()
@@ -215,5 +215,5 @@ def test_an_image_that_does_not_boot_is_not_proven(
 ) -> None:
     monkeypatch.setenv("ER_CACHE", str(tmp_path / "cache"))
     with pytest.raises(NotInTimeError, match="in vain for all stacks to answer"):
-        list(verify.verify(verify.Trial(image=blank, spec=spec_of(), accelerator=_EMULATED, timeout=3, memory=64)))
+        list(verify.verify(verify.Request(image=blank, spec=spec_of(), accelerator=_EMULATED, timeout=3, memory=64)))
     assert [path.name for path in cache.root().rglob("*") if path.name != ".lock"] == ["vms"]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from builder.disk import base, bootloader, cloud_image, image_file, partitions, recipe
 from builder.disk import base as bases
-from builder.disk import bootloader, build, cloud_image, image_file, partitions, recipe
 from builder.disk.partitions import Layout
 from builder.localhost import cache
 from builder.problems import UserError
@@ -122,13 +122,13 @@ def test_the_tables_bytes_and_grubs_do_not_touch() -> None:
     assert len(boot) == 440
 
 
-def test_programs_are_called_so() -> None:
+def test_argvs_of_the_programs() -> None:
     raw, tree = Path("/d/disk.raw"), Path("/d/tree")
-    assert build.mke2fs_argv(raw, tree, _LAYOUT) == [
+    assert base.mke2fs_argv(raw, tree, _LAYOUT) == [
         "mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-U", str(_LAYOUT.root_uuid),
         "-E", f"offset=134217728,hash_seed={_LAYOUT.id('hash')}", "-d", "/d/tree", "/d/disk.raw", "4062208k",
     ]  # fmt: skip
-    form, copy = build.esp_argv(raw, _LAYOUT.esp, "0123abcd", Path("/d/EFI"))
+    form, copy = base.esp_argv(raw, _LAYOUT.esp, "0123abcd", Path("/d/EFI"))
     assert form == [
         "mformat", "-i", "/d/disk.raw@@4194304", "-F", "-N", "0123abcd", "-v", "ESP", "-T", "253952",
         "-h", "16", "-s", "63", "::",
@@ -154,7 +154,7 @@ def test_mmdebstrap_is_called_for_each_processor(monkeypatch: pytest.MonkeyPatch
     )
     monkeypatch.setattr(recipe.Recipe, "archives", lambda _: lines)
     monkeypatch.setattr(recipe.Recipe, "keyrings", lambda _: (Path("/k.gpg"),))
-    argv = build.bootstrap_argv(Path("/d/tree"), "arm64", _DEBIAN)
+    argv = base.bootstrap_argv(Path("/d/tree"), "arm64", _DEBIAN)
     start = ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--architectures=arm64", "--keyring=/k.gpg"]
     assert argv[:6] == start
     assert argv[7:] == ["--components=main", "trixie", "/d/tree", *lines]
@@ -176,8 +176,8 @@ def test_a_disk_has_a_name_of_what_it_is_made_of() -> None:
 
 
 def test_files_name_the_distributions_own_archive_and_the_disks_own_ids() -> None:
-    origin = build.Archives("https://archive.example.org/debian", "https://archive.example.org/security")
-    files = build.files(_LAYOUT, _DEBIAN, origin)
+    origin = base.Archives("https://archive.example.org/debian", "https://archive.example.org/security")
+    files = base.system_files(_LAYOUT, _DEBIAN, origin)
     sources = files["etc/apt/sources.list.d/debian.sources"]
     assert [line for line in sources.splitlines() if line.startswith(("URIs", "Suites"))] == [
         "URIs: https://archive.example.org/debian",
@@ -201,7 +201,7 @@ def test_what_two_machines_must_not_share_is_taken_away(tmp_path: Path) -> None:
     for path in (*gone, *kept, "etc/machine-id"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("x")
-    build.clean(tmp_path)
+    base.clean(tmp_path)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {*kept, "etc/machine-id"}
     assert (tmp_path / "etc/machine-id").read_bytes() == b""
@@ -218,7 +218,7 @@ def test_a_foreign_format_is_named(tmp_path: Path, start: bytes, said: str) -> N
         image_file.format_of(tmp_path / "disk.img")
 
 
-def test_formats_are_told_by_their_bytes(tmp_path: Path) -> None:
+def test_formats_are_found_by_their_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.raw").write_bytes(b"QFI\xfb".ljust(512, b"\0"))
     (tmp_path / "b.qcow2").write_bytes(bytes(512))
     assert image_file.format_of(tmp_path / "a.raw") == "qcow2"
@@ -257,20 +257,20 @@ def test_a_failed_download_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.name for path in (tmp_path / "disks").iterdir() if path.is_dir()] == []
 
 
-def test_ubuntu_without_an_archive_says_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ubuntu_without_an_archive_has_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe.Recipe, "archives", lambda *_: ())
     with pytest.raises(UserError, match="no Ubuntu archive") as caught:
         bases.base_disk("ubuntu-24.04", "amd64")
     assert caught.value.hint == "give a cloud image with its SHA-256 checksum instead"
 
 
-def test_everything_that_is_missing_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_that_is_missing_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builder.localhost.requirements.which", lambda _: None)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(UserError) as caught:
         bases.base_disk("debian-13", "amd64")
-    for lacking in ("root", "the package e2fsprogs", "the package mmdebstrap", "the package mtools", "qemu-utils"):
-        assert lacking in caught.value.message
+    for missing in ("root", "the package e2fsprogs", "the package mmdebstrap", "the package mtools", "qemu-utils"):
+        assert missing in caught.value.message
     assert caught.value.hint is not None
     assert "apt-get install" in caught.value.hint
     assert "sudo" in caught.value.hint

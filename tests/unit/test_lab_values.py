@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.lab import base_tree, commands, network, power
+from builder.lab import base_tree, machine, network, power
 from builder.localhost import cache, debian_mirror
 from builder.oci import image_archive
 from builder.problems import UserError
@@ -26,15 +26,15 @@ Components: main
 """
 
 
-def test_addresses_follow_from_the_slot() -> None:
-    plan = network.Plan(31)
-    assert plan.machine == network.Namespace("er-31", "10.213.31.2", "fd13:e5:0:1f::2")
-    assert plan.root == network.Namespace("er31", "10.213.31.1", "fd13:e5:0:1f::1")
-    assert plan.attacker(1) == network.Namespace("er-31-a1", "10.213.31.11", "fd13:e5:0:1f::b")
+def test_addresses_follow_from_the_number() -> None:
+    net = network.Network(31)
+    assert net.machine == network.Namespace("er-31", "10.213.31.2", "fd13:e5:0:1f::2")
+    assert net.gateway == network.Namespace("er31", "10.213.31.1", "fd13:e5:0:1f::1")
+    assert net.attacker(1) == network.Namespace("er-31-a1", "10.213.31.11", "fd13:e5:0:1f::b")
 
 
 def test_a_namespace_is_entered_by_name() -> None:
-    assert network.Plan(7).attacker(0).argv(["id"]) == ["ip", "netns", "exec", "er-7-a0", "id"]
+    assert network.Network(7).attacker(0).argv(["id"]) == ["ip", "netns", "exec", "er-7-a0", "id"]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_namespace_is_entered_by_name() -> None:
     ],
 )
 def test_pasta_forwards_no_port(families: tuple[int, ...], there: list[str], not_there: list[str]) -> None:
-    argv = network.pasta(network.Plan(9), families)
+    argv = network.pasta(network.Network(9), families)
     assert argv[argv.index("-t") : argv.index("-t") + 8] == ["-t", "none", "-u", "none", "-T", "none", "-U", "none"]
     assert "--no-map-gw" in argv
     assert set(there) <= set(argv)
@@ -89,7 +89,7 @@ def test_a_trees_name_changes_with_what_is_in_it() -> None:
     assert base_tree.key(("a",), "trixie") != base_tree.key(("a", "b"), "trixie")
 
 
-def test_a_release_file_tells_when_it_was_published() -> None:
+def test_the_date_of_a_release_file() -> None:
     text = "-----BEGIN PGP SIGNED MESSAGE-----\n\nSuite: stable\nDate: Sat, 21 Nov 2026 09:15:44 UTC\nArchitectures:"
     assert debian_mirror.published(text) == "20261121T091544"
     assert debian_mirror.published("<html>a captive portal's page</html>") == ""
@@ -127,16 +127,16 @@ def test_nspawn_registers_nothing_here() -> None:
 
 
 def test_a_user_gets_its_own_bus_and_no_environment_of_ours() -> None:
-    user = commands.find_user("root:x:0:0::/root:/bin/sh\ner-blog:x:20100:20100::/h:/x\n", "er-blog")
-    argv = commands.argv(42, "id", user, {"A": "1"})
+    user = machine.find_user("root:x:0:0::/root:/bin/sh\ner-blog:x:20100:20100::/h:/x\n", "er-blog")
+    argv = machine.nsenter_argv(42, "id", user, {"A": "1"})
     assert argv[:6] == ["nsenter", "--target", "42", "--all", "--", "env"]
     assert {"XDG_RUNTIME_DIR=/run/user/20100", "HOME=/h", "A=1", "--reuid=20100"} <= set(argv)
     assert argv[-3:] == ["sh", "-c", "id"]
 
 
-def test_a_user_that_is_not_there() -> None:
+def test_a_missing_user_is_an_error() -> None:
     with pytest.raises(UserError, match="no user er-x"):
-        commands.find_user("root:x:0:0::/root:/bin/sh\n", "er-x")
+        machine.find_user("root:x:0:0::/root:/bin/sh\n", "er-x")
 
 
 def test_an_archive_has_the_same_bytes_every_time(tmp_path: Path) -> None:

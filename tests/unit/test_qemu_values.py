@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from builder.lab import trial
 from builder.problems import UserError
-from builder.qemu import acceleration, access, machine, power, seed, verify
+from builder.qemu import acceleration, machine, power, seed, serial_console, verify
 from builder.qemu import hardware as hw
 from tests.unit.test_host import spec_of
 
@@ -23,7 +24,7 @@ _TCG = acceleration.emulation("amd64")
 _DISK = hw.Drive(Path("/vm/disk.qcow2"), "qcow2", "root")
 
 
-def test_a_pc_is_called_so() -> None:
+def test_qemus_argv_for_a_pc() -> None:
     seeded = hw.Drive(Path("/vm/seed.img"), "raw", "seed", read_only=True)
     pc = hw.Hardware("amd64", (_DISK, seeded), Path("/vm/console"), forwards=(22, 443))
     assert hw.argv(pc, _TCG) == [
@@ -72,24 +73,24 @@ def test_a_comma_in_a_path_does_not_end_it() -> None:
 
 def test_a_trial_boots_the_kernel_with_an_init_of_our_own() -> None:
     kvm = acceleration.Accelerator("kvm", "kvm", "host")
-    assert acceleration.argv("amd64", kvm, Path("/k"), Path("/d"), cpus=2) == [
+    assert acceleration.probe_argv("amd64", kvm, Path("/k"), Path("/d"), cpus=2) == [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35",
         "-accel", "kvm", "-cpu", "host", "-smp", "2", "-m", "256", "-serial", "file:/d/console",
         "-kernel", "/k", "-initrd", "/d/initrd", "-append", "console=ttyS0 quiet panic=-1",
     ]  # fmt: skip
-    arm = acceleration.argv("arm64", kvm, Path("/k"), Path("/d"), cpus=1)
+    arm = acceleration.probe_argv("arm64", kvm, Path("/k"), Path("/d"), cpus=1)
     assert arm[0] == "qemu-system-aarch64"
     assert arm[-1].startswith("console=ttyAMA0 ")
 
 
 @pytest.mark.parametrize(("arch", "machine"), [("amd64", 62), ("arm64", 183)])
 def test_the_init_is_an_elf_program_in_a_cpio_archive(arch: Arch, machine: int) -> None:
-    program = acceleration.init(arch)
+    program = acceleration.probe_init(arch)
     assert program[:4] == b"\x7fELF"
     assert struct.unpack_from("<H", program, 18) == (machine,)
     size = struct.unpack_from("<Q", program, 64 + 32)
     assert size == (len(program),)
-    archive = acceleration.initrd(arch)
+    archive = acceleration.probe_initrd(arch)
     assert archive[:6] == b"070701"
     assert len(archive) % 4 == 0
     assert program in archive
@@ -116,7 +117,7 @@ def _machine(monkeypatch: pytest.MonkeyPatch, cache: Path, *, system: str = "Lin
         ("Darwin", 0.5, 4.0, "hvf", "a kernel has run under it, 8 times as fast as emulation"),
     ],
 )
-def test_the_faster_accelerator_is_taken_and_why_is_told(
+def test_the_faster_accelerator_is_taken_with_its_reason(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     system: str,
@@ -128,12 +129,12 @@ def test_the_faster_accelerator_is_taken_and_why_is_told(
     _machine(monkeypatch, tmp_path, system=system)
     limits: list[float] = []
 
-    def seconds(_: Arch, tried: acceleration.Accelerator, __: Path, *, cpus: int, limit: float) -> float | None:
+    def boot_seconds(_: Arch, tried: acceleration.Accelerator, __: Path, *, cpus: int, limit: float) -> float | None:
         assert cpus == 2
         limits.append(limit)
         return emulated if tried.emulated else native
 
-    monkeypatch.setattr(acceleration, "seconds", seconds)
+    monkeypatch.setattr(acceleration, "boot_seconds", boot_seconds)
     found = acceleration.accelerator("amd64", lambda: tmp_path / "vmlinuz")
     assert (found.name, found.why) == (name, why)
     assert limits[1] == (emulated or 20.0)
@@ -184,10 +185,10 @@ def test_a_kvm_that_is_none_needs_no_trial(monkeypatch: pytest.MonkeyPatch, tmp_
     ],
 )
 def test_firmware_is_not_a_kernel(said: str, silent: bool) -> None:
-    assert access.silent(said) is silent
+    assert serial_console.silent(said) is silent
 
 
-def test_a_layer_says_the_format_of_what_is_below() -> None:
+def test_an_overlay_names_the_format_of_its_image() -> None:
     argv = machine.overlay_argv(Path("/i.raw"), "raw", Path("/o.qcow2"), 6 * 1024**3)
     assert argv == ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/i.raw", "/o.qcow2", "6442450944"]
     assert machine.overlay_argv(Path("/i"), "qcow2", Path("/o"), None)[-1] == "/o"
@@ -217,7 +218,7 @@ class _Qemu:
         os.close(self.reads)
 
 
-def test_a_conversation_passes_over_events_and_tells_of_refusals() -> None:
+def test_qmp_skips_events_and_raises_refusals() -> None:
     qemu = _Qemu({"return": {}}, {"return": {"status": "running"}}, {"error": {"desc": "no such thing"}})
     talk = power.Qmp(qemu.reads, qemu.writes)
     talk.greet()
@@ -232,7 +233,7 @@ def test_a_conversation_passes_over_events_and_tells_of_refusals() -> None:
     ]
 
 
-def test_the_end_of_qemu_is_told() -> None:
+def test_the_end_of_qemu_is_an_error() -> None:
     qemu = _Qemu({"return": {}})
     talk = power.Qmp(qemu.reads, qemu.writes)
     talk.greet()
@@ -258,17 +259,17 @@ def test_a_seed_holds_what_a_provider_passes() -> None:
         "meta-data": b'{"instance-id": "i-1", "local-hostname": "web1"}\n',
         "vendor-data": b"v",
     }
-    form, copy = seed.argvs(Path("/s"), 4096, [Path("/s.d/user-data")])
+    form, copy = seed.seed_argvs(Path("/s"), 4096, [Path("/s.d/user-data")])
     assert form == ["mformat", "-i", "/s", "-v", "CIDATA", "-T", "4096", "-h", "16", "-s", "63", "::"]
     assert copy == ["mcopy", "-i", "/s", "-Q", "/s.d/user-data", "::"]
 
 
 def test_clients_go_to_this_machine_only() -> None:
-    ssh = access.ssh(Path("/k"), "er", 2200, "true")
+    ssh = machine.ssh_argv(Path("/k"), "er", 2200, "true")
     assert ssh[:7] == ["ssh", "-F", "none", "-i", "/k", "-p", "2200"]
     assert ssh[-2:] == ["er@127.0.0.1", "true"]
     assert {"BatchMode=yes", "UserKnownHostsFile=/dev/null"} <= set(ssh)
-    curl = access.curl("a.test", "127.0.0.1", 8443, Path("/ca"))
+    curl = trial.curl("a.test", "127.0.0.1", 8443, Path("/ca"))
     assert curl[curl.index("--resolve") + 1] == "a.test:8443:127.0.0.1"
     assert curl[-1] == "https://a.test:8443/"
     assert "--insecure" not in curl
@@ -312,17 +313,17 @@ def test_a_good_host_has_no_faults() -> None:
         ("listeners", "tcp LISTEN 0 9 127.0.0.1:5432 0.0.0.0:*", "somebody listens on tcp 127.0.0.1:5432"),
     ],
 )
-def test_each_fault_is_told(question: str, answer: str, fault: str) -> None:
+def test_each_fault_is_named(question: str, answer: str, fault: str) -> None:
     assert list(verify.judge({**_GOOD, question: answer})) == [fault]
 
 
-def test_the_script_that_asks_is_python() -> None:
+def test_the_inspection_is_a_python_program() -> None:
     compile(verify.inspection(), "asked", "exec")
 
 
 def test_the_spec_is_changed_only_so_far_as_this_machine_needs() -> None:
     spec = spec_of(more="ssh: {allow_from: [192.0.2.0/24]}")
-    here = verify.local(spec, "ssh-ed25519 AAAA test")
+    here = verify.for_this_machine(spec, "ssh-ed25519 AAAA test")
     assert here.admin.ssh_keys == (*spec.admin.ssh_keys, "ssh-ed25519 AAAA test")
     assert here.tls.ca == "internal"
     assert here.ssh.allow_from == ("192.0.2.0/24", "10.0.2.2/32")

@@ -125,7 +125,7 @@ def stop_writing(tree: Path) -> None:
 
 
 def _archives(spec: Spec) -> Iterator[tuple[str, Path]]:
-    for name, source in seed.by_name(spec):
+    for name, source in seed.archives_by_name(spec):
         yield f"{facts.IMAGES}/{name}", source
 
 
