@@ -7,15 +7,13 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
-
-    from builder.imagecheck.model import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +51,13 @@ class Step:
 
     name: str
     seconds: float
+
+
+class Report(Protocol):
+    """The report of an image check, which writes itself as JSON."""
+
+    def as_json(self) -> str:
+        """The findings, and which checks ran."""
 
 
 @dataclass(frozen=True, slots=True)
