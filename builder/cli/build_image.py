@@ -1,4 +1,7 @@
-"""`er build-image`: bake the hardened base into an image, and prove it."""
+"""`er build-image`: bake the hardened base into an image, and prove it.
+
+The way down: packer.request, packer.build, packer.build_local, packer.run; packer.artifact is what comes back.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,13 @@ from builder.packer.targets import BY_NAME, TARGETS
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
+    from builder.lab.events import Progress
     from builder.manifest import Difference
     from builder.packer.artifact import Result
     from builder.packer.request import Request
-    from builder.packer.run import Job, Told
+    from builder.packer.run import Job
     from builder.problems import UserError
+    from builder.spec import Spec
 
 NAME = "build-image"
 _TARGETS = ", ".join(row.name for row in TARGETS)
@@ -131,41 +136,50 @@ def command(
             {"--format": form != "qcow2", "--size": size, "--base-image": base_image, "--checksum": checksum,
              "--accelerator": accelerator != "auto", "--builder": builder != "auto", "--reuse": reuse},
         )  # fmt: skip
-    order = Request(
-        load(path), BY_NAME[target], directory, FORMATS[form], with_stacks, verify, size, accelerator, builder,
+    spec = load(path)
+    request = Request(
+        spec, BY_NAME[target], directory, FORMATS[form], with_stacks, verify, size, accelerator, builder,
         base_image, checksum, tuple(file.absolute() for file in var_file or ()), keep_log, reuse, compare,
+        _image_tags(target, spec),
     )  # fmt: skip
     if dry_run:
-        _show_dry(order, *build.outline(order), as_json=as_json)
+        _show_dry_run(request, *build.plan_dry_run(request), as_json=as_json)
         return 0
-    job = build.plan(order)
+    job = build.plan(request)
     with Steps() as steps:
-        result = follow(build.bake(order, job, steps.line), steps)
-    code = told(result, path, as_json=as_json)
+        result = follow(build.bake(request, job, steps.line), steps)
+    code = show(result, path, as_json=as_json)
     if keep:
         cleaning.keep(target, keep, result, yes=yes)
     return code
 
 
 def _refuse(given: Mapping[str, object]) -> None:
-    """Options that mean nothing to a provider are a mistake, and better told now."""
+    """Raise BadParameter for options that mean nothing to a provider."""
     wrong = [name for name, value in given.items() if value]
     if wrong:
         raise typer.BadParameter(f"only for --target qemu: {', '.join(wrong)}")
 
 
-def follow(events: Generator[Told, None, Result], steps: Steps) -> Result:
+def _image_tags(target: str, spec: Spec) -> dict[str, str]:
+    """By these `er launch` finds the image."""
+    from builder.aws import tags
+
+    return tags.image(spec.server.base, spec.server.arch) if target == "aws" else {}
+
+
+def follow(events: Generator[Progress, None, Result], steps: Steps) -> Result:
     """Show the steps as they come and go; the result is the generator's."""
     from builder.lab.events import Ended, Line, Note, Started
 
     with closing(events):
         while True:
             try:
-                told = next(events)
+                event = next(events)
             except StopIteration as end:
                 result: Result = end.value
                 return result
-            match told:
+            match event:
                 case Started(step):
                     steps.start(step)
                 case Ended(step, seconds):
@@ -176,8 +190,8 @@ def follow(events: Generator[Told, None, Result], steps: Steps) -> Result:
                     steps.line(text)
 
 
-def told(result: Result, spec: Path, *, as_json: bool) -> int:
-    """Show a good build; its exit code is 1 when something stays that goes on costing, though the image is good."""
+def show(result: Result, spec: Path, *, as_json: bool) -> int:
+    """Show a good build. The exit code is 1 when something stays that goes on costing, though the image is good."""
     from builder.packer import leftovers
 
     for line in leftovers.lines(result.left):
@@ -248,22 +262,27 @@ def _as_json(result: Result) -> dict[str, object]:
     }
 
 
-def _show_dry(order: Request, job: Job, lacking: Sequence[UserError], *, as_json: bool) -> None:
-    """The calls and the files; the work directory's name is made up only when it is made."""
+def _show_dry_run(request: Request, job: Job, missing: Sequence[UserError], *, as_json: bool) -> None:
+    """Show the calls and the files; the work directory's name is made up only when it is made."""
     from builder.packer import program, work_directory
-    from builder.packer.build_local import ACCELERATOR
+    from builder.packer.build_local import ACCELERATOR_VARIABLES
 
-    work = f"{order.directory.absolute()}/{work_directory.PREFIX}*"
+    work = f"{request.directory.absolute()}/{work_directory.PREFIX}*"
+    template = (*job.files, work_directory.values_file(job.variables))
     upload = (*job.upload.files, *job.upload.archives)
-    names = [f"{work_directory.TEMPLATE}/{file.path}" for file in (*job.files, work_directory.values(job.variables))]
-    laid = sorted([*names, *(f"{work_directory.PAYLOAD}/{name}" for name in upload)])
+    paths = sorted(
+        [
+            *(f"{work_directory.TEMPLATE}/{file.path}" for file in template),
+            *(f"{work_directory.PAYLOAD}/{name}" for name in upload),
+        ]
+    )
     calls = job.commands()
-    say.missing(lacking)
+    say.missing(missing)
     if as_json:
-        of_machine = ACCELERATOR if order.local and job.variables["source"] == order.target.label else ()
+        of_machine = ACCELERATOR_VARIABLES if request.local and job.variables["source"] == request.target.label else ()
         unknown = [name for name in of_machine if name not in job.variables]
-        told = {"directory": work, "commands": calls, "files": laid, "variables": dict(job.variables)}
-        say.json({**told, "unknown": unknown, "missing": problem_report.missing(lacking)})
+        shown = {"directory": work, "commands": calls, "files": paths, "variables": dict(job.variables)}
+        say.json({**shown, "unknown": unknown, "missing": problem_report.missing(missing)})
         return
-    lines = [f"# in {work}:", *(f"# lays {path}" for path in laid), *(program.shown(call) for call in calls)]
+    lines = [f"# in {work}:", *(f"# lays {path}" for path in paths), *(program.shell_line(call) for call in calls)]
     say.data("".join(f"{line}\n" for line in lines).encode())

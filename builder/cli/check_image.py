@@ -29,7 +29,6 @@ Everything = Annotated[bool, typer.Option("--all", help="Show every finding, not
 def command(image: ImagePath, spec: HostSpec = None, everything: Everything = False, as_json: AsJson = False) -> int:
     """Look for host keys, logs, passwords and whatever else must not be in an image; nothing is booted or changed."""
     from builder import imagecheck
-    from builder.imagecheck import text_report
 
     expected = _expected(spec) if spec else ()
     with _opened(image) as root:
@@ -37,7 +36,7 @@ def command(image: ImagePath, spec: HostSpec = None, everything: Everything = Fa
     if as_json:
         say.json(json.loads(report.as_json()))
     else:
-        say.text(text_report.render(report, everything=everything))
+        say.text(report.as_text(everything=everything))
     return 0 if report.clean else 1
 
 

@@ -1,4 +1,4 @@
-"""`er build-image --clean TARGET` and `--keep N`: what builds of er have at a provider, shown, asked for, removed."""
+"""`er build-image --clean TARGET` and `--keep N`: show what builds of er have at a provider, ask, and remove it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from builder.packer.account import Account, Found
+    from builder.packer.account import Account, Item
     from builder.packer.artifact import Result
 
 
@@ -25,54 +25,53 @@ def clean(target: str, directory: Path, *, yes: bool, dry_run: bool, as_json: bo
     from builder.packer.account import Account
 
     account = Account(target, os.environ)
-    found = account.found()
+    found = account.items()
     known = {path.name.removesuffix(".manifest.json") for path in directory.glob("*.manifest.json")}
-    for one in found:
-        say.note(f"{one.noun:<10} {one.id:<12} {one.name}{_why(one, known)}")
-    machines = [one for one in found if one.build]
-    images = [one for one in found if not one.build and _base(one) not in known]
+    for item in found:
+        say.note(f"{item.noun:<10} {item.id:<12} {item.name}{_why(item, known)}")
+    machines = [item for item in found if item.build]
+    images = [item for item in found if not item.build and _base(item) not in known]
     if not machines and not images:
         say.note("nothing is left over")
     if not dry_run:
         if machines:
             _remove(account, machines, yes=yes)
-        for one in images if sys.stdin.isatty() else ():
-            if _said(f"Remove {one.noun} {one.name}? Type {one.id}: ") == one.id:
-                _remove(account, [one], yes=True)
+        for item in images if sys.stdin.isatty() else ():
+            if _answer(f"Remove {item.noun} {item.name}? Type {item.id}: ") == item.id:
+                _remove(account, [item], yes=True)
     if as_json:
         left = [*machines, *images]
-        say.json([{"noun": one.noun, "id": one.id, "name": one.name, "left": one in left} for one in found])
+        say.json([{"noun": item.noun, "id": item.id, "name": item.name, "left": item in left} for item in found])
     return 0
 
 
 def keep(target: str, number: int, result: Result, *, yes: bool) -> None:
     """Remove older images of the same spec that er made, after asking."""
-    from builder.packer import build_cloud
-    from builder.packer.account import Account, older
+    from builder.packer.account import Account, older, stem
 
     account = Account(target, os.environ)
-    wanted = older(account.found(), build_cloud.stem(result.name), number)
-    for one in wanted:
-        say.note(f"older     {one.noun} {one.id} {one.name}")
-    if wanted:
-        _remove(account, wanted, yes=yes)
+    items = older(account.items(), stem(result.name), number)
+    for item in items:
+        say.note(f"older     {item.noun} {item.id} {item.name}")
+    if items:
+        _remove(account, items, yes=yes)
 
 
-def _why(one: Found, known: Collection[str]) -> str:
-    if one.build:
+def _why(item: Item, known: Collection[str]) -> str:
+    if item.build:
         return ", of a build: left over, unless it is going on now"
-    return "" if _base(one) in known else ", no manifest here knows it"
+    return "" if _base(item) in known else ", no manifest here knows it"
 
 
-def _base(one: Found) -> str:
-    return one.name.removeprefix("easyrunner-")
+def _base(item: Item) -> str:
+    return item.name.removeprefix("easyrunner-")
 
 
-def _remove(account: Account, wanted: Collection[Found], *, yes: bool) -> None:
-    _confirm(len(wanted), yes=yes)
-    for one in wanted:
-        account.remove(one)
-        say.note(f"removed   {one.noun} {one.id} {one.name}")
+def _remove(account: Account, items: Collection[Item], *, yes: bool) -> None:
+    _confirm(len(items), yes=yes)
+    for item in items:
+        account.remove(item)
+        say.note(f"removed   {item.noun} {item.id} {item.name}")
 
 
 def _confirm(number: int, *, yes: bool) -> None:
@@ -80,10 +79,10 @@ def _confirm(number: int, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UserError("nobody is here to confirm", "--yes does without")
-    if _said(f"Remove {number}? Type yes: ") != "yes":
+    if _answer(f"Remove {number}? Type yes: ") != "yes":
         raise UserError("not confirmed: nothing was removed")
 
 
-def _said(question: str) -> str:
+def _answer(question: str) -> str:
     say.console.print(question, end="", markup=False)
     return sys.stdin.readline().strip()

@@ -17,7 +17,7 @@ from builder import host as hosts
 from builder.cli.options import SpecPath, load
 from builder.cli.output import say
 from builder.host.tree import overlay
-from builder.packer.build_files import archive
+from builder.packer.upload_files import archive
 from builder.problems import UserError
 
 if TYPE_CHECKING:

@@ -1,8 +1,17 @@
-"""Checks of an image's hygiene, on a directory. Standard library only, as it also runs in the image, as a zipapp."""
+"""Checks what an image must not carry, on the directory of its files.
 
-from builder.imagecheck.model import Check, Expected, Finding, Report, from_json
-from builder.imagecheck.run import check, examine
-from builder.imagecheck.table import CHECKS, IDS
+image_tree              the image's files, users and packages
+model                   check, finding, report: on image_tree
+access … traces         the checks of one area and their rows: on model and image_tree
+table                   every row, in the order of the report; runs them
+zipapp                  the package as one file that the image's own python3 runs
+
+Standard library only: nothing here imports another package of er at run time.
+"""
+
+from builder.imagecheck.image_tree import Expected
+from builder.imagecheck.model import Check, Finding, Report, from_json
+from builder.imagecheck.table import CHECKS, IDS, check, examine
 from builder.imagecheck.zipapp import bundle, expected
 
 __all__ = [

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from builder.imagecheck.model import Hit
+from builder.imagecheck.model import CLEAN, Check, Hit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.imagecheck.tree import Tree
+    from builder.imagecheck.image_tree import Tree, User
 
 
 _KEY_FILES: Final = (".ssh/authorized_keys", ".ssh/authorized_keys2")
@@ -19,13 +19,13 @@ _SSHD: Final = "/etc/ssh/sshd_config"
 _LOCKED: Final = re.compile(r"!*\*?|!+\*?[A-Za-z]*|\*[A-Z]*")
 _SHADOWED: Final = frozenset({"x", "*", "!"})
 _BACKUPS: Final = ("/etc/shadow-", "/etc/gshadow-", "/var/backups/shadow.bak", "/var/backups/gshadow.bak")
-_FIRST_USER: Final = 1000
-_NOBODY: Final = 65534
+_FIRST_UID: Final = 1000
+_NOBODY_UID: Final = 65534
 
 
 def authorized_keys(tree: Tree) -> Iterator[Hit]:
     """Keys that open an account, wherever sshd would look for them."""
-    for path in sorted({*_in_homes(tree), *_told_to_sshd(tree)}):
+    for path in sorted({*_in_homes(tree), *_in_sshd_config(tree)}):
         if count := len(tree.lines(path)):
             yield Hit(path, f"lets in {count} key{'s' * (count > 1)}")
 
@@ -35,7 +35,7 @@ def _in_homes(tree: Tree) -> Iterator[str]:
         yield from (f"{home}/{name}" for name in _KEY_FILES)
 
 
-def _told_to_sshd(tree: Tree) -> Iterator[str]:
+def _in_sshd_config(tree: Tree) -> Iterator[str]:
     for config in (_SSHD, *tree.children("/etc/ssh/sshd_config.d", "*.conf")):
         for line in tree.lines(config):
             keyword, *patterns = line.replace("=", " ", 1).split()
@@ -92,7 +92,7 @@ def accounts(tree: Tree) -> Iterator[Hit]:
 
 
 def _is_person(user: User) -> bool:
-    return user.uid >= _FIRST_USER and user.uid != _NOBODY and user.may_login
+    return user.uid >= _FIRST_UID and user.uid != _NOBODY_UID and user.may_login
 
 
 def sudoers(tree: Tree) -> Iterator[Hit]:
@@ -102,30 +102,45 @@ def sudoers(tree: Tree) -> Iterator[Hit]:
             yield Hit(path, f"grants: {tree.lines(path)[-1][:80]}")
 
 
-_NO_LOGIN: Final = frozenset({"nologin", "false", "sync", "halt", "shutdown"})
-
-
-class User(NamedTuple):
-    """A row of passwd(5)."""
-
-    name: str
-    password: str
-    uid: int
-    gid: int
-    home: str
-    shell: str
-
-    @property
-    def may_login(self) -> bool:
-        """Whether the shell lets anybody in; an empty one is /bin/sh."""
-        return self.shell.rpartition("/")[2] not in _NO_LOGIN
-
-
-def parse(passwd: str) -> tuple[User, ...]:
-    """The users of a passwd file, in its order; lines that are none are left out."""
-    rows = (line.split(":") for line in passwd.splitlines())
-    return tuple(
-        User(row[0], row[1], int(row[2]), int(row[3]), row[5], row[6])
-        for row in rows
-        if len(row) == 7 and row[2].isdigit() and row[3].isdigit()
-    )
+CHECKS: Final = (
+    Check(
+        "authorized-keys",
+        "SSH keys that open an account",
+        "Packer's key, or a colleague's, would open every machine",
+        "DO: checkRoot, checkUsers",
+        CLEAN,
+        authorized_keys,
+    ),
+    Check(
+        "ssh-directory",
+        "Other files in .ssh",
+        "known hosts and keys tell of the build's surroundings",
+        "DO: checkRoot, checkUsers",
+        CLEAN,
+        ssh_directory,
+    ),
+    Check(
+        "passwords",
+        "Passwords: hashes, empty ones, answers to package questions",
+        "a password in an image is known to everybody who has the image",
+        "DO: checkRoot, checkUsers; CIS 7.2",
+        f"{CLEAN}; it locks the account",
+        passwords,
+    ),
+    Check(
+        "accounts",
+        "Login users, a second root, homes without a user",
+        "cloud-init makes the users of each machine; one from the build is a door that nobody watches",
+        "DO: checkUsers; CIS 7.2",
+        CLEAN,
+        accounts,
+    ),
+    Check(
+        "sudoers",
+        "Rules of sudo that came with no package",
+        "cloud-init lets the build's user do everything without a password",
+        "CIS 5.2",
+        CLEAN,
+        sudoers,
+    ),
+)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from builder.imagecheck.model import Hit
+from builder.imagecheck.model import CLEAN, Check, Hit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.imagecheck.tree import Tree
+    from builder.imagecheck.image_tree import Tree
 
 # Left by installers, and by labs: they hold first boot back, or tie it to one instance.
 _LEFTOVERS: Final = (
@@ -25,14 +25,14 @@ _LEFTOVERS: Final = (
     "/etc/ssh/sshd_config.d/60-cloudimg-settings.conf",
 )
 # Keys of a configuration that belong to one instance: its access, its data, its network.
-_OWN: Final = re.compile(
+_INSTANCE_KEYS: Final = re.compile(
     r"\s*-?\s*(ssh_authorized_keys|passwd|hashed_passwd|plain_text_passwd|chpasswd|password|seedfrom|instance-id"
     r"|user-data|meta-data|network-config|ssh_keys)\s*:"
 )
 _NO_NETWORK: Final = re.compile(r"network\s*:\s*(\{\s*)?config\s*:\s*disabled|^\s*config\s*:\s*disabled", re.MULTILINE)
-_SOURCES: Final = re.compile(r"^\s*datasource_list\s*:\s*\[([^\]]*)\]", re.MULTILINE)
-_ONLY_HERE: Final = frozenset({"nocloud", "none"})
-_NETWORK: Final = (
+_SOURCE_LIST: Final = re.compile(r"^\s*datasource_list\s*:\s*\[([^\]]*)\]", re.MULTILINE)
+_LOCAL_SOURCES: Final = frozenset({"nocloud", "none"})
+_NETWORK_FILES: Final = (
     ("/etc/netplan", "*.yaml"),
     ("/etc/network/interfaces.d", "*cloud-init*"),
     ("/etc/systemd/network", "*cloud-init*"),
@@ -62,26 +62,62 @@ def leftovers(tree: Tree) -> Iterator[Hit]:
         if tree.exists(path) and path not in tree.owners:
             yield Hit(path, "written for the machine that the image was made on")
     for path in tree.children("/etc/cloud/cloud.cfg.d", "*.cfg"):
-        if path not in tree.owners and path not in _LEFTOVERS and (what := _tied(tree.text(path))):
+        if path not in tree.owners and path not in _LEFTOVERS and (what := _tie_to_instance(tree.text(path))):
             yield Hit(path, what)
 
 
-def _tied(text: str) -> str | None:
+def _tie_to_instance(text: str) -> str | None:
     """How a configuration ties the image to one instance, or None."""
     body = "\n".join(line.partition("#")[0] for line in text.splitlines())
-    if match := next(filter(None, map(_OWN.match, body.splitlines())), None):
+    if match := next(filter(None, map(_INSTANCE_KEYS.match, body.splitlines())), None):
         return f"sets {match[1]}"
     if _NO_NETWORK.search(body):
         return "keeps cloud-init from setting up the network"
-    if match := _SOURCES.search(body):
+    if match := _SOURCE_LIST.search(body):
         names = {name.strip(" \"'").lower() for name in match[1].split(",")} - {""}
-        return f"looks for {' and '.join(sorted(names))} only" if names and names <= _ONLY_HERE else None
+        return f"looks for {' and '.join(sorted(names))} only" if names and names <= _LOCAL_SOURCES else None
     return None
 
 
 def network(tree: Tree) -> Iterator[Hit]:
     """Network configuration with the addresses or the cards of the machine that the image was made on."""
-    for folder, pattern in _NETWORK:
+    for folder, pattern in _NETWORK_FILES:
         for path in tree.children(folder, pattern):
             if path not in tree.owners and not tree.ours(path):
                 yield Hit(path, "the network of the machine that the image was made on")
+
+
+CHECKS: Final = (
+    Check(
+        "cloud-init-installed",
+        "cloud-init is there",
+        "without it no key reaches the machine",
+        "DO: checkCloudInit",
+        "apt-get install cloud-init",
+        installed,
+    ),
+    Check(
+        "cloud-init-state",
+        "State of cloud-init",
+        "the user-data of the build, secrets included; and modules count as done",
+        "goss: cloud-init instance-id",
+        CLEAN,
+        state,
+    ),
+    Check(
+        "cloud-init-leftovers",
+        "Configuration written for the build",
+        "it holds first boot back, or ties the image to one data source",
+        "image-builder: sysprep",
+        CLEAN,
+        leftovers,
+    ),
+    Check(
+        "network-leftovers",
+        "Network configuration of the build",
+        "it names addresses and cards that the next machine does not have",
+        "image-builder: sysprep",
+        CLEAN,
+        network,
+    ),
+)

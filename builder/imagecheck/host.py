@@ -6,56 +6,55 @@ import hashlib
 import stat
 from typing import TYPE_CHECKING, Final
 
-from builder.imagecheck.model import Hit, NotKnowableError
+from builder.imagecheck.model import CLEAN, Check, Hit, NotKnowableError
 from builder.imagecheck.services import enabled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.imagecheck.model import Expected
-    from builder.imagecheck.tree import Entry, Tree
+    from builder.imagecheck.image_tree import Entry, Expected, Tree
 
 _LIB: Final = "/usr/lib/easyrunner"
 _ETC: Final = "/etc/easyrunner"
 _STATE: Final = "/var/lib/easyrunner"
-_PARTS: Final = ("firewall", "first-boot", "provision", "packages", "subids", "firewall.d")
+_IN_LIB: Final = ("firewall", "first-boot", "provision", "packages", "subids", "firewall.d")
 _UNITS: Final = ("er-firewall.service", "er-first-boot.service", "fail2ban.service")
 _SSH: Final = ("ssh.service", "ssh.socket", "sshd.service")
 _FIRST_BOOT: Final = (f"{_STATE}/complete", f"{_ETC}/server.env")
 
 
-def _required(tree: Tree) -> None:
-    """A build must have made a host; any other image may be looked at without being one."""
+def files(tree: Tree) -> Iterator[Hit]:
+    """Every file of the host is there, root's, with its mode and content."""
+    _refuse_other_images(tree)
+    for name in _IN_LIB:
+        if not tree.exists(f"{_LIB}/{name}"):
+            yield Hit(f"{_LIB}/{name}", "is missing")
+    for file in tree.expected:
+        if what := _difference(tree, file):
+            yield Hit(file.path, what)
+    known = {file.path for file in tree.expected}
+    for entry in tree.below(_LIB, _ETC):
+        if entry.path not in known and (what := _fault(tree, entry)):
+            yield Hit(entry.path, what)
+
+
+def _refuse_other_images(tree: Tree) -> None:
+    """Raise NotKnowableError for an image that is no host of ours. A bake, and expected files, say that it is one."""
     if not tree.live and not tree.expected and not tree.exists(_LIB):
         raise NotKnowableError(f"no host of ours: there is no {_LIB}")
 
 
-def files(tree: Tree) -> Iterator[Hit]:
-    """Every file of the host is there, root's, with its mode and content."""
-    _required(tree)
-    for name in _PARTS:
-        if not tree.exists(f"{_LIB}/{name}"):
-            yield Hit(f"{_LIB}/{name}", "is missing")
-    for file in tree.expected:
-        if what := _differs(tree, file):
-            yield Hit(file.path, what)
-    told = {file.path for file in tree.expected}
-    for entry in tree.below(_LIB, _ETC):
-        if entry.path not in told and (what := _wrong(tree, entry)):
-            yield Hit(entry.path, what)
-
-
-def _differs(tree: Tree, file: Expected) -> str | None:
-    here = tree.where(file.path)
-    if not here.is_file():
+def _difference(tree: Tree, file: Expected) -> str | None:
+    path = tree.where(file.path)
+    if not path.is_file():
         return "is missing"
-    status = here.stat()
+    status = path.stat()
     mode = f"0{stat.S_IMODE(status.st_mode):03o}"
     if mode != file.mode:
         return f"has mode {mode}, not {file.mode}"
     if (status.st_uid, status.st_gid) != (_id(tree, "passwd", file.owner), _id(tree, "group", file.group)):
         return f"is not {file.owner}:{file.group}'s"
-    digest = hashlib.sha256(here.read_bytes()).hexdigest()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return None if digest == file.sha256 else "has other content than was baked"
 
 
@@ -64,20 +63,20 @@ def _id(tree: Tree, table: str, name: str) -> int | None:
     return next((int(row[2]) for row in rows if row[0] == name), None)
 
 
-def _wrong(tree: Tree, entry: Entry) -> str | None:
-    """What is wrong with a file of ours that no list names: all of them are root's, and scripts alone can be run."""
+def _fault(tree: Tree, entry: Entry) -> str | None:
+    """The fault of a file below our directories that is not expected: all are root's, and only scripts may be run."""
     if (entry.stat.st_uid, entry.stat.st_gid) != (_id(tree, "passwd", "root"), _id(tree, "group", "root")):
         return "is not root's"
     mode = stat.S_IMODE(entry.stat.st_mode)
     if not entry.regular:
         return None if entry.directory and not mode & 0o022 else f"has mode {mode:04o}"
-    wanted = 0o755 if tree.content(entry.path, 2) == b"#!" else 0o644
-    return None if mode == wanted else f"has mode {mode:04o}, not {wanted:04o}"
+    right = 0o755 if tree.content(entry.path, 2) == b"#!" else 0o644
+    return None if mode == right else f"has mode {mode:04o}, not {right:04o}"
 
 
 def units(tree: Tree) -> Iterator[Hit]:
     """The firewall, first boot, Fail2Ban and sshd start by themselves."""
-    _required(tree)
+    _refuse_other_images(tree)
     on = {unit for _, unit in enabled(tree)}
     for unit in _UNITS:
         if unit not in on:
@@ -88,10 +87,10 @@ def units(tree: Tree) -> Iterator[Hit]:
 
 def packages(tree: Tree) -> Iterator[Hit]:
     """Every package of the host is installed."""
-    _required(tree)
-    there = {name.partition(":")[0] for name, state in tree.packages.items() if state.endswith("ok installed")}
+    _refuse_other_images(tree)
+    installed = {name.partition(":")[0] for name, state in tree.packages.items() if state.endswith("ok installed")}
     for name in tree.lines(f"{_LIB}/packages"):
-        if name not in there:
+        if name not in installed:
             yield Hit(f"{_LIB}/packages", f"{name} is not installed")
 
 
@@ -102,3 +101,39 @@ def first_boot(tree: Tree) -> Iterator[Hit]:
             yield Hit(path, "belongs to one machine")
     for entry in tree.files(f"{_STATE}/caddy", "/var/lib/systemd/linger"):
         yield Hit(entry.path, "belongs to one machine")
+
+
+CHECKS: Final = (
+    Check(
+        "host-files",
+        "The host's own files, modes and owners",
+        "what an app could change, it would",
+        "none",
+        "bake again",
+        files,
+    ),
+    Check(
+        "host-units",
+        "Firewall, first boot, Fail2Ban and sshd are enabled",
+        "the machine would come up open, or shut",
+        "DO: checkFirewall; CIS 4",
+        "systemctl enable",
+        units,
+    ),
+    Check(
+        "host-packages",
+        "The host's packages",
+        "first boot would have to fetch them",
+        "none",
+        "/usr/lib/easyrunner/provision bake",
+        packages,
+    ),
+    Check(
+        "first-boot-state",
+        "Nothing of a first boot",
+        "a machine would take itself for another one, with its certificates",
+        "none",
+        CLEAN,
+        first_boot,
+    ),
+)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from builder.imagecheck.model import Hit
+from builder.imagecheck.model import CLEAN, Check, Hit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.imagecheck.tree import Tree
+    from builder.imagecheck.image_tree import Tree
 
 _SEEDS: Final = (
     "/var/lib/systemd/random-seed",
@@ -22,7 +22,7 @@ _SEEDS: Final = (
     "/efi/loader/random-seed",
 )
 # What stock images are called before they have a name.
-_NO_NAME: Final = frozenset({"", "localhost", "localhost.localdomain", "debian", "ubuntu"})
+_UNNAMED: Final = frozenset({"", "localhost", "localhost.localdomain", "debian", "ubuntu"})
 _LOOPBACK_NAME: Final = re.compile(r"(localhost|ip6-.*|.*\.localdomain[46]?)$")
 _LEASES: Final = (
     "/var/lib/dhcp",
@@ -59,14 +59,14 @@ def random_seed(tree: Tree) -> Iterator[Hit]:
 def hostname(tree: Tree) -> Iterator[Hit]:
     """The name of the machine that the image was made on."""
     name = tree.text("/etc/hostname").strip()
-    if name not in _NO_NAME:
+    if name not in _UNNAMED:
         yield Hit("/etc/hostname", f"is {name!r}")
     for line in tree.lines("/etc/hosts"):
         names = [word for word in line.partition("#")[0].split()[1:] if not _LOOPBACK_NAME.fullmatch(word)]
-        if named := [word for word in names if word not in _NO_NAME]:
+        if named := [word for word in names if word not in _UNNAMED]:
             yield Hit("/etc/hosts", f"names {', '.join(named)}")
     if mail := tree.text("/etc/mailname").strip():
-        yield from [Hit("/etc/mailname", f"is {mail!r}")] * (mail not in _NO_NAME)
+        yield from [Hit("/etc/mailname", f"is {mail!r}")] * (mail not in _UNNAMED)
 
 
 def leases(tree: Tree) -> Iterator[Hit]:
@@ -81,3 +81,55 @@ def resolver(tree: Tree) -> Iterator[Hit]:
     path = "/etc/resolv.conf"
     if tree.link(path) is None and any(line.startswith("nameserver") for line in tree.lines(path)):
         yield Hit(path, "names servers of the build's network")
+
+
+CHECKS: Final = (
+    Check(
+        "ssh-host-keys",
+        "SSH host keys",
+        "with one key for all, whoever has one machine can pose as any other",
+        "goss: SSH host keys",
+        CLEAN,
+        host_keys,
+    ),
+    Check(
+        "machine-id",
+        "Machine id, also D-Bus's",
+        "DHCP, journals and keys are derived from it; twins get each other's addresses",
+        "goss: machine-id",
+        f"{CLEAN}; it empties the file",
+        machine_id,
+    ),
+    Check(
+        "random-seed",
+        "Saved randomness and systemd's credential secret",
+        "machines that start from the same seed can draw the same numbers",
+        "systemd: Building Images Safely",
+        CLEAN,
+        random_seed,
+    ),
+    Check(
+        "hostname",
+        "Host name",
+        "the name of the build would be every machine's until its own arrives, in logs and certificates too",
+        "image-builder: sysprep",
+        CLEAN,
+        hostname,
+    ),
+    Check(
+        "dhcp-leases",
+        "DHCP leases and client ids",
+        "a machine would ask for the address of the build",
+        "image-builder: sysprep",
+        CLEAN,
+        leases,
+    ),
+    Check(
+        "resolver",
+        "Name servers of the build",
+        "they cannot be reached elsewhere, or answer for somebody else",
+        "image-builder: sysprep",
+        f"{CLEAN}; it links the file to systemd-resolved's",
+        resolver,
+    ),
+)

@@ -1,36 +1,44 @@
-"""What a check is and what it finds, as values. Standard library only: this package also runs inside the image."""
+"""A check, what it finds, and the report of all checks as JSON and as text."""
 
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-    from builder.imagecheck.tree import Tree
+    from builder.imagecheck.image_tree import Tree
+
 
 # `live` checks ask the running system; `offline` ones look at what a running system hides, such as the disk below /run.
 When = Literal["both", "live", "offline"]
 # The remedy of what the last step of a bake removes: images/steps/70-clean.
 CLEAN: Final = "run the step 70-clean last"
+# Findings of one check that the text shows; the rest is counted.
+_SHOWN: Final = 12
 
 
 class Hit(NamedTuple):
-    """What a check comes upon: the path in the image ("-" where no file is meant) and what is wrong."""
+    """What a check finds: the path in the image ("-" where no file is meant) and what is wrong."""
 
     path: str
     what: str
 
 
 class NotKnowableError(Exception):
-    """A check cannot be answered here; the text says why. Not a finding, and not silence either."""
+    """A check cannot be answered here; the text says why. It is reported as skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A row of the table. `source` says who else asks for it; `find` yields every hit in a tree."""
+    """A row of the table.
+
+    `source` says who else asks for it: DO is DigitalOcean's image check by the name of its function, goss the list of
+    Kubernetes' image-builder, CIS the chapter of the CIS benchmark for Debian. `find` yields every hit in a tree.
+    """
 
     id: str
     title: str
@@ -44,17 +52,6 @@ class Check:
     def cleaned(self) -> bool:
         """Whether the step 70-clean takes the finding away; what it leaves is a mistake to mend, not a trace."""
         return self.remedy.startswith(CLEAN)
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """A file that the host's baked part has: octal mode with a leading 0, names of owner and group, SHA-256 in hex."""
-
-    path: str
-    mode: str
-    owner: str
-    group: str
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +91,25 @@ class Report:
         }
         return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
+    def as_text(self, *, everything: bool = False) -> str:
+        """The findings of each check with its remedy, what could not be checked, and a line that sums up.
+
+        Plain text, as it is also read in Packer's log. Unless `everything`, a dozen findings of each check are shown.
+        """
+        lines = [*self._found(everything=everything), *(f"not checked: {check} ({why})" for check, why in self.skipped)]
+        count = len(self.findings)
+        verdict = f"{count} finding{'s' * (count != 1)}" if count else "clean" if self.ran else "nothing looked at"
+        return "\n".join([*lines, f"{verdict}; {len(self.ran)} checks ran, {len(self.skipped)} could not"]) + "\n"
+
+    def _found(self, *, everything: bool) -> Iterator[str]:
+        for name in dict.fromkeys(finding.check for finding in self.findings):
+            group = [finding for finding in self.findings if finding.check == name]
+            shown = group if everything else group[:_SHOWN]
+            yield from (f"{name}  {_printable(finding.path)}: {_printable(finding.what)}" for finding in shown)
+            if len(group) > len(shown):
+                yield f"{name}  … and {len(group) - len(shown)} more"
+            yield f"{name}  remedy: {group[0].remedy}"
+
 
 def from_json(text: str) -> Report:
     """The report that `as_json` wrote. Raises ValueError when the text is none."""
@@ -106,3 +122,8 @@ def from_json(text: str) -> Report:
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not the report of an image check: {error}") from error
+
+
+def _printable(text: str) -> str:
+    """Names in an image are anybody's: no control character of theirs reaches a terminal."""
+    return "".join("?" if unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else letter for letter in text)

@@ -7,12 +7,12 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
-from builder.imagecheck.model import Hit, NotKnowableError
+from builder.imagecheck.model import Check, Hit, NotKnowableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.imagecheck.tree import Entry, Tree
+    from builder.imagecheck.image_tree import Entry, Tree
 
 # What packages of Debian 13 and Ubuntu 24.04 install with setuid or setgid, below /usr.
 SETUID: Final = {
@@ -119,3 +119,39 @@ def unowned(tree: Tree) -> Iterator[Hit]:
             yield Hit(entry.path, f"belongs to uid {entry.stat.st_uid}, who is nobody here")
         elif entry.stat.st_gid not in groups:
             yield Hit(entry.path, f"belongs to gid {entry.stat.st_gid}, which is no group here")
+
+
+CHECKS: Final = (
+    Check(
+        "setuid",
+        "Programs with setuid or setgid",
+        "each one not known is a way to root",
+        "CIS 7.1",
+        "chmod ug-s, or remove the package",
+        setuid,
+    ),
+    Check(
+        "capabilities",
+        "Programs with capabilities",
+        "as setuid, and less seen",
+        "CIS 7.1",
+        "setcap -r",
+        capabilities,
+    ),
+    Check(
+        "world-writable",
+        "Files that anybody may write",
+        "an app could change what root runs",
+        "CIS 7.1",
+        "chmod o-w, or the sticky bit on a directory",
+        world_writable,
+    ),
+    Check(
+        "unowned",
+        "Files of nobody",
+        "the next user or group with that number owns them",
+        "CIS 7.1",
+        "chown, or remove",
+        unowned,
+    ),
+)

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.imagecheck.model import Hit
+from builder.imagecheck.model import Check, Hit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.imagecheck.tree import Tree
+    from builder.imagecheck.image_tree import Tree
 
 _ETC: Final = "/etc/systemd/system"
 _UNIT_FOLDERS: Final = (_ETC, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
@@ -31,8 +31,8 @@ UNWANTED: Final = frozenset(
     {f"{name}.service" for row in _SERVICES for name in row} | {f"{name}.socket" for row in _SOCKETS for name in row}
 )
 # Updates must come by themselves: a bake that holds these timers back has to let them go again.
-_NEEDED_TIMERS: Final = ("apt-daily.timer", "apt-daily-upgrade.timer", "apt-daily.service", "apt-daily-upgrade.service")
-_OURS: Final = frozenset({"er-firewall.service", "er-first-boot.service"})
+_UPDATE_UNITS: Final = ("apt-daily.timer", "apt-daily-upgrade.timer", "apt-daily.service", "apt-daily-upgrade.service")
+_OWN_UNITS: Final = frozenset({"er-firewall.service", "er-first-boot.service"})
 _CRON: Final = ("/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly")
 _SPOOLS: Final = ("/var/spool/cron/crontabs", "/var/spool/cron/atjobs", "/var/spool/at")
 _AUTOLOGIN: Final = re.compile(r"^ExecStart=.*(--autologin|-a\s)", re.MULTILINE)
@@ -55,7 +55,7 @@ def unwanted(tree: Tree) -> Iterator[Hit]:
     for path, unit in enabled(tree):
         if unit in UNWANTED:
             yield Hit(path, f"enables {unit}")
-        elif unit not in _OURS and _of_no_package(tree, path, unit):
+        elif unit not in _OWN_UNITS and _has_no_package(tree, path, unit):
             yield Hit(path, f"enables {unit}, which came with no package")
     for path in tree.children("/etc/systemd/system", "*getty@*.d"):
         for dropin in tree.children(path, "*.conf"):
@@ -63,13 +63,15 @@ def unwanted(tree: Tree) -> Iterator[Hit]:
                 yield Hit(dropin, "logs somebody in on a console")
 
 
-def _of_no_package(tree: Tree, path: str, unit: str) -> bool:
+def _has_no_package(tree: Tree, path: str, unit: str) -> bool:
     if tree.link(path) == "/dev/null":
         return False
     name = re.sub(r"@.*\.", "@.", unit)
     found = [f"{folder}/{file}" for folder in _UNIT_FOLDERS for file in {unit, name}]
-    there = [candidate for candidate in found if tree.exists(candidate)]
-    return not any(candidate in tree.owners or tree.ours(candidate) or _alias(tree, candidate) for candidate in there)
+    existing = [candidate for candidate in found if tree.exists(candidate)]
+    return not any(
+        candidate in tree.owners or tree.ours(candidate) or _alias(tree, candidate) for candidate in existing
+    )
 
 
 def _alias(tree: Tree, path: str) -> bool:
@@ -80,7 +82,7 @@ def _alias(tree: Tree, path: str) -> bool:
 
 def held_back(tree: Tree) -> Iterator[Hit]:
     """Updates that were switched off for the build."""
-    for unit in _NEEDED_TIMERS:
+    for unit in _UPDATE_UNITS:
         path = f"{_ETC}/{unit}"
         if tree.link(path) == "/dev/null" or (tree.exists(path) and not tree.content(path)):
             yield Hit(path, f"masks {unit}")
@@ -114,18 +116,18 @@ def listening(tree: Tree, proc: Path = Path("/proc")) -> Iterator[Hit]:
         text = table.read_text() if table.is_file() else ""
         for protocol, port, inode in sockets(kind, text):
             if (protocol, port) not in _ALLOWED:
-                yield Hit("-", f"{protocol} port {port} is open to others, by {_holder(proc, inode)}")
+                yield Hit("-", f"{protocol} port {port} is open to others, by {_process_of(proc, inode)}")
 
 
 def sockets(kind: str, text: str) -> Iterator[tuple[str, int, str]]:
     """Protocol, port and inode of what others reach, from the text of /proc/net/tcp and its kin (proc(5))."""
     protocol = kind[:3]
-    wanted = _LISTEN if protocol == "tcp" else _UNCONNECTED
+    open_state = _LISTEN if protocol == "tcp" else _UNCONNECTED
     for row in (line.split() for line in text.splitlines()[1:]):
         address, _, hexport = row[1].partition(":")
         port = int(hexport, 16)
         client = protocol == "udp" and port >= _EPHEMERAL
-        if row[3] == wanted and not client and not _is_loopback(address):
+        if row[3] == open_state and not client and not _is_loopback(address):
             yield protocol, port, row[9]
 
 
@@ -138,12 +140,49 @@ def _is_loopback(address: str) -> bool:
     )
 
 
-def _holder(proc: Path, inode: str) -> str:
-    wanted = f"socket:[{inode}]"
+def _process_of(proc: Path, inode: str) -> str:
+    socket = f"socket:[{inode}]"
     for process in proc.glob("[0-9]*"):
         try:
-            if any(str(link.readlink()) == wanted for link in (process / "fd").iterdir()):
+            if any(str(link.readlink()) == socket for link in (process / "fd").iterdir()):
                 return (process / "comm").read_text().strip()
         except OSError:
             continue  # It has ended meanwhile.
     return "nobody that can be seen"
+
+
+CHECKS: Final = (
+    Check(
+        "unwanted-units",
+        "Units that are enabled and should not be",
+        "servers listen, back doors wait, and a unit of no package came from the build",
+        "goss: services; CIS 2.1",
+        "systemctl disable",
+        unwanted,
+    ),
+    Check(
+        "updates-held-back",
+        "Updates switched off for the build",
+        "the machine would never update itself",
+        "none",
+        "systemctl unmask, apt-mark unhold",
+        held_back,
+    ),
+    Check(
+        "scheduled-jobs",
+        "Jobs of cron, at and rc.local",
+        "what the build planned would run on every machine",
+        "CIS 2.4",
+        "remove the job",
+        scheduled,
+    ),
+    Check(
+        "listening-ports",
+        "Ports open to others",
+        "only sshd answers while an image is made",
+        "CIS 2.1",
+        "stop and disable the service",
+        listening,
+        "live",
+    ),
+)

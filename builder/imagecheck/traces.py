@@ -6,12 +6,12 @@ import re
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Final
 
-from builder.imagecheck.model import Hit
+from builder.imagecheck.model import CLEAN, Check, Hit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.imagecheck.tree import Tree
+    from builder.imagecheck.image_tree import Tree
 
 _LOGINS: Final = ("/var/lib/wtmpdb", "/var/lib/lastlog")
 _HISTORIES: Final = (".*_history", ".*history", ".lesshst", ".viminfo", ".wget-hsts", ".histfile", ".rnd")
@@ -28,15 +28,17 @@ _HISTORY_PATHS: Final = (
     ".node_repl_history",
     ".vim/.netrwhist",
 )
-_PERSONAL: Final = frozenset({".cache", ".sudo_as_admin_successful", ".selected_editor", ".gnupg", ".pki"})
+_PERSONAL_CACHES: Final = frozenset({".cache", ".sudo_as_admin_successful", ".selected_editor", ".gnupg", ".pki"})
 # Homes of apps' users, where Podman keeps baked images; and what those hold.
-_APPS: Final = "/var/lib/easyrunner/home/"
+_APP_HOMES: Final = "/var/lib/easyrunner/home/"
 _TEMPORARY: Final = ("/tmp", "/var/tmp")  # noqa: S108
 # systemd makes these for services that run, and removes them; the others it makes at every boot, as sockets' places.
-_RUNNING: Final = "systemd-private-*"
-_ALWAYS: Final = frozenset({".X11-unix", ".ICE-unix", ".XIM-unix", ".font-unix", "snap-private-tmp"})
-_BUILD: Final = re.compile(r"packer[-_].+|script_\d+\.sh|er-bake.*|goss(-linux-.*)?|goss\.yaml|\.packer\.d|\.ansible")
-_BUILD_TOP: Final = ("/etc", "/home", "/opt", "/root", "/srv", "/usr/local", "/var/lib")
+_SERVICE_TMP: Final = "systemd-private-*"
+_SOCKET_FOLDERS: Final = frozenset({".X11-unix", ".ICE-unix", ".XIM-unix", ".font-unix", "snap-private-tmp"})
+_BUILD_TOOLS: Final = re.compile(
+    r"packer[-_].+|script_\d+\.sh|er-bake.*|goss(-linux-.*)?|goss\.yaml|\.packer\.d|\.ansible"
+)
+_BUILD_FOLDERS: Final = ("/etc", "/home", "/opt", "/root", "/srv", "/usr/local", "/var/lib")
 _CRASHES: Final = ("/var/crash", "/var/lib/systemd/coredump", "/var/lib/apport", "/var/lib/systemd/pstore")
 _CORE: Final = re.compile(r"core(\.\d+)?|.+\.core")
 _SWAP: Final = ("/swap.img", "/swapfile", "/mnt/resource/swapfile", "/zerofile")
@@ -54,19 +56,19 @@ def histories(tree: Tree) -> Iterator[Hit]:
     """What users typed: shells, editors, pagers, databases."""
     for home in tree.homes:
         for entry in tree.below(home):
-            inside = entry.path.removeprefix(f"{home}/")
-            named = "/" not in inside and any(fnmatch(inside, pattern) for pattern in _HISTORIES)
-            if (named or inside in _HISTORY_PATHS) and not entry.directory and entry.size:
+            relative = entry.path.removeprefix(f"{home}/")
+            named = "/" not in relative and any(fnmatch(relative, pattern) for pattern in _HISTORIES)
+            if (named or relative in _HISTORY_PATHS) and not entry.directory and entry.size:
                 yield Hit(entry.path, "remembers what was typed")
 
 
 def user_caches(tree: Tree) -> Iterator[Hit]:
     """What programs left in users' homes beside what a fresh home has."""
     for home in tree.homes:
-        if home.startswith(_APPS):
+        if home.startswith(_APP_HOMES):
             continue
         for entry in tree.below(home):
-            if entry.path.removeprefix(home).split("/")[1] in _PERSONAL and not entry.directory:
+            if entry.path.removeprefix(home).split("/")[1] in _PERSONAL_CACHES and not entry.directory:
                 yield Hit(entry.path, "left by a program that a user ran")
 
 
@@ -74,22 +76,22 @@ def temporary(tree: Tree) -> Iterator[Hit]:
     """Temporary files."""
     for entry in tree.below(*_TEMPORARY):
         top = entry.path.removeprefix("/var").split("/")[2]
-        running = tree.live and fnmatch(top, _RUNNING)
-        if not running and not (entry.directory and entry.name in _ALWAYS):
+        running = tree.live and fnmatch(top, _SERVICE_TMP)
+        if not running and not (entry.directory and entry.name in _SOCKET_FOLDERS):
             yield Hit(entry.path, "a temporary file")
 
 
 def build_files(tree: Tree) -> Iterator[Hit]:
     """Files of tools that build images."""
-    for entry in tree.below(*_BUILD_TOP):
-        if _BUILD.fullmatch(entry.name) and entry.path not in tree.owners and not _is_our_state(entry.path):
+    for entry in tree.below(*_BUILD_FOLDERS):
+        if _BUILD_TOOLS.fullmatch(entry.name) and entry.path not in tree.owners and not _is_app_storage(entry.path):
             yield Hit(entry.path, "left by a build")
     if tree.exists("/usr/sbin/policy-rc.d") and "/usr/sbin/policy-rc.d" not in tree.owners:
         yield Hit("/usr/sbin/policy-rc.d", "keeps packages from starting their services")
 
 
-def _is_our_state(path: str) -> bool:
-    return path.startswith(("/var/lib/containers/", _APPS))
+def _is_app_storage(path: str) -> bool:
+    return path.startswith(("/var/lib/containers/", _APP_HOMES))
 
 
 def crashes(tree: Tree) -> Iterator[Hit]:
@@ -122,3 +124,80 @@ def run_files(tree: Tree) -> Iterator[Hit]:
         if not entry.directory:
             due = "says that a reboot is due, " if entry.name.startswith("reboot-required") else ""
             yield Hit(entry.path, f"{due}on the disk, below what a running system mounts there")
+
+
+CHECKS: Final = (
+    Check(
+        "logs",
+        "Logs, journals, records of logins",
+        "they tell of the build's users and addresses, and hide what happens first on the new machine",
+        "DO: checkLogs; goss: size of /var/log",
+        CLEAN,
+        logs,
+    ),
+    Check(
+        "histories",
+        "Histories of shells, editors, databases",
+        "people type secrets",
+        "DO: checkRoot, checkUsers",
+        CLEAN,
+        histories,
+    ),
+    Check(
+        "user-caches",
+        "Caches of programs that users ran",
+        "they are the build's, not the machine's",
+        "none",
+        CLEAN,
+        user_caches,
+    ),
+    Check(
+        "temporary-files",
+        "Files in /tmp and /var/tmp",
+        "scripts and uploads of the build, with its variables",
+        "DO: checkTMP; image-builder: sysprep",
+        CLEAN,
+        temporary,
+    ),
+    Check(
+        "build-files",
+        "Files of tools that build images",
+        "uploads, scripts and policy-rc.d, which would keep services from starting",
+        "none",
+        CLEAN,
+        build_files,
+    ),
+    Check(
+        "crash-dumps",
+        "Core dumps and crash reports",
+        "memory holds secrets",
+        "goss: core dumps; CIS 1.5",
+        CLEAN,
+        crashes,
+    ),
+    Check(
+        "ballast",
+        "Swap files and files that fill the disk",
+        "pages of the build's memory, and size",
+        "image-builder: sysprep",
+        CLEAN,
+        ballast,
+    ),
+    Check(
+        "service-state",
+        "What services remember",
+        "bans, times and rotations of the build",
+        "none",
+        CLEAN,
+        service_state,
+    ),
+    Check(
+        "run-files",
+        "Files below /run on the disk, markers of a due reboot too",
+        "hidden from a running system, but shipped with the image",
+        "none",
+        CLEAN,
+        run_files,
+        "offline",
+    ),
+)

@@ -1,4 +1,8 @@
-"""What an image is made of: er's manifest and a CycloneDX SBOM beside it, and what differs between two."""
+"""What an image is made of, written beside it as `<image>.manifest.json` and `<image>.sbom.json`.
+
+er_manifest   er's own manifest: the build as values, its JSON, reading it, and the difference between two
+sbom          the CycloneDX SBOM of the same values; writes both files
+"""
 
 from builder.manifest.er_manifest import (
     Build,

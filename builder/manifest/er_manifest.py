@@ -1,4 +1,4 @@
-"""What a build was made of and what came out, as values."""
+"""er's manifest of an image: what the build was made of and what came out, as values and as JSON; and comparing two."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
-
-    from builder.imagecheck.model import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +53,16 @@ class Step:
     seconds: float
 
 
+class Report(Protocol):
+    """The report of an image check, which writes itself as JSON."""
+
+    def as_json(self) -> str:
+        """The findings, and which checks ran."""
+
+
 @dataclass(frozen=True, slots=True)
 class Build:
-    """Everything the wrapper knows about one build.
+    """Everything that is known of one build.
 
     `base` and `arch` as in the spec, `target` as in `--target`, `format` of the image file. `versions` are of programs,
     er's own included. `made` is the end of the build; `now` gives it. `checks` is None when no check ran.
@@ -95,12 +100,12 @@ def elsewhere(name: str) -> Input:
 
 def now(environment: Mapping[str, str] = os.environ) -> datetime:
     """The time to write down: SOURCE_DATE_EPOCH where it is set, else the clock. UTC, whole seconds."""
-    told = environment.get("SOURCE_DATE_EPOCH")
-    moment = datetime.fromtimestamp(int(told), UTC) if told else datetime.now(UTC)
+    epoch = environment.get("SOURCE_DATE_EPOCH")
+    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
     return moment.replace(microsecond=0)
 
 
-# Raise it when a reader of the old form would misread the new one.
+# The version of the manifest's form: raise it when a reader of the old form would misread the new one.
 FORM: Final = 1
 
 
@@ -139,7 +144,7 @@ def _checks(report: Report | None) -> dict[str, Any] | None:
     return parsed
 
 
-_WANTED: Final = frozenset({"Package", "Status", "Version", "Architecture", "Source"})
+_STATUS_FIELDS: Final = frozenset({"Package", "Status", "Version", "Architecture", "Source"})
 
 
 def installed(status: str) -> tuple[Package, ...]:
@@ -151,7 +156,7 @@ def installed(status: str) -> tuple[Package, ...]:
 def _stanzas(text: str) -> Iterator[Mapping[str, str]]:
     for block in text.split("\n\n"):
         fields = (line.partition(":") for line in block.splitlines() if line[:1].strip())
-        stanza = {name: value.strip() for name, _, value in fields if name in _WANTED}
+        stanza = {name: value.strip() for name, _, value in fields if name in _STATUS_FIELDS}
         if "Package" in stanza:
             yield stanza
 
@@ -179,10 +184,10 @@ class Difference:
     what: str
 
 
-class _List(NamedTuple):
-    """A list in the manifest: its word for one entry, what an entry is known by, what of it may change."""
+class _ListField(NamedTuple):
+    """A list in the manifest: the word for one entry, what an entry is known by, and what of it may change."""
 
-    field: str
+    name: str
     word: str
     key: Callable[[Mapping[str, Any]], str]
     shown: Callable[[Mapping[str, Any]], str]
@@ -190,9 +195,9 @@ class _List(NamedTuple):
 
 _SCALARS: Final = ("target", "base", "arch")
 _LISTS: Final = (
-    _List("inputs", "input", lambda item: str(item["name"]), lambda item: f"SHA-256 {item['sha256'][:12]}"),
-    _List("packages", "package", lambda item: f"{item['name']}:{item['arch']}", lambda item: str(item["version"])),
-    _List(
+    _ListField("inputs", "input", lambda item: str(item["name"]), lambda item: f"SHA-256 {item['sha256'][:12]}"),
+    _ListField("packages", "package", lambda item: f"{item['name']}:{item['arch']}", lambda item: str(item["version"])),
+    _ListField(
         "containers",
         "container image",
         lambda item: f"{item['name']} of {item['user']}",
@@ -202,7 +207,7 @@ _LISTS: Final = (
 
 
 def read(path: Path) -> Manifest:
-    """A manifest from its file; a UserError when it is none, or of another form."""
+    """A manifest from its file. Raises UserError when it is none, or of another form."""
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
@@ -224,17 +229,17 @@ def _unexpected(a: Manifest, b: Manifest) -> Iterator[str]:
             yield f"{name}: {a[name]}, then {b[name]}"
     if a["image"].get("format") != b["image"].get("format"):
         yield f"format: {a['image']['format']}, then {b['image']['format']}"
-    yield from _mapping("version of", a["versions"], b["versions"])
-    for kind in _LISTS:
-        one, two = ({kind.key(item): kind.shown(item) for item in side[kind.field]} for side in (a, b))
-        yield from _mapping(kind.word, one, two)
-    yield from _mapping("check", _verdicts(a), _verdicts(b))
+    yield from _changes("version of", a["versions"], b["versions"])
+    for listed in _LISTS:
+        one, two = ({listed.key(item): listed.shown(item) for item in side[listed.name]} for side in (a, b))
+        yield from _changes(listed.word, one, two)
+    yield from _changes("check", _verdicts(a), _verdicts(b))
     before, after = (", ".join(step["name"] for step in side["steps"]) for side in (a, b))
     if before != after:
         yield f"steps: {before}; then {after}"
 
 
-def _mapping(word: str, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[str]:
+def _changes(word: str, a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[str]:
     for key in sorted(a.keys() | b.keys()):
         if key not in b:
             yield f"{word} {key}: only in the first, {a[key]}"

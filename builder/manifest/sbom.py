@@ -1,4 +1,4 @@
-"""The software bill of materials: CycloneDX 1.6 as JSON, written by CycloneDX's own library."""
+"""The software bill of materials: CycloneDX 1.6 as JSON, by CycloneDX's own library. Writes it and the manifest."""
 
 from __future__ import annotations
 
@@ -20,6 +20,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.manifest.er_manifest import Build, Container, Input, Package
+
+
+def write(image: Path, build: Build) -> Path:
+    """Write `<image>.sbom.json`, then `<image>.manifest.json`, each whole or not at all; returns the latter.
+
+    The image is read once for its SHA-256. Raises OSError when it cannot be read or its directory not written.
+    """
+    found = er_manifest.of_file(image.name, image)
+    files.write(beside(image, "sbom"), render(found, build))
+    target = beside(image, "manifest")
+    files.write(target, er_manifest.render(found, build))
+    return target
+
+
+def beside(image: Path, kind: str) -> Path:
+    """The path of a file that belongs to an image: `<image>.<kind>.json`."""
+    return image.with_name(f"{image.name}.{kind}.json")
 
 
 # The namespace that serial numbers are derived in, so that the same build has the same number.
@@ -72,9 +89,9 @@ def _packages(build: Build) -> Iterator[Component]:
 
 
 def _container(container: Container) -> Component:
-    where, _, last = container.name.partition("@")[0].rpartition("/")
+    repository, _, last = container.name.partition("@")[0].rpartition("/")
     name, _, tag = last.partition(":")
-    qualifiers = {"repository_url": f"{where}/{name}".lstrip("/")} | ({"tag": tag} if tag else {})
+    qualifiers = {"repository_url": f"{repository}/{name}".lstrip("/")} | ({"tag": tag} if tag else {})
     url = PackageURL("oci", None, name, container.digest, qualifiers)
     return Component(
         name=container.name,
@@ -92,20 +109,3 @@ def _tools(build: Build) -> ToolRepository:
     return ToolRepository(
         components=[Component(name=name, version=version, type=ComponentType.APPLICATION) for name, version in programs]
     )
-
-
-def write(image: Path, build: Build) -> Path:
-    """Write `<image>.sbom.json`, then `<image>.manifest.json`, each whole or not at all; returns the latter.
-
-    The image is read once for its SHA-256. Raises OSError when it cannot be read or its directory not written.
-    """
-    found = er_manifest.of_file(image.name, image)
-    files.write(beside(image, "sbom"), render(found, build))
-    target = beside(image, "manifest")
-    files.write(target, er_manifest.render(found, build))
-    return target
-
-
-def beside(image: Path, kind: str) -> Path:
-    """The path of a file that belongs to an image: `<image>.<kind>.json`."""
-    return image.with_name(f"{image.name}.{kind}.json")

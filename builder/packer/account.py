@@ -1,7 +1,7 @@
-"""What builds of er have at a provider: found by name and tag over its API, and removed one by one.
+"""What builds of er have at a provider: found by name over its API, and removed one by one.
 
-A build's machine that is still there is left over; an image is one only when nobody needs it. Providers whose API takes
-more than a token to ask are asked with their own commands, which are told.
+A build's machine that is still there is left over; an image is left over only when nobody needs it. Of providers whose
+API takes more than a token, the user is shown their own commands.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from builder.problems import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_SECONDS: Final = 60.0
-_MOST: Final = 100
+_TIMEOUT: Final = 60.0
+_SHOWN: Final = 100
 # er-<base>-<arch>[-<server>]-<date>-<time>, and for the machine of a build -build.
 _NAME: Final = re.compile(r"(?:easyrunner-)?(er-(?:debian|ubuntu)-[\w-]*?)-(\d{8}-\d{6})(-build)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Something there. `build`: the machine of a build, which nobody needs once that is over."""
+class Item:
+    """A machine or an image. `build`: the machine of a build, which nobody needs once that is over.
+
+    `path` is that of the API's request that deletes it.
+    """
 
     noun: str
     id: str
@@ -43,49 +46,55 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """Where an API lists something: the list's path, its key, the key of a thing's name, and the path of one."""
+class Listing:
+    """Where an API lists items: the list's path, its key in the answer, the key of an item's name, an item's path."""
 
     noun: str
     list: str
     key: str
     name: str
-    one: str
+    item: str
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A provider's API. `url` names a variable in its place, `token` the login's, `header` how that is told."""
+    """A provider's API.
+
+    `url` is the variable of the environment that replaces its address, `token` the one of the login, and `header` the
+    HTTP header that takes it.
+    """
 
     address: str
     url: str
     token: str
-    kinds: tuple[Kind, ...]
+    listings: tuple[Listing, ...]
     header: tuple[str, str] = ("Authorization", "Bearer {}")
 
 
 _SCALEWAY: Final = "/instance/v1/zones/{zone}"
 APIS: Final[Mapping[str, Api]] = {
     "hetzner": Api("https://api.hetzner.cloud/v1", "HCLOUD_ENDPOINT", "HCLOUD_TOKEN", (
-        Kind("server", "/servers?per_page=50", "servers", "name", "/servers/{}"),
-        Kind("snapshot", "/images?type=snapshot&per_page=50", "images", "description", "/images/{}"),
+        Listing("server", "/servers?per_page=50", "servers", "name", "/servers/{}"),
+        Listing("snapshot", "/images?type=snapshot&per_page=50", "images", "description", "/images/{}"),
     )),
     "digitalocean": Api("https://api.digitalocean.com", "DIGITALOCEAN_API_URL", "DIGITALOCEAN_TOKEN", (
-        Kind("droplet", "/v2/droplets?per_page=200", "droplets", "name", "/v2/droplets/{}"),
-        Kind("snapshot", "/v2/snapshots?resource_type=droplet&per_page=200", "snapshots", "name", "/v2/snapshots/{}"),
+        Listing("droplet", "/v2/droplets?per_page=200", "droplets", "name", "/v2/droplets/{}"),
+        Listing(
+            "snapshot", "/v2/snapshots?resource_type=droplet&per_page=200", "snapshots", "name", "/v2/snapshots/{}"
+        ),
     )),
     "linode": Api("https://api.linode.com/v4", "LINODE_URL", "LINODE_TOKEN", (
-        Kind("Linode", "/linode/instances?page_size=500", "data", "label", "/linode/instances/{}"),
-        Kind("image", "/images?page_size=500", "data", "label", "/images/{}"),
+        Listing("Linode", "/linode/instances?page_size=500", "data", "label", "/linode/instances/{}"),
+        Listing("image", "/images?page_size=500", "data", "label", "/images/{}"),
     )),
     "vultr": Api("https://api.vultr.com/v2", "VULTR_URL", "VULTR_API_KEY", (
-        Kind("instance", "/instances?per_page=500", "instances", "label", "/instances/{}"),
-        Kind("snapshot", "/snapshots?per_page=500", "snapshots", "description", "/snapshots/{}"),
+        Listing("instance", "/instances?per_page=500", "instances", "label", "/instances/{}"),
+        Listing("snapshot", "/snapshots?per_page=500", "snapshots", "description", "/snapshots/{}"),
     )),
     "scaleway": Api("https://api.scaleway.com", "SCW_API_URL", "SCW_SECRET_KEY", (
-        Kind("server", f"{_SCALEWAY}/servers?per_page=100", "servers", "name", f"{_SCALEWAY}/servers/{{}}"),
-        Kind("image", f"{_SCALEWAY}/images?public=false&per_page=100", "images", "name", f"{_SCALEWAY}/images/{{}}"),
-        Kind("snapshot", f"{_SCALEWAY}/snapshots?per_page=100", "snapshots", "name", f"{_SCALEWAY}/snapshots/{{}}"),
+        Listing("server", f"{_SCALEWAY}/servers?per_page=100", "servers", "name", f"{_SCALEWAY}/servers/{{}}"),
+        Listing("image", f"{_SCALEWAY}/images?public=false&per_page=100", "images", "name", f"{_SCALEWAY}/images/{{}}"),
+        Listing("snapshot", f"{_SCALEWAY}/snapshots?per_page=100", "snapshots", "name", f"{_SCALEWAY}/snapshots/{{}}"),
     ), ("X-Auth-Token", "{}")),
 }  # fmt: skip
 
@@ -125,8 +134,8 @@ class Account:
         if target not in APIS:
             commands = "".join(f"\n  {line}" for line in COMMANDS.get(target, ()))
             raise UserError(f"er cannot ask {target} itself; its own commands can:{commands}")
-        if lacking := credentials.missing(target, environment):
-            raise UserError(lacking.message, lacking.hint)
+        if missing := credentials.missing(target, environment):
+            raise UserError(missing.message, missing.hint)
         login = credentials.complete(target, environment)
         self._api = APIS[target]
         self._url = (login.get(self._api.url) or self._api.address).rstrip("/")
@@ -134,28 +143,27 @@ class Account:
         self._headers = {name: form.format(login[self._api.token]), "User-Agent": "er"}
         self._zone = login.get("SCW_DEFAULT_ZONE", "fr-par-1")
 
-    def found(self) -> tuple[Found, ...]:
+    def items(self) -> tuple[Item, ...]:
         """Everything whose name says that a build of er made it, oldest first."""
-        return tuple(sorted(self._found(), key=lambda one: one.name.removesuffix("-build")))
+        return tuple(sorted(self._items(), key=lambda item: item.name.removesuffix("-build")))
 
-    def remove(self, one: Found) -> None:
+    def remove(self, item: Item) -> None:
         """Remove it."""
-        self._ask("DELETE", one.path)
+        self._ask("DELETE", item.path)
 
-    def _found(self) -> Iterator[Found]:
-        for kind in self._api.kinds:
-            for thing in self._ask("GET", kind.list).get(kind.key, []):
-                name = str(thing.get(kind.name) or "")
+    def _items(self) -> Iterator[Item]:
+        for listing in self._api.listings:
+            for found in self._ask("GET", listing.list).get(listing.key, []):
+                name = str(found.get(listing.name) or "")
                 if match := _NAME.fullmatch(name):
-                    yield Found(
-                        kind.noun, str(thing["id"]), name, bool(match[3]), kind.one.replace("{}", str(thing["id"]))
-                    )
+                    number = str(found["id"])
+                    yield Item(listing.noun, number, name, bool(match[3]), listing.item.replace("{}", number))
 
     def _ask(self, method: str, path: str) -> dict[str, Any]:
         url = self._url + path.replace("{zone}", self._zone)
         request = urllib.request.Request(url, method=method, headers=self._headers)  # noqa: S310 - the provider's
         try:
-            with urllib.request.urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - the same
+            with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310 - the same
                 value: dict[str, Any] = json.loads(answer.read() or b"{}")
                 return value
         except urllib.error.HTTPError as error:
@@ -164,12 +172,20 @@ class Account:
             raise UserError(f"{method} {url}: {getattr(error, 'reason', error)}") from error
 
 
-def older(found: tuple[Found, ...], stem: str, keep: int) -> tuple[Found, ...]:
-    """Images of one spec, but for the newest `keep` of each kind."""
-    images = [one for one in found if one.stem == stem and not one.build]
-    kinds = dict.fromkeys(one.noun for one in images)
-    return tuple(one for noun in kinds for one in [it for it in images if it.noun == noun][: -keep or None])
-
-
 def _short(error: urllib.error.HTTPError) -> str:
-    return error.read().decode(errors="replace")[:_MOST]
+    return error.read().decode(errors="replace")[:_SHOWN]
+
+
+def older(items: tuple[Item, ...], stem: str, keep: int) -> tuple[Item, ...]:
+    """Images of one spec, but for the newest `keep` of each kind; `items` are in the order of their age."""
+    images = [item for item in items if item.stem == stem and not item.build]
+    nouns = dict.fromkeys(image.noun for image in images)
+    return tuple(image for noun in nouns for image in [it for it in images if it.noun == noun][: -keep or None])
+
+
+_STAMPED: Final = re.compile(r"-\d{8}-\d{6}$")
+
+
+def stem(name: str) -> str:
+    """An image's name without its time: what images of the same spec have in common."""
+    return _STAMPED.sub("", name)

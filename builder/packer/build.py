@@ -1,9 +1,10 @@
-"""From an order to an image: Packer's run with what comes before and after it, as a stream of what is going on."""
+"""Bakes an image: what Packer will be given, and its run with what comes before and after, as a stream of events."""
 
 from __future__ import annotations
 
 import tempfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,149 +12,179 @@ from builder import host as hosts
 from builder import imagecheck
 from builder.host.model import Part
 from builder.lab.events import Note
-from builder.packer import (
-    artifact,
-    build_cloud,
-    build_files,
-    build_local,
-    credentials,
-    inputs,
-    program,
-    request,
-    var_files,
-    work_directory,
-)
-from builder.packer import request as orders
+from builder.packer import artifact, build_local, credentials, program, run, upload_files, work_directory
+from builder.packer.artifact import Baked
+from builder.packer.leftovers import RESOURCES, Tracker
 from builder.packer.log import Log
-from builder.packer.progress import Clock, Run
-from builder.packer.run import Job
+from builder.packer.request import (
+    CHECKS,
+    VARIABLE_PREFIX,
+    check_image,
+    check_packer,
+    check_var_files,
+    declared_variables,
+    provider_variables,
+    unique_name,
+)
+from builder.packer.run import Bake, Clock, Job
 from builder.problems import UserError
 from builder.process import terminable
-from builder.qemu import acceleration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
     from builder.host.model import Host
+    from builder.lab.events import Progress
     from builder.packer.artifact import Result
     from builder.packer.program import Packer
     from builder.packer.request import Request
-    from builder.packer.run import Told
-
-_PREFIX: Final = "PKR_VAR_"
-
-__all__ = ["bake", "outline", "plan"]
-
-_IN: Final = {"machine": "virtual machine", "container": "container"}
+    from builder.qemu.acceleration import Accelerator
 
 
-def plan(order: Request) -> Job:
-    """What Packer will be given. Raises UserError for what is lacking; nothing is begun.
+def plan(request: Request) -> Job:
+    """What Packer will be given. Raises UserError for what is missing; nothing is begun.
 
-    Where a trial has to tell first whether a virtual machine is fast here, this is for one that is.
+    Where it must be tried out first whether a virtual machine is fast here, this is for one that is.
     """
-    for refusal in _refusals(order):
-        raise refusal
+    for error in _missing(request):
+        raise error
     packer = program.find()
-    orders.check_packer(order, packer)
-    return _job(order, packer, build_local.variables(order) if order.local else request.variables(order))
+    check_packer(request, packer)
+    return _job(request, packer, build_local.variables(request) if request.local else provider_variables(request))
 
 
-def outline(order: Request) -> tuple[Job, tuple[UserError, ...]]:
-    """The same to look at, and all that a bake would lack here. Raises UserError for what can be baked nowhere."""
-    orders.check_image(order)
-    lacking = list(_refusals(order))
+def plan_dry_run(request: Request) -> tuple[Job, tuple[UserError, ...]]:
+    """The same to look at, and all that a bake would miss here. Raises UserError for what can be baked nowhere."""
+    check_image(request)
+    missing = list(_missing(request))
     try:
         packer = program.find()
-        orders.check_packer(order, packer)
+        check_packer(request, packer)
     except UserError as error:
-        lacking.append(error)
-        packer = program.assumed(order.target.packer)
-    return _job(order, packer, _known(order)), tuple(lacking)
+        missing.append(error)
+        packer = program.assumed(request.target.packer)
+    return _job(request, packer, _known_variables(request)), tuple(missing)
 
 
-def _refusals(order: Request) -> Iterator[UserError]:
-    for check in (artifact.check, *orders.CHECKS, *((build_local.check,) if order.local else ())):
+def _missing(request: Request) -> Iterator[UserError]:
+    for check in (artifact.check_writable, *CHECKS, *((build_local.check,) if request.local else ())):
         try:
-            check(order)
+            check(request)
         except UserError as error:
             yield error
 
 
-def _known(order: Request) -> dict[str, Any]:
-    """The values that this machine can tell without the programs of a bake."""
-    if not order.local:
-        return request.variables(order)
+def _known_variables(request: Request) -> dict[str, Any]:
+    """The values that are known here without the programs of a bake."""
+    if not request.local:
+        return provider_variables(request)
     try:
-        return build_local.variables(order)
+        return build_local.variables(request)
     except (UserError, OSError):
         return {}
 
 
-def _job(order: Request, packer: Packer, values: Mapping[str, Any]) -> Job:
-    server = order.spec.server
-    # Only a machine on this one's network can use its mirror.
-    sources = work_directory.here(server.base) if order.local else ""
-    host = hosts.build(order.spec)
-    upload = build_files.payload(
-        order.spec, host, check=_check(host), with_stacks=order.with_stacks, apt_sources=sources
-    )
+def _job(request: Request, packer: Packer, values: Mapping[str, Any]) -> Job:
+    server = request.spec.server
+    upload = _upload(request)
     variables = {
-        "source": order.target.label,
-        "name": order.name if order.local else build_cloud.name(order),
+        "source": request.target.label,
+        "name": request.name if request.local else unique_name(request),
         "base": server.base,
         "arch": server.arch,
-        **order.target.images[server.base, server.arch],
+        **request.target.images[server.base, server.arch],
         **values,
     }
-    files = work_directory.template(packer, order.target.name)
-    known = var_files.declared(files)
-    var_files.check(order.var_files, known)
-    login = credentials.complete(order.target.name, order.environment)
-    # A variable of another template of the user's is no mistake here, and would be one for Packer.
-    environment = {
-        name: value for name, value in login.items() if name.removeprefix(_PREFIX) in known or _PREFIX not in name
-    }
-    job = Job(packer, files, upload, variables, order.var_files, environment, order.target)
-    found = build_local.known(order) if order.local else None
-    return build_local.placed(job, build_local.builder(order, found)) if found else job
+    files = work_directory.template(request.target.name, plugins=packer.takes_plugins)
+    declared = declared_variables(files)
+    check_var_files(request.var_files, declared)
+    environment = dict(_environment(request, declared))
+    job = Job(packer, files, upload, variables, request.var_files, environment, request.target)
+    accelerator = build_local.known_accelerator(request) if request.local else None
+    return build_local.for_builder(job, build_local.choose_builder(request, accelerator)) if accelerator else job
 
 
-def bake(order: Request, job: Job, tell: Callable[[str], None]) -> Generator[Told, None, Result]:
-    """Do it; the generator's value is the result. Closing it ends everything and leaves nothing but the log.
+def _environment(request: Request, declared: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """Packer's environment, with the login; a variable of another template of the user's would be an error there."""
+    for name, value in credentials.complete(request.target.name, request.environment).items():
+        if name.removeprefix(VARIABLE_PREFIX) in declared or VARIABLE_PREFIX not in name:
+            yield name, value
 
-    `tell` is for what must be said while it is being closed.
+
+def _upload(request: Request) -> upload_files.Upload:
+    # Only a machine on this one's network can use its mirror.
+    sources = work_directory.local_sources(request.spec.server.base) if request.local else ""
+    host = hosts.build(request.spec)
+    return upload_files.collect(
+        request.spec, host, check=_check_program(host), with_stacks=request.with_stacks, apt_sources=sources
+    )
+
+
+def _check_program(host: Host) -> bytes:
+    """The program by which the image checks itself."""
+    with tempfile.TemporaryDirectory() as name:
+        bundle = Path(name, "check.pyz")
+        imagecheck.bundle(bundle, host.only(Part.BAKED))
+        return bundle.read_bytes()
+
+
+_BUILDER_NAMES: Final = {"machine": "virtual machine", "container": "container"}
+
+
+def bake(request: Request, job: Job, report: Callable[[str], None]) -> Generator[Progress, None, Result]:
+    """Bake the image; the generator's value is the result. Closing it ends everything and leaves nothing but the log.
+
+    `report` is for what must be said while it is being closed.
     """
     clock = Clock()
-    chosen: build_local.Builder = "machine"
-    found = acceleration.emulation(order.spec.server.arch)
-    if order.local:
-        found = yield from build_local.accelerator(order, clock)
-        chosen = build_local.builder(order, found)
-        yield Note(f"accelerator    {found}; the image is baked in a {_IN[chosen]}")
-        job = build_local.placed(job, chosen)
-    if order.local and order.reuse and (old := artifact.reusable(order, inputs.of(job, order))):
-        bootable = order.verify and order.form.name in ("qcow2", "raw")
-        booted = any(step["name"] == "first boot" for step in old["steps"])
-        proof = (yield from build_local.verify(order, order.image, found, clock, booted=booted)) if bootable else None
-        return artifact.again(order, old, clock, proof)
+    if not request.local:
+        return (yield from _in_work_directory(request, job, clock, report, _build_at_provider))
+    accelerator = yield from build_local.choose_accelerator(request, clock)
+    builder = build_local.choose_builder(request, accelerator)
+    yield Note(f"accelerator    {accelerator}; the image is baked in a {_BUILDER_NAMES[builder]}")
+    job = build_local.for_builder(job, builder)
+    if request.reuse and (manifest := artifact.reusable(request, artifact.inputs(job, request))):
+        return (yield from _reuse(request, manifest, accelerator, clock))
+    build = partial(build_local.build, accelerator=accelerator, builder=builder)
+    return (yield from _in_work_directory(request, job, clock, report, build))
+
+
+def _reuse(
+    request: Request, manifest: Mapping[str, Any], accelerator: Accelerator, clock: Clock
+) -> Generator[Progress, None, Result]:
+    """Take the image that is there, and prove it again."""
+    bootable = request.verify and request.image_format.name in ("qcow2", "raw")
+    booted = any(step["name"] == "first boot" for step in manifest["steps"])
+    proof = None
+    if bootable:
+        proof = yield from build_local.verify(request, request.image, accelerator, clock, booted=booted)
+    return artifact.reused(request, manifest, clock, proof)
+
+
+def _in_work_directory(
+    request: Request,
+    job: Job,
+    clock: Clock,
+    report: Callable[[str], None],
+    build: Callable[[Bake], Generator[Progress, None, Baked]],
+) -> Generator[Progress, None, Result]:
     with (
         terminable(),
-        work_directory.work_directory(order.directory) as places,
-        Log(order.log, job.hidden(), tell) as log,
+        work_directory.make(request.directory) as work,
+        Log(request.log, job.hidden(), report) as log,
     ):
-        run = Run(order, job, places, log, clock, tell)
-        with _noted(log):
-            baked = yield from (build_local.bake(run, found, chosen) if order.local else build_cloud.bake(run))
-            result = yield from clock.phase("manifest", lambda: artifact.deliver(run, baked))
-    if not order.keep_log:
+        bake = Bake(request, job, work, log, clock, report)
+        with _logged_failure(log):
+            baked = yield from build(bake)
+            result = yield from clock.step("manifest", lambda: artifact.deliver(bake, baked))
+    if not request.keep_log:
         log.remove()
     return result
 
 
 @contextmanager
-def _noted(log: Log) -> Iterator[None]:
-    """A failure stands in the log, and says where that is."""
+def _logged_failure(log: Log) -> Iterator[None]:
+    """Write a failure to the log too, and say with it where the log is."""
     try:
         yield
     except UserError as error:
@@ -163,9 +194,12 @@ def _noted(log: Log) -> Iterator[None]:
         raise
 
 
-def _check(host: Host) -> bytes:
-    """The program by which the image judges itself."""
-    with tempfile.TemporaryDirectory() as name:
-        bundle = Path(name, "check.pyz")
-        imagecheck.bundle(bundle, host.only(Part.BAKED))
-        return bundle.read_bytes()
+def _build_at_provider(bake: Bake) -> Generator[Progress, None, Baked]:
+    """Run Packer against the provider's API; the image stays there, and its id comes back."""
+    name = str(bake.job.variables["name"])
+    yield from bake.clock.follow(run.init(bake.job, bake.work, bake.log))
+    run.write_files(bake.job, bake.work)
+    tracker = Tracker(RESOURCES.get(bake.request.target.name, ()), name)
+    made = yield from bake.clock.follow(run.build(bake.job, bake.work, bake.log, bake.report, tracker))
+    ids = tuple(one.values[0] for one in made.artifacts if one.key == "id" and one.values)
+    return Baked(name, ids=ids, left=made.left)

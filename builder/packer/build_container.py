@@ -12,26 +12,24 @@ from builder import process
 from builder.disk import image_file as images
 from builder.lab.machine import Machine
 from builder.localhost import requirements
-from builder.packer import base_image, work_directory
-from builder.packer import run as jobs
+from builder.packer import run, work_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from pathlib import Path
 
-    from builder.packer.artifact import Inside
-    from builder.packer.base_image import Stock
-    from builder.packer.progress import Run
-    from builder.packer.run import Told
+    from builder.lab.events import Progress
+    from builder.packer.artifact import Contents
+    from builder.packer.run import Bake
 
 # The name of the source's file, and what the template's variable `source` is to be.
 SOURCE: Final = "container"
 LABEL: Final = "null.host"
-_BOOT: Final = 120.0
+_BOOT_SECONDS: Final = 120.0
 
 
 def check() -> None:
-    """Raise one UserError for what is lacking here to boot a container, or return."""
+    """Raise one UserError for what is missing here to boot a container, or return."""
     requirements.check_booting()
 
 
@@ -41,25 +39,23 @@ def variables(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "source": LABEL, "ssh_private_key_file": work_directory.KEY}
 
 
-def bake(
-    run: Run, disk: Stock, size: str, look: Callable[[Path], Inside]
-) -> Generator[Told, None, tuple[Path, Inside]]:
-    """Boot the disk's root, have Packer work in it, switch it off, and look at it while it is still mounted.
+def build(
+    bake: Bake, disk: Path, size: str, user_data: bytes, check_contents: Callable[[Path], Contents]
+) -> Generator[Progress, None, tuple[Path, Contents]]:
+    """Boot the disk's root, run Packer in it, switch it off, and check it while it is still mounted.
 
-    Returns the raw disk, baked, and what was seen. `size` is the disk's for the image, such as 10G; empty leaves it.
+    Returns the raw disk, baked, and its contents. `size` is the disk's for the image, such as 10G; empty leaves it.
     """
-    raw = run.places.root / "disk.raw"
-    key = run.places.root / work_directory.KEY
-    yield from run.clock.phase("copy", lambda: _copy(disk.path, raw, size))
-    public = base_image.keygen(key)
-    with Machine(raw, base_image.user_data(public), name="localhost") as machine:
-        yield from run.clock.phase("container", lambda: _boot(machine))
-        jobs.lay(run.job, run.places, ssh_host=machine.ipv4)
-        yield from run.clock.through(jobs.run(run.job, run.places, run.log, run.tell))
-        yield from run.clock.phase("shut down", lambda: _shut_down(machine))
-        seen = yield from run.clock.phase("check", lambda: look(machine.files.tree))
+    raw = bake.work.root / "disk.raw"
+    yield from bake.clock.step("copy", lambda: _copy(disk, raw, size))
+    with Machine(raw, user_data, name="localhost") as machine:
+        yield from bake.clock.step("container", lambda: _boot(machine))
+        run.write_files(bake.job, bake.work, ssh_host=machine.ipv4)
+        yield from bake.clock.follow(run.build(bake.job, bake.work, bake.log, bake.report))
+        yield from bake.clock.step("shut down", lambda: _shut_down(machine))
+        contents = yield from bake.clock.step("check", lambda: check_contents(machine.files.tree))
         machine.eject()
-    return raw, seen
+    return raw, contents
 
 
 def _copy(disk: Path, raw: Path, size: str) -> None:
@@ -70,9 +66,9 @@ def _copy(disk: Path, raw: Path, size: str) -> None:
 
 def _boot(machine: Machine) -> None:
     machine.boot()
-    machine.wait(machine.systemd_up, timeout=_BOOT, what="systemd")
+    machine.wait(machine.systemd_up, timeout=_BOOT_SECONDS, what="systemd")
 
 
 def _shut_down(machine: Machine) -> None:
-    machine.poweroff(timeout=_BOOT)
+    machine.poweroff(timeout=_BOOT_SECONDS)
     machine.remove_lab_files()

@@ -1,4 +1,4 @@
-"""From the qcow2 that QEMU leaves to what an importer takes: argv lists for qemu-img and the compressors."""
+"""The formats of a local image, and the argv lists of qemu-img and the compressors that convert a qcow2 to them."""
 
 from __future__ import annotations
 

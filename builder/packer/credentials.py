@@ -1,4 +1,4 @@
-"""Logins of a target: whatever the provider's own command, its libraries or the plugin take, in their order.
+"""Logins of a target: whatever the provider's own command, its libraries or its plugin take, in their order.
 
 A login is found in the environment, in a file that the provider's own command has written, or in the machine's role.
 What the plugin does not read itself is handed to it under a name that it does.
@@ -20,9 +20,9 @@ from builder.problems import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-# What a login adds to the environment of Packer; None where it is not there.
-Found = dict[str, str] | None
-_MACHINE: Final = Path("/sys/class/dmi/id")
+# What a login adds to the environment of Packer; None where there is no such login.
+Variables = dict[str, str] | None
+_DMI: Final = Path("/sys/class/dmi/id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,12 @@ class Login:
 
     text: str
     what: str
-    find: Callable[[Mapping[str, str]], Found] = field(repr=False)
+    find: Callable[[Mapping[str, str]], Variables] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What is not there: one of these logins would do."""
+    """No login was found: one of these would do."""
 
     target: str
     logins: tuple[Login, ...]
@@ -53,7 +53,7 @@ class Missing:
 
 
 def missing(target: str, environment: Mapping[str, str]) -> Missing | None:
-    """What `target` lacks, or None when there is a login or none is needed."""
+    """What is missing for `target`, or None when there is a login or none is needed."""
     logins = BY_TARGET.get(target, ())
     if not logins or any(login.find(environment) is not None for login in logins):
         return None
@@ -69,33 +69,35 @@ def complete(target: str, environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_profile(environment: Mapping[str, str]) -> None:
-    """Raise UserError for a profile of AWS that its files do not have: the plugin tells of it late and at length."""
-    wanted = environment.get("AWS_PROFILE")
-    if wanted and wanted not in (known := _aws_profiles(environment)):
-        there = f"there are {', '.join(sorted(known))}" if known else "there is none"
-        raise UserError(f"AWS_PROFILE: no profile is called {wanted}", f"{there}; aws configure list-profiles")
+    """Raise UserError for a profile of AWS that its files do not have: the plugin says so late and at length."""
+    selected = environment.get("AWS_PROFILE")
+    if selected and selected not in (known := _aws_profiles(environment)):
+        known_profiles = f"there are {', '.join(sorted(known))}" if known else "there is none"
+        raise UserError(
+            f"AWS_PROFILE: no profile is called {selected}", f"{known_profiles}; aws configure list-profiles"
+        )
 
 
-def _variables(*names: str, **plugin: str) -> Callable[[Mapping[str, str]], Found]:
-    """All these variables; `plugin` says under which further name one of them is wanted."""
+def _variables(*names: str, **plugin: str) -> Callable[[Mapping[str, str]], Variables]:
+    """All these variables; `plugin` maps a name that the plugin reads to the one of them that holds its value."""
 
-    def find(environment: Mapping[str, str]) -> Found:
+    def find(environment: Mapping[str, str]) -> Variables:
         if not all(environment.get(name) for name in names):
             return None
-        return {wanted: environment[name] for wanted, name in plugin.items()}
+        return {further: environment[name] for further, name in plugin.items()}
 
     return find
 
 
 def _file(
-    path: str, read: Callable[[str, Mapping[str, str]], Found], named: str = ""
-) -> Callable[[Mapping[str, str]], Found]:
-    """A file of the home directory, or the one that the variable `named` says; one that cannot be read is not there."""
+    path: str, read: Callable[[str, Mapping[str, str]], Variables], named: str = ""
+) -> Callable[[Mapping[str, str]], Variables]:
+    """A file of the home directory, or the one that the variable `named` says; None when it cannot be read."""
 
-    def find(environment: Mapping[str, str]) -> Found:
-        place = environment.get(named, "") if named else ""
+    def find(environment: Mapping[str, str]) -> Variables:
+        configured = environment.get(named, "") if named else ""
         try:
-            return read(_home(environment, place or path).read_text(), environment)
+            return read(_home(environment, configured or path).read_text(), environment)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, configparser.Error):
             return None
 
@@ -107,39 +109,39 @@ def _home(environment: Mapping[str, str], path: str) -> Path:
     return Path(path.replace("~", home, 1)) if path.startswith("~") else Path(path)
 
 
-def _told(**values: object) -> Found:
-    """These values, when none of them is empty."""
+def _unless_empty(**values: object) -> Variables:
+    """These values, or None when one of them is empty."""
     return {name: str(value) for name, value in values.items()} if all(values.values()) else None
 
 
-def _hcloud(text: str, environment: Mapping[str, str]) -> Found:
+def _hcloud(text: str, environment: Mapping[str, str]) -> Variables:
     config = tomllib.loads(text)
-    wanted = environment.get("HCLOUD_CONTEXT") or config["active_context"]
-    return _told(HCLOUD_TOKEN=next(one["token"] for one in config["contexts"] if one["name"] == wanted))
+    selected = environment.get("HCLOUD_CONTEXT") or config["active_context"]
+    return _unless_empty(HCLOUD_TOKEN=next(one["token"] for one in config["contexts"] if one["name"] == selected))
 
 
-def _doctl(text: str, environment: Mapping[str, str]) -> Found:
+def _doctl(text: str, environment: Mapping[str, str]) -> Variables:
     config: dict[str, Any] = yaml.safe_load(text)
     context = environment.get("DIGITALOCEAN_CONTEXT") or config.get("context") or "default"
     token = config["access-token"] if context == "default" else config["auth-contexts"][context]
-    return _told(DIGITALOCEAN_TOKEN=token, DIGITALOCEAN_API_TOKEN=token)
+    return _unless_empty(DIGITALOCEAN_TOKEN=token, DIGITALOCEAN_API_TOKEN=token)
 
 
-def _linode(text: str, environment: Mapping[str, str]) -> Found:
+def _linode(text: str, environment: Mapping[str, str]) -> Variables:
     config = _ini(text)
     user = environment.get("LINODE_CLI_USER") or config.get("DEFAULT", "default-user")
-    return _told(LINODE_TOKEN=config.get(user, "token"))
+    return _unless_empty(LINODE_TOKEN=config.get(user, "token"))
 
 
-def _vultr(text: str, _: Mapping[str, str]) -> Found:
-    return _told(VULTR_API_KEY=yaml.safe_load(text)["api-key"])
+def _vultr(text: str, _: Mapping[str, str]) -> Variables:
+    return _unless_empty(VULTR_API_KEY=yaml.safe_load(text)["api-key"])
 
 
-def _scw(text: str, environment: Mapping[str, str]) -> Found:
+def _scw(text: str, environment: Mapping[str, str]) -> Variables:
     config: dict[str, Any] = yaml.safe_load(text)
-    wanted = environment.get("SCW_PROFILE") or config.get("active_profile")
-    profile = {**config, **(config["profiles"][wanted] if wanted else {})}
-    found = _told(
+    selected = environment.get("SCW_PROFILE") or config.get("active_profile")
+    profile = {**config, **(config["profiles"][selected] if selected else {})}
+    found = _unless_empty(
         SCW_ACCESS_KEY=profile["access_key"],
         SCW_SECRET_KEY=profile["secret_key"],
         SCW_DEFAULT_PROJECT_ID=profile.get("default_project_id") or profile["default_organization_id"],
@@ -148,40 +150,40 @@ def _scw(text: str, environment: Mapping[str, str]) -> Found:
     return found and {**found, **({"SCW_DEFAULT_ZONE": zone} if zone else {})}
 
 
-def _upctl(text: str, _: Mapping[str, str]) -> Found:
+def _upctl(text: str, _: Mapping[str, str]) -> Variables:
     config: dict[str, Any] = yaml.safe_load(text)
     if config.get("token"):
-        return _told(UPCLOUD_TOKEN=config["token"])
-    return _told(UPCLOUD_USERNAME=config["username"], UPCLOUD_PASSWORD=config["password"])
+        return _unless_empty(UPCLOUD_TOKEN=config["token"])
+    return _unless_empty(UPCLOUD_USERNAME=config["username"], UPCLOUD_PASSWORD=config["password"])
 
 
-def _exo(text: str, environment: Mapping[str, str]) -> Found:
+def _exo(text: str, environment: Mapping[str, str]) -> Variables:
     config = tomllib.loads(text)
-    wanted = environment.get("EXOSCALE_ACCOUNT") or config["defaultaccount"]
-    account = next(one for one in config["accounts"] if one["name"] == wanted)
-    return _told(PKR_VAR_api_key=account["key"], PKR_VAR_api_secret=account["secret"])
+    selected = environment.get("EXOSCALE_ACCOUNT") or config["defaultaccount"]
+    account = next(one for one in config["accounts"] if one["name"] == selected)
+    return _unless_empty(PKR_VAR_api_key=account["key"], PKR_VAR_api_secret=account["secret"])
 
 
-def _clouds(text: str, environment: Mapping[str, str]) -> Found:
+def _clouds(text: str, environment: Mapping[str, str]) -> Variables:
     """The one that is named, or the only one."""
     clouds = list(yaml.safe_load(text)["clouds"])
     named = environment.get("OS_CLOUD") or (clouds[0] if len(clouds) == 1 else "")
     return {"OS_CLOUD": named} if named in clouds else None
 
 
-def _gcloud(text: str, _: Mapping[str, str]) -> Found:
+def _gcloud(text: str, _: Mapping[str, str]) -> Variables:
     return {} if json.loads(text) else None
 
 
-def _az(text: str, environment: Mapping[str, str]) -> Found:
+def _az(text: str, environment: Mapping[str, str]) -> Variables:
     """The subscription that `az account set` chose; the tokens stay with az."""
     profile = json.loads(text.lstrip("\ufeff"))
-    wanted = environment.get("ARM_SUBSCRIPTION_ID") or environment.get("AZURE_SUBSCRIPTION_ID")
-    chosen = wanted or next(one["id"] for one in profile["subscriptions"] if one.get("isDefault"))
+    selected = environment.get("ARM_SUBSCRIPTION_ID") or environment.get("AZURE_SUBSCRIPTION_ID")
+    chosen = selected or next(one["id"] for one in profile["subscriptions"] if one.get("isDefault"))
     return {"PKR_VAR_subscription_id": chosen, "PKR_VAR_use_azure_cli_auth": "true"}
 
 
-def _principal(prefix: str) -> Callable[[Mapping[str, str]], Found]:
+def _principal(prefix: str) -> Callable[[Mapping[str, str]], Variables]:
     names = ("SUBSCRIPTION_ID", "TENANT_ID", "CLIENT_ID", "CLIENT_SECRET")
     return _variables(
         *(prefix + name for name in names), **{f"PKR_VAR_{name.lower()}": prefix + name for name in names}
@@ -212,21 +214,21 @@ def _aws_profiles(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _aws_file(environment: Mapping[str, str]) -> Found:
-    """A profile that tells how to log in: keys, a role, single sign-on, a program; a region alone does not."""
+def _aws_file(environment: Mapping[str, str]) -> Variables:
+    """A profile that says how to log in: keys, a role, single sign-on, a program; a region alone does not."""
     profile = _aws_profiles(environment).get(environment.get("AWS_PROFILE") or "default", {})
-    telling = ("aws_access_key_id", "role_arn", "sso_session", "sso_start_url", "credential_process", "login_session")
-    return {} if any(profile.get(name) for name in telling) else None
+    sources = ("aws_access_key_id", "role_arn", "sso_session", "sso_start_url", "credential_process", "login_session")
+    return {} if any(profile.get(name) for name in sources) else None
 
 
-def _machine(file: str, word: str) -> Callable[[Mapping[str, str]], Found]:
+def _own_machine(file: str, word: str) -> Callable[[Mapping[str, str]], Variables]:
     """A machine of the provider itself, which may have a role."""
 
-    def find(environment: Mapping[str, str]) -> Found:
+    def find(environment: Mapping[str, str]) -> Variables:
         if environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
             return None
         try:
-            return {} if word in (_MACHINE / file).read_text() else None
+            return {} if word in (_DMI / file).read_text() else None
         except OSError:
             return None
 
@@ -237,7 +239,7 @@ def _token(name: str, what: str = "API token", **plugin: str) -> Login:
     return Login(name, what, _variables(name, **plugin))
 
 
-def _both(name: str) -> dict[str, str]:
+def _digitalocean_names(name: str) -> dict[str, str]:
     """The name that the plugin reads now, and the one of 1.6.6."""
     return {"DIGITALOCEAN_TOKEN": name, "DIGITALOCEAN_API_TOKEN": name}
 
@@ -256,12 +258,12 @@ BY_TARGET: Final[Mapping[str, tuple[Login, ...]]] = {
         Login("AWS_PROFILE or ~/.aws", "a profile that aws configure or aws sso login has made", _aws_file),
         _token("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "a task's role in ECS"),
         _token("AWS_CONTAINER_CREDENTIALS_FULL_URI", "a pod's role in EKS, CloudShell"),
-        Login("an instance's role", "on a machine of EC2", _machine("sys_vendor", "Amazon EC2")),
+        Login("an instance's role", "on a machine of EC2", _own_machine("sys_vendor", "Amazon EC2")),
     ),
     "digitalocean": (
-        _token("DIGITALOCEAN_TOKEN", "personal access token", **_both("DIGITALOCEAN_TOKEN")),
-        _token("DIGITALOCEAN_ACCESS_TOKEN", "as doctl names it", **_both("DIGITALOCEAN_ACCESS_TOKEN")),
-        _token("DIGITALOCEAN_API_TOKEN", "its old name", **_both("DIGITALOCEAN_API_TOKEN")),
+        _token("DIGITALOCEAN_TOKEN", "personal access token", **_digitalocean_names("DIGITALOCEAN_TOKEN")),
+        _token("DIGITALOCEAN_ACCESS_TOKEN", "as doctl names it", **_digitalocean_names("DIGITALOCEAN_ACCESS_TOKEN")),
+        _token("DIGITALOCEAN_API_TOKEN", "its old name", **_digitalocean_names("DIGITALOCEAN_API_TOKEN")),
         Login("doctl auth init", "~/.config/doctl/config.yaml", _file("~/.config/doctl/config.yaml", _doctl)),
     ),
     "hetzner": (
@@ -317,7 +319,9 @@ BY_TARGET: Final[Mapping[str, tuple[Login, ...]]] = {
                 f"{it.get('CLOUDSDK_CONFIG') or '~/.config/gcloud'}/application_default_credentials.json", _gcloud
             )(it),
         ),
-        Login("the attached service account", "on a machine of GCE", _machine("product_name", "Google Compute Engine")),
+        Login(
+            "the attached service account", "on a machine of GCE", _own_machine("product_name", "Google Compute Engine")
+        ),
     ),
     "azure": (
         Login("ARM_SUBSCRIPTION_ID, _TENANT_ID, _CLIENT_ID, _CLIENT_SECRET", "a service principal", _principal("ARM_")),

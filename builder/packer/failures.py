@@ -1,4 +1,4 @@
-"""A failed build in one message: which step, its last words, what may be left, what to do, where the whole log is."""
+"""A failed build in one message: the step, its last output, what may be left, what to do, where the whole log is."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from builder.packer.leftovers import Left
-    from builder.packer.steps import Phases
+    from builder.packer.leftovers import Leftover
+    from builder.packer.steps import StepTracker
 
 
 _LAST_LINES: Final = 12
 # "er-bake: <step>: <what>" is the last word of a step in images/steps.
-_OURS: Final = re.compile(r"^\s*er-bake: [\w-]+: (.*)$")
+_STEP_FAILURE: Final = re.compile(r"^\s*er-bake: [\w-]+: (.*)$")
 # What says no more than that there was a failure: the reason is what the builder complained of before.
-_EMPTY: Final = re.compile(
+_NO_REASON: Final = re.compile(
     r"build (was )?(halted|cancelled)|unexpected EOF|Script (exited|disconnected)|connection is shut"
 )
 _CRASH: Final = re.compile(r"PACKER CRASH|^panic: |^goroutine \d+ \[")
@@ -32,37 +32,37 @@ _POINTLESS: Final = re.compile(r"\s*\(source code not available\)\s*")
 class BakeError(UserError):
     """The build failed in `step`; `left` is what may have stayed at the provider."""
 
-    def __init__(self, message: str, step: str, hint: str | None, left: tuple[Left, ...] = ()) -> None:
+    def __init__(self, message: str, step: str, hint: str | None, left: tuple[Leftover, ...] = ()) -> None:
         super().__init__(message, hint)
         self.step = step
         self.left = left
 
 
-def failed(
-    phases: Phases, seconds: float, code: int, log: Path, *, left: tuple[Left, ...] = (), target: str = ""
+def build_failed(
+    tracker: StepTracker, seconds: float, code: int, log: Path, *, left: tuple[Leftover, ...] = (), target: str = ""
 ) -> BakeError:
     """What to say of a build that ended by itself."""
     # What apt says within a step is not the provider's.
-    provider = target if phases.step in (START, BOOT, EXPORT) else ""
-    reasons = _lines(phases.reasons)
-    what = _what(phases, reasons, code)
-    tail = _tail(phases.output, "\n".join([what, *reasons]))
-    message = f"baking failed in step {phases.step} after {seconds:.0f} s: {what}"
+    provider = target if tracker.step in (START, BOOT, EXPORT) else ""
+    reasons = _lines(tracker.reasons)
+    what = _reason(tracker, reasons, code)
+    tail = _tail(tracker.output, "\n".join([what, *reasons]))
+    message = f"baking failed in step {tracker.step} after {seconds:.0f} s: {what}"
     if tail:
         message += "\n  its last output:\n" + "\n".join(f"  | {line}" for line in tail)
     for line in leftovers.lines(left):
         message += f"\n  {line}"
     clean = f"er build-image --clean {target} shows and removes what stayed" if left else ""
-    way = hint([what, *reasons, *phases.output], log, provider, clean)
-    return BakeError(message, phases.step, way, left)
+    way = hint([what, *reasons, *tracker.output], log, provider, clean)
+    return BakeError(message, tracker.step, way, left)
 
 
 def hint(texts: Sequence[str], log: Path, target: str = "", more: str = "") -> str:
     """The way out when the texts tell it, and where to read on."""
-    return "; ".join(filter(None, (find(texts, target), more, f"the whole log: {log}")))
+    return "; ".join(filter(None, (find_hint(texts, target), more, f"the whole log: {log}")))
 
 
-def ending(code: int) -> str:
+def exit_reason(code: int) -> str:
     """An exit code of Packer in words."""
     if code < 0:
         return f"Packer was killed by signal {-code}"
@@ -70,17 +70,17 @@ def ending(code: int) -> str:
     return "Packer was killed" if code == 0 else f"Packer ended with exit code {code}"
 
 
-def shown(lines: Iterable[str]) -> list[str]:
+def useful_lines(lines: Iterable[str]) -> list[str]:
     """What Packer says of a template, without what nobody can use."""
     return [line.rstrip() for line in lines if line.strip() and not _POINTLESS.fullmatch(line)]
 
 
-def _what(phases: Phases, reasons: Sequence[str], code: int) -> str:
+def _reason(tracker: StepTracker, reasons: Sequence[str], code: int) -> str:
     """The reason, once: what the step says of itself, else Packer's final word, else the builder's last complaint."""
-    telling = [line for line in reasons if not _EMPTY.match(line)]
-    crashed = any(_CRASH.search(line) for line in phases.output) or any("unexpected EOF" in line for line in reasons)
-    complaint = phases.complaint if not phases.failed and (crashed or not telling) else ""
-    what = _told(phases.output) or complaint or "; ".join(telling or reasons) or ending(code)
+    telling = [line for line in reasons if not _NO_REASON.match(line)]
+    crashed = any(_CRASH.search(line) for line in tracker.output) or any("unexpected EOF" in line for line in reasons)
+    error = tracker.builder_error if not tracker.failed and (crashed or not telling) else ""
+    what = _step_reason(tracker.output) or error or "; ".join(telling or reasons) or exit_reason(code)
     return f"{what} (and the plugin crashed)" if crashed else what
 
 
@@ -88,22 +88,24 @@ def _lines(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(line.strip() for text in texts for line in text.splitlines() if line.strip()))
 
 
-def _told(tail: Sequence[str]) -> str:
+def _step_reason(tail: Sequence[str]) -> str:
     """What a step of ours says of its own failure."""
-    found = (_OURS.search(line) for line in reversed(tail))
+    found = (_STEP_FAILURE.search(line) for line in reversed(tail))
     return next((match[1] for match in found if match), "")
 
 
-def _tail(output: Sequence[str], told: str) -> list[str]:
+def _tail(output: Sequence[str], message: str) -> list[str]:
     """The last lines that say something new, up to where a plugin's crash begins."""
     crash = next((number for number, line in enumerate(output) if _CRASH.search(line)), len(output))
-    lines = (line.rstrip() for line in output[:crash] if line.strip("! ") and not _OURS.search(line))
-    return [line for line in lines if line.strip() not in told][-_LAST_LINES:]
+    lines = (line.rstrip() for line in output[:crash] if line.strip("! ") and not _STEP_FAILURE.search(line))
+    return [line for line in lines if line.strip() not in message][-_LAST_LINES:]
 
 
 Row = tuple[str, str]
 
-_LATER: Final = "the provider counts too many requests: wait some minutes, and run fewer things with this login at once"
+_LIMITED: Final = (
+    "the provider counts too many requests: wait some minutes, and run fewer things with this login at once"
+)
 
 
 def _refused(where: str) -> str:
@@ -131,7 +133,7 @@ BY_TARGET: Final[Mapping[str, tuple[Row, ...]]] = {
     "hetzner": (
         (r"\(unauthorized\b", _refused("HCLOUD_TOKEN")),
         (r"\((forbidden|token_readonly)\b", _rights("make a token that may read and write")),
-        (r"\(rate_limit_exceeded\b", _LATER),
+        (r"\(rate_limit_exceeded\b", _LIMITED),
         (r"\(resource_limit_exceeded\b|limit reached", _quota("in the console, under Limits")),
         (r"\((resource_unavailable|placement_error|unavailable)\b", _full("location or server_type")),
         (
@@ -144,7 +146,7 @@ BY_TARGET: Final[Mapping[str, tuple[Row, ...]]] = {
     "digitalocean": (
         (r"\b401\b.*", _refused("DIGITALOCEAN_TOKEN")),
         (r"\b403\b", _rights("give the token write scopes for droplets, images, SSH keys and tags")),
-        (r"\b429\b", _LATER),
+        (r"\b429\b", _LIMITED),
         (r"\b422\b.*(limit|exceed)", _quota("in the control panel, under Settings")),
         (r"\b422\b.*(available|capacity|sold out)", _full("region or size")),
         (r"\b(404|422)\b", _unknown("image, size or region")),
@@ -152,7 +154,7 @@ BY_TARGET: Final[Mapping[str, tuple[Row, ...]]] = {
     "linode": (
         (r"\[401\]", _refused("LINODE_TOKEN")),
         (r"\[403\]", _rights("give the token read and write access to Linodes, Images and Events")),
-        (r"\[429\]", _LATER),
+        (r"\[429\]", _LIMITED),
         (r"\[400\].*([Ll]imit|exceed)", _quota("from Support")),
         (r"[Nn]o (open|available) (slots|hosts)|capacity", _full("region")),
         (r"\[(400|404)\]", _unknown("region, instance_type or image")),
@@ -161,7 +163,7 @@ BY_TARGET: Final[Mapping[str, tuple[Row, ...]]] = {
         (r"[Uu]nauthorized IP", "the key is for other addresses only: add this machine's to the key's access control"),
         (r"\b401\b|[Ii]nvalid API", _refused("VULTR_API_KEY")),
         (r"\b403\b", _rights("the key's user needs the right to manage servers and snapshots")),
-        (r"\b429\b|[Rr]ate limit", _LATER),
+        (r"\b429\b|[Rr]ate limit", _LIMITED),
         (r"maximum|limit", _quota("from Support")),
         (r"not available in the selected|[Uu]navailable|sold out", _full("region_id or plan_id")),
         (r"[Ii]nvalid (plan|region|os|OS)", _unknown("plan_id, region_id or os_id")),
@@ -172,7 +174,7 @@ BY_TARGET: Final[Mapping[str, tuple[Row, ...]]] = {
             r"insufficient permissions|http error 403",
             _rights("give its application InstancesFullAccess in this project"),
         ),
-        (r"too many requests|http error 429", _LATER),
+        (r"too many requests|http error 429", _LIMITED),
         (r"quota\(?s?\)? exceeded|quotas? exceeded", _quota("in the console, under Organization > Quotas")),
         (r"out of stock", _full("zone or commercial_type")),
         (r"is not found|not found|unknown (zone|region|commercial)", _unknown("image, commercial_type or zone")),
@@ -184,7 +186,7 @@ BY_TARGET: Final[Mapping[str, tuple[Row, ...]]] = {
         ),
         (r"[Ff]orbidden|\bgot 403\b(?!.*[Qq]uota)", _rights("ask for a role that may make servers and images")),
         (r"[Qq]uota|\bgot 413\b", _quota("from the cloud")),
-        (r"\bgot 429\b", _LATER),
+        (r"\bgot 429\b", _LIMITED),
         (r"No valid host", _full("flavor")),
         (r"[Nn]o suitable endpoint|No entry for|cloud .* does not exist", _unknown("cloud or region (OS_REGION_NAME)")),
         (
@@ -196,7 +198,7 @@ BY_TARGET: Final[Mapping[str, tuple[Row, ...]]] = {
         (r"AUTHENTICATION_FAILED|\b401\b", _refused("UPCLOUD_TOKEN, or the user and its right to use the API")),
         (r"TRIAL|FORBIDDEN|\b403\b", _rights("an account on trial may not, and a subaccount needs the permission")),
         (r"INSUFFICIENT_CREDITS|_LIMIT_REACHED|LIMIT", _quota("from Support")),
-        (r"TOO_MANY_REQUESTS|\b429\b", _LATER),
+        (r"TOO_MANY_REQUESTS|\b429\b", _LIMITED),
         (r"RESOURCES_UNAVAILABLE|UNAVAILABLE", _full("zone or server_plan")),
         (r"_NOT_FOUND|_INVALID|failed to get storage", _unknown("zone, server_plan or image")),
     ),
@@ -205,7 +207,7 @@ BY_TARGET: Final[Mapping[str, tuple[Row, ...]]] = {
             r"\b(401|403)\b|[Ff]orbidden|[Uu]nauthorized|[Ii]nvalid (API )?(key|request signature)",
             _refused("EXOSCALE_API_KEY and EXOSCALE_API_SECRET"),
         ),
-        (r"\b429\b|[Tt]oo many", _LATER),
+        (r"\b429\b|[Tt]oo many", _LIMITED),
         (r"[Qq]uota|[Ll]imit", _quota("in the portal, under Organization > Quotas")),
         (r"capacity|[Nn]ot enough", _full("zone or instance_type")),
         (r"[Nn]ot found|[Nn]o template", _unknown("zone, image, instance_type or security_groups")),
@@ -227,7 +229,7 @@ BY_TARGET: Final[Mapping[str, tuple[Row, ...]]] = {
             r"has not been used in project|SERVICE_DISABLED",
             "switch the Compute Engine API on: gcloud services enable compute.googleapis.com",
         ),
-        (r"rateLimitExceeded|Error 429", _LATER),
+        (r"rateLimitExceeded|Error 429", _LIMITED),
         (r"[Qq]uota '?|QUOTA_EXCEEDED", _quota("in the console, under IAM > Quotas")),
         (r"RESOURCE_POOL_EXHAUSTED|does not have enough resources", _full("zone or machine_type")),
         (r"Error 403|Required '.*' permission", _rights("give it roles/compute.instanceAdmin.v1 in the project")),
@@ -248,7 +250,7 @@ BY_TARGET: Final[Mapping[str, tuple[Row, ...]]] = {
         (r"ResourceGroupNotFound", "resource_group names a resource group that is not there: az group create"),
         (r"[Qq]uota", _quota("in the portal, under Quotas")),
         (r"SkuNotAvailable|AllocationFailed|OverconstrainedAllocation", _full("location or vm_size")),
-        (r"TooManyRequests|\b429\b", _LATER),
+        (r"TooManyRequests|\b429\b", _LIMITED),
         (
             r"PlatformImageNotFound|LocationNotAvailable|InvalidParameter|SubscriptionNotFound",
             _unknown("location, vm_size, image or subscription"),
@@ -289,7 +291,7 @@ BY_TARGET: Final[Mapping[str, tuple[Row, ...]]] = {
             _refused("the credentials (aws sts get-caller-identity)"),
         ),
         (r"UnauthorizedOperation|AccessDenied|\b403\b", _rights("the error names the action; a policy must allow it")),
-        (r"RequestLimitExceeded|Throttling", _LATER),
+        (r"RequestLimitExceeded|Throttling", _LIMITED),
         (r"VcpuLimitExceeded|(Instance|Resource)\w*LimitExceeded", _quota("in the console, under Service Quotas")),
         (
             r"InsufficientInstanceCapacity|Unsupported.*(Availability Zone|instance type)",
@@ -308,7 +310,7 @@ BY_TARGET: Final[Mapping[str, tuple[Row, ...]]] = {
 }
 
 # What happens with any target.
-EVERYWHERE: Final[tuple[Row, ...]] = (
+ANY_TARGET: Final[tuple[Row, ...]] = (
     (r"No space left on device", "the disk of the image is full: give it more with --size"),
     (
         r"Timeout waiting for SSH|ssh: .*unable to authenticate|ssh: handshake failed",
@@ -326,9 +328,9 @@ EVERYWHERE: Final[tuple[Row, ...]] = (
 )
 
 
-def find(texts: Sequence[str], target: str = "") -> str | None:
+def find_hint(texts: Sequence[str], target: str = "") -> str | None:
     """The first row that fits one of the texts, the target's before those of all."""
-    for pattern, hint in (*BY_TARGET.get(target, ()), *EVERYWHERE):
+    for pattern, hint in (*BY_TARGET.get(target, ()), *ANY_TARGET):
         if any(re.search(pattern, text) for text in texts):
             return hint
     return None

@@ -1,7 +1,7 @@
-"""What a build may have left at a provider: told from the builder's headlines and from its errors while it cleans up.
+"""What a build may have left at a provider, known from what the builder says while it works and cleans up.
 
-A plugin says what it makes and what it takes away, and ends well though it could not. So each thing of a target is
-followed by its two headlines, and an error said while it is taken away stays with it.
+A plugin says what it creates and what it deletes, and ends with success though it could not. So each resource of a
+target is followed by its two headlines, and an error said while it is deleted stays with it.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from builder.packer.steps import Said
+    from builder.packer.steps import UiLine
 
 
+# "asked": being created, "made": there, "going": being deleted, "kept": could not be deleted.
 State = Literal["", "asked", "made", "going", "kept"]
 
 # Some plugins say in the tone of a headline what has to be done by hand.
 _BY_HAND: Final = re.compile(r"\b(manually|by hand|may still be around)\b", re.IGNORECASE)
 # Further lines of such a headline, as Azure's.
-_MORE: Final = re.compile(r"(Name|Error): ")
-# Packer's own words for the end that was asked for.
-_OWN: Final = re.compile(r"Cancelling build|Interrupted, aborting|aborted: skipping|Build was cancelled|Step \"")
+_CONTINUED: Final = re.compile(r"(Name|Error): ")
+# Packer's own words for an end that was asked for; no complaint.
+_OWN_WORDS: Final = re.compile(r"Cancelling build|Interrupted, aborting|aborted: skipping|Build was cancelled|Step \"")
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
-    """Something that a builder makes at its provider.
+class Resource:
+    """Something that a builder creates at its provider.
 
-    `begins` and `ends` match the headlines before it is made and before it is taken away; a group in `begins` is its
+    `begins` and `ends` match the headlines before it is created and before it is deleted; a group in `begins` is its
     name, else that is `name`, with {name} for the image's. `made` matches a headline that is said only once it is
     there. `costs`: it is paid for as long as it stays. `result`: it is what the build is for, and stays when all went
-    well. `silent`: it is taken away without a headline.
+    well. `silent`: it is deleted without a headline.
     """
 
     noun: str
@@ -47,7 +48,7 @@ class Thing:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class Leftover:
     """Something that may have stayed: what, the name to look for, and what the builder said of it."""
 
     noun: str
@@ -63,90 +64,90 @@ class Left:
 
 
 @dataclass(slots=True)
-class _Followed:
-    thing: Thing
+class _Tracked:
+    resource: Resource
     name: str
     state: State = ""
     why: str = ""
 
 
-class Leftovers:
-    """Fed with what a builder itself says, in order; never with what a step says."""
+class Tracker:
+    """Follows the resources of a build; is fed, in order, with what the builder itself says, not what a step says."""
 
-    def __init__(self, things: Sequence[Thing] = (), name: str = "") -> None:
-        self._all = [_Followed(thing, thing.name.format(name=name)) for thing in things]
-        self._going: _Followed | None = None
-        self._complaints: list[Left] = []
+    def __init__(self, resources: Sequence[Resource] = (), name: str = "") -> None:
+        self._all = [_Tracked(one, one.name.format(name=name)) for one in resources]
+        self._going: _Tracked | None = None
+        self._complaints: list[Leftover] = []
 
-    def feed(self, event: Said, *, cleaning: bool) -> None:
-        """`cleaning`: the build is over, well or not, and what it made is being taken away."""
+    def feed(self, event: UiLine, *, cleaning: bool) -> None:
+        """`cleaning`: the build is over, well or not, and what it created is being deleted."""
         if event.tone != "error":
             self._follow(event.text)
-        if _OWN.match(event.text):
+        if _OWN_WORDS.match(event.text):
             return
         by_hand = bool(_BY_HAND.search(event.text))
         if by_hand or (event.tone == "error" and cleaning):
             self._complain(event.text)
 
-    def left(self, *, done: bool, ended: bool, asked: bool, reasons: Collection[str] = ()) -> tuple[Left, ...]:
+    def left(self, *, done: bool, ended: bool, asked: bool, reasons: Collection[str] = ()) -> tuple[Leftover, ...]:
         """What may be there when Packer is gone.
 
         `done`: the build came to its end and made its image; `ended`: Packer ended by itself, not killed;
         `asked`: it was asked to. `reasons` are the lines of its final word, which are no complaints.
         """
         found = [one for one in self._all if _may_stay(one, done=done, ended=ended, asked=asked)]
-        things = [Left(one.thing.noun, one.name, _without(one.why, reasons), one.thing.costs) for one in found]
+        kept = [Leftover(one.resource.noun, one.name, _without(one.why, reasons), one.resource.costs) for one in found]
         rest = [one for one in self._complaints if one.why not in reasons]
-        return tuple(dict.fromkeys([*things, *rest]))
+        return tuple(dict.fromkeys([*kept, *rest]))
 
     def _follow(self, text: str) -> None:
-        if self._complaints and _MORE.match(text):
+        if self._complaints and _CONTINUED.match(text):
             last = self._complaints.pop()
             self._complaints.append(replace(last, why=f"{last.why} {text.strip()}"))
             return
         for one in self._all:
-            if one.thing.ends and re.match(one.thing.ends, text):
+            if one.resource.ends and re.match(one.resource.ends, text):
                 one.state, self._going = "going", one
                 return
-            if one.thing.made and re.match(one.thing.made, text):
+            if one.resource.made and re.match(one.resource.made, text):
                 one.state = "made"
-            elif found := re.match(one.thing.begins, text):
-                one.state = one.state or ("asked" if one.thing.made or not one.thing.silent else "made")
+            elif found := re.match(one.resource.begins, text):
+                one.state = one.state or ("asked" if one.resource.made or not one.resource.silent else "made")
                 one.name = next(filter(None, found.groups()), one.name)
         self._going = None
 
     def _complain(self, text: str) -> None:
         if self._going is None:
-            self._complaints.append(Left("", "", text.strip(), costs=True))
+            self._complaints.append(Leftover("", "", text.strip(), costs=True))
             return
         going = self._going
         going.state, going.why = "kept", " ".join(filter(None, (going.why, text.strip())))
 
 
-def _may_stay(one: _Followed, *, done: bool, ended: bool, asked: bool) -> bool:
-    """A result stays unless it was taken away; anything else is gone once Packer has ended in order."""
+def _may_stay(one: _Tracked, *, done: bool, ended: bool, asked: bool) -> bool:
+    """A result stays unless it was deleted; anything else is gone once Packer has ended in order."""
     if one.state in ("", "kept"):
         return one.state == "kept"
     if not ended:
-        return not (done and one.thing.result)
+        return not (done and one.resource.result)
     if one.state == "going" or done:
         return False
-    if one.thing.silent:
+    if one.resource.silent:
         return False
-    return one.thing.result or one.state == "made" or asked
+    return one.resource.result or one.state == "made" or asked
 
 
 def _without(why: str, reasons: Collection[str]) -> str:
     return "" if why in reasons else why
 
 
-def lines(left: Sequence[Left]) -> Iterator[str]:
-    """What to tell people."""
+def lines(left: Sequence[Leftover]) -> Iterator[str]:
+    """The lines that tell the user."""
     for one in left:
         yield f"may have stayed: {one.text}" if one.noun else f"said while cleaning up: {one.text}"
 
 
-def costly(left: Sequence[Left]) -> bool:
+def costly(left: Sequence[Leftover]) -> bool:
     """Whether something among it is paid for."""
     return any(one.costs for one in left)
 
@@ -155,86 +156,86 @@ _BUILD: Final = "{name}-build"
 _KEY: Final = "packer-…"
 
 
-def _key(begins: str, ends: str, name: str = _KEY) -> Thing:
+def _key(begins: str, ends: str, name: str = _KEY) -> Resource:
     """A temporary key: it costs nothing, and opens nothing once the machine is gone."""
-    return Thing("SSH key", name, begins, ends, costs=False)
+    return Resource("SSH key", name, begins, ends, costs=False)
 
 
-MADE: Final[Mapping[str, tuple[Thing, ...]]] = {
+RESOURCES: Final[Mapping[str, tuple[Resource, ...]]] = {
     "aws": (
         _key(r"Creating temporary keypair: (\S+)", "Deleting temporary keypair"),
-        Thing(
+        Resource(
             "security group",
             "packer_…",
             r"Creating temporary security group for this instance: (\S+)",
             "Deleting temporary security group",
             costs=False,
         ),
-        Thing("instance", _BUILD, "Launching a source AWS instance", "Terminating the source AWS instance"),
-        Thing("AMI", "{name}", "Creating (?:unencrypted )?AMI", "Deregistering the AMI", result=True),
+        Resource("instance", _BUILD, "Launching a source AWS instance", "Terminating the source AWS instance"),
+        Resource("AMI", "{name}", "Creating (?:unencrypted )?AMI", "Deregistering the AMI", result=True),
     ),
     "digitalocean": (
         _key("Importing SSH public key|Creating temporary ssh key for droplet", "Deleting temporary ssh key"),
-        Thing("droplet", _BUILD, "Creating droplet", "Destroying droplet"),
-        Thing("snapshot", "{name}", "Creating snapshot", result=True),
+        Resource("droplet", _BUILD, "Creating droplet", "Destroying droplet"),
+        Resource("snapshot", "{name}", "Creating snapshot", result=True),
     ),
     "hetzner": (
         _key("Uploading temporary SSH key|Creating temporary ssh key for", "Deleting temporary (SSH|ssh) key"),
-        Thing("server", _BUILD, "Creating server", "Destroying server"),
-        Thing("snapshot", "{name}", "Creating snapshot", result=True),
+        Resource("server", _BUILD, "Creating server", "Destroying server"),
+        Resource("snapshot", "{name}", "Creating snapshot", result=True),
     ),
     "linode": (
-        Thing("Linode", _BUILD, "Creating Linode", silent=True),
-        Thing("image", "{name}", "Creating image", result=True),
+        Resource("Linode", _BUILD, "Creating Linode", silent=True),
+        Resource("image", "{name}", "Creating image", result=True),
     ),
     "vultr": (
         _key("Creating temporary SSH key", "Deleting temporary SSH key"),
-        # It is taken away only once it has been seen running.
-        Thing("instance", _BUILD, "Creating Vultr instance", "Destroying server", made=r"Waiting \d+s for server"),
-        Thing(
+        # It is deleted only once it has been seen running.
+        Resource("instance", _BUILD, "Creating Vultr instance", "Destroying server", made=r"Waiting \d+s for server"),
+        Resource(
             "snapshot", "{name}", r"Server successfully shutdown|Sleeping to ensure|Waiting \d+s for snap", result=True
         ),
     ),
     "scaleway": (
-        Thing("server", "easyrunner-" + _BUILD, "Creating server", "Destroying server"),
-        Thing("volume", "of easyrunner-" + _BUILD, "Creating server", "Removing Volumes"),
-        Thing("snapshot", "easyrunner-{name}", "Creating snapshot(?: for volume)?: ", result=True),
-        Thing("image", "easyrunner-{name}", "Creating image(?: from snapshots)?: ", result=True),
+        Resource("server", "easyrunner-" + _BUILD, "Creating server", "Destroying server"),
+        Resource("volume", "of easyrunner-" + _BUILD, "Creating server", "Removing Volumes"),
+        Resource("snapshot", "easyrunner-{name}", "Creating snapshot(?: for volume)?: ", result=True),
+        Resource("image", "easyrunner-{name}", "Creating image(?: from snapshots)?: ", result=True),
     ),
     "openstack": (
         _key(r"Creating temporary keypair: (\S+)", "Deleting temporary keypair"),
-        Thing("volume", "packer_…", "Creating volume", "Deleting volume"),
-        Thing("server", _BUILD, "Launching server", "Terminating the source server"),
-        Thing("floating IP", "of " + _BUILD, "Creating floating IP", "Deleted temporary floating IP"),
-        Thing("image", "{name}", "Creating the image", result=True),
+        Resource("volume", "packer_…", "Creating volume", "Deleting volume"),
+        Resource("server", _BUILD, "Launching server", "Terminating the source server"),
+        Resource("floating IP", "of " + _BUILD, "Creating floating IP", "Deleted temporary floating IP"),
+        Resource("image", "{name}", "Creating the image", result=True),
     ),
     "gcp": (
-        Thing("instance", _BUILD, "Creating instance", "Deleting instance"),
-        Thing("disk", _BUILD, "Creating instance", "Deleting disk"),
-        Thing("image", "{name}", "Creating image", result=True),
+        Resource("instance", _BUILD, "Creating instance", "Deleting instance"),
+        Resource("disk", _BUILD, "Creating instance", "Deleting disk"),
+        Resource("image", "{name}", "Creating image", result=True),
     ),
     "azure": (
-        Thing(
+        Resource(
             "resource group",
             "pkr-Resource-Group-…",
             "Creating resource group",
             r"Cleanup requested, deleting resource group|Deleting resource group",
         ),
-        Thing("image", "{name}", "Capturing image", result=True),
+        Resource("image", "{name}", "Capturing image", result=True),
     ),
     "upcloud": (
-        Thing("server", "packer-…", r'Creating server based on storage|Server "(\S+)" created', "Deleting server"),
-        Thing("storage", "packer-…", "Cloning storage", "Delete storage"),
-        Thing("template", "{name}", "Creating template for storage", result=True),
+        Resource("server", "packer-…", r'Creating server based on storage|Server "(\S+)" created', "Deleting server"),
+        Resource("storage", "packer-…", "Cloning storage", "Delete storage"),
+        Resource("template", "{name}", "Creating template for storage", result=True),
     ),
     "exoscale": (
         _key("Creating SSH key", "Cleanup: deleting SSH key"),
-        Thing("instance", _BUILD, "Creating compute instance$", "Cleanup: destroying compute instance"),
-        Thing("snapshot", "of " + _BUILD, "Creating compute instance snapshot", result=True),
-        Thing("template", "{name}", "Registering compute instance template", result=True),
+        Resource("instance", _BUILD, "Creating compute instance$", "Cleanup: destroying compute instance"),
+        Resource("snapshot", "of " + _BUILD, "Creating compute instance snapshot", result=True),
+        Resource("template", "{name}", "Registering compute instance template", result=True),
     ),
     "proxmox": (
-        Thing("virtual machine", _BUILD, "Creating VM", "Deleting VM"),
-        Thing("template", "{name}", "Converting VM to template", result=True),
+        Resource("virtual machine", _BUILD, "Creating VM", "Deleting VM"),
+        Resource("template", "{name}", "Converting VM to template", result=True),
     ),
 }

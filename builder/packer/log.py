@@ -1,4 +1,4 @@
-"""The whole talk of a build, in a file; a full disk does not lose the end of it."""
+"""The log of a build: a file with all that Packer says, without the build's secrets."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class Log:
-    """A context manager. The file has one line for each that it is given, with seconds since the start before it.
+    """A context manager. The file has one line for each that is written, with the seconds since the start before it.
 
-    `tell` is told when the path is a pipe that has to wait for its reader.
+    `report` is told when the path is a pipe that has to wait for its reader. `whole` is false once the disk is full.
     """
 
-    def __init__(self, path: Path, hidden: frozenset[str] = frozenset(), tell: Callable[[str], object] = str) -> None:
+    def __init__(self, path: Path, hidden: frozenset[str] = frozenset(), report: Callable[[str], object] = str) -> None:
         self.path = path
-        self._tell = tell
+        self._report = report
         self.whole = True
         self._hidden = hidden
         self._since = time.monotonic()
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self._file = files.stream(self.path, 0o600, tell=self._tell)
+        self._file = files.stream(self.path, 0o600, tell=self._report)
         return self
 
     def __exit__(
@@ -66,9 +66,9 @@ class Log:
 
 
 # Names that say that their value is one.
-_TELLING: Final = r"token|secret|password|passphrase|api_?key|private_?key|access_?key|credential"
-_NAME: Final = re.compile(_TELLING, re.IGNORECASE)
-_ASSIGNED: Final = re.compile(rf'"?(\w*(?:{_TELLING})\w*)"?\s*[=:]\s*"((?:[^"\\]|\\.)+)"', re.IGNORECASE)
+_SECRETIVE: Final = r"token|secret|password|passphrase|api_?key|private_?key|access_?key|credential"
+_SECRET_NAME: Final = re.compile(_SECRETIVE, re.IGNORECASE)
+_SECRET_ASSIGNMENT: Final = re.compile(rf'"?(\w*(?:{_SECRETIVE})\w*)"?\s*[=:]\s*"((?:[^"\\]|\\.)+)"', re.IGNORECASE)
 # Shorter ones are words of the language, and would blot out the text.
 _SHORTEST: Final = 8
 _HIDDEN: Final = "***"
@@ -76,15 +76,15 @@ _HIDDEN: Final = "***"
 _PATH: Final = re.compile(r"(?:/|~/|\.{1,2}/)[\w./ -]*")
 
 
-def from_environment(environment: Mapping[str, str], named: Iterable[str] = ()) -> frozenset[str]:
+def environment_secrets(environment: Mapping[str, str], named: Iterable[str] = ()) -> frozenset[str]:
     """The values that the environment's names give away as secrets, and those of the names given."""
-    chosen = {*named, *(name for name in environment if _NAME.search(name))}
-    return frozenset(filter(_worth, (environment.get(name, "") for name in chosen)))
+    chosen = {*named, *(name for name in environment if _SECRET_NAME.search(name))}
+    return frozenset(filter(_is_secret, (environment.get(name, "") for name in chosen)))
 
 
-def from_variables(text: str) -> frozenset[str]:
+def variable_secrets(text: str) -> frozenset[str]:
     """The same for a file of variables, HCL or JSON."""
-    return frozenset(filter(_worth, (found[2] for found in _ASSIGNED.finditer(text))))
+    return frozenset(filter(_is_secret, (found[2] for found in _SECRET_ASSIGNMENT.finditer(text))))
 
 
 def hide(text: str, secrets: frozenset[str]) -> str:
@@ -94,5 +94,5 @@ def hide(text: str, secrets: frozenset[str]) -> str:
     return text
 
 
-def _worth(value: str) -> bool:
+def _is_secret(value: str) -> bool:
     return len(value) >= _SHORTEST and not _PATH.fullmatch(value)

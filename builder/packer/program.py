@@ -1,4 +1,4 @@
-"""Finds HashiCorp's packer, and not the one that brings password lists into shape."""
+"""The `packer` program: finding HashiCorp's, the argv lists of its calls, and whether it has a target's plugin."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from builder.packer.targets import Target
-    from builder.packer.work_directory import Places
+    from builder.packer.work_directory import WorkDirectory
 
 
 Version = tuple[int, int, int]
 # Debian's; older ones lack parts of HCL that the templates use.
 OLDEST: Final[Version] = (1, 6, 6)
-# The first that takes plugins from outside, and needs to be told which.
-PLUGINS: Final[Version] = (1, 7, 0)
-# What is shown where there is none.
-_NEEDED: Final = Path("packer")
+# The first that takes its builders as plugins, which the template must require.
+FIRST_WITH_PLUGINS: Final[Version] = (1, 7, 0)
+# The program that is shown where none is installed.
+_NOT_INSTALLED: Final = Path("packer")
 _VERSION: Final = re.compile(r"^Packer v(\d+)\.(\d+)\.(\d+)", re.MULTILINE)
 _HINT: Final = "apt-get install packer on Debian; elsewhere see https://developer.hashicorp.com/packer/install"
 _TIMEOUT: Final = 20.0
@@ -43,7 +43,7 @@ class Packer:
     @property
     def takes_plugins(self) -> bool:
         """Whether builders come as plugins, which `packer init` fetches."""
-        return self.version >= PLUGINS
+        return self.version >= FIRST_WITH_PLUGINS
 
     @property
     def version_text(self) -> str:
@@ -66,9 +66,9 @@ def find(path: str | None = None) -> Packer:
 
 
 def assumed(version: str) -> Packer:
-    """Stands for the one that is missing, in commands that are only shown: of this version, or one with plugins."""
+    """Stands for the one that is not installed, in commands that are only shown: this version, or one with plugins."""
     major, minor, patch = map(int, version.split("."))
-    return Packer(_NEEDED, max(PLUGINS, (major, minor, patch)))
+    return Packer(_NOT_INSTALLED, max(FIRST_WITH_PLUGINS, (major, minor, patch)))
 
 
 def candidates(path: str) -> Iterator[Path]:
@@ -79,7 +79,7 @@ def candidates(path: str) -> Iterator[Path]:
             yield program.absolute()
 
 
-def parse(output: str) -> Version | None:
+def parse_version(output: str) -> Version | None:
     """The version out of what `packer version` says; None when it is not Packer that speaks."""
     found = _VERSION.search(output)
     return (int(found[1]), int(found[2]), int(found[3])) if found else None
@@ -92,27 +92,27 @@ def _version(program: Path) -> Version | None:
         done = process.run([str(program), "version"], check=False, env=environment, timeout=_TIMEOUT)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return parse(done.stdout)
+    return parse_version(done.stdout)
 
 
-def init(packer: Packer) -> list[str] | None:
+def init_argv(packer: Packer) -> list[str] | None:
     """Fetch the plugins of the template; None for a Packer that has its builders inside."""
     return [str(packer.path), "init", TEMPLATE] if packer.takes_plugins else None
 
 
-def validate(packer: Packer, var_files: Sequence[Path] = ()) -> list[str]:
+def validate_argv(packer: Packer, var_files: Sequence[Path] = ()) -> list[str]:
     """Check the template with its variables; nothing is started."""
     return [str(packer.path), "validate", *_variables(var_files), TEMPLATE]
 
 
-def build(packer: Packer, var_files: Sequence[Path] = ()) -> list[str]:
+def build_argv(packer: Packer, var_files: Sequence[Path] = ()) -> list[str]:
     """Build. A failed build is cleaned up by Packer itself."""
     start = [str(packer.path), "build", "-machine-readable", "-on-error=cleanup"]
     return [*start, *_variables(var_files), TEMPLATE]
 
 
-def environment(base: Mapping[str, str], places: Places) -> dict[str, str]:
-    """Packer's environment: the caller's, with its temporary and cached files where they are taken away.
+def environment(base: Mapping[str, str], work: WorkDirectory) -> dict[str, str]:
+    """Packer's environment: the caller's, with its temporary and cached files where they are removed.
 
     Plugins stay where the user's Packer keeps them, so that they are fetched once.
     """
@@ -120,12 +120,12 @@ def environment(base: Mapping[str, str], places: Places) -> dict[str, str]:
         **base,
         "CHECKPOINT_DISABLE": "1",
         "PACKER_NO_COLOR": "1",
-        "PACKER_CACHE_DIR": str(places.cache),
-        "TMPDIR": str(places.temporary),
+        "PACKER_CACHE_DIR": str(work.cache),
+        "TMPDIR": str(work.temporary),
     }
 
 
-def shown(argv: Sequence[str]) -> str:
+def shell_line(argv: Sequence[str]) -> str:
     """An argv as one would type it."""
     return shlex.join(argv)
 
@@ -139,47 +139,47 @@ _SUM: Final = "_SHA256SUM"
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
-    """A plugin's file. Packer takes none without a file of its checksum beside it."""
+class InstalledPlugin:
+    """The file of a plugin. Packer takes none without a file of its checksum beside it."""
 
     version: str
     path: Path
     checksum: bool
 
 
-def installed(target: Target, environment: Mapping[str, str]) -> tuple[Installed, ...]:
-    """What there is of the target's plugin, in any version."""
+def installed_plugins(target: Target, environment: Mapping[str, str]) -> tuple[InstalledPlugin, ...]:
+    """The files of the target's plugin, of any version."""
     name = target.plugin.rpartition("/")[2]
     files = (file for folder in _folders(environment) for file in folder.rglob(f"packer-plugin-{name}_v*"))
     found = ((file, _FILE.fullmatch(file.name)) for file in sorted(files))
     return tuple(
-        Installed(match[1], file, file.with_name(file.name + _SUM).is_file()) for file, match in found if match
+        InstalledPlugin(match[1], file, file.with_name(file.name + _SUM).is_file()) for file, match in found if match
     )
 
 
-def lacking(target: Target, packer: Packer, environment: Mapping[str, str]) -> tuple[str, str] | None:
+def missing_plugin(target: Target, packer: Packer, environment: Mapping[str, str]) -> tuple[str, str] | None:
     """What is wrong with the target's plugin here, and the way out; None when it is there or not needed."""
     if not packer.takes_plugins or not target.plugin:
         return None
-    there = installed(target, environment)
-    same = [one for one in there if one.version == target.version]
+    installed = installed_plugins(target, environment)
+    same = [one for one in installed if one.version == target.version]
     if any(one.checksum for one in same):
         return None
     needs = f"{target.name} needs the plugin {target.plugin} {target.version}"
     if same:
-        return f"{needs}, and {same[0].path} has no {_SUM[1:]} file beside it", _way(target)
-    versions = ", ".join(dict.fromkeys(one.version for one in there))
-    return f"{needs}, and there is {versions or 'none'}", _way(target)
+        return f"{needs}, and {same[0].path} has no {_SUM[1:]} file beside it", _install_hint(target)
+    versions = ", ".join(dict.fromkeys(one.version for one in installed))
+    return f"{needs}, and there is {versions or 'none'}", _install_hint(target)
 
 
-def _way(target: Target) -> str:
+def _install_hint(target: Target) -> str:
     call = "packer plugins install"
     way = f"{call} {target.plugin} {target.version}; from a file: {call} --path FILE {target.plugin}"
     return f"{way}; Debian's own packer 1.6.6 needs no plugin" if target.packer == "1.6.6" else way
 
 
 def _folders(environment: Mapping[str, str]) -> Iterator[Path]:
-    """Where Packer looks: one place that is named, else that of the user."""
+    """Where Packer looks: the directory that is named, else the user's."""
     if named := environment.get("PACKER_PLUGIN_PATH"):
         yield Path(named)
         return

@@ -9,19 +9,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-Wanted = tuple[str, str]
+BaseAndArch = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """One row.
 
-    `images` says what a base and an architecture are called there: values of the template's variables.
-    `settings` are variables of the template that only the user can know, with what they are for; logins are in
-    builder/packer/credentials.py. `more` are settings of one architecture alone, which only plugins can build.
-    `use` is what the provider's own command is given to start a server of the image, with {id}. `longest` is how long
-    the image's name may be, so that neither it nor that of the build's
-    server, which ends with -build, is cut.
+    `builder` is Packer's, in `plugin` of this `version`, or inside Packer until 1.6.6; `packer` is the oldest Packer
+    that does. `artifact` says what comes out, `source` is the builder's reference page. `images` says what a base and
+    an architecture are called there: values of the template's variables. `settings` are variables of the template that
+    only the user can know, with what they are for; `more` are settings of one architecture alone, which only plugins
+    can build. Logins are in builder/packer/credentials.py. `use` is what the provider's own command is given to start a
+    server of the image, with {id}. `longest` is how long the image's name may be, so that neither it nor that of the
+    build's server, which ends with -build, is cut.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Target:
     packer: str
     artifact: str
     source: str
-    images: Mapping[Wanted, Mapping[str, str]]
+    images: Mapping[BaseAndArch, Mapping[str, str]]
     settings: Mapping[str, str] = field(default_factory=dict)
     more: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     use: str = "--image {id}"
@@ -57,50 +58,8 @@ AMD64: Final = "amd64"
 ARM64: Final = "arm64"
 HASHICORP: Final = "https://developer.hashicorp.com/packer/integrations"
 
-
 _X86: Final = {"qemu_binary": "qemu-system-x86_64", "machine": "q35"}
 _ARM: Final = {"qemu_binary": "qemu-system-aarch64", "machine": "virt"}
-
-OWN: Final = (
-    Target(
-        name="qemu",
-        builder="qemu",
-        plugin="github.com/hashicorp/qemu",
-        version="1.1.4",
-        packer="1.6.6",
-        artifact="a disk image in qcow2 or raw",
-        source=f"{HASHICORP}/hashicorp/qemu/latest/components/builder/qemu",
-        images={(DEBIAN, AMD64): _X86, (UBUNTU, AMD64): _X86, (DEBIAN, ARM64): _ARM, (UBUNTU, ARM64): _ARM},
-    ),
-    Target(
-        name="openstack",
-        builder="openstack",
-        plugin="github.com/hashicorp/openstack",
-        version="1.1.4",
-        packer="1.6.6",
-        artifact="an image in Glance",
-        source=f"{HASHICORP}/hashicorp/openstack/latest/components/builder/openstack",
-        # As OVH names them; `image` may be set to another cloud's name.
-        images={
-            (DEBIAN, AMD64): {"image": "Debian 13", "ssh_username": "debian"},
-            (UBUNTU, AMD64): {"image": "Ubuntu 24.04", "ssh_username": "ubuntu"},
-        },
-        settings={"flavor": "the size of the build's server, by the cloud's own names"},
-    ),
-    Target(
-        name="proxmox",
-        builder="proxmox-clone",
-        plugin="github.com/hashicorp/proxmox",
-        version="1.2.4",
-        packer="1.6.6",
-        artifact="a template with a cloud-init drive",
-        source=f"{HASHICORP}/hashicorp/proxmox/latest/components/builder/clone",
-        # Its stock images are templates that the owner has made.
-        images={(DEBIAN, AMD64): {}, (UBUNTU, AMD64): {}},
-        settings={"node": "the node to build on", "clone_vm": "the template to clone, with qemu-guest-agent in it"},
-    ),
-)
-
 
 _DEBIAN_AWS: Final = "136693071363"
 _UBUNTU_AWS: Final = "099720109477"
@@ -127,7 +86,20 @@ _GCP_X86: Final = {"machine_type": "e2-small"}
 # Arm machines are not in every zone.
 _GCP_ARM: Final = {"machine_type": "t2a-standard-1", "zone": "europe-west4-a"}
 
-LARGE: Final = (
+_SCALEWAY_ARM: Final = "BASIC2-A2C-4G"
+
+# In the order in which they are listed.
+TARGETS: Final = (
+    Target(
+        name="qemu",
+        builder="qemu",
+        plugin="github.com/hashicorp/qemu",
+        version="1.1.4",
+        packer="1.6.6",
+        artifact="a disk image in qcow2 or raw",
+        source=f"{HASHICORP}/hashicorp/qemu/latest/components/builder/qemu",
+        images={(DEBIAN, AMD64): _X86, (UBUNTU, AMD64): _X86, (DEBIAN, ARM64): _ARM, (UBUNTU, ARM64): _ARM},
+    ),
     Target(
         name="aws",
         use="--image-id {id}",
@@ -146,52 +118,6 @@ LARGE: Final = (
             (UBUNTU, ARM64): _aws(f"{_NOBLE}-arm64-server-*", _UBUNTU_AWS, "arm64"),
         },
     ),
-    Target(
-        name="gcp",
-        builder="googlecompute",
-        plugin="github.com/hashicorp/googlecompute",
-        version="1.2.7",
-        packer="1.6.6",
-        artifact="an image of Compute Engine",
-        # Families: https://cloud.google.com/compute/docs/images/os-details
-        source=f"{HASHICORP}/hashicorp/googlecompute/latest/components/builder/googlecompute",
-        images={
-            (DEBIAN, AMD64): {**_GCP_X86, "image_family": "debian-13", "image_project": "debian-cloud"},
-            (DEBIAN, ARM64): {**_GCP_ARM, "image_family": "debian-13-arm64", "image_project": "debian-cloud"},
-            (UBUNTU, AMD64): {**_GCP_X86, "image_family": "ubuntu-2404-lts-amd64", "image_project": "ubuntu-os-cloud"},
-            (UBUNTU, ARM64): {**_GCP_ARM, "image_family": "ubuntu-2404-lts-arm64", "image_project": "ubuntu-os-cloud"},
-        },
-        settings={"project_id": "the project that the image goes to"},
-    ),
-    Target(
-        name="azure",
-        longest=74,
-        builder="azure-arm",
-        plugin="github.com/hashicorp/azure",
-        version="2.6.3",
-        packer="1.6.6",
-        artifact="a managed image, generation 2; for arm64 a version in a Compute Gallery",
-        source=f"{HASHICORP}/hashicorp/azure/latest/components/builder/arm",
-        images={
-            (DEBIAN, AMD64): _azure("Debian", "debian-13", "13-gen2", "Standard_B2s"),
-            (DEBIAN, ARM64): _azure("Debian", "debian-13", "13-arm64", "Standard_B2pls_v2"),
-            (UBUNTU, AMD64): _azure("Canonical", "ubuntu-24_04-lts", "server", "Standard_B2s"),
-            (UBUNTU, ARM64): _azure("Canonical", "ubuntu-24_04-lts", "server-arm64", "Standard_B2pls_v2"),
-        },
-        settings={"resource_group": "where the image goes; it must exist"},
-        more={
-            ARM64: {
-                "gallery": "a Compute Gallery in the resource group: az sig create",
-                "gallery_image": "an image definition in it: az sig image-definition create --architecture Arm64 …",
-            }
-        },
-    ),
-)
-
-
-_SCALEWAY_ARM: Final = "BASIC2-A2C-4G"
-
-SMALL: Final = (
     Target(
         name="digitalocean",
         builder="digitalocean",
@@ -260,6 +186,61 @@ SMALL: Final = (
         },
     ),
     Target(
+        name="openstack",
+        builder="openstack",
+        plugin="github.com/hashicorp/openstack",
+        version="1.1.4",
+        packer="1.6.6",
+        artifact="an image in Glance",
+        source=f"{HASHICORP}/hashicorp/openstack/latest/components/builder/openstack",
+        # As OVH names them; `image` may be set to another cloud's name.
+        images={
+            (DEBIAN, AMD64): {"image": "Debian 13", "ssh_username": "debian"},
+            (UBUNTU, AMD64): {"image": "Ubuntu 24.04", "ssh_username": "ubuntu"},
+        },
+        settings={"flavor": "the size of the build's server, by the cloud's own names"},
+    ),
+    Target(
+        name="gcp",
+        builder="googlecompute",
+        plugin="github.com/hashicorp/googlecompute",
+        version="1.2.7",
+        packer="1.6.6",
+        artifact="an image of Compute Engine",
+        # Families: https://cloud.google.com/compute/docs/images/os-details
+        source=f"{HASHICORP}/hashicorp/googlecompute/latest/components/builder/googlecompute",
+        images={
+            (DEBIAN, AMD64): {**_GCP_X86, "image_family": "debian-13", "image_project": "debian-cloud"},
+            (DEBIAN, ARM64): {**_GCP_ARM, "image_family": "debian-13-arm64", "image_project": "debian-cloud"},
+            (UBUNTU, AMD64): {**_GCP_X86, "image_family": "ubuntu-2404-lts-amd64", "image_project": "ubuntu-os-cloud"},
+            (UBUNTU, ARM64): {**_GCP_ARM, "image_family": "ubuntu-2404-lts-arm64", "image_project": "ubuntu-os-cloud"},
+        },
+        settings={"project_id": "the project that the image goes to"},
+    ),
+    Target(
+        name="azure",
+        longest=74,
+        builder="azure-arm",
+        plugin="github.com/hashicorp/azure",
+        version="2.6.3",
+        packer="1.6.6",
+        artifact="a managed image, generation 2; for arm64 a version in a Compute Gallery",
+        source=f"{HASHICORP}/hashicorp/azure/latest/components/builder/arm",
+        images={
+            (DEBIAN, AMD64): _azure("Debian", "debian-13", "13-gen2", "Standard_B2s"),
+            (DEBIAN, ARM64): _azure("Debian", "debian-13", "13-arm64", "Standard_B2pls_v2"),
+            (UBUNTU, AMD64): _azure("Canonical", "ubuntu-24_04-lts", "server", "Standard_B2s"),
+            (UBUNTU, ARM64): _azure("Canonical", "ubuntu-24_04-lts", "server-arm64", "Standard_B2pls_v2"),
+        },
+        settings={"resource_group": "where the image goes; it must exist"},
+        more={
+            ARM64: {
+                "gallery": "a Compute Gallery in the resource group: az sig create",
+                "gallery_image": "an image definition in it: az sig image-definition create --architecture Arm64 …",
+            }
+        },
+    ),
+    Target(
         name="upcloud",
         use="--os {id}",
         longest=40,
@@ -288,16 +269,17 @@ SMALL: Final = (
             (UBUNTU, AMD64): {"image": "Linux Ubuntu 24.04 LTS 64-bit", "ssh_username": "ubuntu"},
         },
     ),
+    Target(
+        name="proxmox",
+        builder="proxmox-clone",
+        plugin="github.com/hashicorp/proxmox",
+        version="1.2.4",
+        packer="1.6.6",
+        artifact="a template with a cloud-init drive",
+        source=f"{HASHICORP}/hashicorp/proxmox/latest/components/builder/clone",
+        # Its stock images are templates that the owner has made.
+        images={(DEBIAN, AMD64): {}, (UBUNTU, AMD64): {}},
+        settings={"node": "the node to build on", "clone_vm": "the template to clone, with qemu-guest-agent in it"},
+    ),
 )
-
-
-__all__ = ["AMD64", "ARM64", "BY_NAME", "DEBIAN", "TARGETS", "UBUNTU", "Target"]
-
-# As they are listed.
-_ORDER: Final = (
-    "qemu", "aws", "digitalocean", "hetzner", "linode", "vultr", "scaleway", "openstack", "gcp", "azure", "upcloud",
-    "exoscale", "proxmox",
-)  # fmt: skip
-
-TARGETS: Final = tuple(sorted((*OWN, *LARGE, *SMALL), key=lambda row: _ORDER.index(row.name)))
 BY_NAME: Final = {target.name: target for target in TARGETS}

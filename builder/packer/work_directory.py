@@ -1,4 +1,10 @@
-"""The private directory that a bake happens in: on the file system of the result, gone when it is over."""
+"""The private directory that a bake happens in: on the file system of the result, gone when it is over.
+
+template/           the template of the target and the values of its variables
+template/steps/     the scripts that are run in the machine, in order
+template/payload/   what is uploaded to the machine
+output/             what QEMU leaves
+"""
 
 from __future__ import annotations
 
@@ -19,17 +25,10 @@ from builder.process import shielded
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from builder.packer.program import Packer
-
-
 PREFIX: Final = ".er-bake-"
-_SHORT: Final = "er-bake-"
+_TEMPORARY_PREFIX: Final = "er-bake-"
 _LOCK: Final = "lock"
-# Packer reads every file with this ending as values of variables.
-VALUES: Final = "values.auto.pkrvars.json"
-
-
-# What lies where in a work directory, in which Packer is started.
+# Names in a work directory. Packer is started in it, so they are also what Packer is told.
 TEMPLATE: Final = "template"
 STEPS: Final = f"{TEMPLATE}/steps"
 PAYLOAD: Final = f"{TEMPLATE}/payload"
@@ -39,16 +38,13 @@ SEED: Final = "seed.img"
 CONSOLE: Final = "console.log"
 FLASH: Final = "flash"
 _CACHE: Final = "cache"
-# In a source: for today's plugins, and for the builders inside Packer 1.6.6.
-_NEWER: Final = "# since 1.7"
-_OLDER: Final = "# until 1.6"
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """The work directory, and one for Packer's sockets, whose paths must be short (unix(7)).
+class WorkDirectory:
+    """`root`, and `temporary` for Packer's sockets, whose paths must be short (unix(7)).
 
-    `mark` is what ends a step's output: a word that nobody else can know.
+    `mark` is printed at the end of each step: a word that nobody else can know.
     """
 
     root: Path
@@ -61,75 +57,24 @@ class Places:
         return self.root / _CACHE
 
 
-@dataclass(frozen=True, slots=True)
-class Laid:
-    """One file to lay, by its path below the template: bytes, or a copy of another file."""
-
-    path: str
-    content: bytes | Path = field(repr=False)
-    mode: int = 0o644
-
-
-def template(packer: Packer, target: str) -> tuple[Laid, ...]:
-    """The template's own files: the build, its steps, and of the sources and plugins only the target's."""
-    source = data.tree("images") / f"packer/sources/{target}.pkr.hcl"
-    plugins = data.tree("images") / f"packer/plugins/{target}.pkr.hcl"
-    wanted = [*shared(), Laid("source.pkr.hcl", _for(packer, source))]
-    if packer.takes_plugins and plugins.is_file():
-        wanted.append(Laid("plugins.pkr.hcl", plugins))
-    return tuple(wanted)
-
-
-def _for(packer: Packer, source: Path) -> bytes | Path:
-    """A source as this Packer's builder takes it: a line that ends with the other generation's mark is left out."""
-    other = _OLDER if packer.takes_plugins else _NEWER
-    lines = source.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if not line.rstrip().endswith(other)]
-    return "".join(kept).encode() if len(kept) < len(lines) else source
-
-
-def shared() -> tuple[Laid, ...]:
-    """What every target has in its template."""
-    images = data.tree("images")
-    files = [Laid(path.name, path) for path in sorted((images / "packer").glob("*.pkr.hcl"))]
-    return (*files, *(Laid(f"steps/{path.name}", path, 0o755) for path in sorted((images / "steps").glob("[0-9]*"))))
-
-
-def values(variables: Mapping[str, Any]) -> Laid:
-    """The file that gives the variables their values."""
-    return Laid(VALUES, (json.dumps(variables, indent=2, sort_keys=True) + "\n").encode())
-
-
-def lay(root: Path, files: Iterable[Laid]) -> None:
-    """Write the files below `root`."""
-    for file in files:
-        target = root / file.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(file.content, Path):
-            shutil.copyfile(file.content, target)
-        else:
-            target.write_bytes(file.content)
-        target.chmod(file.mode)
-
-
 @contextmanager
-def work_directory(parent: Path) -> Iterator[Places]:
+def make(parent: Path) -> Iterator[WorkDirectory]:
     """A new directory below `parent`, which is made when missing. Raises OSError when that cannot be written to."""
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent)
     root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).absolute()
-    places = Places(root, Path(tempfile.mkdtemp(prefix=_SHORT)))
+    work = WorkDirectory(root, Path(tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX)))
     try:
         with (root / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            lock.write(str(places.temporary))
+            lock.write(str(work.temporary))
             lock.flush()
             (root / TEMPLATE).mkdir()
-            places.cache.mkdir()
-            yield places
+            work.cache.mkdir()
+            yield work
     finally:
         with shielded():
-            for path in (root, places.temporary):
+            for path in (root, work.temporary):
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -144,27 +89,89 @@ def sweep(parent: Path) -> None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 continue
-            if not (said := file.read()):
+            if not (named := file.read()):
                 # Made this very moment, and about to be locked.
                 continue
-            temporary = Path(said)
-            if temporary.name.startswith(_SHORT) and temporary.parent == Path(tempfile.gettempdir()):
+            temporary = Path(named)
+            if temporary.name.startswith(_TEMPORARY_PREFIX) and temporary.parent == Path(tempfile.gettempdir()):
                 shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(root, ignore_errors=True)
+
+
+# Lines of a source that end so are for today's plugins, and for the builders inside Packer 1.6.6.
+_SINCE_PLUGINS: Final = "# since 1.7"
+_UNTIL_PLUGINS: Final = "# until 1.6"
+# Packer reads every file with this ending as values of variables.
+VALUES: Final = "values.auto.pkrvars.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFile:
+    """One file to write, by its path below the template: bytes, or a copy of another file."""
+
+    path: str
+    content: bytes | Path = field(repr=False)
+    mode: int = 0o644
+
+
+def template(target: str, *, plugins: bool) -> tuple[TemplateFile, ...]:
+    """The template's own files: the build, its steps, and of the sources and plugins only the target's.
+
+    `plugins`: whether Packer takes its builders as plugins.
+    """
+    source = data.tree("images") / f"packer/sources/{target}.pkr.hcl"
+    required = data.tree("images") / f"packer/plugins/{target}.pkr.hcl"
+    files = [*shared_files(), TemplateFile("source.pkr.hcl", _for_generation(source, plugins=plugins))]
+    if plugins and required.is_file():
+        files.append(TemplateFile("plugins.pkr.hcl", required))
+    return tuple(files)
+
+
+def shared_files() -> tuple[TemplateFile, ...]:
+    """What every target has in its template."""
+    images = data.tree("images")
+    template = (TemplateFile(path.name, path) for path in sorted((images / "packer").glob("*.pkr.hcl")))
+    steps = sorted((images / "steps").glob("[0-9]*"))
+    return (*template, *(TemplateFile(f"steps/{path.name}", path, 0o755) for path in steps))
+
+
+def _for_generation(source: Path, *, plugins: bool) -> bytes | Path:
+    """A source as this Packer's builder takes it: a line that ends with the other generation's mark is left out."""
+    other = _UNTIL_PLUGINS if plugins else _SINCE_PLUGINS
+    lines = source.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.rstrip().endswith(other)]
+    return "".join(kept).encode() if len(kept) < len(lines) else source
+
+
+def values_file(variables: Mapping[str, Any]) -> TemplateFile:
+    """The file that gives the variables their values."""
+    return TemplateFile(VALUES, (json.dumps(variables, indent=2, sort_keys=True) + "\n").encode())
+
+
+def write(root: Path, files: Iterable[TemplateFile]) -> None:
+    """Write the files below `root`."""
+    for file in files:
+        target = root / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(file.content, Path):
+            shutil.copyfile(file.content, target)
+        else:
+            target.write_bytes(file.content)
+        target.chmod(file.mode)
 
 
 _SUITES: Final = {"debian-13": "trixie"}
 
 
-def here(base: str) -> str:
+def local_sources(base: str) -> str:
     """The lines of a sources.list for a base, from this machine's mirror; empty where the image's own will do."""
-    return lines(base, debian_mirror.mirror(), debian_mirror.mirror(archive="debian-security"))
+    return sources_list(base, debian_mirror.mirror(), debian_mirror.mirror(archive="debian-security"))
 
 
-def lines(base: str, mirror: str | None, security: str | None) -> str:
-    """The same as a pure function; without a mirror there is nothing to say."""
+def sources_list(base: str, mirror: str | None, security: str | None) -> str:
+    """The lines for these mirrors; empty without a mirror, and for a base that is not Debian."""
     suite = _SUITES.get(base)
     if suite is None or mirror is None:
         return ""
-    found = [(mirror, suite), (mirror, f"{suite}-updates"), *([(security, f"{suite}-security")] if security else [])]
-    return "".join(f"deb {uri} {name} main\n" for uri, name in found)
+    rows = [(mirror, suite), (mirror, f"{suite}-updates"), *([(security, f"{suite}-security")] if security else [])]
+    return "".join(f"deb {uri} {name} main\n" for uri, name in rows)

@@ -12,7 +12,7 @@ build {
     remote_folder   = local.scripts
   }
 
-  # rootfs.tar, images, plan, check.pyz: see builder/packer/build_files.py.
+  # rootfs.tar, images, plan, check.pyz: see builder/packer/upload_files.py.
   provisioner "file" {
     source      = "${path.root}/payload/"
     destination = "/var/tmp/er-bake"

@@ -19,7 +19,7 @@ from builder.host.model import Part
 from builder.lab import base_tree
 from builder.lab.machine import Machine
 from builder.lab.machine_directory import REAL_DIRECTORIES
-from builder.packer import build_files
+from builder.packer import upload_files
 from tests.cli.test_cli import er
 from tests.dirt import PLANTS, Plant, Soil
 
@@ -113,7 +113,7 @@ def bake(
         machine_id = machine.path("/etc/machine-id").read_text().strip()
         zipapp = imagecheck.bundle(aside / "check.pyz", baked_files)
         machine.files.write(f"{BAKE}/check.pyz", zipapp.read_bytes())
-        machine.files.write(f"{BAKE}/rootfs.tar", build_files.rootfs(baked_files))
+        machine.files.write(f"{BAKE}/rootfs.tar", upload_files.rootfs(baked_files))
         said["before"] = _judge(machine, "--json")
         said["20-files"] = _step(machine, "20-files")
         machine.run(["/usr/lib/easyrunner/provision", "bake"], timeout=300)

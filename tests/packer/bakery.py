@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from builder import data, host, process, userdata
 from builder.host import Part
-from builder.imagecheck.zipapp import bundle
+from builder.imagecheck import bundle
 from builder.lab import base_tree, machine_directory, trial
 from builder.lab.machine import Machine
-from builder.packer import build_files
+from builder.packer import upload_files
 from tests.machine import hosts
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from builder.packer.build_files import Payload
+    from builder.packer.upload_files import Upload
     from builder.spec import Spec
 
 UPLOAD: Final = "/var/tmp/er-bake"
@@ -78,17 +78,17 @@ def must(machine: Machine, script: Path) -> str:
     return done.stdout
 
 
-def upload(machine: Machine, wanted: Payload, scratch: Path) -> None:
+def upload(machine: Machine, wanted: Upload, scratch: Path) -> None:
     """Bring the upload to where the first step made room for it."""
-    build_files.write(wanted, scratch)
+    upload_files.write(wanted, scratch)
     process.run(["cp", "--recursive", f"{scratch}/.", str(machine.path(UPLOAD))])
 
 
-def wanted(spec: Spec, tmp: Path, *, apt_sources: str = "") -> Payload:
+def wanted(spec: Spec, tmp: Path, *, apt_sources: str = "") -> Upload:
     """The upload for the host of a spec and its stacks, with the real checks."""
     built = host.build(spec)
     check = bundle(tmp / "check.pyz", built.only(Part.BAKED)).read_bytes()
-    return build_files.payload(spec, built, check=check, with_stacks=True, apt_sources=apt_sources)
+    return upload_files.collect(spec, built, check=check, with_stacks=True, apt_sources=apt_sources)
 
 
 def bake(name: str, tmp: Path, *, packages: tuple[str, ...] = (), twice: bool = True) -> Baked:

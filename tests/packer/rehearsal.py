@@ -22,8 +22,8 @@ from builder import spec as specs
 from builder.cli import build_image
 from builder.cli.app import code
 from builder.cli.progress import Steps
-from builder.packer import build, build_cloud, build_files, credentials, program, work_directory
-from builder.packer.request import Request
+from builder.packer import build, credentials, program, upload_files, work_directory
+from builder.packer.request import Request, unique_name
 from builder.packer.run import Job
 from builder.packer.targets import BY_NAME, Target
 
@@ -54,8 +54,8 @@ def order(directory: Path, environment: Mapping[str, str] | None = None) -> Requ
 def on_machine(wanted: Request, address: str, key: Path, more: Mapping[str, str]) -> Job:
     """Packer's null builder. `more` replaces files of the upload by their path, and `apt` the mirror."""
     host = hosts.build(wanted.spec)
-    apt = more.get("apt", work_directory.here("debian-13"))
-    upload = build_files.payload(wanted.spec, host, check=b"print('clean')", apt_sources=apt)
+    apt = more.get("apt", work_directory.local_sources("debian-13"))
+    upload = upload_files.collect(wanted.spec, host, check=b"print('clean')", apt_sources=apt)
     contents = {**upload.files, **{name: text.encode() for name, text in more.items() if name in upload.files}}
     variables = {
         "source": NULL.label,
@@ -65,8 +65,8 @@ def on_machine(wanted: Request, address: str, key: Path, more: Mapping[str, str]
         "ssh_host": address,
         "ssh_private_key_file": str(key),
     }
-    files = (*work_directory.shared(), work_directory.Laid("source.pkr.hcl", SOURCE))
-    return Job(program.find(), files, build_files.Payload(contents, upload.archives), variables, (), wanted.environment)
+    files = (*work_directory.shared_files(), work_directory.TemplateFile("source.pkr.hcl", SOURCE))
+    return Job(program.find(), files, upload_files.Upload(contents, upload.archives), variables, (), wanted.environment)
 
 
 def on_disk(wanted: Request, disk: Path) -> Job:
@@ -88,8 +88,8 @@ def on_disk(wanted: Request, disk: Path) -> Job:
         "output_directory": work_directory.OUTPUT,
         "serial": f"file:{work_directory.CONSOLE}",
     }
-    files = work_directory.template(packer, "qemu")
-    return Job(packer, files, build_files.Payload({}, {}), variables, (), wanted.environment)
+    files = work_directory.template("qemu", plugins=packer.takes_plugins)
+    return Job(packer, files, upload_files.Upload({}, {}), variables, (), wanted.environment)
 
 
 def in_cloud(wanted: Request, scripts: Mapping[str, str]) -> Job:
@@ -99,22 +99,25 @@ def in_cloud(wanted: Request, scripts: Mapping[str, str]) -> Job:
     """
     packer = program.find()
     target = wanted.target
-    files = [file for file in work_directory.template(packer, target.name) if not file.path.startswith("steps/")]
+    template = work_directory.template(target.name, plugins=packer.takes_plugins)
+    files = [file for file in template if not file.path.startswith("steps/")]
     names = sorted(path.name for path in (data.tree("images") / "steps").glob("[0-9]*"))
     # The first makes the place of the upload, as in a bake: scp would make a file of that name.
     small = (
         {name: f"echo this is {name}" for name in names} | {"10-wait": "install -d /var/tmp/er-bake"} | dict(scripts)
     )
-    steps = [work_directory.Laid(f"steps/{name}", f"#!/bin/sh\n{small[name]}\n".encode(), 0o755) for name in names]
+    steps = [
+        work_directory.TemplateFile(f"steps/{name}", f"#!/bin/sh\n{small[name]}\n".encode(), 0o755) for name in names
+    ]
     variables = {
         "source": target.label,
-        "name": build_cloud.name(wanted),
+        "name": unique_name(wanted),
         "base": "debian-13",
         "arch": "amd64",
         **target.images["debian-13", "amd64"],
         **{name: value for name, value in scripts.items() if name not in names},
     }
-    upload = build_files.Payload({"rootfs.tar": b"nothing"}, {})
+    upload = upload_files.Upload({"rootfs.tar": b"nothing"}, {})
     environment = credentials.complete(target.name, wanted.environment)
     return Job(packer, (*files, *steps), upload, variables, (), environment, target)
 
@@ -132,7 +135,7 @@ def main(words: list[str]) -> int:
         planned = on_machine(wanted, rest[0], Path(rest[1]), dict(word.split("=", 1) for word in rest[2:]))
     with Steps() as steps:
         result = build_image.follow(build.bake(wanted, planned, steps.line), steps)
-    return build_image.told(result, SPEC, as_json=kind == "cloud")
+    return build_image.show(result, SPEC, as_json=kind == "cloud")
 
 
 if __name__ == "__main__":

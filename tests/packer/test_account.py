@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder.cli import clean as cleaning
-from builder.packer import account, build_cloud
+from builder.packer import account
 from builder.packer.artifact import Result
 from builder.packer.targets import BY_NAME
 from builder.problems import UserError
@@ -111,4 +111,4 @@ def test_every_target_can_be_cleaned_or_is_told_how() -> None:
     [(f"{STEM}-20260103-000000", STEM), (f"{STEM}-web1-20260103-000000", f"{STEM}-web1"), ("mine", "mine")],
 )
 def test_what_images_of_one_spec_have_in_common(name: str, stem: str) -> None:
-    assert build_cloud.stem(name) == stem
+    assert account.stem(name) == stem

@@ -113,7 +113,7 @@ class Build:
 @contextmanager
 def built(target: str, oven: Oven, place: Path, **scripts: str) -> Iterator[Build]:
     """A stand-in, and a build at it that has not begun."""
-    if lacking := program.lacking(BY_NAME[target], program.find(), os.environ):
+    if lacking := program.missing_plugin(BY_NAME[target], program.find(), os.environ):
         pytest.skip(lacking[0])
 
     def authorize(key: str) -> None:

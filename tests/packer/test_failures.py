@@ -187,9 +187,9 @@ def test_a_machine_that_never_says_a_word_is_given_up(disk: Path, place: Path, t
     wanted = rehearsal.order(place)
     planned = rehearsal.on_disk(wanted, disk)
     told: list[str] = []
-    with work_directory.work_directory(place) as places, Log(tmp_path / "log") as log:
-        jobs.lay(planned, places)
-        events = jobs.run(planned, places, log, told.append, speaks_within=2)
+    with work_directory.make(place) as places, Log(tmp_path / "log") as log:
+        jobs.write_files(planned, places)
+        events = jobs.build(planned, places, log, told.append, speaks_within=2)
         with pytest.raises(SilentError, match="the machine's console has said nothing for 2 s"):
             list(events)
         assert (places.root / work_directory.CONSOLE).exists()

@@ -65,7 +65,7 @@ def test_a_program_that_will_not_end_is_asked_twice_and_then_killed(tmp_path: Pa
     stubborn = "trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done"
     with Log(tmp_path / "log") as log, Session(["sh", "-c", stubborn]) as found:
         assert next(found.lines()) == "up"
-        run.wind_up(found, log, (0.5, 0.5))
+        run.end_build(found, log, (0.5, 0.5))
         assert found.code == -signal.SIGKILL
         assert process.members(found.pid) == ()
     assert (tmp_path / "log").read_text().count("asked") == 2

@@ -8,8 +8,7 @@ import pytest
 
 from builder import host
 from builder.host import Part
-from builder.imagecheck.run import check
-from builder.imagecheck.zipapp import expected
+from builder.imagecheck import check, expected
 from builder.lab import base_tree
 from builder.lab.machine import Machine
 from builder.stack import user

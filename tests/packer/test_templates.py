@@ -62,7 +62,7 @@ ENVIRONMENT = {
 
 def lay_out(directory: Path, target: Target) -> None:
     """A work directory as a build has it."""
-    work_directory.lay(directory, work_directory.template(HERE, target.name))
+    work_directory.write(directory, work_directory.template(target.name, plugins=HERE.takes_plugins))
     shutil.copytree(TEMPLATES.parent / "steps", directory / "steps", dirs_exist_ok=True)
     # A step that is kept elsewhere counts as there.
     for step in _steps():
@@ -128,7 +128,7 @@ def test_every_step_names_itself_and_what_failed() -> None:
 )
 def test_packer_accepts_it(target: Target, wanted: tuple[str, str], tmp_path: Path) -> None:
     """Packer itself, with no network but loopback: every base and architecture of every builder that it has."""
-    if lacking := program.lacking(target, HERE, os.environ):
+    if lacking := program.missing_plugin(target, HERE, os.environ):
         pytest.skip(lacking[0])
     lay_out(tmp_path, target)
     variables = values(target, wanted)
@@ -142,7 +142,7 @@ def test_packer_accepts_it(target: Target, wanted: tuple[str, str], tmp_path: Pa
 def test_packer_accepts_the_source_for_a_container(key: Path, tmp_path: Path) -> None:
     target = BY_NAME["qemu"]
     lay_out(tmp_path, target)
-    work_directory.lay(tmp_path, work_directory.template(HERE, build_container.SOURCE))
+    work_directory.write(tmp_path, work_directory.template(build_container.SOURCE, plugins=HERE.takes_plugins))
     machine = values(target, ("debian-13", "amd64"))
     declared = hcl.variables("sources", build_container.SOURCE).keys() | hcl.variables(".", "variables").keys()
     variables = {**build_container.variables(machine), "ssh_private_key_file": str(key), "ssh_host": "192.0.2.1"}

@@ -19,8 +19,8 @@ from builder import imagecheck
 from builder import spec as specs
 from builder.host import tree
 from builder.host.model import Part
-from builder.imagecheck import packages, services, text_report
-from builder.imagecheck.tree import Tree, memory_mounts
+from builder.imagecheck import packages, services
+from builder.imagecheck.image_tree import Tree, memory_mounts
 from tests.dirt import PLANTS, Plant, Soil
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def test_the_report_reads_what_it_wrote(soil: Soil, baked: tuple[File, ...]) -> 
 def test_the_text_shows_findings_remedies_and_what_could_not_be_checked() -> None:
     many = tuple(imagecheck.Finding("logs", f"/var/log/{n}", "holds 1 bytes", "clean") for n in range(14))
     report = imagecheck.Report(("logs",), (("listening-ports", "only the running system knows"),), many)
-    lines = text_report.render(report).splitlines()
+    lines = report.as_text().splitlines()
     assert lines[0] == "logs  /var/log/0: holds 1 bytes"
     assert lines[-4:] == [
         "logs  … and 2 more",
@@ -209,13 +209,13 @@ def test_the_text_shows_findings_remedies_and_what_could_not_be_checked() -> Non
         "not checked: listening-ports (only the running system knows)",
         "14 findings; 1 checks ran, 1 could not",
     ]
-    assert len(text_report.render(report, everything=True).splitlines()) == 17
+    assert len(report.as_text(everything=True).splitlines()) == 17
 
 
 @given(st.text())
 def test_names_in_an_image_cannot_steer_a_terminal(name: str) -> None:
     report = imagecheck.Report((), (), (imagecheck.Finding("logs", f"/{name}", name, "-"),))
-    first = text_report.render(report).split("\nlogs  remedy")[0]
+    first = report.as_text().split("\nlogs  remedy")[0]
     assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 or letter in "\u202e\u2028" for letter in first)
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from builder.imagecheck import CHECKS, IDS, Check
-from builder.imagecheck.foreign import DIGITALOCEAN, IMAGE_BUILDER, Foreign
+from builder.imagecheck.table import DIGITALOCEAN, IMAGE_BUILDER, OtherCheck
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/image-checks.md"
 INTRODUCTION = """# What is looked for in an image
@@ -32,7 +32,7 @@ client keeps them in, or by a known form; a password in some other file is not.
 ## The checks
 
 *when*: `both`, in the bake (`live`) or from outside (`offline`) only. *cleaned*: `70-clean` takes the finding away;
-else it is told and left. This page is made from `builder/imagecheck/table_*.py`; a test keeps them equal.
+else it is told and left. This page is made from the rows in `builder/imagecheck/`; a test keeps them equal.
 
 """
 
@@ -71,6 +71,6 @@ def _row(check: Check) -> str:
     return f"| {' | '.join((f'`{check.id}`', check.title, check.why, check.when, mended, check.source))} |"
 
 
-def _mapping(title: str, items: tuple[Foreign, ...]) -> str:
+def _mapping(title: str, items: tuple[OtherCheck, ...]) -> str:
     rows = "".join(f"| {item.asks} | {', '.join(f'`{name}`' for name in item.ours)} |\n" for item in items)
     return f"## {title}\n\n| it asks | checks here |\n|---|---|\n{rows}"

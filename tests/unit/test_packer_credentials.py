@@ -125,7 +125,7 @@ def order(target: str, environment: Mapping[str, str], home: Path) -> Request:
 @pytest.fixture(autouse=True)
 def _no_cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """This machine is nobody's, and stands in a directory of no clouds.yaml."""
-    monkeypatch.setattr(credentials, "_MACHINE", tmp_path / "dmi")
+    monkeypatch.setattr(credentials, "_DMI", tmp_path / "dmi")
     monkeypatch.chdir(tmp_path)
 
 
@@ -184,6 +184,9 @@ def test_an_unknown_profile_is_told_with_those_that_there_are(tmp_path: Path) ->
 
 def test_places_come_from_the_same_settings(tmp_path: Path) -> None:
     environment = {"GOOGLE_CLOUD_PROJECT": "p", "CLOUDSDK_COMPUTE_ZONE": "europe-west4-a"}
-    assert request.variables(order("gcp", environment, tmp_path)) == {"project_id": "p", "zone": "europe-west4-a"}
+    assert request.provider_variables(order("gcp", environment, tmp_path)) == {
+        "project_id": "p",
+        "zone": "europe-west4-a",
+    }
     case = next(case for case in CASES if case.environment.get("SCW_PROFILE"))
-    assert request.variables(order("scaleway", laid(case, tmp_path), tmp_path)) == {"zone": "nl-ams-1"}
+    assert request.provider_variables(order("scaleway", laid(case, tmp_path), tmp_path)) == {"zone": "nl-ams-1"}

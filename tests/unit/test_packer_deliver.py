@@ -11,16 +11,15 @@ import pytest
 from builder import spec as specs
 from builder.cli import build_image
 from builder.manifest import Step
-from builder.packer import artifact, inputs
+from builder.packer import artifact
 from builder.packer.artifact import Baked, Result
-from builder.packer.build_files import Payload
 from builder.packer.log import Log
 from builder.packer.program import Packer
-from builder.packer.progress import Clock, Run
 from builder.packer.request import Request
-from builder.packer.run import Job
+from builder.packer.run import Bake, Clock, Job
 from builder.packer.targets import BY_NAME
-from builder.packer.work_directory import Laid, Places
+from builder.packer.upload_files import Upload
+from builder.packer.work_directory import TemplateFile, WorkDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,10 +33,10 @@ def order(tmp_path: Path) -> Request:
     return Request(spec, BY_NAME["qemu"], tmp_path / "made")
 
 
-def _run(order: Request, work: Path, step: bytes = STEP) -> Run:
+def _run(order: Request, work: Path, step: bytes = STEP) -> Bake:
     packer = Packer(Path("/usr/bin/packer"), (1, 6, 6))
-    job = Job(packer, (Laid("steps/10-x", step),), Payload({"rootfs.tar": b"x"}, {}), {"name": order.name})
-    return Run(order, job, Places(work, work), Log(order.log), Clock(), print)
+    job = Job(packer, (TemplateFile("steps/10-x", step),), Upload({"rootfs.tar": b"x"}, {}), {"name": order.name})
+    return Bake(order, job, WorkDirectory(work, work), Log(order.log), Clock(), print)
 
 
 def _deliver(order: Request, tmp_path: Path, content: bytes, seconds: float, step: bytes = STEP) -> Result:
@@ -103,4 +102,4 @@ def _spoil(order: Request, how: str) -> Mapping[str, bytes]:
 def test_only_a_whole_image_of_the_same_inputs_is_taken_again(order: Request, tmp_path: Path, how: str) -> None:
     _deliver(order, tmp_path, b"disk", 1)
     job = _run(order, tmp_path, **_spoil(order, how)).job
-    assert (artifact.reusable(order, inputs.of(job, order)) is not None) == (how == "")
+    assert (artifact.reusable(order, artifact.inputs(job, order)) is not None) == (how == "")

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder.packer import failures, leftovers, steps
-from builder.packer.leftovers import MADE, Leftovers
-from builder.packer.run import Course
-from builder.packer.steps import Phases
+from builder.packer.leftovers import RESOURCES, Tracker
+from builder.packer.run import BuildState
+from builder.packer.steps import StepTracker
 from builder.packer.targets import BY_NAME
 from tests.packer import transcript
 
 if TYPE_CHECKING:
     from builder.packer.failures import BakeError
-    from builder.packer.leftovers import Left
+    from builder.packer.leftovers import Leftover
     from tests.packer.transcript import Generation, Transcript
 
 CLOUDS = [target for target in transcript.TARGETS if target not in ("qemu", "null")]
@@ -29,9 +29,9 @@ class Watched:
     """A transcript, as a build watches it."""
 
     def __init__(self, target: str, rows: list[str]) -> None:
-        phases = Phases(transcript.MARK, transcript.SCRIPTS)
+        phases = StepTracker(transcript.MARK, transcript.SCRIPTS)
         self.target = target
-        self.course = Course(phases, Leftovers(MADE.get(target, ()), transcript.NAME), target)
+        self.course = BuildState(phases, Tracker(RESOURCES.get(target, ()), transcript.NAME), target)
         self.steps = ["start"]
         for row in rows:
             self.feed(row)
@@ -41,11 +41,11 @@ class Watched:
             if step := self.course.feed(event):
                 self.steps.append(step)
 
-    def left(self, *, done: bool = False, ended: bool = True) -> tuple[Left, ...]:
+    def left(self, *, done: bool = False, ended: bool = True) -> tuple[Leftover, ...]:
         return self.course.may_have_stayed(done=done, ended=ended)
 
     def error(self) -> BakeError:
-        return failures.failed(self.course.phases, 12.4, 1, LOG, left=self.left(), target=self.target)
+        return failures.build_failed(self.course.step_tracker, 12.4, 1, LOG, left=self.left(), target=self.target)
 
 
 def watched(made: Transcript) -> Watched:
@@ -54,7 +54,7 @@ def watched(made: Transcript) -> Watched:
 
 def test_every_target_has_a_transcript() -> None:
     assert set(transcript.TARGETS) == {*BY_NAME, "null"}
-    assert set(MADE) == set(CLOUDS)
+    assert set(RESOURCES) == set(CLOUDS)
 
 
 @both
@@ -65,7 +65,7 @@ def test_the_exact_list_of_steps(target: str, generation: Generation) -> None:
     wait, *rest = transcript.SCRIPTS
     closing = [] if target == "null" else ["export"]
     assert found.steps == ["start", "boot", wait, "upload", *rest, *closing]
-    assert found.course.phases.closing == (target != "null")
+    assert found.course.step_tracker.closing == (target != "null")
     assert found.left(done=True) == ()
 
 
@@ -122,7 +122,7 @@ def load_says(target: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("target", "way", "text"), _says())
 def test_what_a_plugin_says_has_its_hint(target: str, way: str, text: str) -> None:
-    assert (failures.find([text], target) or "").startswith(way)
+    assert (failures.find_hint([text], target) or "").startswith(way)
 
 
 @both
@@ -151,7 +151,7 @@ def test_an_end_at_once_names_all_that_was_made(target: str, generation: Generat
         found = Watched(target, rows[:upto])
         nouns = {one.noun for one in found.left(ended=False)}
         begun |= nouns
-    assert {thing.noun for thing in MADE[target]} - {"volume", "storage", "floating IP"} <= begun
+    assert {thing.noun for thing in RESOURCES[target]} - {"volume", "storage", "floating IP"} <= begun
     found = Watched(target, rows[:1])
     assert {one.noun for one in found.left(ended=False)} <= {"server", "SSH key"}
 
@@ -164,13 +164,13 @@ def test_an_interrupt_while_the_image_is_made_leaves_it(target: str, generation:
     made.steps()
     made.headlines("closing")
     found = watched(made)
-    found.course.phases.interrupt()
+    found.course.step_tracker.interrupt()
     rest = transcript.Transcript(target, generation)
     rest.say("! Cancelling build after receiving terminated")
     rest.cleanup()
     for row in rest.rows:
         found.feed(row)
-    results = {thing.noun for thing in MADE[target] if thing.result}
+    results = {thing.noun for thing in RESOURCES[target] if thing.result}
     assert results <= {one.noun for one in found.left()}
     assert all(transcript.NAME in one.name for one in found.left() if one.noun in results)
 
@@ -181,7 +181,7 @@ def test_an_interrupt_in_a_step_leaves_nothing_and_says_nothing(generation: Gene
     made.headlines("opening")
     made.steps("30-packages")
     found = watched(made)
-    found.course.phases.interrupt()
+    found.course.step_tracker.interrupt()
     rest = transcript.Transcript("hetzner", generation)
     rest.say("! Cancelling build after receiving terminated")
     rest.cleanup()
@@ -227,7 +227,7 @@ def _row(target: str, what: str, generation: Generation) -> tuple[str, ...]:
     return error.message.splitlines()[0], hint, "1", _names(error.left)
 
 
-def _names(left: tuple[Left, ...]) -> str:
+def _names(left: tuple[Leftover, ...]) -> str:
     return ", ".join(f"{one.noun} {one.name}".strip() or one.why for one in left) or "nothing"
 
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from builder import spec as specs
-from builder.packer import build_container, build_local, convert, log, program, request, var_files, work_directory
+from builder.packer import build_container, build_local, convert, log, program, request, work_directory
 from builder.packer import request as orders
-from builder.packer.build_files import Payload
 from builder.packer.convert import FORMATS
 from builder.packer.program import Packer
 from builder.packer.request import Request
 from builder.packer.run import Job
 from builder.packer.targets import BY_NAME
-from builder.packer.work_directory import Laid, Places
+from builder.packer.upload_files import Upload
+from builder.packer.work_directory import TemplateFile, WorkDirectory
 from builder.problems import UserError
 from builder.qemu import acceleration
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_the_version_of_packer_and_of_no_other_program(output: str, version: program.Version | None) -> None:
-    assert program.parse(output) == version
+    assert program.parse_version(output) == version
 
 
 def test_programs_named_packer_in_the_order_of_the_path(tmp_path: Path) -> None:
@@ -54,13 +54,13 @@ def test_programs_named_packer_in_the_order_of_the_path(tmp_path: Path) -> None:
 
 def test_a_bake_takes_its_packages_from_the_mirror_of_this_machine() -> None:
     uris = ("http://mirror.test/debian", "http://mirror.test/security")
-    assert work_directory.lines("debian-13", *uris) == (
+    assert work_directory.sources_list("debian-13", *uris) == (
         "deb http://mirror.test/debian trixie main\n"
         "deb http://mirror.test/debian trixie-updates main\n"
         "deb http://mirror.test/security trixie-security main\n"
     )
-    assert work_directory.lines("debian-13", None, None) == ""
-    assert work_directory.lines("ubuntu-24.04", *uris) == ""
+    assert work_directory.sources_list("debian-13", None, None) == ""
+    assert work_directory.sources_list("ubuntu-24.04", *uris) == ""
 
 
 def test_a_disk_for_azure_has_whole_mebibytes() -> None:
@@ -80,7 +80,7 @@ def test_a_compressed_disk_is_made_aside() -> None:
 def test_secrets_are_hidden_by_the_names_that_give_them_away() -> None:
     environment = {"HCLOUD_TOKEN": "tok-12345678", "PATH": "/usr/bin", "SSH_KEY_PASSWORD": "x", "MY_SECRET": "/etc/key"}
     variables = '{"api_key": "abcdefgh\\"i", "region": "eu-west-1"}\nclient_secret = "s3cr3t-s3cr3t"\n'
-    hidden = log.from_environment(environment) | log.from_variables(variables)
+    hidden = log.environment_secrets(environment) | log.variable_secrets(variables)
     assert hidden == {"tok-12345678", 'abcdefgh\\"i', "s3cr3t-s3cr3t"}
     assert log.hide("curl -H tok-12345678 s3cr3t-s3cr3t.", hidden) == "curl -H *** ***."
 
@@ -94,21 +94,21 @@ DEBIANS, TODAYS = Packer(Path("/usr/bin/packer"), (1, 6, 6)), Packer(Path("/opt/
 
 def test_the_calls_of_packer() -> None:
     mine = (Path("/home/me/my vars.hcl"),)
-    assert program.init(DEBIANS) is None
-    assert program.init(TODAYS) == ["/opt/packer", "init", "template"]
-    assert program.validate(TODAYS) == ["/opt/packer", "validate", "template"]
-    assert program.build(DEBIANS, mine) == [
+    assert program.init_argv(DEBIANS) is None
+    assert program.init_argv(TODAYS) == ["/opt/packer", "init", "template"]
+    assert program.validate_argv(TODAYS) == ["/opt/packer", "validate", "template"]
+    assert program.build_argv(DEBIANS, mine) == [
         *("/usr/bin/packer", "build", "-machine-readable", "-on-error=cleanup"),
         *("-var-file=/home/me/my vars.hcl", "template"),
     ]
     assert (
-        program.shown(program.validate(DEBIANS, mine))
+        program.shell_line(program.validate_argv(DEBIANS, mine))
         == "/usr/bin/packer validate '-var-file=/home/me/my vars.hcl' template"
     )
 
 
 def test_packer_keeps_its_files_in_the_work_directory_and_asks_nobody() -> None:
-    places = Places(Path("/out/.er-bake-x"), Path("/tmp/er-y"))
+    places = WorkDirectory(Path("/out/.er-bake-x"), Path("/tmp/er-y"))
     assert program.environment({"HOME": "/root", "TMPDIR": "/var/tmp"}, places) == {
         "HOME": "/root",
         "CHECKPOINT_DISABLE": "1",
@@ -119,9 +119,8 @@ def test_packer_keeps_its_files_in_the_work_directory_and_asks_nobody() -> None:
 
 
 def test_a_template_has_the_source_of_its_target_alone() -> None:
-    old, new = (
-        {file.path: file.content for file in work_directory.template(it, "hetzner")} for it in (DEBIANS, TODAYS)
-    )
+    templates = (work_directory.template("hetzner", plugins=it.takes_plugins) for it in (DEBIANS, TODAYS))
+    old, new = ({file.path: file.content for file in files} for files in templates)
     assert set(new) - set(old) == {"plugins.pkr.hcl"}
     assert str(new["source.pkr.hcl"]).endswith("images/packer/sources/hetzner.pkr.hcl")
     assert {"build.pkr.hcl", "variables.pkr.hcl", "source.pkr.hcl", "steps/10-wait", "steps/80-verify"} <= set(old)
@@ -160,18 +159,18 @@ def test_a_container_is_taken_where_a_machine_would_be_emulated(
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr(build_container, "check", check or (lambda: None))
     order = replace(_order("qemu", {}), builder=builder, base_image=base_image)
-    assert build_local.builder(order, found) == chosen
+    assert build_local.choose_builder(order, found) == chosen
 
 
 def test_a_container_gets_the_same_template_with_another_source() -> None:
     values = {"source": "qemu.host", "name": "er", "base": "debian-13", "arch": "amd64", "cpu": "host", "seed": "s"}
-    job = Job(DEBIANS, work_directory.template(DEBIANS, "qemu"), Payload({}, {}), values)
-    placed = build_local.placed(job, "container")
+    job = Job(DEBIANS, work_directory.template("qemu", plugins=DEBIANS.takes_plugins), Upload({}, {}), values)
+    placed = build_local.for_builder(job, "container")
     assert placed.variables == {
         "source": "null.host", "name": "er", "base": "debian-13", "arch": "amd64", "ssh_private_key_file": "key",
     }  # fmt: skip
-    assert build_local.placed(placed, "container") == placed
-    assert build_local.placed(job, "machine") == job
+    assert build_local.for_builder(placed, "container") == placed
+    assert build_local.for_builder(job, "machine") == job
     changed = {file.path for file in {*job.files} ^ {*placed.files}}
     assert changed == {"source.pkr.hcl"}
 
@@ -179,7 +178,7 @@ def test_a_container_gets_the_same_template_with_another_source() -> None:
 @pytest.mark.parametrize("target", BY_NAME)
 def test_each_generation_gets_its_own_lines_of_a_source(target: str, tmp_path: Path) -> None:
     for packer, other in ((DEBIANS, "# since 1.7"), (TODAYS, "# until 1.6")):
-        work_directory.lay(tmp_path, work_directory.template(packer, target))
+        work_directory.write(tmp_path, work_directory.template(target, plugins=packer.takes_plugins))
         assert other not in (tmp_path / "source.pkr.hcl").read_text()
 
 
@@ -196,8 +195,8 @@ def test_arm64_at_azure_needs_a_gallery_and_a_plugin() -> None:
 
 
 def test_values_are_laid_as_json_with_nothing_of_the_shell_in_them(tmp_path: Path) -> None:
-    laid = work_directory.values({"name": 'a"b $(id)', "size": 3})
-    work_directory.lay(tmp_path, [laid, Laid("steps/x", b"#!", 0o755)])
+    laid = work_directory.values_file({"name": 'a"b $(id)', "size": 3})
+    work_directory.write(tmp_path, [laid, TemplateFile("steps/x", b"#!", 0o755)])
     assert (tmp_path / "values.auto.pkrvars.json").read_text() == '{\n  "name": "a\\"b $(id)",\n  "size": 3\n}\n'
     assert (tmp_path / "steps/x").stat().st_mode & 0o777 == 0o755
 
@@ -207,10 +206,10 @@ def test_a_work_directory_goes_with_its_block_and_a_dead_one_with_the_next(tmp_p
     dead.mkdir()
     sockets = Path(tempfile.mkdtemp(prefix="er-bake-"))
     (dead / "lock").write_text(str(sockets))
-    with work_directory.work_directory(tmp_path) as places:
+    with work_directory.make(tmp_path) as places:
         assert not dead.exists()
         assert not sockets.exists()
-        with work_directory.work_directory(tmp_path) as other:
+        with work_directory.make(tmp_path) as other:
             assert places.root.is_dir()
         assert not other.root.exists()
         assert len(str(places.temporary)) < 60
@@ -261,32 +260,32 @@ region == 3
 )
 def test_the_names_that_a_file_of_values_gives(name: str, text: str, names: dict[str, int], tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
-    assert var_files.given(tmp_path / name) == names
+    assert request.variables_in(tmp_path / name) == names
 
 
 @pytest.mark.parametrize("text", ['{"node": ', "[1]"])
 def test_a_json_file_that_is_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UserError, match=r"a\.json: "):
-        var_files.given(tmp_path / "a.json")
+        request.variables_in(tmp_path / "a.json")
 
 
 def test_a_misspelt_variable_is_refused_with_its_place(tmp_path: Path) -> None:
     """Packer would pass over it, and bake somewhere else."""
     mine = tmp_path / "mine.json"
     mine.write_text('{"server_type": "cx33",\n "locaton": "fsn1"}')
-    known = var_files.declared(work_directory.template(DEBIANS, "hetzner"))
+    known = request.declared_variables(work_directory.template("hetzner", plugins=DEBIANS.takes_plugins))
     with pytest.raises(UserError, match=r"mine\.json:2: locaton$") as caught:
-        var_files.check([mine], known)
+        request.check_var_files([mine], known)
     assert (caught.value.hint or "").startswith("did you mean location? there are arch, base, image, location, ")
 
 
 def test_every_declared_variable_may_be_given(tmp_path: Path) -> None:
     for target in BY_NAME:
-        known = var_files.declared(work_directory.template(TODAYS, target))
+        known = request.declared_variables(work_directory.template(target, plugins=TODAYS.takes_plugins))
         assert {"name", "base", "mark"} <= known
         (tmp_path / "all.json").write_text(json.dumps(dict.fromkeys(known, "x")))
-        var_files.check([tmp_path / "all.json"], known)
+        request.check_var_files([tmp_path / "all.json"], known)
 
 
 def test_a_packer_without_the_builder_is_told_of() -> None:
@@ -296,10 +295,12 @@ def test_a_packer_without_the_builder_is_told_of() -> None:
 
 
 def test_aws_takes_region_and_endpoint_as_its_own_tools_do() -> None:
-    found = request.variables(_order("aws", {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://x"}))
-    assert found.pop("tags")
+    found = request.provider_variables(
+        _order("aws", {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://x"}, tags={"er:arch": "amd64"})
+    )
+    assert found.pop("tags") == {"er:arch": "amd64"}
     assert found == {"region": "eu-west-1", "custom_endpoint_ec2": "http://x"}
-    assert request.variables(_order("hetzner", {"AWS_REGION": "eu-west-1"})) == {}
+    assert request.provider_variables(_order("hetzner", {"AWS_REGION": "eu-west-1"})) == {}
 
 
 @pytest.mark.parametrize(
@@ -319,8 +320,8 @@ def test_a_plugin_that_is_lacking_is_told_with_what_there_is(files: tuple[str, .
         name = f"packer-plugin-hcloud_{version}_x5.0_linux_amd64"
         (folder / (f"{name}_{rest}" if rest else name)).write_text("")
     environment = {"PACKER_PLUGIN_PATH": str(tmp_path)}
-    found = program.lacking(BY_NAME["hetzner"], TODAYS, environment)
-    assert program.lacking(BY_NAME["hetzner"], DEBIANS, environment) is None
+    found = program.missing_plugin(BY_NAME["hetzner"], TODAYS, environment)
+    assert program.missing_plugin(BY_NAME["hetzner"], DEBIANS, environment) is None
     assert (found is None) == (not told)
     if found:
         what, way = found

@@ -11,7 +11,7 @@ import pytest
 from builder import host
 from builder import spec as specs
 from builder.host import File, Part
-from builder.packer import build_files
+from builder.packer import upload_files
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"
 TEXT = """
@@ -28,13 +28,13 @@ def spec_of(*, proxy: str = "", blog: str = "docker.io/library/nginx:1.29") -> s
     return specs.loads(TEXT.format(key=KEY, proxy=proxy, blog=blog), Path("easyrunner.yaml"))[0]
 
 
-def made(spec: specs.Spec, *, with_stacks: bool = False, apt_sources: str = "") -> build_files.Payload:
-    return build_files.payload(spec, host.build(spec), check=b"zip", with_stacks=with_stacks, apt_sources=apt_sources)
+def made(spec: specs.Spec, *, with_stacks: bool = False, apt_sources: str = "") -> upload_files.Upload:
+    return upload_files.collect(spec, host.build(spec), check=b"zip", with_stacks=with_stacks, apt_sources=apt_sources)
 
 
 def test_the_rootfs_is_the_baked_part_with_owners_and_modes() -> None:
     files = host.build(spec_of()).only(Part.BAKED)
-    with tarfile.open(fileobj=io.BytesIO(build_files.rootfs(files))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(upload_files.rootfs(files))) as archive:
         members = archive.getmembers()
         contents = {member.name: archive.extractfile(member) for member in members}
         assert {name: stream.read() for name, stream in contents.items() if stream} == {
@@ -52,7 +52,7 @@ def test_the_same_host_gives_the_same_bytes() -> None:
 
 def test_a_file_that_is_not_roots_is_refused() -> None:
     with pytest.raises(ValueError, match="/etc/x"):
-        build_files.rootfs([File("/etc/x", b"", Part.BAKED, owner="er-proxy")])
+        upload_files.rootfs([File("/etc/x", b"", Part.BAKED, owner="er-proxy")])
 
 
 def test_without_stacks_nothing_tells_whose_image_it_is() -> None:
@@ -96,7 +96,7 @@ def test_what_is_written_is_for_this_user_only(tmp_path: Path) -> None:
     archive.write_bytes(b"an image")
     found = made(spec_of(proxy=f'proxy: {{image: "oci-archive:{archive}"}}'))
     target = tmp_path / "payload"
-    build_files.write(found, target)
+    upload_files.write(found, target)
     assert target.stat().st_mode & 0o777 == 0o700
     written = {str(path.relative_to(target)): path.read_bytes() for path in target.rglob("*") if path.is_file()}
     assert written == {**found.files, **{name: path.read_bytes() for name, path in found.archives.items()}}

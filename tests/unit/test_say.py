@@ -93,7 +93,7 @@ def test_nothing_but_say_speaks() -> None:
     top = ROOT / "builder"
     speaking = {str(path.relative_to(top)) for path in top.rglob("*.py") if _speaks(path.read_text())}
     # What runs on the host or in an image; cli/__init__ before anything is imported; present makes plain text.
-    elsewhere = {"imagecheck/main.py", "server/remote/main.py", "cli/__init__.py", "problem_report.py"}
+    elsewhere = {"imagecheck/zipapp.py", "server/remote/main.py", "cli/__init__.py", "problem_report.py"}
     assert speaking - {"cli/output.py"} == elsewhere
 
 

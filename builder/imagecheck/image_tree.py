@@ -1,21 +1,18 @@
-"""An image's files, seen from outside or from within. No link leads out of it."""
+"""The files, users and packages of an image, from outside or on the running system. No link leads out of it."""
 
 from __future__ import annotations
 
 import os
 import stat
 from bisect import bisect_left
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from builder.imagecheck import access
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from builder.imagecheck.model import Expected
 
 # What is not on a disk; and where container images lie, whose files belong to other users and other systems.
 _NOT_DISK: Final = frozenset({"/proc", "/sys", "/dev"})
@@ -25,6 +22,23 @@ _MEMORY: Final = frozenset(
     | {"hugetlbfs", "nsfs", "proc", "pstore", "ramfs", "securityfs", "sysfs", "tmpfs", "tracefs"}
 )
 _LINKS: Final = 40
+_NO_LOGIN: Final = frozenset({"nologin", "false", "sync", "halt", "shutdown"})
+
+
+class User(NamedTuple):
+    """A row of passwd(5)."""
+
+    name: str
+    password: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+
+    @property
+    def may_login(self) -> bool:
+        """Whether the shell lets anybody in; an empty one is /bin/sh."""
+        return self.shell.rpartition("/")[2] not in _NO_LOGIN
 
 
 class Entry(NamedTuple):
@@ -59,6 +73,17 @@ class Entry(NamedTuple):
         return self.stat.st_size
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A file that the host's baked part has: octal mode with a leading 0, names of owner and group, SHA-256 in hex."""
+
+    path: str
+    mode: str
+    owner: str
+    group: str
+    sha256: str
+
+
 class Tree:
     """The files below `root`. `live` is for the running system, whose memory file systems are not the image's.
 
@@ -71,18 +96,18 @@ class Tree:
         self.expected = expected
 
     def where(self, path: str) -> Path:
-        """Where a path of the image is for us: links on the way are followed within the image."""
+        """The path on this machine of a path in the image; links on the way are followed within the image."""
         todo = list(reversed(PurePosixPath(path).parts[1:]))
         done: list[str] = []
         links = 0
         while todo:
             part = todo.pop()
-            here = self.root.joinpath(*done, part)
+            real = self.root.joinpath(*done, part)
             if part == "..":
                 done = done[:-1]
-            elif links < _LINKS and here.is_symlink():
+            elif links < _LINKS and real.is_symlink():
                 links += 1
-                target = here.readlink()
+                target = real.readlink()
                 done = [] if target.is_absolute() else done
                 todo += [piece for piece in reversed(target.parts) if piece != "/"]
             else:
@@ -95,15 +120,15 @@ class Tree:
 
     def link(self, path: str) -> str | None:
         """What a symbolic link says, or None for anything else."""
-        here = self._unfollowed(path)
-        return str(here.readlink()) if here.is_symlink() else None
+        real = self._unfollowed(path)
+        return str(real.readlink()) if real.is_symlink() else None
 
     def content(self, path: str, limit: int = 1 << 20) -> bytes:
         """The first `limit` bytes of a regular file; nothing for anything else."""
-        here = self.where(path)
-        if not here.is_file():
+        real = self.where(path)
+        if not real.is_file():
             return b""
-        with here.open("rb") as stream:
+        with real.open("rb") as stream:
             return stream.read(limit)
 
     def text(self, path: str) -> str:
@@ -117,8 +142,8 @@ class Tree:
 
     def children(self, folder: str, pattern: str = "*") -> list[str]:
         """The paths of a directory's entries whose names match; none when it is no directory."""
-        here = self.where(folder)
-        names = sorted(path.name for path in here.iterdir()) if here.is_dir() else []
+        real = self.where(folder)
+        names = sorted(path.name for path in real.iterdir()) if real.is_dir() else []
         return [f"{folder.rstrip('/')}/{name}" for name in names if fnmatch(name, pattern)]
 
     def _unfollowed(self, path: str) -> Path:
@@ -157,10 +182,10 @@ class Tree:
             except FileNotFoundError:
                 continue
             yield entry
-            if entry.directory and not self._left_out(path):
+            if entry.directory and not self._is_skipped(path):
                 yield from self._walk(path)
 
-    def _left_out(self, path: str) -> bool:
+    def _is_skipped(self, path: str) -> bool:
         return path in self._not_disk or path.endswith(_STORAGE)
 
     @cached_property
@@ -168,17 +193,17 @@ class Tree:
         return _NOT_DISK | (memory_mounts(Path("/proc/self/mountinfo").read_text()) if self.live else frozenset())
 
     @cached_property
-    def users(self) -> tuple[access.User, ...]:
+    def users(self) -> tuple[User, ...]:
         """The users of /etc/passwd."""
-        return access.parse(self.text("/etc/passwd"))
+        return parse_passwd(self.text("/etc/passwd"))
 
     @cached_property
     def homes(self) -> tuple[str, ...]:
         """Every directory where a user's own files may be: homes of all users, and those without a user any more."""
-        told = {user.home for user in self.users if user.home.startswith("/")}
-        found = {self.where(home) for home in (*told, "/root", "/etc/skel", *self.children("/home"))}
-        inside = {f"/{home.relative_to(self.root)}" for home in found if home.is_dir() and home != self.root}
-        return tuple(sorted(inside))
+        named = {user.home for user in self.users if user.home.startswith("/")}
+        found = {self.where(home) for home in (*named, "/root", "/etc/skel", *self.children("/home"))}
+        relative = {f"/{home.relative_to(self.root)}" for home in found if home.is_dir() and home != self.root}
+        return tuple(sorted(relative))
 
     @cached_property
     def owners(self) -> dict[str, str]:
@@ -202,6 +227,16 @@ class Tree:
     def packages(self) -> dict[str, str]:
         """The state of each package that dpkg knows, as `install ok installed`."""
         return dict(_states(self.content("/var/lib/dpkg/status", 1 << 26).decode(errors="replace")))
+
+
+def parse_passwd(passwd: str) -> tuple[User, ...]:
+    """The users of a passwd file, in its order; lines that are none are left out."""
+    rows = (line.split(":") for line in passwd.splitlines())
+    return tuple(
+        User(row[0], row[1], int(row[2]), int(row[3]), row[5], row[6])
+        for row in rows
+        if len(row) == 7 and row[2].isdigit() and row[3].isdigit()
+    )
 
 
 def merged(path: str) -> str:

@@ -6,7 +6,7 @@ images/*.tar            the archives of those lists
 store-images            the program that reads the lists
 stacks/                 with stacks: sysusers.d, tmpfiles.d and subids of their users
 apt-sources.list        for this bake only: where packages come from
-check.pyz               the image's judgement of itself
+check.pyz               the program by which the image checks itself
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _SUBIDS: Final = "/subids"
 
 
 @dataclass(frozen=True, slots=True)
-class Payload:
+class Upload:
     """Paths below the upload: content made here, and archives of this machine."""
 
     files: Mapping[str, bytes] = field(repr=False)
     archives: Mapping[str, Path]
 
 
-def payload(spec: Spec, host: Host, *, check: bytes, with_stacks: bool = False, apt_sources: str = "") -> Payload:
+def collect(spec: Spec, host: Host, *, check: bytes, with_stacks: bool = False, apt_sources: str = "") -> Upload:
     """What the bake of `host` needs.
 
     `check` is the zipapp that ends the bake. `apt_sources` are lines of a sources.list; empty leaves the image's own.
@@ -55,22 +55,22 @@ def payload(spec: Spec, host: Host, *, check: bytes, with_stacks: bool = False, 
         "rootfs.tar": rootfs(host.only(Part.BAKED)),
         "store-images": (data.tree("images") / "steps/lib/store-images").read_bytes(),
         "check.pyz": check,
-        **{f"images/{user}.list": _list(wanted) for user, wanted in lists.items()},
-        **(_stacks(host) if with_stacks else {}),
+        **{f"images/{user}.list": _image_list(images) for user, images in lists.items()},
+        **(_stack_files(host) if with_stacks else {}),
         **({"apt-sources.list": apt_sources.encode()} if apt_sources else {}),
     }
-    archives = {_archive(image.name): image.archive for wanted in lists.values() for image in wanted if image.archive}
-    return Payload(files, {f"images/{name}": path for name, path in archives.items()})
+    archives = {_archive(image.name): image.archive for images in lists.values() for image in images if image.archive}
+    return Upload(files, {f"images/{name}": path for name, path in archives.items()})
 
 
-def write(wanted: Payload, directory: Path) -> None:
-    """Lay the upload in a new directory that only this user can read; archives are linked where that can be done."""
+def write(upload: Upload, directory: Path) -> None:
+    """Write the upload to a new directory that only this user can read; archives are linked where that can be done."""
     directory.mkdir(mode=0o700)
-    for name, content in wanted.files.items():
+    for name, content in upload.files.items():
         target = directory / name
         target.parent.mkdir(exist_ok=True, parents=True)
         target.write_bytes(content)
-    for name, source in wanted.archives.items():
+    for name, source in upload.archives.items():
         try:
             os.link(source, directory / name)
         except OSError:
@@ -111,8 +111,8 @@ def _images(spec: Spec, *, with_stacks: bool) -> Iterator[tuple[str, tuple[_Imag
     """User, and the images that its storage is to have."""
     yield facts.PROXY_USER, (_image("proxy", "caddy", spec.proxy.image),)
     for stack in spec.stacks if with_stacks else ():
-        wanted = (_image(stack.name, service.name, service.image) for service in stack.services)
-        yield user.user(stack.name), tuple(dict.fromkeys(wanted))
+        images = (_image(stack.name, service.name, service.image) for service in stack.services)
+        yield user.user(stack.name), tuple(dict.fromkeys(images))
 
 
 def _image(stack: str, service: str, image: str) -> _Image:
@@ -120,8 +120,8 @@ def _image(stack: str, service: str, image: str) -> _Image:
     return _Image(image_reference.host_name(stack, service, image), archive)
 
 
-def _list(wanted: Iterable[_Image]) -> bytes:
-    lines = (f"{image.name} {_archive(image.name)}" if image.archive else image.name for image in wanted)
+def _image_list(images: Iterable[_Image]) -> bytes:
+    lines = (f"{image.name} {_archive(image.name)}" if image.archive else image.name for image in images)
     return "".join(f"{line}\n" for line in lines).encode()
 
 
@@ -130,8 +130,8 @@ def _archive(name: str) -> str:
     return f"{name.rpartition(':')[2]}.tar"
 
 
-def _stacks(host: Host) -> dict[str, bytes]:
-    """Who the stacks are: files of the first boot, which the bake reads and does not lay."""
+def _stack_files(host: Host) -> dict[str, bytes]:
+    """The users of the stacks: files of the first boot, which the bake reads and does not write to the image."""
     files = host.only(Part.FIRST_BOOT)
     named = {
         f"stacks/{folder}/{PurePosixPath(file.path).name}": file.content
