@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+
+from builder.compose import messages
+from builder.quadlet import UNFIT
+from builder.stack.model import StackFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from builder.compose.node import Node
     from builder.problems import Report
-    from builder.stack.model import Mount, Network, Service, StackFile, Volume
+    from builder.stack.model import Mount, Network, Service, Volume
+
+# What comes along with a stack: small files of the stack's own directory, and no private keys.
+_MOST_BYTES: Final = 1024 * 1024
+_MOST_FILES: Final = 300
+_PRIVATE_KEY: Final = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+_KEPT_EMPTY: Final = (".gitkeep", ".gitignore", ".keep")
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,51 @@ class Project:
     extended: dict[Path, dict[str, Node]] = field(default_factory=dict)
     used_volumes: set[str] = field(default_factory=set)
     own_volumes: set[str] = field(default_factory=set)
+
+    def within(self, path: Path) -> Path | None:
+        """The path relative to the stack's directory, all links followed; None for one outside of it."""
+        try:
+            return path.resolve().relative_to(self.root.resolve())
+        except (ValueError, OSError, RuntimeError):
+            return None
+
+    def relative(self, node: Node, path: str) -> str:
+        """A path as the file of `node` writes it, relative to the stack's directory; raises NodeError outside of it."""
+        relative = self.within(node.document.source.path.parent / path)
+        if relative is None:
+            raise node.wrong(messages.BIND_OUTSIDE, path=path)
+        if re.search(r"[\x00-\x1f\x7f:\"\\,]", str(relative)) or UNFIT.search(str(relative)):
+            raise node.wrong(messages.WANTS_PLAIN, value=path)
+        return PurePosixPath(relative).as_posix()
+
+    def has_content(self, path: str) -> bool:
+        """True when there is something to bring along: a file, or a directory that is not empty."""
+        full = self.root / path
+        if full.is_dir():
+            return any(child.name not in _KEPT_EMPTY for child in full.iterdir())
+        return full.exists()
+
+    def add_files(self, node: Node, path: str) -> None:
+        """Add a file, or all files of a directory, to what comes along; raises NodeError for what cannot."""
+        full = self.root / path
+        found = sorted(child for child in full.rglob("*") if not child.is_dir()) if full.is_dir() else [full]
+        if len(found) > _MOST_FILES or sum(child.stat().st_size for child in found if child.is_file()) > _MOST_BYTES:
+            raise node.wrong(messages.BIND_LARGE, path=path, files=len(found))
+        for child in found:
+            self._add_file(node, child)
+
+    def _add_file(self, node: Node, file: Path) -> None:
+        name = file.relative_to(self.root).as_posix()
+        self.relative(node, str(file.resolve()))
+        if not file.is_file():
+            raise node.wrong(messages.BIND_SPECIAL, path=name)
+        try:
+            content, executable = file.read_bytes(), file.stat().st_mode & 0o100
+        except OSError as error:
+            raise node.wrong(messages.FILE_UNREADABLE, path=name, reason=error.strerror) from error
+        if _PRIVATE_KEY.search(content):
+            raise node.wrong(messages.BIND_SECRET, path=name)
+        self.files[name] = StackFile(name, content, "0755" if executable else "0644")
 
 
 @dataclass

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import files, messages
+from builder.compose import messages
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.node import attempt
 from builder.compose.table import Row, takes, walk
@@ -84,7 +84,7 @@ def _file(node: Node, draft: Draft) -> None:
             raise node.wrong(messages.KEY_MISSING, name="path")
     place: Node = options["path"]
     path = place.document.source.path.parent / text(place)
-    files.inside(place, text(place), draft.project)
+    draft.project.relative(place, text(place))
     if not path.is_file():
         if options["required"]:
             raise place.wrong(messages.ENV_FILE_MISSING, path=text(place))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import environment, files, finish, labels, messages
+from builder.compose import environment, finish, labels, messages
 from builder.compose.draft import Draft, Project
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.keys import KEYS, TOP
@@ -60,7 +60,7 @@ def _dotenv(read: Source, project: Project) -> dict[str, str]:
     path, report = project.root / ".env", project.report
     if not path.is_file():
         return {}
-    if not files.within(path, project):
+    if not project.within(path):
         messages.BIND_OUTSIDE.put(report, "", read.mark(()), path=".env")
         return {}
     try:
@@ -158,7 +158,7 @@ def _wanted(extends: Node, node: Node, project: Project) -> tuple[str, dict[str,
     name = plain(values["service"])
     if "file" not in values:
         return name, _siblings(node, project), node.document.source.path.name
-    relative = files.inside(values["file"], text(values["file"]), project)
+    relative = project.relative(values["file"], text(values["file"]))
     return name, _other_file(values["file"], relative, project), relative
 
 
@@ -257,7 +257,7 @@ def included(root: Node, project: Project, trail: tuple[Path, ...]) -> Iterator[
         raise node.wrong(messages.WANTS_LIST)
     for item in node.value:
         for place in _paths(item):
-            path = project.root / files.inside(place, text(place), project)
+            path = project.root / project.relative(place, text(place))
             if path.resolve() in trail:
                 raise place.wrong(messages.INCLUDE_CYCLE, path=text(place))
             if not path.is_file():

@@ -7,7 +7,7 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import files, messages
+from builder.compose import messages
 from builder.compose.node import attempt
 from builder.compose.table import Row, no_effect, refused, takes, walk
 from builder.compose.values import boolean, integer, plain, size, text
@@ -107,11 +107,11 @@ def _bind(node: Node, source: str, target: str, draft: Draft, *, read_only: bool
         raise node.wrong(messages.BIND_HOME)
     if source.startswith("/"):
         raise node.wrong(_host_path(source), path=source)
-    path = files.inside(node, source, draft.project)
+    path = draft.project.relative(node, source)
     if path == ".":
         raise node.wrong(messages.BIND_EVERYTHING)
-    if files.has_content(draft.project, path):
-        files.bring(node, path, draft.project)
+    if draft.project.has_content(path):
+        draft.project.add_files(node, path)
         if not read_only:
             node.put(messages.BIND_READ_ONLY, path=source)
         _add(draft, node, Mount("bind", path, target, read_only=True))

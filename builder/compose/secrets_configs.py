@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import files, messages
+from builder.compose import messages
 from builder.compose.node import attempt
 from builder.compose.table import Row, takes, walk
 from builder.compose.values import content, integer, plain, text
@@ -90,10 +90,10 @@ def _config_file(declared: Node, name: str, draft: Draft) -> str | None:
         return path
     if file is None:
         return None
-    path = files.inside(file, text(file), draft.project)
+    path = draft.project.relative(file, text(file))
     if not (draft.project.root / path).is_file():
         raise file.wrong(messages.BIND_MISSING, path=text(file))
-    files.bring(file, path, draft.project)
+    draft.project.add_files(file, path)
     return path
 
 

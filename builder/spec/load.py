@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from builder.problems import Problem, Report, SpecError
-from builder.spec import host, model, shape, stacks
+from builder.spec import host, model, stacks
 from builder.spec.document import Document
+from builder.spec.shape import check
 from builder.stack import user
 from builder.stack.model import EgressRule, Stack
 from builder.yamlfile import source
@@ -37,7 +38,7 @@ def _finish(found: Source | None, report: Report) -> tuple[model.Spec, tuple[Pro
         raise SpecError(report)
     document = Document(found, report)
     keys = host.keys(document)
-    given = shape.check(document)
+    given = check(document)
     host.check_base(document)
     host.check_networks(document)
     host.check_email(document)
