@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import messages
-from builder.compose.node import attempt
-from builder.compose.table import Row, takes, walk
+from builder.compose.node import Row, attempt, takes, walk
 from builder.compose.values import boolean, plain
 from builder.stack.model import Dependency
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 _CONDITIONS: Final = ("service_started", "service_healthy", "service_completed_successfully")
 
 
-def parse(node: Node, draft: Draft) -> None:
+def depends_on(node: Node, draft: Draft) -> None:
     """A list of services, or a mapping with a condition for each."""
     if node.is_map:
         for name, child in node.items():
@@ -51,7 +50,7 @@ def _add(draft: Draft, node: Node, **values: Any) -> None:
 def _long(node: Node) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if node.value is not None:
-        walk(node, _KEYS, values)
+        walk(node, _DEPENDENCY, values)
     return values
 
 
@@ -68,7 +67,7 @@ def _boolean(name: str) -> Row[dict[str, Any]]:
     return takes(put)
 
 
-_KEYS: Final[dict[str, Row[dict[str, Any]]]] = {
+_DEPENDENCY: Final[dict[str, Row[dict[str, Any]]]] = {
     "condition": takes(_condition),
     "required": _boolean("required"),
     "restart": _boolean("restart"),

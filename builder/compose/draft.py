@@ -26,7 +26,7 @@ _KEPT_EMPTY: Final = (".gitkeep", ".gitignore", ".keep")
 
 
 @dataclass(frozen=True)
-class Parts:
+class StackContents:
     """The values a compose file stands for."""
 
     services: tuple[Service, ...]

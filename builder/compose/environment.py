@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import messages
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
-from builder.compose.node import attempt
-from builder.compose.table import Row, takes, walk
+from builder.compose.node import Row, attempt, takes, walk
 from builder.compose.values import boolean, content, pairs, text
 from builder.problems import Mark
 from builder.quadlet import UNFIT
@@ -30,7 +29,7 @@ _SECRET: Final = re.compile(
 )
 
 
-def parse(node: Node, draft: Draft) -> None:
+def environment(node: Node, draft: Draft) -> None:
     """A mapping, or a list of NAME=VALUE. A name without a value is taken from `.env`, as Compose does."""
     found: dict[str, str] = {}
     for name, value, place in pairs(node):
@@ -70,16 +69,16 @@ def _is_secret(name: str, value: str) -> bool:
     )
 
 
-def parse_files(node: Node, draft: Draft) -> None:
+def env_file(node: Node, draft: Draft) -> None:
     """Files in their order; a later one wins."""
     for item in node.value if node.is_list else [node]:
-        attempt(lambda child: _file(child, draft), item, None)
+        attempt(lambda child: _read_env_file(child, draft), item, None)
 
 
-def _file(node: Node, draft: Draft) -> None:
+def _read_env_file(node: Node, draft: Draft) -> None:
     options: dict[str, Any] = {"required": True, "raw": False, "path": node}
     if node.is_map:
-        walk(node, _KEYS, options)
+        walk(node, _ENV_FILE, options)
         if options["path"] is node:
             raise node.wrong(messages.KEY_MISSING, name="path")
     place: Node = options["path"]
@@ -123,7 +122,7 @@ def _format(node: Node, options: dict[str, Any]) -> None:
     options["raw"] = True
 
 
-_KEYS: Final[dict[str, Row[dict[str, Any]]]] = {
+_ENV_FILE: Final[dict[str, Row[dict[str, Any]]]] = {
     "path": takes(_path),
     "required": takes(_required),
     "format": takes(_format),

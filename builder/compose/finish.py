@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from builder.compose import environment, messages
-from builder.compose.draft import Parts
+from builder.compose.draft import StackContents
 from builder.compose.node import attempt
 from builder.compose.values import boolean, mapping
 from builder.oci import image_reference
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 40  # what still fits in the path of a socket
 
 
-def parts(project: Project, drafts: list[Draft]) -> Parts:
+def finish(project: Project, drafts: list[Draft]) -> StackContents:
     """The values of all drafts; what does not fit together is in the report."""
     for draft in drafts:
         _check(draft)
@@ -35,7 +35,7 @@ def parts(project: Project, drafts: list[Draft]) -> Parts:
     if drafts and all(draft.fields.get("kind") != "web" for draft in drafts):
         drafts[0].node.put(messages.NOTHING_PUBLIC, key=True)
     files = tuple(project.files[path] for path in sorted(project.files))
-    return Parts(services, volumes, networks, files)
+    return StackContents(services, volumes, networks, files)
 
 
 def _check(draft: Draft) -> None:
@@ -43,7 +43,7 @@ def _check(draft: Draft) -> None:
         draft.node.put(messages.SERVICE_NAME, key=True, name=draft.name)
     if draft.node.is_map and draft.node.get("image") is None and draft.node.get("build") is None:
         draft.node.put(messages.IMAGE_MISSING, key=True, name=draft.name)
-    warn(draft)
+    _warn_missing_capabilities(draft)
 
 
 def _check_network_modes(drafts: list[Draft]) -> None:
@@ -201,7 +201,7 @@ _NEEDS: Final = {
 }
 
 
-def warn(draft: Draft) -> None:
+def _warn_missing_capabilities(draft: Draft) -> None:
     """Say which capabilities a well-known image needs, when it neither has them nor another user."""
     image = draft.fields.get("image")
     if image is None or image_reference.is_archive(image) or draft.fields.get("hardening") == "off":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import depends_on, environment, labels, messages, mounts, network, secrets_configs, service
-from builder.compose.table import Row, ignored, no_effect, refused, takes, walk
+from builder.compose import depends_on, environment, labels, messages, networking, service_fields, volumes
+from builder.compose.node import Row, ignored, no_effect, refused, takes, walk
 from builder.compose.values import boolean, duration, mapping, plain, size
 from builder.messages import Text
 
@@ -31,18 +31,18 @@ _NAMESPACE_HINT: Final = "remove it; services of a stack talk over their private
 _IO: Final = "disk limits are not set: the host hands out memory, CPU and pids to its stacks"
 _TUNING: Final = "this fine tuning is left out; `cpus` and `mem_limit` are what limits a service here"
 
-KEYS: Final[Mapping[str, Row[Draft]]] = {
-    "image": takes(service.image),
-    "command": field("command", service.command, empty=True),
-    "entrypoint": field("entrypoint", service.argv, empty=True),
-    "environment": takes(environment.parse),
-    "env_file": takes(environment.parse_files),
-    "labels": takes(labels.parse),
+SERVICE: Final[Mapping[str, Row[Draft]]] = {
+    "image": takes(service_fields.image),
+    "command": field("command", service_fields.command, empty=True),
+    "entrypoint": field("entrypoint", service_fields.argv, empty=True),
+    "environment": takes(environment.environment),
+    "env_file": takes(environment.env_file),
+    "labels": takes(labels.labels),
     "annotations": field("annotations", mapping),
-    "container_name": takes(network.container_name),
-    "hostname": field("hostname", service.hostname),
+    "container_name": takes(networking.container_name),
+    "hostname": field("hostname", service_fields.hostname),
     "user": field("user", plain),
-    "working_dir": field("working_dir", service.absolute),
+    "working_dir": field("working_dir", service_fields.working_dir),
     "init": field("init", boolean),
     "tty": field("tty", boolean),
     "stdin_open": field("stdin_open", boolean),
@@ -50,34 +50,34 @@ KEYS: Final[Mapping[str, Row[Draft]]] = {
     "stop_signal": field("stop_signal", plain),
     "stop_grace_period": field("stop_grace_period", duration),
     "shm_size": field("shm_size", size),
-    "cap_add": field("cap_add", service.cap_add),
-    "cap_drop": field("cap_drop", service.cap_drop),
-    "group_add": field("group_add", service.plains),
-    "sysctls": field("sysctls", service.sysctls),
-    "ulimits": field("ulimits", service.ulimits),
-    "security_opt": takes(service.security_opt),
-    "platform": field("platform", service.platform),
-    "pull_policy": field("pull", service.pull_policy),
-    "restart": takes(service.restart),
-    "deploy": takes(service.deploy),
-    "scale": takes(service.scale),
-    "mem_limit": takes(service.memory),
-    "cpus": takes(service.cpus),
-    "pids_limit": takes(service.pids),
-    "depends_on": takes(depends_on.parse),
+    "cap_add": field("cap_add", service_fields.cap_add),
+    "cap_drop": field("cap_drop", service_fields.cap_drop),
+    "group_add": field("group_add", service_fields.words),
+    "sysctls": field("sysctls", service_fields.sysctls),
+    "ulimits": field("ulimits", service_fields.ulimits),
+    "security_opt": takes(service_fields.security_opt),
+    "platform": field("platform", service_fields.platform),
+    "pull_policy": field("pull", service_fields.pull_policy),
+    "restart": takes(service_fields.restart),
+    "deploy": takes(service_fields.deploy),
+    "scale": takes(service_fields.scale),
+    "mem_limit": takes(service_fields.mem_limit),
+    "cpus": takes(service_fields.cpus),
+    "pids_limit": takes(service_fields.pids_limit),
+    "depends_on": takes(depends_on.depends_on),
     "links": takes(depends_on.links),
-    "healthcheck": field("healthcheck", service.healthcheck),
-    "volumes": takes(mounts.volumes),
-    "tmpfs": takes(mounts.tmpfs),
-    "secrets": takes(secrets_configs.secrets),
-    "configs": takes(secrets_configs.configs),
-    "networks": takes(network.parse),
-    "network_mode": takes(network.mode),
-    "ports": takes(network.ports),
-    "dns": field("dns", network.addresses),
-    "dns_search": field("dns_search", service.plains),
-    "dns_opt": field("dns_opt", service.plains),
-    "extra_hosts": field("extra_hosts", network.extra_hosts),
+    "healthcheck": field("healthcheck", service_fields.healthcheck),
+    "volumes": takes(volumes.volumes),
+    "tmpfs": takes(volumes.tmpfs),
+    "secrets": takes(volumes.secrets),
+    "configs": takes(volumes.configs),
+    "networks": takes(networking.networks),
+    "network_mode": takes(networking.network_mode),
+    "ports": takes(networking.ports),
+    "dns": field("dns", networking.addresses),
+    "dns_search": field("dns_search", service_fields.words),
+    "dns_opt": field("dns_opt", service_fields.words),
+    "extra_hosts": field("extra_hosts", networking.extra_hosts),
     "profiles": no_effect(),  # looked at before any service is read
     "extends": no_effect(),  # merged before any service is read
     "expose": no_effect(),
@@ -249,7 +249,7 @@ _CONFIG: Final[dict[str, Row[Project]]] = {
     ),
     "template_driver": refused("configs are not templates", "remove it; variables are filled in in `content`"),
 }
-TOP: Final[dict[str, Row[Project]]] = {
+TOP_LEVEL: Final[dict[str, Row[Project]]] = {
     "services": takes(_services),
     "volumes": _collect("volumes", _VOLUME),
     "networks": _collect("networks", _NETWORK),

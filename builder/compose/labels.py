@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from builder.compose import messages
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
-from builder.compose.node import WrongError, attempt
+from builder.compose.node import NodeError, attempt
 from builder.compose.values import boolean, content, duration, integer, pairs, size, text
 from builder.quadlet import UNFIT
 from builder.stack import domains, model
-from builder.stack.model import Identity
+from builder.stack.model import ServiceIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ _KNOWN: Final = (
 NONE: Final = "none"
 
 
-def parse(node: Node, draft: Draft) -> None:
+def labels(node: Node, draft: Draft) -> None:
     """All labels go to the container; EasyRunner's are also understood."""
     for name, value, place in pairs(node):
         spelled = "" if value is None else attempt(content, value, None)
@@ -66,7 +66,7 @@ def parse(node: Node, draft: Draft) -> None:
     draft.set("labels", tuple((name, value) for name, (value, _) in draft.labels.items()), node)
 
 
-def understand(draft: Draft) -> None:
+def apply_labels(draft: Draft) -> None:
     """Set what EasyRunner's labels say, once all labels are known."""
     found = {name: node.with_value(value) for name, (value, node) in draft.labels.items()}
     for name, node in found.items():
@@ -138,7 +138,7 @@ def _unless_none(parse: Callable[[Node], float], node: Node, text: Text) -> floa
         return 0
     try:
         limit = parse(node)
-    except WrongError:
+    except NodeError:
         limit = 0
     if limit <= 0:
         raise node.wrong(text, value=node.value)
@@ -173,7 +173,7 @@ def _public(draft: Draft, found: dict[str, Node]) -> None:
         found[DOMAIN].put(messages.LABEL_DOMAIN_PRIVATE, kind=draft.fields["kind"])
 
 
-def injected_for(
+def injected_variables(
     data: Any, stack: str, server: str | None, environment: dict[str, str]
 ) -> dict[str | None, dict[str, str]]:
     """The variables of each service by its name, and under None those that are the same for all."""
@@ -190,11 +190,11 @@ def injected_for(
     return known
 
 
-def _identity(name: str, found: dict[str, str]) -> Identity:
+def _identity(name: str, found: dict[str, str]) -> ServiceIdentity:
     kind = kind_of(found)
     domain = found.get(DOMAIN, "").split(",")[0].strip() or None
     port = found.get(PORT, "3000")
-    return Identity(
+    return ServiceIdentity(
         name,
         cast("Kind", kind) if kind in ("web", "internal", "worker") else "internal",
         domain,

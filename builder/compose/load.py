@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from builder.compose import environment, finish, labels, messages
 from builder.compose.draft import Draft, Project
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
-from builder.compose.keys import KEYS, TOP
-from builder.compose.labels import injected_for
-from builder.compose.node import Document, Node, WrongError, attempt
-from builder.compose.table import Row, refused, takes, walk
+from builder.compose.keys import SERVICE, TOP_LEVEL
+from builder.compose.labels import injected_variables
+from builder.compose.node import Document, Node, NodeError, Row, attempt, refused, takes, walk
 from builder.compose.values import pairs, plain, text
 from builder.problems import Mark, Report
 from builder.yamlfile import source
@@ -21,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from builder.compose.draft import Parts
+    from builder.compose.draft import StackContents
     from builder.yamlfile.places import Loc
     from builder.yamlfile.source import Source
 
 
-def load(path: Path, *, stack: str, report: Report, server: str | None = None) -> Parts | None:
+def load(path: Path, *, stack: str, report: Report, server: str | None = None) -> StackContents | None:
     """Read a compose file. None when it cannot be used; problems, with marks in its files, are in the report."""
     own = Report()
     read = source.read(path, own, dialect="compose")
@@ -35,10 +34,10 @@ def load(path: Path, *, stack: str, report: Report, server: str | None = None) -
     return None if own.failed else parts
 
 
-def _load(read: Source, stack: str, report: Report, server: str | None) -> Parts | None:
+def _load(read: Source, stack: str, report: Report, server: str | None) -> StackContents | None:
     project = Project(stack, read.path.parent, report, lambda _service, _name: None)
     environment = _dotenv(read, project)
-    injected = injected_for(read.data, stack, server, environment)
+    injected = injected_variables(read.data, stack, server, environment)
 
     def lookup(service: str | None, name: str) -> str | None:
         if name in environment:
@@ -47,12 +46,12 @@ def _load(read: Source, stack: str, report: Report, server: str | None) -> Parts
 
     project.lookup = lookup
     try:
-        root = Builder(Document(read, report), lookup).build(read.data)
+        root = Interpolation(Document(read, report), lookup).build(read.data)
         _top(root, project, (read.path.resolve(),))
-    except WrongError as wrong:
+    except NodeError as wrong:
         wrong.put()
         return None
-    return finish.parts(project, [_draft(name, node, project) for name, node in _chosen(project)])
+    return finish.finish(project, [_draft(name, node, project) for name, node in _chosen(project)])
 
 
 def _dotenv(read: Source, project: Project) -> dict[str, str]:
@@ -81,7 +80,7 @@ def _top(root: Node, project: Project, trail: tuple[Path, ...]) -> None:
     mine = Project(project.stack, project.root, project.report, project.lookup)
     if root.get("services") is None and root.get("include") is None:
         root.put(messages.NO_SERVICES)
-    walk(root, TOP, mine)
+    walk(root, TOP_LEVEL, mine)
     for kind in ("services", "volumes", "networks", "secrets", "configs"):
         known: dict[str, Node] = getattr(project, kind)
         for name, node in getattr(mine, kind).items():
@@ -118,12 +117,12 @@ def _draft(name: str, node: Node, project: Project) -> Draft:
         return draft
     first = node.get("labels")
     if first is not None:
-        attempt(lambda child: labels.parse(child, draft), first, None)
+        attempt(lambda child: labels.labels(child, draft), first, None)
     keys = {key: child for key, child in node.items() if key not in ("labels", "deploy")}
     if "deploy" in node.value:
         keys["deploy"] = node.value["deploy"]
-    walk(node.with_value(keys), KEYS, draft)
-    labels.understand(draft)
+    walk(node.with_value(keys), SERVICE, draft)
+    labels.apply_labels(draft)
     return draft
 
 
@@ -176,7 +175,7 @@ def _other_file(node: Node, relative: str, project: Project) -> dict[str, Node]:
         read = source.read(path, project.report, dialect="compose")
         if read is None:
             raise node.wrong(messages.EXTENDS_FILE, path=relative)
-        root = Builder(Document(read, project.report), project.lookup).build(read.data)
+        root = Interpolation(Document(read, project.report), project.lookup).build(read.data)
         services = root.get("services")
         project.extended[path] = dict(services.items()) if services is not None else {}
     return project.extended[path]
@@ -265,7 +264,7 @@ def included(root: Node, project: Project, trail: tuple[Path, ...]) -> Iterator[
             read = source.read(path, project.report, dialect="compose")
             if read is None:
                 raise place.wrong(messages.EXTENDS_FILE, path=text(place))
-            tree = Builder(Document(read, project.report), project.lookup).build(read.data)
+            tree = Interpolation(Document(read, project.report), project.lookup).build(read.data)
             yield tree, path.resolve()
 
 
@@ -297,7 +296,7 @@ NOT_KNOWN_YET = "EASYRUNNER_SERVER_IP"
 
 
 @dataclass
-class Builder:
+class Interpolation:
     """Builds the nodes of one file. `lookup` gets the name of the service a value belongs to, if any."""
 
     document: Document

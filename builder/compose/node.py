@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from builder.compose import messages
+from builder.messages import Text
 from builder.yamlfile.places import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    from builder.messages import Text
     from builder.problems import Mark, Report
     from builder.yamlfile.places import Loc
     from builder.yamlfile.source import Source
 
+
 T = TypeVar("T")
-D = TypeVar("D")
+Default = TypeVar("Default")
 
 
-class WrongError(Exception):
+class NodeError(Exception):
     """A value that cannot be used: the text to show at a node."""
 
     def __init__(self, node: Node, text: Text, values: dict[str, object]) -> None:
@@ -85,19 +88,98 @@ class Node:
         """Report a text at this place."""
         text.put(self.document.report, self.where, self.mark(key=key), **values)
 
-    def wrong(self, text: Text, /, **values: object) -> WrongError:
+    def wrong(self, text: Text, /, **values: object) -> NodeError:
         """The same as an exception, to leave a parser with."""
-        return WrongError(self, text, values)
+        return NodeError(self, text, values)
 
     def with_value(self, value: Any) -> Node:
         """Another value at the same place."""
         return replace(self, value=value)
 
 
-def attempt(parse: Callable[[Node], T], node: Node, default: D) -> T | D:
+def attempt(parse: Callable[[Node], T], node: Node, default: Default) -> T | Default:
     """What a parser makes of a node; the default when it leaves with an error, which is reported."""
     try:
         return parse(node)
-    except WrongError as wrong:
+    except NodeError as wrong:
         wrong.put()
         return default
+
+
+Target = TypeVar("Target")
+
+
+@dataclass(frozen=True)
+class Row(Generic[Target]):
+    """What is done with one key. Without `text` it is parsed; with one, it is refused or warned about.
+
+    `unless` names values that ask for nothing, as `privileged: false`: nothing is said about them. An empty text is no
+    value, except where `empty` says that it means something.
+    """
+
+    parse: Callable[[Node, Target], None] | None = None
+    text: Text | None = None
+    unless: tuple[object, ...] = ()
+    empty: bool = False
+
+
+def takes(parse: Callable[[Node, Target], None], *, empty: bool = False) -> Row[Target]:
+    """A supported key."""
+    return Row(parse, empty=empty)
+
+
+def refused(message: str, hint: str, *, unless: tuple[object, ...] = ()) -> Row[Target]:
+    """A key that would change what the stack does, and cannot be had here."""
+    return Row(text=Text(message, hint), unless=unless)
+
+
+def ignored(message: str, hint: str | None = None, *, unless: tuple[object, ...] = ()) -> Row[Target]:
+    """A key that is left out, and the stack still does what it should: said in a warning."""
+    return Row(text=Text(message, hint, "warning"), unless=unless)
+
+
+def no_effect() -> Row[Target]:
+    """A key that changes nothing about a running stack."""
+    return Row()
+
+
+def walk(node: Node, table: Mapping[str, Row[Target]], draft: Target) -> None:
+    """Apply a table to a mapping; every key gets its row, every wrong one is reported."""
+    if not node.is_map:
+        node.put(messages.WANTS_MAPPING)
+        return
+    for key, child in node.items():
+        if not key.startswith("x-"):
+            _apply(key, child, table, draft)
+
+
+def _apply(key: str, node: Node, table: Mapping[str, Row[Target]], draft: Target) -> None:
+    row = table.get(key)
+    if row is None:
+        _unknown(key, node, table)
+    elif node.value is None or (node.value == "" and not row.empty):
+        return  # an empty key is an absent one, to Compose too
+    elif row.text is not None:
+        if not _asks_nothing(node, row.unless):
+            node.put(row.text, key=True)
+    elif row.parse is not None:
+        try:
+            row.parse(node, draft)
+        except NodeError as wrong:
+            wrong.put()
+
+
+def _asks_nothing(node: Node, unless: tuple[object, ...]) -> bool:
+    value = node.value
+    if isinstance(value, str) and value in ("true", "false"):
+        value = value == "true"
+    return value in ([], {}) or any(value == other and type(value) is type(other) for other in unless)
+
+
+def _unknown(key: str, node: Node, known: Mapping[str, object]) -> None:
+    """Report a key that Compose does not have, with the nearest one it has."""
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    if near:
+        node.put(messages.KEY_UNKNOWN_NEAR, key=True, name=key, near=near[0])
+    else:
+        node.put(messages.KEY_UNKNOWN, key=True, name=key)

@@ -57,8 +57,8 @@ def write(target: Path, files: Iterable[ImageFile], config: ImageConfig, *, name
     """Write an image of one layer as an OCI archive; the file appears complete or not at all."""
     layer_tar = _tar(_with_parents(files))
     layer = gzip.compress(layer_tar, compresslevel=1, mtime=0)
-    settings = _json(_settings(config, f"sha256:{_digest(layer_tar)}"))
-    manifest = _json(
+    settings = _to_json(_image_config(config, f"sha256:{_digest(layer_tar)}"))
+    manifest = _to_json(
         {
             "schemaVersion": 2,
             "mediaType": _MANIFEST,
@@ -71,14 +71,14 @@ def write(target: Path, files: Iterable[ImageFile], config: ImageConfig, *, name
     archive = _tar(
         [
             *sorted(blobs, key=lambda blob: blob.path),
-            ImageFile("index.json", _json({"schemaVersion": 2, "manifests": [index]})),
-            ImageFile("oci-layout", _json({"imageLayoutVersion": "1.0.0"})),
+            ImageFile("index.json", _to_json({"schemaVersion": 2, "manifests": [index]})),
+            ImageFile("oci-layout", _to_json({"imageLayoutVersion": "1.0.0"})),
         ]
     )
     write_file(target, archive)
 
 
-def _settings(config: ImageConfig, layer: str) -> dict[str, Any]:
+def _image_config(config: ImageConfig, layer: str) -> dict[str, Any]:
     run: dict[str, Any] = {
         "Env": [f"{key}={value}" for key, value in config.environment],
         "Entrypoint": list(config.entrypoint),
@@ -138,13 +138,13 @@ def _digest(blob: bytes) -> str:
     return hashlib.sha256(blob).hexdigest()
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
+def _to_json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 _XATTR: Final = "SCHILY.xattr.security.capability"
 # linux/capability.h, by bit.
-_NAMES: Final = tuple(
+_CAPABILITY_BITS: Final = tuple(
     """
     CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
     NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
@@ -163,29 +163,29 @@ def file_capabilities(path: Path, entrypoint: str | None, command: str | None) -
     """
     try:
         with tarfile.open(path) as archive:
-            return _in_archive(archive, entrypoint, command)
+            return _capabilities_of_program(archive, entrypoint, command)
     except (tarfile.TarError, KeyError, ValueError, OSError, IndexError, TypeError, EOFError):
         return ()
 
 
-def _in_archive(archive: tarfile.TarFile, entrypoint: str | None, command: str | None) -> tuple[str, ...]:
+def _capabilities_of_program(archive: tarfile.TarFile, entrypoint: str | None, command: str | None) -> tuple[str, ...]:
     index = _read_json(archive, "index.json")
     manifest = _read_json(archive, _blob(index["manifests"][0]["digest"]))
     config = _read_json(archive, _blob(manifest["config"]["digest"])).get("config") or {}
     own_entrypoint, own_command = (next(iter(config.get(key) or ()), None) for key in ("Entrypoint", "Cmd"))
     program = entrypoint or own_entrypoint or command or own_command or ""
-    wanted = _paths(program, config.get("Env") or [])
+    wanted = _program_paths(program, config.get("Env") or [])
     found: tuple[str, ...] = ()
     for layer in manifest["layers"]:
         stream = _open(archive, _blob(layer["digest"]))
         with tarfile.open(fileobj=stream, mode="r|*") as files:
             for member in files:
                 if member.name.lstrip("./") in wanted:
-                    found = _decoded(member.pax_headers.get(_XATTR, ""))
+                    found = _decode_capability(member.pax_headers.get(_XATTR, ""))
     return found
 
 
-def _paths(program: str, environment: list[str]) -> set[str]:
+def _program_paths(program: str, environment: list[str]) -> set[str]:
     """Where the program can be, without a leading slash: its own path, or each directory of PATH."""
     if "/" in program:
         return {program.lstrip("/")}
@@ -193,14 +193,14 @@ def _paths(program: str, environment: list[str]) -> set[str]:
     return {f"{folder.strip('/')}/{program}" for folder in search.split(":")}
 
 
-def _decoded(value: str) -> tuple[str, ...]:
+def _decode_capability(value: str) -> tuple[str, ...]:
     data = value.encode("utf-8", "surrogateescape")
     if len(data) < 8:
         return ()
     magic, permitted = struct.unpack_from("<II", data)
     if not magic & _EFFECTIVE:
         return ()
-    return tuple(name for bit, name in enumerate(_NAMES) if permitted >> bit & 1)
+    return tuple(name for bit, name in enumerate(_CAPABILITY_BITS) if permitted >> bit & 1)
 
 
 def _blob(digest: str) -> str:

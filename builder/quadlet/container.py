@@ -123,7 +123,7 @@ def _image(stack: Stack, service: Service) -> Iterator[Entry]:
 
 
 def _environment(stack: Stack, service: Service, server: str | None) -> Iterator[Entry]:
-    for name, value in (*model.of(stack, service, server).items(), *service.environment):
+    for name, value in (*model.injected_variables(stack, service, server).items(), *service.environment):
         yield "Environment", word(f"{name}={value}")
 
 

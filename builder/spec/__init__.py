@@ -1,9 +1,9 @@
 """The spec, one YAML file: `load` reads it, `schema` describes it, `template` starts one."""
 
-from builder.spec.host import with_proxy_image
+from builder.spec.host_sections import with_proxy_image
+from builder.spec.input_model import schema, template
 from builder.spec.load import load, loads
 from builder.spec.model import Admin, Arch, Aws, Base, Fail2ban, Proxy, Server, Spec, Ssh, Tls
-from builder.spec.schema import schema, template
 
 __all__ = [
     "Admin",

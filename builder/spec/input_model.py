@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from functools import cache
-from typing import Annotated, Any, Literal
+from importlib import resources
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -15,6 +17,7 @@ from builder.spec.model import (
     Dns,  # noqa: TC001 - pydantic reads the annotations
     Jail,  # noqa: TC001 - pydantic reads the annotations
 )
+from builder.spec.ssh_keys import TEMPLATE_KEY
 from builder.stack import user
 
 Line = Annotated[str, AfterValidator(rules.line)]
@@ -40,7 +43,7 @@ MaxBody = Annotated[
     AfterValidator(rules.max_body),
     WithJsonSchema({"type": ["string", "integer"]}),
 ]
-Patience = Annotated[str, AfterValidator(rules.patience), WithJsonSchema({"type": "string"})]
+TimeoutOrNone = Annotated[str, AfterValidator(rules.timeout_or_none), WithJsonSchema({"type": "string"})]
 Capability = Annotated[
     str,
     AfterValidator(rules.capability),
@@ -126,7 +129,7 @@ class StackInput(Section):
     max_body: MaxBody | None = Field(
         default=None, description="The largest request, 2G by default; none for no limit.", examples=["10G"]
     )
-    response_timeout: Patience | None = Field(
+    response_timeout: TimeoutOrNone | None = Field(
         default=None,
         description="How long an answer may take to begin, 60s by default; none for ever.",
         examples=["5m"],
@@ -165,7 +168,9 @@ class StackInput(Section):
 
 
 Network = Annotated[str, AfterValidator(rules.network)]
-Page = Annotated[str, AfterValidator(rules.page), WithJsonSchema({"type": "string", "pattern": f"^{rules.PAGE}$"})]
+PathPrefix = Annotated[
+    str, AfterValidator(rules.path_prefix), WithJsonSchema({"type": "string", "pattern": f"^{rules.PATH_PREFIX}$"})
+]
 
 
 class ServerInput(Section):
@@ -239,7 +244,7 @@ class ProxyInput(Section):
     image: str = Field(
         default=facts.PROXY_IMAGE, description="Image of Caddy 2.11 or later.", examples=[facts.PROXY_IMAGE]
     )
-    body_timeout: Patience | None = Field(
+    body_timeout: TimeoutOrNone | None = Field(
         default=None,
         description="How long a request may take to arrive, on all sites, 1h by default; none for ever.",
         examples=["6h"],
@@ -255,7 +260,7 @@ class Fail2banInput(Section):
         examples=[["203.0.113.0/24"]],
     )
     disable: list[Jail] = Field(default=[], description="Web jails that are not wanted.", examples=[["web-scan"]])
-    allow: dict[Domain, Annotated[list[Page], Field(min_length=1)]] = Field(
+    allow: dict[Domain, Annotated[list[PathPrefix], Field(min_length=1)]] = Field(
         default={},
         description="By domain, how paths begin that scanners look for and this site has; known images allow theirs.",
         examples=[{"blog.example.com": ["/wp-admin/", "/wp-content/"]}],
@@ -322,3 +327,40 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in getattr(annotation, "__args__", ()) for model in _models(argument)]
+
+
+def schema() -> dict[str, Any]:
+    """A JSON Schema, draft 2020-12."""
+    found = _plain(SpecInput.model_json_schema())
+    stack = found["$defs"]["StackInput"]
+    stack["oneOf"] = [{"required": ["compose"]}, {"required": ["image"]}]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **found,
+        "title": "EasyRunner host",
+        "patternProperties": {"^x-": {"description": "Yours: a place for anchors."}},
+    }
+
+
+def _plain(node: Any) -> Any:
+    """Without what does not help in an editor: null as a value, titles that repeat the key."""
+    if isinstance(node, list):
+        return [_plain(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    options = node.get("anyOf")
+    if options and {"type": "null"} in options:
+        rest = [option for option in options if option != {"type": "null"}]
+        node = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
+        node = {**rest[0], **node} if len(rest) == 1 else {**node, "anyOf": rest}
+    return {key: _plain(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))}
+
+
+_KIND: Final = b"ssh-ed25519"
+
+
+def template() -> str:
+    """A commented spec to start from. It passes `er check`, with a warning about its key."""
+    blob = b"".join(len(part).to_bytes(4, "big") + part for part in (_KIND, TEMPLATE_KEY))
+    text = resources.files(__package__).joinpath("starter.yaml").read_text(encoding="utf-8")
+    return text.replace("{key}", base64.b64encode(blob).decode("ascii"))

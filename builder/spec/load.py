@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from builder.problems import Problem, Report, SpecError
-from builder.spec import host, model, stacks
-from builder.spec.document import Document
-from builder.spec.shape import check
+from builder.spec import host_sections, model, stack_entries
+from builder.spec.document import Document, validate
 from builder.stack import user
 from builder.stack.model import EgressRule, Stack
 from builder.yamlfile import source
@@ -37,13 +36,13 @@ def _finish(found: Source | None, report: Report) -> tuple[model.Spec, tuple[Pro
     if found is None:
         raise SpecError(report)
     document = Document(found, report)
-    keys = host.keys(document)
-    given = check(document)
-    host.check_base(document)
-    host.check_networks(document)
-    host.check_email(document)
-    root, image = host.ca_root(document), host.proxy_image(document)
-    survey = stacks.survey(document)
+    keys = host_sections.admin_keys(document)
+    given = validate(document)
+    host_sections.check_base(document)
+    host_sections.check_networks(document)
+    host_sections.check_email(document)
+    root, image = host_sections.ca_root(document), host_sections.proxy_image(document)
+    survey = stack_entries.read_stacks(document)
     if report.failed or given is None:
         raise SpecError(report)
     spec = model.Spec(
@@ -65,16 +64,16 @@ def _fail2ban(given: Fail2banInput) -> model.Fail2ban:
     return model.Fail2ban(tuple(dict.fromkeys(given.ignore)), tuple(dict.fromkeys(given.disable)), allow)
 
 
-def _stacks(document: Document, given: SpecInput, survey: tuple[stacks.Found, ...]) -> tuple[Stack, ...]:
+def _stacks(document: Document, given: SpecInput, survey: tuple[stack_entries.StackEntry, ...]) -> tuple[Stack, ...]:
     return tuple(_stack(document, one, found) for one, found in zip(given.stacks, survey, strict=True))
 
 
-def _stack(document: Document, given: StackInput, found: stacks.Found) -> Stack:
+def _stack(document: Document, given: StackInput, found: stack_entries.StackEntry) -> Stack:
     uid = given.uid or user.uid(given.name)
     egress = tuple(EgressRule(rule.to, rule.protocol, tuple(rule.ports)) for rule in given.egress)
     mark = document.mark(found.loc)
-    if found.parts is None:
-        service = stacks.service(given, found.image or "", mark)
-        return Stack(given.name, uid, (service,), stacks.volumes(given), egress=egress, mark=mark)
-    parts = found.parts
-    return Stack(given.name, uid, parts.services, parts.volumes, parts.networks, parts.files, egress, mark)
+    if found.contents is None:
+        service = stack_entries.short_service(given, found.image or "", mark)
+        return Stack(given.name, uid, (service,), stack_entries.short_volumes(given), egress=egress, mark=mark)
+    contents = found.contents
+    return Stack(given.name, uid, contents.services, contents.volumes, contents.networks, contents.files, egress, mark)

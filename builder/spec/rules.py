@@ -44,7 +44,7 @@ STACK_NAME: Final = r"[a-z]([a-z0-9-]{0,22}[a-z0-9])?"
 HOST_NAME: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 AWS_REGION: Final = r"[a-z]{2,8}(-[a-z]+)+-[0-9]{1,2}"
 AWS_TYPE: Final = r"[a-z][a-z0-9-]*\.[a-z0-9-]+"
-PAGE: Final = r"/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-][A-Za-z0-9._~/-]*"
+PATH_PREFIX: Final = r"/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-][A-Za-z0-9._~/-]*"
 _SMALLEST_MEMORY: Final = 16 * 1024**2
 # The word for no limit.
 NONE: Final = "none"
@@ -56,7 +56,7 @@ _STEP: Final = r"[^\s:,\"\\\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]"
 _TARGET: Final = rf"/{_STEP}*(?!/){_STEP}"
 
 
-class Wrong(ValueError):  # noqa: N818 - raised for pydantic, which wants a ValueError; users see the text
+class RuleError(ValueError):
     """A value breaks a rule; carries the text and its fields."""
 
     def __init__(self, text: Text, **values: Any) -> None:
@@ -78,7 +78,7 @@ def pattern(expression: str, text: Text) -> Callable[[str], str]:
 
     def rule(value: str) -> str:
         if not compiled.fullmatch(value):
-            raise Wrong(text, value=value)
+            raise RuleError(text, value=value)
         return value
 
     return rule
@@ -87,30 +87,30 @@ def pattern(expression: str, text: Text) -> Callable[[str], str]:
 def line(value: str) -> str:
     """Text that goes into one line of a unit file or of a Caddyfile."""
     if UNFIT.search(value) or re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029]", value):
-        raise Wrong(messages.CONTROL_CHARACTER)
+        raise RuleError(messages.CONTROL_CHARACTER)
     return value
 
 
 def content(value: str) -> str:
     """Any text, line breaks included, but for what no argument of a program and no unit can carry."""
     if UNFIT.search(value):
-        raise Wrong(messages.CONTROL_CHARACTER)
+        raise RuleError(messages.CONTROL_CHARACTER)
     return value
 
 
 def admin_name(value: str) -> str:
     """The name of the admin's user."""
     if value.startswith("er-"):
-        raise Wrong(messages.ADMIN_PREFIX)
+        raise RuleError(messages.ADMIN_PREFIX)
     if value in RESERVED_USERS or value.startswith("systemd-"):
-        raise Wrong(messages.ADMIN_RESERVED, value=value)
+        raise RuleError(messages.ADMIN_RESERVED, value=value)
     return pattern(r"[a-z][a-z0-9_-]{0,31}", messages.ADMIN_NAME)(value)
 
 
 def stack_name(value: str) -> str:
     """The name of a stack; `er-` and the name is an OS user."""
     if value == "proxy":
-        raise Wrong(messages.STACK_PROXY)
+        raise RuleError(messages.STACK_PROXY)
     return pattern(STACK_NAME, messages.STACK_NAME)(value)
 
 
@@ -118,7 +118,7 @@ def domain(value: str) -> str:
     """A domain of a web service."""
     fault = domains.find_fault(value)
     if fault:
-        raise Wrong(fault[0], **fault[1])
+        raise RuleError(fault[0], **fault[1])
     return value
 
 
@@ -127,13 +127,13 @@ def ca(value: str) -> str:
     if value in CA_NAMES:
         return value
     if value.lower().startswith("http://"):
-        raise Wrong(messages.CA_HTTP)
+        raise RuleError(messages.CA_HTTP)
     if "://" in value:
         return _directory(value)
     meant = near(value, CA_NAMES)
     if meant:
-        raise Wrong(messages.CA_NAME_NEAR, value=value, near=meant)
-    raise Wrong(messages.CA_NAME, value=value, known=", ".join(CA_NAMES))
+        raise RuleError(messages.CA_NAME_NEAR, value=value, near=meant)
+    raise RuleError(messages.CA_NAME, value=value, known=", ".join(CA_NAMES))
 
 
 def _directory(value: str) -> str:
@@ -143,7 +143,7 @@ def _directory(value: str) -> str:
     except ValueError:
         sound = False
     if not sound or not re.fullmatch(r"[A-Za-z0-9:/?&=%._~\[\]-]+", value):
-        raise Wrong(messages.CA_URL, value=value)
+        raise RuleError(messages.CA_URL, value=value)
     return value
 
 
@@ -151,10 +151,10 @@ def memory(value: str) -> int:
     """A size in bytes; units count by 1024, as in Compose."""
     found = _SIZE.fullmatch(value.strip())
     if not found:
-        raise Wrong(messages.MEMORY_FORM, value=value)
+        raise RuleError(messages.MEMORY_FORM, value=value)
     size = int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " "))
     if size < _SMALLEST_MEMORY:
-        raise Wrong(messages.MEMORY_SMALL, value=value)
+        raise RuleError(messages.MEMORY_SMALL, value=value)
     return size
 
 
@@ -162,7 +162,7 @@ def duration(value: str) -> float:
     """A time in seconds."""
     found = _DURATION.fullmatch(value)
     if not value or not found:
-        raise Wrong(messages.DURATION, value=value)
+        raise RuleError(messages.DURATION, value=value)
     return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1, 0.001), strict=True))
 
 
@@ -172,24 +172,24 @@ def max_body(value: str) -> int:
         return 0
     found = _SIZE.fullmatch(value.strip())
     if not found or not (size := int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " "))):
-        raise Wrong(messages.MAX_BODY, value=value)
+        raise RuleError(messages.MAX_BODY, value=value)
     return size
 
 
-def patience(value: str) -> float:
+def timeout_or_none(value: str) -> float:
     """A time in seconds, 0 for ever."""
     if value == NONE:
         return 0
     found = _DURATION.fullmatch(value)
     if not value or not found or not (seconds := duration(value)):
-        raise Wrong(messages.PATIENCE, value=value)
+        raise RuleError(messages.TIMEOUT_OR_NONE, value=value)
     return seconds
 
 
 def health_test(value: list[str]) -> list[str]:
     """The command of a health check, in plain form or as Compose writes it."""
     if value[0] in ("CMD", "CMD-SHELL") and (len(value) == 1 or (value[0] == "CMD-SHELL" and len(value) > 2)):
-        raise Wrong(messages.HEALTHCHECK_TEST)
+        raise RuleError(messages.HEALTHCHECK_TEST)
     return value
 
 
@@ -199,24 +199,24 @@ def capability(value: str) -> str:
     if name in CAPABILITIES:
         return name
     if name == "ALL":
-        raise Wrong(messages.CAPABILITY_ALL)
+        raise RuleError(messages.CAPABILITY_ALL)
     meant = near(name, CAPABILITIES)
     if meant:
-        raise Wrong(messages.CAPABILITY_NEAR, value=value, near=meant)
-    raise Wrong(messages.CAPABILITY, value=value)
+        raise RuleError(messages.CAPABILITY_NEAR, value=value, near=meant)
+    raise RuleError(messages.CAPABILITY, value=value)
 
 
 def environment_name(value: str) -> str:
     """The name of an environment variable."""
     if value.upper().startswith("EASYRUNNER_"):
-        raise Wrong(messages.ENV_RESERVED)
+        raise RuleError(messages.ENV_RESERVED)
     return pattern(r"[A-Za-z_][A-Za-z0-9_]*", messages.ENV_NAME)(value)
 
 
 def volume(value: str) -> str:
     """A named volume and where it is mounted."""
     if value[:1] in (".", "/", "~"):
-        raise Wrong(messages.VOLUME_BIND)
+        raise RuleError(messages.VOLUME_BIND)
     return pattern(rf"[A-Za-z0-9][A-Za-z0-9_.-]*:{_TARGET}(:ro|:rw)?", messages.VOLUME_FORM)(value)
 
 
@@ -225,7 +225,7 @@ def as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-page = pattern(PAGE, messages.ALLOW_PAGE)
+path_prefix = pattern(PATH_PREFIX, messages.ALLOW_PATH)
 aws_region = pattern(AWS_REGION, messages.AWS_REGION)
 aws_type = pattern(AWS_TYPE, messages.AWS_TYPE)
 email = pattern(
@@ -275,13 +275,13 @@ def network(text: str) -> str:
         raise _wrong(text) from None
 
 
-def _wrong(text: str) -> Wrong:
+def _wrong(text: str) -> RuleError:
     try:
         interface = ipaddress.ip_interface(text)
     except ValueError:
         named = re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+", text)
-        return Wrong(messages.NETWORK_NAME if named else messages.NETWORK, value=text)
-    return Wrong(messages.NETWORK_BITS, value=text, network=interface.network, address=interface.ip)
+        return RuleError(messages.NETWORK_NAME if named else messages.NETWORK, value=text)
+    return RuleError(messages.NETWORK_BITS, value=text, network=interface.network, address=interface.ip)
 
 
 def egress(text: str) -> str:
@@ -291,15 +291,15 @@ def egress(text: str) -> str:
     found = network(text)
     for refused, reason in ((_METADATA, messages.EGRESS_REFUSED), (_LOOPBACK, messages.EGRESS_LOOPBACK)):
         if within(found, refused):
-            raise Wrong(reason, network=found)
+            raise RuleError(reason, network=found)
     return found
 
 
 def _name(text: str) -> str:
     if "*" in text:
-        raise Wrong(messages.EGRESS_WILDCARD, value=text)
+        raise RuleError(messages.EGRESS_WILDCARD, value=text)
     if domains.find_fault(text.lower()):
-        raise Wrong(messages.EGRESS_NAME, value=text)
+        raise RuleError(messages.EGRESS_NAME, value=text)
     return text.lower()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder.spec import messages
-from builder.spec.rules import Wrong
+from builder.spec.rules import RuleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,28 +25,28 @@ _KEY_WORD: Final = re.compile(
 _LARGEST_FILE: Final = 65_536
 
 
-class Keys(NamedTuple):
+class KeyLines(NamedTuple):
     """The usable lines of one entry, and what is wrong or worth knowing."""
 
     lines: tuple[str, ...]
-    faults: tuple[Wrong, ...]
+    faults: tuple[RuleError, ...]
 
 
-def resolve(entry: str, base: Path) -> Keys:
+def read_entry(entry: str, base: Path) -> KeyLines:
     """The keys of an entry of `ssh_keys`: a key, several lines of them, or the path of a file."""
     try:
         return _check(_lines(entry) if _is_key(entry) else _read(entry, base))
-    except Wrong as wrong:
-        return Keys((), (wrong,))
+    except RuleError as wrong:
+        return KeyLines((), (wrong,))
 
 
 def _is_key(entry: str) -> bool:
     if _PRIVATE.search(entry):
-        raise Wrong(messages.KEY_PRIVATE)
+        raise RuleError(messages.KEY_PRIVATE)
     if "BEGIN SSH2 PUBLIC KEY" in entry:
-        raise Wrong(messages.KEY_SSH2)
+        raise RuleError(messages.KEY_SSH2)
     if _REMOTE.match(entry):
-        raise Wrong(messages.KEY_REMOTE)
+        raise RuleError(messages.KEY_REMOTE)
     return bool(_KEY_WORD.search(entry.strip()))
 
 
@@ -63,38 +63,38 @@ def _read(entry: str, base: Path) -> list[str]:
     except (OSError, ValueError):
         raise _missing(entry, path) from None
     if _PRIVATE.search(text):
-        raise Wrong(messages.KEY_PRIVATE_FILE, path=entry)
+        raise RuleError(messages.KEY_PRIVATE_FILE, path=entry)
     if "BEGIN SSH2 PUBLIC KEY" in text:
-        raise Wrong(messages.KEY_SSH2)
+        raise RuleError(messages.KEY_SSH2)
     lines = _lines(text)
     if not lines or not any(_KEY_WORD.search(line) for line in lines):
-        raise Wrong(messages.KEY_FILE_EMPTY, path=entry)
+        raise RuleError(messages.KEY_FILE_EMPTY, path=entry)
     return lines
 
 
-def _missing(entry: str, path: Path) -> Wrong:
+def _missing(entry: str, path: Path) -> RuleError:
     shown = entry if len(entry) <= 80 and entry.isprintable() else "of this name"
     try:
         if Path(f"{path}.pub").is_file():
-            return Wrong(messages.KEY_FILE_NEAR, path=shown, near=f"{entry}.pub")
+            return RuleError(messages.KEY_FILE_NEAR, path=shown, near=f"{entry}.pub")
     except (OSError, ValueError):
         pass
-    return Wrong(messages.KEY_FILE_MISSING, path=shown)
+    return RuleError(messages.KEY_FILE_MISSING, path=shown)
 
 
-def _check(lines: list[str]) -> Keys:
+def _check(lines: list[str]) -> KeyLines:
     good: list[str] = []
-    faults: list[Wrong] = []
+    faults: list[RuleError] = []
     for line in lines:
         found = list(key_faults(line))
         faults += found
         if all(wrong.text.severity == "warning" for wrong in found):
             good.append(" ".join(line.split()))
-    return Keys(tuple(good), tuple(faults))
+    return KeyLines(tuple(good), tuple(faults))
 
 
 # What the key of the template decodes to after its type: the template's own text says so too.
-TEMPLATE: Final = b"replace this key by your own one"
+TEMPLATE_KEY: Final = b"replace this key by your own one"
 TYPES: Final = (
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
@@ -116,48 +116,48 @@ _FIELDS: Final = {
 _ECDSA_FIELDS: Final = (2, 8)
 
 
-def key_faults(line: str) -> Iterator[Wrong]:
+def key_faults(line: str) -> Iterator[RuleError]:
     """What is wrong with a line, or worth knowing."""
     kind, _, rest = line.partition(" ")
     try:
         _check_type(kind, line)
         fields = _decode(kind, (rest.split() or [""])[0])
-    except Wrong as wrong:
+    except RuleError as wrong:
         yield wrong
         return
     if kind == "ssh-rsa":
         yield from _check_rsa(int.from_bytes(fields[1], "big").bit_length())
-    if fields[0] == TEMPLATE:
-        yield Wrong(messages.KEY_TEMPLATE)
+    if fields[0] == TEMPLATE_KEY:
+        yield RuleError(messages.KEY_TEMPLATE)
 
 
 def _check_type(kind: str, line: str) -> None:
     if kind in TYPES:
         return
     if kind == "ssh-dss":
-        raise Wrong(messages.KEY_DSS)
+        raise RuleError(messages.KEY_DSS)
     if kind.startswith("AAAA"):
-        raise Wrong(messages.KEY_NO_TYPE)
+        raise RuleError(messages.KEY_NO_TYPE)
     if any(f" {known} AAAA" in line for known in TYPES):
-        raise Wrong(messages.KEY_OPTIONS)
-    raise Wrong(messages.KEY_TYPE, kind=kind[:40], known=", ".join(TYPES))
+        raise RuleError(messages.KEY_OPTIONS)
+    raise RuleError(messages.KEY_TYPE, kind=kind[:40], known=", ".join(TYPES))
 
 
 def _decode(kind: str, blob: str) -> list[bytes]:
     """The fields after the type."""
     if not blob:
-        raise Wrong(messages.KEY_CUT)
+        raise RuleError(messages.KEY_CUT)
     try:
         data = base64.b64decode(blob, validate=True)
     except (binascii.Error, ValueError):
-        raise Wrong(messages.KEY_BASE64 if re.search(r"[^A-Za-z0-9+/=]", blob) else messages.KEY_CUT) from None
+        raise RuleError(messages.KEY_BASE64 if re.search(r"[^A-Za-z0-9+/=]", blob) else messages.KEY_CUT) from None
     fields = _split(data)
     found = fields[0].decode("ascii", "replace")
     if found != kind and found in (*TYPES, "ssh-dss"):
-        raise Wrong(messages.KEY_MISMATCH, said=kind, found=found)
+        raise RuleError(messages.KEY_MISMATCH, said=kind, found=found)
     count, length = _FIELDS.get(kind, _ECDSA_FIELDS)
     if found != kind or len(fields) != count + 1 or (length and len(fields[1]) != length):
-        raise Wrong(messages.KEY_CUT)
+        raise RuleError(messages.KEY_CUT)
     return fields[1:]
 
 
@@ -167,14 +167,14 @@ def _split(data: bytes) -> list[bytes]:
     while data:
         length = int.from_bytes(data[:4], "big")
         if len(data) < 4 + length:
-            raise Wrong(messages.KEY_CUT)
+            raise RuleError(messages.KEY_CUT)
         fields.append(data[4 : 4 + length])
         data = data[4 + length :]
     return fields or [b""]
 
 
-def _check_rsa(bits: int) -> Iterator[Wrong]:
+def _check_rsa(bits: int) -> Iterator[RuleError]:
     if bits < _RSA_LEAST:
-        yield Wrong(messages.KEY_RSA_SHORT, bits=bits)
+        yield RuleError(messages.KEY_RSA_SHORT, bits=bits)
     elif bits < _RSA_GOOD:
-        yield Wrong(messages.KEY_RSA_WEAK, bits=bits)
+        yield RuleError(messages.KEY_RSA_WEAK, bits=bits)

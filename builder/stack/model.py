@@ -206,7 +206,7 @@ class Stack:
         return tuple(service for service in self.services if service.kind == "web")
 
 
-class Identity(NamedTuple):
+class ServiceIdentity(NamedTuple):
     """What a service is to the outside: enough to name it in variables."""
 
     name: str
@@ -216,13 +216,13 @@ class Identity(NamedTuple):
     framework: str | None = None
 
 
-def identity(service: Service) -> Identity:
+def identity(service: Service) -> ServiceIdentity:
     """The identity of a complete service."""
     domain = service.domains[0] if service.domains else None
-    return Identity(service.name, service.kind, domain, service.port, service.framework)
+    return ServiceIdentity(service.name, service.kind, domain, service.port, service.framework)
 
 
-def of(stack: Stack, service: Service, server: str | None = None) -> dict[str, str]:
+def injected_variables(stack: Stack, service: Service, server: str | None = None) -> dict[str, str]:
     """The injected variables of one service of a complete stack, without those the user sets."""
     peers = [identity(peer) for peer in stack.services]
     taken = {name for name, _ in service.environment}
@@ -230,7 +230,9 @@ def of(stack: Stack, service: Service, server: str | None = None) -> dict[str, s
     return {name: value for name, value in injected.items() if name not in taken}
 
 
-def variables(stack: str, service: Identity, peers: Iterable[Identity], server: str | None = None) -> dict[str, str]:
+def variables(
+    stack: str, service: ServiceIdentity, peers: Iterable[ServiceIdentity], server: str | None = None
+) -> dict[str, str]:
     """The injected variables of one service, in a fixed order."""
     return dict(
         [
@@ -242,7 +244,7 @@ def variables(stack: str, service: Identity, peers: Iterable[Identity], server: 
     )
 
 
-def _own(stack: str, service: Identity) -> Iterator[tuple[str, str]]:
+def _own(stack: str, service: ServiceIdentity) -> Iterator[tuple[str, str]]:
     yield "EASYRUNNER_STACK", stack
     yield "EASYRUNNER_APP_NAME", stack
     yield "EASYRUNNER_SERVICE", service.name
@@ -254,7 +256,7 @@ def _own(stack: str, service: Identity) -> Iterator[tuple[str, str]]:
         yield "EASYRUNNER_PORT", str(service.port)
 
 
-def _addresses(peers: Iterable[Identity]) -> Iterator[tuple[str, str]]:
+def _addresses(peers: Iterable[ServiceIdentity]) -> Iterator[tuple[str, str]]:
     """Where the stack's public services are, so that one can address another."""
     for peer in peers:
         if peer.kind == "web" and peer.domain:
@@ -263,7 +265,7 @@ def _addresses(peers: Iterable[Identity]) -> Iterator[tuple[str, str]]:
             yield f"EASYRUNNER_SERVICE_{name}_URL", f"https://{peer.domain}"
 
 
-def _framework(service: Identity) -> Iterator[tuple[str, str]]:
+def _framework(service: ServiceIdentity) -> Iterator[tuple[str, str]]:
     """A framework takes its port from PORT; Next.js binds the name in HOSTNAME, by default not the loopback."""
     if service.kind == "web" and service.framework:
         yield "PORT", str(service.port)

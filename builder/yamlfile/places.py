@@ -51,7 +51,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Page:
+class SourceLines:
     """The lines of one file; makes marks that lie inside it whatever the parser says."""
 
     path: Path

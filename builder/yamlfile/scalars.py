@@ -32,7 +32,7 @@ _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?
 _LONGEST: Final = 400  # digits; beyond that it is no number anybody means
 
 # The first row that matches names the reason. Only what the two versions of YAML read differently is here.
-_SURPRISES: Final[tuple[tuple[re.Pattern[str], Text], ...]] = tuple(
+_AMBIGUOUS: Final[tuple[tuple[re.Pattern[str], Text], ...]] = tuple(
     (re.compile(pattern), text)
     for pattern, text in (
         (r"y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF", messages.YAML_BOOL),
@@ -49,9 +49,9 @@ _SURPRISES: Final[tuple[tuple[re.Pattern[str], Text], ...]] = tuple(
 )
 
 
-def surprise(text: str) -> Text | None:
+def ambiguity(text: str) -> Text | None:
     """Why a plain value should be quoted, or None when every reader agrees on it."""
-    return next((reason for pattern, reason in _SURPRISES if pattern.fullmatch(text)), None)
+    return next((reason for pattern, reason in _AMBIGUOUS if pattern.fullmatch(text)), None)
 
 
 def resolve(text: str) -> Scalar:

@@ -9,8 +9,8 @@ import yaml
 
 from builder import messages
 from builder.problems import Mark
-from builder.yamlfile.places import Loc, Page, Place, dotted, split_lines
-from builder.yamlfile.tree import MAX_VALUES, TooManyError, Tree, compose, explain
+from builder.yamlfile.parser import MAX_VALUES, Constructor, TooManyError, compose, explain
+from builder.yamlfile.places import Loc, Place, SourceLines, dotted, split_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,8 +76,8 @@ def _decode(content: bytes, path: Path, report: Report) -> str | None:
 
 def parse(text: str, path: Path, report: Report, *, dialect: Dialect) -> Source | None:
     """Read YAML text; `path` is only for the marks."""
-    page = Page(path, split_lines(text))
-    tree = Tree(page, report, strict=dialect == "spec")
+    page = SourceLines(path, split_lines(text))
+    tree = Constructor(page, report, strict=dialect == "spec")
     try:
         node = compose(text)
         if node is not None:

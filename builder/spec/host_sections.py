@@ -8,7 +8,7 @@ from builder import facts
 from builder.oci import image_reference
 from builder.problems import Report
 from builder.spec import messages, rules, ssh_keys
-from builder.spec.rules import Wrong
+from builder.spec.rules import RuleError
 from builder.stack import domains
 from builder.yamlfile import source
 from builder.yamlfile.places import line_starts
@@ -25,7 +25,7 @@ _LETS_ENCRYPT: Final = ("letsencrypt", "letsencrypt-staging")
 _EXAMPLE_DOMAINS: Final = ("example.com", "example.net", "example.org")
 
 
-def keys(document: Document) -> tuple[str, ...]:
+def admin_keys(document: Document) -> tuple[str, ...]:
     """The lines of authorized_keys, each once."""
     place: Loc = ("admin", "ssh_keys")
     if document.get(place) == []:
@@ -33,7 +33,7 @@ def keys(document: Document) -> tuple[str, ...]:
     lines: list[str] = []
     for loc in document.items(place):
         entry = document.text(loc)
-        found = ssh_keys.resolve(entry, document.base) if entry is not None else ssh_keys.Keys((), ())
+        found = ssh_keys.read_entry(entry, document.base) if entry is not None else ssh_keys.KeyLines((), ())
         for wrong in found.faults:
             document.put(wrong.text, loc, **wrong.values)
         lines += found.lines
@@ -64,7 +64,7 @@ def check_networks(document: Document) -> None:
 def _network(document: Document, loc: Loc) -> str | None:
     try:
         return rules.network(document.text(loc) or "")
-    except Wrong:
+    except RuleError:
         return None
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import messages
 from builder.compose.labels import TYPE
-from builder.compose.node import attempt
-from builder.compose.table import Row, ignored, no_effect, refused, takes, walk
+from builder.compose.node import Row, attempt, ignored, no_effect, refused, takes, walk
 from builder.compose.values import each, pairs, plain, spelled
 from builder.stack.model import Attachment
 
@@ -35,23 +34,23 @@ def container_name(node: Node, draft: Draft) -> None:
     draft.aliases.append(alias(node))
 
 
-def parse(node: Node, draft: Draft) -> None:
+def networks(node: Node, draft: Draft) -> None:
     """The networks a service joins: a list, or a mapping with options."""
     attachments = []
     for name, child in _joined(node):
-        if is_proxy(name, draft):
+        if is_proxy_network(name, draft):
             draft.on_proxy_network = True
         elif name not in draft.project.networks and name != "default":
             child.put(messages.NETWORK_UNDECLARED, name=name)
         else:
             values: dict[str, Any] = {"aliases": ()}
             if child.is_map:
-                walk(child, _KEYS, values)
+                walk(child, _ATTACHMENT, values)
             attachments.append(Attachment(name, values["aliases"]))
     draft.set("networks", tuple(attachments), node)
 
 
-def is_proxy(name: str, draft: Draft) -> bool:
+def is_proxy_network(name: str, draft: Draft) -> bool:
     """True for EasyRunner's own network, by its key or by its name."""
     declared = draft.project.networks.get(name)
     named = declared.get("name") if declared is not None else None
@@ -75,7 +74,7 @@ _NO_ADDRESS: Final[Row[dict[str, Any]]] = refused(
     "addresses on a network are handed out, a container cannot choose its own",
     "remove it and call the service by its name",
 )
-_KEYS: Final[dict[str, Row[dict[str, Any]]]] = {
+_ATTACHMENT: Final[dict[str, Row[dict[str, Any]]]] = {
     "aliases": takes(_aliases),
     "ipv4_address": _NO_ADDRESS,
     "ipv6_address": _NO_ADDRESS,
@@ -88,7 +87,7 @@ _KEYS: Final[dict[str, Row[dict[str, Any]]]] = {
 }
 
 
-def mode(node: Node, draft: Draft) -> None:
+def network_mode(node: Node, draft: Draft) -> None:
     """`none`, or the network of another service; `bridge` is what a service has anyway."""
     name = plain(node)
     if name == "host":
@@ -104,13 +103,13 @@ def ports(node: Node, draft: Draft) -> None:
     first = node.value[0] if node.is_list and node.value else node
     if node.value in ([], {}):
         return
-    port = _inside(first)
+    port = _container_port(first)
     public = TYPE in draft.labels
     text = messages.PORTS_PUBLIC if public else messages.PORTS
     node.put(text, key=True, name=draft.name, port=port)
 
 
-def _inside(node: Node) -> str:
+def _container_port(node: Node) -> str:
     """The container's port of an entry of `ports`, or the default."""
     target = node.get("target")
     spelling = str(target.value if target is not None else node.value)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from builder import facts
 from builder.compose import messages
-from builder.compose.node import attempt
-from builder.compose.table import Row, ignored, refused, takes, walk
+from builder.compose.node import Row, attempt, ignored, refused, takes, walk
 from builder.compose.values import (
     argv,
     boolean,
@@ -59,12 +58,12 @@ def command(node: Node) -> tuple[str, ...]:
     return words
 
 
-def plains(node: Node) -> tuple[str, ...]:
+def words(node: Node) -> tuple[str, ...]:
     """A list of single words."""
     return each(plain, node)
 
 
-def absolute(node: Node) -> str:
+def working_dir(node: Node) -> str:
     """A path inside the container."""
     path = text(node)
     if not path.startswith("/"):
@@ -197,7 +196,7 @@ class _Check:
 def healthcheck(node: Node) -> Healthcheck:
     """The health check; what it leaves out is the image's."""
     check = _Check()
-    walk(node, _KEYS, check)
+    walk(node, _HEALTHCHECK, check)
     return Healthcheck(**{"test": (), **check.values})
 
 
@@ -236,7 +235,7 @@ def _retries(node: Node) -> int:
     return number
 
 
-_KEYS: Final[dict[str, Row[_Check]]] = {
+_HEALTHCHECK: Final[dict[str, Row[_Check]]] = {
     "test": takes(_test),
     "disable": _sets("disable", boolean),
     "interval": _sets("interval", duration),
@@ -255,7 +254,7 @@ def deploy(node: Node, draft: Draft) -> None:
     walk(node, _DEPLOY, draft)
 
 
-def memory(node: Node, draft: Draft) -> None:
+def mem_limit(node: Node, draft: Draft) -> None:
     """The most memory; 0 is no limit to Compose, and the default here."""
     value = size(node)
     if 0 < value < facts.MIN_MEMORY:
@@ -268,7 +267,7 @@ def cpus(node: Node, draft: Draft) -> None:
     _set(draft, node, cpus=decimal(node) or None)
 
 
-def pids(node: Node, draft: Draft) -> None:
+def pids_limit(node: Node, draft: Draft) -> None:
     """The most processes and threads."""
     value = integer(node)
     if 0 < value < facts.MIN_PIDS:
@@ -325,9 +324,9 @@ def _pause(node: Node, draft: Draft) -> None:
 
 
 _LIMITS: Final[dict[str, Row[Draft]]] = {
-    "memory": takes(memory),
+    "memory": takes(mem_limit),
     "cpus": takes(cpus),
-    "pids": takes(pids),
+    "pids": takes(pids_limit),
 }
 _RESOURCES: Final[dict[str, Row[Draft]]] = {
     "limits": takes(_limits),

@@ -8,18 +8,20 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import messages
-from builder.compose.node import attempt
-from builder.compose.table import Row, no_effect, refused, takes, walk
-from builder.compose.values import boolean, integer, plain, size, text
+from builder.compose.node import Row, attempt, no_effect, refused, takes, walk
+from builder.compose.values import boolean, content, integer, plain, size, text
 from builder.quadlet import TMPFS_OPTION
-from builder.stack.model import Mount, Tmpfs
+from builder.stack.model import Mount, Secret, StackFile, Tmpfs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.compose.draft import Draft
     from builder.compose.node import Node
     from builder.messages import Text
 
-_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+
+_VOLUME_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 # What mount options of the short form ask for. SELinux labels and caching of Docker Desktop mean nothing here.
 _NOTHING: Final = ("rw", "z", "Z", "cached", "delegated", "consistent")
 _TMPFS_OWNER: Final = re.compile(r"[ug]id=[0-9]+")
@@ -42,7 +44,7 @@ def volumes(node: Node, draft: Draft) -> None:
 
 def _volume(node: Node, draft: Draft) -> None:
     if node.is_map:
-        _long(node, draft)
+        _long_form(node, draft)
         return
     written = text(node)
     if re.match(r"[A-Za-z]:(\\|/[^:]*:/)", written):
@@ -55,7 +57,7 @@ def _volume(node: Node, draft: Draft) -> None:
     if len(parts) == 1:
         _anonymous(node, parts[0], draft)
     elif parts[0].startswith((".", "/", "~")):
-        _bind(node, parts[0], _target(node, parts[1]), draft, read_only=read_only)
+        _bind(node, parts[0], _mount_target(node, parts[1]), draft, read_only=read_only)
     else:
         _named(node, parts[0], parts[1], draft, read_only=read_only, copy=copy)
 
@@ -68,7 +70,7 @@ def _options(node: Node, options: list[str]) -> tuple[bool, bool]:
     return "ro" in options, "nocopy" not in options
 
 
-def _target(node: Node, path: str) -> str:
+def _mount_target(node: Node, path: str) -> str:
     """A path inside the container that a unit's Volume= can carry."""
     if not path.startswith("/") or posixpath.normpath(path) == "/":
         raise node.wrong(messages.VOLUME_TARGET, path=path)
@@ -86,17 +88,17 @@ def _add(draft: Draft, node: Node, mount: Mount) -> None:
 
 
 def _named(node: Node, name: str, target: str, draft: Draft, *, read_only: bool, copy: bool) -> None:
-    if not _NAME.fullmatch(name):
+    if not _VOLUME_NAME.fullmatch(name):
         raise node.wrong(messages.VOLUME_NAME, name=name)
     if name not in draft.project.volumes:
         raise node.wrong(messages.VOLUME_UNDECLARED, name=name)
     draft.project.used_volumes.add(name)
-    _add(draft, node, Mount("volume", name, _target(node, target), read_only, copy))
+    _add(draft, node, Mount("volume", name, _mount_target(node, target), read_only, copy))
 
 
 def _anonymous(node: Node, target: str, draft: Draft) -> None:
     """A volume without a name keeps its data here: it gets a name from the service and the place."""
-    slug = re.sub(r"[^a-zA-Z0-9]+", "-", _target(node, target)).strip("-").lower()
+    slug = re.sub(r"[^a-zA-Z0-9]+", "-", _mount_target(node, target)).strip("-").lower()
     name = f"{draft.name}-{slug}"
     draft.project.own_volumes.add(name)
     _add(draft, node, Mount("volume", name, target))
@@ -128,9 +130,9 @@ def _host_path(path: str) -> Text:
     return next(reason for pattern, reason in _HOST_PATHS if re.fullmatch(pattern, clean))
 
 
-def _long(node: Node, draft: Draft) -> None:
+def _long_form(node: Node, draft: Draft) -> None:
     values: dict[str, Any] = {}
-    walk(node, _LONG, values)
+    walk(node, _MOUNT, values)
     if node.get("type") is not None and "type" not in values:
         return
     kind = values.get("type", "volume")
@@ -138,13 +140,13 @@ def _long(node: Node, draft: Draft) -> None:
         raise node.wrong(messages.KEY_MISSING, name="target")
     target, read_only = values["target"], values.get("read_only", False)
     if kind == "tmpfs":
-        _add_tmpfs(node, _target(node, target), values.get("tmpfs", ()), draft)
+        _add_tmpfs(node, _mount_target(node, target), values.get("tmpfs", ()), draft)
     elif kind == "bind":
         if "source" not in values:
             raise node.wrong(messages.KEY_MISSING, name="source")
         source = values["source"]
         source = source if source.startswith((".", "/", "~")) else f"./{source}"
-        _bind(node, source, _target(node, target), draft, read_only=read_only)
+        _bind(node, source, _mount_target(node, target), draft, read_only=read_only)
     elif "source" not in values:
         _anonymous(node, target, draft)
     else:
@@ -167,7 +169,7 @@ def _kind(node: Node) -> str:
 
 
 def _inner(table: str) -> Row[dict[str, Any]]:
-    return takes(lambda node, values: walk(node, _INNER[table], values))
+    return takes(lambda node, values: walk(node, _MOUNT_OPTIONS[table], values))
 
 
 def _size_option(node: Node, values: dict[str, Any]) -> None:
@@ -186,7 +188,7 @@ def _nocopy(node: Node, values: dict[str, Any]) -> None:
     values["copy"] = not boolean(node)
 
 
-_LONG: Final[dict[str, Row[dict[str, Any]]]] = {
+_MOUNT: Final[dict[str, Row[dict[str, Any]]]] = {
     "type": _puts("type", _kind),
     "source": _puts("source", text),
     "target": _puts("target", text),
@@ -197,7 +199,7 @@ _LONG: Final[dict[str, Row[dict[str, Any]]]] = {
     "consistency": no_effect(),
     "image": refused("mounting an image is not supported", "copy what is needed into the service's own image"),
 }
-_INNER: Final[dict[str, dict[str, Row[dict[str, Any]]]]] = {
+_MOUNT_OPTIONS: Final[dict[str, dict[str, Row[dict[str, Any]]]]] = {
     "bind": {
         "create_host_path": no_effect(),
         "selinux": no_effect(),
@@ -227,7 +229,7 @@ def _tmpfs(node: Node, draft: Draft) -> None:
     for option in options:
         if not re.fullmatch(f"{TMPFS_OPTION}|{_TMPFS_OWNER.pattern}", option):
             raise node.wrong(messages.TMPFS_OPTION, option=option)
-    _add_tmpfs(node, _target(node, target), _without_owner(node, options), draft)
+    _add_tmpfs(node, _mount_target(node, target), _without_owner(node, options), draft)
 
 
 def _without_owner(node: Node, options: tuple[str, ...]) -> tuple[str, ...]:
@@ -243,3 +245,114 @@ def _without_owner(node: Node, options: tuple[str, ...]) -> tuple[str, ...]:
 def _add_tmpfs(node: Node, target: str, options: tuple[str, ...], draft: Draft) -> None:
     known = draft.fields.get("tmpfs", ())
     draft.set("tmpfs", (*known, Tmpfs(target, options)), node)
+
+
+_CONFIGS: Final = ".configs"
+_SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def secrets(node: Node, draft: Draft) -> None:
+    """Secrets a service may read under /run/secrets."""
+    _each_reference(node, draft, _secret)
+
+
+def configs(node: Node, draft: Draft) -> None:
+    """Files put into a service, read-only."""
+    _each_reference(node, draft, _config)
+
+
+def _each_reference(node: Node, draft: Draft, parse: Callable[[Node, Draft, dict[str, Any]], None]) -> None:
+    if not node.is_list:
+        raise node.wrong(messages.WANTS_LIST)
+    for item in node.value:
+        attempt(lambda child: parse(child, draft, _reference(child)), item, None)
+
+
+def _reference(node: Node) -> dict[str, Any]:
+    """The short form is a name, the long one says where and how."""
+    if not node.is_map:
+        return {"source": plain(node)}
+    values: dict[str, Any] = {}
+    walk(node, _REFERENCE, values)
+    if "source" not in values:
+        raise node.wrong(messages.KEY_MISSING, name="source")
+    return values
+
+
+def _secret(node: Node, draft: Draft, values: dict[str, Any]) -> None:
+    source = values["source"]
+    declared = draft.project.secrets.get(source)
+    if declared is None:
+        raise node.wrong(messages.SOURCE_UNDECLARED, name=source, kind="secrets")
+    named = declared.get("name")
+    name = plain(named) if named is not None else source
+    if not _SOURCE_NAME.fullmatch(name):
+        raise (named or node).wrong(messages.SOURCE_NAME, name=name)
+    target = values.get("target", source if name != source else None)
+    secret = Secret(name, target, values.get("uid"), values.get("gid"), values.get("mode"))
+    draft.set("secrets", (*draft.fields.get("secrets", ()), secret), node)
+
+
+def _config(node: Node, draft: Draft, values: dict[str, Any]) -> None:
+    source = values["source"]
+    declared = draft.project.configs.get(source)
+    if declared is None:
+        raise node.wrong(messages.SOURCE_UNDECLARED, name=source, kind="configs")
+    path = _config_file(declared, source, draft)
+    if path is None:
+        return
+    target = values.get("target", f"/{source}")
+    if re.search(r"[\x00-\x1f\x7f:\"\\,]", target) or target != target.strip() or not target.startswith("/"):
+        raise node.wrong(messages.PATH_ABSOLUTE, path=target)
+    if any(name in values for name in ("uid", "gid", "mode")):
+        node.put(messages.CONFIG_OWNER)
+    draft.mounts.append((Mount("bind", path, target, read_only=True), node))
+
+
+def _config_file(declared: Node, name: str, draft: Draft) -> str | None:
+    """The path of a config's file, which is brought along; None when its declaration has been refused."""
+    inline, file = declared.get("content"), declared.get("file")
+    if inline is not None:
+        if not _SOURCE_NAME.fullmatch(name):
+            raise declared.wrong(messages.SOURCE_NAME, name=name)
+        path = f"{_CONFIGS}/{name}"
+        draft.project.files[path] = StackFile(path, content(inline).encode())
+        return path
+    if file is None:
+        return None
+    path = draft.project.relative(file, text(file))
+    if not (draft.project.root / path).is_file():
+        raise file.wrong(messages.BIND_MISSING, path=text(file))
+    draft.project.add_files(file, path)
+    return path
+
+
+def _puts_secrets_configs(name: str, parse: Callable[[Node], Any]) -> Row[dict[str, Any]]:
+    def put(node: Node, values: dict[str, Any]) -> None:
+        values[name] = parse(node)
+
+    return takes(put)
+
+
+def _mode(node: Node) -> str:
+    """A number as YAML reads it: 0o440 and 288 are the same; text is octal."""
+    mode = node.value if isinstance(node.value, str) else f"{integer(node):o}"
+    if not re.fullmatch(r"[0-7]{3,4}", mode):
+        raise node.wrong(messages.MODE)
+    return f"0{mode.lstrip('0')}"
+
+
+def _target(node: Node) -> str:
+    path = text(node)
+    if re.search(r"[,\"\\]", path):
+        raise node.wrong(messages.WANTS_PLAIN, value=path)
+    return path
+
+
+_REFERENCE: Final[dict[str, Row[dict[str, Any]]]] = {
+    "source": _puts_secrets_configs("source", plain),
+    "target": _puts_secrets_configs("target", _target),
+    "uid": _puts_secrets_configs("uid", integer),
+    "gid": _puts_secrets_configs("gid", integer),
+    "mode": _puts_secrets_configs("mode", _mode),
+}

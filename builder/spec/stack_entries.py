@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from builder.spec import host, messages, rules
+from builder.spec import host_sections, messages, rules
 from builder.spec.input_model import StackInput
 from builder.stack import user
 from builder.stack.model import Healthcheck, Limits, Mount, Secret, Service, Tmpfs, Volume
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from builder.compose import Parts
+    from builder.compose import StackContents
     from builder.problems import Mark
     from builder.spec.document import Document
     from builder.spec.input_model import HealthcheckInput
@@ -28,13 +28,13 @@ _COMMON: Final = ("name", "uid", "compose", "egress")
 
 
 @dataclass(frozen=True)
-class Found:
+class StackEntry:
     """What there is to know about one stack of the spec, whatever else is wrong with it."""
 
     index: int
     name: str
     image: str | None = None
-    parts: Parts | None = None
+    contents: StackContents | None = None
 
     @property
     def loc(self) -> Loc:
@@ -42,24 +42,24 @@ class Found:
         return ("stacks", self.index)
 
 
-def survey(document: Document) -> tuple[Found, ...]:
+def read_stacks(document: Document) -> tuple[StackEntry, ...]:
     """Look at every stack and at all of them together."""
-    found = tuple(_look(document, index) for index, _ in enumerate(document.items(("stacks",))))
+    found = tuple(_read_entry(document, index) for index, _ in enumerate(document.items(("stacks",))))
     _check_names(document, found)
     _check_uids(document, found)
     _check_domains(document, found)
     return found
 
 
-def _look(document: Document, index: int) -> Found:
+def _read_entry(document: Document, index: int) -> StackEntry:
     loc: Loc = ("stacks", index)
     name = document.text((*loc, "name")) or ""
     keys = set(document.keys(loc))
     if "compose" in keys:
         _check_keys(document, loc, keys)
-        return Found(index, name, parts=read(document, (*loc, "compose"), name))
+        return StackEntry(index, name, contents=_read_compose(document, (*loc, "compose"), name))
     _check_short(document, loc, keys, name)
-    return Found(index, name, image=host.image(document, (*loc, "image")))
+    return StackEntry(index, name, image=host_sections.image(document, (*loc, "image")))
 
 
 def _check_keys(document: Document, loc: Loc, keys: set[str]) -> None:
@@ -87,7 +87,7 @@ def _check_short(document: Document, loc: Loc, keys: set[str], name: str) -> Non
             document.put(messages.ENV_SECRET, (*loc, "environment", key), on_key=True)
 
 
-def _check_names(document: Document, found: tuple[Found, ...]) -> None:
+def _check_names(document: Document, found: tuple[StackEntry, ...]) -> None:
     first: dict[str, Mark] = {}
     for stack in found:
         place = (*stack.loc, "name")
@@ -97,11 +97,11 @@ def _check_names(document: Document, found: tuple[Found, ...]) -> None:
             first[stack.name] = document.mark(place)
 
 
-def _check_uids(document: Document, found: tuple[Found, ...]) -> None:
+def _check_uids(document: Document, found: tuple[StackEntry, ...]) -> None:
     """Explicit uids come first: they are somebody's decision, a name's uid can give way."""
     names = {stack.name: stack for stack in reversed(found) if stack.name}
     explicit = {stack.index: _explicit(document, stack) for stack in names.values()}
-    taken: dict[int, Found] = {}
+    taken: dict[int, StackEntry] = {}
     reserved = {uid for uid in explicit.values() if uid} | {user.uid(name) for name in names}
     for stack in sorted(names.values(), key=lambda stack: (explicit[stack.index] is None, stack.index)):
         uid = explicit[stack.index] or user.uid(stack.name)
@@ -115,12 +115,12 @@ def _check_uids(document: Document, found: tuple[Found, ...]) -> None:
         document.put(text, place, uid=uid, name=stack.name, other=other.name, free=free)
 
 
-def _explicit(document: Document, stack: Found) -> int | None:
+def _explicit(document: Document, stack: StackEntry) -> int | None:
     uid = document.get((*stack.loc, "uid"))
     return uid if type(uid) is int and user.in_range(uid) else None
 
 
-def _check_domains(document: Document, found: tuple[Found, ...]) -> None:
+def _check_domains(document: Document, found: tuple[StackEntry, ...]) -> None:
     first: dict[str, Mark] = {}
     for domain, where, mark in (entry for stack in found for entry in _domains(document, stack)):
         if domain in first:
@@ -135,18 +135,18 @@ def _check_domains(document: Document, found: tuple[Found, ...]) -> None:
             )
 
 
-def _domains(document: Document, stack: Found) -> Iterator[tuple[str, str, Mark]]:
+def _domains(document: Document, stack: StackEntry) -> Iterator[tuple[str, str, Mark]]:
     """Every public name of a stack, with its place."""
     for loc in ((*stack.loc, "domain"), *document.items((*stack.loc, "domains"))):
         domain = document.text(loc)
-        if domain and not stack.parts:
-            host.check_domain(document, domain, dotted(loc), document.mark(loc))
+        if domain and not stack.contents:
+            host_sections.check_domain(document, domain, dotted(loc), document.mark(loc))
             yield domain, dotted(loc), document.mark(loc)
-    for service in stack.parts.services if stack.parts else ():
+    for service in stack.contents.services if stack.contents else ():
         where = dotted((*stack.loc, "services", service.name))
         for domain in service.domains:
             mark = service.mark or document.mark((*stack.loc, "compose"))
-            host.check_domain(document, domain, where, mark)
+            host_sections.check_domain(document, domain, where, mark)
             yield domain, where, mark
 
 
@@ -154,7 +154,7 @@ def _domains(document: Document, stack: Found) -> Iterator[tuple[str, str, Mark]
 SERVICE: Final = "web"
 
 
-def service(given: StackInput, image: str, mark: Mark) -> Service:
+def short_service(given: StackInput, image: str, mark: Mark) -> Service:
     """The stack's only service. `image` is the normalised one."""
     return Service(
         name=SERVICE,
@@ -178,7 +178,7 @@ def service(given: StackInput, image: str, mark: Mark) -> Service:
     )
 
 
-def volumes(given: StackInput) -> tuple[Volume, ...]:
+def short_volumes(given: StackInput) -> tuple[Volume, ...]:
     """The volumes it names, each once."""
     return tuple(Volume(name) for name in dict.fromkeys(text.partition(":")[0] for text in given.volumes))
 
@@ -215,7 +215,7 @@ def _number(value: Any) -> Any:
 _USUAL: Final = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 
 
-def read(document: Document, loc: Loc, stack: str) -> Parts | None:
+def _read_compose(document: Document, loc: Loc, stack: str) -> StackContents | None:
     """The services of the compose file named at a place; None with the reasons in the report."""
     name = document.text(loc)
     if name is None or not _exists(document, loc, name):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from builder.messages import Text
     from builder.problems import Mark, Report
-    from builder.yamlfile.places import Loc, Page
+    from builder.yamlfile.places import Loc, SourceLines
 
 
 MAX_DEPTH: Final = 40
@@ -27,7 +27,7 @@ MAX_VALUES: Final = 100_000
 _PLAIN: Final = "plain"
 _STR, _MAP, _SEQ = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq"))
 _HALF: Final = re.compile("[\ud800-\udfff]")
-_Entry = tuple[str, yaml.Node, "Mark"]
+_Item = tuple[str, yaml.Node, "Mark"]
 
 
 class TooManyError(Exception):
@@ -66,10 +66,10 @@ def compose(text: str) -> yaml.Node | None:
         loader.dispose()
 
 
-class Tree:
+class Constructor:
     """Turns the node graph into plain values and remembers where each came from."""
 
-    def __init__(self, page: Page, report: Report, *, strict: bool) -> None:
+    def __init__(self, page: SourceLines, report: Report, *, strict: bool) -> None:
         self.page = page
         self.report = report
         self.strict = strict
@@ -120,7 +120,7 @@ class Tree:
         text = self._sound(node, loc, mark)
         if node.tag != _PLAIN:
             return text
-        reason = scalars.surprise(text) if self.strict else None
+        reason = scalars.ambiguity(text) if self.strict else None
         if reason is None:
             return scalars.resolve(text)
         if first:
@@ -166,7 +166,7 @@ class Tree:
         if node.tag != _PLAIN or again:
             return text
         quoted = json.dumps(text, ensure_ascii=False)
-        reason = scalars.surprise(text) if self.strict else None
+        reason = scalars.ambiguity(text) if self.strict else None
         if reason is None and not isinstance(scalars.resolve(text), str):
             reason = messages.YAML_KEY
         if reason is not None:
@@ -190,7 +190,7 @@ class Tree:
             else:
                 messages.YAML_MERGE.put(self.report, dotted((*loc, "<<")), self._mark(child))
 
-    def _entries(self, node: yaml.MappingNode, loc: Loc, depth: int = 0) -> Iterator[_Entry]:
+    def _entries(self, node: yaml.MappingNode, loc: Loc, depth: int = 0) -> Iterator[_Item]:
         """The entries a mapping brings along when merged: its own first, then those it merges itself."""
         self._open.add(id(node))
         inner = []
@@ -236,7 +236,7 @@ class TooDeep(yaml.MarkedYAMLError):
         super().__init__(problem=f"nested too deep {limit}", problem_mark=mark)
 
 
-class _Row(NamedTuple):
+class _Failure(NamedTuple):
     """One known failure, by patterns; `begin` shows where it began instead of where it was noticed."""
 
     context: str
@@ -245,23 +245,23 @@ class _Row(NamedTuple):
     begin: bool = False
 
 
-_ROWS: Final = (
-    _Row("", r"nested too deep (?P<limit>\d+)", messages.YAML_DEPTH),
-    _Row("", r"found character '\\t'", messages.YAML_TAB),
-    _Row("", r"found character [\"'](?P<character>.)[\"'] that cannot start", messages.YAML_START),
-    _Row("", r"found undefined alias '(?P<name>.*)'", messages.YAML_ANCHOR_UNKNOWN),
-    _Row("expected a single document", "", messages.YAML_DOCUMENTS),
-    _Row("", r"found '(?P<character>[\]}])'", messages.YAML_START),
-    _Row("", "second colon", messages.YAML_COLON),
-    _Row("", "mapping values are not allowed", messages.YAML_INDENT),
-    _Row("scanning a simple key", "", messages.YAML_NO_COLON, begin=True),
-    _Row("scanning a double-quoted", "escape", messages.YAML_ESCAPE),
-    _Row("scanning a double-quoted", "expected escape sequence", messages.YAML_ESCAPE),
-    _Row("scanning a quoted", "", messages.YAML_UNCLOSED_QUOTE, begin=True),
-    _Row("flow (sequence|mapping|node)", "", messages.YAML_UNCLOSED_BRACKET, begin=True),
-    _Row("block (mapping|collection|node)", "", messages.YAML_INDENT),
-    _Row("", "sequence entries are not allowed", messages.YAML_INDENT),
-    _Row("", "expected '<document start>'", messages.YAML_INDENT),
+_FAILURES: Final = (
+    _Failure("", r"nested too deep (?P<limit>\d+)", messages.YAML_DEPTH),
+    _Failure("", r"found character '\\t'", messages.YAML_TAB),
+    _Failure("", r"found character [\"'](?P<character>.)[\"'] that cannot start", messages.YAML_START),
+    _Failure("", r"found undefined alias '(?P<name>.*)'", messages.YAML_ANCHOR_UNKNOWN),
+    _Failure("expected a single document", "", messages.YAML_DOCUMENTS),
+    _Failure("", r"found '(?P<character>[\]}])'", messages.YAML_START),
+    _Failure("", "second colon", messages.YAML_COLON),
+    _Failure("", "mapping values are not allowed", messages.YAML_INDENT),
+    _Failure("scanning a simple key", "", messages.YAML_NO_COLON, begin=True),
+    _Failure("scanning a double-quoted", "escape", messages.YAML_ESCAPE),
+    _Failure("scanning a double-quoted", "expected escape sequence", messages.YAML_ESCAPE),
+    _Failure("scanning a quoted", "", messages.YAML_UNCLOSED_QUOTE, begin=True),
+    _Failure("flow (sequence|mapping|node)", "", messages.YAML_UNCLOSED_BRACKET, begin=True),
+    _Failure("block (mapping|collection|node)", "", messages.YAML_INDENT),
+    _Failure("", "sequence entries are not allowed", messages.YAML_INDENT),
+    _Failure("", "expected '<document start>'", messages.YAML_INDENT),
 )
 
 
@@ -274,7 +274,7 @@ def explain(error: yaml.YAMLError, text: str) -> Explained:
     if private := _private_key(error, text):
         return private
     context, problem = error.context or "", _problem(error, text)
-    for row in _ROWS:
+    for row in _FAILURES:
         found = re.search(row.problem, problem)
         if found and re.search(row.context, context):
             mark = error.context_mark if row.begin and error.context_mark else error.problem_mark
