@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import messages
-from builder.quadlet import UNFIT
-from builder.stack.model import StackFile
+from builder.stack.model import UNENCODABLE, StackFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +64,7 @@ class Project:
         relative = self.within(node.document.source.path.parent / path)
         if relative is None:
             raise node.wrong(messages.BIND_OUTSIDE, path=path)
-        if re.search(r"[\x00-\x1f\x7f:\"\\,]", str(relative)) or UNFIT.search(str(relative)):
+        if re.search(r"[\x00-\x1f\x7f:\"\\,]", str(relative)) or UNENCODABLE.search(str(relative)):
             raise node.wrong(messages.WANTS_PLAIN, value=path)
         return PurePosixPath(relative).as_posix()
 

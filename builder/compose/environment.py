@@ -11,7 +11,7 @@ from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.node import Row, attempt, takes, walk
 from builder.compose.values import boolean, content, pairs, text
 from builder.problems import Mark
-from builder.quadlet import UNFIT
+from builder.stack.model import UNENCODABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def environment(node: Node, draft: Draft) -> None:
 
 
 def _is_name(text: str) -> bool:
-    return _NAME.fullmatch(text) is not None and not UNFIT.search(text)
+    return _NAME.fullmatch(text) is not None and not UNENCODABLE.search(text)
 
 
 def _passed(name: str, place: Node, draft: Draft) -> str | None:
@@ -100,7 +100,7 @@ def _read_env_file(node: Node, draft: Draft) -> None:
         value = lookup(draft.name, variable.name) if variable.value is None else variable.value
         if value is None:
             messages.ENV_PASSED.put(report, "", variable.mark, name=variable.name)
-        elif not _is_name(variable.name) or UNFIT.search(value):
+        elif not _is_name(variable.name) or UNENCODABLE.search(value):
             messages.ENV_NAME.put(report, "", variable.mark, name=variable.name)
         else:
             found[variable.name] = value

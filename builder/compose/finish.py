@@ -10,7 +10,7 @@ from builder.compose.draft import StackContents
 from builder.compose.node import attempt
 from builder.compose.values import boolean, mapping
 from builder.oci import image_reference
-from builder.quadlet import names
+from builder.stack import model
 from builder.stack.model import Attachment, Network, Service, Volume
 
 if TYPE_CHECKING:
@@ -119,14 +119,14 @@ def _check_units(
     project: Project, drafts: list[Draft], volumes: tuple[Volume, ...], networks: tuple[Network, ...]
 ) -> None:
     """No two parts of a stack may become one systemd unit, nor one of EasyRunner's own."""
-    made = names.generated(
+    made = model.unit_names(
         project.stack,
         services=[draft.name for draft in drafts],
         volumes=[volume.name for volume in volumes],
         networks=[network.name for network in networks],
     )
     for draft in drafts:
-        unit = names.service_unit(project.stack, draft.name)
+        unit = model.service_unit(project.stack, draft.name)
         if made.count(unit) > 1 or unit.startswith("er-ingress-"):
             draft.node.put(messages.SERVICE_COLLIDES, key=True, name=draft.name)
 

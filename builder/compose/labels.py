@@ -10,9 +10,8 @@ from builder.compose import messages
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.node import NodeError, attempt
 from builder.compose.values import boolean, content, duration, integer, pairs, size, text
-from builder.quadlet import UNFIT
 from builder.stack import domains, model
-from builder.stack.model import ServiceIdentity
+from builder.stack.model import UNENCODABLE, ServiceIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +58,7 @@ def labels(node: Node, draft: Draft) -> None:
     """All labels go to the container; EasyRunner's are also understood."""
     for name, value, place in pairs(node):
         spelled = "" if value is None else attempt(content, value, None)
-        if not name or UNFIT.search(name):
+        if not name or UNENCODABLE.search(name):
             place.put(messages.PAIR_NAME)
         elif spelled is not None:
             draft.labels[name] = (spelled, place if value is None else value)

@@ -25,8 +25,7 @@ from builder.compose.values import (
     text,
 )
 from builder.oci import image_reference
-from builder.quadlet import UNFIT
-from builder.stack.model import Healthcheck, Limits
+from builder.stack.model import CAPABILITIES, UNENCODABLE, Healthcheck, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,14 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["argv"]
 
-_CAPABILITIES: Final = frozenset(
-    {"AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN"}
-    | {"DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE"}
-    | {"LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE"}
-    | {"NET_BROADCAST", "NET_RAW", "PERFMON", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN"}
-    | {"SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO"}
-    | {"SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "WAKE_ALARM"}
-)
 _SYSCTL: Final = re.compile(r"(net\.|fs\.mqueue\.|kernel\.(shm|msg|sem))[A-Za-z0-9_./-]*")
 # The hard limits that systemd gives to user services; a container without rights cannot go above them.
 _HIGHEST_ULIMITS: Final = {"nofile": 524_288, "memlock": 8 * 1024 * 1024}
@@ -98,7 +89,7 @@ def _added(node: Node) -> str:
 
 def _capability(node: Node) -> str:
     name = plain(node).upper().removeprefix("CAP_")
-    if name != "ALL" and name not in _CAPABILITIES:
+    if name != "ALL" and name not in CAPABILITIES:
         raise node.wrong(messages.CAPABILITY, name=name)
     return name
 
@@ -109,7 +100,9 @@ def sysctls(node: Node) -> tuple[tuple[str, str], ...]:
     for name, value, place in pairs(node):
         if not _SYSCTL.fullmatch(name):
             place.put(messages.SYSCTL, name=name)
-        elif value is None or re.search(r"[\"'\\\x00-\x1f\x7f]|^$", spelled(value)) or UNFIT.search(spelled(value)):
+        elif (
+            value is None or re.search(r"[\"'\\\x00-\x1f\x7f]|^$", spelled(value)) or UNENCODABLE.search(spelled(value))
+        ):
             place.put(messages.WANTS_TEXT)
         else:
             found[name] = spelled(value).strip()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from builder.compose import messages
 from builder.compose.node import attempt
-from builder.quadlet import UNFIT
+from builder.stack.model import UNENCODABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ def text(node: Node) -> str:
     value = spelled(node)
     if not value:
         raise node.wrong(messages.WANTS_TEXT)
-    if _CONTROL.search(value) or UNFIT.search(value):
+    if _CONTROL.search(value) or UNENCODABLE.search(value):
         raise node.wrong(messages.CONTROL_CHARACTER)
     return value
 
@@ -68,7 +68,7 @@ def plain(node: Node) -> str:
 def content(node: Node) -> str:
     """Any text, line breaks included; what no argument of a program can carry is refused."""
     value = spelled(node)
-    if UNFIT.search(value):
+    if UNENCODABLE.search(value):
         raise node.wrong(messages.CONTROL_CHARACTER)
     return value
 
@@ -154,7 +154,7 @@ def mapping(node: Node, default: str = "") -> tuple[tuple[str, str], ...]:
     """Names and texts of a mapping or a list of pairs; the last of two wins, as in Compose."""
     found: dict[str, str] = {}
     for name, value, place in pairs(node):
-        if not name or _CONTROL.search(name) or UNFIT.search(name) or "=" in name:
+        if not name or _CONTROL.search(name) or UNENCODABLE.search(name) or "=" in name:
             place.put(messages.PAIR_NAME)
         elif value is None:
             found[name] = default

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from builder.compose import messages
 from builder.compose.node import Row, attempt, no_effect, refused, takes, walk
 from builder.compose.values import boolean, content, integer, plain, size, text
-from builder.quadlet import TMPFS_OPTION
-from builder.stack.model import Mount, Secret, StackFile, Tmpfs
+from builder.stack.model import TMPFS_OPTION, Mount, Secret, StackFile, Tmpfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

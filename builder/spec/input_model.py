@@ -19,6 +19,7 @@ from builder.spec.model import (
 )
 from builder.spec.ssh_keys import TEMPLATE_KEY
 from builder.stack import user
+from builder.stack.model import CAPABILITIES
 
 Line = Annotated[str, AfterValidator(rules.line)]
 
@@ -47,7 +48,7 @@ TimeoutOrNone = Annotated[str, AfterValidator(rules.timeout_or_none), WithJsonSc
 Capability = Annotated[
     str,
     AfterValidator(rules.capability),
-    WithJsonSchema({"type": "string", "examples": list(rules.CAPABILITIES)}),
+    WithJsonSchema({"type": "string", "examples": list(CAPABILITIES)}),
 ]
 EnvName = Annotated[str, AfterValidator(rules.environment_name)]
 EnvValue = Annotated[

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from builder import facts
-from builder.quadlet import TMPFS_OPTION, UNFIT
 from builder.spec import messages
 from builder.stack import domains
+from builder.stack.model import CAPABILITIES, TMPFS_OPTION, UNENCODABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,15 +28,6 @@ RESERVED_USERS: Final = frozenset(
     dhcpcd tss fwupd-refresh adm tty disk fax voice cdrom floppy tape sudo audio dip operator src shadow
     utmp video sasl plugdev staff users input kvm render sgx crontab ssh ssl-cert netdev lxd docker
     podman caddy fail2ban easyrunner
-    """.split()  # noqa: SIM905 - a list of words reads better without quotes
-)
-CAPABILITIES: Final = tuple(
-    """
-    AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE
-    DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE
-    MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYSLOG
-    SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE
-    SYS_TIME SYS_TTY_CONFIG WAKE_ALARM
     """.split()  # noqa: SIM905 - a list of words reads better without quotes
 )
 # Patterns that the JSON Schema shows too.
@@ -86,14 +77,14 @@ def pattern(expression: str, text: Text) -> Callable[[str], str]:
 
 def line(value: str) -> str:
     """Text that goes into one line of a unit file or of a Caddyfile."""
-    if UNFIT.search(value) or re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029]", value):
+    if UNENCODABLE.search(value) or re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029]", value):
         raise RuleError(messages.CONTROL_CHARACTER)
     return value
 
 
 def content(value: str) -> str:
     """Any text, line breaks included, but for what no argument of a program and no unit can carry."""
-    if UNFIT.search(value):
+    if UNENCODABLE.search(value):
         raise RuleError(messages.CONTROL_CHARACTER)
     return value
 

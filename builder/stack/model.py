@@ -7,13 +7,33 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from builder.problems import Mark
 
+
+# Characters that no value may have. NUL ends a string in C; U+0080 alone is mangled by Podman's escaping; lone
+# surrogates are not UTF-8; a unit with what Unicode calls noncharacters is not loaded by systemd.
+UNENCODABLE: Final = re.compile(
+    "[\x00\x80\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+    + "]"
+)
+# What Podman takes for a tmpfs; uid= and gid= are not among it.
+TMPFS_OPTION: Final = r"rw|ro|(?:no)?(?:exec|suid|dev)|mode=[0-7]{3,4}|size=[0-9]+[kmgKMG%]?"
+# Linux capabilities, without CAP_.
+CAPABILITIES: Final = tuple(
+    """
+    AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE
+    DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE
+    MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYSLOG
+    SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE
+    SYS_TIME SYS_TTY_CONFIG WAKE_ALARM
+    """.split()  # noqa: SIM905 - a list of words reads better without quotes
+)
 
 Kind = Literal["web", "internal", "worker"]
 Hardening = Literal["standard", "strict", "off"]
@@ -204,6 +224,20 @@ class Stack:
     def public(self) -> tuple[Service, ...]:
         """The services that Caddy serves."""
         return tuple(service for service in self.services if service.kind == "web")
+
+
+def service_unit(stack: str, service: str) -> str:
+    """The systemd unit that Podman makes of a service's Quadlet."""
+    return f"{stack}-{service}.service"
+
+
+def unit_names(stack: str, *, services: list[str], volumes: list[str], networks: list[str]) -> list[str]:
+    """The systemd units that Podman makes of a stack's Quadlets; two of one name would hide each other."""
+    return [
+        *(service_unit(stack, name) for name in services),
+        *(f"{stack}-{name}-volume.service" for name in volumes),
+        *(f"{stack}-{name}-network.service" for name in networks),
+    ]
 
 
 class ServiceIdentity(NamedTuple):
