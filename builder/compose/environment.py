@@ -34,7 +34,7 @@ def environment(node: Node, draft: Draft) -> None:
     found: dict[str, str] = {}
     for name, value, place in pairs(node):
         if not _is_name(name):
-            place.put(messages.ENV_NAME, name=name)
+            place.report(messages.ENV_NAME, name=name)
             continue
         known = _passed(name, place, draft) if value is None else attempt(content, value, None)
         if known is not None:
@@ -50,7 +50,7 @@ def _is_name(text: str) -> bool:
 def _passed(name: str, place: Node, draft: Draft) -> str | None:
     value = draft.project.lookup(draft.name, name)
     if value is None:
-        place.put(messages.ENV_PASSED, name=name)
+        place.report(messages.ENV_PASSED, name=name)
     return value
 
 
@@ -58,7 +58,7 @@ def _warn_secrets(found: dict[str, str], node: Node) -> None:
     """User-data can be read by whoever reaches the provider's metadata: say so once for each service."""
     names = [name for name, value in found.items() if _is_secret(name, value)]
     if names:
-        node.put(messages.ENV_SECRET, key=True, names=", ".join(names))
+        node.report(messages.ENV_SECRET, key=True, names=", ".join(names))
 
 
 def _is_secret(name: str, value: str) -> bool:
@@ -80,28 +80,28 @@ def _read_env_file(node: Node, draft: Draft) -> None:
     if node.is_map:
         walk(node, _ENV_FILE, options)
         if options["path"] is node:
-            raise node.wrong(messages.KEY_MISSING, name="path")
+            raise node.error(messages.KEY_MISSING, name="path")
     place: Node = options["path"]
     path = place.document.source.path.parent / text(place)
     draft.project.relative(place, text(place))
     if not path.is_file():
         if options["required"]:
-            raise place.wrong(messages.ENV_FILE_MISSING, path=text(place))
+            raise place.error(messages.ENV_FILE_MISSING, path=text(place))
         return
     report, lookup = draft.project.report, draft.project.lookup
     try:
         lines = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise place.wrong(messages.FILE_ENCODING) from None
+        raise place.error(messages.FILE_ENCODING) from None
     except OSError as error:
-        raise place.wrong(messages.FILE_UNREADABLE, path=text(place), reason=error.strerror) from error
+        raise place.error(messages.FILE_UNREADABLE, path=text(place), reason=error.strerror) from error
     found: dict[str, str] = {}
     for variable in read_variables(lines, path, report, lambda name: lookup(draft.name, name), raw=options["raw"]):
         value = lookup(draft.name, variable.name) if variable.value is None else variable.value
         if value is None:
-            messages.ENV_PASSED.put(report, "", variable.mark, name=variable.name)
+            messages.ENV_PASSED.add_to(report, "", variable.mark, name=variable.name)
         elif not _is_name(variable.name) or UNENCODABLE.search(value):
-            messages.ENV_NAME.put(report, "", variable.mark, name=variable.name)
+            messages.ENV_NAME.add_to(report, "", variable.mark, name=variable.name)
         else:
             found[variable.name] = value
     _warn_secrets(found, place)
@@ -118,7 +118,7 @@ def _required(node: Node, options: dict[str, Any]) -> None:
 
 def _format(node: Node, options: dict[str, Any]) -> None:
     if node.value != "raw":
-        raise node.wrong(messages.ENV_FORMAT)
+        raise node.error(messages.ENV_FORMAT)
     options["raw"] = True
 
 
@@ -165,7 +165,7 @@ class _Reader:
         return Mark(self.path, before.count("\n") + 1, self.position - before.rfind("\n"), max(length, 1))
 
     def fail(self, text: Text, **values: object) -> None:
-        text.put(self.report, "", self.mark(), **values)
+        text.add_to(self.report, "", self.mark(), **values)
 
     def skip_line(self) -> str:
         end = self.text.find("\n", self.position)

@@ -154,7 +154,7 @@ def _collect(kind: str, table: Mapping[str, Row[Project]]) -> Row[Project]:
 
     def collect(node: Node, project: Project) -> None:
         if not node.is_map:
-            raise node.wrong(messages.WANTS_MAPPING)
+            raise node.error(messages.WANTS_MAPPING)
         for name, child in node.items():
             if name.startswith("x-"):
                 continue
@@ -167,7 +167,7 @@ def _collect(kind: str, table: Mapping[str, Row[Project]]) -> Row[Project]:
 
 def _services(node: Node, project: Project) -> None:
     if not node.is_map or not node.value:
-        raise node.wrong(messages.NO_SERVICES)
+        raise node.error(messages.NO_SERVICES)
     project.services.update((name, child) for name, child in node.items() if not name.startswith("x-"))
 
 
@@ -176,7 +176,7 @@ def _needs_no(text: Text) -> Callable[[Node, Project], None]:
 
     def check(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
         if node.is_map or boolean(node):
-            raise node.wrong(text)
+            raise node.error(text)
 
     return check
 
@@ -186,16 +186,16 @@ def _external_network(node: Node, project: Project) -> None:
     name = str(node.loc[1])
     declared = project.networks[name].get("name")
     if "easyrunner_proxy_network" not in (name, None if declared is None else declared.value) and boolean(node):
-        raise node.wrong(messages.NETWORK_EXTERNAL)
+        raise node.error(messages.NETWORK_EXTERNAL)
 
 
 def _network_name(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
     if node.value != "easyrunner_proxy_network":
-        node.put(_NAME_TEXT, key=True)
+        node.report(_NAME_TEXT, key=True)
 
 
 def _refuse_value(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
-    raise node.wrong(messages.SECRET_VALUE)
+    raise node.error(messages.SECRET_VALUE)
 
 
 _NAME_TEXT: Final = Text(_OWN_NAME, None, "warning")

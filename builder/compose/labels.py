@@ -59,7 +59,7 @@ def labels(node: Node, draft: Draft) -> None:
     for name, value, place in pairs(node):
         spelled = "" if value is None else attempt(content, value, None)
         if not name or UNENCODABLE.search(name):
-            place.put(messages.PAIR_NAME)
+            place.report(messages.PAIR_NAME)
         elif spelled is not None:
             draft.labels[name] = (spelled, place if value is None else value)
     draft.set("labels", tuple((name, value) for name, (value, _) in draft.labels.items()), node)
@@ -71,7 +71,7 @@ def apply_labels(draft: Draft) -> None:
     for name, node in found.items():
         if name.startswith(PREFIX) and name not in _KNOWN:
             near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0)[0]
-            node.put(messages.LABEL_UNKNOWN, key=True, name=name, near=near)
+            node.report(messages.LABEL_UNKNOWN, key=True, name=name, near=near)
     for old, new in ALIASES.items():
         if old in found:
             found.setdefault(new, found[old])
@@ -95,7 +95,7 @@ def kind_of(labels: dict[str, str]) -> str:
 def _kind(draft: Draft, found: dict[str, Node]) -> None:
     kind = kind_of({name: node.value for name, node in found.items()})
     if kind not in ("web", "internal", "worker"):
-        found[TYPE].put(messages.LABEL_TYPE, value=kind)
+        found[TYPE].report(messages.LABEL_TYPE, value=kind)
         kind = "web" if DOMAIN in found else "internal"
     draft.set("kind", kind, found.get(TYPE, draft.node))
 
@@ -109,7 +109,7 @@ def _domain(node: Node, draft: Draft) -> None:
 def _port(node: Node, draft: Draft) -> None:
     port = integer(node)
     if not 1 <= port <= 65535:
-        raise node.wrong(messages.LABEL_PORT)
+        raise node.error(messages.LABEL_PORT)
     draft.set("port", port, node)
 
 
@@ -119,7 +119,7 @@ def _framework(node: Node, draft: Draft) -> None:
 
 def _hardening(node: Node, draft: Draft) -> None:
     if node.value not in ("standard", "strict", "off"):
-        raise node.wrong(messages.LABEL_HARDENING, value=node.value)
+        raise node.error(messages.LABEL_HARDENING, value=node.value)
     draft.set("hardening", node.value, node)
 
 
@@ -140,12 +140,12 @@ def _unless_none(parse: Callable[[Node], float], node: Node, text: Text) -> floa
     except NodeError:
         limit = 0
     if limit <= 0:
-        raise node.wrong(text, value=node.value)
+        raise node.error(text, value=node.value)
     return limit
 
 
 def _build_context(node: Node, draft: Draft) -> None:
-    raise node.wrong(messages.LABEL_BUILD, name=draft.name)
+    raise node.error(messages.LABEL_BUILD, name=draft.name)
 
 
 def _is_public(node: Node, draft: Draft) -> None:  # noqa: ARG001 - one form for all
@@ -167,9 +167,9 @@ _PARSERS: Final = {
 def _public(draft: Draft, found: dict[str, Node]) -> None:
     """A public service needs a domain, and only a public one has one."""
     if draft.fields["kind"] == "web" and DOMAIN not in found:
-        found.get(TYPE, draft.node).put(messages.LABEL_DOMAIN_MISSING, name=draft.name)
+        found.get(TYPE, draft.node).report(messages.LABEL_DOMAIN_MISSING, name=draft.name)
     if draft.fields["kind"] != "web" and DOMAIN in found:
-        found[DOMAIN].put(messages.LABEL_DOMAIN_PRIVATE, kind=draft.fields["kind"])
+        found[DOMAIN].report(messages.LABEL_DOMAIN_PRIVATE, kind=draft.fields["kind"])
 
 
 def injected_variables(

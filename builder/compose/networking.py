@@ -25,7 +25,7 @@ def alias(node: Node) -> str:
     """A name on a network."""
     name = plain(node)
     if len(name) > 63 or not _ALIAS.fullmatch(name):
-        raise node.wrong(messages.HOSTNAME, name=name)
+        raise node.error(messages.HOSTNAME, name=name)
     return name
 
 
@@ -41,7 +41,7 @@ def networks(node: Node, draft: Draft) -> None:
         if is_proxy_network(name, draft):
             draft.on_proxy_network = True
         elif name not in draft.project.networks and name != "default":
-            child.put(messages.NETWORK_UNDECLARED, name=name)
+            child.report(messages.NETWORK_UNDECLARED, name=name)
         else:
             values: dict[str, Any] = {"aliases": ()}
             if child.is_map:
@@ -61,7 +61,7 @@ def _joined(node: Node) -> list[tuple[str, Node]]:
     if node.is_map:
         return list(node.items())
     if not node.is_list:
-        raise node.wrong(messages.WANTS_LIST)
+        raise node.error(messages.WANTS_LIST)
     names = ((attempt(plain, item, None), item) for item in node.value)
     return [(name, item) for name, item in names if name is not None]
 
@@ -91,11 +91,11 @@ def network_mode(node: Node, draft: Draft) -> None:
     """`none`, or the network of another service; `bridge` is what a service has anyway."""
     name = plain(node)
     if name == "host":
-        raise node.wrong(messages.NETWORK_HOST, name=draft.name)
+        raise node.error(messages.NETWORK_HOST, name=draft.name)
     if name == "none" or re.fullmatch(r"service:.+", name):
         draft.set("network_mode", name, node)
     elif name not in ("bridge", "default"):
-        raise node.wrong(messages.NETWORK_MODE, name=name)
+        raise node.error(messages.NETWORK_MODE, name=name)
 
 
 def ports(node: Node, draft: Draft) -> None:
@@ -106,7 +106,7 @@ def ports(node: Node, draft: Draft) -> None:
     port = _container_port(first)
     public = TYPE in draft.labels
     text = messages.PORTS_PUBLIC if public else messages.PORTS
-    node.put(text, key=True, name=draft.name, port=port)
+    node.report(text, key=True, name=draft.name, port=port)
 
 
 def _container_port(node: Node) -> str:
@@ -127,7 +127,7 @@ def _address(node: Node) -> str:
     try:
         return str(ipaddress.ip_address(value))
     except ValueError:
-        raise node.wrong(messages.ADDRESS, value=value) from None
+        raise node.error(messages.ADDRESS, value=value) from None
 
 
 def extra_hosts(node: Node) -> tuple[tuple[str, str], ...]:
@@ -135,9 +135,9 @@ def extra_hosts(node: Node) -> tuple[tuple[str, str], ...]:
     found = []
     for name, address, place in _hosts(node):
         if address == "host-gateway":
-            place.put(messages.HOST_GATEWAY)
+            place.report(messages.HOST_GATEWAY)
         elif not _ALIAS.fullmatch(name):
-            place.put(messages.HOSTNAME, name=name)
+            place.report(messages.HOSTNAME, name=name)
         elif (good := attempt(_address, place.with_value(address), None)) is not None:
             found.append((name, good))
     return tuple(found)

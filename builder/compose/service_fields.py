@@ -45,7 +45,7 @@ def command(node: Node) -> tuple[str, ...]:
     """A command. An empty one would have to empty the image's, which Podman cannot do alone."""
     words = argv(node)
     if not words:
-        raise node.wrong(messages.COMMAND_EMPTY)
+        raise node.error(messages.COMMAND_EMPTY)
     return words
 
 
@@ -58,7 +58,7 @@ def working_dir(node: Node) -> str:
     """A path inside the container."""
     path = text(node)
     if not path.startswith("/"):
-        raise node.wrong(messages.PATH_ABSOLUTE, path=path)
+        raise node.error(messages.PATH_ABSOLUTE, path=path)
     return path
 
 
@@ -66,7 +66,7 @@ def hostname(node: Node) -> str:
     """A host name."""
     name = text(node)
     if len(name) > 64 or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
-        raise node.wrong(messages.HOSTNAME, name=name)
+        raise node.error(messages.HOSTNAME, name=name)
     return name
 
 
@@ -83,14 +83,14 @@ def cap_drop(node: Node) -> tuple[str, ...]:
 def _added(node: Node) -> str:
     name = _capability(node)
     if name == "ALL":
-        raise node.wrong(messages.CAPABILITY_ALL)
+        raise node.error(messages.CAPABILITY_ALL)
     return name
 
 
 def _capability(node: Node) -> str:
     name = plain(node).upper().removeprefix("CAP_")
     if name != "ALL" and name not in CAPABILITIES:
-        raise node.wrong(messages.CAPABILITY, name=name)
+        raise node.error(messages.CAPABILITY, name=name)
     return name
 
 
@@ -99,11 +99,11 @@ def sysctls(node: Node) -> tuple[tuple[str, str], ...]:
     found = {}
     for name, value, place in pairs(node):
         if not _SYSCTL.fullmatch(name):
-            place.put(messages.SYSCTL, name=name)
+            place.report(messages.SYSCTL, name=name)
         elif (
             value is None or re.search(r"[\"'\\\x00-\x1f\x7f]|^$", spelled(value)) or UNENCODABLE.search(spelled(value))
         ):
-            place.put(messages.WANTS_TEXT)
+            place.report(messages.WANTS_TEXT)
         else:
             found[name] = spelled(value).strip()
     return tuple(found.items())
@@ -112,21 +112,21 @@ def sysctls(node: Node) -> tuple[tuple[str, str], ...]:
 def ulimits(node: Node) -> tuple[tuple[str, str], ...]:
     """Limits of the process: one number, or soft and hard."""
     if not node.is_map:
-        raise node.wrong(messages.WANTS_MAPPING)
+        raise node.error(messages.WANTS_MAPPING)
     found = ((name, attempt(partial(_ulimit, name), child, None)) for name, child in node.items())
     return tuple((name, value) for name, value in found if value is not None)
 
 
 def _ulimit(name: str, node: Node) -> str:
     if not re.fullmatch(r"[a-z]+", name):
-        raise node.wrong(messages.ULIMIT_NAME, name=name)
+        raise node.error(messages.ULIMIT_NAME, name=name)
     soft, hard = node.get("soft"), node.get("hard")
     if node.is_map and (soft is None or hard is None):
-        raise node.wrong(messages.ULIMIT_FORM)
+        raise node.error(messages.ULIMIT_FORM)
     values = [integer(node)] if soft is None or hard is None else [integer(soft), integer(hard)]
     highest = _HIGHEST_ULIMITS.get(name)
     if highest is not None and (max(values) > highest or min(values) < 0):
-        raise node.wrong(messages.ULIMIT_HIGH, name=name, highest=highest)
+        raise node.error(messages.ULIMIT_HIGH, name=name, highest=highest)
     return ":".join(map(str, values))
 
 
@@ -134,7 +134,7 @@ def security_opt(node: Node, draft: Draft) -> None:
     """Only what is the case anyway can be asked for."""
     for item in node.value if node.is_list else [node]:
         if re.fullmatch(r"no-new-privileges([:=]true)?", spelled(item)) is None:
-            item.put(messages.SECURITY_OPT, name=draft.name)
+            item.report(messages.SECURITY_OPT, name=draft.name)
 
 
 def image(node: Node, draft: Draft) -> None:
@@ -149,7 +149,7 @@ def platform(node: Node) -> str:
     """A platform the host could be."""
     name = plain(node)
     if not re.fullmatch(r"linux(/(amd64|x86_64|arm64|aarch64)(/v8)?)?", name):
-        raise node.wrong(messages.PLATFORM, name=name)
+        raise node.error(messages.PLATFORM, name=name)
     return name
 
 
@@ -157,7 +157,7 @@ def pull_policy(node: Node) -> Literal["always", "missing", "never"]:
     """When the image is pulled."""
     name = plain(node)
     if re.fullmatch(r"daily|weekly|every_[0-9]+[wdhms]([0-9]+[wdhms])*", name):
-        node.put(messages.PULL_EVERY, name=name)
+        node.report(messages.PULL_EVERY, name=name)
         return "always"
     match name:
         case "always" | "missing" | "never":
@@ -165,9 +165,9 @@ def pull_policy(node: Node) -> Literal["always", "missing", "never"]:
         case "if_not_present":
             return "missing"
         case "build":
-            raise node.wrong(messages.PULL_BUILD)
+            raise node.error(messages.PULL_BUILD)
         case _:
-            raise node.wrong(messages.PULL, name=name)
+            raise node.error(messages.PULL, name=name)
 
 
 def restart(node: Node, draft: Draft) -> None:
@@ -175,7 +175,7 @@ def restart(node: Node, draft: Draft) -> None:
     policy = "no" if node.value is False else plain(node)
     found = re.fullmatch(r"(no|always|unless-stopped|on-failure)(?::([0-9]+))?", policy)
     if found is None or (found[2] and found[1] != "on-failure"):
-        raise node.wrong(messages.RESTART, policy=policy)
+        raise node.error(messages.RESTART, policy=policy)
     draft.set("restart", found[1], node)
     if found[2]:
         draft.set("restart_attempts", int(found[2]), node)
@@ -214,7 +214,7 @@ def _test(node: Node, check: _Check) -> None:
         case ("CMD-SHELL", line):
             check.values |= _shell(line)
         case _:
-            raise node.wrong(messages.HEALTH_TEST)
+            raise node.error(messages.HEALTH_TEST)
 
 
 def _shell(line: str) -> dict[str, Any]:
@@ -224,7 +224,7 @@ def _shell(line: str) -> dict[str, Any]:
 def _retries(node: Node) -> int:
     number = integer(node)
     if number < 1:
-        raise node.wrong(messages.HEALTH_RETRIES)
+        raise node.error(messages.HEALTH_RETRIES)
     return number
 
 
@@ -251,7 +251,7 @@ def mem_limit(node: Node, draft: Draft) -> None:
     """The most memory; 0 is no limit to Compose, and the default here."""
     value = size(node)
     if 0 < value < facts.MIN_MEMORY:
-        node.put(messages.MEMORY_LOW, least=facts.MIN_MEMORY // 2**20)
+        node.report(messages.MEMORY_LOW, least=facts.MIN_MEMORY // 2**20)
     _set(draft, node, memory=max(value, facts.MIN_MEMORY) if value else None)
 
 
@@ -264,14 +264,14 @@ def pids_limit(node: Node, draft: Draft) -> None:
     """The most processes and threads."""
     value = integer(node)
     if 0 < value < facts.MIN_PIDS:
-        node.put(messages.PIDS_LOW, least=facts.MIN_PIDS)
+        node.report(messages.PIDS_LOW, least=facts.MIN_PIDS)
     _set(draft, node, pids=max(value, facts.MIN_PIDS) if value > 0 else None)
 
 
 def scale(node: Node, draft: Draft) -> None:
     """The number of containers: one."""
     if integer(node) != 1:
-        raise node.wrong(messages.REPLICAS, name=draft.name)
+        raise node.error(messages.REPLICAS, name=draft.name)
 
 
 def _set(draft: Draft, node: Node, **values: Any) -> None:
@@ -288,13 +288,13 @@ def _limits(node: Node, draft: Draft) -> None:
 
 def _mode(node: Node, draft: Draft) -> None:
     if plain(node) not in ("replicated", "global"):
-        raise node.wrong(messages.DEPLOY_MODE, name=draft.name)
+        raise node.error(messages.DEPLOY_MODE, name=draft.name)
 
 
 def _restart_policy(node: Node, draft: Draft) -> None:
     """Swarm's way to say `restart`; it wins over it, as in Compose."""
     if not node.is_map:
-        raise node.wrong(messages.WANTS_MAPPING)
+        raise node.error(messages.WANTS_MAPPING)
     walk(node, _RESTART, draft)
     draft.fields.setdefault("restart", "always")
 
@@ -303,7 +303,7 @@ def _condition(node: Node, draft: Draft) -> None:
     policies = {"none": "no", "on-failure": "on-failure", "any": "always"}
     name = plain(node)
     if name not in policies:
-        raise node.wrong(messages.RESTART_CONDITION, name=name)
+        raise node.error(messages.RESTART_CONDITION, name=name)
     draft.set("restart", policies[name], node)
 
 
@@ -313,7 +313,7 @@ def _attempts(node: Node, draft: Draft) -> None:
 
 def _pause(node: Node, draft: Draft) -> None:
     if attempt(duration, node, None) is not None:
-        node.put(messages.RESTART_PAUSE, name=draft.name)
+        node.report(messages.RESTART_PAUSE, name=draft.name)
 
 
 _LIMITS: Final[dict[str, Row[Draft]]] = {

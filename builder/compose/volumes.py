@@ -36,7 +36,7 @@ _HOST_PATHS: Final[tuple[tuple[str, Text], ...]] = (
 def volumes(node: Node, draft: Draft) -> None:
     """The list of volumes; every wrong item is reported."""
     if not node.is_list:
-        raise node.wrong(messages.WANTS_LIST)
+        raise node.error(messages.WANTS_LIST)
     for item in node.value:
         attempt(lambda child: _volume(child, draft), item, None)
 
@@ -47,10 +47,10 @@ def _volume(node: Node, draft: Draft) -> None:
         return
     written = text(node)
     if re.match(r"[A-Za-z]:(\\|/[^:]*:/)", written):
-        raise node.wrong(messages.BIND_WINDOWS)
+        raise node.error(messages.BIND_WINDOWS)
     parts = written.split(":")
     if len(parts) > 3 or not all(parts):
-        raise node.wrong(messages.VOLUME_FORM)
+        raise node.error(messages.VOLUME_FORM)
     options = parts[2].split(",") if len(parts) == 3 else []
     read_only, copy = _options(node, options)
     if len(parts) == 1:
@@ -65,16 +65,16 @@ def _options(node: Node, options: list[str]) -> tuple[bool, bool]:
     """(read-only, copy): what the third part of the short form says."""
     for option in options:
         if option not in (*_NOTHING, "ro", "nocopy"):
-            raise node.wrong(messages.VOLUME_OPTION, option=option)
+            raise node.error(messages.VOLUME_OPTION, option=option)
     return "ro" in options, "nocopy" not in options
 
 
 def _mount_target(node: Node, path: str) -> str:
     """A path inside the container that a unit's Volume= can carry."""
     if not path.startswith("/") or posixpath.normpath(path) == "/":
-        raise node.wrong(messages.VOLUME_TARGET, path=path)
+        raise node.error(messages.VOLUME_TARGET, path=path)
     if re.search(r"[\x00-\x1f\x7f:\"\\,]", path) or path != path.strip():
-        raise node.wrong(messages.WANTS_PLAIN, value=path)
+        raise node.error(messages.WANTS_PLAIN, value=path)
     return path
 
 
@@ -82,15 +82,15 @@ def _add(draft: Draft, node: Node, mount: Mount) -> None:
     """One mount for each place; a later one of the same place wins, as when files are merged."""
     where = posixpath.normpath(mount.target)
     if any(posixpath.normpath(other.target) == where for other, _ in draft.mounts):
-        raise node.wrong(messages.VOLUME_TWICE, path=mount.target)
+        raise node.error(messages.VOLUME_TWICE, path=mount.target)
     draft.mounts.append((mount, node))
 
 
 def _named(node: Node, name: str, target: str, draft: Draft, *, read_only: bool, copy: bool) -> None:
     if not _VOLUME_NAME.fullmatch(name):
-        raise node.wrong(messages.VOLUME_NAME, name=name)
+        raise node.error(messages.VOLUME_NAME, name=name)
     if name not in draft.project.volumes:
-        raise node.wrong(messages.VOLUME_UNDECLARED, name=name)
+        raise node.error(messages.VOLUME_UNDECLARED, name=name)
     draft.project.used_volumes.add(name)
     _add(draft, node, Mount("volume", name, _mount_target(node, target), read_only, copy))
 
@@ -99,28 +99,28 @@ def _anonymous(node: Node, target: str, draft: Draft) -> None:
     """A volume without a name keeps its data here: it gets a name from the service and the place."""
     slug = re.sub(r"[^a-zA-Z0-9]+", "-", _mount_target(node, target)).strip("-").lower()
     name = f"{draft.name}-{slug}"
-    draft.project.own_volumes.add(name)
+    draft.project.anonymous_volumes.add(name)
     _add(draft, node, Mount("volume", name, target))
 
 
 def _bind(node: Node, source: str, target: str, draft: Draft, *, read_only: bool) -> None:
     if source.startswith("~"):
-        raise node.wrong(messages.BIND_HOME)
+        raise node.error(messages.BIND_HOME)
     if source.startswith("/"):
-        raise node.wrong(_host_path(source), path=source)
+        raise node.error(_host_path(source), path=source)
     path = draft.project.relative(node, source)
     if path == ".":
-        raise node.wrong(messages.BIND_EVERYTHING)
+        raise node.error(messages.BIND_EVERYTHING)
     if draft.project.has_content(path):
         draft.project.add_files(node, path)
         if not read_only:
-            node.put(messages.BIND_READ_ONLY, path=source)
+            node.report(messages.BIND_READ_ONLY, path=source)
         _add(draft, node, Mount("bind", path, target, read_only=True))
         return
     if read_only:
-        raise node.wrong(messages.BIND_MISSING, path=source)
+        raise node.error(messages.BIND_MISSING, path=source)
     if PurePosixPath(path).suffix and not (draft.project.root / path).is_dir():
-        node.put(messages.BIND_DIRECTORY, path=source)
+        node.report(messages.BIND_DIRECTORY, path=source)
     _add(draft, node, Mount("bind", path, target))
 
 
@@ -136,13 +136,13 @@ def _long_form(node: Node, draft: Draft) -> None:
         return
     kind = values.get("type", "volume")
     if "target" not in values:
-        raise node.wrong(messages.KEY_MISSING, name="target")
+        raise node.error(messages.KEY_MISSING, name="target")
     target, read_only = values["target"], values.get("read_only", False)
     if kind == "tmpfs":
         _add_tmpfs(node, _mount_target(node, target), values.get("tmpfs", ()), draft)
     elif kind == "bind":
         if "source" not in values:
-            raise node.wrong(messages.KEY_MISSING, name="source")
+            raise node.error(messages.KEY_MISSING, name="source")
         source = values["source"]
         source = source if source.startswith((".", "/", "~")) else f"./{source}"
         _bind(node, source, _mount_target(node, target), draft, read_only=read_only)
@@ -163,7 +163,7 @@ def _puts(name: str, parse: Any) -> Row[dict[str, Any]]:
 def _kind(node: Node) -> str:
     name = plain(node)
     if name not in ("volume", "bind", "tmpfs"):
-        raise node.wrong(messages.VOLUME_TYPE, name=name)
+        raise node.error(messages.VOLUME_TYPE, name=name)
     return name
 
 
@@ -179,7 +179,7 @@ def _mode_option(node: Node, values: dict[str, Any]) -> None:
     """A number as YAML reads it: 0o1777 and 1023 are the same; text is octal."""
     mode = node.value if isinstance(node.value, str) else f"{integer(node):o}"
     if not re.fullmatch(r"[0-7]{3,4}", mode):
-        raise node.wrong(messages.MODE)
+        raise node.error(messages.MODE)
     values["tmpfs"] = (*values.get("tmpfs", ()), f"mode={mode}")
 
 
@@ -227,7 +227,7 @@ def _tmpfs(node: Node, draft: Draft) -> None:
     options = tuple(option.strip() for option in rest.split(",") if option.strip())
     for option in options:
         if not re.fullmatch(f"{TMPFS_OPTION}|{_TMPFS_OWNER.pattern}", option):
-            raise node.wrong(messages.TMPFS_OPTION, option=option)
+            raise node.error(messages.TMPFS_OPTION, option=option)
     _add_tmpfs(node, _mount_target(node, target), _without_owner(node, options), draft)
 
 
@@ -237,7 +237,7 @@ def _without_owner(node: Node, options: tuple[str, ...]) -> tuple[str, ...]:
     kept = tuple(option for option in options if option not in owners)
     if all(option.endswith("=0") for option in owners):
         return kept
-    node.put(messages.TMPFS_OWNER, options=", ".join(owners))
+    node.report(messages.TMPFS_OWNER, options=", ".join(owners))
     return (*(option for option in kept if not option.startswith("mode=")), "mode=1777")
 
 
@@ -262,7 +262,7 @@ def configs(node: Node, draft: Draft) -> None:
 
 def _each_reference(node: Node, draft: Draft, parse: Callable[[Node, Draft, dict[str, Any]], None]) -> None:
     if not node.is_list:
-        raise node.wrong(messages.WANTS_LIST)
+        raise node.error(messages.WANTS_LIST)
     for item in node.value:
         attempt(lambda child: parse(child, draft, _reference(child)), item, None)
 
@@ -274,7 +274,7 @@ def _reference(node: Node) -> dict[str, Any]:
     values: dict[str, Any] = {}
     walk(node, _REFERENCE, values)
     if "source" not in values:
-        raise node.wrong(messages.KEY_MISSING, name="source")
+        raise node.error(messages.KEY_MISSING, name="source")
     return values
 
 
@@ -282,11 +282,11 @@ def _secret(node: Node, draft: Draft, values: dict[str, Any]) -> None:
     source = values["source"]
     declared = draft.project.secrets.get(source)
     if declared is None:
-        raise node.wrong(messages.SOURCE_UNDECLARED, name=source, kind="secrets")
+        raise node.error(messages.SOURCE_UNDECLARED, name=source, kind="secrets")
     named = declared.get("name")
     name = plain(named) if named is not None else source
     if not _SOURCE_NAME.fullmatch(name):
-        raise (named or node).wrong(messages.SOURCE_NAME, name=name)
+        raise (named or node).error(messages.SOURCE_NAME, name=name)
     target = values.get("target", source if name != source else None)
     secret = Secret(name, target, values.get("uid"), values.get("gid"), values.get("mode"))
     draft.set("secrets", (*draft.fields.get("secrets", ()), secret), node)
@@ -296,15 +296,15 @@ def _config(node: Node, draft: Draft, values: dict[str, Any]) -> None:
     source = values["source"]
     declared = draft.project.configs.get(source)
     if declared is None:
-        raise node.wrong(messages.SOURCE_UNDECLARED, name=source, kind="configs")
+        raise node.error(messages.SOURCE_UNDECLARED, name=source, kind="configs")
     path = _config_file(declared, source, draft)
     if path is None:
         return
     target = values.get("target", f"/{source}")
     if re.search(r"[\x00-\x1f\x7f:\"\\,]", target) or target != target.strip() or not target.startswith("/"):
-        raise node.wrong(messages.PATH_ABSOLUTE, path=target)
+        raise node.error(messages.PATH_ABSOLUTE, path=target)
     if any(name in values for name in ("uid", "gid", "mode")):
-        node.put(messages.CONFIG_OWNER)
+        node.report(messages.CONFIG_OWNER)
     draft.mounts.append((Mount("bind", path, target, read_only=True), node))
 
 
@@ -313,7 +313,7 @@ def _config_file(declared: Node, name: str, draft: Draft) -> str | None:
     inline, file = declared.get("content"), declared.get("file")
     if inline is not None:
         if not _SOURCE_NAME.fullmatch(name):
-            raise declared.wrong(messages.SOURCE_NAME, name=name)
+            raise declared.error(messages.SOURCE_NAME, name=name)
         path = f"{_CONFIGS}/{name}"
         draft.project.files[path] = StackFile(path, content(inline).encode())
         return path
@@ -321,7 +321,7 @@ def _config_file(declared: Node, name: str, draft: Draft) -> str | None:
         return None
     path = draft.project.relative(file, text(file))
     if not (draft.project.root / path).is_file():
-        raise file.wrong(messages.BIND_MISSING, path=text(file))
+        raise file.error(messages.BIND_MISSING, path=text(file))
     draft.project.add_files(file, path)
     return path
 
@@ -337,14 +337,14 @@ def _mode(node: Node) -> str:
     """A number as YAML reads it: 0o440 and 288 are the same; text is octal."""
     mode = node.value if isinstance(node.value, str) else f"{integer(node):o}"
     if not re.fullmatch(r"[0-7]{3,4}", mode):
-        raise node.wrong(messages.MODE)
+        raise node.error(messages.MODE)
     return f"0{mode.lstrip('0')}"
 
 
 def _target(node: Node) -> str:
     path = text(node)
     if re.search(r"[,\"\\]", path):
-        raise node.wrong(messages.WANTS_PLAIN, value=path)
+        raise node.error(messages.WANTS_PLAIN, value=path)
     return path
 
 

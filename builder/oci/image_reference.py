@@ -53,7 +53,7 @@ def normalise(text: str, base_dir: Path, where: str, mark: Mark | None, report: 
     wrong = _fault(text, reference)
     if wrong is not None:
         reason, values = wrong
-        reason.put(report, where, mark, **values)
+        reason.add_to(report, where, mark, **values)
         return None
     name = _qualified(reference)
     if reference.digest:
@@ -62,7 +62,7 @@ def normalise(text: str, base_dir: Path, where: str, mark: Mark | None, report: 
         return f"{name}{tag}@{reference.digest}"
     if reference.tag in ("", "latest"):
         reason = messages.IMAGE_LATEST if reference.tag else messages.IMAGE_UNTAGGED
-        reason.put(report, where, mark, name=name)
+        reason.add_to(report, where, mark, name=name)
     return f"{name}:{reference.tag or 'latest'}"
 
 
@@ -95,7 +95,7 @@ def file_capabilities(image: str, entrypoint: str | None, command: str | None) -
 
 def _archive(name: str, base_dir: Path, where: str, mark: Mark | None, report: Report) -> str | None:
     if not name.strip():
-        messages.IMAGE_ARCHIVE_EMPTY.put(report, where, mark)
+        messages.IMAGE_ARCHIVE_EMPTY.add_to(report, where, mark)
         return None
     try:
         path = (base_dir / name).resolve()
@@ -103,7 +103,7 @@ def _archive(name: str, base_dir: Path, where: str, mark: Mark | None, report: R
     except (OSError, ValueError):
         found = False
     if not found:
-        messages.IMAGE_ARCHIVE_MISSING.put(report, where, mark, path=name)
+        messages.IMAGE_ARCHIVE_MISSING.add_to(report, where, mark, path=name)
         return None
     return f"{ARCHIVE}{path}"
 

@@ -29,13 +29,13 @@ def admin_keys(document: Document) -> tuple[str, ...]:
     """The lines of authorized_keys, each once."""
     place: Loc = ("admin", "ssh_keys")
     if document.get(place) == []:
-        document.put(messages.KEYS_NONE, place)
+        document.report(messages.KEYS_NONE, place)
     lines: list[str] = []
     for loc in document.items(place):
         entry = document.text(loc)
         found = ssh_keys.read_entry(entry, document.base) if entry is not None else ssh_keys.KeyLines((), ())
         for wrong in found.faults:
-            document.put(wrong.text, loc, **wrong.values)
+            document.report(wrong.text, loc, **wrong.values)
         lines += found.lines
     return tuple(dict.fromkeys(lines))
 
@@ -44,7 +44,7 @@ def check_base(document: Document) -> None:
     """Say how far a base was tried."""
     base = document.text(("server", "base"))
     if base == "ubuntu-24.04":
-        document.put(messages.BASE_UNTRIED, ("server", "base"), base=base)
+        document.report(messages.BASE_UNTRIED, ("server", "base"), base=base)
 
 
 def check_networks(document: Document) -> None:
@@ -52,13 +52,13 @@ def check_networks(document: Document) -> None:
     place: Loc = ("ssh", "allow_from")
     given = [_network(document, loc) for loc in document.items(place)]
     if document.get(place) == []:
-        document.put(messages.ALLOW_NONE, place)
+        document.report(messages.ALLOW_NONE, place)
     elif given and None not in given and not rules.reachable([text for text in given if text]):
-        document.put(messages.ALLOW_UNREACHABLE, place)
+        document.report(messages.ALLOW_UNREACHABLE, place)
     for loc in document.items(("fail2ban", "ignore")):
         text = _network(document, loc)
         if text and rules.everything(text):
-            document.put(messages.IGNORE_ALL, loc, network=text)
+            document.report(messages.IGNORE_ALL, loc, network=text)
 
 
 def _network(document: Document, loc: Loc) -> str | None:
@@ -72,7 +72,7 @@ def check_email(document: Document) -> None:
     """Let's Encrypt refuses the domains of examples."""
     domain = (document.text(("tls", "email")) or "").rpartition("@")[2].lower()
     if domain in _EXAMPLE_DOMAINS and ca(document) in _LETS_ENCRYPT:
-        document.put(messages.EMAIL_EXAMPLE, ("tls", "email"), domain=domain)
+        document.report(messages.EMAIL_EXAMPLE, ("tls", "email"), domain=domain)
 
 
 def ca(document: Document) -> str:
@@ -83,7 +83,7 @@ def ca(document: Document) -> str:
 def check_domain(document: Document, domain: str, where: str, mark: Mark) -> None:
     """A public CA only certifies public names."""
     if ca(document) in _LETS_ENCRYPT and domains.is_private(domain) and not domains.find_fault(domain):
-        messages.DOMAIN_PRIVATE.put(document.report, where, mark, domain=domain)
+        messages.DOMAIN_PRIVATE.add_to(document.problems, where, mark, domain=domain)
 
 
 def ca_root(document: Document) -> bytes | None:
@@ -93,15 +93,15 @@ def ca_root(document: Document) -> bytes | None:
     if name is None:
         return None
     if not ca(document).startswith("https://"):
-        document.put(messages.CA_ROOT_UNUSED, place)
+        document.report(messages.CA_ROOT_UNUSED, place)
         return None
     try:
         content = (document.base / name).read_bytes()
     except (OSError, ValueError):
-        document.put(messages.CA_ROOT_MISSING, place, path=name)
+        document.report(messages.CA_ROOT_MISSING, place, path=name)
         return None
     if b"-----BEGIN CERTIFICATE-----" not in content or b"PRIVATE KEY" in content:
-        document.put(messages.CA_ROOT_FORM, place, path=name)
+        document.report(messages.CA_ROOT_FORM, place, path=name)
     return content
 
 
@@ -132,4 +132,4 @@ def image(document: Document, loc: Loc) -> str | None:
     text = document.text(loc)
     if text is None:
         return None
-    return image_reference.normalise(text, document.base, dotted(loc), document.mark(loc), document.report)
+    return image_reference.normalise(text, document.base, dotted(loc), document.mark(loc), document.problems)

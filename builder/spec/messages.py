@@ -1,4 +1,4 @@
-"""Every text a problem in the spec can have, besides those shared with Compose (builder/messages.py)."""
+"""Texts of problems in the spec; those that Compose files have too are in builder/messages.py."""
 
 from __future__ import annotations
 

@@ -66,25 +66,25 @@ def _check_keys(document: Document, loc: Loc, keys: set[str]) -> None:
     """A service of a compose file is described there, not here."""
     for key in document.keys(loc):
         if key == "image":
-            document.put(messages.STACK_BOTH, (*loc, key), on_key=True)
+            document.report(messages.STACK_BOTH, (*loc, key), on_key=True)
         elif "image" not in keys and key in StackInput.model_fields and key not in _COMMON:
             values = {"name": key, "compose": document.text((*loc, "compose"))}
-            document.put(messages.STACK_COMPOSE_KEY, (*loc, key), on_key=True, **values)
+            document.report(messages.STACK_COMPOSE_KEY, (*loc, key), on_key=True, **values)
 
 
 def _check_short(document: Document, loc: Loc, keys: set[str], name: str) -> None:
     if not isinstance(document.get(loc), dict):
         return
     if "image" not in keys:
-        document.put(messages.STACK_NEITHER, loc, name=name or "app")
+        document.report(messages.STACK_NEITHER, loc, name=name or "app")
     elif {"domain", "domains"} <= keys:
-        document.put(messages.DOMAIN_AND_DOMAINS, (*loc, "domain"), on_key=True)
+        document.report(messages.DOMAIN_AND_DOMAINS, (*loc, "domain"), on_key=True)
     elif not {"domain", "domains"} & keys:
-        document.put(messages.STACK_DOMAIN, loc, name=name or "app")
+        document.report(messages.STACK_DOMAIN, loc, name=name or "app")
     values = document.get((*loc, "environment"))
     for key, value in values.items() if isinstance(values, dict) else ():
         if rules.looks_secret(key, str(value)):
-            document.put(messages.ENV_SECRET, (*loc, "environment", key), on_key=True)
+            document.report(messages.ENV_SECRET, (*loc, "environment", key), on_key=True)
 
 
 def _check_names(document: Document, found: tuple[StackEntry, ...]) -> None:
@@ -92,7 +92,7 @@ def _check_names(document: Document, found: tuple[StackEntry, ...]) -> None:
     for stack in found:
         place = (*stack.loc, "name")
         if stack.name in first:
-            document.put(messages.STACK_TWICE, place, name=stack.name, line=first[stack.name].line)
+            document.report(messages.STACK_TWICE, place, name=stack.name, line=first[stack.name].line)
         elif stack.name:
             first[stack.name] = document.mark(place)
 
@@ -112,7 +112,7 @@ def _check_uids(document: Document, found: tuple[StackEntry, ...]) -> None:
         reserved.add(free)
         text = messages.UID_TAKEN if explicit[other.index] else messages.UID_COLLISION
         place = (*stack.loc, "uid" if explicit[stack.index] else "name")
-        document.put(text, place, uid=uid, name=stack.name, other=other.name, free=free)
+        document.report(text, place, uid=uid, name=stack.name, other=other.name, free=free)
 
 
 def _explicit(document: Document, stack: StackEntry) -> int | None:
@@ -125,12 +125,12 @@ def _check_domains(document: Document, found: tuple[StackEntry, ...]) -> None:
     for domain, where, mark in (entry for stack in found for entry in _domains(document, stack)):
         if domain in first:
             place = f"{first[domain].file}:{first[domain].line}"
-            messages.DOMAIN_TWICE.put(document.report, where, mark, domain=domain, place=place)
+            messages.DOMAIN_TWICE.add_to(document.problems, where, mark, domain=domain, place=place)
         else:
             first[domain] = mark
     for domain in document.keys(("fail2ban", "allow")):
         if first and domain not in first:
-            document.put(
+            document.report(
                 messages.ALLOW_DOMAIN, ("fail2ban", "allow", domain), on_key=True, domain=domain, known=", ".join(first)
             )
 
@@ -222,7 +222,7 @@ def _read_compose(document: Document, loc: Loc, stack: str) -> StackContents | N
         return None
     from builder import compose  # noqa: PLC0415 - specs without compose files start faster
 
-    return compose.load(document.base / name, stack=stack, report=document.report)
+    return compose.load(document.base / name, stack=stack, report=document.problems)
 
 
 def _exists(document: Document, loc: Loc, name: str) -> bool:
@@ -232,16 +232,16 @@ def _exists(document: Document, loc: Loc, name: str) -> bool:
             return True
         if path.is_dir():
             example = f"{name.rstrip('/')}/{_nearby(path) or _USUAL[0]}"
-            document.put(messages.COMPOSE_DIRECTORY, loc, path=name, example=example)
+            document.report(messages.COMPOSE_DIRECTORY, loc, path=name, example=example)
             return False
         found = _nearby(path.parent)
     except (OSError, ValueError):
         pass
     if found:
         near = (path.parent / found).relative_to(document.base) if name[:1] != "/" else path.parent / found
-        document.put(messages.COMPOSE_MISSING_NEAR, loc, path=name, near=near)
+        document.report(messages.COMPOSE_MISSING_NEAR, loc, path=name, near=near)
     else:
-        document.put(messages.COMPOSE_MISSING, loc, path=name)
+        document.report(messages.COMPOSE_MISSING, loc, path=name)
     return False
 
 

@@ -29,7 +29,7 @@ def normalise(text: str, where: str, mark: Mark | None, report: Report) -> str |
     if fault is None:
         return text
     reason, values = fault
-    reason.put(report, where, mark, **values)
+    reason.add_to(report, where, mark, **values)
     return None
 
 

@@ -90,10 +90,10 @@ class Constructor:
             return self._scalar(node, loc, mark)
         self.places[loc] = Place(key, mark, None)
         if id(node) in self._open:
-            messages.YAML_ANCHOR_LOOP.put(self.report, dotted(loc), mark)
+            messages.YAML_ANCHOR_LOOP.add_to(self.report, dotted(loc), mark)
             return None
         if len(loc) >= MAX_DEPTH:
-            messages.YAML_DEPTH.put(self.report, dotted(loc), mark, limit=MAX_DEPTH)
+            messages.YAML_DEPTH.add_to(self.report, dotted(loc), mark, limit=MAX_DEPTH)
             return None
         self._open.add(id(node))
         value = self._collection(node, loc, mark)
@@ -111,7 +111,7 @@ class Constructor:
         known = {yaml.ScalarNode: (_PLAIN, _STR), yaml.SequenceNode: (_SEQ,), yaml.MappingNode: (_MAP,)}
         if node.tag not in known[type(node)] and id(node) not in self._seen:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            messages.YAML_TAG.put(self.report, dotted(loc), mark, tag=tag)
+            messages.YAML_TAG.add_to(self.report, dotted(loc), mark, tag=tag)
 
     def _scalar(self, node: yaml.ScalarNode, loc: Loc, mark: Mark) -> scalars.Scalar:
         self._check_tag(node, loc, mark)
@@ -124,7 +124,7 @@ class Constructor:
         if reason is None:
             return scalars.resolve(text)
         if first:
-            reason.put(self.report, dotted(loc), mark, value=text, quoted=f'"{text}"')
+            reason.add_to(self.report, dotted(loc), mark, value=text, quoted=f'"{text}"')
         return text
 
     def _sound(self, node: yaml.ScalarNode, loc: Loc, mark: Mark) -> str:
@@ -133,7 +133,7 @@ class Constructor:
         half = _HALF.search(text)
         if half:
             code = f"U+{ord(half[0]):04X}"
-            messages.YAML_CHARACTER.put(self.report, dotted(loc), mark, code=code)
+            messages.YAML_CHARACTER.add_to(self.report, dotted(loc), mark, code=code)
         return _HALF.sub("?", text)
 
     def _mapping(self, node: yaml.Node, loc: Loc) -> dict[str, Any]:
@@ -155,12 +155,12 @@ class Constructor:
         return merged | {key: self.build(child, (*loc, key), mark) for key, (child, mark) in own.items()}
 
     def _duplicate(self, key: str, loc: Loc, mark: Mark, line: int) -> None:
-        messages.YAML_DUPLICATE.put(self.report, dotted((*loc, key)), mark, key=key, line=line)
+        messages.YAML_DUPLICATE.add_to(self.report, dotted((*loc, key)), mark, key=key, line=line)
 
     def _key(self, node: yaml.Node, loc: Loc, *, again: bool) -> str | None:
         mark = self._mark(node)
         if not isinstance(node, yaml.ScalarNode):
-            messages.YAML_KEY_NESTED.put(self.report, dotted(loc), mark)
+            messages.YAML_KEY_NESTED.add_to(self.report, dotted(loc), mark)
             return None
         text = self._sound(node, loc, mark)
         if node.tag != _PLAIN or again:
@@ -170,7 +170,7 @@ class Constructor:
         if reason is None and not isinstance(scalars.resolve(text), str):
             reason = messages.YAML_KEY
         if reason is not None:
-            reason.put(self.report, dotted((*loc, text)), mark, value=text, quoted=quoted)
+            reason.add_to(self.report, dotted((*loc, text)), mark, value=text, quoted=quoted)
         return text
 
     def _merge(self, nodes: list[yaml.Node], loc: Loc, skip: set[str]) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class Constructor:
             if isinstance(child, yaml.MappingNode) and id(child) not in self._open:
                 yield child
             else:
-                messages.YAML_MERGE.put(self.report, dotted((*loc, "<<")), self._mark(child))
+                messages.YAML_MERGE.add_to(self.report, dotted((*loc, "<<")), self._mark(child))
 
     def _entries(self, node: yaml.MappingNode, loc: Loc, depth: int = 0) -> Iterator[_Item]:
         """The entries a mapping brings along when merged: its own first, then those it merges itself."""

@@ -55,11 +55,11 @@ def read(path: Path, report: Report, *, dialect: Dialect) -> Source | None:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        messages.FILE_MISSING.put(report, "", None, path=path)
+        messages.FILE_MISSING.add_to(report, "", None, path=path)
         return None
     except OSError as error:
         reason = (error.strerror or "unknown").lower()
-        messages.FILE_UNREADABLE.put(report, "", None, path=path, reason=reason)
+        messages.FILE_UNREADABLE.add_to(report, "", None, path=path, reason=reason)
         return None
     text = _decode(content, path, report)
     return None if text is None else parse(text, path, report, dialect=dialect)
@@ -70,7 +70,7 @@ def _decode(content: bytes, path: Path, report: Report) -> str | None:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = split_lines(content[: error.start].decode("utf-8", "replace"))
-        messages.FILE_ENCODING.put(report, "", Mark(path, len(before), len(before[-1]) + 1))
+        messages.FILE_ENCODING.add_to(report, "", Mark(path, len(before), len(before[-1]) + 1))
         return None
 
 
@@ -82,10 +82,10 @@ def parse(text: str, path: Path, report: Report, *, dialect: Dialect) -> Source 
         node = compose(text)
         if node is not None:
             return Source(path, tree.build(node, ()), page.lines, tree.places)
-        messages.FILE_EMPTY.put(report, "", Mark(path, 1, 1))
+        messages.FILE_EMPTY.add_to(report, "", Mark(path, 1, 1))
     except yaml.YAMLError as error:
         reason, line, column, values = explain(error, text)
-        reason.put(report, "", page.mark(line, column), **values)
+        reason.add_to(report, "", page.mark(line, column), **values)
     except TooManyError:
-        messages.YAML_TOO_MANY.put(report, "", Mark(path, 1, 1), limit=MAX_VALUES)
+        messages.YAML_TOO_MANY.add_to(report, "", Mark(path, 1, 1), limit=MAX_VALUES)
     return None
