@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import depends_on, environment, labels, messages, networking, service_fields, volumes
 from builder.compose.node import Row, ignored, no_effect, refused, takes, walk
-from builder.compose.values import boolean, duration, mapping, plain, size
+from builder.compose.values import argv, boolean, duration, mapping, plain, size
 from builder.messages import Text
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _TUNING: Final = "this fine tuning is left out; `cpus` and `mem_limit` are what 
 SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "image": takes(service_fields.image),
     "command": field("command", service_fields.command, empty=True),
-    "entrypoint": field("entrypoint", service_fields.argv, empty=True),
+    "entrypoint": field("entrypoint", argv, empty=True),
     "environment": takes(environment.environment),
     "env_file": takes(environment.env_file),
     "labels": takes(labels.labels),
@@ -59,14 +59,14 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "platform": field("platform", service_fields.platform),
     "pull_policy": field("pull", service_fields.pull_policy),
     "restart": takes(service_fields.restart),
-    "deploy": takes(service_fields.deploy),
-    "scale": takes(service_fields.scale),
     "mem_limit": takes(service_fields.mem_limit),
     "cpus": takes(service_fields.cpus),
     "pids_limit": takes(service_fields.pids_limit),
+    "scale": takes(service_fields.scale),
+    "deploy": takes(service_fields.deploy),
+    "healthcheck": field("healthcheck", service_fields.healthcheck),
     "depends_on": takes(depends_on.depends_on),
     "links": takes(depends_on.links),
-    "healthcheck": field("healthcheck", service_fields.healthcheck),
     "volumes": takes(volumes.volumes),
     "tmpfs": takes(volumes.tmpfs),
     "secrets": takes(volumes.secrets),

@@ -1,15 +1,19 @@
-"""How the process of a service runs: command, user, rights."""
+"""Parsers of a service's keys, in the order of the rows of keys.SERVICE that name them.
+
+A parser takes the node of its key and gives the value of the field in stack.Service of that name; one that fills
+several fields, or none, takes the Draft too. All raise NodeError for a value that cannot be used.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from builder import facts
 from builder.compose import messages
-from builder.compose.node import Row, attempt, ignored, refused, takes, walk
+from builder.compose.node import Row, attempt, ignored, refused, stores, takes, walk
 from builder.compose.values import (
     argv,
     boolean,
@@ -28,38 +32,24 @@ from builder.oci import image_reference
 from builder.stack.model import CAPABILITIES, UNENCODABLE, Healthcheck, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from builder.compose.draft import Draft
     from builder.compose.node import Node
 
 
-__all__ = ["argv"]
-
-_SYSCTL: Final = re.compile(r"(net\.|fs\.mqueue\.|kernel\.(shm|msg|sem))[A-Za-z0-9_./-]*")
-# The hard limits that systemd gives to user services; a container without rights cannot go above them.
-_HIGHEST_ULIMITS: Final = {"nofile": 524_288, "memlock": 8 * 1024 * 1024}
+def image(node: Node, draft: Draft) -> None:
+    """The image, fully qualified, or oci-archive: and an absolute path."""
+    base_dir = node.document.source.path.parent
+    normalised = image_reference.normalise(text(node), base_dir, node.where, node.mark(), draft.project.report)
+    if normalised is not None:
+        draft.set("image", normalised, node)
 
 
 def command(node: Node) -> tuple[str, ...]:
     """A command. An empty one would have to empty the image's, which Podman cannot do alone."""
-    words = argv(node)
-    if not words:
+    arguments = argv(node)
+    if not arguments:
         raise node.error(messages.COMMAND_EMPTY)
-    return words
-
-
-def words(node: Node) -> tuple[str, ...]:
-    """A list of single words."""
-    return each(plain, node)
-
-
-def working_dir(node: Node) -> str:
-    """A path inside the container."""
-    path = text(node)
-    if not path.startswith("/"):
-        raise node.error(messages.PATH_ABSOLUTE, path=path)
-    return path
+    return arguments
 
 
 def hostname(node: Node) -> str:
@@ -70,21 +60,29 @@ def hostname(node: Node) -> str:
     return name
 
 
+def working_dir(node: Node) -> str:
+    """A path inside the container, absolute."""
+    path = text(node)
+    if not path.startswith("/"):
+        raise node.error(messages.PATH_ABSOLUTE, path=path)
+    return path
+
+
 def cap_add(node: Node) -> tuple[str, ...]:
     """Capabilities to keep of those that hardening drops."""
-    return each(_added, node)
+    return each(_capability_to_add, node)
+
+
+def _capability_to_add(node: Node) -> str:
+    name = _capability(node)
+    if name == "ALL":
+        raise node.error(messages.CAPABILITY_ALL)
+    return name
 
 
 def cap_drop(node: Node) -> tuple[str, ...]:
     """Capabilities to drop; ALL is what hardening does anyway."""
     return each(_capability, node)
-
-
-def _added(node: Node) -> str:
-    name = _capability(node)
-    if name == "ALL":
-        raise node.error(messages.CAPABILITY_ALL)
-    return name
 
 
 def _capability(node: Node) -> str:
@@ -94,8 +92,16 @@ def _capability(node: Node) -> str:
     return name
 
 
+def words(node: Node) -> tuple[str, ...]:
+    """A list of single words."""
+    return each(plain, node)
+
+
+_SYSCTL: Final = re.compile(r"(net\.|fs\.mqueue\.|kernel\.(shm|msg|sem))[A-Za-z0-9_./-]*")
+
+
 def sysctls(node: Node) -> tuple[tuple[str, str], ...]:
-    """Kernel settings of the container's own namespaces."""
+    """Kernel settings of the container's own namespaces, as (name, value)."""
     found = {}
     for name, value, place in pairs(node):
         if not _SYSCTL.fullmatch(name):
@@ -109,8 +115,12 @@ def sysctls(node: Node) -> tuple[tuple[str, str], ...]:
     return tuple(found.items())
 
 
+# The hard limits that systemd gives to user services; a container without rights cannot go above them.
+_HIGHEST_ULIMITS: Final = {"nofile": 524_288, "memlock": 8 * 1024 * 1024}
+
+
 def ulimits(node: Node) -> tuple[tuple[str, str], ...]:
-    """Limits of the process: one number, or soft and hard."""
+    """Limits of the process, as (name, `number` or `soft:hard`)."""
     if not node.is_map:
         raise node.error(messages.WANTS_MAPPING)
     found = ((name, attempt(partial(_ulimit, name), child, None)) for name, child in node.items())
@@ -131,18 +141,10 @@ def _ulimit(name: str, node: Node) -> str:
 
 
 def security_opt(node: Node, draft: Draft) -> None:
-    """Only what is the case anyway can be asked for."""
+    """Nothing but no-new-privileges, which every container has, can be asked for."""
     for item in node.value if node.is_list else [node]:
         if re.fullmatch(r"no-new-privileges([:=]true)?", spelled(item)) is None:
             item.report(messages.SECURITY_OPT, name=draft.name)
-
-
-def image(node: Node, draft: Draft) -> None:
-    """The image, fully qualified."""
-    base = node.document.source.path.parent
-    image = image_reference.normalise(text(node), base, node.where, node.mark(), draft.project.report)
-    if image is not None:
-        draft.set("image", image, node)
 
 
 def platform(node: Node) -> str:
@@ -154,7 +156,7 @@ def platform(node: Node) -> str:
 
 
 def pull_policy(node: Node) -> Literal["always", "missing", "never"]:
-    """When the image is pulled."""
+    """When the image is pulled, in the words of Podman's Pull=."""
     name = plain(node)
     if re.fullmatch(r"daily|weekly|every_[0-9]+[wdhms]([0-9]+[wdhms])*", name):
         node.report(messages.PULL_EVERY, name=name)
@@ -181,83 +183,17 @@ def restart(node: Node, draft: Draft) -> None:
         draft.set("restart_attempts", int(found[2]), node)
 
 
-@dataclass
-class _Check:
-    values: dict[str, Any] = field(default_factory=dict)
-
-
-def healthcheck(node: Node) -> Healthcheck:
-    """The health check; what it leaves out is the image's."""
-    check = _Check()
-    walk(node, _HEALTHCHECK, check)
-    return Healthcheck(**{"test": (), **check.values})
-
-
-def _sets(name: str, parse: Callable[[Node], Any]) -> Row[_Check]:
-    def put(node: Node, check: _Check) -> None:
-        check.values[name] = parse(node)
-
-    return takes(put)
-
-
-def _test(node: Node, check: _Check) -> None:
-    """A line for the shell, or a list that begins with how to run it."""
-    if not node.is_list:
-        check.values |= _shell(content(node))
-        return
-    words = each(content, node)
-    match words:
-        case ("NONE",):
-            check.values["disable"] = True
-        case ("CMD", *rest) if rest and all(rest[:1]):
-            check.values["test"] = tuple(rest)
-        case ("CMD-SHELL", line):
-            check.values |= _shell(line)
-        case _:
-            raise node.error(messages.HEALTH_TEST)
-
-
-def _shell(line: str) -> dict[str, Any]:
-    return {"test": (line,), "shell": True}
-
-
-def _retries(node: Node) -> int:
-    number = integer(node)
-    if number < 1:
-        raise node.error(messages.HEALTH_RETRIES)
-    return number
-
-
-_HEALTHCHECK: Final[dict[str, Row[_Check]]] = {
-    "test": takes(_test),
-    "disable": _sets("disable", boolean),
-    "interval": _sets("interval", duration),
-    "timeout": _sets("timeout", duration),
-    "retries": _sets("retries", _retries),
-    "start_period": _sets("start_period", duration),
-    "start_interval": _sets("start_interval", duration),
-}
-
-
-_NO_SWARM: Final = "left out: it is for Swarm, this host runs one container of each service"
-
-
-def deploy(node: Node, draft: Draft) -> None:
-    """The `deploy` mapping."""
-    walk(node, _DEPLOY, draft)
-
-
 def mem_limit(node: Node, draft: Draft) -> None:
-    """The most memory; 0 is no limit to Compose, and the default here."""
+    """The most memory, in bytes; 0 is no limit to Compose, and the host's default here."""
     value = size(node)
     if 0 < value < facts.MIN_MEMORY:
         node.report(messages.MEMORY_LOW, least=facts.MIN_MEMORY // 2**20)
-    _set(draft, node, memory=max(value, facts.MIN_MEMORY) if value else None)
+    _set_limit(draft, node, memory=max(value, facts.MIN_MEMORY) if value else None)
 
 
 def cpus(node: Node, draft: Draft) -> None:
     """The most cores, as a fraction."""
-    _set(draft, node, cpus=decimal(node) or None)
+    _set_limit(draft, node, cpus=decimal(node) or None)
 
 
 def pids_limit(node: Node, draft: Draft) -> None:
@@ -265,17 +201,27 @@ def pids_limit(node: Node, draft: Draft) -> None:
     value = integer(node)
     if 0 < value < facts.MIN_PIDS:
         node.report(messages.PIDS_LOW, least=facts.MIN_PIDS)
-    _set(draft, node, pids=max(value, facts.MIN_PIDS) if value > 0 else None)
+    _set_limit(draft, node, pids=max(value, facts.MIN_PIDS) if value > 0 else None)
+
+
+def _set_limit(draft: Draft, node: Node, **values: Any) -> None:
+    draft.set("limits", replace(draft.fields.get("limits", Limits()), **values), node)
 
 
 def scale(node: Node, draft: Draft) -> None:
-    """The number of containers: one."""
+    """The number of containers has to be one."""
     if integer(node) != 1:
         raise node.error(messages.REPLICAS, name=draft.name)
 
 
-def _set(draft: Draft, node: Node, **values: Any) -> None:
-    draft.set("limits", replace(draft.fields.get("limits", Limits()), **values), node)
+def deploy(node: Node, draft: Draft) -> None:
+    """The `deploy` mapping: of it limits and the restart policy count, which win over the service's own keys."""
+    walk(node, _DEPLOY, draft)
+
+
+def _check_mode(node: Node, draft: Draft) -> None:
+    if plain(node) not in ("replicated", "global"):
+        raise node.error(messages.DEPLOY_MODE, name=draft.name)
 
 
 def _resources(node: Node, draft: Draft) -> None:
@@ -284,11 +230,6 @@ def _resources(node: Node, draft: Draft) -> None:
 
 def _limits(node: Node, draft: Draft) -> None:
     walk(node, _LIMITS, draft)
-
-
-def _mode(node: Node, draft: Draft) -> None:
-    if plain(node) not in ("replicated", "global"):
-        raise node.error(messages.DEPLOY_MODE, name=draft.name)
 
 
 def _restart_policy(node: Node, draft: Draft) -> None:
@@ -311,7 +252,7 @@ def _attempts(node: Node, draft: Draft) -> None:
     draft.set("restart_attempts", integer(node), node)
 
 
-def _pause(node: Node, draft: Draft) -> None:
+def _check_pause(node: Node, draft: Draft) -> None:
     if attempt(duration, node, None) is not None:
         node.report(messages.RESTART_PAUSE, name=draft.name)
 
@@ -328,14 +269,15 @@ _RESOURCES: Final[dict[str, Row[Draft]]] = {
 _RESTART: Final[dict[str, Row[Draft]]] = {
     "condition": takes(_condition),
     "max_attempts": takes(_attempts),
-    "delay": takes(_pause),
-    "window": takes(_pause),
+    "delay": takes(_check_pause),
+    "window": takes(_check_pause),
 }
+_NO_SWARM: Final = "left out: it is for Swarm, this host runs one container of each service"
 _DEPLOY: Final[dict[str, Row[Draft]]] = {
     "resources": takes(_resources),
     "restart_policy": takes(_restart_policy),
     "replicas": takes(scale),
-    "mode": takes(_mode),
+    "mode": takes(_check_mode),
     "labels": ignored(
         "left out: these are labels of a Swarm service",
         "labels of the container go under `labels` of the service",
@@ -344,4 +286,49 @@ _DEPLOY: Final[dict[str, Row[Draft]]] = {
     "rollback_config": ignored(_NO_SWARM),
     "placement": ignored(_NO_SWARM),
     "endpoint_mode": refused("there is no Swarm network here", "remove it", unless=("vip", "dnsrr")),
+}
+
+
+def healthcheck(node: Node) -> Healthcheck:
+    """The health check; what it leaves out is the image's."""
+    values: dict[str, Any] = {"test": ()}
+    walk(node, _HEALTHCHECK, values)
+    return Healthcheck(**values)
+
+
+def _test(node: Node, values: dict[str, Any]) -> None:
+    """A line for the shell, or a list that begins with how to run it."""
+    if not node.is_list:
+        values |= _shell(content(node))
+        return
+    match each(content, node):
+        case ("NONE",):
+            values["disable"] = True
+        case ("CMD", *rest) if rest and all(rest[:1]):
+            values["test"] = tuple(rest)
+        case ("CMD-SHELL", line):
+            values |= _shell(line)
+        case _:
+            raise node.error(messages.HEALTH_TEST)
+
+
+def _shell(line: str) -> dict[str, Any]:
+    return {"test": (line,), "shell": True}
+
+
+def _retries(node: Node) -> int:
+    number = integer(node)
+    if number < 1:
+        raise node.error(messages.HEALTH_RETRIES)
+    return number
+
+
+_HEALTHCHECK: Final[dict[str, Row[dict[str, Any]]]] = {
+    "test": takes(_test),
+    "disable": stores("disable", boolean),
+    "interval": stores("interval", duration),
+    "timeout": stores("timeout", duration),
+    "retries": stores("retries", _retries),
+    "start_period": stores("start_period", duration),
+    "start_interval": stores("start_interval", duration),
 }

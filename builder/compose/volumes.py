@@ -1,4 +1,7 @@
-"""Volumes, bind mounts and tmpfs of a service."""
+"""What is mounted into a service: `volumes`, `tmpfs`, `secrets` and `configs`, in short and in long form.
+
+Named volumes are noted in the project, files of bind mounts and configs are added to what comes along with the stack.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import messages
-from builder.compose.node import Row, attempt, no_effect, refused, takes, walk
+from builder.compose.node import Row, attempt, no_effect, refused, stores, takes, walk
 from builder.compose.values import boolean, content, integer, plain, size, text
 from builder.stack.model import TMPFS_OPTION, Mount, Secret, StackFile, Tmpfs
 
@@ -19,18 +22,9 @@ if TYPE_CHECKING:
     from builder.compose.node import Node
     from builder.messages import Text
 
-
-_VOLUME_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-# What mount options of the short form ask for. SELinux labels and caching of Docker Desktop mean nothing here.
-_NOTHING: Final = ("rw", "z", "Z", "cached", "delegated", "consistent")
-_TMPFS_OWNER: Final = re.compile(r"[ug]id=[0-9]+")
-# Paths of the host that compose files like to mount, the first match speaks.
-_HOST_PATHS: Final[tuple[tuple[str, Text], ...]] = (
-    (r"(/var)?/run/(docker|podman/podman|containerd/containerd)\.sock", messages.BIND_ENGINE),
-    (r"/etc/(localtime|timezone)", messages.BIND_TIMEZONE),
-    (r"/(proc|sys|dev|run|boot|var/lib/docker)(/.*)?|/var/run(/.*)?|/", messages.BIND_SYSTEM),
-    (r".*", messages.BIND_ABSOLUTE),
-)
+_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+# What a path in Volume= cannot have.
+_NOT_IN_PATH: Final = re.compile(r"[\x00-\x1f\x7f:\"\\,]")
 
 
 def volumes(node: Node, draft: Draft) -> None:
@@ -61,10 +55,14 @@ def _volume(node: Node, draft: Draft) -> None:
         _named(node, parts[0], parts[1], draft, read_only=read_only, copy=copy)
 
 
+# Options of the short form that ask for nothing: SELinux labels and caching of Docker Desktop mean nothing here.
+_WITHOUT_EFFECT: Final = ("rw", "z", "Z", "cached", "delegated", "consistent")
+
+
 def _options(node: Node, options: list[str]) -> tuple[bool, bool]:
     """(read-only, copy): what the third part of the short form says."""
     for option in options:
-        if option not in (*_NOTHING, "ro", "nocopy"):
+        if option not in (*_WITHOUT_EFFECT, "ro", "nocopy"):
             raise node.error(messages.VOLUME_OPTION, option=option)
     return "ro" in options, "nocopy" not in options
 
@@ -73,13 +71,13 @@ def _mount_target(node: Node, path: str) -> str:
     """A path inside the container that a unit's Volume= can carry."""
     if not path.startswith("/") or posixpath.normpath(path) == "/":
         raise node.error(messages.VOLUME_TARGET, path=path)
-    if re.search(r"[\x00-\x1f\x7f:\"\\,]", path) or path != path.strip():
+    if _NOT_IN_PATH.search(path) or path != path.strip():
         raise node.error(messages.WANTS_PLAIN, value=path)
     return path
 
 
 def _add(draft: Draft, node: Node, mount: Mount) -> None:
-    """One mount for each place; a later one of the same place wins, as when files are merged."""
+    """Add a mount; two on one path are an error."""
     where = posixpath.normpath(mount.target)
     if any(posixpath.normpath(other.target) == where for other, _ in draft.mounts):
         raise node.error(messages.VOLUME_TWICE, path=mount.target)
@@ -87,7 +85,7 @@ def _add(draft: Draft, node: Node, mount: Mount) -> None:
 
 
 def _named(node: Node, name: str, target: str, draft: Draft, *, read_only: bool, copy: bool) -> None:
-    if not _VOLUME_NAME.fullmatch(name):
+    if not _NAME.fullmatch(name):
         raise node.error(messages.VOLUME_NAME, name=name)
     if name not in draft.project.volumes:
         raise node.error(messages.VOLUME_UNDECLARED, name=name)
@@ -96,7 +94,7 @@ def _named(node: Node, name: str, target: str, draft: Draft, *, read_only: bool,
 
 
 def _anonymous(node: Node, target: str, draft: Draft) -> None:
-    """A volume without a name keeps its data here: it gets a name from the service and the place."""
+    """A volume without a name keeps its data here: it gets a name from the service and the target."""
     slug = re.sub(r"[^a-zA-Z0-9]+", "-", _mount_target(node, target)).strip("-").lower()
     name = f"{draft.name}-{slug}"
     draft.project.anonymous_volumes.add(name)
@@ -124,6 +122,15 @@ def _bind(node: Node, source: str, target: str, draft: Draft, *, read_only: bool
     _add(draft, node, Mount("bind", path, target))
 
 
+# Paths of the host that Compose files like to mount; the first match gives the reason.
+_HOST_PATHS: Final[tuple[tuple[str, Text], ...]] = (
+    (r"(/var)?/run/(docker|podman/podman|containerd/containerd)\.sock", messages.BIND_ENGINE),
+    (r"/etc/(localtime|timezone)", messages.BIND_TIMEZONE),
+    (r"/(proc|sys|dev|run|boot|var/lib/docker)(/.*)?|/var/run(/.*)?|/", messages.BIND_SYSTEM),
+    (r".*", messages.BIND_ABSOLUTE),
+)
+
+
 def _host_path(path: str) -> Text:
     clean = posixpath.normpath(re.sub("^/+", "/", path))
     return next(reason for pattern, reason in _HOST_PATHS if re.fullmatch(pattern, clean))
@@ -134,13 +141,13 @@ def _long_form(node: Node, draft: Draft) -> None:
     walk(node, _MOUNT, values)
     if node.get("type") is not None and "type" not in values:
         return
-    kind = values.get("type", "volume")
+    mount_type = values.get("type", "volume")
     if "target" not in values:
         raise node.error(messages.KEY_MISSING, name="target")
     target, read_only = values["target"], values.get("read_only", False)
-    if kind == "tmpfs":
+    if mount_type == "tmpfs":
         _add_tmpfs(node, _mount_target(node, target), values.get("tmpfs", ()), draft)
-    elif kind == "bind":
+    elif mount_type == "bind":
         if "source" not in values:
             raise node.error(messages.KEY_MISSING, name="source")
         source = values["source"]
@@ -153,22 +160,11 @@ def _long_form(node: Node, draft: Draft) -> None:
         _named(node, values["source"], target, draft, read_only=read_only, copy=copy)
 
 
-def _puts(name: str, parse: Any) -> Row[dict[str, Any]]:
-    def put(node: Node, values: dict[str, Any]) -> None:
-        values[name] = parse(node)
-
-    return takes(put)
-
-
-def _kind(node: Node) -> str:
+def _type(node: Node) -> str:
     name = plain(node)
     if name not in ("volume", "bind", "tmpfs"):
         raise node.error(messages.VOLUME_TYPE, name=name)
     return name
-
-
-def _inner(table: str) -> Row[dict[str, Any]]:
-    return takes(lambda node, values: walk(node, _MOUNT_OPTIONS[table], values))
 
 
 def _size_option(node: Node, values: dict[str, Any]) -> None:
@@ -176,50 +172,56 @@ def _size_option(node: Node, values: dict[str, Any]) -> None:
 
 
 def _mode_option(node: Node, values: dict[str, Any]) -> None:
-    """A number as YAML reads it: 0o1777 and 1023 are the same; text is octal."""
+    values["tmpfs"] = (*values.get("tmpfs", ()), f"mode={_octal(node)}")
+
+
+def _octal(node: Node) -> str:
+    """A number as YAML reads it: 0o440 and 288 are the same; text is octal."""
     mode = node.value if isinstance(node.value, str) else f"{integer(node):o}"
     if not re.fullmatch(r"[0-7]{3,4}", mode):
         raise node.error(messages.MODE)
-    values["tmpfs"] = (*values.get("tmpfs", ()), f"mode={mode}")
+    return mode
 
 
 def _nocopy(node: Node, values: dict[str, Any]) -> None:
     values["copy"] = not boolean(node)
 
 
+# The options of each type of mount.
+_BIND: Final[dict[str, Row[dict[str, Any]]]] = {
+    "create_host_path": no_effect(),
+    "selinux": no_effect(),
+    "recursive": no_effect(),
+    "propagation": refused(
+        "mounts are not passed on between host and container", "remove it", unless=("rprivate", "private")
+    ),
+}
+_VOLUME: Final[dict[str, Row[dict[str, Any]]]] = {
+    "nocopy": takes(_nocopy),
+    "labels": no_effect(),
+    "subpath": refused("a part of a volume cannot be mounted", "give the service a volume of its own"),
+}
+_TMPFS: Final[dict[str, Row[dict[str, Any]]]] = {"size": takes(_size_option), "mode": takes(_mode_option)}
 _MOUNT: Final[dict[str, Row[dict[str, Any]]]] = {
-    "type": _puts("type", _kind),
-    "source": _puts("source", text),
-    "target": _puts("target", text),
-    "read_only": _puts("read_only", boolean),
-    "bind": _inner("bind"),
-    "volume": _inner("volume"),
-    "tmpfs": _inner("tmpfs"),
+    "type": stores("type", _type),
+    "source": stores("source", text),
+    "target": stores("target", text),
+    "read_only": stores("read_only", boolean),
+    "bind": takes(lambda node, values: walk(node, _BIND, values)),
+    "volume": takes(lambda node, values: walk(node, _VOLUME, values)),
+    "tmpfs": takes(lambda node, values: walk(node, _TMPFS, values)),
     "consistency": no_effect(),
     "image": refused("mounting an image is not supported", "copy what is needed into the service's own image"),
-}
-_MOUNT_OPTIONS: Final[dict[str, dict[str, Row[dict[str, Any]]]]] = {
-    "bind": {
-        "create_host_path": no_effect(),
-        "selinux": no_effect(),
-        "recursive": no_effect(),
-        "propagation": refused(
-            "mounts are not passed on between host and container", "remove it", unless=("rprivate", "private")
-        ),
-    },
-    "volume": {
-        "nocopy": takes(_nocopy),
-        "labels": no_effect(),
-        "subpath": refused("a part of a volume cannot be mounted", "give the service a volume of its own"),
-    },
-    "tmpfs": {"size": takes(_size_option), "mode": takes(_mode_option)},
 }
 
 
 def tmpfs(node: Node, draft: Draft) -> None:
-    """`tmpfs:` of a service: places, with options after a colon."""
+    """`tmpfs:` of a service: paths, with options after a colon."""
     for item in node.value if node.is_list else [node]:
         attempt(lambda child: _tmpfs(child, draft), item, None)
+
+
+_TMPFS_OWNER: Final = re.compile(r"[ug]id=[0-9]+")
 
 
 def _tmpfs(node: Node, draft: Draft) -> None:
@@ -246,17 +248,13 @@ def _add_tmpfs(node: Node, target: str, options: tuple[str, ...], draft: Draft) 
     draft.set("tmpfs", (*known, Tmpfs(target, options)), node)
 
 
-_CONFIGS: Final = ".configs"
-_SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
 def secrets(node: Node, draft: Draft) -> None:
-    """Secrets a service may read under /run/secrets."""
+    """Secrets that a service may read under /run/secrets: Podman's, by reference."""
     _each_reference(node, draft, _secret)
 
 
 def configs(node: Node, draft: Draft) -> None:
-    """Files put into a service, read-only."""
+    """Files mounted into a service, read-only."""
     _each_reference(node, draft, _config)
 
 
@@ -278,6 +276,26 @@ def _reference(node: Node) -> dict[str, Any]:
     return values
 
 
+def _secret_target(node: Node) -> str:
+    path = text(node)
+    if re.search(r"[,\"\\]", path):
+        raise node.error(messages.WANTS_PLAIN, value=path)
+    return path
+
+
+def _mode(node: Node) -> str:
+    return f"0{_octal(node).lstrip('0')}"
+
+
+_REFERENCE: Final[dict[str, Row[dict[str, Any]]]] = {
+    "source": stores("source", plain),
+    "target": stores("target", _secret_target),
+    "uid": stores("uid", integer),
+    "gid": stores("gid", integer),
+    "mode": stores("mode", _mode),
+}
+
+
 def _secret(node: Node, draft: Draft, values: dict[str, Any]) -> None:
     source = values["source"]
     declared = draft.project.secrets.get(source)
@@ -285,7 +303,7 @@ def _secret(node: Node, draft: Draft, values: dict[str, Any]) -> None:
         raise node.error(messages.SOURCE_UNDECLARED, name=source, kind="secrets")
     named = declared.get("name")
     name = plain(named) if named is not None else source
-    if not _SOURCE_NAME.fullmatch(name):
+    if not _NAME.fullmatch(name):
         raise (named or node).error(messages.SOURCE_NAME, name=name)
     target = values.get("target", source if name != source else None)
     secret = Secret(name, target, values.get("uid"), values.get("gid"), values.get("mode"))
@@ -301,18 +319,21 @@ def _config(node: Node, draft: Draft, values: dict[str, Any]) -> None:
     if path is None:
         return
     target = values.get("target", f"/{source}")
-    if re.search(r"[\x00-\x1f\x7f:\"\\,]", target) or target != target.strip() or not target.startswith("/"):
+    if _NOT_IN_PATH.search(target) or target != target.strip() or not target.startswith("/"):
         raise node.error(messages.PATH_ABSOLUTE, path=target)
     if any(name in values for name in ("uid", "gid", "mode")):
         node.report(messages.CONFIG_OWNER)
     draft.mounts.append((Mount("bind", path, target, read_only=True), node))
 
 
+_CONFIGS: Final = ".configs"
+
+
 def _config_file(declared: Node, name: str, draft: Draft) -> str | None:
-    """The path of a config's file, which is brought along; None when its declaration has been refused."""
+    """The path of a config's file, which comes along; None when its declaration has been refused."""
     inline, file = declared.get("content"), declared.get("file")
     if inline is not None:
-        if not _SOURCE_NAME.fullmatch(name):
+        if not _NAME.fullmatch(name):
             raise declared.error(messages.SOURCE_NAME, name=name)
         path = f"{_CONFIGS}/{name}"
         draft.project.files[path] = StackFile(path, content(inline).encode())
@@ -324,34 +345,3 @@ def _config_file(declared: Node, name: str, draft: Draft) -> str | None:
         raise file.error(messages.BIND_MISSING, path=text(file))
     draft.project.add_files(file, path)
     return path
-
-
-def _puts_secrets_configs(name: str, parse: Callable[[Node], Any]) -> Row[dict[str, Any]]:
-    def put(node: Node, values: dict[str, Any]) -> None:
-        values[name] = parse(node)
-
-    return takes(put)
-
-
-def _mode(node: Node) -> str:
-    """A number as YAML reads it: 0o440 and 288 are the same; text is octal."""
-    mode = node.value if isinstance(node.value, str) else f"{integer(node):o}"
-    if not re.fullmatch(r"[0-7]{3,4}", mode):
-        raise node.error(messages.MODE)
-    return f"0{mode.lstrip('0')}"
-
-
-def _target(node: Node) -> str:
-    path = text(node)
-    if re.search(r"[,\"\\]", path):
-        raise node.error(messages.WANTS_PLAIN, value=path)
-    return path
-
-
-_REFERENCE: Final[dict[str, Row[dict[str, Any]]]] = {
-    "source": _puts_secrets_configs("source", plain),
-    "target": _puts_secrets_configs("target", _target),
-    "uid": _puts_secrets_configs("uid", integer),
-    "gid": _puts_secrets_configs("gid", integer),
-    "mode": _puts_secrets_configs("mode", _mode),
-}
