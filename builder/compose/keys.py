@@ -1,4 +1,8 @@
-"""The table of a service's keys: one row for each key of the Compose specification."""
+"""The tables of keys: a row for each key of the Compose specification, of services (SERVICE) and of files (TOP_LEVEL).
+
+load walks the top level first, which only notes what is declared, then each service, by the parsers of service_fields,
+environment, labels, networking, depends_on and volumes.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def field(name: str, parse: Callable[[Node], Any], *, empty: bool = False) -> Row[Draft]:
-    """A key that sets one field."""
+    """A key that sets one field of the service; `empty`: an empty text is a value, too."""
 
-    def put(node: Node, draft: Draft) -> None:
+    def set_field(node: Node, draft: Draft) -> None:
         draft.set(name, parse(node), node)
 
-    return takes(put, empty=empty)
+    return takes(set_field, empty=empty)
 
 
 _NO_DEVICES: Final = "containers of a stack get no devices of the host"
@@ -78,8 +82,8 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "dns_search": field("dns_search", service_fields.words),
     "dns_opt": field("dns_opt", service_fields.words),
     "extra_hosts": field("extra_hosts", networking.extra_hosts),
-    "profiles": no_effect(),  # looked at before any service is read
-    "extends": no_effect(),  # merged before any service is read
+    "profiles": no_effect(),  # load looks at it before a service is read
+    "extends": no_effect(),  # load merges it before a service is read
     "expose": no_effect(),
     "attach": no_effect(),
     "develop": no_effect(),
@@ -149,10 +153,10 @@ _OPTIONS_HINT: Final = "remove it; data lies on the server's own disk"
 _OWN_NAME: Final = "left out: on the server it is called after the stack and its key here"
 
 
-def _collect(kind: str, table: Mapping[str, Row[Project]]) -> Row[Project]:
-    """Keep each declaration under its name, and check its keys."""
+def _declares(kind: str, table: Mapping[str, Row[Project]]) -> Row[Project]:
+    """Declarations of volumes and the like: each is kept under its name, and its keys are checked."""
 
-    def collect(node: Node, project: Project) -> None:
+    def declare(node: Node, project: Project) -> None:
         if not node.is_map:
             raise node.error(messages.WANTS_MAPPING)
         for name, child in node.items():
@@ -162,7 +166,7 @@ def _collect(kind: str, table: Mapping[str, Row[Project]]) -> Row[Project]:
             if child.value is not None:
                 walk(child, table, project)
 
-    return takes(collect)
+    return takes(declare)
 
 
 def _services(node: Node, project: Project) -> None:
@@ -171,26 +175,19 @@ def _services(node: Node, project: Project) -> None:
     project.services.update((name, child) for name, child in node.items() if not name.startswith("x-"))
 
 
-def _needs_no(text: Text) -> Callable[[Node, Project], None]:
-    """A flag that must not be set."""
-
-    def check(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
-        if node.is_map or boolean(node):
-            raise node.error(text)
-
-    return check
+def _external_volume(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
+    if node.is_map or boolean(node):
+        raise node.error(_EXTERNAL_VOLUME)
 
 
 def _external_network(node: Node, project: Project) -> None:
     """EasyRunner's proxy network is external in every of its compose files; a socket does its work here."""
-    name = str(node.loc[1])
-    declared = project.networks[name].get("name")
-    if "easyrunner_proxy_network" not in (name, None if declared is None else declared.value) and boolean(node):
+    if not networking.is_proxy_network(str(node.loc[1]), project) and boolean(node):
         raise node.error(messages.NETWORK_EXTERNAL)
 
 
 def _network_name(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
-    if node.value != "easyrunner_proxy_network":
+    if node.value != networking.PROXY_NETWORK:
         node.report(_NAME_TEXT, key=True)
 
 
@@ -199,20 +196,16 @@ def _refuse_value(node: Node, project: Project) -> None:  # noqa: ARG001 - one f
 
 
 _NAME_TEXT: Final = Text(_OWN_NAME, None, "warning")
+_EXTERNAL_VOLUME: Final = Text(
+    "a fresh server has no volume that was made before", "remove `external`, then the stack makes it"
+)
 
 _VOLUME: Final[dict[str, Row[Project]]] = {
     "name": ignored(_OWN_NAME),
     "driver": refused("volumes are directories of the server", _OPTIONS_HINT, unless=("local",)),
     "driver_opts": refused("volumes are plain directories of the server, without options", _OPTIONS_HINT),
-    "external": takes(
-        _needs_no(
-            Text(
-                "a fresh server has no volume that was made before",
-                "remove `external`, then the stack makes it",
-            )
-        )
-    ),
-    "labels": no_effect(),  # read where the volume is made
+    "external": takes(_external_volume),
+    "labels": no_effect(),  # finish reads them
 }
 _NETWORK: Final[dict[str, Row[Project]]] = {
     "name": takes(_network_name),
@@ -220,8 +213,8 @@ _NETWORK: Final[dict[str, Row[Project]]] = {
     "driver_opts": ignored("left out: options of Docker's network driver"),
     "ipam": ignored("left out: addresses are handed out, services call each other by name"),
     "external": takes(_external_network),
-    "internal": no_effect(),  # read where the network is made
-    "enable_ipv6": no_effect(),
+    "internal": no_effect(),  # finish reads it
+    "enable_ipv6": no_effect(),  # finish reads it
     "enable_ipv4": refused("a network has IPv4", "remove it", unless=(True,)),
     "attachable": no_effect(),
     "labels": no_effect(),
@@ -251,11 +244,11 @@ _CONFIG: Final[dict[str, Row[Project]]] = {
 }
 TOP_LEVEL: Final[dict[str, Row[Project]]] = {
     "services": takes(_services),
-    "volumes": _collect("volumes", _VOLUME),
-    "networks": _collect("networks", _NETWORK),
-    "secrets": _collect("secrets", _SECRET),
-    "configs": _collect("configs", _CONFIG),
-    "include": no_effect(),  # read before
+    "volumes": _declares("volumes", _VOLUME),
+    "networks": _declares("networks", _NETWORK),
+    "secrets": _declares("secrets", _SECRET),
+    "configs": _declares("configs", _CONFIG),
+    "include": no_effect(),  # load reads it before
     "name": no_effect(),  # the stack has its name from the spec
     "version": no_effect(),  # Compose itself has no use for it any more
     "models": refused("there is no model runner on the host", "run the model server as a service"),

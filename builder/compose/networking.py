@@ -1,44 +1,31 @@
-"""How a service is reached: private networks and names, and why it opens no port."""
+"""How a service is reached: private networks and its names on them, resolvers, and why it opens no port."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import messages
 from builder.compose.labels import TYPE
-from builder.compose.node import Row, attempt, ignored, no_effect, refused, takes, walk
+from builder.compose.node import Row, attempt, ignored, no_effect, refused, stores, walk
 from builder.compose.values import each, pairs, plain, spelled
 from builder.stack.model import Attachment
 
 if TYPE_CHECKING:
-    from builder.compose.draft import Draft
+    from builder.compose.draft import Draft, Project
     from builder.compose.node import Node
 
 # EasyRunner's compose files put public services on this network. Here a socket does its work.
 PROXY_NETWORK: Final = "easyrunner_proxy_network"
-_ALIAS: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
-
-
-def alias(node: Node) -> str:
-    """A name on a network."""
-    name = plain(node)
-    if len(name) > 63 or not _ALIAS.fullmatch(name):
-        raise node.error(messages.HOSTNAME, name=name)
-    return name
-
-
-def container_name(node: Node, draft: Draft) -> None:
-    """The container is called like its service; this is one more name to reach it by."""
-    draft.aliases.append(alias(node))
 
 
 def networks(node: Node, draft: Draft) -> None:
-    """The networks a service joins: a list, or a mapping with options."""
+    """The networks that a service joins: a list, or a mapping with options."""
     attachments = []
     for name, child in _joined(node):
-        if is_proxy_network(name, draft):
+        if is_proxy_network(name, draft.project):
             draft.on_proxy_network = True
         elif name not in draft.project.networks and name != "default":
             child.report(messages.NETWORK_UNDECLARED, name=name)
@@ -50,9 +37,9 @@ def networks(node: Node, draft: Draft) -> None:
     draft.set("networks", tuple(attachments), node)
 
 
-def is_proxy_network(name: str, draft: Draft) -> bool:
+def is_proxy_network(name: str, project: Project) -> bool:
     """True for EasyRunner's own network, by its key or by its name."""
-    declared = draft.project.networks.get(name)
+    declared = project.networks.get(name)
     named = declared.get("name") if declared is not None else None
     return PROXY_NETWORK in (name, named.value if named is not None else None)
 
@@ -66,8 +53,15 @@ def _joined(node: Node) -> list[tuple[str, Node]]:
     return [(name, item) for name, item in names if name is not None]
 
 
-def _aliases(node: Node, values: dict[str, Any]) -> None:
-    values["aliases"] = each(alias, node)
+_ALIAS: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+
+
+def alias(node: Node) -> str:
+    """A name on a network."""
+    name = plain(node)
+    if len(name) > 63 or not _ALIAS.fullmatch(name):
+        raise node.error(messages.HOSTNAME, name=name)
+    return name
 
 
 _NO_ADDRESS: Final[Row[dict[str, Any]]] = refused(
@@ -75,7 +69,7 @@ _NO_ADDRESS: Final[Row[dict[str, Any]]] = refused(
     "remove it and call the service by its name",
 )
 _ATTACHMENT: Final[dict[str, Row[dict[str, Any]]]] = {
-    "aliases": takes(_aliases),
+    "aliases": stores("aliases", partial(each, alias)),
     "ipv4_address": _NO_ADDRESS,
     "ipv6_address": _NO_ADDRESS,
     "link_local_ips": _NO_ADDRESS,
@@ -99,7 +93,7 @@ def network_mode(node: Node, draft: Draft) -> None:
 
 
 def ports(node: Node, draft: Draft) -> None:
-    """Refused: with the port in the hint that the label wants."""
+    """Refused, with a hint that names the port for the label."""
     first = node.value[0] if node.is_list and node.value else node
     if node.value in ([], {}):
         return
@@ -115,6 +109,11 @@ def _container_port(node: Node) -> str:
     spelling = str(target.value if target is not None else node.value)
     found = re.fullmatch(r"(?:.*:)?([0-9]+)(?:-[0-9]+)?(?:/[a-z]+)?", spelling)
     return found[1] if found else "3000"
+
+
+def container_name(node: Node, draft: Draft) -> None:
+    """The container is called like its service; this is one more name to reach it by."""
+    draft.aliases.append(alias(node))
 
 
 def addresses(node: Node) -> tuple[str, ...]:

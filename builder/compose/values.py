@@ -1,4 +1,4 @@
-"""Parsers of single values, as Compose reads them. Each takes a node and leaves with WrongError."""
+"""Parsers of single values, as Compose reads them. Each takes a node and raises NodeError for a wrong value."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x80]")
 
 
 def spelled(node: Node) -> str:
-    """A scalar as text. A number that would change on the way is told about: `1.10` is 1.1 to every reader."""
+    """A scalar as text. Warns of a number that changes on the way: `1.10` is 1.1 to every reader of YAML."""
     value = node.value
     if isinstance(value, dict | list) or value is None:
         raise node.error(messages.WANTS_TEXT)
