@@ -1,4 +1,4 @@
-"""The sections about the host itself: what needs files, or more than one value, to be judged."""
+"""The sections about the host itself: checks that need files, or more than one value, and what they read."""
 
 from __future__ import annotations
 
@@ -21,12 +21,9 @@ if TYPE_CHECKING:
     from builder.spec.document import Document
     from builder.yamlfile.source import Loc
 
-_LETS_ENCRYPT: Final = ("letsencrypt", "letsencrypt-staging")
-_EXAMPLE_DOMAINS: Final = ("example.com", "example.net", "example.org")
-
 
 def admin_keys(document: Document) -> tuple[str, ...]:
-    """The lines of authorized_keys, each once."""
+    """The lines of authorized_keys from `admin.ssh_keys`, each once."""
     place: Loc = ("admin", "ssh_keys")
     if document.get(place) == []:
         document.report(messages.KEYS_NONE, place)
@@ -34,21 +31,21 @@ def admin_keys(document: Document) -> tuple[str, ...]:
     for loc in document.items(place):
         entry = document.text(loc)
         found = ssh_keys.read_entry(entry, document.base) if entry is not None else ssh_keys.KeyLines((), ())
-        for wrong in found.faults:
-            document.report(wrong.text, loc, **wrong.values)
+        for fault in found.faults:
+            document.report(fault.text, loc, **fault.values)
         lines += found.lines
     return tuple(dict.fromkeys(lines))
 
 
 def check_base(document: Document) -> None:
-    """Say how far a base was tried."""
+    """Warn of a base that has not been booted."""
     base = document.text(("server", "base"))
     if base == "ubuntu-24.04":
         document.report(messages.BASE_UNTRIED, ("server", "base"), base=base)
 
 
 def check_networks(document: Document) -> None:
-    """Would anybody get in? Would anybody be banned?"""
+    """Refuse `allow_from` that lets nobody in, warn of `ignore` by which nobody is banned."""
     place: Loc = ("ssh", "allow_from")
     given = [_network(document, loc) for loc in document.items(place)]
     if document.get(place) == []:
@@ -68,31 +65,24 @@ def _network(document: Document, loc: Loc) -> str | None:
         return None
 
 
+_LETS_ENCRYPT: Final = ("letsencrypt", "letsencrypt-staging")
+_EXAMPLE_DOMAINS: Final = ("example.com", "example.net", "example.org")
+
+
 def check_email(document: Document) -> None:
-    """Let's Encrypt refuses the domains of examples."""
+    """Warn of an e-mail address at a domain of examples, which Let's Encrypt refuses."""
     domain = (document.text(("tls", "email")) or "").rpartition("@")[2].lower()
-    if domain in _EXAMPLE_DOMAINS and ca(document) in _LETS_ENCRYPT:
+    if domain in _EXAMPLE_DOMAINS and ca_name(document) in _LETS_ENCRYPT:
         document.report(messages.EMAIL_EXAMPLE, ("tls", "email"), domain=domain)
 
 
-def ca(document: Document) -> str:
-    """The CA by name or URL, checked or not."""
-    return document.text(("tls", "ca")) or "letsencrypt"
-
-
-def check_domain(document: Document, domain: str, where: str, mark: Mark) -> None:
-    """A public CA only certifies public names."""
-    if ca(document) in _LETS_ENCRYPT and domains.is_private(domain) and not domains.find_fault(domain):
-        messages.DOMAIN_PRIVATE.add_to(document.problems, where, mark, domain=domain)
-
-
 def ca_root(document: Document) -> bytes | None:
-    """The PEM file of an own ACME directory's root."""
+    """The content of the PEM file with the root of an own ACME directory; None without one, or with a problem."""
     place: Loc = ("tls", "ca_root")
     name = document.text(place)
     if name is None:
         return None
-    if not ca(document).startswith("https://"):
+    if not ca_name(document).startswith("https://"):
         document.report(messages.CA_ROOT_UNUSED, place)
         return None
     try:
@@ -105,15 +95,34 @@ def ca_root(document: Document) -> bytes | None:
     return content
 
 
+def check_domain(document: Document, domain: str, where: str, mark: Mark) -> None:
+    """Warn of a name that no public CA certifies."""
+    if ca_name(document) in _LETS_ENCRYPT and domains.is_private(domain) and not domains.find_fault(domain):
+        messages.DOMAIN_PRIVATE.add_to(document.problems, where, mark, domain=domain)
+
+
+def ca_name(document: Document) -> str:
+    """The CA as written, by name or URL; Let's Encrypt where there is none."""
+    return document.text(("tls", "ca")) or "letsencrypt"
+
+
 def proxy_image(document: Document) -> str:
-    """The image of Caddy, normalised."""
+    """The image of Caddy, normalised; the default where none is written, or a wrong one."""
     return image(document, ("proxy", "image")) or facts.PROXY_IMAGE
 
 
-def with_proxy_image(text: str, path: Path, image: str) -> str:
-    """The text of a spec with this image of the proxy, where it names one, or else at its end; the rest stays.
+def image(document: Document, loc: Loc) -> str | None:
+    """The image at a place, normalised; None where there is none or it is wrong."""
+    text = document.text(loc)
+    if text is None:
+        return None
+    return image_reference.normalise(text, document.base, dotted(loc), document.mark(loc), document.problems)
 
-    What comes of it is the caller's to check: YAML has more ways to write a value than this knows.
+
+def with_proxy_image(text: str, path: Path, image: str) -> str:
+    """The text of a spec with this image as `proxy.image`: in place of the one it has, or else in a line at its end.
+
+    The caller checks what comes of it: YAML has more ways to write a value than this knows.
     """
     found = source.parse(text, path, Report(), dialect="spec")
     if found is None:
@@ -125,11 +134,3 @@ def with_proxy_image(text: str, path: Path, image: str) -> str:
     mark = found.mark(place)
     start = line_starts(text)[mark.line - 1] + mark.column - 1
     return f'{text[:start]}"{image}"{text[start + mark.length :]}'
-
-
-def image(document: Document, loc: Loc) -> str | None:
-    """The image at a place, normalised; None where there is none or it is wrong."""
-    text = document.text(loc)
-    if text is None:
-        return None
-    return image_reference.normalise(text, document.base, dotted(loc), document.mark(loc), document.problems)
