@@ -1,4 +1,7 @@
-"""The entries of `ssh_keys`: keys, or files of keys. Nothing here quotes an entry that could be a secret."""
+"""The entries of `ssh_keys`: public keys, or files of them, down to the fields inside a key.
+
+No problem quotes an entry, which could be a secret.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-_PRIVATE: Final = re.compile(
-    r"PRIVATE KEY|PuTTY-User-Key-File|^\s*b3BlbnNzaC1rZXktdjE|^\s*MII[A-Za-z0-9+/]{60}", re.MULTILINE
-)
-_REMOTE: Final = re.compile(r"(gh|lp|github|launchpad):\S|https?://", re.IGNORECASE)
-_KEY_WORD: Final = re.compile(
-    r"(?:^|\s)(?:ssh|ecdsa|sk)-[a-z0-9@.-]+(?:\s|$)|(?:^|\s)AAAA[A-Za-z0-9+/=]{16,}", re.MULTILINE
-)
-_LARGEST_FILE: Final = 65_536
-
-
 class KeyLines(NamedTuple):
-    """The usable lines of one entry, and what is wrong or worth knowing."""
+    """The usable lines of one entry, as in authorized_keys, and what is wrong or worth knowing."""
 
     lines: tuple[str, ...]
     faults: tuple[RuleError, ...]
@@ -35,9 +28,18 @@ class KeyLines(NamedTuple):
 def read_entry(entry: str, base: Path) -> KeyLines:
     """The keys of an entry of `ssh_keys`: a key, several lines of them, or the path of a file."""
     try:
-        return _check(_lines(entry) if _is_key(entry) else _read(entry, base))
-    except RuleError as wrong:
-        return KeyLines((), (wrong,))
+        return _check_lines(_lines(entry) if _is_key(entry) else _read_file(entry, base))
+    except RuleError as fault:
+        return KeyLines((), (fault,))
+
+
+_PRIVATE: Final = re.compile(
+    r"PRIVATE KEY|PuTTY-User-Key-File|^\s*b3BlbnNzaC1rZXktdjE|^\s*MII[A-Za-z0-9+/]{60}", re.MULTILINE
+)
+_REMOTE: Final = re.compile(r"(gh|lp|github|launchpad):\S|https?://", re.IGNORECASE)
+_KEY_WORD: Final = re.compile(
+    r"(?:^|\s)(?:ssh|ecdsa|sk)-[a-z0-9@.-]+(?:\s|$)|(?:^|\s)AAAA[A-Za-z0-9+/=]{16,}", re.MULTILINE
+)
 
 
 def _is_key(entry: str) -> bool:
@@ -55,7 +57,10 @@ def _lines(text: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _read(entry: str, base: Path) -> list[str]:
+_LARGEST_FILE: Final = 65_536
+
+
+def _read_file(entry: str, base: Path) -> list[str]:
     path = base / (Path(entry).expanduser() if entry.startswith("~/") else entry)
     try:
         with path.open("rb") as file:
@@ -82,18 +87,18 @@ def _missing(entry: str, path: Path) -> RuleError:
     return RuleError(messages.KEY_FILE_MISSING, path=shown)
 
 
-def _check(lines: list[str]) -> KeyLines:
+def _check_lines(lines: list[str]) -> KeyLines:
     good: list[str] = []
     faults: list[RuleError] = []
     for line in lines:
         found = list(key_faults(line))
         faults += found
-        if all(wrong.text.severity == "warning" for wrong in found):
+        if all(fault.text.severity == "warning" for fault in found):
             good.append(" ".join(line.split()))
     return KeyLines(tuple(good), tuple(faults))
 
 
-# What the key of the template decodes to after its type: the template's own text says so too.
+# The content of the key in the template, after its type.
 TEMPLATE_KEY: Final = b"replace this key by your own one"
 TYPES: Final = (
     "ssh-ed25519",
@@ -104,26 +109,16 @@ TYPES: Final = (
     "sk-ssh-ed25519@openssh.com",
     "sk-ecdsa-sha2-nistp256@openssh.com",
 )
-_RSA_LEAST: Final = 2048
-_RSA_GOOD: Final = 3072
-# How many fields follow the type, and the length of the first where it is fixed.
-_FIELDS: Final = {
-    "ssh-ed25519": (1, 32),
-    "ssh-rsa": (2, None),
-    "sk-ssh-ed25519@openssh.com": (2, 32),
-    "sk-ecdsa-sha2-nistp256@openssh.com": (3, 8),
-}
-_ECDSA_FIELDS: Final = (2, 8)
 
 
 def key_faults(line: str) -> Iterator[RuleError]:
-    """What is wrong with a line, or worth knowing."""
+    """What is wrong with a line of authorized_keys, or worth knowing."""
     kind, _, rest = line.partition(" ")
     try:
         _check_type(kind, line)
         fields = _decode(kind, (rest.split() or [""])[0])
-    except RuleError as wrong:
-        yield wrong
+    except RuleError as fault:
+        yield fault
         return
     if kind == "ssh-rsa":
         yield from _check_rsa(int.from_bytes(fields[1], "big").bit_length())
@@ -141,6 +136,16 @@ def _check_type(kind: str, line: str) -> None:
     if any(f" {known} AAAA" in line for known in TYPES):
         raise RuleError(messages.KEY_OPTIONS)
     raise RuleError(messages.KEY_TYPE, kind=kind[:40], known=", ".join(TYPES))
+
+
+# How many fields follow the type, and the length of the first where it is fixed.
+_FIELDS: Final = {
+    "ssh-ed25519": (1, 32),
+    "ssh-rsa": (2, None),
+    "sk-ssh-ed25519@openssh.com": (2, 32),
+    "sk-ecdsa-sha2-nistp256@openssh.com": (3, 8),
+}
+_ECDSA_FIELDS: Final = (2, 8)
 
 
 def _decode(kind: str, blob: str) -> list[bytes]:
@@ -171,6 +176,10 @@ def _split(data: bytes) -> list[bytes]:
         fields.append(data[4 : 4 + length])
         data = data[4 + length :]
     return fields or [b""]
+
+
+_RSA_LEAST: Final = 2048
+_RSA_GOOD: Final = 3072
 
 
 def _check_rsa(bits: int) -> Iterator[RuleError]:
