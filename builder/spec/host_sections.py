@@ -54,7 +54,7 @@ def check_networks(document: Document) -> None:
         document.report(messages.ALLOW_UNREACHABLE, place)
     for loc in document.items(("fail2ban", "ignore")):
         text = _network(document, loc)
-        if text and rules.everything(text):
+        if text and rules.is_everything(text):
             document.report(messages.IGNORE_ALL, loc, network=text)
 
 

@@ -274,7 +274,7 @@ class StackInput(Section):
     volumes: list[Annotated[str, AfterValidator(rules.volume)]] = Field(
         default=[], description="Named volumes.", examples=[["data:/var/lib/app"]]
     )
-    secrets: list[Annotated[str, AfterValidator(rules.secret)]] = Field(
+    secrets: list[Annotated[str, AfterValidator(rules.secret_name)]] = Field(
         default=[],
         description="Podman secrets of the stack's user, mounted at /run/secrets/NAME.",
         examples=[["db_password"]],
