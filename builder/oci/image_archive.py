@@ -1,4 +1,7 @@
-"""Writes OCI archives: the same bytes for the same files, on any day and machine."""
+"""OCI archives: `write` makes one, `file_capabilities` reads one.
+
+The same files give the same bytes, on any day and machine.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ NET_BIND_SERVICE: Final = bytes.fromhex("010000020004000000000000000000000000000
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A file of an image; a `link` makes it a symbolic link, `directory` an empty directory."""
+    """A file of an image; a `link` makes it a symbolic link, `directory` an empty directory.
+
+    `capability` is the content of the attribute security.capability.
+    """
 
     path: str
     content: bytes = field(default=b"", repr=False)
@@ -142,21 +148,9 @@ def _to_json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-_XATTR: Final = "SCHILY.xattr.security.capability"
-# linux/capability.h, by bit.
-_CAPABILITY_BITS: Final = tuple(
-    """
-    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
-    NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
-    SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP
-    """.split()  # noqa: SIM905 - a table to compare with the header, not a list of literals
-)
-_EFFECTIVE: Final = 1
-
-
 @lru_cache
 def file_capabilities(path: Path, entrypoint: str | None, command: str | None) -> tuple[str, ...]:
-    """Names of the capabilities that the program needs to be executed at all; none when it cannot be told.
+    """Names of the capabilities that the program needs to be executed at all; none when the archive does not say.
 
     `entrypoint` and `command` are first words that replace the image's own. Without these capabilities in its
     bounding set the kernel refuses to execute a file that is marked effective.
@@ -174,14 +168,14 @@ def _capabilities_of_program(archive: tarfile.TarFile, entrypoint: str | None, c
     config = _read_json(archive, _blob(manifest["config"]["digest"])).get("config") or {}
     own_entrypoint, own_command = (next(iter(config.get(key) or ()), None) for key in ("Entrypoint", "Cmd"))
     program = entrypoint or own_entrypoint or command or own_command or ""
-    wanted = _program_paths(program, config.get("Env") or [])
+    paths = _program_paths(program, config.get("Env") or [])
     found: tuple[str, ...] = ()
     for layer in manifest["layers"]:
         stream = _open(archive, _blob(layer["digest"]))
         with tarfile.open(fileobj=stream, mode="r|*") as files:
             for member in files:
-                if member.name.lstrip("./") in wanted:
-                    found = _decode_capability(member.pax_headers.get(_XATTR, ""))
+                if member.name.lstrip("./") in paths:
+                    found = _decode_capability(member.pax_headers.get(_CAPABILITY, ""))
     return found
 
 
@@ -191,6 +185,17 @@ def _program_paths(program: str, environment: list[str]) -> set[str]:
         return {program.lstrip("/")}
     search = next((line.removeprefix("PATH=") for line in environment if line.startswith("PATH=")), "/usr/bin:/bin")
     return {f"{folder.strip('/')}/{program}" for folder in search.split(":")}
+
+
+# linux/capability.h, by bit.
+_CAPABILITY_BITS: Final = tuple(
+    """
+    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
+    NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
+    SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP
+    """.split()  # noqa: SIM905 - a table to compare with the header, not a list of literals
+)
+_EFFECTIVE: Final = 1
 
 
 def _decode_capability(value: str) -> tuple[str, ...]:

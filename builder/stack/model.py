@@ -1,6 +1,7 @@
-"""An app stack as values: what Compose files and the spec's shorthand both become.
+"""An app stack as values: what Compose files and the spec's short form both become.
 
-Nothing here knows about YAML, Quadlet or hosts. Paths inside containers are str; sizes are bytes; times are seconds.
+Nothing here knows about YAML, Quadlet files or hosts. Paths inside containers are str, sizes bytes, times seconds. Last
+come the names of a stack's systemd units, and the variables that its services are given.
 """
 
 from __future__ import annotations
@@ -241,7 +242,7 @@ def unit_names(stack: str, *, services: list[str], volumes: list[str], networks:
 
 
 class ServiceIdentity(NamedTuple):
-    """What a service is to the outside: enough to name it in variables."""
+    """What the variables of a stack say of one of its services."""
 
     name: str
     kind: Kind
@@ -250,24 +251,24 @@ class ServiceIdentity(NamedTuple):
     framework: str | None = None
 
 
-def identity(service: Service) -> ServiceIdentity:
-    """The identity of a complete service."""
-    domain = service.domains[0] if service.domains else None
-    return ServiceIdentity(service.name, service.kind, domain, service.port, service.framework)
-
-
 def injected_variables(stack: Stack, service: Service, server: str | None = None) -> dict[str, str]:
-    """The injected variables of one service of a complete stack, without those the user sets."""
+    """The variables that `er` gives to a service, without those that the user sets; `server` is the host's name."""
     peers = [identity(peer) for peer in stack.services]
     taken = {name for name, _ in service.environment}
     injected = variables(stack.name, identity(service), peers, server)
     return {name: value for name, value in injected.items() if name not in taken}
 
 
+def identity(service: Service) -> ServiceIdentity:
+    """The identity of a service."""
+    domain = service.domains[0] if service.domains else None
+    return ServiceIdentity(service.name, service.kind, domain, service.port, service.framework)
+
+
 def variables(
     stack: str, service: ServiceIdentity, peers: Iterable[ServiceIdentity], server: str | None = None
 ) -> dict[str, str]:
-    """The injected variables of one service, in a fixed order."""
+    """The variables that `er` gives to a service, in a fixed order; `peers` are all services of its stack."""
     return dict(
         [
             *_own(stack, service),

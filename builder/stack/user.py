@@ -1,4 +1,4 @@
-"""Who a stack is on the host: its user, uid and subordinate range, from nothing but its name."""
+"""The OS user of a stack on the host: name, uid and subordinate range, from nothing but the stack's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""From YAML's node graph to plain values, with the place of each."""
+"""YAML text to plain values with the place of each, and an explanation for text that cannot be parsed.
+
+`compose` makes PyYAML's graph of nodes, `Constructor` the values of it, `explain` a text for a YAMLError.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from builder.messages import Text
     from builder.problems import Mark, Report
-    from builder.yamlfile.places import Loc, SourceLines
+    from builder.yamlfile.places import FileLines, Loc
 
 
 MAX_DEPTH: Final = 40
@@ -26,12 +29,12 @@ MAX_VALUES: Final = 100_000
 
 _PLAIN: Final = "plain"
 _STR, _MAP, _SEQ = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq"))
-_HALF: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _Item = tuple[str, yaml.Node, "Mark"]
 
 
 class TooManyError(Exception):
-    """Aliases unfold without bound."""
+    """Aliases unfold to more values than the limit."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -50,7 +53,7 @@ class _Loader(yaml.SafeLoader):
             self.anchors.pop(getattr(event, "anchor", None), None)
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise TooDeep(MAX_DEPTH, event.start_mark)
+            raise TooDeepError(MAX_DEPTH, event.start_mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -67,10 +70,13 @@ def compose(text: str) -> yaml.Node | None:
 
 
 class Constructor:
-    """Turns the node graph into plain values and remembers where each came from."""
+    """Turns the node graph into plain values; `places` has where each came from, `report` what is wrong with them.
 
-    def __init__(self, page: SourceLines, report: Report, *, strict: bool) -> None:
-        self.page = page
+    `strict`: a value that YAML 1.1 and 1.2 read differently is an error.
+    """
+
+    def __init__(self, file: FileLines, report: Report, *, strict: bool) -> None:
+        self.file = file
         self.report = report
         self.strict = strict
         self.places: dict[Loc, Place] = {}
@@ -78,8 +84,8 @@ class Constructor:
         self._seen: set[int] = set()
         self._count = 0
 
-    def build(self, node: yaml.Node, loc: Loc, key: Mark | None = None) -> Any:
-        """The value of a node that stands at `loc`."""
+    def construct(self, node: yaml.Node, loc: Loc, key: Mark | None = None) -> Any:
+        """The value of a node at `loc`. Raises TooManyError."""
         self._count += 1
         if self._count > MAX_VALUES:
             raise TooManyError
@@ -104,7 +110,7 @@ class Constructor:
     def _collection(self, node: yaml.Node, loc: Loc, mark: Mark) -> Any:
         self._check_tag(node, loc, mark)
         if isinstance(node, yaml.SequenceNode):
-            return [self.build(child, (*loc, index)) for index, child in enumerate(node.value)]
+            return [self.construct(child, (*loc, index)) for index, child in enumerate(node.value)]
         return self._mapping(node, loc)
 
     def _check_tag(self, node: yaml.Node, loc: Loc, mark: Mark) -> None:
@@ -117,7 +123,7 @@ class Constructor:
         self._check_tag(node, loc, mark)
         first = id(node) not in self._seen
         self._seen.add(id(node))
-        text = self._sound(node, loc, mark)
+        text = self._text(node, loc, mark)
         if node.tag != _PLAIN:
             return text
         reason = scalars.ambiguity(text) if self.strict else None
@@ -127,14 +133,14 @@ class Constructor:
             reason.add_to(self.report, dotted(loc), mark, value=text, quoted=f'"{text}"')
         return text
 
-    def _sound(self, node: yaml.ScalarNode, loc: Loc, mark: Mark) -> str:
-        """The text of a scalar; an escape may have made half a character, which nothing can write again."""
+    def _text(self, node: yaml.ScalarNode, loc: Loc, mark: Mark) -> str:
+        """The text of a scalar; an escape may have made a lone surrogate, which no encoding can write again."""
         text = str(node.value)
-        half = _HALF.search(text)
-        if half:
-            code = f"U+{ord(half[0]):04X}"
+        surrogate = _SURROGATE.search(text)
+        if surrogate:
+            code = f"U+{ord(surrogate[0]):04X}"
             messages.YAML_CHARACTER.add_to(self.report, dotted(loc), mark, code=code)
-        return _HALF.sub("?", text)
+        return _SURROGATE.sub("?", text)
 
     def _mapping(self, node: yaml.Node, loc: Loc) -> dict[str, Any]:
         own: dict[str, tuple[yaml.Node, Mark]] = {}
@@ -152,7 +158,7 @@ class Constructor:
             else:
                 own[key] = (value_node, mark)
         merged = self._merge(merges, loc, skip=set(own))
-        return merged | {key: self.build(child, (*loc, key), mark) for key, (child, mark) in own.items()}
+        return merged | {key: self.construct(child, (*loc, key), mark) for key, (child, mark) in own.items()}
 
     def _duplicate(self, key: str, loc: Loc, mark: Mark, line: int) -> None:
         messages.YAML_DUPLICATE.add_to(self.report, dotted((*loc, key)), mark, key=key, line=line)
@@ -162,7 +168,7 @@ class Constructor:
         if not isinstance(node, yaml.ScalarNode):
             messages.YAML_KEY_NESTED.add_to(self.report, dotted(loc), mark)
             return None
-        text = self._sound(node, loc, mark)
+        text = self._text(node, loc, mark)
         if node.tag != _PLAIN or again:
             return text
         quoted = json.dumps(text, ensure_ascii=False)
@@ -177,9 +183,9 @@ class Constructor:
         merged: dict[str, Any] = {}
         for node in nodes:
             for mapping in self._mappings(node, loc):
-                for key, child, mark in self._entries(mapping, loc):
+                for key, child, mark in self._items(mapping, loc):
                     if key not in skip and key not in merged:
-                        merged[key] = self.build(child, (*loc, key), mark)
+                        merged[key] = self.construct(child, (*loc, key), mark)
         return merged
 
     def _mappings(self, node: yaml.Node, loc: Loc) -> Iterator[yaml.MappingNode]:
@@ -190,7 +196,7 @@ class Constructor:
             else:
                 messages.YAML_MERGE.add_to(self.report, dotted((*loc, "<<")), self._mark(child))
 
-    def _entries(self, node: yaml.MappingNode, loc: Loc, depth: int = 0) -> Iterator[_Item]:
+    def _items(self, node: yaml.MappingNode, loc: Loc, depth: int = 0) -> Iterator[_Item]:
         """The entries a mapping brings along when merged: its own first, then those it merges itself."""
         self._open.add(id(node))
         inner = []
@@ -202,7 +208,7 @@ class Constructor:
                 yield str(key_node.value), child, self._mark(key_node)
         for child in inner:
             for mapping in self._mappings(child, loc):
-                yield from self._entries(mapping, loc, depth + 1)
+                yield from self._items(mapping, loc, depth + 1)
         self._open.discard(id(node))
         if self._count > MAX_VALUES or depth > MAX_DEPTH:
             raise TooManyError
@@ -216,12 +222,12 @@ class Constructor:
         if start.line == end.line:
             length = end.column - start.column
         elif isinstance(node, yaml.ScalarNode):
-            length = len(self.page.lines[start.line].rstrip()) - start.column
-        return self.page.mark(start.line + 1, start.column + 1, length)
+            length = len(self.file.lines[start.line].rstrip()) - start.column
+        return self.file.mark(start.line + 1, start.column + 1, length)
 
 
 class Explained(NamedTuple):
-    """A text, the place (both counted from 1) and the values of the text's fields."""
+    """The text of a problem, its line and column (counted from 1), and the values of the text's fields."""
 
     text: Text
     line: int
@@ -229,7 +235,7 @@ class Explained(NamedTuple):
     values: dict[str, Any]
 
 
-class TooDeep(yaml.MarkedYAMLError):
+class TooDeepError(yaml.MarkedYAMLError):
     """Nesting beyond the limit."""
 
     def __init__(self, limit: int, mark: Any) -> None:

@@ -1,4 +1,4 @@
-"""YAML as written: plain values, and the place of each of them in the file."""
+"""Reading a YAML file: plain values, and the place of each of them in the file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from builder import messages
 from builder.problems import Mark
 from builder.yamlfile.parser import MAX_VALUES, Constructor, TooManyError, compose, explain
-from builder.yamlfile.places import Loc, Place, SourceLines, dotted, split_lines
+from builder.yamlfile.places import FileLines, Loc, Place, dotted, split_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dialect", "Loc", "Source", "dotted", "parse", "read"]
 
+# In a spec a value that YAML readers disagree on is an error; Compose files are read as Compose reads them.
 Dialect = Literal["spec", "compose"]
 
 
@@ -51,7 +52,7 @@ class Source:
 
 
 def read(path: Path, report: Report, *, dialect: Dialect) -> Source | None:
-    """Read a YAML file. None when it cannot be parsed; what is wrong is in the report."""
+    """Read a YAML file. None when it cannot be parsed; what is wrong is added to the report."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -75,17 +76,17 @@ def _decode(content: bytes, path: Path, report: Report) -> str | None:
 
 
 def parse(text: str, path: Path, report: Report, *, dialect: Dialect) -> Source | None:
-    """Read YAML text; `path` is only for the marks."""
-    page = SourceLines(path, split_lines(text))
-    tree = Constructor(page, report, strict=dialect == "spec")
+    """The same for a text; `path` is only for the marks."""
+    file = FileLines(path, split_lines(text))
+    constructor = Constructor(file, report, strict=dialect == "spec")
     try:
         node = compose(text)
         if node is not None:
-            return Source(path, tree.build(node, ()), page.lines, tree.places)
+            return Source(path, constructor.construct(node, ()), file.lines, constructor.places)
         messages.FILE_EMPTY.add_to(report, "", Mark(path, 1, 1))
     except yaml.YAMLError as error:
         reason, line, column, values = explain(error, text)
-        reason.add_to(report, "", page.mark(line, column), **values)
+        reason.add_to(report, "", file.mark(line, column), **values)
     except TooManyError:
         messages.YAML_TOO_MANY.add_to(report, "", Mark(path, 1, 1), limit=MAX_VALUES)
     return None
