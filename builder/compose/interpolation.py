@@ -57,16 +57,16 @@ class Expansion:
             self.unset.append(name)
         return value or ""
 
-    def _braced(self, inside: str) -> str:
-        name = _NAME.match(inside)
+    def _braced(self, expression: str) -> str:
+        name = _NAME.match(expression)
         if name is None:
-            raise FormatError(inside)
-        rest = inside[name.end() :]
+            raise FormatError(expression)
+        rest = expression[name.end() :]
         if not rest:
             return self._plain(name[0])
         operator = _OPERATOR.match(rest)
         if operator is None:
-            raise FormatError(inside)
+            raise FormatError(expression)
         return self._operated(name[0], operator[0], rest[operator.end() :])
 
     def _operated(self, name: str, operator: str, word: str) -> str:

@@ -67,7 +67,7 @@ _COMPOSE_KEYS: Final = ("name", "uid", "compose", "egress")
 
 
 def _check_compose_entry(document: Document, loc: Loc, keys: set[str]) -> None:
-    """A service of a compose file is described there, not here."""
+    """Refuse what belongs into the Compose file, at its services."""
     for key in document.keys(loc):
         if key == "image":
             document.report(messages.STACK_BOTH, (*loc, key), on_key=True)
