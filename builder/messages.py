@@ -1,4 +1,4 @@
-"""Texts of problems that the spec and Compose files share. The spec's own are in spec/messages.py."""
+"""Texts of problems that spec and Compose files share; the rest is in spec/messages.py and compose/messages.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Text:
-    """What the user reads: the rule, and the way out. `{name}` fields are filled in."""
+    """What the user reads: `message` is the rule, `hint` the way out. Fields as `{name}` are filled in with values."""
 
     message: str
     hint: str | None = None
@@ -24,8 +24,8 @@ class Text:
         hint = None if self.hint is None else self.hint.format(**values)
         return Problem(self.severity, where, self.message.format(**values), mark, hint)
 
-    def put(self, report: Report, where: str, mark: Mark | None, **values: object) -> None:
-        """Add this text to a report."""
+    def add_to(self, report: Report, where: str, mark: Mark | None, **values: object) -> None:
+        """Add this text to a report, as a problem at one place."""
         report.extend([self.at(where, mark, **values)])
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from builder import host as hosts
 from builder import spec as specs
-from builder.compose import depends_on, environment, keys, mounts, network, secrets_configs, service
+from builder.compose import depends_on, environment, keys, networking, service_fields, volumes
 from builder.problems import SpecError
 from builder.spec.input_model import SpecInput
 
@@ -201,16 +201,16 @@ FILES: Final[Mapping[str, str]] = {
 }
 # The tables of keys, and where each is used in the example. A key that is taken has to be there.
 TABLES: Final[Mapping[str, tuple[Mapping[str, Any], tuple[tuple[str | int, ...], ...]]]] = {
-    "service": (keys.KEYS, (("services", "web"), ("services", "job"))),
-    "top": (keys.TOP, ((),)),
-    "health": (service._KEYS, (("services", "web", "healthcheck"),)),
-    "env_file": (environment._KEYS, (("services", "web", "env_file"),)),
-    "depends_on": (depends_on._KEYS, (("services", "web", "depends_on", "db"),)),
-    "deploy": (service._DEPLOY, (("services", "web", "deploy"),)),
-    "limits": (service._LIMITS, (("services", "web", "deploy", "resources", "limits"),)),
-    "mount": (mounts._LONG, (("services", "web", "volumes", 5), ("services", "web", "volumes", 6))),
-    "reference": (secrets_configs._LONG, (("services", "web", "secrets", 1),)),
-    "attachment": (network._KEYS, (("services", "web", "networks", "inside"),)),
+    "service": (keys.SERVICE, (("services", "web"), ("services", "job"))),
+    "top": (keys.TOP_LEVEL, ((),)),
+    "health": (service_fields._HEALTHCHECK, (("services", "web", "healthcheck"),)),
+    "env_file": (environment._ENV_FILE, (("services", "web", "env_file"),)),
+    "depends_on": (depends_on._DEPENDENCY, (("services", "web", "depends_on", "db"),)),
+    "deploy": (service_fields._DEPLOY, (("services", "web", "deploy"),)),
+    "limits": (service_fields._LIMITS, (("services", "web", "deploy", "resources", "limits"),)),
+    "mount": (volumes._MOUNT, (("services", "web", "volumes", 5), ("services", "web", "volumes", 6))),
+    "reference": (volumes._REFERENCE, (("services", "web", "secrets", 1),)),
+    "attachment": (networking._ATTACHMENT, (("services", "web", "networks", "inside"),)),
 }
 # Said elsewhere, always refused (`ports`), or nothing that is a text: `disable` is a truth value, the rest is Swarm's.
 NOT_SHOWN: Final = frozenset(

@@ -1,12 +1,11 @@
-"""What a service waits for."""
+"""What a service waits for: `depends_on` and `links` as written, and the check of them once all services are known."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import messages
-from builder.compose.node import attempt
-from builder.compose.table import Row, takes, walk
+from builder.compose.node import Row, attempt, stores, walk
 from builder.compose.values import boolean, plain
 from builder.stack.model import Dependency
 
@@ -17,18 +16,45 @@ if TYPE_CHECKING:
 _CONDITIONS: Final = ("service_started", "service_healthy", "service_completed_successfully")
 
 
-def parse(node: Node, draft: Draft) -> None:
+def depends_on(node: Node, draft: Draft) -> None:
     """A list of services, or a mapping with a condition for each."""
     if node.is_map:
         for name, child in node.items():
-            _add(draft, child, service=name, **_long(child))
+            _add(draft, child, service=name, **_options(child))
     elif node.is_list:
         for item in node.value:
             listed = attempt(plain, item, None)
             if listed is not None:
                 _add(draft, item, service=listed)
     else:
-        raise node.wrong(messages.WANTS_LIST)
+        raise node.error(messages.WANTS_LIST)
+
+
+def _add(draft: Draft, node: Node, **values: Any) -> None:
+    """Add a dependency, if the service is not one already: `links` say it again."""
+    known: list[tuple[Dependency, Node]] = draft.fields.setdefault("depends_on", [])
+    if all(other.service != values["service"] for other, _ in known):
+        known.append((Dependency(**values), node))
+
+
+def _options(node: Node) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if node.value is not None:
+        walk(node, _DEPENDENCY, values)
+    return values
+
+
+def _condition(node: Node) -> str:
+    if node.value not in _CONDITIONS:
+        raise node.error(messages.DEPENDS_CONDITION, conditions=", ".join(_CONDITIONS))
+    return str(node.value)
+
+
+_DEPENDENCY: Final[dict[str, Row[dict[str, Any]]]] = {
+    "condition": stores("condition", _condition),
+    "required": stores("required", boolean),
+    "restart": stores("restart", boolean),
+}
 
 
 def links(node: Node, draft: Draft) -> None:
@@ -41,35 +67,61 @@ def links(node: Node, draft: Draft) -> None:
             draft.fields.setdefault("links", []).append((name, alias))
 
 
-def _add(draft: Draft, node: Node, **values: Any) -> None:
-    """One dependency; a second word on the same service, from `links`, adds nothing."""
-    known: list[tuple[Dependency, Node]] = draft.fields.setdefault("depends_on", [])
-    if all(other.service != values["service"] for other, _ in known):
-        known.append((Dependency(**values), node))
+def dependencies(draft: Draft, drafts: list[Draft]) -> tuple[Dependency, ...]:
+    """What a service waits for, without services that do not run."""
+    running = {other.name for other in drafts}
+    return tuple(dependency for dependency, _ in _written(draft) if dependency.service in running)
 
 
-def _long(node: Node) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    if node.value is not None:
-        walk(node, _KEYS, values)
-    return values
+def check_dependencies(drafts: list[Draft], declared: set[str]) -> None:
+    """Report dependencies on nothing, circles of them, and conditions that will not come true.
+
+    `declared` are the names of all services of the file, also of those that a profile leaves out.
+    """
+    by_name = {draft.name: draft for draft in drafts}
+    for draft in drafts:
+        for dependency, node in _written(draft):
+            other = by_name.get(dependency.service)
+            if other is not None:
+                _check_condition(dependency, other, node)
+            elif dependency.service not in declared:
+                node.report(messages.DEPENDS_UNKNOWN, name=dependency.service)
+            elif dependency.required:
+                node.report(messages.DEPENDS_PROFILE, name=dependency.service)
+    done: set[str] = set()
+    for name in by_name:
+        _check_circles(name, by_name, done, ())
 
 
-def _condition(node: Node, values: dict[str, Any]) -> None:
-    if node.value not in _CONDITIONS:
-        raise node.wrong(messages.DEPENDS_CONDITION, conditions=", ".join(_CONDITIONS))
-    values["condition"] = node.value
+def _written(draft: Draft) -> list[tuple[Dependency, Node]]:
+    written: list[tuple[Dependency, Node]] = draft.fields.get("depends_on", [])
+    return written
 
 
-def _boolean(name: str) -> Row[dict[str, Any]]:
-    def put(node: Node, values: dict[str, Any]) -> None:
-        values[name] = boolean(node)
+def _check_condition(dependency: Dependency, other: Draft, node: Node) -> None:
+    check = other.fields.get("healthcheck")
+    if dependency.condition == "service_healthy":
+        if check is not None and check.disable:
+            node.report(messages.DEPENDS_DISABLED, name=other.name)
+        elif check is None or not check.test:
+            node.report(messages.DEPENDS_NO_CHECK, name=other.name)
+    elif dependency.condition == "service_completed_successfully" and _is_restarted(other):
+        node.report(messages.DEPENDS_JOB, name=other.name)
 
-    return takes(put)
+
+def _is_restarted(draft: Draft) -> bool:
+    return draft.fields.get("restart") in ("always", "unless-stopped")
 
 
-_KEYS: Final[dict[str, Row[dict[str, Any]]]] = {
-    "condition": takes(_condition),
-    "required": _boolean("required"),
-    "restart": _boolean("restart"),
-}
+def _check_circles(name: str, by_name: dict[str, Draft], done: set[str], trail: tuple[str, ...]) -> None:
+    if name in trail:
+        circle = (*trail[trail.index(name) :], name)
+        _, node = next(item for item in _written(by_name[trail[-1]]) if item[0].service == name)
+        node.report(messages.DEPENDS_CYCLE, names=" → ".join(circle))
+        return
+    if name in done:
+        return
+    for dependency, _ in _written(by_name[name]):
+        if dependency.service in by_name:
+            _check_circles(dependency.service, by_name, done, (*trail, name))
+    done.add(name)

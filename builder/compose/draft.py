@@ -1,32 +1,40 @@
-"""What a compose file is turned into while it is read."""
+"""What a Compose file becomes on its way: a Project while files are read, a Draft of each service, then StackContents.
+
+load fills the Project by the table of top-level keys, and each Draft by the table of service keys; finish checks the
+drafts against each other and makes the contents of the stack.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+
+from builder.compose import messages
+from builder.stack.model import UNENCODABLE, StackFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from builder.compose.node import Node
     from builder.problems import Report
-    from builder.stack.model import Mount, Network, Service, StackFile, Volume
+    from builder.stack.model import Mount, Network, Service, Volume
 
-
-@dataclass(frozen=True)
-class Parts:
-    """The values a compose file stands for."""
-
-    services: tuple[Service, ...]
-    volumes: tuple[Volume, ...]
-    networks: tuple[Network, ...]
-    files: tuple[StackFile, ...]
+# What comes along with a stack: small files of the stack's own directory, and no private keys.
+_MOST_BYTES: Final = 1024 * 1024
+_MOST_FILES: Final = 300
+_PRIVATE_KEY: Final = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+_KEPT_EMPTY: Final = (".gitkeep", ".gitignore", ".keep")
 
 
 @dataclass
 class Project:
-    """One compose file with all it includes. `root` is the stack's own directory; nothing outside is brought along."""
+    """A Compose file with all it includes: what it declares, by name, and the files that come along.
+
+    `root` is the stack's own directory; nothing outside of it comes along. `lookup` gives a variable's value, for the
+    service of the first name or, with None, outside of services. `extended` are the services of other files.
+    """
 
     stack: str
     root: Path
@@ -40,18 +48,66 @@ class Project:
     files: dict[str, StackFile] = field(default_factory=dict)
     extended: dict[Path, dict[str, Node]] = field(default_factory=dict)
     used_volumes: set[str] = field(default_factory=set)
-    own_volumes: set[str] = field(default_factory=set)
+    anonymous_volumes: set[str] = field(default_factory=set)
+
+    def within(self, path: Path) -> Path | None:
+        """The path relative to the stack's directory, all links followed; None for one outside of it."""
+        try:
+            return path.resolve().relative_to(self.root.resolve())
+        except (ValueError, OSError, RuntimeError):
+            return None
+
+    def relative(self, node: Node, path: str) -> str:
+        """A path as the file of `node` writes it, relative to the stack's directory; raises NodeError outside of it."""
+        relative = self.within(node.document.source.path.parent / path)
+        if relative is None:
+            raise node.error(messages.BIND_OUTSIDE, path=path)
+        if re.search(r"[\x00-\x1f\x7f:\"\\,]", str(relative)) or UNENCODABLE.search(str(relative)):
+            raise node.error(messages.WANTS_PLAIN, value=path)
+        return PurePosixPath(relative).as_posix()
+
+    def has_content(self, path: str) -> bool:
+        """True when there is something to bring along: a file, or a directory that is not empty."""
+        full = self.root / path
+        if full.is_dir():
+            return any(child.name not in _KEPT_EMPTY for child in full.iterdir())
+        return full.exists()
+
+    def add_files(self, node: Node, path: str) -> None:
+        """Add a file, or all files of a directory, to what comes along; raises NodeError for what cannot."""
+        full = self.root / path
+        found = sorted(child for child in full.rglob("*") if not child.is_dir()) if full.is_dir() else [full]
+        if len(found) > _MOST_FILES or sum(child.stat().st_size for child in found if child.is_file()) > _MOST_BYTES:
+            raise node.error(messages.BIND_LARGE, path=path, files=len(found))
+        for child in found:
+            self._add_file(node, child)
+
+    def _add_file(self, node: Node, file: Path) -> None:
+        name = file.relative_to(self.root).as_posix()
+        self.relative(node, str(file.resolve()))
+        if not file.is_file():
+            raise node.error(messages.BIND_SPECIAL, path=name)
+        try:
+            content, executable = file.read_bytes(), file.stat().st_mode & 0o100
+        except OSError as error:
+            raise node.error(messages.FILE_UNREADABLE, path=name, reason=error.strerror) from error
+        if _PRIVATE_KEY.search(content):
+            raise node.error(messages.BIND_SECRET, path=name)
+        self.files[name] = StackFile(name, content, "0755" if executable else "0644")
 
 
 @dataclass
 class Draft:
-    """One service on its way to a stack.Service: its fields, and what needs a second look."""
+    """One service on its way to a stack.Service: its fields by name, the node of each, and what finish looks at again.
+
+    `labels` are (text, node) by name, `aliases` more names on its networks, `env_files` the variables of its env files.
+    """
 
     name: str
     node: Node
     project: Project
     fields: dict[str, Any] = field(default_factory=dict)
-    places: dict[str, Node] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
     mounts: list[tuple[Mount, Node]] = field(default_factory=list)
     aliases: list[str] = field(default_factory=list)
     labels: dict[str, tuple[str, Node]] = field(default_factory=dict)
@@ -59,6 +115,16 @@ class Draft:
     on_proxy_network: bool = False
 
     def set(self, name: str, value: Any, node: Node) -> None:
-        """Set a field; the node is where a later problem with it is shown."""
+        """Set a field; a later problem with it is reported at the node."""
         self.fields[name] = value
-        self.places[name] = node
+        self.nodes[name] = node
+
+
+@dataclass(frozen=True)
+class StackContents:
+    """What the stack of a Compose file consists of, as stack.Stack takes it."""
+
+    services: tuple[Service, ...]
+    volumes: tuple[Volume, ...]
+    networks: tuple[Network, ...]
+    files: tuple[StackFile, ...]

@@ -1,18 +1,18 @@
-"""The environment of a service: what the file says wins over what its env files say."""
+"""The environment of a service: `environment` wins over `env_file`. And how env files, `.env` too, are read."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import files, messages
+from builder.compose import messages
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
-from builder.compose.node import attempt
-from builder.compose.table import Row, takes, walk
+from builder.compose.node import Row, attempt, stores, walk
 from builder.compose.values import boolean, content, pairs, text
 from builder.problems import Mark
-from builder.quadlet import UNFIT
+from builder.stack.model import UNENCODABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,19 +25,16 @@ if TYPE_CHECKING:
 
 
 _NAME: Final = re.compile(r"[^\s=\x00-\x1f\x7f]+")
-_SECRET: Final = re.compile(
-    r"(^|_)(PASSWORD|PASSWD|PASS|SECRET|TOKEN|API_?KEY|PRIVATE_KEY|SECRET_KEY)($|_(BASE|KEY|HASH))"
-)
 
 
-def parse(node: Node, draft: Draft) -> None:
+def environment(node: Node, draft: Draft) -> None:
     """A mapping, or a list of NAME=VALUE. A name without a value is taken from `.env`, as Compose does."""
     found: dict[str, str] = {}
     for name, value, place in pairs(node):
         if not _is_name(name):
-            place.put(messages.ENV_NAME, name=name)
+            place.report(messages.ENV_NAME, name=name)
             continue
-        known = _passed(name, place, draft) if value is None else attempt(content, value, None)
+        known = _passed_through(name, place, draft) if value is None else attempt(content, value, None)
         if known is not None:
             found[name] = known
     draft.set("environment", found, node)
@@ -45,21 +42,26 @@ def parse(node: Node, draft: Draft) -> None:
 
 
 def _is_name(text: str) -> bool:
-    return _NAME.fullmatch(text) is not None and not UNFIT.search(text)
+    return _NAME.fullmatch(text) is not None and not UNENCODABLE.search(text)
 
 
-def _passed(name: str, place: Node, draft: Draft) -> str | None:
+def _passed_through(name: str, place: Node, draft: Draft) -> str | None:
     value = draft.project.lookup(draft.name, name)
     if value is None:
-        place.put(messages.ENV_PASSED, name=name)
+        place.report(messages.ENV_PASSED, name=name)
     return value
+
+
+_SECRET: Final = re.compile(
+    r"(^|_)(PASSWORD|PASSWD|PASS|SECRET|TOKEN|API_?KEY|PRIVATE_KEY|SECRET_KEY)($|_(BASE|KEY|HASH))"
+)
 
 
 def _warn_secrets(found: dict[str, str], node: Node) -> None:
     """User-data can be read by whoever reaches the provider's metadata: say so once for each service."""
     names = [name for name, value in found.items() if _is_secret(name, value)]
     if names:
-        node.put(messages.ENV_SECRET, key=True, names=", ".join(names))
+        node.report(messages.ENV_SECRET, key=True, names=", ".join(names))
 
 
 def _is_secret(name: str, value: str) -> bool:
@@ -70,69 +72,68 @@ def _is_secret(name: str, value: str) -> bool:
     )
 
 
-def parse_files(node: Node, draft: Draft) -> None:
-    """Files in their order; a later one wins."""
+def env_file(node: Node, draft: Draft) -> None:
+    """The variables of files, in their order; a later one wins."""
     for item in node.value if node.is_list else [node]:
-        attempt(lambda child: _file(child, draft), item, None)
+        attempt(lambda child: _read_env_file(child, draft), item, None)
 
 
-def _file(node: Node, draft: Draft) -> None:
-    options: dict[str, Any] = {"required": True, "raw": False, "path": node}
+def _read_env_file(node: Node, draft: Draft) -> None:
+    options: dict[str, Any] = {"required": True, "raw": False}
     if node.is_map:
-        walk(node, _KEYS, options)
-        if options["path"] is node:
-            raise node.wrong(messages.KEY_MISSING, name="path")
-    place: Node = options["path"]
+        walk(node, _ENV_FILE, options)
+        if "path" not in options:
+            raise node.error(messages.KEY_MISSING, name="path")
+    place: Node = options.get("path", node)
     path = place.document.source.path.parent / text(place)
-    files.inside(place, text(place), draft.project)
+    draft.project.relative(place, text(place))
     if not path.is_file():
         if options["required"]:
-            raise place.wrong(messages.ENV_FILE_MISSING, path=text(place))
+            raise place.error(messages.ENV_FILE_MISSING, path=text(place))
         return
-    report, lookup = draft.project.report, draft.project.lookup
     try:
         lines = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise place.wrong(messages.FILE_ENCODING) from None
+        raise place.error(messages.FILE_ENCODING) from None
     except OSError as error:
-        raise place.wrong(messages.FILE_UNREADABLE, path=text(place), reason=error.strerror) from error
-    found: dict[str, str] = {}
-    for variable in read_variables(lines, path, report, lambda name: lookup(draft.name, name), raw=options["raw"]):
-        value = lookup(draft.name, variable.name) if variable.value is None else variable.value
-        if value is None:
-            messages.ENV_PASSED.put(report, "", variable.mark, name=variable.name)
-        elif not _is_name(variable.name) or UNFIT.search(value):
-            messages.ENV_NAME.put(report, "", variable.mark, name=variable.name)
-        else:
-            found[variable.name] = value
+        raise place.error(messages.FILE_UNREADABLE, path=text(place), reason=error.strerror) from error
+    found = _usable_variables(lines, path, draft, raw=options["raw"])
     _warn_secrets(found, place)
     draft.env_files.update(found)
 
 
-def _path(node: Node, options: dict[str, Any]) -> None:
-    options["path"] = node
+def _usable_variables(lines: str, path: Path, draft: Draft, *, raw: bool) -> dict[str, str]:
+    """The variables of an env file; what is wrong with one is reported at its line."""
+    report = draft.project.report
+    lookup = partial(draft.project.lookup, draft.name)
+    found: dict[str, str] = {}
+    for variable in read_variables(lines, path, report, lookup, raw=raw):
+        value = lookup(variable.name) if variable.value is None else variable.value
+        if value is None:
+            messages.ENV_PASSED.add_to(report, "", variable.mark, name=variable.name)
+        elif not _is_name(variable.name) or UNENCODABLE.search(value):
+            messages.ENV_NAME.add_to(report, "", variable.mark, name=variable.name)
+        else:
+            found[variable.name] = value
+    return found
 
 
-def _required(node: Node, options: dict[str, Any]) -> None:
-    options["required"] = boolean(node)
-
-
-def _format(node: Node, options: dict[str, Any]) -> None:
+def _is_raw(node: Node) -> bool:
     if node.value != "raw":
-        raise node.wrong(messages.ENV_FORMAT)
-    options["raw"] = True
+        raise node.error(messages.ENV_FORMAT)
+    return True
 
 
-_KEYS: Final[dict[str, Row[dict[str, Any]]]] = {
-    "path": takes(_path),
-    "required": takes(_required),
-    "format": takes(_format),
+_ENV_FILE: Final[dict[str, Row[dict[str, Any]]]] = {
+    "path": stores("path", lambda node: node),
+    "required": stores("required", boolean),
+    "format": stores("raw", _is_raw),
 }
 
 
 def merged(draft: Draft) -> tuple[tuple[str, str], ...]:
-    """The environment of the service, from both, in the order it was written."""
-    return tuple({**draft.env_files, **draft.fields.pop("environment", {})}.items())
+    """The environment of a finished service, from env files and `environment`, in the order they were written."""
+    return tuple({**draft.env_files, **draft.fields.get("environment", {})}.items())
 
 
 _ASSIGNMENT: Final = re.compile(r"(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*(?:([=:])[ \t]*|(?=\n|$|#))")
@@ -146,7 +147,7 @@ _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One line; without a value the variable is passed through from where Compose runs."""
+    """One line of an env file; without a value the variable is passed through from where Compose runs."""
 
     name: str
     value: str | None
@@ -155,6 +156,8 @@ class Variable:
 
 @dataclass
 class _Reader:
+    """The text of an env file and the position in it that is read next."""
+
     path: Path
     text: str
     report: Report
@@ -166,7 +169,7 @@ class _Reader:
         return Mark(self.path, before.count("\n") + 1, self.position - before.rfind("\n"), max(length, 1))
 
     def fail(self, text: Text, **values: object) -> None:
-        text.put(self.report, "", self.mark(), **values)
+        text.add_to(self.report, "", self.mark(), **values)
 
     def skip_line(self) -> str:
         end = self.text.find("\n", self.position)
@@ -178,13 +181,16 @@ class _Reader:
 def read_variables(
     text: str, path: Path, report: Report, lookup: Callable[[str], str | None], *, raw: bool = False
 ) -> list[Variable]:
-    """The variables of a file, in its order; later lines may use earlier ones. `raw`: values as they stand."""
+    """The variables of an env file, in its order; later lines may use earlier ones, and what `lookup` knows.
+
+    `raw`: values as they stand. What is no variable is added to the report, with its place in `path`.
+    """
     found: dict[str, str] = {}
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     reader = _Reader(path, text, report, lambda name: found.get(name, lookup(name)))
     variables = []
     while reader.position < len(reader.text):
-        variable = _raw(reader) if raw else _next(reader)
+        variable = _read_raw(reader) if raw else _read_variable(reader)
         if variable is not None:
             variables.append(variable)
             if variable.value is not None:
@@ -192,7 +198,7 @@ def read_variables(
     return variables
 
 
-def _raw(reader: _Reader) -> Variable | None:
+def _read_raw(reader: _Reader) -> Variable | None:
     mark = reader.mark()
     line = reader.skip_line()
     if not line.strip() or line.lstrip().startswith("#"):
@@ -201,7 +207,7 @@ def _raw(reader: _Reader) -> Variable | None:
     return Variable(name.strip(), value if equals else None, mark)
 
 
-def _next(reader: _Reader) -> Variable | None:
+def _read_variable(reader: _Reader) -> Variable | None:
     """The variable at the position, which moves behind it; None for a blank, a comment or an error."""
     blank = re.compile(r"[ \t]*(#.*)?(\n|$)").match(reader.text, reader.position)
     if blank is not None:
@@ -218,10 +224,10 @@ def _next(reader: _Reader) -> Variable | None:
     if not found[2]:
         reader.skip_line()
         return Variable(found[1], None, mark)
-    return Variable(found[1], _value(reader), mark)
+    return Variable(found[1], _read_value(reader), mark)
 
 
-def _value(reader: _Reader) -> str:
+def _read_value(reader: _Reader) -> str:
     quote = reader.text[reader.position : reader.position + 1]
     if quote in _QUOTED and quote:
         found = _QUOTED[quote].match(reader.text, reader.position)
@@ -229,13 +235,13 @@ def _value(reader: _Reader) -> str:
             reader.fail(messages.ENV_QUOTE)
             reader.skip_line()
             return ""
-        return _quoted(reader, quote, found)
-    mark_at = reader.position
+        return _read_quoted(reader, quote, found)
+    start = reader.position
     value = _COMMENT.sub("", reader.skip_line()).strip()
-    return _expand(reader, value, mark_at)
+    return _expand(reader, value, start)
 
 
-def _quoted(reader: _Reader, quote: str, found: re.Match[str]) -> str:
+def _read_quoted(reader: _Reader, quote: str, found: re.Match[str]) -> str:
     start = reader.position
     reader.position = found.end()
     rest = reader.skip_line().strip()

@@ -1,4 +1,8 @@
-"""The second look: what can only be said once every service of a file is known."""
+"""The last step: what can only be said once every service of a file is known, and the stack's values of all of them.
+
+Each draft is checked by itself, then network modes and dependencies between them; then come the networks in use, the
+services, the volumes in use, and whether their systemd units have names of their own.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +10,21 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from builder.compose import environment, messages
-from builder.compose.draft import Parts
+from builder.compose.depends_on import check_dependencies, dependencies
+from builder.compose.draft import StackContents
 from builder.compose.node import attempt
 from builder.compose.values import boolean, mapping
 from builder.oci import image_reference
-from builder.quadlet import names
+from builder.stack import model
 from builder.stack.model import Attachment, Network, Service, Volume
 
 if TYPE_CHECKING:
     from builder.compose.draft import Draft, Project
     from builder.compose.node import Node
-    from builder.stack.model import Dependency
 
 
-_LONGEST_NAME = 40  # what still fits in the path of a socket
-
-
-def parts(project: Project, drafts: list[Draft]) -> Parts:
-    """The values of all drafts; what does not fit together is in the report."""
+def finish(project: Project, drafts: list[Draft]) -> StackContents:
+    """The contents of the stack; what does not fit together is in the report."""
     for draft in drafts:
         _check(draft)
     _check_network_modes(drafts)
@@ -33,36 +34,54 @@ def parts(project: Project, drafts: list[Draft]) -> Parts:
     volumes = _volumes(project)
     _check_units(project, drafts, volumes, networks)
     if drafts and all(draft.fields.get("kind") != "web" for draft in drafts):
-        drafts[0].node.put(messages.NOTHING_PUBLIC, key=True)
+        drafts[0].node.report(messages.NOTHING_PUBLIC, key=True)
     files = tuple(project.files[path] for path in sorted(project.files))
-    return Parts(services, volumes, networks, files)
+    return StackContents(services, volumes, networks, files)
+
+
+_LONGEST_NAME: Final = 40  # what still fits in the path of a socket
 
 
 def _check(draft: Draft) -> None:
     if len(draft.name) > _LONGEST_NAME or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", draft.name):
-        draft.node.put(messages.SERVICE_NAME, key=True, name=draft.name)
+        draft.node.report(messages.SERVICE_NAME, key=True, name=draft.name)
     if draft.node.is_map and draft.node.get("image") is None and draft.node.get("build") is None:
-        draft.node.put(messages.IMAGE_MISSING, key=True, name=draft.name)
-    warn(draft)
+        draft.node.report(messages.IMAGE_MISSING, key=True, name=draft.name)
+    _warn_missing_capabilities(draft)
+
+
+# Capabilities that images of Docker Hub need which start as root and change to a user of their own.
+_DATABASE: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
+_SERVER: Final = ("CHOWN", "SETGID", "SETUID")
+_CAPABILITIES: Final = {
+    **dict.fromkeys(("postgres", "mariadb", "mysql", "mongo", "redis", "valkey", "rabbitmq"), _DATABASE),
+    **dict.fromkeys(("nextcloud", "ghost", "elasticsearch", "influxdb", "couchdb"), _DATABASE),
+    **dict.fromkeys(("nginx", "httpd", "wordpress", "drupal", "joomla", "phpmyadmin"), _SERVER),
+}
+
+
+def _warn_missing_capabilities(draft: Draft) -> None:
+    """Say which capabilities a well-known image needs, when it gets neither them nor another user."""
+    image = draft.fields.get("image")
+    if image is None or image_reference.is_archive(image) or draft.fields.get("hardening") == "off":
+        return
+    reference = image_reference.split(image)
+    name = reference.path.removeprefix("library/")
+    needs = _CAPABILITIES.get(name, ()) if reference.registry == "docker.io" else ()
+    user = draft.fields.get("user", "root").partition(":")[0]
+    if needs and user in ("root", "0") and not set(draft.fields.get("cap_add", ())) >= {"SETGID", "SETUID"}:
+        draft.nodes["image"].report(messages.IMAGE_CAPABILITIES, capabilities=", ".join(needs), name=draft.name)
 
 
 def _check_network_modes(drafts: list[Draft]) -> None:
-    there = {draft.name for draft in drafts}
+    names = {draft.name for draft in drafts}
     for draft in drafts:
         mode = draft.fields.get("network_mode", "")
         if mode and "networks" in draft.fields:
-            draft.places["network_mode"].put(messages.NETWORK_AND_MODE)
+            draft.nodes["network_mode"].report(messages.NETWORK_AND_MODE)
         name = mode.removeprefix("service:")
-        if mode.startswith("service:") and (name not in there or name == draft.name):
-            draft.places["network_mode"].put(messages.NETWORK_SERVICE, name=name)
-
-
-def _attachments(draft: Draft) -> tuple[Attachment, ...]:
-    """The networks a service is on; without a word about them, the stack's default one."""
-    if "network_mode" in draft.fields:
-        return ()
-    own: tuple[Attachment, ...] = draft.fields.get("networks", ())
-    return own if own or draft.on_proxy_network else (Attachment("default"),)
+        if mode.startswith("service:") and (name not in names or name == draft.name):
+            draft.nodes["network_mode"].report(messages.NETWORK_SERVICE, name=name)
 
 
 def _networks(project: Project, drafts: list[Draft]) -> tuple[Network, ...]:
@@ -83,13 +102,12 @@ def _network(name: str, node: Node | None) -> Network:
     )
 
 
-def _volumes(project: Project) -> tuple[Volume, ...]:
-    """The volumes in use; Compose makes no others."""
-    made = [Volume(name) for name in project.own_volumes]
-    for name in project.used_volumes:
-        labels = project.volumes[name].get("labels")
-        made.append(Volume(name, () if labels is None else attempt(mapping, labels, ())))
-    return tuple(sorted(made, key=lambda volume: volume.name))
+def _attachments(draft: Draft) -> tuple[Attachment, ...]:
+    """The networks a service is on; without a word about them, the stack's default one."""
+    if "network_mode" in draft.fields:
+        return ()
+    own: tuple[Attachment, ...] = draft.fields.get("networks", ())
+    return own if own or draft.on_proxy_network else (Attachment("default"),)
 
 
 def _service(draft: Draft, drafts: list[Draft], networks: tuple[Network, ...]) -> Service:
@@ -115,100 +133,26 @@ def _aliased(draft: Draft, drafts: list[Draft]) -> tuple[Attachment, ...]:
     )
 
 
+def _volumes(project: Project) -> tuple[Volume, ...]:
+    """The volumes in use; Compose makes no others."""
+    made = [Volume(name) for name in project.anonymous_volumes]
+    for name in project.used_volumes:
+        labels = project.volumes[name].get("labels")
+        made.append(Volume(name, () if labels is None else attempt(mapping, labels, ())))
+    return tuple(sorted(made, key=lambda volume: volume.name))
+
+
 def _check_units(
     project: Project, drafts: list[Draft], volumes: tuple[Volume, ...], networks: tuple[Network, ...]
 ) -> None:
     """No two parts of a stack may become one systemd unit, nor one of EasyRunner's own."""
-    made = names.generated(
+    made = model.unit_names(
         project.stack,
         services=[draft.name for draft in drafts],
         volumes=[volume.name for volume in volumes],
         networks=[network.name for network in networks],
     )
     for draft in drafts:
-        unit = names.service_unit(project.stack, draft.name)
+        unit = model.service_unit(project.stack, draft.name)
         if made.count(unit) > 1 or unit.startswith("er-ingress-"):
-            draft.node.put(messages.SERVICE_COLLIDES, key=True, name=draft.name)
-
-
-def _known(draft: Draft) -> list[tuple[Dependency, Node]]:
-    known: list[tuple[Dependency, Node]] = draft.fields.get("depends_on", [])
-    return known
-
-
-def dependencies(draft: Draft, drafts: list[Draft]) -> tuple[Dependency, ...]:
-    """What a service waits for, without what is not started and not required."""
-    there = {other.name for other in drafts}
-    return tuple(dependency for dependency, _ in _known(draft) if dependency.service in there)
-
-
-def check_dependencies(drafts: list[Draft], declared: set[str]) -> None:
-    """Report dependencies on nothing, on themselves, and conditions that will not come true."""
-    by_name = {draft.name: draft for draft in drafts}
-    for draft in drafts:
-        for dependency, node in _known(draft):
-            needed = by_name.get(dependency.service)
-            if needed is not None:
-                _check_condition(dependency, needed, node)
-            elif dependency.service not in declared:
-                node.put(messages.DEPENDS_UNKNOWN, name=dependency.service)
-            elif dependency.required:
-                node.put(messages.DEPENDS_PROFILE, name=dependency.service)
-    _check_cycles(by_name)
-
-
-def _check_condition(dependency: Dependency, needed: Draft, node: Node) -> None:
-    check = needed.fields.get("healthcheck")
-    if dependency.condition == "service_healthy":
-        if check is not None and check.disable:
-            node.put(messages.DEPENDS_DISABLED, name=needed.name)
-        elif check is None or not check.test:
-            node.put(messages.DEPENDS_NO_CHECK, name=needed.name)
-    elif dependency.condition == "service_completed_successfully" and _goes_on(needed):
-        node.put(messages.DEPENDS_JOB, name=needed.name)
-
-
-def _goes_on(draft: Draft) -> bool:
-    return draft.fields.get("restart") in ("always", "unless-stopped")
-
-
-def _check_cycles(by_name: dict[str, Draft]) -> None:
-    done: set[str] = set()
-    for name in by_name:
-        _visit(name, by_name, done, ())
-
-
-def _visit(name: str, by_name: dict[str, Draft], done: set[str], trail: tuple[str, ...]) -> None:
-    if name in trail:
-        around = (*trail[trail.index(name) :], name)
-        _, place = next(item for item in _known(by_name[trail[-1]]) if item[0].service == name)
-        place.put(messages.DEPENDS_CYCLE, names=" → ".join(around))
-        return
-    if name in done:
-        return
-    for dependency, _ in _known(by_name[name]):
-        if dependency.service in by_name:
-            _visit(dependency.service, by_name, done, (*trail, name))
-    done.add(name)
-
-
-_DATABASE: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
-_SERVER: Final = ("CHOWN", "SETGID", "SETUID")
-_NEEDS: Final = {
-    **dict.fromkeys(("postgres", "mariadb", "mysql", "mongo", "redis", "valkey", "rabbitmq"), _DATABASE),
-    **dict.fromkeys(("nextcloud", "ghost", "elasticsearch", "influxdb", "couchdb"), _DATABASE),
-    **dict.fromkeys(("nginx", "httpd", "wordpress", "drupal", "joomla", "phpmyadmin"), _SERVER),
-}
-
-
-def warn(draft: Draft) -> None:
-    """Say which capabilities a well-known image needs, when it neither has them nor another user."""
-    image = draft.fields.get("image")
-    if image is None or image_reference.is_archive(image) or draft.fields.get("hardening") == "off":
-        return
-    reference = image_reference.split(image)
-    name = reference.path.removeprefix("library/")
-    needs = _NEEDS.get(name, ()) if reference.registry == "docker.io" else ()
-    user = draft.fields.get("user", "root").partition(":")[0]
-    if needs and user in ("root", "0") and not set(draft.fields.get("cap_add", ())) >= {"SETGID", "SETUID"}:
-        draft.places["image"].put(messages.IMAGE_CAPABILITIES, capabilities=", ".join(needs), name=draft.name)
+            draft.node.report(messages.SERVICE_COLLIDES, key=True, name=draft.name)

@@ -1,4 +1,4 @@
-"""Variables in compose files: `$NAME`, `${NAME}` and `${NAME:-default}` with its kin, nested; `$$` is a dollar."""
+"""Interpolation: `$NAME`, `${NAME}`, `${NAME:-default}` and the other operators, nested; `$$` is a dollar."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class RequiredError(ValueError):
 
 @dataclass
 class Expansion:
-    """One text being filled in; `unset` collects the names that had neither value nor default."""
+    """Fills variables into texts; `unset` collects the names that had neither value nor default."""
 
     lookup: Callable[[str], str | None]
     unset: list[str] = field(default_factory=list)
 
     def expand(self, text: str) -> str:
-        """The text with its variables filled in."""
+        """The text with its variables filled in. Raises FormatError and RequiredError."""
         out, position = [], 0
         while (dollar := text.find("$", position)) >= 0:
             out.append(text[position:dollar])
@@ -57,16 +57,16 @@ class Expansion:
             self.unset.append(name)
         return value or ""
 
-    def _braced(self, inside: str) -> str:
-        name = _NAME.match(inside)
+    def _braced(self, expression: str) -> str:
+        name = _NAME.match(expression)
         if name is None:
-            raise FormatError(inside)
-        rest = inside[name.end() :]
+            raise FormatError(expression)
+        rest = expression[name.end() :]
         if not rest:
             return self._plain(name[0])
         operator = _OPERATOR.match(rest)
         if operator is None:
-            raise FormatError(inside)
+            raise FormatError(expression)
         return self._operated(name[0], operator[0], rest[operator.end() :])
 
     def _operated(self, name: str, operator: str, word: str) -> str:

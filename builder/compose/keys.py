@@ -1,12 +1,16 @@
-"""The table of a service's keys: one row for each key of the Compose specification."""
+"""The tables of keys: a row for each key of the Compose specification, of services (SERVICE) and of files (TOP_LEVEL).
+
+load walks the top level first, which only notes what is declared, then each service, by the parsers of service_fields,
+environment, labels, networking, depends_on and volumes.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import depends_on, environment, labels, messages, mounts, network, secrets_configs, service
-from builder.compose.table import Row, ignored, no_effect, refused, takes, walk
-from builder.compose.values import boolean, duration, mapping, plain, size
+from builder.compose import depends_on, environment, labels, messages, networking, service_fields, volumes
+from builder.compose.node import Row, ignored, no_effect, refused, takes, walk
+from builder.compose.values import argv, boolean, duration, mapping, plain, size
 from builder.messages import Text
 
 if TYPE_CHECKING:
@@ -17,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def field(name: str, parse: Callable[[Node], Any], *, empty: bool = False) -> Row[Draft]:
-    """A key that sets one field."""
+    """A key that sets one field of the service; `empty`: an empty text is a value, too."""
 
-    def put(node: Node, draft: Draft) -> None:
+    def set_field(node: Node, draft: Draft) -> None:
         draft.set(name, parse(node), node)
 
-    return takes(put, empty=empty)
+    return takes(set_field, empty=empty)
 
 
 _NO_DEVICES: Final = "containers of a stack get no devices of the host"
@@ -31,18 +35,18 @@ _NAMESPACE_HINT: Final = "remove it; services of a stack talk over their private
 _IO: Final = "disk limits are not set: the host hands out memory, CPU and pids to its stacks"
 _TUNING: Final = "this fine tuning is left out; `cpus` and `mem_limit` are what limits a service here"
 
-KEYS: Final[Mapping[str, Row[Draft]]] = {
-    "image": takes(service.image),
-    "command": field("command", service.command, empty=True),
-    "entrypoint": field("entrypoint", service.argv, empty=True),
-    "environment": takes(environment.parse),
-    "env_file": takes(environment.parse_files),
-    "labels": takes(labels.parse),
+SERVICE: Final[Mapping[str, Row[Draft]]] = {
+    "image": takes(service_fields.image),
+    "command": field("command", service_fields.command, empty=True),
+    "entrypoint": field("entrypoint", argv, empty=True),
+    "environment": takes(environment.environment),
+    "env_file": takes(environment.env_file),
+    "labels": takes(labels.labels),
     "annotations": field("annotations", mapping),
-    "container_name": takes(network.container_name),
-    "hostname": field("hostname", service.hostname),
+    "container_name": takes(networking.container_name),
+    "hostname": field("hostname", service_fields.hostname),
     "user": field("user", plain),
-    "working_dir": field("working_dir", service.absolute),
+    "working_dir": field("working_dir", service_fields.working_dir),
     "init": field("init", boolean),
     "tty": field("tty", boolean),
     "stdin_open": field("stdin_open", boolean),
@@ -50,36 +54,36 @@ KEYS: Final[Mapping[str, Row[Draft]]] = {
     "stop_signal": field("stop_signal", plain),
     "stop_grace_period": field("stop_grace_period", duration),
     "shm_size": field("shm_size", size),
-    "cap_add": field("cap_add", service.cap_add),
-    "cap_drop": field("cap_drop", service.cap_drop),
-    "group_add": field("group_add", service.plains),
-    "sysctls": field("sysctls", service.sysctls),
-    "ulimits": field("ulimits", service.ulimits),
-    "security_opt": takes(service.security_opt),
-    "platform": field("platform", service.platform),
-    "pull_policy": field("pull", service.pull_policy),
-    "restart": takes(service.restart),
-    "deploy": takes(service.deploy),
-    "scale": takes(service.scale),
-    "mem_limit": takes(service.memory),
-    "cpus": takes(service.cpus),
-    "pids_limit": takes(service.pids),
-    "depends_on": takes(depends_on.parse),
+    "cap_add": field("cap_add", service_fields.cap_add),
+    "cap_drop": field("cap_drop", service_fields.cap_drop),
+    "group_add": field("group_add", service_fields.words),
+    "sysctls": field("sysctls", service_fields.sysctls),
+    "ulimits": field("ulimits", service_fields.ulimits),
+    "security_opt": takes(service_fields.security_opt),
+    "platform": field("platform", service_fields.platform),
+    "pull_policy": field("pull", service_fields.pull_policy),
+    "restart": takes(service_fields.restart),
+    "mem_limit": takes(service_fields.mem_limit),
+    "cpus": takes(service_fields.cpus),
+    "pids_limit": takes(service_fields.pids_limit),
+    "scale": takes(service_fields.scale),
+    "deploy": takes(service_fields.deploy),
+    "healthcheck": field("healthcheck", service_fields.healthcheck),
+    "depends_on": takes(depends_on.depends_on),
     "links": takes(depends_on.links),
-    "healthcheck": field("healthcheck", service.healthcheck),
-    "volumes": takes(mounts.volumes),
-    "tmpfs": takes(mounts.tmpfs),
-    "secrets": takes(secrets_configs.secrets),
-    "configs": takes(secrets_configs.configs),
-    "networks": takes(network.parse),
-    "network_mode": takes(network.mode),
-    "ports": takes(network.ports),
-    "dns": field("dns", network.addresses),
-    "dns_search": field("dns_search", service.plains),
-    "dns_opt": field("dns_opt", service.plains),
-    "extra_hosts": field("extra_hosts", network.extra_hosts),
-    "profiles": no_effect(),  # looked at before any service is read
-    "extends": no_effect(),  # merged before any service is read
+    "volumes": takes(volumes.volumes),
+    "tmpfs": takes(volumes.tmpfs),
+    "secrets": takes(volumes.secrets),
+    "configs": takes(volumes.configs),
+    "networks": takes(networking.networks),
+    "network_mode": takes(networking.network_mode),
+    "ports": takes(networking.ports),
+    "dns": field("dns", networking.addresses),
+    "dns_search": field("dns_search", service_fields.words),
+    "dns_opt": field("dns_opt", service_fields.words),
+    "extra_hosts": field("extra_hosts", networking.extra_hosts),
+    "profiles": no_effect(),  # load looks at it before a service is read
+    "extends": no_effect(),  # load merges it before a service is read
     "expose": no_effect(),
     "attach": no_effect(),
     "develop": no_effect(),
@@ -149,12 +153,12 @@ _OPTIONS_HINT: Final = "remove it; data lies on the server's own disk"
 _OWN_NAME: Final = "left out: on the server it is called after the stack and its key here"
 
 
-def _collect(kind: str, table: Mapping[str, Row[Project]]) -> Row[Project]:
-    """Keep each declaration under its name, and check its keys."""
+def _declares(kind: str, table: Mapping[str, Row[Project]]) -> Row[Project]:
+    """Declarations of volumes and the like: each is kept under its name, and its keys are checked."""
 
-    def collect(node: Node, project: Project) -> None:
+    def declare(node: Node, project: Project) -> None:
         if not node.is_map:
-            raise node.wrong(messages.WANTS_MAPPING)
+            raise node.error(messages.WANTS_MAPPING)
         for name, child in node.items():
             if name.startswith("x-"):
                 continue
@@ -162,57 +166,46 @@ def _collect(kind: str, table: Mapping[str, Row[Project]]) -> Row[Project]:
             if child.value is not None:
                 walk(child, table, project)
 
-    return takes(collect)
+    return takes(declare)
 
 
 def _services(node: Node, project: Project) -> None:
     if not node.is_map or not node.value:
-        raise node.wrong(messages.NO_SERVICES)
+        raise node.error(messages.NO_SERVICES)
     project.services.update((name, child) for name, child in node.items() if not name.startswith("x-"))
 
 
-def _needs_no(text: Text) -> Callable[[Node, Project], None]:
-    """A flag that must not be set."""
-
-    def check(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
-        if node.is_map or boolean(node):
-            raise node.wrong(text)
-
-    return check
+def _external_volume(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
+    if node.is_map or boolean(node):
+        raise node.error(_EXTERNAL_VOLUME)
 
 
 def _external_network(node: Node, project: Project) -> None:
     """EasyRunner's proxy network is external in every of its compose files; a socket does its work here."""
-    name = str(node.loc[1])
-    declared = project.networks[name].get("name")
-    if "easyrunner_proxy_network" not in (name, None if declared is None else declared.value) and boolean(node):
-        raise node.wrong(messages.NETWORK_EXTERNAL)
+    if not networking.is_proxy_network(str(node.loc[1]), project) and boolean(node):
+        raise node.error(messages.NETWORK_EXTERNAL)
 
 
 def _network_name(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
-    if node.value != "easyrunner_proxy_network":
-        node.put(_NAME_TEXT, key=True)
+    if node.value != networking.PROXY_NETWORK:
+        node.report(_NAME_TEXT, key=True)
 
 
 def _refuse_value(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
-    raise node.wrong(messages.SECRET_VALUE)
+    raise node.error(messages.SECRET_VALUE)
 
 
 _NAME_TEXT: Final = Text(_OWN_NAME, None, "warning")
+_EXTERNAL_VOLUME: Final = Text(
+    "a fresh server has no volume that was made before", "remove `external`, then the stack makes it"
+)
 
 _VOLUME: Final[dict[str, Row[Project]]] = {
     "name": ignored(_OWN_NAME),
     "driver": refused("volumes are directories of the server", _OPTIONS_HINT, unless=("local",)),
     "driver_opts": refused("volumes are plain directories of the server, without options", _OPTIONS_HINT),
-    "external": takes(
-        _needs_no(
-            Text(
-                "a fresh server has no volume that was made before",
-                "remove `external`, then the stack makes it",
-            )
-        )
-    ),
-    "labels": no_effect(),  # read where the volume is made
+    "external": takes(_external_volume),
+    "labels": no_effect(),  # finish reads them
 }
 _NETWORK: Final[dict[str, Row[Project]]] = {
     "name": takes(_network_name),
@@ -220,8 +213,8 @@ _NETWORK: Final[dict[str, Row[Project]]] = {
     "driver_opts": ignored("left out: options of Docker's network driver"),
     "ipam": ignored("left out: addresses are handed out, services call each other by name"),
     "external": takes(_external_network),
-    "internal": no_effect(),  # read where the network is made
-    "enable_ipv6": no_effect(),
+    "internal": no_effect(),  # finish reads it
+    "enable_ipv6": no_effect(),  # finish reads it
     "enable_ipv4": refused("a network has IPv4", "remove it", unless=(True,)),
     "attachable": no_effect(),
     "labels": no_effect(),
@@ -249,13 +242,13 @@ _CONFIG: Final[dict[str, Row[Project]]] = {
     ),
     "template_driver": refused("configs are not templates", "remove it; variables are filled in in `content`"),
 }
-TOP: Final[dict[str, Row[Project]]] = {
+TOP_LEVEL: Final[dict[str, Row[Project]]] = {
     "services": takes(_services),
-    "volumes": _collect("volumes", _VOLUME),
-    "networks": _collect("networks", _NETWORK),
-    "secrets": _collect("secrets", _SECRET),
-    "configs": _collect("configs", _CONFIG),
-    "include": no_effect(),  # read before
+    "volumes": _declares("volumes", _VOLUME),
+    "networks": _declares("networks", _NETWORK),
+    "secrets": _declares("secrets", _SECRET),
+    "configs": _declares("configs", _CONFIG),
+    "include": no_effect(),  # load reads it before
     "name": no_effect(),  # the stack has its name from the spec
     "version": no_effect(),  # Compose itself has no use for it any more
     "models": refused("there is no model runner on the host", "run the model server as a service"),

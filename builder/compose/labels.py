@@ -1,18 +1,20 @@
-"""EasyRunner's labels: what a service is, and where the world reaches it."""
+"""EasyRunner's labels: of which type a service is, and the domain and port where the world reaches it.
+
+Also the variables that a Compose file may use, since they depend on the labels of all its services.
+"""
 
 from __future__ import annotations
 
 import difflib
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from builder.compose import messages
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
-from builder.compose.node import WrongError, attempt
+from builder.compose.node import NodeError, attempt
 from builder.compose.values import boolean, content, duration, integer, pairs, size, text
-from builder.quadlet import UNFIT
 from builder.stack import domains, model
-from builder.stack.model import Identity
+from builder.stack.model import UNENCODABLE, ServiceIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from builder.messages import Text
     from builder.stack.model import Kind
 
+
+T = TypeVar("T")
 
 PREFIX: Final = "xyz.easyrunner."
 TYPE: Final = f"{PREFIX}service.type"
@@ -52,53 +56,55 @@ _KNOWN: Final = (
     PUBLIC,
     *ALIASES,
 )
-NONE: Final = "none"
 
 
-def parse(node: Node, draft: Draft) -> None:
+def labels(node: Node, draft: Draft) -> None:
     """All labels go to the container; EasyRunner's are also understood."""
     for name, value, place in pairs(node):
         spelled = "" if value is None else attempt(content, value, None)
-        if not name or UNFIT.search(name):
-            place.put(messages.PAIR_NAME)
+        if not name or UNENCODABLE.search(name):
+            place.report(messages.PAIR_NAME)
         elif spelled is not None:
             draft.labels[name] = (spelled, place if value is None else value)
     draft.set("labels", tuple((name, value) for name, (value, _) in draft.labels.items()), node)
 
 
-def understand(draft: Draft) -> None:
-    """Set what EasyRunner's labels say, once all labels are known."""
+def apply_labels(draft: Draft) -> None:
+    """Set the fields that EasyRunner's labels are for, once the whole service has been read."""
     found = {name: node.with_value(value) for name, (value, node) in draft.labels.items()}
     for name, node in found.items():
         if name.startswith(PREFIX) and name not in _KNOWN:
             near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0)[0]
-            node.put(messages.LABEL_UNKNOWN, key=True, name=name, near=near)
-    for old, new in ALIASES.items():
-        if old in found:
-            found.setdefault(new, found[old])
-    _kind(draft, found)
+            node.report(messages.LABEL_UNKNOWN, key=True, name=name, near=near)
+    found = _with_newer_names(found)
+    _set_kind(draft, found)
     for name, parse_label in _PARSERS.items():
         if name in found:
-            attempt(partial(_call, parse_label, draft), found[name], None)
-    _public(draft, found)
+            attempt(partial(_apply, parse_label, draft), found[name], None)
+    _check_public(draft, found)
 
 
-def _call(parse_label: Callable[[Node, Draft], None], draft: Draft, node: Node) -> None:
+def _with_newer_names(found: dict[str, T]) -> dict[str, T]:
+    """EasyRunner's earlier names count as the newer, unless that is set too."""
+    return {**{new: found[old] for old, new in ALIASES.items() if old in found}, **found}
+
+
+def _apply(parse_label: Callable[[Node, Draft], None], draft: Draft, node: Node) -> None:
     parse_label(node, draft)
+
+
+def _set_kind(draft: Draft, found: dict[str, Node]) -> None:
+    kind = kind_of({name: node.value for name, node in found.items()})
+    if kind not in ("web", "internal", "worker"):
+        found[TYPE].report(messages.LABEL_TYPE, value=kind)
+        kind = "web" if DOMAIN in found else "internal"
+    draft.set("kind", kind, found.get(TYPE, draft.node))
 
 
 def kind_of(labels: dict[str, str]) -> str:
     """The type that labels give; a service with a domain is public."""
     public = DOMAIN in labels or labels.get(PUBLIC, "").lower() == "true"
     return labels.get(TYPE) or ("web" if public else "internal")
-
-
-def _kind(draft: Draft, found: dict[str, Node]) -> None:
-    kind = kind_of({name: node.value for name, node in found.items()})
-    if kind not in ("web", "internal", "worker"):
-        found[TYPE].put(messages.LABEL_TYPE, value=kind)
-        kind = "web" if DOMAIN in found else "internal"
-    draft.set("kind", kind, found.get(TYPE, draft.node))
 
 
 def _domain(node: Node, draft: Draft) -> None:
@@ -110,7 +116,7 @@ def _domain(node: Node, draft: Draft) -> None:
 def _port(node: Node, draft: Draft) -> None:
     port = integer(node)
     if not 1 <= port <= 65535:
-        raise node.wrong(messages.LABEL_PORT)
+        raise node.error(messages.LABEL_PORT)
     draft.set("port", port, node)
 
 
@@ -120,7 +126,7 @@ def _framework(node: Node, draft: Draft) -> None:
 
 def _hardening(node: Node, draft: Draft) -> None:
     if node.value not in ("standard", "strict", "off"):
-        raise node.wrong(messages.LABEL_HARDENING, value=node.value)
+        raise node.error(messages.LABEL_HARDENING, value=node.value)
     draft.set("hardening", node.value, node)
 
 
@@ -132,21 +138,24 @@ def _response_timeout(node: Node, draft: Draft) -> None:
     draft.set("response_timeout", _unless_none(duration, node, messages.LABEL_RESPONSE_TIMEOUT), node)
 
 
+NONE: Final = "none"  # the word for no limit
+
+
 def _unless_none(parse: Callable[[Node], float], node: Node, text: Text) -> float:
     """A limit above zero; 0 is what the word for none becomes."""
     if node.value == NONE:
         return 0
     try:
         limit = parse(node)
-    except WrongError:
+    except NodeError:
         limit = 0
     if limit <= 0:
-        raise node.wrong(text, value=node.value)
+        raise node.error(text, value=node.value)
     return limit
 
 
 def _build_context(node: Node, draft: Draft) -> None:
-    raise node.wrong(messages.LABEL_BUILD, name=draft.name)
+    raise node.error(messages.LABEL_BUILD, name=draft.name)
 
 
 def _is_public(node: Node, draft: Draft) -> None:  # noqa: ARG001 - one form for all
@@ -165,21 +174,24 @@ _PARSERS: Final = {
 }
 
 
-def _public(draft: Draft, found: dict[str, Node]) -> None:
+def _check_public(draft: Draft, found: dict[str, Node]) -> None:
     """A public service needs a domain, and only a public one has one."""
     if draft.fields["kind"] == "web" and DOMAIN not in found:
-        found.get(TYPE, draft.node).put(messages.LABEL_DOMAIN_MISSING, name=draft.name)
+        found.get(TYPE, draft.node).report(messages.LABEL_DOMAIN_MISSING, name=draft.name)
     if draft.fields["kind"] != "web" and DOMAIN in found:
-        found[DOMAIN].put(messages.LABEL_DOMAIN_PRIVATE, kind=draft.fields["kind"])
+        found[DOMAIN].report(messages.LABEL_DOMAIN_PRIVATE, kind=draft.fields["kind"])
 
 
-def injected_for(
+def injected_variables(
     data: Any, stack: str, server: str | None, environment: dict[str, str]
 ) -> dict[str | None, dict[str, str]]:
-    """The variables of each service by its name, and under None those that are the same for all."""
+    """EasyRunner's variables of each service by its name, and under None those that are the same for all.
+
+    `data` is the file as YAML gives it, unchecked; `environment` the variables of `.env`, for its labels.
+    """
     services = data.get("services") if isinstance(data, dict) else None
     named = services.items() if isinstance(services, dict) else ()
-    peers = [_identity(name, _labels(service, environment)) for name, service in named]
+    peers = [_identity(name, _raw_labels(service, environment)) for name, service in named]
     shared = {"EASYRUNNER_STACK": stack, "EASYRUNNER_APP_NAME": stack, "COMPOSE_PROJECT_NAME": stack}
     if server:
         shared["EASYRUNNER_SERVER_NAME"] = server
@@ -190,11 +202,11 @@ def injected_for(
     return known
 
 
-def _identity(name: str, found: dict[str, str]) -> Identity:
+def _identity(name: str, found: dict[str, str]) -> ServiceIdentity:
     kind = kind_of(found)
     domain = found.get(DOMAIN, "").split(",")[0].strip() or None
     port = found.get(PORT, "3000")
-    return Identity(
+    return ServiceIdentity(
         name,
         cast("Kind", kind) if kind in ("web", "internal", "worker") else "internal",
         domain,
@@ -202,21 +214,16 @@ def _identity(name: str, found: dict[str, str]) -> Identity:
     )
 
 
-def _labels(service: Any, environment: dict[str, str]) -> dict[str, str]:
-    """The labels of a service, roughly: what is wrong with them is said later."""
+def _raw_labels(service: Any, environment: dict[str, str]) -> dict[str, str]:
+    """The labels of a service, roughly: what is wrong with them is reported when the service is read."""
     raw = service.get("labels") if isinstance(service, dict) else None
     if isinstance(raw, list):
         raw = dict(str(item).partition("=")[::2] for item in raw)
-    found = (
-        {} if not isinstance(raw, dict) else {str(key): _fill(str(value), environment) for key, value in raw.items()}
-    )
-    for old, new in ALIASES.items():
-        if old in found:
-            found.setdefault(new, found[old])
-    return found
+    items = raw.items() if isinstance(raw, dict) else ()
+    return _with_newer_names({str(name): _expand(str(value), environment) for name, value in items})
 
 
-def _fill(text: str, environment: dict[str, str]) -> str:
+def _expand(text: str, environment: dict[str, str]) -> str:
     try:
         return Expansion(environment.get).expand(text)
     except (FormatError, RequiredError):

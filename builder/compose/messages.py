@@ -1,4 +1,4 @@
-"""Texts of problems in compose files. Reasons that belong to one key alone stand in the tables of keys."""
+"""Texts of problems in Compose files. Reasons that belong to one key alone stand in the tables of keys."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ INCLUDE_OVERRIDES: Final = Text(
 EXTENDS_FILE: Final = Text("{path} cannot be read", "its own problems are shown as well")
 FILE_NOT_THERE: Final = Text("there is no file {path}", "the path is relative to this file")
 
-
+# What is mounted: volumes, tmpfs, binds, configs and secrets.
 VOLUME_FORM: Final = Text("this is no volume", "as in name:/path, ./path:/path or ./path:/path:ro")
 VOLUME_OPTION: Final = Text("a volume has no option `{option}` here", "ro, rw or nocopy")
 VOLUME_TARGET: Final = Text("`{path}` is no place in the container for a volume", "a path below /, as in /data")

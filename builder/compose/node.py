@@ -1,40 +1,48 @@
-"""A compose file as a tree whose every value knows where it was written, also after files were merged."""
+"""A Compose file as a tree of nodes, and tables that say what is done with each key of a mapping.
+
+A node knows where its value was written, also after files were merged. `walk` applies a table to a mapping: each key
+gets its row, which parses the node, refuses it with a reason, or leaves it out with a warning.
+"""
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from builder.compose import messages
+from builder.messages import Text
 from builder.yamlfile.places import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    from builder.messages import Text
     from builder.problems import Mark, Report
     from builder.yamlfile.places import Loc
     from builder.yamlfile.source import Source
 
+
 T = TypeVar("T")
-D = TypeVar("D")
+Default = TypeVar("Default")
+Target = TypeVar("Target")
 
 
-class WrongError(Exception):
-    """A value that cannot be used: the text to show at a node."""
+class NodeError(Exception):
+    """A value that cannot be used: the text to report, at which node."""
 
     def __init__(self, node: Node, text: Text, values: dict[str, object]) -> None:
         self.node, self.text, self.values = node, text, values
         super().__init__(text.message)
 
-    def put(self) -> None:
-        """Report it where it belongs."""
+    def report(self) -> None:
+        """Add it to the report of the node's file."""
         document = self.node.document
-        self.text.put(document.report, self.node.where, self.node.mark(), **self.values)
+        self.text.add_to(document.report, self.node.where, self.node.mark(), **self.values)
 
 
 @dataclass(frozen=True)
 class Document:
-    """The file a node is from, and where its problems go."""
+    """The file that a node is from, and the report for its problems."""
 
     source: Source
     report: Report
@@ -81,23 +89,108 @@ class Node:
         """Names and children of a mapping."""
         return iter(self.value.items() if self.is_map else ())
 
-    def put(self, text: Text, /, *, key: bool = False, **values: object) -> None:
-        """Report a text at this place."""
-        text.put(self.document.report, self.where, self.mark(key=key), **values)
+    def report(self, text: Text, /, *, key: bool = False, **values: object) -> None:
+        """Report a problem at this value, or at its key."""
+        text.add_to(self.document.report, self.where, self.mark(key=key), **values)
 
-    def wrong(self, text: Text, /, **values: object) -> WrongError:
-        """The same as an exception, to leave a parser with."""
-        return WrongError(self, text, values)
+    def error(self, text: Text, /, **values: object) -> NodeError:
+        """The same as an exception, for a parser to raise."""
+        return NodeError(self, text, values)
 
     def with_value(self, value: Any) -> Node:
         """Another value at the same place."""
         return replace(self, value=value)
 
 
-def attempt(parse: Callable[[Node], T], node: Node, default: D) -> T | D:
-    """What a parser makes of a node; the default when it leaves with an error, which is reported."""
+def attempt(parse: Callable[[Node], T], node: Node, default: Default) -> T | Default:
+    """What a parser makes of a node; the default when it raises NodeError, which is reported."""
     try:
         return parse(node)
-    except WrongError as wrong:
-        wrong.put()
+    except NodeError as error:
+        error.report()
         return default
+
+
+@dataclass(frozen=True)
+class Row(Generic[Target]):
+    """What is done with one key: `parse` puts its node into a target, or `text` refuses it or warns about it.
+
+    With neither the key has no effect. `unless` names values that ask for nothing, as `privileged: false`: nothing is
+    said about them. An empty text is no value, except where `empty` says that it means something.
+    """
+
+    parse: Callable[[Node, Target], None] | None = None
+    text: Text | None = None
+    unless: tuple[object, ...] = ()
+    empty: bool = False
+
+
+def takes(parse: Callable[[Node, Target], None], *, empty: bool = False) -> Row[Target]:
+    """A supported key."""
+    return Row(parse, empty=empty)
+
+
+def stores(name: str, parse: Callable[[Node], Any]) -> Row[dict[str, Any]]:
+    """A supported key of a table that fills a dict: the value goes there as `name`."""
+
+    def store(node: Node, values: dict[str, Any]) -> None:
+        values[name] = parse(node)
+
+    return Row(store)
+
+
+def refused(message: str, hint: str, *, unless: tuple[object, ...] = ()) -> Row[Target]:
+    """A key that would change what the stack does, and cannot be had here."""
+    return Row(text=Text(message, hint), unless=unless)
+
+
+def ignored(message: str, hint: str | None = None, *, unless: tuple[object, ...] = ()) -> Row[Target]:
+    """A key that is left out, and the stack still does what it should: said in a warning."""
+    return Row(text=Text(message, hint, "warning"), unless=unless)
+
+
+def no_effect() -> Row[Target]:
+    """A key that changes nothing about a running stack."""
+    return Row()
+
+
+def walk(node: Node, table: Mapping[str, Row[Target]], target: Target) -> None:
+    """Apply a table to a mapping, key by key, and fill `target`; what is wrong with a key is reported."""
+    if not node.is_map:
+        node.report(messages.WANTS_MAPPING)
+        return
+    for key, child in node.items():
+        if not key.startswith("x-"):
+            _apply(key, child, table, target)
+
+
+def _apply(key: str, node: Node, table: Mapping[str, Row[Target]], target: Target) -> None:
+    row = table.get(key)
+    if row is None:
+        _unknown(key, node, table)
+    elif node.value is None or (node.value == "" and not row.empty):
+        return  # an empty key is an absent one, to Compose too
+    elif row.text is not None:
+        if not _asks_nothing(node, row.unless):
+            node.report(row.text, key=True)
+    elif row.parse is not None:
+        try:
+            row.parse(node, target)
+        except NodeError as error:
+            error.report()
+
+
+def _asks_nothing(node: Node, unless: tuple[object, ...]) -> bool:
+    value = node.value
+    if isinstance(value, str) and value in ("true", "false"):
+        value = value == "true"
+    return value in ([], {}) or any(value == other and type(value) is type(other) for other in unless)
+
+
+def _unknown(key: str, node: Node, known: Mapping[str, object]) -> None:
+    """Report a key that Compose does not have, with the nearest one it has."""
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    if near:
+        node.report(messages.KEY_UNKNOWN_NEAR, key=True, name=key, near=near[0])
+    else:
+        node.report(messages.KEY_UNKNOWN, key=True, name=key)

@@ -1,4 +1,4 @@
-"""Parsers of single values, as Compose reads them. Each takes a node and leaves with WrongError."""
+"""Parsers of single values, as Compose reads them. Each takes a node and raises NodeError for a wrong value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from builder.compose import messages
 from builder.compose.node import attempt
-from builder.quadlet import UNFIT
+from builder.stack.model import UNENCODABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,15 +31,15 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x80]")
 
 
 def spelled(node: Node) -> str:
-    """A scalar as text. A number that would change on the way is told about: `1.10` is 1.1 to every reader."""
+    """A scalar as text. Warns of a number that changes on the way: `1.10` is 1.1 to every reader of YAML."""
     value = node.value
     if isinstance(value, dict | list) or value is None:
-        raise node.wrong(messages.WANTS_TEXT)
+        raise node.error(messages.WANTS_TEXT)
     if isinstance(value, str):
         return value
     text = str(value).lower() if isinstance(value, bool) else _number(value)
     if node.raw is not None and node.raw != text:
-        node.put(messages.NUMBER_CHANGES, raw=node.raw, text=text)
+        node.report(messages.NUMBER_CHANGES, raw=node.raw, text=text)
     return text
 
 
@@ -51,9 +51,9 @@ def text(node: Node) -> str:
     """A text on one line, not empty."""
     value = spelled(node)
     if not value:
-        raise node.wrong(messages.WANTS_TEXT)
-    if _CONTROL.search(value) or UNFIT.search(value):
-        raise node.wrong(messages.CONTROL_CHARACTER)
+        raise node.error(messages.WANTS_TEXT)
+    if _CONTROL.search(value) or UNENCODABLE.search(value):
+        raise node.error(messages.CONTROL_CHARACTER)
     return value
 
 
@@ -61,15 +61,15 @@ def plain(node: Node) -> str:
     """A text without blanks and quotes: names, paths, ids."""
     value = text(node)
     if re.search(r"[\s\"'\\]", value):
-        raise node.wrong(messages.WANTS_PLAIN, value=value)
+        raise node.error(messages.WANTS_PLAIN, value=value)
     return value
 
 
 def content(node: Node) -> str:
     """Any text, line breaks included; what no argument of a program can carry is refused."""
     value = spelled(node)
-    if UNFIT.search(value):
-        raise node.wrong(messages.CONTROL_CHARACTER)
+    if UNENCODABLE.search(value):
+        raise node.error(messages.CONTROL_CHARACTER)
     return value
 
 
@@ -79,7 +79,7 @@ def boolean(node: Node) -> bool:
         return node.value
     word = str(node.value).lower()
     if word not in _BOOLEANS:
-        raise node.wrong(messages.WANTS_BOOLEAN)
+        raise node.error(messages.WANTS_BOOLEAN)
     return _BOOLEANS[word]
 
 
@@ -87,7 +87,7 @@ def integer(node: Node) -> int:
     """A whole number, also as text."""
     value = node.value
     if isinstance(value, bool) or not re.fullmatch(r"-?[0-9]+", str(value)):
-        raise node.wrong(messages.WANTS_INTEGER)
+        raise node.error(messages.WANTS_INTEGER)
     return int(value)
 
 
@@ -95,7 +95,7 @@ def decimal(node: Node) -> float:
     """A number of at least zero, also as text."""
     value = node.value
     if isinstance(value, bool) or not re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", str(value)):
-        raise node.wrong(messages.WANTS_NUMBER)
+        raise node.error(messages.WANTS_NUMBER)
     return float(value)
 
 
@@ -103,7 +103,7 @@ def size(node: Node) -> int:
     """Bytes: a number, or with b, k, m, g."""
     found = _SIZE.fullmatch(str(node.value).strip()) if not isinstance(node.value, bool) else None
     if found is None:
-        raise node.wrong(messages.WANTS_SIZE)
+        raise node.error(messages.WANTS_SIZE)
     return int(float(found[1]) * 1024 ** " kmgtp".index(found[2].lower() or " "))
 
 
@@ -112,14 +112,14 @@ def duration(node: Node) -> float:
     value = str(node.value)
     rest = _DURATION.sub("", value)
     if rest or not value or isinstance(node.value, bool):
-        raise node.wrong(messages.WANTS_DURATION)
+        raise node.error(messages.WANTS_DURATION)
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(value))
 
 
 def each(parse: Callable[[Node], str], node: Node) -> tuple[str, ...]:
     """A list of values, or a single one; every wrong item is reported."""
     if node.is_map:
-        raise node.wrong(messages.WANTS_LIST)
+        raise node.error(messages.WANTS_LIST)
     items = node.value if node.is_list else [node]
     found = (attempt(parse, item, None) for item in items)
     return tuple(value for value in found if value is not None)
@@ -132,7 +132,7 @@ def argv(node: Node) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(content(node)))
     except ValueError:
-        raise node.wrong(messages.COMMAND_QUOTES) from None
+        raise node.error(messages.COMMAND_QUOTES) from None
 
 
 def pairs(node: Node) -> Iterator[tuple[str, Node | None, Node]]:
@@ -142,7 +142,7 @@ def pairs(node: Node) -> Iterator[tuple[str, Node | None, Node]]:
             yield name, child if child.value is not None else None, child
         return
     if not node.is_list:
-        raise node.wrong(messages.WANTS_PAIRS)
+        raise node.error(messages.WANTS_PAIRS)
     for item in node.value:
         entry = attempt(spelled, item, None)
         if entry is not None:
@@ -154,8 +154,8 @@ def mapping(node: Node, default: str = "") -> tuple[tuple[str, str], ...]:
     """Names and texts of a mapping or a list of pairs; the last of two wins, as in Compose."""
     found: dict[str, str] = {}
     for name, value, place in pairs(node):
-        if not name or _CONTROL.search(name) or UNFIT.search(name) or "=" in name:
-            place.put(messages.PAIR_NAME)
+        if not name or _CONTROL.search(name) or UNENCODABLE.search(name) or "=" in name:
+            place.report(messages.PAIR_NAME)
         elif value is None:
             found[name] = default
         elif (spelling := attempt(content, value, None)) is not None:

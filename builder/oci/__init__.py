@@ -1,1 +1,1 @@
-"""Images by name, and as OCI archives: read and written."""
+"""Images: references to them (image_reference), and OCI archives, written and read (image_archive)."""

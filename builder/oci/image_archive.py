@@ -1,4 +1,7 @@
-"""Writes OCI archives: the same bytes for the same files, on any day and machine."""
+"""OCI archives: `write` makes one, `file_capabilities` reads one.
+
+The same files give the same bytes, on any day and machine.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ NET_BIND_SERVICE: Final = bytes.fromhex("010000020004000000000000000000000000000
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A file of an image; a `link` makes it a symbolic link, `directory` an empty directory."""
+    """A file of an image; a `link` makes it a symbolic link, `directory` an empty directory.
+
+    `capability` is the content of the attribute security.capability.
+    """
 
     path: str
     content: bytes = field(default=b"", repr=False)
@@ -57,8 +63,8 @@ def write(target: Path, files: Iterable[ImageFile], config: ImageConfig, *, name
     """Write an image of one layer as an OCI archive; the file appears complete or not at all."""
     layer_tar = _tar(_with_parents(files))
     layer = gzip.compress(layer_tar, compresslevel=1, mtime=0)
-    settings = _json(_settings(config, f"sha256:{_digest(layer_tar)}"))
-    manifest = _json(
+    settings = _to_json(_image_config(config, f"sha256:{_digest(layer_tar)}"))
+    manifest = _to_json(
         {
             "schemaVersion": 2,
             "mediaType": _MANIFEST,
@@ -71,14 +77,14 @@ def write(target: Path, files: Iterable[ImageFile], config: ImageConfig, *, name
     archive = _tar(
         [
             *sorted(blobs, key=lambda blob: blob.path),
-            ImageFile("index.json", _json({"schemaVersion": 2, "manifests": [index]})),
-            ImageFile("oci-layout", _json({"imageLayoutVersion": "1.0.0"})),
+            ImageFile("index.json", _to_json({"schemaVersion": 2, "manifests": [index]})),
+            ImageFile("oci-layout", _to_json({"imageLayoutVersion": "1.0.0"})),
         ]
     )
     write_file(target, archive)
 
 
-def _settings(config: ImageConfig, layer: str) -> dict[str, Any]:
+def _image_config(config: ImageConfig, layer: str) -> dict[str, Any]:
     run: dict[str, Any] = {
         "Env": [f"{key}={value}" for key, value in config.environment],
         "Entrypoint": list(config.entrypoint),
@@ -138,13 +144,51 @@ def _digest(blob: bytes) -> str:
     return hashlib.sha256(blob).hexdigest()
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
+def _to_json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-_XATTR: Final = "SCHILY.xattr.security.capability"
+@lru_cache
+def file_capabilities(path: Path, entrypoint: str | None, command: str | None) -> tuple[str, ...]:
+    """Names of the capabilities that the program needs to be executed at all; none when the archive does not say.
+
+    `entrypoint` and `command` are first words that replace the image's own. Without these capabilities in its
+    bounding set the kernel refuses to execute a file that is marked effective.
+    """
+    try:
+        with tarfile.open(path) as archive:
+            return _capabilities_of_program(archive, entrypoint, command)
+    except (tarfile.TarError, KeyError, ValueError, OSError, IndexError, TypeError, EOFError):
+        return ()
+
+
+def _capabilities_of_program(archive: tarfile.TarFile, entrypoint: str | None, command: str | None) -> tuple[str, ...]:
+    index = _read_json(archive, "index.json")
+    manifest = _read_json(archive, _blob(index["manifests"][0]["digest"]))
+    config = _read_json(archive, _blob(manifest["config"]["digest"])).get("config") or {}
+    own_entrypoint, own_command = (next(iter(config.get(key) or ()), None) for key in ("Entrypoint", "Cmd"))
+    program = entrypoint or own_entrypoint or command or own_command or ""
+    paths = _program_paths(program, config.get("Env") or [])
+    found: tuple[str, ...] = ()
+    for layer in manifest["layers"]:
+        stream = _open(archive, _blob(layer["digest"]))
+        with tarfile.open(fileobj=stream, mode="r|*") as files:
+            for member in files:
+                if member.name.lstrip("./") in paths:
+                    found = _decode_capability(member.pax_headers.get(_CAPABILITY, ""))
+    return found
+
+
+def _program_paths(program: str, environment: list[str]) -> set[str]:
+    """Where the program can be, without a leading slash: its own path, or each directory of PATH."""
+    if "/" in program:
+        return {program.lstrip("/")}
+    search = next((line.removeprefix("PATH=") for line in environment if line.startswith("PATH=")), "/usr/bin:/bin")
+    return {f"{folder.strip('/')}/{program}" for folder in search.split(":")}
+
+
 # linux/capability.h, by bit.
-_NAMES: Final = tuple(
+_CAPABILITY_BITS: Final = tuple(
     """
     CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
     NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
@@ -154,53 +198,14 @@ _NAMES: Final = tuple(
 _EFFECTIVE: Final = 1
 
 
-@lru_cache
-def file_capabilities(path: Path, entrypoint: str | None, command: str | None) -> tuple[str, ...]:
-    """Names of the capabilities that the program needs to be executed at all; none when it cannot be told.
-
-    `entrypoint` and `command` are first words that replace the image's own. Without these capabilities in its
-    bounding set the kernel refuses to execute a file that is marked effective.
-    """
-    try:
-        with tarfile.open(path) as archive:
-            return _in_archive(archive, entrypoint, command)
-    except (tarfile.TarError, KeyError, ValueError, OSError, IndexError, TypeError, EOFError):
-        return ()
-
-
-def _in_archive(archive: tarfile.TarFile, entrypoint: str | None, command: str | None) -> tuple[str, ...]:
-    index = _read_json(archive, "index.json")
-    manifest = _read_json(archive, _blob(index["manifests"][0]["digest"]))
-    config = _read_json(archive, _blob(manifest["config"]["digest"])).get("config") or {}
-    own_entrypoint, own_command = (next(iter(config.get(key) or ()), None) for key in ("Entrypoint", "Cmd"))
-    program = entrypoint or own_entrypoint or command or own_command or ""
-    wanted = _paths(program, config.get("Env") or [])
-    found: tuple[str, ...] = ()
-    for layer in manifest["layers"]:
-        stream = _open(archive, _blob(layer["digest"]))
-        with tarfile.open(fileobj=stream, mode="r|*") as files:
-            for member in files:
-                if member.name.lstrip("./") in wanted:
-                    found = _decoded(member.pax_headers.get(_XATTR, ""))
-    return found
-
-
-def _paths(program: str, environment: list[str]) -> set[str]:
-    """Where the program can be, without a leading slash: its own path, or each directory of PATH."""
-    if "/" in program:
-        return {program.lstrip("/")}
-    search = next((line.removeprefix("PATH=") for line in environment if line.startswith("PATH=")), "/usr/bin:/bin")
-    return {f"{folder.strip('/')}/{program}" for folder in search.split(":")}
-
-
-def _decoded(value: str) -> tuple[str, ...]:
+def _decode_capability(value: str) -> tuple[str, ...]:
     data = value.encode("utf-8", "surrogateescape")
     if len(data) < 8:
         return ()
     magic, permitted = struct.unpack_from("<II", data)
     if not magic & _EFFECTIVE:
         return ()
-    return tuple(name for bit, name in enumerate(_NAMES) if permitted >> bit & 1)
+    return tuple(name for bit, name in enumerate(_CAPABILITY_BITS) if permitted >> bit & 1)
 
 
 def _blob(digest: str) -> str:

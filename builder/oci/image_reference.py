@@ -1,4 +1,7 @@
-"""Image references: fully qualified, or an archive on this machine."""
+"""Images as users write them: a reference, which becomes fully qualified, or the path of an OCI archive.
+
+Also what else is known of an image by its name: file capabilities of its program, and its name in the host's store.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,49 @@ if TYPE_CHECKING:
 
 ARCHIVE: Final = "oci-archive:"
 
-_TRANSPORTS: Final = ("https://", "http://", "docker://", "docker-archive:", "docker-daemon:")
-_TRANSPORTS_LOCAL: Final = ("containers-storage:", "dir:", "oci:")
-_EXAMPLE: Final = "docker.io/library/caddy:2.11"
-_PART: Final = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
-_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
-_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_REGISTRY: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?")
-_LONGEST_NAME: Final = 255
+
+def is_archive(image: str) -> bool:
+    """True for a normalised image that is an archive on this machine."""
+    return image.startswith(ARCHIVE)
+
+
+def normalise(text: str, base_dir: Path, where: str, mark: Mark | None, report: Report) -> str | None:
+    """The image as the host will ask for it; None when it cannot be used, and the reason is added to the report.
+
+    `nginx:1.27` becomes docker.io/library/nginx:1.27; an archive's path becomes absolute.
+    """
+    if text.startswith(ARCHIVE):
+        return _archive(text.removeprefix(ARCHIVE), base_dir, where, mark, report)
+    reference = split(text)
+    fault = _fault(text, reference)
+    if fault is not None:
+        reason, values = fault
+        reason.add_to(report, where, mark, **values)
+        return None
+    name = _qualified(reference)
+    if reference.digest:
+        # The digest decides; the tag stays for who reads it.
+        tag = f":{reference.tag}" if reference.tag else ""
+        return f"{name}{tag}@{reference.digest}"
+    if reference.tag in ("", "latest"):
+        reason = messages.IMAGE_LATEST if reference.tag else messages.IMAGE_UNTAGGED
+        reason.add_to(report, where, mark, name=name)
+    return f"{name}:{reference.tag or 'latest'}"
+
+
+def _archive(name: str, base_dir: Path, where: str, mark: Mark | None, report: Report) -> str | None:
+    if not name.strip():
+        messages.IMAGE_ARCHIVE_EMPTY.add_to(report, where, mark)
+        return None
+    try:
+        path = (base_dir / name).resolve()
+        found = path.is_file()
+    except (OSError, ValueError):
+        found = False
+    if not found:
+        messages.IMAGE_ARCHIVE_MISSING.add_to(report, where, mark, path=name)
+        return None
+    return f"{ARCHIVE}{path}"
 
 
 class Reference(NamedTuple):
@@ -37,37 +74,8 @@ class Reference(NamedTuple):
     digest: str
 
 
-def is_archive(image: str) -> bool:
-    """True for a normalised image that is an archive on this machine."""
-    return image.startswith(ARCHIVE)
-
-
-def normalise(text: str, base_dir: Path, where: str, mark: Mark | None, report: Report) -> str | None:
-    """The image as the host will ask for it; None when it cannot be used, with the reason in the report.
-
-    `nginx:1.27` becomes docker.io/library/nginx:1.27; an archive's path becomes absolute.
-    """
-    if text.startswith(ARCHIVE):
-        return _archive(text.removeprefix(ARCHIVE), base_dir, where, mark, report)
-    reference = split(text)
-    wrong = _fault(text, reference)
-    if wrong is not None:
-        reason, values = wrong
-        reason.put(report, where, mark, **values)
-        return None
-    name = _qualified(reference)
-    if reference.digest:
-        # The digest decides; the tag stays for who reads it.
-        tag = f":{reference.tag}" if reference.tag else ""
-        return f"{name}{tag}@{reference.digest}"
-    if reference.tag in ("", "latest"):
-        reason = messages.IMAGE_LATEST if reference.tag else messages.IMAGE_UNTAGGED
-        reason.put(report, where, mark, name=name)
-    return f"{name}:{reference.tag or 'latest'}"
-
-
 def split(text: str) -> Reference:
-    """Cut a reference where Docker cuts it; nothing is checked."""
+    """The parts of a reference, cut where Docker cuts it; nothing is checked."""
     rest, _, digest = text.partition("@")
     head, slash, tail = rest.rpartition("/")
     tail, _, tag = tail.partition(":")
@@ -75,37 +83,6 @@ def split(text: str) -> Reference:
     if cut and (first == "localhost" or "." in first or ":" in first):
         return Reference(first, path, tag, digest)
     return Reference("", f"{head}{slash}{tail}", tag, digest)
-
-
-# Programs of well-known images that carry a file capability (setcap in their Dockerfiles), which the kernel refuses to
-# execute without it. In a rootless container it counts in the container's own network only.
-_FILE_CAPABILITIES: Final = {
-    "docker.io/library/caddy": ("NET_BIND_SERVICE",),
-    "docker.io/coredns/coredns": ("NET_BIND_SERVICE",),
-    "docker.io/adguard/adguardhome": ("NET_BIND_SERVICE",),
-}
-
-
-def file_capabilities(image: str, entrypoint: str | None, command: str | None) -> tuple[str, ...]:
-    """What the image's program asks for by its file capabilities; the words replace the first of the image's own."""
-    if is_archive(image):
-        return image_archive.file_capabilities(Path(image.removeprefix(ARCHIVE)), entrypoint, command)
-    return _FILE_CAPABILITIES.get(re.sub(r"(?::[^:/@]*)?(?:@.*)?$", "", image), ())
-
-
-def _archive(name: str, base_dir: Path, where: str, mark: Mark | None, report: Report) -> str | None:
-    if not name.strip():
-        messages.IMAGE_ARCHIVE_EMPTY.put(report, where, mark)
-        return None
-    try:
-        path = (base_dir / name).resolve()
-        found = path.is_file()
-    except (OSError, ValueError):
-        found = False
-    if not found:
-        messages.IMAGE_ARCHIVE_MISSING.put(report, where, mark, path=name)
-        return None
-    return f"{ARCHIVE}{path}"
 
 
 def _qualified(reference: Reference) -> str:
@@ -124,6 +101,11 @@ def _fault(text: str, reference: Reference) -> Fault | None:
     return _fault_as_text(text) or _fault_in_name(text, reference) or _fault_in_version(text, reference)
 
 
+_TRANSPORTS: Final = ("https://", "http://", "docker://", "docker-archive:", "docker-daemon:")
+_TRANSPORTS_LOCAL: Final = ("containers-storage:", "dir:", "oci:")
+_EXAMPLE: Final = "docker.io/library/caddy:2.11"
+
+
 def _fault_as_text(text: str) -> Fault | None:
     if not text.strip():
         return messages.IMAGE_EMPTY, {}
@@ -139,20 +121,32 @@ def _fault_as_text(text: str) -> Fault | None:
     return None
 
 
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_REGISTRY: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?")
+_LONGEST_NAME: Final = 255
+
+
 def _fault_in_name(text: str, reference: Reference) -> Fault | None:
     if reference.registry == "localhost":
         return messages.IMAGE_LOCAL, {}
     if reference.registry and not _REGISTRY.fullmatch(reference.registry):
         return messages.IMAGE_REGISTRY, {"registry": reference.registry}
-    if _named(reference.path) and len(reference.path) <= _LONGEST_NAME:
+    if _is_name(reference.path) and len(reference.path) <= _LONGEST_NAME:
         return None
-    if _named(reference.path.lower()):
+    if _is_name(reference.path.lower()):
         return messages.IMAGE_CASE, {"lower": text.replace(reference.path, reference.path.lower())}
     return messages.IMAGE_NAME, {"name": reference.path or reference.registry}
 
 
-def _named(path: str) -> bool:
+_PART: Final = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+
+
+def _is_name(path: str) -> bool:
     return all(_PART.fullmatch(part) for part in path.split("/"))
+
+
+_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def _fault_in_version(text: str, reference: Reference) -> Fault | None:
@@ -162,6 +156,22 @@ def _fault_in_version(text: str, reference: Reference) -> Fault | None:
     if "@" in text and not _DIGEST.fullmatch(reference.digest):
         return messages.IMAGE_DIGEST, {"digest": reference.digest}
     return None
+
+
+# Programs of well-known images that carry a file capability (setcap in their Dockerfiles), which the kernel refuses to
+# execute without it. In a rootless container it counts in the container's own network only.
+_FILE_CAPABILITIES: Final = {
+    "docker.io/library/caddy": ("NET_BIND_SERVICE",),
+    "docker.io/coredns/coredns": ("NET_BIND_SERVICE",),
+    "docker.io/adguard/adguardhome": ("NET_BIND_SERVICE",),
+}
+
+
+def file_capabilities(image: str, entrypoint: str | None, command: str | None) -> tuple[str, ...]:
+    """The file capabilities of the image's program; `entrypoint` and `command` replace the first words of its own."""
+    if is_archive(image):
+        return image_archive.file_capabilities(Path(image.removeprefix(ARCHIVE)), entrypoint, command)
+    return _FILE_CAPABILITIES.get(re.sub(r"(?::[^:/@]*)?(?:@.*)?$", "", image), ())
 
 
 def host_name(stack: str, service: str, image: str) -> str:

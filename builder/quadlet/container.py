@@ -54,11 +54,11 @@ def container(stack: Stack, service: Service, podman: Podman, server: str | None
 def _unit(stack: Stack, service: Service) -> Iterator[Entry]:
     yield "Description", f"{stack.name}: {service.name}"
     for dependency in service.depends_on:
-        needed = names.service_unit(stack.name, dependency.service)
+        needed = model.service_unit(stack.name, dependency.service)
         yield "After", needed
         yield _strength(stack, dependency), needed
     if service.network_mode.startswith("service:"):
-        host = names.service_unit(stack.name, service.network_mode.removeprefix("service:"))
+        host = model.service_unit(stack.name, service.network_mode.removeprefix("service:"))
         yield from (("After", host), ("Requires", host))
     yield from _attempts(service)
 
@@ -123,7 +123,7 @@ def _image(stack: Stack, service: Service) -> Iterator[Entry]:
 
 
 def _environment(stack: Stack, service: Service, server: str | None) -> Iterator[Entry]:
-    for name, value in (*model.of(stack, service, server).items(), *service.environment):
+    for name, value in (*model.injected_variables(stack, service, server).items(), *service.environment):
         yield "Environment", word(f"{name}={value}")
 
 

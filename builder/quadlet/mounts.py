@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from builder.quadlet.options import Entry
     from builder.stack.model import Mount, Secret, Service, Stack
 
-# What Podman takes for a tmpfs; uid= and gid= are not among it.
-TMPFS_OPTION: Final = r"rw|ro|(?:no)?(?:exec|suid|dev)|mode=[0-7]{3,4}|size=[0-9]+[kmgKMG%]?"
 _SAFE: Final = ("rw", "noexec", "nosuid", "nodev")
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9_/.@+=-]+:")
 _SHM: Final = "/dev/shm"  # noqa: S108 - a path inside the container

@@ -1,9 +1,15 @@
-"""The spec, one YAML file: `load` reads it, `schema` describes it, `template` starts one."""
+"""The spec, one YAML file: `load` reads it, `schema` describes it, `template` is one to start from.
 
-from builder.spec.host import with_proxy_image
+Core: model, the spec as checked values, which everybody may import. Towards it: load reads the file into a document,
+which is checked against input_model, whose single values have their rules in rules; host_sections (with ssh_keys) and
+stack_entries check the rest, and read Compose files by builder.compose. messages has every text of a problem. Other
+packages import what is named here, model, and `rules.near`.
+"""
+
+from builder.spec.host_sections import with_proxy_image
+from builder.spec.input_model import schema, template
 from builder.spec.load import load, loads
 from builder.spec.model import Admin, Arch, Aws, Base, Fail2ban, Proxy, Server, Spec, Ssh, Tls
-from builder.spec.schema import schema, template
 
 __all__ = [
     "Admin",

@@ -1,9 +1,14 @@
-"""The spec as the user writes it: the JSON Schema and the checks of single values come from here."""
+"""The spec as the user writes it, as pydantic models: types and rules of all values, with a description and an example.
+
+From them come the check of single values (document.validate), the JSON Schema for editors, and hints of problems.
+"""
 
 from __future__ import annotations
 
+import base64
 from functools import cache
-from typing import Annotated, Any, Literal
+from importlib import resources
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -15,17 +20,23 @@ from builder.spec.model import (
     Dns,  # noqa: TC001 - pydantic reads the annotations
     Jail,  # noqa: TC001 - pydantic reads the annotations
 )
+from builder.spec.ssh_keys import TEMPLATE_KEY
 from builder.stack import user
-
-Line = Annotated[str, AfterValidator(rules.line)]
+from builder.stack.model import CAPABILITIES
 
 
 class Section(BaseModel):
-    """Part of a spec: unknown keys and values of another type are errors."""
+    """A mapping in a spec: unknown keys and values of another type are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+# Types of single values: the rule that checks one, and what the JSON Schema says of it.
+Line = Annotated[str, AfterValidator(rules.line)]
+Network = Annotated[str, AfterValidator(rules.network)]
+PathPrefix = Annotated[
+    str, AfterValidator(rules.path_prefix), WithJsonSchema({"type": "string", "pattern": f"^{rules.PATH_PREFIX}$"})
+]
 Domain = Annotated[str, AfterValidator(rules.domain)]
 Memory = Annotated[
     str,
@@ -40,11 +51,11 @@ MaxBody = Annotated[
     AfterValidator(rules.max_body),
     WithJsonSchema({"type": ["string", "integer"]}),
 ]
-Patience = Annotated[str, AfterValidator(rules.patience), WithJsonSchema({"type": "string"})]
+TimeoutOrNone = Annotated[str, AfterValidator(rules.timeout_or_none), WithJsonSchema({"type": "string"})]
 Capability = Annotated[
     str,
     AfterValidator(rules.capability),
-    WithJsonSchema({"type": "string", "examples": list(rules.CAPABILITIES)}),
+    WithJsonSchema({"type": "string", "examples": list(CAPABILITIES)}),
 ]
 EnvName = Annotated[str, AfterValidator(rules.environment_name)]
 EnvValue = Annotated[
@@ -54,118 +65,6 @@ EnvValue = Annotated[
     WithJsonSchema({"type": ["string", "integer"]}),
 ]
 Port = Annotated[int, Field(ge=1024, le=65535)]
-
-
-class EgressInput(Section):
-    """One thing that a stack may reach beside DNS, 80 and 443."""
-
-    to: Annotated[str, AfterValidator(rules.egress)] = Field(
-        description="An address, a network, or the name of a host, which the server resolves when it boots or is told.",
-        examples=["203.0.113.7", "db.your-domain.org"],
-    )
-    protocol: Literal["tcp", "udp"] = Field(default="tcp", description="Transport protocol.", examples=["tcp"])
-    ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(
-        default=[], description="Ports; none means all.", examples=[[5432]], max_length=15
-    )
-
-
-class HealthcheckInput(Section):
-    """How the host knows that the service is well."""
-
-    test: Annotated[list[Line], AfterValidator(rules.health_test)] = Field(
-        description="Command inside the container; CMD or CMD-SHELL first is understood.",
-        examples=[["wget", "-q", "-O", "/dev/null", "http://localhost:8080/"]],
-        min_length=1,
-    )
-    interval: Duration | None = Field(default=None, description="Time between two checks.", examples=["30s"])
-    timeout: Duration | None = Field(default=None, description="How long a check may take.", examples=["5s"])
-    retries: Annotated[int, Field(ge=1, le=1000)] | None = Field(
-        default=None, description="Failures in a row until it counts as ill.", examples=[3]
-    )
-    start_period: Duration | None = Field(default=None, description="Grace time after the start.", examples=["10s"])
-
-
-class StackInput(Section):
-    """An app stack: a compose file, or in short form one public service."""
-
-    name: Annotated[str, AfterValidator(rules.stack_name)] = Field(
-        description="Name; the stack's OS user is er-NAME.",
-        examples=["blog"],
-        json_schema_extra={"pattern": f"^{rules.STACK_NAME}$"},
-    )
-    uid: Annotated[int, Field(ge=user.FIRST_UID, le=user.LAST_UID)] | None = Field(
-        default=None,
-        description="Uid of the stack's user, where the one from the name collides.",
-        examples=[user.FIRST_UID],
-    )
-    compose: str | None = Field(
-        default=None, description="Compose file, relative to the spec.", examples=["blog/compose.yaml"]
-    )
-    egress: list[EgressInput] = Field(
-        default=[], description="What the stack may reach beside DNS, 80 and 443.", examples=[[]]
-    )
-    image: str | None = Field(
-        default=None,
-        description="Image, fully qualified, or oci-archive:PATH.",
-        examples=["docker.io/library/caddy:2.11"],
-    )
-    command: list[Line] | None = Field(
-        default=None,
-        description="Arguments instead of the image's.",
-        examples=[["caddy", "respond", "hello"]],
-        min_length=1,
-    )
-    domain: Domain | None = Field(default=None, description="The public name.", examples=["hello.example.com"])
-    domains: list[Domain] | None = Field(
-        default=None,
-        description="Several public names.",
-        examples=[["example.com", "www.example.com"]],
-        min_length=1,
-    )
-    port: Port = Field(default=3000, description="Port inside the container.", examples=[8080])
-    max_body: MaxBody | None = Field(
-        default=None, description="The largest request, 2G by default; none for no limit.", examples=["10G"]
-    )
-    response_timeout: Patience | None = Field(
-        default=None,
-        description="How long an answer may take to begin, 60s by default; none for ever.",
-        examples=["5m"],
-    )
-    environment: dict[EnvName, EnvValue] = Field(
-        default={}, description="Environment variables; no secrets.", examples=[{"LOG_LEVEL": "info"}]
-    )
-    memory: Memory | None = Field(default=None, description="Memory limit.", examples=["512M"])
-    cpus: Annotated[float, Field(gt=0, le=1024)] | None = Field(
-        default=None, description="Processor limit.", examples=[0.5]
-    )
-    pids: Annotated[int, Field(ge=8, le=4194304)] | None = Field(
-        default=None, description="Process limit.", examples=[256]
-    )
-    hardening: Literal["standard", "strict", "off"] = Field(
-        default="standard", description="strict adds a read-only root.", examples=["standard"]
-    )
-    cap_add: list[Capability] = Field(default=[], description="Capabilities to keep.", examples=[["NET_BIND_SERVICE"]])
-    read_only: bool = Field(default=False, description="Read-only root file system.", examples=[True])
-    tmpfs: list[Annotated[str, AfterValidator(rules.tmpfs)]] = Field(
-        default=[], description="More tmpfs mounts.", examples=[["/run/app"]]
-    )
-    volumes: list[Annotated[str, AfterValidator(rules.volume)]] = Field(
-        default=[], description="Named volumes.", examples=[["data:/var/lib/app"]]
-    )
-    secrets: list[Annotated[str, AfterValidator(rules.secret)]] = Field(
-        default=[],
-        description="Podman secrets of the stack's user, mounted at /run/secrets/NAME.",
-        examples=[["db_password"]],
-    )
-    healthcheck: HealthcheckInput | None = Field(
-        default=None,
-        description="How the host knows that the service is well.",
-        examples=[{"test": ["true"]}],
-    )
-
-
-Network = Annotated[str, AfterValidator(rules.network)]
-Page = Annotated[str, AfterValidator(rules.page), WithJsonSchema({"type": "string", "pattern": f"^{rules.PAGE}$"})]
 
 
 class ServerInput(Section):
@@ -239,7 +138,7 @@ class ProxyInput(Section):
     image: str = Field(
         default=facts.PROXY_IMAGE, description="Image of Caddy 2.11 or later.", examples=[facts.PROXY_IMAGE]
     )
-    body_timeout: Patience | None = Field(
+    body_timeout: TimeoutOrNone | None = Field(
         default=None,
         description="How long a request may take to arrive, on all sites, 1h by default; none for ever.",
         examples=["6h"],
@@ -255,7 +154,7 @@ class Fail2banInput(Section):
         examples=[["203.0.113.0/24"]],
     )
     disable: list[Jail] = Field(default=[], description="Web jails that are not wanted.", examples=[["web-scan"]])
-    allow: dict[Domain, Annotated[list[Page], Field(min_length=1)]] = Field(
+    allow: dict[Domain, Annotated[list[PathPrefix], Field(min_length=1)]] = Field(
         default={},
         description="By domain, how paths begin that scanners look for and this site has; known images allow theirs.",
         examples=[{"blog.example.com": ["/wp-admin/", "/wp-content/"]}],
@@ -276,6 +175,114 @@ class AwsInput(Section):
         description="The instance type; by default a small one for the processor.",
         examples=["t3.small"],
         json_schema_extra={"pattern": f"^{rules.AWS_TYPE}$"},
+    )
+
+
+class EgressInput(Section):
+    """One thing that a stack may reach beside DNS, 80 and 443."""
+
+    to: Annotated[str, AfterValidator(rules.egress)] = Field(
+        description="An address, a network, or the name of a host, which the server resolves when it boots or is told.",
+        examples=["203.0.113.7", "db.your-domain.org"],
+    )
+    protocol: Literal["tcp", "udp"] = Field(default="tcp", description="Transport protocol.", examples=["tcp"])
+    ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(
+        default=[], description="Ports; none means all.", examples=[[5432]], max_length=15
+    )
+
+
+class HealthcheckInput(Section):
+    """How the host knows that the service is well."""
+
+    test: Annotated[list[Line], AfterValidator(rules.health_test)] = Field(
+        description="Command inside the container; CMD or CMD-SHELL first is understood.",
+        examples=[["wget", "-q", "-O", "/dev/null", "http://localhost:8080/"]],
+        min_length=1,
+    )
+    interval: Duration | None = Field(default=None, description="Time between two checks.", examples=["30s"])
+    timeout: Duration | None = Field(default=None, description="How long a check may take.", examples=["5s"])
+    retries: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        default=None, description="Failures in a row until it counts as ill.", examples=[3]
+    )
+    start_period: Duration | None = Field(default=None, description="Grace time after the start.", examples=["10s"])
+
+
+class StackInput(Section):
+    """An app stack: a compose file, or in short form one public service."""
+
+    name: Annotated[str, AfterValidator(rules.stack_name)] = Field(
+        description="Name; the stack's OS user is er-NAME.",
+        examples=["blog"],
+        json_schema_extra={"pattern": f"^{rules.STACK_NAME}$"},
+    )
+    uid: Annotated[int, Field(ge=user.FIRST_UID, le=user.LAST_UID)] | None = Field(
+        default=None,
+        description="Uid of the stack's user, where the one from the name collides.",
+        examples=[user.FIRST_UID],
+    )
+    compose: str | None = Field(
+        default=None, description="Compose file, relative to the spec.", examples=["blog/compose.yaml"]
+    )
+    egress: list[EgressInput] = Field(
+        default=[], description="What the stack may reach beside DNS, 80 and 443.", examples=[[]]
+    )
+    image: str | None = Field(
+        default=None,
+        description="Image, fully qualified, or oci-archive:PATH.",
+        examples=["docker.io/library/caddy:2.11"],
+    )
+    command: list[Line] | None = Field(
+        default=None,
+        description="Arguments instead of the image's.",
+        examples=[["caddy", "respond", "hello"]],
+        min_length=1,
+    )
+    domain: Domain | None = Field(default=None, description="The public name.", examples=["hello.example.com"])
+    domains: list[Domain] | None = Field(
+        default=None,
+        description="Several public names.",
+        examples=[["example.com", "www.example.com"]],
+        min_length=1,
+    )
+    port: Port = Field(default=3000, description="Port inside the container.", examples=[8080])
+    max_body: MaxBody | None = Field(
+        default=None, description="The largest request, 2G by default; none for no limit.", examples=["10G"]
+    )
+    response_timeout: TimeoutOrNone | None = Field(
+        default=None,
+        description="How long an answer may take to begin, 60s by default; none for ever.",
+        examples=["5m"],
+    )
+    environment: dict[EnvName, EnvValue] = Field(
+        default={}, description="Environment variables; no secrets.", examples=[{"LOG_LEVEL": "info"}]
+    )
+    memory: Memory | None = Field(default=None, description="Memory limit.", examples=["512M"])
+    cpus: Annotated[float, Field(gt=0, le=1024)] | None = Field(
+        default=None, description="Processor limit.", examples=[0.5]
+    )
+    pids: Annotated[int, Field(ge=8, le=4194304)] | None = Field(
+        default=None, description="Process limit.", examples=[256]
+    )
+    hardening: Literal["standard", "strict", "off"] = Field(
+        default="standard", description="strict adds a read-only root.", examples=["standard"]
+    )
+    cap_add: list[Capability] = Field(default=[], description="Capabilities to keep.", examples=[["NET_BIND_SERVICE"]])
+    read_only: bool = Field(default=False, description="Read-only root file system.", examples=[True])
+    tmpfs: list[Annotated[str, AfterValidator(rules.tmpfs)]] = Field(
+        default=[], description="More tmpfs mounts.", examples=[["/run/app"]]
+    )
+    volumes: list[Annotated[str, AfterValidator(rules.volume)]] = Field(
+        default=[], description="Named volumes.", examples=[["data:/var/lib/app"]]
+    )
+    secrets: list[Annotated[str, AfterValidator(rules.secret_name)]] = Field(
+        default=[],
+        description="Podman secrets of the stack's user, mounted at /run/secrets/NAME.",
+        examples=[["db_password"]],
+    )
+    healthcheck: HealthcheckInput | None = Field(
+        default=None,
+        description="How the host knows that the service is well.",
+        examples=[{"test": ["true"]}],
     )
 
 
@@ -305,7 +312,7 @@ class SpecInput(Section):
 
 @cache
 def sections() -> dict[str, type[BaseModel]]:
-    """The models by the places they stand at, as `stacks` or `stacks.egress`; the whole spec is ``""``."""
+    """The models by where they are in a spec, as `stacks` or `stacks.egress`; the whole spec is ``""``."""
     found: dict[str, type[BaseModel]] = {}
     _walk(SpecInput, "", found)
     return found
@@ -322,3 +329,40 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in getattr(annotation, "__args__", ()) for model in _models(argument)]
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a spec, draft 2020-12, for editors."""
+    found = _simplified(SpecInput.model_json_schema())
+    stack = found["$defs"]["StackInput"]
+    stack["oneOf"] = [{"required": ["compose"]}, {"required": ["image"]}]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **found,
+        "title": "EasyRunner host",
+        "patternProperties": {"^x-": {"description": "Yours: a place for anchors."}},
+    }
+
+
+def _simplified(node: Any) -> Any:
+    """Without what does not help in an editor: null as a value, titles that repeat the key."""
+    if isinstance(node, list):
+        return [_simplified(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    options = node.get("anyOf")
+    if options and {"type": "null"} in options:
+        rest = [option for option in options if option != {"type": "null"}]
+        node = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
+        node = {**rest[0], **node} if len(rest) == 1 else {**node, "anyOf": rest}
+    return {key: _simplified(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))}
+
+
+_KEY_TYPE: Final = b"ssh-ed25519"
+
+
+def template() -> str:
+    """The text of a commented spec to start from. It passes `er check`, with a warning about its key."""
+    blob = b"".join(len(part).to_bytes(4, "big") + part for part in (_KEY_TYPE, TEMPLATE_KEY))
+    text = resources.files(__package__).joinpath("starter.yaml").read_text(encoding="utf-8")
+    return text.replace("{key}", base64.b64encode(blob).decode("ascii"))

@@ -1,79 +1,66 @@
-"""Path -> Spec and its warnings, or SpecError with every problem there is."""
+"""A spec file -> Spec and its warnings, or SpecError with every problem there is.
+
+The order: the YAML is read; document checks keys and single values; host_sections and stack_entries check what needs
+files, or more than one value, however broken the rest is; then the model is made.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
 from builder.problems import Problem, Report, SpecError
-from builder.spec import host, model, shape, stacks
-from builder.spec.document import Document
-from builder.stack import user
-from builder.stack.model import EgressRule, Stack
+from builder.spec import host_sections, model, stack_entries
+from builder.spec.document import Document, validate
 from builder.yamlfile import source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from builder.spec.input_model import Fail2banInput, SpecInput, StackInput
+    from builder.spec.input_model import Fail2banInput
     from builder.yamlfile.source import Source
 
 
 def load(path: Path) -> tuple[model.Spec, tuple[Problem, ...]]:
-    """Read a spec and every file it names. Gives it with its warnings; raises SpecError with all problems."""
+    """Read a spec and every file it names: the spec and its warnings. Raises SpecError with all problems."""
     report = Report()
-    found = source.read(path, report, dialect="spec")
-    return _finish(found, report)
+    return _load(source.read(path, report, dialect="spec"), report)
 
 
 def loads(text: str, path: Path) -> tuple[model.Spec, tuple[Problem, ...]]:
-    """The same for a text; `path` is where it would stand."""
+    """The same for a text; `path` is the file that it would be in."""
     report = Report()
-    found = source.parse(text, path, report, dialect="spec")
-    return _finish(found, report)
+    return _load(source.parse(text, path, report, dialect="spec"), report)
 
 
-def _finish(found: Source | None, report: Report) -> tuple[model.Spec, tuple[Problem, ...]]:
-    if found is None:
+def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Problem, ...]]:
+    if file is None:
         raise SpecError(report)
-    document = Document(found, report)
-    keys = host.keys(document)
-    given = shape.check(document)
-    host.check_base(document)
-    host.check_networks(document)
-    host.check_email(document)
-    root, image = host.ca_root(document), host.proxy_image(document)
-    survey = stacks.survey(document)
-    if report.failed or given is None:
+    document = Document(file, report)
+    keys = host_sections.admin_keys(document)
+    spec_input = validate(document)
+    host_sections.check_base(document)
+    host_sections.check_networks(document)
+    host_sections.check_email(document)
+    root, image = host_sections.ca_root(document), host_sections.proxy_image(document)
+    entries = stack_entries.read_stacks(document)
+    if report.failed or spec_input is None:
         raise SpecError(report)
     spec = model.Spec(
-        server=model.Server(given.server.name, given.server.base, given.server.arch, given.server.timezone),
-        admin=model.Admin(given.admin.name, keys),
-        ssh=model.Ssh(tuple(dict.fromkeys(given.ssh.allow_from))),
-        tls=model.Tls(given.tls.email, given.tls.ca, root),
-        proxy=model.Proxy(image, cast("float | None", given.proxy.body_timeout)),
-        fail2ban=_fail2ban(given.fail2ban),
-        aws=model.Aws(given.aws.region, given.aws.type),
-        dns=given.dns,
-        stacks=_stacks(document, given, survey),
+        server=model.Server(
+            spec_input.server.name, spec_input.server.base, spec_input.server.arch, spec_input.server.timezone
+        ),
+        admin=model.Admin(spec_input.admin.name, keys),
+        ssh=model.Ssh(tuple(dict.fromkeys(spec_input.ssh.allow_from))),
+        tls=model.Tls(spec_input.tls.email, spec_input.tls.ca, root),
+        proxy=model.Proxy(image, cast("float | None", spec_input.proxy.body_timeout)),
+        fail2ban=_fail2ban(spec_input.fail2ban),
+        aws=model.Aws(spec_input.aws.region, spec_input.aws.type),
+        dns=spec_input.dns,
+        stacks=stack_entries.stacks(document, spec_input.stacks, entries),
     )
     return spec, tuple(report)
 
 
-def _fail2ban(given: Fail2banInput) -> model.Fail2ban:
-    allow = tuple((domain, tuple(dict.fromkeys(pages))) for domain, pages in given.allow.items())
-    return model.Fail2ban(tuple(dict.fromkeys(given.ignore)), tuple(dict.fromkeys(given.disable)), allow)
-
-
-def _stacks(document: Document, given: SpecInput, survey: tuple[stacks.Found, ...]) -> tuple[Stack, ...]:
-    return tuple(_stack(document, one, found) for one, found in zip(given.stacks, survey, strict=True))
-
-
-def _stack(document: Document, given: StackInput, found: stacks.Found) -> Stack:
-    uid = given.uid or user.uid(given.name)
-    egress = tuple(EgressRule(rule.to, rule.protocol, tuple(rule.ports)) for rule in given.egress)
-    mark = document.mark(found.loc)
-    if found.parts is None:
-        service = stacks.service(given, found.image or "", mark)
-        return Stack(given.name, uid, (service,), stacks.volumes(given), egress=egress, mark=mark)
-    parts = found.parts
-    return Stack(given.name, uid, parts.services, parts.volumes, parts.networks, parts.files, egress, mark)
+def _fail2ban(section: Fail2banInput) -> model.Fail2ban:
+    allow = tuple((domain, tuple(dict.fromkeys(pages))) for domain, pages in section.allow.items())
+    return model.Fail2ban(tuple(dict.fromkeys(section.ignore)), tuple(dict.fromkeys(section.disable)), allow)

@@ -1,4 +1,4 @@
-"""Every text a problem in the spec can have, besides those shared with Compose (builder/messages.py)."""
+"""Texts of problems in the spec; those that Compose files have too are in builder/messages.py."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ ALLOW_UNREACHABLE: Final = Text(
 )
 IGNORE_ALL: Final = Text("with {network} nobody is ever banned", "name only your own networks", "warning")
 ALLOW_DOMAIN: Final = Text("no stack has the domain {domain}", "known here: {known}")
-ALLOW_PAGE: Final = Text(
+ALLOW_PATH: Final = Text(
     "`{value}` is not the beginning of a path",
     "a slash and letters, digits or ._~- as they stand in the address, as in /wp-content/",
 )
@@ -234,7 +234,7 @@ SECRET_NAME: Final = Text(
     "`{value}` is not the name of a secret", "letters, digits, `.`, `_` and `-`, as in db_password"
 )
 MAX_BODY: Final = Text("`{value}` is not the size of a request", "as in 10G, or none for no limit")
-PATIENCE: Final = Text("`{value}` is not a time", "as in 5m, or none to wait for ever")
+TIMEOUT_OR_NONE: Final = Text("`{value}` is not a time", "as in 5m, or none to wait for ever")
 DURATION: Final = Text("`{value}` is not a time", "as in 30s or 1m30s")
 HEALTHCHECK_TEST: Final = Text(
     "CMD takes a command after it, CMD-SHELL one line", 'as in [CMD, wget, -q, "http://localhost:8080/"]'

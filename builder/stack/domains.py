@@ -24,12 +24,12 @@ Fault = tuple["Text", dict[str, str]]
 
 
 def normalise(text: str, where: str, mark: Mark | None, report: Report) -> str | None:
-    """The domain, or None when it cannot be used, with the reason in the report."""
+    """The domain, or None when it cannot be used; the reason is added to the report."""
     fault = find_fault(text)
     if fault is None:
         return text
     reason, values = fault
-    reason.put(report, where, mark, **values)
+    reason.add_to(report, where, mark, **values)
     return None
 
 
@@ -39,7 +39,7 @@ def is_private(domain: str) -> bool:
 
 
 def find_fault(text: str) -> Fault | None:
-    """The first thing wrong with a domain, if any."""
+    """The first thing wrong with a domain, if any: the text of the problem and the values of its fields."""
     if not text.strip():
         return messages.DOMAIN_EMPTY, {}
     return _not_a_name(text) or _not_ascii_lower(text) or _malformed(text)

@@ -1,19 +1,40 @@
-"""An app stack as values: what Compose files and the spec's shorthand both become.
+"""An app stack as values: what Compose files and the spec's short form both become.
 
-Nothing here knows about YAML, Quadlet or hosts. Paths inside containers are str; sizes are bytes; times are seconds.
+Nothing here knows about YAML, Quadlet files or hosts. Paths inside containers are str, sizes bytes, times seconds. Last
+come the names of a stack's systemd units, and the variables that its services are given.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from builder.problems import Mark
 
+
+# Characters that no value may have. NUL ends a string in C; U+0080 alone is mangled by Podman's escaping; lone
+# surrogates are not UTF-8; a unit with what Unicode calls noncharacters is not loaded by systemd.
+UNENCODABLE: Final = re.compile(
+    "[\x00\x80\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+    + "]"
+)
+# What Podman takes for a tmpfs; uid= and gid= are not among it.
+TMPFS_OPTION: Final = r"rw|ro|(?:no)?(?:exec|suid|dev)|mode=[0-7]{3,4}|size=[0-9]+[kmgKMG%]?"
+# Linux capabilities, without CAP_.
+CAPABILITIES: Final = tuple(
+    """
+    AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE
+    DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE
+    MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYSLOG
+    SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE
+    SYS_TIME SYS_TTY_CONFIG WAKE_ALARM
+    """.split()  # noqa: SIM905 - a list of words reads better without quotes
+)
 
 Kind = Literal["web", "internal", "worker"]
 Hardening = Literal["standard", "strict", "off"]
@@ -206,8 +227,22 @@ class Stack:
         return tuple(service for service in self.services if service.kind == "web")
 
 
-class Identity(NamedTuple):
-    """What a service is to the outside: enough to name it in variables."""
+def service_unit(stack: str, service: str) -> str:
+    """The systemd unit that Podman makes of a service's Quadlet."""
+    return f"{stack}-{service}.service"
+
+
+def unit_names(stack: str, *, services: list[str], volumes: list[str], networks: list[str]) -> list[str]:
+    """The systemd units that Podman makes of a stack's Quadlets; two of one name would hide each other."""
+    return [
+        *(service_unit(stack, name) for name in services),
+        *(f"{stack}-{name}-volume.service" for name in volumes),
+        *(f"{stack}-{name}-network.service" for name in networks),
+    ]
+
+
+class ServiceIdentity(NamedTuple):
+    """What the variables of a stack say of one of its services."""
 
     name: str
     kind: Kind
@@ -216,22 +251,24 @@ class Identity(NamedTuple):
     framework: str | None = None
 
 
-def identity(service: Service) -> Identity:
-    """The identity of a complete service."""
-    domain = service.domains[0] if service.domains else None
-    return Identity(service.name, service.kind, domain, service.port, service.framework)
-
-
-def of(stack: Stack, service: Service, server: str | None = None) -> dict[str, str]:
-    """The injected variables of one service of a complete stack, without those the user sets."""
+def injected_variables(stack: Stack, service: Service, server: str | None = None) -> dict[str, str]:
+    """The variables that `er` gives to a service, without those that the user sets; `server` is the host's name."""
     peers = [identity(peer) for peer in stack.services]
     taken = {name for name, _ in service.environment}
     injected = variables(stack.name, identity(service), peers, server)
     return {name: value for name, value in injected.items() if name not in taken}
 
 
-def variables(stack: str, service: Identity, peers: Iterable[Identity], server: str | None = None) -> dict[str, str]:
-    """The injected variables of one service, in a fixed order."""
+def identity(service: Service) -> ServiceIdentity:
+    """The identity of a service."""
+    domain = service.domains[0] if service.domains else None
+    return ServiceIdentity(service.name, service.kind, domain, service.port, service.framework)
+
+
+def variables(
+    stack: str, service: ServiceIdentity, peers: Iterable[ServiceIdentity], server: str | None = None
+) -> dict[str, str]:
+    """The variables that `er` gives to a service, in a fixed order; `peers` are all services of its stack."""
     return dict(
         [
             *_own(stack, service),
@@ -242,7 +279,7 @@ def variables(stack: str, service: Identity, peers: Iterable[Identity], server: 
     )
 
 
-def _own(stack: str, service: Identity) -> Iterator[tuple[str, str]]:
+def _own(stack: str, service: ServiceIdentity) -> Iterator[tuple[str, str]]:
     yield "EASYRUNNER_STACK", stack
     yield "EASYRUNNER_APP_NAME", stack
     yield "EASYRUNNER_SERVICE", service.name
@@ -254,7 +291,7 @@ def _own(stack: str, service: Identity) -> Iterator[tuple[str, str]]:
         yield "EASYRUNNER_PORT", str(service.port)
 
 
-def _addresses(peers: Iterable[Identity]) -> Iterator[tuple[str, str]]:
+def _addresses(peers: Iterable[ServiceIdentity]) -> Iterator[tuple[str, str]]:
     """Where the stack's public services are, so that one can address another."""
     for peer in peers:
         if peer.kind == "web" and peer.domain:
@@ -263,7 +300,7 @@ def _addresses(peers: Iterable[Identity]) -> Iterator[tuple[str, str]]:
             yield f"EASYRUNNER_SERVICE_{name}_URL", f"https://{peer.domain}"
 
 
-def _framework(service: Identity) -> Iterator[tuple[str, str]]:
+def _framework(service: ServiceIdentity) -> Iterator[tuple[str, str]]:
     """A framework takes its port from PORT; Next.js binds the name in HOSTNAME, by default not the loopback."""
     if service.kind == "web" and service.framework:
         yield "PORT", str(service.port)

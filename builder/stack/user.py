@@ -1,4 +1,4 @@
-"""Who a stack is on the host: its user, uid and subordinate range, from nothing but its name."""
+"""The OS user of a stack on the host: name, uid and subordinate range, from nothing but the stack's name."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def in_range(uid: int) -> bool:
     return FIRST_UID <= uid <= LAST_UID
 
 
-def free_uid(wanted: int, taken: Collection[int]) -> int:
-    """The first uid from `wanted` on that nobody has; begins again at the start of the range."""
+def free_uid(start: int, taken: Collection[int]) -> int:
+    """The first uid from `start` on that nobody has; begins again at the start of the range."""
     size = LAST_UID - FIRST_UID + 1
-    candidates = (FIRST_UID + (wanted - FIRST_UID + step) % size for step in range(size))
+    candidates = (FIRST_UID + (start - FIRST_UID + step) % size for step in range(size))
     return next(candidate for candidate in candidates if candidate not in taken)

@@ -1,1 +1,1 @@
-"""YAML as its author wrote it: plain values, the place of each, and none of YAML 1.1's surprises."""
+"""YAML files: source reads one by parser, scalars says what a plain value is, places where a value was written."""

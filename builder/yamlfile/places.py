@@ -1,4 +1,4 @@
-"""Places in a YAML file: how they are named, and how lines are counted."""
+"""Places in a YAML file: how a value's place is named, and how lines and columns are counted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def dotted(loc: Loc) -> str:
-    """A place in words of the file: ("stacks", 0, "port") is `stacks[0].port`."""
+    """The name of a place: ("stacks", 0, "port") is `stacks[0].port`."""
     text = ""
     for step in loc:
         if isinstance(step, int):
@@ -37,13 +37,13 @@ def split_lines(text: str) -> tuple[str, ...]:
 
 
 def line_starts(text: str) -> tuple[int, ...]:
-    """Where each of these lines begins in the text."""
+    """The offsets in the text at which these lines begin."""
     return (0, *(found.end() for found in _LINE_BREAK.finditer(text)))
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value stands: its key if it is in a mapping, itself, and its spelling if it is a scalar."""
+    """Where a value is: the mark of its key in a mapping, its own, and its spelling if it is a scalar."""
 
     key: Mark | None
     value: Mark
@@ -51,8 +51,8 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Page:
-    """The lines of one file; makes marks that lie inside it whatever the parser says."""
+class FileLines:
+    """The lines of one file, to make marks that lie inside of it, whatever the parser says."""
 
     path: Path
     lines: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What a plain YAML value is: as Docker Compose reads it, and where YAML 1.1 would read it differently."""
+"""What a plain scalar is: its value as Docker Compose reads it, and whether YAML 1.1 and 1.2 read it differently."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WORDS: Final[dict[str, Scalar]] = {
     **{sign + word: float(sign + "inf") for sign in ("", "+", "-") for word in (".inf", ".Inf", ".INF")},
 }
 _DECIMAL: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_BASED: Final = tuple(
+_OTHER_BASES: Final = tuple(
     (re.compile(pattern), base)
     for pattern, base in (
         (r"[-+]?0o?[0-7]+", 8),
@@ -32,7 +32,7 @@ _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?
 _LONGEST: Final = 400  # digits; beyond that it is no number anybody means
 
 # The first row that matches names the reason. Only what the two versions of YAML read differently is here.
-_SURPRISES: Final[tuple[tuple[re.Pattern[str], Text], ...]] = tuple(
+_AMBIGUOUS: Final[tuple[tuple[re.Pattern[str], Text], ...]] = tuple(
     (re.compile(pattern), text)
     for pattern, text in (
         (r"y|Y|yes|Yes|YES|n|N|no|No|NO|on|On|ON|off|Off|OFF", messages.YAML_BOOL),
@@ -49,9 +49,9 @@ _SURPRISES: Final[tuple[tuple[re.Pattern[str], Text], ...]] = tuple(
 )
 
 
-def surprise(text: str) -> Text | None:
-    """Why a plain value should be quoted, or None when every reader agrees on it."""
-    return next((reason for pattern, reason in _SURPRISES if pattern.fullmatch(text)), None)
+def ambiguity(text: str) -> Text | None:
+    """Why a plain scalar should be quoted; None when every reader of YAML agrees on it."""
+    return next((reason for pattern, reason in _AMBIGUOUS if pattern.fullmatch(text)), None)
 
 
 def resolve(text: str) -> Scalar:
@@ -66,7 +66,7 @@ def resolve(text: str) -> Scalar:
 def _number(digits: str, text: str) -> Scalar:
     if _DECIMAL.fullmatch(digits):
         return int(digits)
-    for pattern, base in _BASED:
+    for pattern, base in _OTHER_BASES:
         if pattern.fullmatch(digits):
             return int(digits.lower().replace("0o", "0", 1), base)
     return float(digits) if _FLOAT.fullmatch(digits) else text

@@ -1,4 +1,4 @@
-"""YAML as written: plain values, and the place of each of them in the file."""
+"""Reading a YAML file: plain values, and the place of each of them in the file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import yaml
 
 from builder import messages
 from builder.problems import Mark
-from builder.yamlfile.places import Loc, Page, Place, dotted, split_lines
-from builder.yamlfile.tree import MAX_VALUES, TooManyError, Tree, compose, explain
+from builder.yamlfile.parser import MAX_VALUES, Constructor, TooManyError, compose, explain
+from builder.yamlfile.places import FileLines, Loc, Place, dotted, split_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dialect", "Loc", "Source", "dotted", "parse", "read"]
 
+# In a spec a value that YAML readers disagree on is an error; Compose files are read as Compose reads them.
 Dialect = Literal["spec", "compose"]
 
 
@@ -51,15 +52,15 @@ class Source:
 
 
 def read(path: Path, report: Report, *, dialect: Dialect) -> Source | None:
-    """Read a YAML file. None when it cannot be parsed; what is wrong is in the report."""
+    """Read a YAML file. None when it cannot be parsed; what is wrong is added to the report."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        messages.FILE_MISSING.put(report, "", None, path=path)
+        messages.FILE_MISSING.add_to(report, "", None, path=path)
         return None
     except OSError as error:
         reason = (error.strerror or "unknown").lower()
-        messages.FILE_UNREADABLE.put(report, "", None, path=path, reason=reason)
+        messages.FILE_UNREADABLE.add_to(report, "", None, path=path, reason=reason)
         return None
     text = _decode(content, path, report)
     return None if text is None else parse(text, path, report, dialect=dialect)
@@ -70,22 +71,22 @@ def _decode(content: bytes, path: Path, report: Report) -> str | None:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = split_lines(content[: error.start].decode("utf-8", "replace"))
-        messages.FILE_ENCODING.put(report, "", Mark(path, len(before), len(before[-1]) + 1))
+        messages.FILE_ENCODING.add_to(report, "", Mark(path, len(before), len(before[-1]) + 1))
         return None
 
 
 def parse(text: str, path: Path, report: Report, *, dialect: Dialect) -> Source | None:
-    """Read YAML text; `path` is only for the marks."""
-    page = Page(path, split_lines(text))
-    tree = Tree(page, report, strict=dialect == "spec")
+    """The same for a text; `path` is only for the marks."""
+    file = FileLines(path, split_lines(text))
+    constructor = Constructor(file, report, strict=dialect == "spec")
     try:
         node = compose(text)
         if node is not None:
-            return Source(path, tree.build(node, ()), page.lines, tree.places)
-        messages.FILE_EMPTY.put(report, "", Mark(path, 1, 1))
+            return Source(path, constructor.construct(node, ()), file.lines, constructor.places)
+        messages.FILE_EMPTY.add_to(report, "", Mark(path, 1, 1))
     except yaml.YAMLError as error:
         reason, line, column, values = explain(error, text)
-        reason.put(report, "", page.mark(line, column), **values)
+        reason.add_to(report, "", file.mark(line, column), **values)
     except TooManyError:
-        messages.YAML_TOO_MANY.put(report, "", Mark(path, 1, 1), limit=MAX_VALUES)
+        messages.YAML_TOO_MANY.add_to(report, "", Mark(path, 1, 1), limit=MAX_VALUES)
     return None

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import compose, quadlet
-from builder.compose import keys, messages, mounts, network, secrets_configs, service
+from builder.compose import keys, messages, networking, service_fields, volumes
 from builder.compose.environment import read_variables
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.messages import Text
@@ -39,8 +39,8 @@ SERVICE_KEYS = """
     storage_opt sysctls tmpfs tty ulimits use_api_socket user userns_mode uts volumes volumes_from working_dir
 """
 TABLES: dict[str, tuple[Any, str]] = {
-    "service": (keys.KEYS, SERVICE_KEYS),
-    "top": (keys.TOP, "configs include models name networks secrets services version volumes"),
+    "service": (keys.SERVICE, SERVICE_KEYS),
+    "top": (keys.TOP_LEVEL, "configs include models name networks secrets services version volumes"),
     "volume": (keys._VOLUME, "driver driver_opts external labels name"),
     "network": (
         keys._NETWORK,
@@ -49,15 +49,15 @@ TABLES: dict[str, tuple[Any, str]] = {
     "secret": (keys._SECRET, "driver driver_opts environment external file labels name template_driver"),
     "config": (keys._CONFIG, "content environment external file labels name template_driver"),
     "deploy": (
-        service._DEPLOY,
+        service_fields._DEPLOY,
         "endpoint_mode labels mode placement replicas resources restart_policy rollback_config update_config",
     ),
-    "mount": (mounts._LONG, "bind consistency image read_only source target tmpfs type volume"),
+    "mount": (volumes._MOUNT, "bind consistency image read_only source target tmpfs type volume"),
     "attachment": (
-        network._KEYS,
+        networking._ATTACHMENT,
         "aliases driver_opts gw_priority interface_name ipv4_address ipv6_address link_local_ips mac_address priority",
     ),
-    "reference": (secrets_configs._LONG, "gid mode source target uid"),
+    "reference": (volumes._REFERENCE, "gid mode source target uid"),
 }
 
 

@@ -197,7 +197,7 @@ def test_the_longest_name_of_a_stack_fits_into_the_logs_prefix() -> None:
     """29 characters (xt_LOG); the kernel refuses more, and nothing would load."""
     longest = "a" * 24
     assert rules_of.stack_name(longest) == longest
-    with pytest.raises(rules_of.Wrong):
+    with pytest.raises(rules_of.RuleError):
         rules_of.stack_name(longest + "a")
     prefix = re.findall(r'--log-prefix "(.*)"', firewall.filled(f"er-{longest}", 20_100))
     assert prefix == [f"er-{longest}: "]

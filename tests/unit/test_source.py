@@ -136,7 +136,7 @@ def test_compose_reads_as_docker_compose_does(text: str, value: object) -> None:
     "text", ["12", "-3", "1.5", "1.10", "0", "0x1F", "web1", "a:b", "127.0.0.1", ".inf", "~", "+3"]
 )
 def test_what_all_readers_agree_on_needs_no_quotes(text: str) -> None:
-    assert scalars.surprise(text) is None
+    assert scalars.ambiguity(text) is None
 
 
 @pytest.mark.parametrize("text", ["y", "Off", "007", "-012", "1:30", "1:30.5", "1_0", "0b1", "1e3", ".5", "2024-1-1"])

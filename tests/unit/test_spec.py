@@ -18,7 +18,7 @@ from builder.host import fail2ban
 from builder.problems import Mark, Problem, SpecError
 from builder.spec import input_model, rules, ssh_keys
 from builder.spec.input_model import sections
-from builder.spec.ssh_keys import resolve
+from builder.spec.ssh_keys import read_entry
 from builder.stack.model import EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
 
 FILE = Path("easyrunner.yaml")
@@ -184,7 +184,7 @@ def test_several_keys_in_one_block() -> None:
     ],
 )
 def test_every_type_of_key_that_the_server_takes(line: str) -> None:
-    assert resolve(f"{line} comment", Path()).lines == (f"{line} comment",)
+    assert read_entry(f"{line} comment", Path()).lines == (f"{line} comment",)
     assert list(ssh_keys.key_faults(line)) == []
 
 

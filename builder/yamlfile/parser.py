@@ -1,4 +1,7 @@
-"""From YAML's node graph to plain values, with the place of each."""
+"""YAML text to plain values with the place of each, and an explanation for text that cannot be parsed.
+
+`compose` makes PyYAML's graph of nodes, `Constructor` the values of it, `explain` a text for a YAMLError.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from builder.messages import Text
     from builder.problems import Mark, Report
-    from builder.yamlfile.places import Loc, Page
+    from builder.yamlfile.places import FileLines, Loc
 
 
 MAX_DEPTH: Final = 40
@@ -26,12 +29,12 @@ MAX_VALUES: Final = 100_000
 
 _PLAIN: Final = "plain"
 _STR, _MAP, _SEQ = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq"))
-_HALF: Final = re.compile("[\ud800-\udfff]")
-_Entry = tuple[str, yaml.Node, "Mark"]
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_Item = tuple[str, yaml.Node, "Mark"]
 
 
 class TooManyError(Exception):
-    """Aliases unfold without bound."""
+    """Aliases unfold to more values than the limit."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -50,7 +53,7 @@ class _Loader(yaml.SafeLoader):
             self.anchors.pop(getattr(event, "anchor", None), None)
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise TooDeep(MAX_DEPTH, event.start_mark)
+            raise TooDeepError(MAX_DEPTH, event.start_mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -66,11 +69,14 @@ def compose(text: str) -> yaml.Node | None:
         loader.dispose()
 
 
-class Tree:
-    """Turns the node graph into plain values and remembers where each came from."""
+class Constructor:
+    """Turns the node graph into plain values; `places` has where each came from, `report` what is wrong with them.
 
-    def __init__(self, page: Page, report: Report, *, strict: bool) -> None:
-        self.page = page
+    `strict`: a value that YAML 1.1 and 1.2 read differently is an error.
+    """
+
+    def __init__(self, file: FileLines, report: Report, *, strict: bool) -> None:
+        self.file = file
         self.report = report
         self.strict = strict
         self.places: dict[Loc, Place] = {}
@@ -78,8 +84,8 @@ class Tree:
         self._seen: set[int] = set()
         self._count = 0
 
-    def build(self, node: yaml.Node, loc: Loc, key: Mark | None = None) -> Any:
-        """The value of a node that stands at `loc`."""
+    def construct(self, node: yaml.Node, loc: Loc, key: Mark | None = None) -> Any:
+        """The value of a node at `loc`. Raises TooManyError."""
         self._count += 1
         if self._count > MAX_VALUES:
             raise TooManyError
@@ -90,10 +96,10 @@ class Tree:
             return self._scalar(node, loc, mark)
         self.places[loc] = Place(key, mark, None)
         if id(node) in self._open:
-            messages.YAML_ANCHOR_LOOP.put(self.report, dotted(loc), mark)
+            messages.YAML_ANCHOR_LOOP.add_to(self.report, dotted(loc), mark)
             return None
         if len(loc) >= MAX_DEPTH:
-            messages.YAML_DEPTH.put(self.report, dotted(loc), mark, limit=MAX_DEPTH)
+            messages.YAML_DEPTH.add_to(self.report, dotted(loc), mark, limit=MAX_DEPTH)
             return None
         self._open.add(id(node))
         value = self._collection(node, loc, mark)
@@ -104,37 +110,37 @@ class Tree:
     def _collection(self, node: yaml.Node, loc: Loc, mark: Mark) -> Any:
         self._check_tag(node, loc, mark)
         if isinstance(node, yaml.SequenceNode):
-            return [self.build(child, (*loc, index)) for index, child in enumerate(node.value)]
+            return [self.construct(child, (*loc, index)) for index, child in enumerate(node.value)]
         return self._mapping(node, loc)
 
     def _check_tag(self, node: yaml.Node, loc: Loc, mark: Mark) -> None:
         known = {yaml.ScalarNode: (_PLAIN, _STR), yaml.SequenceNode: (_SEQ,), yaml.MappingNode: (_MAP,)}
         if node.tag not in known[type(node)] and id(node) not in self._seen:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            messages.YAML_TAG.put(self.report, dotted(loc), mark, tag=tag)
+            messages.YAML_TAG.add_to(self.report, dotted(loc), mark, tag=tag)
 
     def _scalar(self, node: yaml.ScalarNode, loc: Loc, mark: Mark) -> scalars.Scalar:
         self._check_tag(node, loc, mark)
         first = id(node) not in self._seen
         self._seen.add(id(node))
-        text = self._sound(node, loc, mark)
+        text = self._text(node, loc, mark)
         if node.tag != _PLAIN:
             return text
-        reason = scalars.surprise(text) if self.strict else None
+        reason = scalars.ambiguity(text) if self.strict else None
         if reason is None:
             return scalars.resolve(text)
         if first:
-            reason.put(self.report, dotted(loc), mark, value=text, quoted=f'"{text}"')
+            reason.add_to(self.report, dotted(loc), mark, value=text, quoted=f'"{text}"')
         return text
 
-    def _sound(self, node: yaml.ScalarNode, loc: Loc, mark: Mark) -> str:
-        """The text of a scalar; an escape may have made half a character, which nothing can write again."""
+    def _text(self, node: yaml.ScalarNode, loc: Loc, mark: Mark) -> str:
+        """The text of a scalar; an escape may have made a lone surrogate, which no encoding can write again."""
         text = str(node.value)
-        half = _HALF.search(text)
-        if half:
-            code = f"U+{ord(half[0]):04X}"
-            messages.YAML_CHARACTER.put(self.report, dotted(loc), mark, code=code)
-        return _HALF.sub("?", text)
+        surrogate = _SURROGATE.search(text)
+        if surrogate:
+            code = f"U+{ord(surrogate[0]):04X}"
+            messages.YAML_CHARACTER.add_to(self.report, dotted(loc), mark, code=code)
+        return _SURROGATE.sub("?", text)
 
     def _mapping(self, node: yaml.Node, loc: Loc) -> dict[str, Any]:
         own: dict[str, tuple[yaml.Node, Mark]] = {}
@@ -152,34 +158,34 @@ class Tree:
             else:
                 own[key] = (value_node, mark)
         merged = self._merge(merges, loc, skip=set(own))
-        return merged | {key: self.build(child, (*loc, key), mark) for key, (child, mark) in own.items()}
+        return merged | {key: self.construct(child, (*loc, key), mark) for key, (child, mark) in own.items()}
 
     def _duplicate(self, key: str, loc: Loc, mark: Mark, line: int) -> None:
-        messages.YAML_DUPLICATE.put(self.report, dotted((*loc, key)), mark, key=key, line=line)
+        messages.YAML_DUPLICATE.add_to(self.report, dotted((*loc, key)), mark, key=key, line=line)
 
     def _key(self, node: yaml.Node, loc: Loc, *, again: bool) -> str | None:
         mark = self._mark(node)
         if not isinstance(node, yaml.ScalarNode):
-            messages.YAML_KEY_NESTED.put(self.report, dotted(loc), mark)
+            messages.YAML_KEY_NESTED.add_to(self.report, dotted(loc), mark)
             return None
-        text = self._sound(node, loc, mark)
+        text = self._text(node, loc, mark)
         if node.tag != _PLAIN or again:
             return text
         quoted = json.dumps(text, ensure_ascii=False)
-        reason = scalars.surprise(text) if self.strict else None
+        reason = scalars.ambiguity(text) if self.strict else None
         if reason is None and not isinstance(scalars.resolve(text), str):
             reason = messages.YAML_KEY
         if reason is not None:
-            reason.put(self.report, dotted((*loc, text)), mark, value=text, quoted=quoted)
+            reason.add_to(self.report, dotted((*loc, text)), mark, value=text, quoted=quoted)
         return text
 
     def _merge(self, nodes: list[yaml.Node], loc: Loc, skip: set[str]) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         for node in nodes:
             for mapping in self._mappings(node, loc):
-                for key, child, mark in self._entries(mapping, loc):
+                for key, child, mark in self._items(mapping, loc):
                     if key not in skip and key not in merged:
-                        merged[key] = self.build(child, (*loc, key), mark)
+                        merged[key] = self.construct(child, (*loc, key), mark)
         return merged
 
     def _mappings(self, node: yaml.Node, loc: Loc) -> Iterator[yaml.MappingNode]:
@@ -188,9 +194,9 @@ class Tree:
             if isinstance(child, yaml.MappingNode) and id(child) not in self._open:
                 yield child
             else:
-                messages.YAML_MERGE.put(self.report, dotted((*loc, "<<")), self._mark(child))
+                messages.YAML_MERGE.add_to(self.report, dotted((*loc, "<<")), self._mark(child))
 
-    def _entries(self, node: yaml.MappingNode, loc: Loc, depth: int = 0) -> Iterator[_Entry]:
+    def _items(self, node: yaml.MappingNode, loc: Loc, depth: int = 0) -> Iterator[_Item]:
         """The entries a mapping brings along when merged: its own first, then those it merges itself."""
         self._open.add(id(node))
         inner = []
@@ -202,7 +208,7 @@ class Tree:
                 yield str(key_node.value), child, self._mark(key_node)
         for child in inner:
             for mapping in self._mappings(child, loc):
-                yield from self._entries(mapping, loc, depth + 1)
+                yield from self._items(mapping, loc, depth + 1)
         self._open.discard(id(node))
         if self._count > MAX_VALUES or depth > MAX_DEPTH:
             raise TooManyError
@@ -216,12 +222,12 @@ class Tree:
         if start.line == end.line:
             length = end.column - start.column
         elif isinstance(node, yaml.ScalarNode):
-            length = len(self.page.lines[start.line].rstrip()) - start.column
-        return self.page.mark(start.line + 1, start.column + 1, length)
+            length = len(self.file.lines[start.line].rstrip()) - start.column
+        return self.file.mark(start.line + 1, start.column + 1, length)
 
 
 class Explained(NamedTuple):
-    """A text, the place (both counted from 1) and the values of the text's fields."""
+    """The text of a problem, its line and column (counted from 1), and the values of the text's fields."""
 
     text: Text
     line: int
@@ -229,14 +235,14 @@ class Explained(NamedTuple):
     values: dict[str, Any]
 
 
-class TooDeep(yaml.MarkedYAMLError):
+class TooDeepError(yaml.MarkedYAMLError):
     """Nesting beyond the limit."""
 
     def __init__(self, limit: int, mark: Any) -> None:
         super().__init__(problem=f"nested too deep {limit}", problem_mark=mark)
 
 
-class _Row(NamedTuple):
+class _Failure(NamedTuple):
     """One known failure, by patterns; `begin` shows where it began instead of where it was noticed."""
 
     context: str
@@ -245,23 +251,23 @@ class _Row(NamedTuple):
     begin: bool = False
 
 
-_ROWS: Final = (
-    _Row("", r"nested too deep (?P<limit>\d+)", messages.YAML_DEPTH),
-    _Row("", r"found character '\\t'", messages.YAML_TAB),
-    _Row("", r"found character [\"'](?P<character>.)[\"'] that cannot start", messages.YAML_START),
-    _Row("", r"found undefined alias '(?P<name>.*)'", messages.YAML_ANCHOR_UNKNOWN),
-    _Row("expected a single document", "", messages.YAML_DOCUMENTS),
-    _Row("", r"found '(?P<character>[\]}])'", messages.YAML_START),
-    _Row("", "second colon", messages.YAML_COLON),
-    _Row("", "mapping values are not allowed", messages.YAML_INDENT),
-    _Row("scanning a simple key", "", messages.YAML_NO_COLON, begin=True),
-    _Row("scanning a double-quoted", "escape", messages.YAML_ESCAPE),
-    _Row("scanning a double-quoted", "expected escape sequence", messages.YAML_ESCAPE),
-    _Row("scanning a quoted", "", messages.YAML_UNCLOSED_QUOTE, begin=True),
-    _Row("flow (sequence|mapping|node)", "", messages.YAML_UNCLOSED_BRACKET, begin=True),
-    _Row("block (mapping|collection|node)", "", messages.YAML_INDENT),
-    _Row("", "sequence entries are not allowed", messages.YAML_INDENT),
-    _Row("", "expected '<document start>'", messages.YAML_INDENT),
+_FAILURES: Final = (
+    _Failure("", r"nested too deep (?P<limit>\d+)", messages.YAML_DEPTH),
+    _Failure("", r"found character '\\t'", messages.YAML_TAB),
+    _Failure("", r"found character [\"'](?P<character>.)[\"'] that cannot start", messages.YAML_START),
+    _Failure("", r"found undefined alias '(?P<name>.*)'", messages.YAML_ANCHOR_UNKNOWN),
+    _Failure("expected a single document", "", messages.YAML_DOCUMENTS),
+    _Failure("", r"found '(?P<character>[\]}])'", messages.YAML_START),
+    _Failure("", "second colon", messages.YAML_COLON),
+    _Failure("", "mapping values are not allowed", messages.YAML_INDENT),
+    _Failure("scanning a simple key", "", messages.YAML_NO_COLON, begin=True),
+    _Failure("scanning a double-quoted", "escape", messages.YAML_ESCAPE),
+    _Failure("scanning a double-quoted", "expected escape sequence", messages.YAML_ESCAPE),
+    _Failure("scanning a quoted", "", messages.YAML_UNCLOSED_QUOTE, begin=True),
+    _Failure("flow (sequence|mapping|node)", "", messages.YAML_UNCLOSED_BRACKET, begin=True),
+    _Failure("block (mapping|collection|node)", "", messages.YAML_INDENT),
+    _Failure("", "sequence entries are not allowed", messages.YAML_INDENT),
+    _Failure("", "expected '<document start>'", messages.YAML_INDENT),
 )
 
 
@@ -274,7 +280,7 @@ def explain(error: yaml.YAMLError, text: str) -> Explained:
     if private := _private_key(error, text):
         return private
     context, problem = error.context or "", _problem(error, text)
-    for row in _ROWS:
+    for row in _FAILURES:
         found = re.search(row.problem, problem)
         if found and re.search(row.context, context):
             mark = error.context_mark if row.begin and error.context_mark else error.problem_mark

@@ -1,0 +1,334 @@
+"""Parsers of a service's keys, in the order of the rows of keys.SERVICE that name them.
+
+A parser takes the node of its key and gives the value of the field in stack.Service of that name; one that fills
+several fields, or none, takes the Draft too. All raise NodeError for a value that cannot be used.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from builder import facts
+from builder.compose import messages
+from builder.compose.node import Row, attempt, ignored, refused, stores, takes, walk
+from builder.compose.values import (
+    argv,
+    boolean,
+    content,
+    decimal,
+    duration,
+    each,
+    integer,
+    pairs,
+    plain,
+    size,
+    spelled,
+    text,
+)
+from builder.oci import image_reference
+from builder.stack.model import CAPABILITIES, UNENCODABLE, Healthcheck, Limits
+
+if TYPE_CHECKING:
+    from builder.compose.draft import Draft
+    from builder.compose.node import Node
+
+
+def image(node: Node, draft: Draft) -> None:
+    """The image, fully qualified, or oci-archive: and an absolute path."""
+    base_dir = node.document.source.path.parent
+    normalised = image_reference.normalise(text(node), base_dir, node.where, node.mark(), draft.project.report)
+    if normalised is not None:
+        draft.set("image", normalised, node)
+
+
+def command(node: Node) -> tuple[str, ...]:
+    """A command. An empty one would have to empty the image's, which Podman cannot do alone."""
+    arguments = argv(node)
+    if not arguments:
+        raise node.error(messages.COMMAND_EMPTY)
+    return arguments
+
+
+def hostname(node: Node) -> str:
+    """A host name."""
+    name = text(node)
+    if len(name) > 64 or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
+        raise node.error(messages.HOSTNAME, name=name)
+    return name
+
+
+def working_dir(node: Node) -> str:
+    """A path inside the container, absolute."""
+    path = text(node)
+    if not path.startswith("/"):
+        raise node.error(messages.PATH_ABSOLUTE, path=path)
+    return path
+
+
+def cap_add(node: Node) -> tuple[str, ...]:
+    """Capabilities to keep of those that hardening drops."""
+    return each(_capability_to_add, node)
+
+
+def _capability_to_add(node: Node) -> str:
+    name = _capability(node)
+    if name == "ALL":
+        raise node.error(messages.CAPABILITY_ALL)
+    return name
+
+
+def cap_drop(node: Node) -> tuple[str, ...]:
+    """Capabilities to drop; ALL is what hardening does anyway."""
+    return each(_capability, node)
+
+
+def _capability(node: Node) -> str:
+    name = plain(node).upper().removeprefix("CAP_")
+    if name != "ALL" and name not in CAPABILITIES:
+        raise node.error(messages.CAPABILITY, name=name)
+    return name
+
+
+def words(node: Node) -> tuple[str, ...]:
+    """A list of single words."""
+    return each(plain, node)
+
+
+_SYSCTL: Final = re.compile(r"(net\.|fs\.mqueue\.|kernel\.(shm|msg|sem))[A-Za-z0-9_./-]*")
+
+
+def sysctls(node: Node) -> tuple[tuple[str, str], ...]:
+    """Kernel settings of the container's own namespaces, as (name, value)."""
+    found = {}
+    for name, value, place in pairs(node):
+        if not _SYSCTL.fullmatch(name):
+            place.report(messages.SYSCTL, name=name)
+        elif (
+            value is None or re.search(r"[\"'\\\x00-\x1f\x7f]|^$", spelled(value)) or UNENCODABLE.search(spelled(value))
+        ):
+            place.report(messages.WANTS_TEXT)
+        else:
+            found[name] = spelled(value).strip()
+    return tuple(found.items())
+
+
+# The hard limits that systemd gives to user services; a container without rights cannot go above them.
+_HIGHEST_ULIMITS: Final = {"nofile": 524_288, "memlock": 8 * 1024 * 1024}
+
+
+def ulimits(node: Node) -> tuple[tuple[str, str], ...]:
+    """Limits of the process, as (name, `number` or `soft:hard`)."""
+    if not node.is_map:
+        raise node.error(messages.WANTS_MAPPING)
+    found = ((name, attempt(partial(_ulimit, name), child, None)) for name, child in node.items())
+    return tuple((name, value) for name, value in found if value is not None)
+
+
+def _ulimit(name: str, node: Node) -> str:
+    if not re.fullmatch(r"[a-z]+", name):
+        raise node.error(messages.ULIMIT_NAME, name=name)
+    soft, hard = node.get("soft"), node.get("hard")
+    if node.is_map and (soft is None or hard is None):
+        raise node.error(messages.ULIMIT_FORM)
+    values = [integer(node)] if soft is None or hard is None else [integer(soft), integer(hard)]
+    highest = _HIGHEST_ULIMITS.get(name)
+    if highest is not None and (max(values) > highest or min(values) < 0):
+        raise node.error(messages.ULIMIT_HIGH, name=name, highest=highest)
+    return ":".join(map(str, values))
+
+
+def security_opt(node: Node, draft: Draft) -> None:
+    """Nothing but no-new-privileges, which every container has, can be asked for."""
+    for item in node.value if node.is_list else [node]:
+        if re.fullmatch(r"no-new-privileges([:=]true)?", spelled(item)) is None:
+            item.report(messages.SECURITY_OPT, name=draft.name)
+
+
+def platform(node: Node) -> str:
+    """A platform the host could be."""
+    name = plain(node)
+    if not re.fullmatch(r"linux(/(amd64|x86_64|arm64|aarch64)(/v8)?)?", name):
+        raise node.error(messages.PLATFORM, name=name)
+    return name
+
+
+def pull_policy(node: Node) -> Literal["always", "missing", "never"]:
+    """When the image is pulled, in the words of Podman's Pull=."""
+    name = plain(node)
+    if re.fullmatch(r"daily|weekly|every_[0-9]+[wdhms]([0-9]+[wdhms])*", name):
+        node.report(messages.PULL_EVERY, name=name)
+        return "always"
+    match name:
+        case "always" | "missing" | "never":
+            return name
+        case "if_not_present":
+            return "missing"
+        case "build":
+            raise node.error(messages.PULL_BUILD)
+        case _:
+            raise node.error(messages.PULL, name=name)
+
+
+def restart(node: Node, draft: Draft) -> None:
+    """`no`, `always`, `unless-stopped`, `on-failure`, `on-failure:3`. A plain `no` may come as false."""
+    policy = "no" if node.value is False else plain(node)
+    found = re.fullmatch(r"(no|always|unless-stopped|on-failure)(?::([0-9]+))?", policy)
+    if found is None or (found[2] and found[1] != "on-failure"):
+        raise node.error(messages.RESTART, policy=policy)
+    draft.set("restart", found[1], node)
+    if found[2]:
+        draft.set("restart_attempts", int(found[2]), node)
+
+
+def mem_limit(node: Node, draft: Draft) -> None:
+    """The most memory, in bytes; 0 is no limit to Compose, and the host's default here."""
+    value = size(node)
+    if 0 < value < facts.MIN_MEMORY:
+        node.report(messages.MEMORY_LOW, least=facts.MIN_MEMORY // 2**20)
+    _set_limit(draft, node, memory=max(value, facts.MIN_MEMORY) if value else None)
+
+
+def cpus(node: Node, draft: Draft) -> None:
+    """The most cores, as a fraction."""
+    _set_limit(draft, node, cpus=decimal(node) or None)
+
+
+def pids_limit(node: Node, draft: Draft) -> None:
+    """The most processes and threads."""
+    value = integer(node)
+    if 0 < value < facts.MIN_PIDS:
+        node.report(messages.PIDS_LOW, least=facts.MIN_PIDS)
+    _set_limit(draft, node, pids=max(value, facts.MIN_PIDS) if value > 0 else None)
+
+
+def _set_limit(draft: Draft, node: Node, **values: Any) -> None:
+    draft.set("limits", replace(draft.fields.get("limits", Limits()), **values), node)
+
+
+def scale(node: Node, draft: Draft) -> None:
+    """The number of containers has to be one."""
+    if integer(node) != 1:
+        raise node.error(messages.REPLICAS, name=draft.name)
+
+
+def deploy(node: Node, draft: Draft) -> None:
+    """The `deploy` mapping: of it limits and the restart policy count, which win over the service's own keys."""
+    walk(node, _DEPLOY, draft)
+
+
+def _check_mode(node: Node, draft: Draft) -> None:
+    if plain(node) not in ("replicated", "global"):
+        raise node.error(messages.DEPLOY_MODE, name=draft.name)
+
+
+def _resources(node: Node, draft: Draft) -> None:
+    walk(node, _RESOURCES, draft)
+
+
+def _limits(node: Node, draft: Draft) -> None:
+    walk(node, _LIMITS, draft)
+
+
+def _restart_policy(node: Node, draft: Draft) -> None:
+    """Swarm's way to say `restart`; it wins over it, as in Compose."""
+    if not node.is_map:
+        raise node.error(messages.WANTS_MAPPING)
+    walk(node, _RESTART, draft)
+    draft.fields.setdefault("restart", "always")
+
+
+def _condition(node: Node, draft: Draft) -> None:
+    policies = {"none": "no", "on-failure": "on-failure", "any": "always"}
+    name = plain(node)
+    if name not in policies:
+        raise node.error(messages.RESTART_CONDITION, name=name)
+    draft.set("restart", policies[name], node)
+
+
+def _attempts(node: Node, draft: Draft) -> None:
+    draft.set("restart_attempts", integer(node), node)
+
+
+def _check_pause(node: Node, draft: Draft) -> None:
+    if attempt(duration, node, None) is not None:
+        node.report(messages.RESTART_PAUSE, name=draft.name)
+
+
+_LIMITS: Final[dict[str, Row[Draft]]] = {
+    "memory": takes(mem_limit),
+    "cpus": takes(cpus),
+    "pids": takes(pids_limit),
+}
+_RESOURCES: Final[dict[str, Row[Draft]]] = {
+    "limits": takes(_limits),
+    "reservations": ignored("nothing is set aside for a service: only its limits count"),
+}
+_RESTART: Final[dict[str, Row[Draft]]] = {
+    "condition": takes(_condition),
+    "max_attempts": takes(_attempts),
+    "delay": takes(_check_pause),
+    "window": takes(_check_pause),
+}
+_NO_SWARM: Final = "left out: it is for Swarm, this host runs one container of each service"
+_DEPLOY: Final[dict[str, Row[Draft]]] = {
+    "resources": takes(_resources),
+    "restart_policy": takes(_restart_policy),
+    "replicas": takes(scale),
+    "mode": takes(_check_mode),
+    "labels": ignored(
+        "left out: these are labels of a Swarm service",
+        "labels of the container go under `labels` of the service",
+    ),
+    "update_config": ignored(_NO_SWARM),
+    "rollback_config": ignored(_NO_SWARM),
+    "placement": ignored(_NO_SWARM),
+    "endpoint_mode": refused("there is no Swarm network here", "remove it", unless=("vip", "dnsrr")),
+}
+
+
+def healthcheck(node: Node) -> Healthcheck:
+    """The health check; what it leaves out is the image's."""
+    values: dict[str, Any] = {"test": ()}
+    walk(node, _HEALTHCHECK, values)
+    return Healthcheck(**values)
+
+
+def _test(node: Node, values: dict[str, Any]) -> None:
+    """A line for the shell, or a list that begins with how to run it."""
+    if not node.is_list:
+        values |= _shell(content(node))
+        return
+    match each(content, node):
+        case ("NONE",):
+            values["disable"] = True
+        case ("CMD", *rest) if rest and all(rest[:1]):
+            values["test"] = tuple(rest)
+        case ("CMD-SHELL", line):
+            values |= _shell(line)
+        case _:
+            raise node.error(messages.HEALTH_TEST)
+
+
+def _shell(line: str) -> dict[str, Any]:
+    return {"test": (line,), "shell": True}
+
+
+def _retries(node: Node) -> int:
+    number = integer(node)
+    if number < 1:
+        raise node.error(messages.HEALTH_RETRIES)
+    return number
+
+
+_HEALTHCHECK: Final[dict[str, Row[dict[str, Any]]]] = {
+    "test": takes(_test),
+    "disable": stores("disable", boolean),
+    "interval": stores("interval", duration),
+    "timeout": stores("timeout", duration),
+    "retries": stores("retries", _retries),
+    "start_period": stores("start_period", duration),
+    "start_interval": stores("start_interval", duration),
+}

@@ -1,0 +1,268 @@
+"""The entries of `stacks`: each from a Compose file or in short form, what has to hold between them, and their stacks.
+
+`read_stacks` reads and checks every entry, whatever else is wrong with the spec; `stacks` makes the values of a spec in
+which nothing is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from builder.spec import host_sections, messages, rules
+from builder.spec.input_model import StackInput
+from builder.stack import user
+from builder.stack.model import EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
+from builder.yamlfile.source import dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from typing import Any
+
+    from builder.compose import StackContents
+    from builder.problems import Mark
+    from builder.spec.document import Document
+    from builder.spec.input_model import HealthcheckInput
+    from builder.yamlfile.source import Loc
+
+
+@dataclass(frozen=True)
+class StackEntry:
+    """One entry of `stacks`: its name, and its image or the contents of its Compose file, where they can be used."""
+
+    index: int
+    name: str
+    image: str | None = None
+    contents: StackContents | None = None
+
+    @property
+    def loc(self) -> Loc:
+        """Its place in the spec, as in ("stacks", 0)."""
+        return ("stacks", self.index)
+
+
+def read_stacks(document: Document) -> tuple[StackEntry, ...]:
+    """Read every entry, and check all of them together. Problems go to the document's report."""
+    entries = tuple(_read_entry(document, index) for index, _ in enumerate(document.items(("stacks",))))
+    _check_names(document, entries)
+    _check_uids(document, entries)
+    _check_domains(document, entries)
+    return entries
+
+
+def _read_entry(document: Document, index: int) -> StackEntry:
+    loc: Loc = ("stacks", index)
+    name = document.text((*loc, "name")) or ""
+    keys = set(document.keys(loc))
+    if "compose" in keys:
+        _check_compose_entry(document, loc, keys)
+        return StackEntry(index, name, contents=_read_compose(document, (*loc, "compose"), name))
+    _check_short_entry(document, loc, keys, name)
+    return StackEntry(index, name, image=host_sections.image(document, (*loc, "image")))
+
+
+# What a stack with a Compose file may say besides.
+_COMPOSE_KEYS: Final = ("name", "uid", "compose", "egress")
+
+
+def _check_compose_entry(document: Document, loc: Loc, keys: set[str]) -> None:
+    """Refuse what belongs into the Compose file, at its services."""
+    for key in document.keys(loc):
+        if key == "image":
+            document.report(messages.STACK_BOTH, (*loc, key), on_key=True)
+        elif "image" not in keys and key in StackInput.model_fields and key not in _COMPOSE_KEYS:
+            values = {"name": key, "compose": document.text((*loc, "compose"))}
+            document.report(messages.STACK_COMPOSE_KEY, (*loc, key), on_key=True, **values)
+
+
+def _read_compose(document: Document, loc: Loc, stack: str) -> StackContents | None:
+    """The contents of the Compose file named at a place; None with the reasons in the report."""
+    name = document.text(loc)
+    if name is None or not _exists(document, loc, name):
+        return None
+    from builder import compose  # noqa: PLC0415 - specs without compose files start faster
+
+    return compose.load(document.base / name, stack=stack, report=document.problems)
+
+
+def _exists(document: Document, loc: Loc, name: str) -> bool:
+    path, found = document.base / name, None
+    try:
+        if path.is_file():
+            return True
+        if path.is_dir():
+            example = f"{name.rstrip('/')}/{_nearby(path) or _COMPOSE_NAMES[0]}"
+            document.report(messages.COMPOSE_DIRECTORY, loc, path=name, example=example)
+            return False
+        found = _nearby(path.parent)
+    except (OSError, ValueError):
+        pass
+    if found:
+        near = (path.parent / found).relative_to(document.base) if name[:1] != "/" else path.parent / found
+        document.report(messages.COMPOSE_MISSING_NEAR, loc, path=name, near=near)
+    else:
+        document.report(messages.COMPOSE_MISSING, loc, path=name)
+    return False
+
+
+_COMPOSE_NAMES: Final = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+
+
+def _nearby(directory: Path) -> str | None:
+    return next((name for name in _COMPOSE_NAMES if (directory / name).is_file()), None)
+
+
+def _check_short_entry(document: Document, loc: Loc, keys: set[str], name: str) -> None:
+    if not isinstance(document.get(loc), dict):
+        return
+    if "image" not in keys:
+        document.report(messages.STACK_NEITHER, loc, name=name or "app")
+    elif {"domain", "domains"} <= keys:
+        document.report(messages.DOMAIN_AND_DOMAINS, (*loc, "domain"), on_key=True)
+    elif not {"domain", "domains"} & keys:
+        document.report(messages.STACK_DOMAIN, loc, name=name or "app")
+    values = document.get((*loc, "environment"))
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if rules.looks_secret(key, str(value)):
+            document.report(messages.ENV_SECRET, (*loc, "environment", key), on_key=True)
+
+
+def _check_names(document: Document, entries: tuple[StackEntry, ...]) -> None:
+    first: dict[str, Mark] = {}
+    for stack in entries:
+        place = (*stack.loc, "name")
+        if stack.name in first:
+            document.report(messages.STACK_TWICE, place, name=stack.name, line=first[stack.name].line)
+        elif stack.name:
+            first[stack.name] = document.mark(place)
+
+
+def _check_uids(document: Document, entries: tuple[StackEntry, ...]) -> None:
+    """No two stacks may have one uid. Of a written uid and one that comes from a name, the second is to change."""
+    names = {stack.name: stack for stack in reversed(entries) if stack.name}
+    explicit = {stack.index: _explicit_uid(document, stack) for stack in names.values()}
+    taken: dict[int, StackEntry] = {}
+    reserved = {uid for uid in explicit.values() if uid} | {user.uid(name) for name in names}
+    for stack in sorted(names.values(), key=lambda stack: (explicit[stack.index] is None, stack.index)):
+        uid = explicit[stack.index] or user.uid(stack.name)
+        other = taken.setdefault(uid, stack)
+        if other is stack:
+            continue
+        free = user.free_uid(uid + 1, reserved)
+        reserved.add(free)
+        text = messages.UID_TAKEN if explicit[other.index] else messages.UID_COLLISION
+        place = (*stack.loc, "uid" if explicit[stack.index] else "name")
+        document.report(text, place, uid=uid, name=stack.name, other=other.name, free=free)
+
+
+def _explicit_uid(document: Document, stack: StackEntry) -> int | None:
+    uid = document.get((*stack.loc, "uid"))
+    return uid if type(uid) is int and user.in_range(uid) else None
+
+
+def _check_domains(document: Document, entries: tuple[StackEntry, ...]) -> None:
+    first: dict[str, Mark] = {}
+    for domain, where, mark in (entry for stack in entries for entry in _domains(document, stack)):
+        if domain in first:
+            place = f"{first[domain].file}:{first[domain].line}"
+            messages.DOMAIN_TWICE.add_to(document.problems, where, mark, domain=domain, place=place)
+        else:
+            first[domain] = mark
+    for domain in document.keys(("fail2ban", "allow")):
+        if first and domain not in first:
+            document.report(
+                messages.ALLOW_DOMAIN, ("fail2ban", "allow", domain), on_key=True, domain=domain, known=", ".join(first)
+            )
+
+
+def _domains(document: Document, stack: StackEntry) -> Iterator[tuple[str, str, Mark]]:
+    """Every public name of a stack, with its place."""
+    for loc in ((*stack.loc, "domain"), *document.items((*stack.loc, "domains"))):
+        domain = document.text(loc)
+        if domain and not stack.contents:
+            host_sections.check_domain(document, domain, dotted(loc), document.mark(loc))
+            yield domain, dotted(loc), document.mark(loc)
+    for service in stack.contents.services if stack.contents else ():
+        where = dotted((*stack.loc, "services", service.name))
+        for domain in service.domains:
+            mark = service.mark or document.mark((*stack.loc, "compose"))
+            host_sections.check_domain(document, domain, where, mark)
+            yield domain, where, mark
+
+
+def stacks(document: Document, inputs: Iterable[StackInput], entries: Iterable[StackEntry]) -> tuple[Stack, ...]:
+    """The stacks of a spec in which nothing is wrong; `inputs` and `entries` are in the order of the file."""
+    return tuple(_stack(document, one, entry) for one, entry in zip(inputs, entries, strict=True))
+
+
+def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> Stack:
+    uid = stack_input.uid or user.uid(stack_input.name)
+    egress = tuple(EgressRule(rule.to, rule.protocol, tuple(rule.ports)) for rule in stack_input.egress)
+    mark = document.mark(entry.loc)
+    if entry.contents is None:
+        service = _short_service(stack_input, entry.image or "", mark)
+        return Stack(stack_input.name, uid, (service,), _short_volumes(stack_input), egress=egress, mark=mark)
+    found = entry.contents
+    return Stack(stack_input.name, uid, found.services, found.volumes, found.networks, found.files, egress, mark)
+
+
+_SHORT_NAME: Final = "web"
+
+
+def _short_service(stack_input: StackInput, image: str, mark: Mark) -> Service:
+    """The only service of a stack in short form; `image` is normalised."""
+    return Service(
+        name=_SHORT_NAME,
+        image=image,
+        kind="web",
+        domains=tuple(stack_input.domains or ([stack_input.domain] if stack_input.domain else [])),
+        port=stack_input.port,
+        hardening=stack_input.hardening,
+        command=tuple(stack_input.command) if stack_input.command else None,
+        environment=tuple(stack_input.environment.items()),
+        mounts=tuple(_mount(text) for text in stack_input.volumes),
+        tmpfs=tuple(_tmpfs(text) for text in stack_input.tmpfs),
+        healthcheck=_healthcheck(stack_input.healthcheck),
+        cap_add=tuple(stack_input.cap_add),
+        read_only=stack_input.read_only,
+        secrets=tuple(Secret(name) for name in stack_input.secrets),
+        limits=Limits(_number(stack_input.memory), stack_input.cpus, stack_input.pids),
+        max_body=_number(stack_input.max_body),
+        response_timeout=_number(stack_input.response_timeout),
+        mark=mark,
+    )
+
+
+def _short_volumes(stack_input: StackInput) -> tuple[Volume, ...]:
+    """The volumes that a stack in short form names, each once."""
+    return tuple(Volume(name) for name in dict.fromkeys(text.partition(":")[0] for text in stack_input.volumes))
+
+
+def _mount(text: str) -> Mount:
+    source, target, *mode = text.split(":")
+    return Mount("volume", source, target, read_only=mode == ["ro"])
+
+
+def _tmpfs(text: str) -> Tmpfs:
+    target, _, options = text.partition(":")
+    return Tmpfs(target, tuple(options.split(",")) if options else ())
+
+
+def _healthcheck(check: HealthcheckInput | None) -> Healthcheck | None:
+    if check is None:
+        return None
+    shell = check.test[0] == "CMD-SHELL"
+    return Healthcheck(
+        test=tuple(check.test[1:] if check.test[0] in ("CMD", "CMD-SHELL") else check.test),
+        shell=shell,
+        interval=_number(check.interval),
+        timeout=_number(check.timeout),
+        retries=check.retries,
+        start_period=_number(check.start_period),
+    )
+
+
+def _number(value: Any) -> Any:
+    """A value whose rule made a number of it: pydantic's annotation still says text."""
+    return value
