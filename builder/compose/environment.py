@@ -12,7 +12,7 @@ from builder.compose.node import attempt
 from builder.compose.table import Row, takes, walk
 from builder.compose.values import boolean, content, pairs, text
 from builder.problems import Mark
-from builder.quadlet import UNFIT
+from builder.stack.model import UNFIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from builder.compose import messages
-from builder.quadlet import UNFIT
-from builder.stack.model import StackFile
+from builder.stack.model import UNFIT, StackFile
 
 if TYPE_CHECKING:
     from builder.compose.draft import Project

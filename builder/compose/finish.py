@@ -10,7 +10,7 @@ from builder.compose.draft import Parts
 from builder.compose.node import attempt
 from builder.compose.values import boolean, mapping
 from builder.oci import image_reference
-from builder.quadlet import names
+from builder.stack import names
 from builder.stack.model import Attachment, Network, Service, Volume
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ from builder.compose import messages
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.node import WrongError, attempt
 from builder.compose.values import boolean, content, duration, integer, pairs, size, text
-from builder.quadlet import UNFIT
 from builder.stack import domains, model
-from builder.stack.model import Identity
+from builder.stack.model import UNFIT, Identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,7 @@ from builder.compose import files, messages
 from builder.compose.node import attempt
 from builder.compose.table import Row, no_effect, refused, takes, walk
 from builder.compose.values import boolean, integer, plain, size, text
-from builder.quadlet import TMPFS_OPTION
-from builder.stack.model import Mount, Tmpfs
+from builder.stack.model import TMPFS_OPTION, Mount, Tmpfs
 
 if TYPE_CHECKING:
     from builder.compose.draft import Draft

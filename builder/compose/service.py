@@ -26,8 +26,7 @@ from builder.compose.values import (
     text,
 )
 from builder.oci import image_reference
-from builder.quadlet import UNFIT
-from builder.stack.model import Healthcheck, Limits
+from builder.stack.model import UNFIT, Healthcheck, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from builder.compose import messages
 from builder.compose.node import attempt
-from builder.quadlet import UNFIT
+from builder.stack.model import UNFIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from builder import facts, quadlet
 from builder.host import fail2ban, firewall, model, tree
 from builder.host.model import File, Host, Part, assemble
 from builder.oci import image_reference
-from builder.stack import user
+from builder.stack import names, user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -132,7 +132,7 @@ def _stack(stack: Stack, spec: Spec, context: Mapping[str, object]) -> Iterator[
         "stack": stack,
         "subid": (stack.uid - facts.UID_BASE) * facts.SUBID_SIZE,
         "archives": _archives(stack.name, {service.name: service.image for service in stack.services}),
-        "data": any(quadlet.data_directories(stack, service) for service in stack.services),
+        "data": any(names.data_directories(stack, service) for service in stack.services),
     }
     words = {"stack": stack.name, "uid": stack.uid}
     yield from tree.render(Part.FIRST_BOOT, "stack", {**context, **more}, **words)

@@ -1,4 +1,4 @@
-"""Rows that turn a service's values into lines of [Container], with or without a key of their own in this Podman."""
+"""Service values as entries of [Container]: a row for each that is one key, or in a Podman without it an argument."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from builder.quadlet.podman_keys import Podman
+    from builder.quadlet.unit_file import Entry
     from builder.stack.model import Service
-
-Entry = tuple[str, str]
 
 
 def defaults(podman: Podman) -> tuple[Entry, ...]:
@@ -41,7 +40,7 @@ def pasta(podman: Podman, *, resolver: bool = True) -> tuple[Entry, ...]:
 
 
 def option(podman: Podman, key: str, flag: str, value: str) -> Entry:
-    """A line with Quadlet's own key; where this Podman lacks it, or it cannot carry the value, as an argument."""
+    """An entry with Quadlet's own key, or PodmanArgs= where this Podman lacks the key or the key cannot hold the value."""
     if key in podman.container and key not in podman.once and fits_line(value):
         return key, line(value)
     return "PodmanArgs", word(f"{flag}={value}")
@@ -77,7 +76,7 @@ def _whole(value: float | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Row:
-    """One field of a service: its key, the argument that says the same, and its values as text."""
+    """A field of Service, its key in [Container], the same option of `podman run`, and how it becomes text."""
 
     field: str
     key: str
@@ -85,7 +84,7 @@ class Row:
     values: Callable[[Any], list[str]]
 
 
-BEFORE_IMAGE: Final = (
+_ROWS: Final = (
     Row("entrypoint", "Entrypoint", "--entrypoint", _entrypoint),
     Row("user", "User", "--user", _user),
     Row("user", "Group", "--group", _group),
@@ -106,9 +105,9 @@ BEFORE_IMAGE: Final = (
 )
 
 
-def simple(service: Service, podman: Podman) -> Iterator[Entry]:
-    """The lines of every row above, in file order."""
-    for row in BEFORE_IMAGE:
+def container_options(service: Service, podman: Podman) -> Iterator[Entry]:
+    """The entries of every row above, then sysctls, labels and annotations."""
+    for row in _ROWS:
         for value in row.values(getattr(service, row.field)):
             yield option(podman, row.key, row.flag, value)
     for key, value in _sysctls(service):
@@ -120,7 +119,7 @@ def simple(service: Service, podman: Podman) -> Iterator[Entry]:
 
 
 def _sysctls(service: Service) -> Iterator[tuple[str, str]]:
-    """The user's, and what Docker sets too: images listen on port 80 without a capability for it."""
+    """The user's sysctls, and one that Docker sets too, so that images listen on port 80 without a capability for it."""
     low_ports = "net.ipv4.ip_unprivileged_port_start"
     if service.network_mode.partition(":")[0] != "service" and low_ports not in dict(service.sysctls):
         yield low_ports, "0"

@@ -10,18 +10,13 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from builder.stack.model import UNFIT
+
 # Podman's generator stops reading at an empty word, and hands a lone semicolon to systemd, for which it begins
 # another command. Both go through variables of the unit, which systemd puts in place after it has split the line.
 _THROUGH_VARIABLE: Final = {"": "ER_EMPTY", ";": "ER_SEMICOLON"}
 VARIABLES: Final = {variable: word for word, variable in _THROUGH_VARIABLE.items()}
 
-# NUL ends a string in C; U+0080 alone is mangled by Podman's escaping; lone surrogates are not UTF-8; a unit with what
-# Unicode calls noncharacters is not loaded by systemd.
-UNFIT: Final = re.compile(
-    "[\x00\x80\ud800-\udfff\ufdd0-\ufdef"
-    + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
-    + "]"
-)
 _ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _NEEDS_QUOTES: Final = re.compile(r"[\s\"'\\\x00-\x1f\x7f]")
 _KEY: Final = re.compile(r"[A-Z][A-Za-z0-9]*")
@@ -78,12 +73,16 @@ def _refuse(text: str) -> None:
         raise EncodingError(msg)
 
 
+Entry = tuple[str, str]
+"""A key of a section and its encoded value."""
+
+
 @dataclass(frozen=True)
 class Section:
     """A section of a unit: keys and their encoded values, in file order."""
 
     name: str
-    entries: tuple[tuple[str, str], ...]
+    entries: tuple[Entry, ...]
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from builder import facts
-from builder.quadlet import TMPFS_OPTION, UNFIT
 from builder.spec import messages
 from builder.stack import domains
+from builder.stack.model import TMPFS_OPTION, UNFIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

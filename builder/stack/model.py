@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from builder.problems import Mark
 
+
+# What no value of a stack may hold, as no unit can carry it.
+# NUL ends a string in C; U+0080 alone is mangled by Podman's escaping; lone surrogates are not UTF-8; a unit with what
+# Unicode calls noncharacters is not loaded by systemd.
+UNFIT: Final = re.compile(
+    "[\x00\x80\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+    + "]"
+)
+# The options of a tmpfs that Podman takes; uid= and gid= are not among them.
+TMPFS_OPTION: Final = r"rw|ro|(?:no)?(?:exec|suid|dev)|mode=[0-7]{3,4}|size=[0-9]+[kmgKMG%]?"
 
 Kind = Literal["web", "internal", "worker"]
 Hardening = Literal["standard", "strict", "off"]
