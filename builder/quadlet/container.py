@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Final
 
 from builder import facts
 from builder.oci import image_reference
-from builder.quadlet.mounts import mounts
-from builder.quadlet.options import container_options, defaults, option, pasta
-from builder.quadlet.podman_keys import BASES
+from builder.quadlet.container_keys import container_options, option
+from builder.quadlet.podman import BASES, defaults, pasta
 from builder.quadlet.unit_file import VARIABLES, Section, Unit, line, word, words
+from builder.quadlet.volumes import mounts
 from builder.stack import model, names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.quadlet.podman_keys import Podman
+    from builder.quadlet.podman import Podman
     from builder.quadlet.unit_file import Entry
     from builder.stack.model import Dependency, Healthcheck, Network, Restart, Service, Stack, Volume
 

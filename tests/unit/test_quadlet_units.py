@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import quadlet
-from builder.quadlet.podman_keys import BASES
+from builder.quadlet.podman import BASES
 from builder.quadlet.unit_file import VARIABLES, EncodingError, Section, Unit, fits_line, line, word, words
 from builder.stack import names
 from builder.stack.model import Healthcheck, Mount, Service, Stack, Tmpfs

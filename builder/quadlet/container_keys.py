@@ -11,39 +11,42 @@ from builder.quadlet.unit_file import fits_line, line, word
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from builder.quadlet.podman_keys import Podman
+    from builder.quadlet.podman import Podman
     from builder.quadlet.unit_file import Entry
     from builder.stack.model import Service
 
 
-def defaults(podman: Podman) -> tuple[Entry, ...]:
-    """The [Quadlet] section.
-
-    No wait for network-online.target: nothing may pull it in, and a failed pull is tried again anyway.
-    """
-    return (("DefaultDependencies", "false"),) if "DefaultDependencies" in podman.quadlet else ()
-
-
-# Where a container asks for names: the address that Podman 5 chose, which pasta takes for the host's resolver.
-_DNS: Final = "169.254.1.1"
-
-
-def pasta(podman: Podman, *, resolver: bool = True) -> tuple[Entry, ...]:
-    """The network of a container that shares one with nobody; without `resolver` it has resolvers of its own.
-
-    Where Podman does not tell pasta to hand DNS on, a container gets the addresses of the host's upstream resolvers:
-    on some clouds the metadata service, which the firewall refuses.
-    """
-    if podman.hands_dns_on or not resolver:
-        return (("Network", "pasta"),)
-    return ("Network", f"pasta:--dns-forward,{_DNS}"), ("DNS", _DNS)
+def container_options(service: Service, podman: Podman) -> Iterator[Entry]:
+    """The entries of every row of the table below, then sysctls, labels and annotations."""
+    for row in _ROWS:
+        for value in row.values(getattr(service, row.field)):
+            yield option(podman, row.key, row.flag, value)
+    for key, value in _sysctls(service):
+        yield "Sysctl", _quoted(f"{key}={value}")
+    for key, value in service.labels:
+        yield "Label", word(f"{key}={value}")
+    for key, value in service.annotations:
+        yield "Annotation", word(f"{key}={value}")
 
 
 def option(podman: Podman, key: str, flag: str, value: str) -> Entry:
-    """An entry with Quadlet's own key, or PodmanArgs= where this Podman lacks the key or the key cannot hold the value."""
+    """An entry with Quadlet's own key, or PodmanArgs= where this Podman lacks the key or it cannot hold the value."""
     if key in podman.container and key not in podman.once and fits_line(value):
         return key, line(value)
     return "PodmanArgs", word(f"{flag}={value}")
+
+
+def _sysctls(service: Service) -> Iterator[tuple[str, str]]:
+    """The user's sysctls, and one that Docker sets too: images listen on port 80 without a capability for it."""
+    low_ports = "net.ipv4.ip_unprivileged_port_start"
+    if service.network_mode.partition(":")[0] != "service" and low_ports not in dict(service.sysctls):
+        yield low_ports, "0"
+    yield from service.sysctls
+
+
+def _quoted(text: str) -> str:
+    """Sysctl= is split at blanks and knows quotes but no escapes; its values are checked to hold neither."""
+    return f'"{line(text)}"' if " " in text else line(text)
 
 
 def _flag(value: bool) -> list[str]:
@@ -103,29 +106,3 @@ _ROWS: Final = (
     Row("tty", "Tty", "--tty", _flag),
     Row("stdin_open", "Interactive", "--interactive", _flag),
 )
-
-
-def container_options(service: Service, podman: Podman) -> Iterator[Entry]:
-    """The entries of every row above, then sysctls, labels and annotations."""
-    for row in _ROWS:
-        for value in row.values(getattr(service, row.field)):
-            yield option(podman, row.key, row.flag, value)
-    for key, value in _sysctls(service):
-        yield "Sysctl", _quoted(f"{key}={value}")
-    for key, value in service.labels:
-        yield "Label", word(f"{key}={value}")
-    for key, value in service.annotations:
-        yield "Annotation", word(f"{key}={value}")
-
-
-def _sysctls(service: Service) -> Iterator[tuple[str, str]]:
-    """The user's sysctls, and one that Docker sets too, so that images listen on port 80 without a capability for it."""
-    low_ports = "net.ipv4.ip_unprivileged_port_start"
-    if service.network_mode.partition(":")[0] != "service" and low_ports not in dict(service.sysctls):
-        yield low_ports, "0"
-    yield from service.sysctls
-
-
-def _quoted(text: str) -> str:
-    """Sysctl= is split at blanks and knows quotes but no escapes; its values are checked to hold neither."""
-    return f'"{line(text)}"' if " " in text else line(text)

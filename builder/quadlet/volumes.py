@@ -39,7 +39,7 @@ def mounts(stack: Stack, service: Service) -> Iterator[Entry]:
 
 
 def _mount(volume: str) -> Entry:
-    """Volume=, or an argument where the path needs quotes: Podman's generator copies it to RequiresMountsFor= as it is."""
+    """Volume=, or an argument where the path needs quotes, as Podman copies it unquoted to RequiresMountsFor=."""
     if volume.startswith("/") and not _PLAIN_PATH.match(volume):
         return "PodmanArgs", word(f"--volume={volume}")
     return "Volume", line(volume)
