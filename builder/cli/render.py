@@ -16,7 +16,7 @@ from builder import files
 from builder import host as hosts
 from builder.cli.options import SpecPath, load
 from builder.cli.output import say
-from builder.host.tree import overlay
+from builder.host.rootfs import write_files
 from builder.packer.build_files import archive
 from builder.problems import UserError
 
@@ -83,7 +83,7 @@ def _replace(directory: Path, host: Host) -> None:
     new, old = aside / "new", aside / "old"
     try:
         new.mkdir()
-        overlay(new, host.files)
+        write_files(new, host.files)
         if directory.exists():
             _dress(new, directory.stat())
             directory.rename(old)

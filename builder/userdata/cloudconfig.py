@@ -82,8 +82,8 @@ def _admin(admin: Admin) -> dict[str, object]:
 def entry(file: File) -> dict[str, object]:
     """One write_files item; the defaults of cloud-init (root:root, 0644) are left out."""
     item: dict[str, object] = {"path": file.path}
-    if file.laid != "0644":
-        item["permissions"] = file.laid
+    if file.initial_mode != "0644":
+        item["permissions"] = file.initial_mode
     text = _text(file.content)
     if text is None:
         return {**item, "encoding": "b64", "content": base64.b64encode(file.content).decode()}

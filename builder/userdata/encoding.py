@@ -132,7 +132,9 @@ def packed(spec: Spec, host: Host, on: On) -> bytes | None:
 
 def block(files: Iterable[File]) -> str:
     """Path, mode and content of each file, separated by NUL; compressed, as digits."""
-    fields = b"\0".join(part for file in files for part in (file.path.encode(), file.laid.encode(), file.content))
+    fields = b"\0".join(
+        part for file in files for part in (file.path.encode(), file.initial_mode.encode(), file.content)
+    )
     return digits(compress_files(fields))
 
 
