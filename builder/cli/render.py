@@ -64,7 +64,7 @@ def _as_tar(output: str, host: Host) -> int:
     if output == files.STDOUT:
         say.data(content)
     else:
-        files.write(output, content, tell=say.note)
+        files.write(output, content, report=say.note)
     say.note(f"wrote {len(host.files)} files to {'stdout' if output == files.STDOUT else output}, as a tar archive")
     return 0
 

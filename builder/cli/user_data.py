@@ -76,7 +76,7 @@ def command(
     delivery = userdata.deliver(spec, host, provider, on.value, smallest=small)
     if output is not None or not apart:
         _write(target, delivery)
-    # What a descriptor, device or pipe is called means nothing to the commands that are told.
+    # The name of a descriptor, device or pipe means nothing in the commands that are shown.
     named = None if files.is_stream(target) else Path(target)
     if as_json:
         say.json(_as_json(spec, host, delivery, named))
@@ -92,7 +92,7 @@ def _write(target: str, delivery: Delivery) -> None:
     if target == files.STDOUT:
         say.data(delivery.content)
         return
-    files.write(target, delivery.content, tell=say.note)
+    files.write(target, delivery.content, report=say.note)
     say.note(f"wrote {len(delivery.content):,} bytes to {target}")
 
 

@@ -122,9 +122,9 @@ def _beside(run: Run, image: Path, build: Build) -> dict[str, Any]:
             # Those of the old image may not stand beside the new one; what is no plain file is written to.
             if manifest.beside(final, kind).is_file():
                 manifest.beside(final, kind).unlink()
-        files.move(aside, final, tell=run.tell)
+        files.move(aside, final, report=run.tell)
         for kind in ("sbom", "manifest"):
-            files.move(manifest.beside(aside, kind), manifest.beside(final, kind), tell=run.tell)
+            files.move(manifest.beside(aside, kind), manifest.beside(final, kind), report=run.tell)
     return after
 
 
