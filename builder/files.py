@@ -1,8 +1,8 @@
-"""Writing files for the user, and the state of a host: a cut leaves the old one or the new one, never half of either.
+"""Writing files for the user, and the state of a host: a power cut leaves the old or the new one, never half of either.
 
 A regular file is replaced: written aside, flushed to disk, renamed. A link is followed, its target is what is replaced
 or made. A device or a pipe is written to. `-`, /dev/stdout and the like are this process's own descriptors. What cannot
-be written is one OutputError: the place, the rule, the way out. It runs on a host too, so the standard library is all.
+be written is one OutputError: the path, the rule, the way out. This module runs on a host too: standard library only.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Target = str | Path
-    Tell = Callable[[str], object]
+    Reporter = Callable[[str], object]
 
 STDOUT: Final = "-"
 _LINKS: Final = 40
 # How long a named pipe that nobody reads is waited for, in seconds.
-READER: Final = 60.0
+READER_TIMEOUT: Final = 60.0
 _ELSEWHERE: Final = "give another place, or `-` for stdout"
 # What the system says, the rule in words, and the way out.
 _RULES: Final = {
@@ -56,77 +56,77 @@ class OutputError(UserError):
     """Something cannot be written."""
 
 
-def write(target: Target, content: bytes, mode: int | None = None, *, tell: Tell = str) -> None:
+def write(target: Target, content: bytes, mode: int | None = None, *, report: Reporter = str) -> None:
     """Write all of `content` or raise OutputError; missing directories are made.
 
-    `mode` is exact; without, an old file's is kept, and a new one gets what the umask leaves of 0644. `tell` is told
-    when a pipe has to wait for its reader.
+    `mode` is exact; without, an old file's is kept, and a new one gets what the umask leaves of 0644. `report` gets a
+    line when a pipe has to wait for its reader.
     """
     with explained(target):
-        place = _place(target)
-        if isinstance(place, Path) and _plain(place):
-            replace(place, content, mode)
+        destination = _destination(target)
+        if isinstance(destination, Path) and _is_regular(destination):
+            replace(destination, content, mode)
         else:
-            with _opened(place, tell) as stream:
+            with _opened(destination, report) as stream:
                 stream.write(content)
 
 
-def stream(target: Target, mode: int, *, tell: Tell = str) -> IO[bytes]:
-    """For what is written as it comes, such as a log: a regular file is begun anew, with exactly this mode."""
+def stream(target: Target, mode: int, *, report: Reporter = str) -> IO[bytes]:
+    """A stream for what is written as it comes, such as a log: a regular file is begun anew, with exactly this mode."""
     with explained(target):
-        place = _place(target)
-        if not isinstance(place, Path) or not _plain(place):
-            return _opened(place, tell)
-        replace(place, b"", mode)
-        return place.open("wb")
+        destination = _destination(target)
+        if not isinstance(destination, Path) or not _is_regular(destination):
+            return _opened(destination, report)
+        replace(destination, b"", mode)
+        return destination.open("wb")
 
 
-def move(source: Path, target: Target, *, tell: Tell = str) -> None:
-    """A finished file goes to its place, whole or not at all; into a device or pipe its content goes."""
+def move(source: Path, target: Target, *, report: Reporter = str) -> None:
+    """A finished file goes to its path, whole or not at all; into a device or pipe its content goes."""
     with explained(target):
-        place = _place(target)
-        if isinstance(place, Path) and _plain(place):
-            _move(source, place)
+        destination = _destination(target)
+        if isinstance(destination, Path) and _is_regular(destination):
+            _move(source, destination)
             return
-        with source.open("rb") as content, _opened(place, tell) as into:
+        with source.open("rb") as content, _opened(destination, report) as into:
             shutil.copyfileobj(content, into)
         source.unlink()
 
 
 def check(target: Target) -> None:
-    """Raise the OutputError that can be known before hours of work; nothing is written or made."""
+    """Raise the OutputError that can be foreseen before hours of work; nothing is written or made."""
     with explained(target):
-        place = _place(target)
-        if isinstance(place, int):
+        destination = _destination(target)
+        if isinstance(destination, int):
             return
-        if not place.exists():
-            directory = next(parent for parent in place.parents if parent.exists())
+        if not destination.exists():
+            directory = next(parent for parent in destination.parents if parent.exists())
             _check_directory(directory)
             return
-        if _plain(place):
-            _check_directory(place.parent)
-        if not os.access(place, os.W_OK):
+        if _is_regular(destination):
+            _check_directory(destination.parent)
+        if not os.access(destination, os.W_OK):
             raise PermissionError(errno.EACCES, "")
 
 
 def is_stream(target: Target) -> bool:
     """Whether it is a descriptor, device or pipe, and no file that is replaced. Raises OutputError."""
     with explained(target):
-        place = _place(target)
-        return isinstance(place, int) or not _plain(place)
+        destination = _destination(target)
+        return isinstance(destination, int) or not _is_regular(destination)
 
 
 def is_terminal(target: Target) -> bool:
     """Whether somebody would look at it. Raises OutputError."""
     with explained(target):
-        place = _place(target)
-        return isinstance(place, int) and os.isatty(place)
+        destination = _destination(target)
+        return isinstance(destination, int) and os.isatty(destination)
 
 
 def is_stdout(target: Target) -> bool:
     """Whether it is where data goes anyway. Raises OutputError."""
     with explained(target):
-        return _place(target) == 1
+        return _destination(target) == 1
 
 
 def replaces(target: Target) -> bool:
@@ -166,7 +166,7 @@ def aside(
     """A new file beside `path`, which takes its place at the end of the block, on disk by then. Raises OSError.
 
     `mode` and `owner` (user, group) are exact; without, an old file's are kept. `name` is the new file's own till then,
-    for places where one process writes at a time: what a cut has left of it goes.
+    where one process writes at a time: what a power cut has left of it is removed.
     """
     old = path.lstat() if path.is_file() and not path.is_symlink() else None
     if old and not os.access(path, os.W_OK):
@@ -175,13 +175,13 @@ def aside(
     new = path.with_name(name or f".er-new-{secrets.token_hex(8)}")
     if name:
         new.unlink(missing_ok=True)
-    shown = 0o644 if old is None and mode is None else 0o600
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, shown)
+    initial_mode = 0o644 if old is None and mode is None else 0o600
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, initial_mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream
             stream.flush()
-            _dress(descriptor, old, mode, owner)
+            _set_owner_and_mode(descriptor, old, mode, owner)
             os.fsync(descriptor)
         new.replace(path)
     except BaseException:
@@ -191,7 +191,7 @@ def aside(
 
 
 def sync(path: Path) -> None:
-    """Which names a directory has is on disk after this, where it may be read."""
+    """Flush a directory, that is the names in it, to disk; one that may not be read is left alone."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except PermissionError:
@@ -202,17 +202,9 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _explain(error: OSError, target: Target) -> OutputError:
-    """The system's refusal in words; `target` is what the user called the place."""
-    text, hint = _RULES.get(error.errno or 0, (error.strerror or str(error), None))
-    if str(target) == STDOUT:
-        return OutputError(f"stdout: {text}", "look where stdout leads")
-    return OutputError(f"{target}: {text}", hint)
-
-
 @contextmanager
 def explained(target: Target) -> Iterator[None]:
-    """What the system refuses becomes an OutputError about `target`; that the reader of stdout left does not."""
+    """An OSError becomes an OutputError about `target`, but for a BrokenPipeError of stdout, whose reader left."""
     try:
         yield
     except BrokenPipeError:
@@ -223,9 +215,17 @@ def explained(target: Target) -> Iterator[None]:
         raise _explain(error, target) from error
 
 
+def _explain(error: OSError, target: Target) -> OutputError:
+    """The system's refusal in words; `target` is what the user called it."""
+    text, hint = _RULES.get(error.errno or 0, (error.strerror or str(error), None))
+    if str(target) == STDOUT:
+        return OutputError(f"stdout: {text}", "look where stdout leads")
+    return OutputError(f"{target}: {text}", hint)
+
+
 def _is_stdout(target: Target) -> bool:
     try:
-        return _place(target) == 1
+        return _destination(target) == 1
     except (OSError, OutputError):
         return False
 
@@ -235,7 +235,7 @@ def _refusal(target: Target, rule: tuple[str, str]) -> OutputError:
     return OutputError(f"{target}: {text}", hint)
 
 
-def _place(target: Target) -> int | Path:
+def _destination(target: Target) -> int | Path:
     """A descriptor of this process, or the path that the links lead to."""
     if str(target) == STDOUT:
         return 1
@@ -264,7 +264,7 @@ def _checked(path: Path, target: Target) -> Path:
     return path
 
 
-def _plain(path: Path) -> bool:
+def _is_regular(path: Path) -> bool:
     return path.is_file() or not path.exists()
 
 
@@ -275,7 +275,9 @@ def _check_directory(path: Path) -> None:
         raise PermissionError(errno.EACCES, "")
 
 
-def _dress(descriptor: int, old: os.stat_result | None, mode: int | None, owner: tuple[int, int] | None) -> None:
+def _set_owner_and_mode(
+    descriptor: int, old: os.stat_result | None, mode: int | None, owner: tuple[int, int] | None
+) -> None:
     """Owner, then mode: a change of owner takes bits away."""
     if owner:
         os.fchown(descriptor, *owner)
@@ -291,7 +293,7 @@ def _dress(descriptor: int, old: os.stat_result | None, mode: int | None, owner:
 def _move(source: Path, path: Path) -> None:
     with source.open("r+b") as content:
         if path.parent.exists() and path.parent.stat().st_dev == source.stat().st_dev:
-            _dress(content.fileno(), path.stat() if path.exists() else None, None, None)
+            _set_owner_and_mode(content.fileno(), path.stat() if path.exists() else None, None, None)
             os.fsync(content.fileno())
             source.replace(path)
             sync(path.parent)
@@ -301,18 +303,18 @@ def _move(source: Path, path: Path) -> None:
     source.unlink()
 
 
-def _opened(place: int | Path, tell: Tell) -> IO[bytes]:
-    if isinstance(place, Path):
-        return os.fdopen(_open(place, tell), "wb")
-    if place == 1 and sys.stdout is not None:
+def _opened(destination: int | Path, report: Reporter) -> IO[bytes]:
+    if isinstance(destination, Path):
+        return os.fdopen(_open(destination, report), "wb")
+    if destination == 1 and sys.stdout is not None:
         # What was said before comes before.
         sys.stdout.flush()
-    return os.fdopen(os.dup(place), "wb")
+    return os.fdopen(os.dup(destination), "wb")
 
 
-def _open(path: Path, tell: Tell) -> int:
+def _open(path: Path, report: Reporter) -> int:
     """A device at once; a pipe that nobody reads yet is waited for, not for ever and not without a word."""
-    deadline, waiting = time.monotonic() + READER, False
+    deadline, waiting = time.monotonic() + READER_TIMEOUT, False
     while True:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -323,6 +325,6 @@ def _open(path: Path, tell: Tell) -> int:
             os.set_blocking(descriptor, True)
             return descriptor
         if not waiting:
-            tell(f"{path}: nobody reads this pipe yet; waiting {READER:.0f} s for its reader")
+            report(f"{path}: nobody reads this pipe yet; waiting {READER_TIMEOUT:.0f} s for its reader")
             waiting = True
         time.sleep(0.05)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from builder.aws import dns, tags
 from builder.aws.request import DEFAULT_TYPES
 from builder.problems import SpecError, UserError
-from builder.userdata import requirements
+from builder.userdata.delivery import archive_problems
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -50,7 +50,7 @@ def look_up(door: Api, order: Request) -> Prerequisites:
 
 def _check_archives(order: Request, image: Image) -> None:
     """A baked image may hold them; whether it does, first boot will tell."""
-    found = requirements.problems(order.spec, image.on)
+    found = archive_problems(order.spec, image.on)
     if any(problem.severity == "error" for problem in found):
         raise SpecError(found)
 

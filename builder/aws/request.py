@@ -64,4 +64,4 @@ class Request:
 
     def user_data(self, on: On) -> bytes:
         """What the instance gets, before base64; raises UserError when it is over EC2's limit."""
-        return userdata.deliver(self.spec, self.host, "aws", on).wire
+        return userdata.deliver(self.spec, self.host, "aws", on).content

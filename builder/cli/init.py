@@ -21,7 +21,7 @@ def command(
     """Write a commented spec to start from."""
     if files.replaces(path) and not force:
         raise UserError(f"{path} exists already", "give another name, or --force to replace it")
-    files.write(path, specs.template().encode(), tell=say.note)
+    files.write(path, specs.template().encode(), report=say.note)
     if files.replaces(path):
         say.note(f"wrote {path}: put your key and your domains in, then run: er check {path}")
     return 0

@@ -16,7 +16,7 @@ from builder import files
 from builder import host as hosts
 from builder.cli.options import SpecPath, load
 from builder.cli.output import say
-from builder.host.tree import overlay
+from builder.host.rootfs import write_files
 from builder.packer.upload_files import archive
 from builder.problems import UserError
 
@@ -64,7 +64,7 @@ def _as_tar(output: str, host: Host) -> int:
     if output == files.STDOUT:
         say.data(content)
     else:
-        files.write(output, content, tell=say.note)
+        files.write(output, content, report=say.note)
     say.note(f"wrote {len(host.files)} files to {'stdout' if output == files.STDOUT else output}, as a tar archive")
     return 0
 
@@ -83,7 +83,7 @@ def _replace(directory: Path, host: Host) -> None:
     new, old = aside / "new", aside / "old"
     try:
         new.mkdir()
-        overlay(new, host.files)
+        write_files(new, host.files)
         if directory.exists():
             _dress(new, directory.stat())
             directory.rename(old)

@@ -16,7 +16,6 @@ from builder.cli.output import say
 from builder.cli.progress import size_bar
 from builder.problems import SpecError, UserError
 from builder.providers import Encoding
-from builder.userdata import requirements
 
 if TYPE_CHECKING:
     from builder.host import Host
@@ -77,7 +76,7 @@ def command(
     delivery = userdata.deliver(spec, host, provider, on.value, smallest=small)
     if output is not None or not apart:
         _write(target, delivery)
-    # What a descriptor, device or pipe is called means nothing to the commands that are told.
+    # The name of a descriptor, device or pipe means nothing in the commands that are shown.
     named = None if files.is_stream(target) else Path(target)
     if as_json:
         say.json(_as_json(spec, host, delivery, named))
@@ -91,10 +90,10 @@ def _write(target: str, delivery: Delivery) -> None:
     if delivery.encoding is Encoding.GZIP and files.is_terminal(target):
         raise UserError("this user-data is binary, not for a terminal", "write it to a file with -o FILE")
     if target == files.STDOUT:
-        say.data(delivery.wire)
+        say.data(delivery.content)
         return
-    files.write(target, delivery.wire, tell=say.note)
-    say.note(f"wrote {len(delivery.wire):,} bytes to {target}")
+    files.write(target, delivery.content, report=say.note)
+    say.note(f"wrote {len(delivery.content):,} bytes to {target}")
 
 
 def _report(spec: Spec, host: Host, delivery: Delivery, output: Path | None) -> None:
@@ -133,13 +132,13 @@ def _filled(template: str, output: Path | None) -> str:
 def _as_json(spec: Spec, host: Host, delivery: Delivery, output: Path | None) -> dict[str, object]:
     row = providers.get(delivery.provider)
     binary = delivery.encoding is Encoding.GZIP
-    content = base64.b64encode(delivery.wire) if binary else delivery.wire
+    content = base64.b64encode(delivery.content) if binary else delivery.content
     return {
         "provider": delivery.provider,
         "on": delivery.on,
         "encoding": delivery.encoding,
         "shared": delivery.shared,
-        "bytes": len(delivery.wire),
+        "bytes": len(delivery.content),
         "used": delivery.used,
         "limit": delivery.limit,
         "limit_published": row.limit.verified,
@@ -154,7 +153,7 @@ def _as_json(spec: Spec, host: Host, delivery: Delivery, output: Path | None) ->
 
 
 def _check_archives(spec: Spec, on: On) -> None:
-    found = requirements.problems(spec, on)
+    found = userdata.archive_problems(spec, on)
     if any(problem.severity == "error" for problem in found):
         raise SpecError(found)
     say.problems(found)

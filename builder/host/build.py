@@ -2,54 +2,192 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import urllib.parse
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, quadlet
-from builder.host import fail2ban, firewall, model, tree
-from builder.host.model import File, Host, Part, assemble
+from builder.host import firewall, rootfs
+from builder.host.model import File, Host, Part
+from builder.host.rootfs import Encoded
 from builder.oci import image_reference
-from builder.stack import user
+from builder.stack import names, user
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from builder.spec import Spec
     from builder.stack.model import Stack
+
+
+def build(spec: Spec) -> Host:
+    """The whole host of a spec, deterministic: the same spec gives the same bytes on any day and machine."""
+    server = spec.server
+    files = _sorted([*_baked(spec), *_first_boot(spec)])
+    return Host(server.name, server.base, server.arch, files, tuple(sorted(PACKAGES[server.base])))
+
+
+def _sorted(files: Iterable[File]) -> tuple[File, ...]:
+    """By path. Raises ValueError for two files at one path: a mistake of the builder, not of the user."""
+    ordered = sorted(files, key=lambda file: file.path)
+    for one, two in pairwise(ordered):
+        if one.path == two.path:
+            raise ValueError(f"two files at {one.path}: {one.part} and {two.part}")
+    return tuple(ordered)
+
+
+def _baked(spec: Spec) -> Iterator[File]:
+    """What every host has. It depends on the base and the proxy image alone, never on who the host is for."""
+    yield from rootfs.render(Part.BAKED, "host", _base_values(spec))
+    yield from firewall.base_files()
+    packages = "".join(f"{name}\n" for name in sorted(PACKAGES[spec.server.base]))
+    yield File(f"{facts.LIB}/packages", packages.encode(), Part.BAKED)
+    subids = f"{facts.PROXY_USER}:{facts.PROXY_SLOT * facts.SUBID_SIZE}:{facts.SUBID_SIZE}\n"
+    yield File(f"{facts.LIB}/subids", subids.encode(), Part.BAKED)
+
+
+def _first_boot(spec: Spec) -> Iterator[File]:
+    """What this host has beside: its settings, its firewall rules, its stacks."""
+    directory = _acme_directory(spec)
+    values = {
+        **_base_values(spec),
+        "spec": spec,
+        "acme_directory": directory,
+        "by_name": any(rule.by_name for stack in spec.stacks for rule in stack.egress),
+        "names": facts.NAMES,
+        "answers": facts.ANSWERS,
+        "ignored": never_banned(spec),
+        "own_pages": own_pages(spec),
+    }
+    yield from rootfs.render(Part.FIRST_BOOT, "host", values)
+    if spec.tls.ca_root:
+        yield File(f"{facts.ETC}/caddy/acme-root.pem", spec.tls.ca_root, Part.FIRST_BOOT)
+    port = urllib.parse.urlsplit(directory).port if directory else None
+    yield from firewall.host_files(spec.ssh.allow_from, spec.stacks, port, spec.fail2ban.ignore)
+    for stack in spec.stacks:
+        yield from (_owned(stack, file) for file in _stack(stack, spec, values))
+
+
+def _stack(stack: Stack, spec: Spec, values: Mapping[str, object]) -> Iterator[File]:
+    """The files of a stack: from templates, its Quadlet units, and what the user's Compose file mounts."""
+    values = {
+        **values,
+        "stack": stack,
+        "subid": (stack.uid - facts.UID_BASE) * facts.SUBID_SIZE,
+        "archives": _archives(stack.name, {service.name: service.image for service in stack.services}),
+        "data": any(names.data_directories(stack, service) for service in stack.services),
+    }
+    words = {"stack": stack.name, "uid": stack.uid}
+    yield from rootfs.render(Part.FIRST_BOOT, "stack", values, **words)
+    for service in stack.services:
+        yield from rootfs.render(
+            Part.FIRST_BOOT, "service", {**values, "service": service}, **words, service=service.name
+        )
+    for name, text in quadlet.units(stack, base=spec.server.base, server=spec.server.name):
+        yield File(f"{facts.QUADLETS}/{stack.uid}/{name}", text.encode(), Part.FIRST_BOOT)
+    for file in stack.files:
+        yield File(names.file_path(stack.name, file.path), file.content, Part.FIRST_BOOT, file.mode)
+
+
+def _owned(stack: Stack, file: File) -> File:
+    """A file as the stack's: its units, with their environment, are readable for its own group alone.
+
+    What its containers mount is read by any user in them; there the directory keeps out who is not of the group.
+    """
+    is_unit = file.path.startswith(f"{facts.QUADLETS}/{stack.uid}/")
+    is_stacks = is_unit or file.path.startswith(f"{facts.STACKS}/")
+    group = user.user(stack.name) if is_stacks else file.group
+    return replace(file, stack=stack.name, group=group, mode="0640" if is_unit else file.mode)
+
+
+def _archives(owner: str, images: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Name and path on the host of each image that comes as an archive; `images` by service."""
+    return [
+        (image_reference.host_name(owner, service, image), path)
+        for service, image in images.items()
+        if (path := archive_path(owner, service, image))
+    ]
+
+
+def archive_path(stack: str, service: str, image: str) -> str | None:
+    """Where the OCI archive of a service lies on the host, when its image is one."""
+    if not image_reference.is_archive(image):
+        return None
+    name = image_reference.host_name(stack, service, image)
+    return f"{facts.IMAGES}/{name.rpartition('/')[2].replace(':', '-')}.tar"
 
 
 _ACME: Final = {
     "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
     "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
 }
-# sshd refuses a line it does not know, and nobody could log in: what a base's OpenSSH lacks is left out.
-_BASES: Final[Mapping[str, Mapping[str, object]]] = {
-    "debian-13": {
-        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512@openssh.com",
-        "ssh_penalties": True,
-        # Not tried with the services that Ubuntu starts.
-        "hide_processes": True,
-        "ntp_pool": model.Encoded(" ".join(f"{number}.debian.pool.ntp.org" for number in range(4))),
-    },
-    "ubuntu-24.04": {
-        "ssh_kex": "sntrup761x25519-sha512@openssh.com",
-        "ssh_penalties": False,
-        "hide_processes": False,
-        # Its own are compiled in.
-        "ntp_pool": "",
-    },
+
+
+def _acme_directory(spec: Spec) -> str | None:
+    """The ACME directory's URL, or None with the internal CA."""
+    return None if spec.tls.ca == "internal" else _ACME.get(spec.tls.ca, spec.tls.ca)
+
+
+# Fail2Ban's policy is baked. A spec changes who is never banned, and which pages are a site's own.
+# Fail2Ban counts IPv6 clients by networks of this prefix: /usr/lib/easyrunner/watch.
+_CLIENT_PREFIX: Final = 64
+
+
+def never_banned(spec: Spec) -> tuple[str, ...]:
+    """The networks that are never banned. An IPv6 address among them stands for the network it is counted in."""
+    networks = (ipaddress.ip_network(text) for text in spec.fail2ban.ignore)
+    counted = (
+        one.supernet(new_prefix=_CLIENT_PREFIX)
+        if isinstance(one, ipaddress.IPv6Network) and one.prefixlen > _CLIENT_PREFIX
+        else one
+        for one in networks
+    )
+    return tuple(dict.fromkeys(map(str, counted)))
+
+
+def own_pages(spec: Spec) -> tuple[Encoded, ...]:
+    """Pages that a site has, as regular expressions of what follows the client in a line of the web jails."""
+    found = (
+        *(_page_line(_domains(stack), path) for stack in spec.stacks for path in _image_pages(stack)),
+        *(_page_line([domain], _any_of(paths)) for domain, paths in spec.fail2ban.allow),
+    )
+    return tuple(map(rootfs.fail2ban, found))
+
+
+# What scanners ask for and these images, by the last word of their name, really have; as in er-web-scan.conf.
+_IMAGE_PAGES: Final = {
+    "wordpress": r"(?:wp-(?:login|admin|content|includes)|xmlrpc\.php)",
+    "phpmyadmin": r"php(?:myadmin|info)",
+    "solr": "solr/",
+    "tomcat": "manager/html",
 }
+_IN_ANY_DIRECTORY: Final = "(?:[^?]*/)?"
 
 
-def build(spec: Spec) -> Host:
-    """The whole host of a spec, deterministic: the same spec gives the same bytes on any day and machine."""
-    server = spec.server
-    files = [*_baked(spec), *_first_boot(spec)]
-    return assemble(server.name, server.base, server.arch, files, PACKAGES[server.base])
+def _image_pages(stack: Stack) -> Iterator[str]:
+    """Of all images of a stack, as WordPress may stand behind a web server."""
+    images = {re.split("[:@]", service.image.rpartition("/")[2])[0] for service in stack.services}
+    if _domains(stack):
+        yield from (_IN_ANY_DIRECTORY + pages for image, pages in _IMAGE_PAGES.items() if image in images)
 
 
-def _facts(spec: Spec) -> dict[str, object]:
+def _domains(stack: Stack) -> list[str]:
+    return [domain for service in stack.services for domain in service.domains]
+
+
+def _any_of(paths: Iterable[str]) -> str:
+    return f"(?:{'|'.join(re.escape(path.lstrip('/')) for path in paths)})"
+
+
+def _page_line(domains: Sequence[str], path: str) -> str:
+    return rf"4\d\d //(?:{'|'.join(map(re.escape, domains))})/+{path}"
+
+
+def _base_values(spec: Spec) -> dict[str, object]:
+    """What the templates of every host are rendered with."""
     podman = quadlet.BASES[spec.server.base]
     return {
         "http_port": facts.HTTP,
@@ -73,96 +211,33 @@ def _facts(spec: Spec) -> dict[str, object]:
         "subid_size": facts.SUBID_SIZE,
         # useradd takes the id after the highest in its range: without an end below ours, the next one is a stack's.
         "uid_max": facts.UID_BASE - 1,
-        **_BASES[spec.server.base],
+        **_BASE_VALUES[spec.server.base],
     }
 
 
-def _baked(spec: Spec) -> Iterator[File]:
-    """What every host has. It depends on the base and the proxy image alone, never on who the host is for."""
-    yield from tree.render(Part.BAKED, "host", _facts(spec))
-    yield from firewall.base()
-    packages = "".join(f"{name}\n" for name in sorted(PACKAGES[spec.server.base]))
-    yield File(f"{facts.LIB}/packages", packages.encode(), Part.BAKED)
-    subids = f"{facts.PROXY_USER}:{facts.PROXY_SLOT * facts.SUBID_SIZE}:{facts.SUBID_SIZE}\n"
-    yield File(f"{facts.LIB}/subids", subids.encode(), Part.BAKED)
-
-
-def _first_boot(spec: Spec) -> Iterator[File]:
-    directory = acme_directory(spec)
-    context = {
-        **_facts(spec),
-        "spec": spec,
-        "acme_directory": directory,
-        "by_name": any(wish.by_name for stack in spec.stacks for wish in stack.egress),
-        "names": facts.NAMES,
-        "answers": facts.ANSWERS,
-        "ignored": fail2ban.ignored(spec),
-        "own_pages": fail2ban.own_pages(spec),
-    }
-    yield from tree.render(Part.FIRST_BOOT, "host", context)
-    if spec.tls.ca_root:
-        yield File(f"{facts.ETC}/caddy/acme-root.pem", spec.tls.ca_root, Part.FIRST_BOOT)
-    port = urllib.parse.urlsplit(directory).port if directory else None
-    yield from firewall.host(spec.ssh.allow_from, spec.stacks, port, spec.fail2ban.ignore)
-    for stack in spec.stacks:
-        yield from (_of(stack, file) for file in _stack(stack, spec, context))
-
-
-def _of(stack: Stack, file: File) -> File:
-    """A file as the stack's: what says how it runs, its environment too, is read by its own group alone.
-
-    What its containers mount is read by any user in them; there the directory keeps out who is not of the group.
-    """
-    unit, told = (file.path.startswith(f"{top}/") for top in (f"{facts.QUADLETS}/{stack.uid}", f"{facts.STACKS}"))
-    group = user.user(stack.name) if unit or told else file.group
-    return replace(file, stack=stack.name, group=group, mode="0640" if unit else file.mode)
-
-
-def _archives(owner: str, wanted: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Name and path on the host of each image that comes as an archive, of an owner's services and their images."""
-    return [
-        (image_reference.host_name(owner, service, image), path)
-        for service, image in wanted.items()
-        if (path := archive_path(owner, service, image))
-    ]
-
-
-def _stack(stack: Stack, spec: Spec, context: Mapping[str, object]) -> Iterator[File]:
-    more = {
-        "stack": stack,
-        "subid": (stack.uid - facts.UID_BASE) * facts.SUBID_SIZE,
-        "archives": _archives(stack.name, {service.name: service.image for service in stack.services}),
-        "data": any(quadlet.data_directories(stack, service) for service in stack.services),
-    }
-    words = {"stack": stack.name, "uid": stack.uid}
-    yield from tree.render(Part.FIRST_BOOT, "stack", {**context, **more}, **words)
-    for service in stack.services:
-        named = {**context, **more, "service": service}
-        yield from tree.render(Part.FIRST_BOOT, "service", named, **words, service=service.name)
-    for name, text in quadlet.units(stack, base=spec.server.base, server=spec.server.name):
-        yield File(f"{facts.QUADLETS}/{stack.uid}/{name}", text.encode(), Part.FIRST_BOOT)
-    for file in stack.files:
-        yield File(f"{facts.STACKS}/{stack.name}/files/{file.path}", file.content, Part.FIRST_BOOT, file.mode)
-
-
-def archive_path(stack: str, service: str, image: str) -> str | None:
-    """Where the OCI archive of a service lies on the host, when its image is one."""
-    if not image_reference.is_archive(image):
-        return None
-    name = image_reference.host_name(stack, service, image)
-    return f"{facts.IMAGES}/{name.rpartition('/')[2].replace(':', '-')}.tar"
-
-
-def acme_directory(spec: Spec) -> str | None:
-    """The ACME directory's URL, or None with the internal CA."""
-    return None if spec.tls.ca == "internal" else _ACME.get(spec.tls.ca, spec.tls.ca)
-
+# sshd refuses a line it does not know, and nobody could log in: what a base's OpenSSH lacks is left out.
+_BASE_VALUES: Final[Mapping[str, Mapping[str, object]]] = {
+    "debian-13": {
+        "ssh_kex": "mlkem768x25519-sha256,sntrup761x25519-sha512@openssh.com",
+        "ssh_penalties": True,
+        # Not tried with the services that Ubuntu starts.
+        "hide_processes": True,
+        "ntp_pool": Encoded(" ".join(f"{number}.debian.pool.ntp.org" for number in range(4))),
+    },
+    "ubuntu-24.04": {
+        "ssh_kex": "sntrup761x25519-sha512@openssh.com",
+        "ssh_penalties": False,
+        "hide_processes": False,
+        # Its own are compiled in.
+        "ntp_pool": "",
+    },
+}
 
 # Reasons where they are not plain: nftables is how netavark makes a private network; catatonit is `init: true`;
 # dbus-user-session gives rootless units their bus; systemd-resolved is the one resolver that the egress rules know;
 # python3-systemd lets Fail2Ban read the journal; aide tells what changed in the system's files; gpg is all that Podman
 # needs of gnupg, whose whole would be installed otherwise, or not, as a cut of power has left it.
-_COMMON: Final = (
+_PACKAGES: Final = (
     "aardvark-dns",
     "aide",
     "apparmor",
@@ -196,4 +271,5 @@ _COMMON: Final = (
 )
 
 # Podman 4.9 makes a private network for rootless containers with slirp4netns alone, which it only recommends.
-PACKAGES: Final = {"debian-13": _COMMON, "ubuntu-24.04": (*_COMMON, "slirp4netns")}
+PACKAGES: Final = {"debian-13": _PACKAGES, "ubuntu-24.04": (*_PACKAGES, "slirp4netns")}
+"""The Debian packages of a host, by base."""

@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
     from builder.stack.model import EgressRule, Stack
 
-
 BANS: Final = f"{facts.LIB}/firewall.d/bans"
 BASE: Final = f"{facts.LIB}/firewall.d/base"
 LOCKDOWN: Final = f"{facts.LIB}/firewall.d/lockdown"
 HOST: Final = facts.FIREWALL
-# New connections from outside to the proxy.
-WEB: Final = "ER-WEB"
+TEMPLATE: Final = f"{facts.LIB}/firewall.d/stack"
+# The addresses of names are found on the host: /usr/lib/easyrunner/names writes them beside a list with this ending.
+NAMES_SUFFIX: Final = ".names"
+# At the same time, of one user and family. The host's table of connections has room for 131,072 (modprobe.d): a flood
+# must not keep others, or SSH, from having new ones.
+CONNECTIONS: Final = 4096
 
-# The stub resolvers of systemd-resolved; Podman's DNS goes there as the stack's user.
-STUB_RESOLVERS: Final = ("127.0.0.53/32", "127.0.0.54/32")
 
-
-def base() -> Iterator[File]:
+def base_files() -> Iterator[File]:
     """The files that every host has: the rules, and the lockdown that replaces them when they do not load."""
     yield from _files(f"{BANS}/10-bans", (_bans(),), Part.BAKED)
     yield from _files(f"{BASE}/10-base", (_base_filter(), _base_nat()), Part.BAKED)
-    yield template()
+    yield stack_template()
     yield from _files(
         f"{LOCKDOWN}/10-lockdown", (_lockdown_filter(), Fragment("nat", (), ("ER-REDIRECT",))), Part.BAKED
     )
 
 
-def host(
+def host_files(
     allow_from: Sequence[str], stacks: Iterable[Stack], acme_port: int | None, unlimited: Sequence[str] = ()
 ) -> Iterator[File]:
     """The files that this host adds.
@@ -56,11 +56,11 @@ def host(
         rules = (Rule(WEB, f"-s {network}", "ACCEPT", family_of(network), first=True) for network in unlimited)
         yield from _files(f"{HOST}/22-web", (Fragment("filter", tuple(rules)),), Part.FIRST_BOOT)
     if acme_port not in (None, facts.HTTP, facts.HTTPS):
-        chain = chain_of(facts.PROXY_UID)
+        chain = chain_of_user(facts.PROXY_UID)
         rule = Rule(chain, f"-p tcp --dport {acme_port}", "ACCEPT", why="the certificate authority of the spec")
         yield from _files(f"{HOST}/25-acme", (Fragment("filter", (rule,)),), Part.FIRST_BOOT)
     for stack in stacks:
-        yield from files(stack)
+        yield from stack_files(stack)
 
 
 def _files(stem: str, fragments: Iterable[Fragment], part: Part) -> Iterator[File]:
@@ -68,31 +68,32 @@ def _files(stem: str, fragments: Iterable[Fragment], part: Part) -> Iterator[Fil
         yield File(f"{stem}.{fragment.table}", fragment.render(), part)
 
 
-def _bans() -> Fragment:
-    """A ban is an entry of its jail's set, one of each family, which the loader makes by the names that stand here.
+# What is open to everybody: protocol, public port, port of the proxy behind the redirect.
+_REDIRECTS: Final = (
+    ("tcp", facts.HTTP, facts.PROXY_HTTP),
+    ("tcp", facts.HTTPS, facts.PROXY_HTTPS),
+    ("udp", facts.HTTPS, facts.PROXY_HTTPS),
+)
 
-    The loader's jump brings only what comes from outside, in connections that the client has opened: the host's own
-    addresses, answers to the host and the neighbours' discovery are not asked.
-    """
-    web = f"-p tcp -m multiport --dports {facts.PROXY_HTTP},{facts.PROXY_HTTPS}"
-    rules = (
-        *_banned("ER-BANS", "", "recidive"),
-        *_banned("ER-BANS", f"-p tcp --dport {facts.SSH} ", "sshd"),
-        *(Rule("ER-BANS", match, "ER-BANS-WEB") for match in (web, f"-p udp --dport {facts.PROXY_HTTPS}")),
-        *_banned("ER-BANS-WEB", "", "er-web-scan"),
-        *_banned("ER-BANS-WEB", "", "er-web-flood"),
+
+def _base_nat() -> Fragment:
+    """Redirects of the public ports to the proxy, which needs no privilege for its own."""
+    rules = tuple(
+        Rule(
+            "ER-REDIRECT",
+            f"-p {protocol} --dport {public} -m addrtype --dst-type LOCAL",
+            f"REDIRECT --to-ports {local}",
+        )
+        for protocol, public, local in _REDIRECTS
     )
-    return Fragment("filter", rules, ("ER-BANS", "ER-BANS-WEB"))
-
-
-def _banned(chain: str, match: str, jail: str) -> Iterator[Rule]:
-    for family in FAMILIES:
-        yield Rule(chain, f"{match}-m set --match-set {jail}-{family} src", "DROP", (family,))
+    return Fragment("nat", rules, ("ER-REDIRECT",))
 
 
 _POLICIES: Final = (("INPUT", "DROP"), ("FORWARD", "DROP"), ("OUTPUT", "ACCEPT"))
 _USERS: Final = f"{facts.PROXY_UID}-{facts.UID_BASE + facts.LAST_SLOT}"
 _SUBIDS: Final = f"{facts.FIRST_SLOT * facts.SUBID_SIZE}-{(facts.LAST_SLOT + 1) * facts.SUBID_SIZE - 1}"
+# New connections from outside to the proxy.
+WEB: Final = "ER-WEB"
 
 
 def _base_filter() -> Fragment:
@@ -115,9 +116,8 @@ def _base_filter() -> Fragment:
 def _clients() -> Iterator[Rule]:
     """What one client may have: new connections a second, and connections at the same time.
 
-    What is before these in the chain and accepts is not limited. A client of IPv6 has a network of 64 bits; of IPv4
-    an address, which is both matches' default. The host's
-    own stacks come over the loopback, and each of them has limits of its own.
+    What an earlier rule of the chain accepts is not limited. A client is an address in IPv4, which is the default of
+    both matches, and a /64 in IPv6. The host's own stacks come over the loopback, and have limits of their own.
     """
     new = "! -i lo -m conntrack --ctstate NEW -m conntrack --ctstate DNAT"
     yield Rule("ER-INPUT", new, WEB, why="a new connection through the redirect")
@@ -134,9 +134,10 @@ def _clients() -> Iterator[Rule]:
 
 
 def _proxy_ports() -> Iterator[Rule]:
-    for protocol, world, local in _REDIRECTS:
-        match = f"-p {protocol} --dport {local} -m conntrack --ctstate DNAT --ctorigdstport {world}"
-        yield Rule("ER-INPUT", match, "ACCEPT", why=f"{protocol} {world}, through the redirect")
+    """The proxy's ports are open for what came through a redirect, and for nothing else."""
+    for protocol, public, local in _REDIRECTS:
+        match = f"-p {protocol} --dport {local} -m conntrack --ctstate DNAT --ctorigdstport {public}"
+        yield Rule("ER-INPUT", match, "ACCEPT", why=f"{protocol} {public}, through the redirect")
     for protocol, ports in (("tcp", f"{facts.PROXY_HTTP},{facts.PROXY_HTTPS}"), ("udp", f"{facts.PROXY_HTTPS}")):
         match = f"-p {protocol} -m multiport --dports {ports}"
         yield Rule("ER-INPUT", match, "DROP", why="straight to the proxy's own port, from outside or from here")
@@ -155,8 +156,8 @@ def _icmp() -> Iterator[Rule]:
     yield Rule("ER-INPUT", "-p icmp --icmp-type echo-request", "ACCEPT", (4,), "ping; errors come as RELATED")
     yield Rule("ER-INPUT", "-p ipv6-icmp --icmpv6-type echo-request", "ACCEPT", (6,), "ping; errors come as RELATED")
     # RFC 4890: without these IPv6 has no neighbours. A hop limit of 255 proves that the sender is on this link.
-    for kind in ("router-advertisement", "neighbour-solicitation", "neighbour-advertisement"):
-        yield Rule("ER-INPUT", f"-p ipv6-icmp --icmpv6-type {kind} -m hl --hl-eq 255", "ACCEPT", (6,))
+    for message in ("router-advertisement", "neighbour-solicitation", "neighbour-advertisement"):
+        yield Rule("ER-INPUT", f"-p ipv6-icmp --icmpv6-type {message} -m hl --hl-eq 255", "ACCEPT", (6,))
     yield Rule("ER-INPUT", "-s fe80::/10 -p ipv6-icmp --icmpv6-type 130", "ACCEPT", (6,), "multicast listener query")
     dhcp = "-s fe80::/10 -p udp --sport 547 --dport 546"
     yield Rule("ER-INPUT", dhcp, "ACCEPT", (6,), "DHCPv6 answers a multicast, which conntrack cannot relate")
@@ -176,8 +177,12 @@ def _output() -> Iterator[Rule]:
     yield Rule("ER-OUTPUT", subids, "ER-OUT-DENY", why="a container's user on the host's network")
 
 
+# The stub resolvers of systemd-resolved; Podman's DNS goes there as the stack's user.
+STUB_RESOLVERS: Final = ("127.0.0.53/32", "127.0.0.54/32")
+
+
 def _user_output() -> Iterator[Rule]:
-    """What every user of ours may and may not reach, the proxy included; a stack's own wishes stand between the two."""
+    """What every user of ours may and may not reach, the proxy included; a stack's own rules stand between the two."""
     for network in STUB_RESOLVERS:
         for protocol in ("udp", "tcp"):
             yield Rule("ER-OUT-GUARD", f"-d {network} -p {protocol} --dport 53", "ACCEPT", (4,), "the host's resolver")
@@ -188,27 +193,37 @@ def _user_output() -> Iterator[Rule]:
         yield Rule("ER-OUT-WEB", f"-p {protocol} -m multiport --dports {ports}", "ACCEPT", why="DNS, HTTP, HTTPS")
     # Each stack and the proxy have lines and a count of their own; what is left is a user of ours without rules.
     yield Rule("ER-OUT-DENY", "", "ER-OUT-LOG")
-    yield log("ER-OUT-DENY", "er-egress ")
+    yield _log("ER-OUT-DENY", "er-egress ")
     yield Rule("ER-OUT-DENY", "", "ER-OUT-REJECT")
     yield Rule("ER-OUT-REJECT", "-p tcp", "REJECT --reject-with tcp-reset")
     yield Rule("ER-OUT-REJECT", "", "REJECT")
 
 
-_REDIRECTS: Final = (
-    ("tcp", facts.HTTP, facts.PROXY_HTTP),
-    ("tcp", facts.HTTPS, facts.PROXY_HTTPS),
-    ("udp", facts.HTTPS, facts.PROXY_HTTPS),
-)
+def _log(chain: str, prefix: str) -> Rule:
+    """A line in the kernel's log, limited for each user, or an app could fill the journal."""
+    return Rule(chain, "-m limit --limit 10/min --limit-burst 20", f'LOG --log-prefix "{prefix}" --log-uid')
 
 
-def _base_nat() -> Fragment:
-    rules = tuple(
-        Rule(
-            "ER-REDIRECT", f"-p {protocol} --dport {world} -m addrtype --dst-type LOCAL", f"REDIRECT --to-ports {local}"
-        )
-        for protocol, world, local in _REDIRECTS
+def _bans() -> Fragment:
+    """Drops what Fail2Ban has banned: each jail has an ipset for each family, which the loader makes by these names.
+
+    The loader jumps here only for connections that a client outside has opened: not for the host's own addresses,
+    answers to the host, or neighbour discovery.
+    """
+    web = f"-p tcp -m multiport --dports {facts.PROXY_HTTP},{facts.PROXY_HTTPS}"
+    rules = (
+        *_banned("ER-BANS", "", "recidive"),
+        *_banned("ER-BANS", f"-p tcp --dport {facts.SSH} ", "sshd"),
+        *(Rule("ER-BANS", match, "ER-BANS-WEB") for match in (web, f"-p udp --dport {facts.PROXY_HTTPS}")),
+        *_banned("ER-BANS-WEB", "", "er-web-scan"),
+        *_banned("ER-BANS-WEB", "", "er-web-flood"),
     )
-    return Fragment("nat", rules, ("ER-REDIRECT",))
+    return Fragment("filter", rules, ("ER-BANS", "ER-BANS-WEB"))
+
+
+def _banned(chain: str, match: str, jail: str) -> Iterator[Rule]:
+    for family in FAMILIES:
+        yield Rule(chain, f"{match}-m set --match-set {jail}-{family} src", "DROP", (family,))
 
 
 def _lockdown_filter() -> Fragment:
@@ -230,69 +245,56 @@ def _ssh(allow_from: Sequence[str]) -> Fragment:
     return Fragment("filter", rules)
 
 
-TEMPLATE: Final = f"{facts.LIB}/firewall.d/stack"
-# The addresses of names are found on the host: /usr/lib/easyrunner/names writes them beside a list with this ending.
-LIST: Final = ".names"
-# At the same time, of one user and family. The host's table of connections has room for 131,072 (modprobe.d): a flood
-# must not keep others, or SSH, from having new ones.
-CONNECTIONS: Final = 4096
-
-
-def chain_of(uid: str | int) -> str:
-    """The chain of what a user may reach."""
-    return f"ER-OUT-{uid}"
-
-
-def log(where: str, prefix: str) -> Rule:
-    """A line of the kernel's log. Limited, or an app could fill the journal; each user has a limit of its own."""
-    return Rule(where, "-m limit --limit 10/min --limit-burst 20", f'LOG --log-prefix "{prefix}" --log-uid')
-
-
-def template() -> File:
-    """The rules of one user, for both families. `@user@`, `@uid@` and `@ids@` are filled in on the host.
+def stack_template() -> File:
+    """The rules of one user, a stack's or the proxy's. `@user@`, `@uid@` and `@ids@` are filled in on the host.
 
     A prefix has room for 29 characters (xt_LOG), which is what the longest stack's user with a colon and a space takes.
     """
-    allowed, refused, owners = chain_of("@uid@"), "ER-NO-@uid@", ("@uid@", "@ids@")
+    allowed, refused, owners = chain_of_user("@uid@"), "ER-NO-@uid@", ("@uid@", "@ids@")
     rules = (
         *(Rule("ER-OUT-STACKS", f"-m owner --uid-owner {one}", allowed) for one in owners),
         Rule(allowed, "", "ER-OUT-GUARD"),
         Rule(allowed, f"-m connlimit --connlimit-above {CONNECTIONS} --connlimit-mask 0", "ER-OUT-DENY"),
         Rule(allowed, "", "ER-OUT-WEB"),
         *(Rule("ER-OUT-LOG", f"-m owner --uid-owner {one}", refused) for one in owners),
-        log(refused, "@user@: "),
+        _log(refused, "@user@: "),
         Rule(refused, "", "ER-OUT-REJECT", why="its packets are the count of what was refused"),
     )
     return File(TEMPLATE, Fragment("filter", rules, (allowed, refused)).render(), Part.BAKED)
 
 
-def filled(user: str, uid: int) -> str:
-    """The template as the host fills it in."""
+def stack_rules(user: str, uid: int) -> str:
+    """The rules of one user, as the host makes them from the template."""
     first = (uid - facts.UID_BASE) * facts.SUBID_SIZE
     words = {"user": user, "uid": uid, "ids": f"{first}-{first + facts.SUBID_SIZE - 1}"}
-    text = template().content.decode()
+    text = stack_template().content.decode()
     for word, value in words.items():
         text = text.replace(f"@{word}@", str(value))
     return text
 
 
-def files(stack: Stack) -> Iterator[File]:
-    """What the spec opens beyond the default: rules, and those that name a host by its name as a list.
+def chain_of_user(uid: str | int) -> str:
+    """The chain of what a user may reach."""
+    return f"ER-OUT-{uid}"
+
+
+def stack_files(stack: Stack) -> Iterator[File]:
+    """What the spec's `egress` opens for a stack: rules, and a list of those that name a host, not an address.
 
     What a chain does not accept returns to ER-OUTPUT, whose last rules refuse it.
     """
     stem = f"{facts.FIREWALL}/30-{stack.name}"
-    wishes = tuple(_wish(stack.uid, wish) for wish in stack.egress if not wish.by_name)
-    if wishes:
-        yield File(f"{stem}.filter", Fragment("filter", wishes).render(), Part.FIRST_BOOT, stack=stack.name)
-    if names := "".join(f"{_wish(stack.uid, wish).line()}\n" for wish in stack.egress if wish.by_name):
-        yield File(f"{stem}{LIST}", names.encode(), Part.FIRST_BOOT, stack=stack.name)
+    rules = tuple(_egress(stack.uid, rule) for rule in stack.egress if not rule.by_name)
+    if rules:
+        yield File(f"{stem}.filter", Fragment("filter", rules).render(), Part.FIRST_BOOT, stack=stack.name)
+    if names := "".join(f"{_egress(stack.uid, rule).line()}\n" for rule in stack.egress if rule.by_name):
+        yield File(f"{stem}{NAMES_SUFFIX}", names.encode(), Part.FIRST_BOOT, stack=stack.name)
 
 
-def _wish(uid: int, wish: EgressRule) -> Rule:
-    ports = f" -m multiport --dports {','.join(map(str, wish.ports))}" if wish.ports else ""
-    families = FAMILIES if wish.by_name else family_of(wish.to)
-    return Rule(chain_of(uid), f"-d {wish.to} -p {wish.protocol}{ports}", "ACCEPT", families, "egress of the spec")
+def _egress(uid: int, rule: EgressRule) -> Rule:
+    ports = f" -m multiport --dports {','.join(map(str, rule.ports))}" if rule.ports else ""
+    families = FAMILIES if rule.by_name else family_of(rule.to)
+    return Rule(chain_of_user(uid), f"-d {rule.to} -p {rule.protocol}{ports}", "ACCEPT", families, "egress of the spec")
 
 
 Table = Literal["filter", "nat"]
@@ -301,9 +303,10 @@ FAMILIES: Final = (4, 6)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. `match` and `target` are iptables words; `families` says where it stands; `why` is for the reader.
+    """One rule. `match` and `target` are in the words of iptables; `why` is for the reader of this module.
 
-    `first`: before what the chain has."""
+    `families` are those in which the rule is loaded. `first`: it is inserted before what the chain has.
+    """
 
     chain: str
     match: str
@@ -313,10 +316,10 @@ class Rule:
     first: bool = False
 
     def line(self) -> str:
-        """The rule as iptables-restore and ip6tables-restore read it: the other family skips what is for one alone."""
+        """The rule as iptables-restore and ip6tables-restore read it; `-4` or `-6` makes the other one skip it."""
         only = f"-{self.families[0]}" if len(self.families) == 1 else ""
-        word = "-I" if self.first else "-A"
-        return " ".join(word for word in (only, word, self.chain, self.match, "-j", self.target) if word)
+        command = "-I" if self.first else "-A"
+        return " ".join(word for word in (only, command, self.chain, self.match, "-j", self.target) if word)
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,5 +343,5 @@ class Fragment:
 
 
 def family_of(network: str) -> tuple[int, ...]:
-    """The family in which a network's rules stand."""
+    """The family of a network in CIDR form, as Rule.families has it."""
     return (ipaddress.ip_network(network, strict=False).version,)

@@ -1,4 +1,4 @@
-"""Why a host is set as it is: images/hardening.yaml, a row for every hardening line, and for what is left out."""
+"""images/hardening.yaml: why each hardening line of a host is there, and why others that audits ask for are not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from builder import data
 from builder.problems import UserError
 
 LEFT_OUT: Final = "left out"
-"""Stands for the file of what audits ask for and no host has."""
+"""In place of a file, for what audits ask for and no host has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,14 @@ def rows() -> tuple[Setting, ...]:
     )
 
 
-def find(wanted: str) -> tuple[Setting, ...]:
+def find(query: str) -> tuple[Setting, ...]:
     """The rows of an id, of a file, or of an audit's id; raises UserError where there is none."""
     found = tuple(
         row
         for row in rows()
-        if wanted in (row.id, row.file, *row.answers, *(answer.partition(" ")[2] for answer in row.answers))
-        or row.file.endswith(f"/{wanted}")
+        if query in (row.id, row.file, *row.answers, *(answer.partition(" ")[2] for answer in row.answers))
+        or row.file.endswith(f"/{query}")
     )
     if not found:
-        raise UserError(f"no setting, file or audit's id is called {wanted}", "er explain lists all of them")
+        raise UserError(f"no setting, file or audit's id is called {query}", "er explain lists all of them")
     return found

@@ -184,9 +184,9 @@ def _move_into_place(bake: Bake, image: Path, build: Build) -> dict[str, Any]:
             # Those of the old image may not stand beside the new one; what is no plain file is written to.
             if manifest.beside(final, kind).is_file():
                 manifest.beside(final, kind).unlink()
-        files.move(aside, final, tell=bake.report)
+        files.move(aside, final, report=bake.report)
         for kind in ("sbom", "manifest"):
-            files.move(manifest.beside(aside, kind), manifest.beside(final, kind), tell=bake.report)
+            files.move(manifest.beside(aside, kind), manifest.beside(final, kind), report=bake.report)
     return after
 
 

@@ -30,7 +30,7 @@ class Log:
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self._file = files.stream(self.path, 0o600, tell=self._report)
+        self._file = files.stream(self.path, 0o600, report=self._report)
         return self
 
     def __exit__(

@@ -1,29 +1,17 @@
-"""Providers: what each takes as user-data, and how it is handed over. One row each, every fact with its source."""
+"""Providers: what each takes as user-data, and how it is handed over.
+
+`rows` is the table, a row for each provider and a source for every fact; `model` is what a row is made of. `page` makes
+docs/providers.md of them. Nothing here knows a host or its user-data: `builder.userdata` imports this package.
+"""
+
+from typing import Final
 
 from builder.problems import UserError
-from builder.providers import rows
 from builder.providers.model import Counted, Encoding, Fact, Provider
+from builder.providers.rows import ROWS
 
-_ROWS = {row.name: row for row in (*rows.CLOUDS, *rows.HOSTERS, *rows.OWN)}
-# The names, in the order in which they are listed everywhere.
-NAMES = (
-    "aws",
-    "lightsail",
-    "digitalocean",
-    "hetzner",
-    "vultr",
-    "linode",
-    "scaleway",
-    "openstack",
-    "upcloud",
-    "gcp",
-    "azure",
-    "oracle",
-    "exoscale",
-    "proxmox",
-    "nocloud",
-)
-PROVIDERS = {name: _ROWS[name] for name in NAMES}
+PROVIDERS: Final = {row.name: row for row in ROWS}
+NAMES: Final = tuple(PROVIDERS)
 
 
 def get(name: str) -> Provider:

@@ -9,9 +9,11 @@ from builder.providers import PROVIDERS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from builder.providers import Provider
-    from builder.userdata import Delivery
+    from builder.providers import Encoding, Provider
 
+    # By provider and `stock` or `baked`: the form of the user-data, and how much of the limit it takes.
+    Sizes = Mapping[tuple[str, str], tuple[Encoding, int]]
+    # docs/providers-booted.json: what each host that was booted says of itself.
     Booted = Mapping[str, Mapping[str, object]]
 
 INTRODUCTION: Final = """# Providers
@@ -34,23 +36,23 @@ the unmodified cloud-init of Debian 13 has found it through its own datasource, 
 """
 
 
-def markdown(deliveries: Mapping[tuple[str, str], Delivery], booted: Booted) -> str:
-    """The page. `deliveries` by provider and `stock` or `baked`; `booted` is docs/providers-booted.json."""
+def markdown(sizes: Sizes, booted: Booted) -> str:
+    """The page; `sizes` are of the user-data of a host with three stacks."""
     rows = list(PROVIDERS.values())
-    parts = [INTRODUCTION, *_table(("provider", *_HEAD), ((f"`{row.name}`", *_cells(row)) for row in rows)), _FITS]
-    parts += _table(
+    texts = [INTRODUCTION, *_table(("provider", *_HEAD), ((f"`{row.name}`", *_cells(row)) for row in rows)), _FITS]
+    texts += _table(
         ("provider", "on a stock image", "on a baked image", "booted on its datasource"),
         (
             (
                 f"`{row.name}`",
-                _fit(deliveries[row.name, "stock"]),
-                _fit(deliveries[row.name, "baked"]),
+                _fit(row, *sizes[row.name, "stock"]),
+                _fit(row, *sizes[row.name, "baked"]),
                 _booted(row.name, booted),
             )
             for row in rows
         ),
     )
-    return "".join([*parts, "\n## Sources\n", *(text for row in rows for text in _sources(row))])
+    return "".join([*texts, "\n## Sources\n", *(text for row in rows for text in _sources(row))])
 
 
 _HEAD: Final = ("", "limit", "counted", "takes", "datasource", "login", "archs", "image import", "Packer")
@@ -58,7 +60,7 @@ _HEAD: Final = ("", "limit", "counted", "takes", "datasource", "login", "archs",
 
 def _booted(name: str, booted: Booted) -> str:
     """The datasources under which a host has booted at a provider."""
-    datasources = [str(it["datasource"]) for it in booted.values() if it["provider"] == name]
+    datasources = [str(host["datasource"]) for host in booted.values() if host["provider"] == name]
     return f"yes: {', '.join(datasources)}" if datasources else "not yet"
 
 
@@ -81,9 +83,9 @@ def _doubt(verified: bool) -> str:
     return "" if verified else " ?"
 
 
-def _fit(delivery: Delivery) -> str:
-    size = f"{delivery.encoding}, {delivery.used:,}"
-    return size if delivery.limit is None else f"{size} of {delivery.limit:,}"
+def _fit(row: Provider, encoding: Encoding, used: int) -> str:
+    size = f"{encoding}, {used:,}"
+    return size if row.limit.value is None else f"{size} of {row.limit.value:,}"
 
 
 def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> list[str]:

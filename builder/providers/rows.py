@@ -1,4 +1,4 @@
-"""The hosters on whose stock images one logs in as root, and Exoscale."""
+"""The providers: a row each, in the order in which they are listed everywhere."""
 
 from __future__ import annotations
 
@@ -6,18 +6,79 @@ from typing import Final
 
 from builder.providers.model import Counted, Fact, Provider, guess
 
+# The sources of cloud-init: a datasource each.
 _CLOUD_INIT: Final = "https://github.com/canonical/cloud-init/blob/main/cloudinit/sources/DataSource{}.py"
+# Architectures, and logins of images by base.
+_BOTH: Final = ("amd64", "arm64")
+_ROOT: Final = {"debian-13": "root", "ubuntu-24.04": "root"}
+_LOGIN: Final = {"debian-13": "debian", "ubuntu-24.04": "ubuntu"}
+_LOGIN_OF_AWS: Final = {"debian-13": "admin", "ubuntu-24.04": "ubuntu"}
+# The images that Debian and Ubuntu publish for any cloud.
+_CLOUD_IMAGES: Final = {
+    "debian-13": "debian-13-genericcloud-{arch}.qcow2",
+    "ubuntu-24.04": "noble-server-cloudimg-{arch}.img",
+}
+_DEBIAN: Final = "https://cloud.debian.org/images/cloud/; https://cloud-images.ubuntu.com/"
+# Pages of one provider that say more than one thing.
+_EC2: Final = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html"
+_LIGHTSAIL: Final = "https://docs.aws.amazon.com/lightsail/2016-11-28/api-reference/API_CreateInstances.html"
 _DO: Final = "https://docs.digitalocean.com/products/droplets/how-to/provide-user-data/"
 _HETZNER: Final = "https://docs.hetzner.cloud/reference/cloud#tag/servers/create_server"
 _VULTR: Final = "https://docs.vultr.com/manage-instance-user-data-with-the-vultr-metadata-api"
 _LINODE: Final = "https://techdocs.akamai.com/cloud-computing/docs/overview-of-the-metadata-service"
 _SCALEWAY: Final = "https://www.scaleway.com/en/docs/instances/how-to/use-cloud-init"
+_NOVA: Final = "https://docs.openstack.org/nova/latest/user/metadata.html"
 _UPCLOUD: Final = "https://developers.upcloud.com/1.3/8-servers/"
+_GCP: Final = "https://cloud.google.com/compute/docs/metadata/setting-custom-metadata"
+_AZURE: Final = "https://learn.microsoft.com/azure/virtual-machines/custom-data"
+_ORACLE: Final = "https://docs.oracle.com/iaas/Content/Compute/Tasks/updatinginstancemetada.htm"
 _EXOSCALE: Final = "https://github.com/exoscale/cli/blob/master/pkg/userdata/userdata.go"
-_BOTH: Final = ("amd64", "arm64")
-_ROOT: Final = {"debian-13": "root", "ubuntu-24.04": "root"}
+_PROXMOX: Final = "https://pve.proxmox.com/wiki/Cloud-Init_Support"
+_NOCLOUD: Final = "https://docs.cloud-init.io/en/latest/reference/datasources/nocloud.html"
 
-HOSTERS: Final = (
+ROWS: Final = (
+    Provider(
+        "aws",
+        "AWS EC2",
+        datasource=Fact("Ec2", _CLOUD_INIT.format("Ec2")),
+        limit=Fact(16_384, _EC2),
+        counted=Fact(Counted.RAW, _EC2),
+        binary=Fact(True, _EC2),
+        key=Fact("UserData", "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html"),
+        command=guess("aws ec2 run-instances --user-data fileb://{file} …", _EC2),
+        console=guess("Launch instance > Advanced details > User data", _EC2),
+        images=guess(
+            {
+                "debian-13": "owner 136693071363, debian-13-{arch}-*",
+                "ubuntu-24.04": "/aws/service/canonical/ubuntu/server/24.04/stable/current/{arch}/hvm/ebs-gp3/ami-id",
+            },
+            "https://wiki.debian.org/Cloud/AmazonEC2Image; https://documentation.ubuntu.com/aws/",
+        ),
+        login=guess(_LOGIN_OF_AWS, "https://wiki.debian.org/Cloud/AmazonEC2Image"),
+        archs=guess(_BOTH, "https://wiki.debian.org/Cloud/AmazonEC2Image"),
+        imports=guess("raw, vmdk, vhd (ImportImage, RegisterImage)", "https://docs.aws.amazon.com/vm-import/"),
+        packer=Fact("hashicorp/amazon", "https://github.com/hashicorp/packer-plugin-amazon"),
+    ),
+    Provider(
+        "lightsail",
+        "AWS Lightsail",
+        datasource=guess("Ec2", _CLOUD_INIT.format("Ec2")),
+        limit=guess(16_384, _EC2),
+        counted=guess(Counted.RAW, _EC2),
+        binary=Fact(False, _LIGHTSAIL),
+        key=Fact("userData", _LIGHTSAIL),
+        command=guess("aws lightsail create-instances --user-data file://{file} …", _LIGHTSAIL),
+        console=guess("Create instance > Add launch script", _LIGHTSAIL),
+        images=guess(
+            {"debian-13": "debian_13", "ubuntu-24.04": "ubuntu_24_04"},
+            "https://docs.aws.amazon.com/lightsail/2016-11-28/api-reference/API_GetBlueprints.html",
+        ),
+        login=guess(_LOGIN_OF_AWS, _LIGHTSAIL),
+        archs=guess(("amd64",), _LIGHTSAIL),
+        imports=guess("none", _LIGHTSAIL),
+        packer=Fact(None, "https://developer.hashicorp.com/packer/integrations"),
+        script=True,
+    ),
     Provider(
         "digitalocean",
         "DigitalOcean",
@@ -130,6 +191,22 @@ HOSTERS: Final = (
         packer=Fact("scaleway/scaleway", "https://github.com/scaleway/packer-plugin-scaleway"),
     ),
     Provider(
+        "openstack",
+        "OVH and other OpenStack",
+        datasource=Fact("OpenStack or ConfigDrive", _CLOUD_INIT.format("OpenStack")),
+        limit=Fact(65_535, _NOVA),
+        counted=Fact(Counted.BASE64, _NOVA),
+        binary=Fact(True, _NOVA),
+        key=Fact("user_data", _NOVA),
+        command=Fact("openstack server create --user-data {file} …", _NOVA),
+        console=guess("Launch instance > Configuration > Customization script", _NOVA),
+        images=guess({"debian-13": "Debian 13", "ubuntu-24.04": "Ubuntu 24.04"}, _NOVA),
+        login=guess(_LOGIN, _DEBIAN),
+        archs=guess(_BOTH, _DEBIAN),
+        imports=guess("qcow2, raw and more (Glance)", "https://docs.openstack.org/glance/latest/user/formats.html"),
+        packer=Fact("hashicorp/openstack", "https://github.com/hashicorp/packer-plugin-openstack"),
+    ),
+    Provider(
         "upcloud",
         "UpCloud",
         datasource=Fact("UpCloud", _CLOUD_INIT.format("UpCloud")),
@@ -152,6 +229,74 @@ HOSTERS: Final = (
         packer=Fact("UpCloudLtd/upcloud", "https://github.com/UpCloudLtd/packer-plugin-upcloud"),
     ),
     Provider(
+        "gcp",
+        "Google Cloud",
+        datasource=Fact("GCE", _CLOUD_INIT.format("GCE")),
+        limit=Fact(262_144, _GCP),
+        counted=Fact(Counted.RAW, _GCP),
+        binary=Fact(False, _CLOUD_INIT.format("GCE")),
+        key=Fact("metadata, key user-data", _CLOUD_INIT.format("GCE")),
+        command=guess("gcloud compute instances create NAME --metadata-from-file=user-data={file} …", _GCP),
+        console=guess("Create instance > Advanced > Metadata, key user-data", _GCP),
+        images=Fact(
+            {"debian-13": "debian-cloud/debian-13", "ubuntu-24.04": "ubuntu-os-cloud/ubuntu-2404-lts-{arch}"},
+            "https://cloud.google.com/compute/docs/images/os-details",
+        ),
+        login=guess(
+            {"debian-13": "from the key's comment", "ubuntu-24.04": "from the key's comment"},
+            "https://cloud.google.com/compute/docs/connect/add-ssh-keys",
+        ),
+        archs=guess(_BOTH, "https://cloud.google.com/compute/docs/images/os-details"),
+        imports=guess("disk.raw in a tar.gz", "https://cloud.google.com/compute/docs/import/import-existing-image"),
+        packer=Fact("hashicorp/googlecompute", "https://github.com/hashicorp/packer-plugin-googlecompute"),
+    ),
+    Provider(
+        "azure",
+        "Azure",
+        datasource=Fact("Azure", _CLOUD_INIT.format("Azure")),
+        limit=Fact(65_535, "https://learn.microsoft.com/rest/api/compute/virtual-machines/create-or-update"),
+        counted=Fact(Counted.RAW, "https://learn.microsoft.com/rest/api/compute/virtual-machines/create-or-update"),
+        binary=guess(True, _CLOUD_INIT.format("Azure")),
+        key=Fact("osProfile.customData", _AZURE),
+        command=Fact("az vm create --custom-data {file} …", _AZURE),
+        console=guess("Create a virtual machine > Advanced > Custom data", _AZURE),
+        images=Fact(
+            {
+                "debian-13": "Debian:debian-13:13-gen2:latest",
+                "ubuntu-24.04": "Canonical:ubuntu-24_04-lts:server:latest",
+            },
+            "https://learn.microsoft.com/azure/virtual-machines/linux/endorsed-distros",
+        ),
+        login=guess({"debian-13": "chosen at creation", "ubuntu-24.04": "chosen at creation"}, _AZURE),
+        archs=guess(_BOTH, "https://learn.microsoft.com/azure/virtual-machines/linux/endorsed-distros"),
+        imports=guess("fixed VHD", "https://learn.microsoft.com/azure/virtual-machines/linux/upload-vhd"),
+        packer=Fact("hashicorp/azure", "https://github.com/hashicorp/packer-plugin-azure"),
+    ),
+    Provider(
+        "oracle",
+        "Oracle Cloud",
+        datasource=Fact("Oracle", _CLOUD_INIT.format("Oracle")),
+        limit=Fact(32_000, _ORACLE),
+        counted=Fact(Counted.BASE64, _ORACLE),
+        binary=Fact(True, _CLOUD_INIT.format("Oracle")),
+        key=Fact("metadata.user_data, with all other metadata within the limit", _ORACLE),
+        command=guess(
+            "oci compute instance launch --user-data-file {file} …",
+            "https://docs.oracle.com/iaas/tools/oci-cli/latest/oci_cli_docs/cmdref/compute/instance/launch.html",
+        ),
+        console=guess("Create instance > Advanced options > Cloud-init script", _ORACLE),
+        images=guess(
+            {"debian-13": "none: import one", "ubuntu-24.04": "Canonical Ubuntu 24.04"},
+            "https://docs.oracle.com/iaas/images/",
+        ),
+        login=guess({"debian-13": "the image's", "ubuntu-24.04": "ubuntu"}, "https://docs.oracle.com/iaas/images/"),
+        archs=guess(_BOTH, "https://docs.oracle.com/iaas/images/"),
+        imports=guess(
+            "qcow2, vmdk", "https://docs.oracle.com/iaas/Content/Compute/Tasks/importingcustomimagelinux.htm"
+        ),
+        packer=guess("hashicorp/oracle", "https://github.com/hashicorp/packer-plugin-oracle"),
+    ),
+    Provider(
         "exoscale",
         "Exoscale",
         datasource=Fact("Exoscale", _CLOUD_INIT.format("Exoscale")),
@@ -168,166 +313,12 @@ HOSTERS: Final = (
             {"debian-13": "Linux Debian 13 (Trixie) 64-bit", "ubuntu-24.04": "Linux Ubuntu 24.04 LTS 64-bit"},
             "https://www.exoscale.com/templates/",
         ),
-        login=guess({"debian-13": "debian", "ubuntu-24.04": "ubuntu"}, "https://www.exoscale.com/templates/"),
+        login=guess(_LOGIN, "https://www.exoscale.com/templates/"),
         archs=guess(("amd64",), "https://www.exoscale.com/templates/"),
         imports=guess(
             "qcow2, by URL", "https://community.exoscale.com/product/compute/instances/how-to/custom-templates/"
         ),
         packer=Fact("exoscale/exoscale", "https://github.com/exoscale/packer-plugin-exoscale"),
-    ),
-)
-
-
-_CLOUD_INIT_clouds: Final = "https://github.com/canonical/cloud-init/blob/main/cloudinit/sources/DataSource{}.py"
-_EC2: Final = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html"
-_LIGHTSAIL: Final = "https://docs.aws.amazon.com/lightsail/2016-11-28/api-reference/API_CreateInstances.html"
-_GCP: Final = "https://cloud.google.com/compute/docs/metadata/setting-custom-metadata"
-_AZURE: Final = "https://learn.microsoft.com/azure/virtual-machines/custom-data"
-_ORACLE: Final = "https://docs.oracle.com/iaas/Content/Compute/Tasks/updatinginstancemetada.htm"
-_BOTH_clouds: Final = ("amd64", "arm64")
-
-CLOUDS: Final = (
-    Provider(
-        "aws",
-        "AWS EC2",
-        datasource=Fact("Ec2", _CLOUD_INIT_clouds.format("Ec2")),
-        limit=Fact(16_384, _EC2),
-        counted=Fact(Counted.RAW, _EC2),
-        binary=Fact(True, _EC2),
-        key=Fact("UserData", "https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html"),
-        command=guess("aws ec2 run-instances --user-data fileb://{file} …", _EC2),
-        console=guess("Launch instance > Advanced details > User data", _EC2),
-        images=guess(
-            {
-                "debian-13": "owner 136693071363, debian-13-{arch}-*",
-                "ubuntu-24.04": "/aws/service/canonical/ubuntu/server/24.04/stable/current/{arch}/hvm/ebs-gp3/ami-id",
-            },
-            "https://wiki.debian.org/Cloud/AmazonEC2Image; https://documentation.ubuntu.com/aws/",
-        ),
-        login=guess({"debian-13": "admin", "ubuntu-24.04": "ubuntu"}, "https://wiki.debian.org/Cloud/AmazonEC2Image"),
-        archs=guess(_BOTH_clouds, "https://wiki.debian.org/Cloud/AmazonEC2Image"),
-        imports=guess("raw, vmdk, vhd (ImportImage, RegisterImage)", "https://docs.aws.amazon.com/vm-import/"),
-        packer=Fact("hashicorp/amazon", "https://github.com/hashicorp/packer-plugin-amazon"),
-    ),
-    Provider(
-        "lightsail",
-        "AWS Lightsail",
-        datasource=guess("Ec2", _CLOUD_INIT_clouds.format("Ec2")),
-        limit=guess(16_384, _EC2),
-        counted=guess(Counted.RAW, _EC2),
-        binary=Fact(False, _LIGHTSAIL),
-        key=Fact("userData", _LIGHTSAIL),
-        command=guess("aws lightsail create-instances --user-data file://{file} …", _LIGHTSAIL),
-        console=guess("Create instance > Add launch script", _LIGHTSAIL),
-        images=guess(
-            {"debian-13": "debian_13", "ubuntu-24.04": "ubuntu_24_04"},
-            "https://docs.aws.amazon.com/lightsail/2016-11-28/api-reference/API_GetBlueprints.html",
-        ),
-        login=guess({"debian-13": "admin", "ubuntu-24.04": "ubuntu"}, _LIGHTSAIL),
-        archs=guess(("amd64",), _LIGHTSAIL),
-        imports=guess("none", _LIGHTSAIL),
-        packer=Fact(None, "https://developer.hashicorp.com/packer/integrations"),
-        script=True,
-    ),
-    Provider(
-        "gcp",
-        "Google Cloud",
-        datasource=Fact("GCE", _CLOUD_INIT_clouds.format("GCE")),
-        limit=Fact(262_144, _GCP),
-        counted=Fact(Counted.RAW, _GCP),
-        binary=Fact(False, _CLOUD_INIT_clouds.format("GCE")),
-        key=Fact("metadata, key user-data", _CLOUD_INIT_clouds.format("GCE")),
-        command=guess("gcloud compute instances create NAME --metadata-from-file=user-data={file} …", _GCP),
-        console=guess("Create instance > Advanced > Metadata, key user-data", _GCP),
-        images=Fact(
-            {"debian-13": "debian-cloud/debian-13", "ubuntu-24.04": "ubuntu-os-cloud/ubuntu-2404-lts-{arch}"},
-            "https://cloud.google.com/compute/docs/images/os-details",
-        ),
-        login=guess(
-            {"debian-13": "from the key's comment", "ubuntu-24.04": "from the key's comment"},
-            "https://cloud.google.com/compute/docs/connect/add-ssh-keys",
-        ),
-        archs=guess(_BOTH_clouds, "https://cloud.google.com/compute/docs/images/os-details"),
-        imports=guess("disk.raw in a tar.gz", "https://cloud.google.com/compute/docs/import/import-existing-image"),
-        packer=Fact("hashicorp/googlecompute", "https://github.com/hashicorp/packer-plugin-googlecompute"),
-    ),
-    Provider(
-        "azure",
-        "Azure",
-        datasource=Fact("Azure", _CLOUD_INIT_clouds.format("Azure")),
-        limit=Fact(65_535, "https://learn.microsoft.com/rest/api/compute/virtual-machines/create-or-update"),
-        counted=Fact(Counted.RAW, "https://learn.microsoft.com/rest/api/compute/virtual-machines/create-or-update"),
-        binary=guess(True, _CLOUD_INIT_clouds.format("Azure")),
-        key=Fact("osProfile.customData", _AZURE),
-        command=Fact("az vm create --custom-data {file} …", _AZURE),
-        console=guess("Create a virtual machine > Advanced > Custom data", _AZURE),
-        images=Fact(
-            {
-                "debian-13": "Debian:debian-13:13-gen2:latest",
-                "ubuntu-24.04": "Canonical:ubuntu-24_04-lts:server:latest",
-            },
-            "https://learn.microsoft.com/azure/virtual-machines/linux/endorsed-distros",
-        ),
-        login=guess({"debian-13": "chosen at creation", "ubuntu-24.04": "chosen at creation"}, _AZURE),
-        archs=guess(_BOTH_clouds, "https://learn.microsoft.com/azure/virtual-machines/linux/endorsed-distros"),
-        imports=guess("fixed VHD", "https://learn.microsoft.com/azure/virtual-machines/linux/upload-vhd"),
-        packer=Fact("hashicorp/azure", "https://github.com/hashicorp/packer-plugin-azure"),
-    ),
-    Provider(
-        "oracle",
-        "Oracle Cloud",
-        datasource=Fact("Oracle", _CLOUD_INIT_clouds.format("Oracle")),
-        limit=Fact(32_000, _ORACLE),
-        counted=Fact(Counted.BASE64, _ORACLE),
-        binary=Fact(True, _CLOUD_INIT_clouds.format("Oracle")),
-        key=Fact("metadata.user_data, with all other metadata within the limit", _ORACLE),
-        command=guess(
-            "oci compute instance launch --user-data-file {file} …",
-            "https://docs.oracle.com/iaas/tools/oci-cli/latest/oci_cli_docs/cmdref/compute/instance/launch.html",
-        ),
-        console=guess("Create instance > Advanced options > Cloud-init script", _ORACLE),
-        images=guess(
-            {"debian-13": "none: import one", "ubuntu-24.04": "Canonical Ubuntu 24.04"},
-            "https://docs.oracle.com/iaas/images/",
-        ),
-        login=guess({"debian-13": "the image's", "ubuntu-24.04": "ubuntu"}, "https://docs.oracle.com/iaas/images/"),
-        archs=guess(_BOTH_clouds, "https://docs.oracle.com/iaas/images/"),
-        imports=guess(
-            "qcow2, vmdk", "https://docs.oracle.com/iaas/Content/Compute/Tasks/importingcustomimagelinux.htm"
-        ),
-        packer=guess("hashicorp/oracle", "https://github.com/hashicorp/packer-plugin-oracle"),
-    ),
-)
-
-
-_NOVA: Final = "https://docs.openstack.org/nova/latest/user/metadata.html"
-_OPENSTACK: Final = "https://github.com/canonical/cloud-init/blob/main/cloudinit/sources/DataSourceOpenStack.py"
-_NOCLOUD: Final = "https://docs.cloud-init.io/en/latest/reference/datasources/nocloud.html"
-_PROXMOX: Final = "https://pve.proxmox.com/wiki/Cloud-Init_Support"
-_DEBIAN: Final = "https://cloud.debian.org/images/cloud/; https://cloud-images.ubuntu.com/"
-_BOTH_own: Final = ("amd64", "arm64")
-_CLOUD_IMAGES: Final = {
-    "debian-13": "debian-13-genericcloud-{arch}.qcow2",
-    "ubuntu-24.04": "noble-server-cloudimg-{arch}.img",
-}
-_LOGIN: Final = {"debian-13": "debian", "ubuntu-24.04": "ubuntu"}
-
-OWN: Final = (
-    Provider(
-        "openstack",
-        "OVH and other OpenStack",
-        datasource=Fact("OpenStack or ConfigDrive", _OPENSTACK),
-        limit=Fact(65_535, _NOVA),
-        counted=Fact(Counted.BASE64, _NOVA),
-        binary=Fact(True, _NOVA),
-        key=Fact("user_data", _NOVA),
-        command=Fact("openstack server create --user-data {file} …", _NOVA),
-        console=guess("Launch instance > Configuration > Customization script", _NOVA),
-        images=guess({"debian-13": "Debian 13", "ubuntu-24.04": "Ubuntu 24.04"}, _NOVA),
-        login=guess(_LOGIN, _DEBIAN),
-        archs=guess(_BOTH_own, _DEBIAN),
-        imports=guess("qcow2, raw and more (Glance)", "https://docs.openstack.org/glance/latest/user/formats.html"),
-        packer=Fact("hashicorp/openstack", "https://github.com/hashicorp/packer-plugin-openstack"),
     ),
     Provider(
         "proxmox",
@@ -357,7 +348,7 @@ OWN: Final = (
         console=guess("virt-install --cloud-init user-data={file} …", "https://github.com/virt-manager/virt-manager"),
         images=guess(_CLOUD_IMAGES, _DEBIAN),
         login=guess(_LOGIN, _DEBIAN),
-        archs=guess(_BOTH_own, _DEBIAN),
+        archs=guess(_BOTH, _DEBIAN),
         imports=guess("any that your hypervisor reads", _NOCLOUD),
         packer=Fact("hashicorp/qemu", "https://github.com/hashicorp/packer-plugin-qemu"),
     ),

@@ -1,16 +1,11 @@
-"""Stacks as Podman Quadlet units."""
+"""Stacks as Podman Quadlet units, as text for files.
+
+`container` makes the units of a stack, with `volumes` for what is mounted and `container_keys` for the keys that are
+one value of a service each. `podman` says what each base's Podman knows. Below them all is `unit_file`: sections,
+entries and how systemd wants a value escaped. Of the builder only `stack`, `oci` and `facts` are imported.
+"""
 
 from builder.quadlet.container import units
-from builder.quadlet.names import data_directories, data_path, file_path
-from builder.quadlet.options import defaults, pasta
-from builder.quadlet.podman_keys import BASES
+from builder.quadlet.podman import BASES, defaults, pasta
 
-__all__ = [
-    "BASES",
-    "data_directories",
-    "data_path",
-    "defaults",
-    "file_path",
-    "pasta",
-    "units",
-]
+__all__ = ["BASES", "defaults", "pasta", "units"]

@@ -1,4 +1,4 @@
-"""The .container unit of one service."""
+"""A stack's Quadlet units: a .container for each service, and its .volume and .network units."""
 
 from __future__ import annotations
 
@@ -9,62 +9,67 @@ from typing import TYPE_CHECKING, Final
 
 from builder import facts
 from builder.oci import image_reference
-from builder.quadlet import names
-from builder.quadlet.mounts import mounts
-from builder.quadlet.options import defaults, option, pasta, simple
-from builder.quadlet.podman_keys import BASES
+from builder.quadlet.container_keys import container_options, option
+from builder.quadlet.podman import BASES, defaults, pasta
 from builder.quadlet.unit_file import VARIABLES, Section, Unit, line, word, words
-from builder.stack import model
+from builder.quadlet.volumes import mounts
+from builder.stack import model, names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.quadlet.options import Entry
-    from builder.quadlet.podman_keys import Podman
+    from builder.quadlet.podman import Podman
+    from builder.quadlet.unit_file import Entry
     from builder.stack.model import Dependency, Healthcheck, Network, Restart, Service, Stack, Volume
 
 
-_RESTART: Final[dict[Restart, str]] = {
-    "no": "no",
-    "always": "always",
-    "on-failure": "on-failure",
-    "unless-stopped": "always",
-}
-_PODMAN_FAILED: Final = "125"  # podman's own failure: no image, no registry, no network yet
-_START_TIMEOUT: Final = 900  # a slow pull, or a database that upgrades itself before it is healthy
-_STOP_MARGIN: Final = 30
-_PODMAN_PIDS: Final = 2048  # Podman's own limit for a container
+def units(stack: Stack, *, base: str, server: str | None = None) -> tuple[tuple[str, str], ...]:
+    """The Quadlet units of a stack as (file name, text), sorted by name.
+
+    `base` says which Podman reads them; `server` is the server's name, which the services get in their environment.
+    """
+    podman = BASES[base]
+    return tuple(sorted((unit.filename, str(unit)) for unit in _units(stack, podman, server)))
 
 
-def container(stack: Stack, service: Service, podman: Podman, server: str | None) -> Unit:
-    """The unit of one service."""
-    entries = tuple(_container(stack, service, podman, server))
+def _units(stack: Stack, podman: Podman, server: str | None) -> Iterator[Unit]:
+    for service in stack.services:
+        yield _container_unit(stack, service, podman, server)
+    for volume in stack.volumes:
+        yield _volume_unit(stack, volume, podman)
+    for network in stack.networks:
+        yield _network_unit(stack, network, podman)
+
+
+def _container_unit(stack: Stack, service: Service, podman: Podman, server: str | None) -> Unit:
+    """The .container unit of one service."""
+    entries = tuple(_container_section(stack, service, podman, server))
     return Unit(
         names.container_unit(stack.name, service.name),
         (
-            Section("Unit", tuple(_unit(stack, service))),
+            Section("Unit", tuple(_unit_section(stack, service))),
             Section("Quadlet", defaults(podman)),
             Section("Container", entries),
-            Section("Service", tuple(_service(stack, service, podman, entries))),
+            Section("Service", tuple(_service_section(stack, service, podman, entries))),
             Section("Install", (("WantedBy", "default.target"),)),
         ),
     )
 
 
-def _unit(stack: Stack, service: Service) -> Iterator[Entry]:
+def _unit_section(stack: Stack, service: Service) -> Iterator[Entry]:
     yield "Description", f"{stack.name}: {service.name}"
     for dependency in service.depends_on:
-        needed = model.service_unit(stack.name, dependency.service)
-        yield "After", needed
-        yield _strength(stack, dependency), needed
+        unit = model.service_unit(stack.name, dependency.service)
+        yield "After", unit
+        yield _requirement(stack, dependency), unit
     if service.network_mode.startswith("service:"):
-        host = model.service_unit(stack.name, service.network_mode.removeprefix("service:"))
-        yield from (("After", host), ("Requires", host))
-    yield from _attempts(service)
+        unit = model.service_unit(stack.name, service.network_mode.removeprefix("service:"))
+        yield from (("After", unit), ("Requires", unit))
+    yield from _start_limit(service)
 
 
-def _attempts(service: Service) -> Iterator[Entry]:
-    """How often systemd tries: for ever, or as often as the user said."""
+def _start_limit(service: Service) -> Iterator[Entry]:
+    """How often systemd starts a service that fails: without end, or as often as the user said."""
     if service.restart_attempts is None:
         yield "StartLimitIntervalSec", "0"
     else:
@@ -72,45 +77,38 @@ def _attempts(service: Service) -> Iterator[Entry]:
         yield "StartLimitBurst", str(service.restart_attempts + 1)
 
 
-def _strength(stack: Stack, dependency: Dependency) -> str:
-    """How tightly to tie two services.
+def _requirement(stack: Stack, dependency: Dependency) -> str:
+    """Requires= or Wants= for a service that this one depends on.
 
     Requires= where the dependency may fail for good, and must not; else Wants=, which waits just as long for a service
     that is tried again and again, and does not restart this one when somebody restarts the other.
     """
     if not dependency.required:
         return "Wants"
-    needed = _find(stack, dependency.service)
-    final = needed.restart == "no" or dependency.condition == "service_completed_successfully"
+    other = _service_of(stack, dependency.service)
+    final = other.restart == "no" or dependency.condition == "service_completed_successfully"
     return "Requires" if final or dependency.restart else "Wants"
 
 
-def _find(stack: Stack, name: str) -> Service:
+def _service_of(stack: Stack, name: str) -> Service:
     return next(service for service in stack.services if service.name == name)
 
 
-def _conditions(stack: Stack, service: Service) -> set[str]:
-    """What others wait for before they start after this service."""
-    return {
-        dependency.condition
-        for other in stack.services
-        for dependency in other.depends_on
-        if dependency.service == service.name
-    }
+_PODMAN_PIDS: Final = 2048  # Podman's own limit for a container
 
 
-def _container(stack: Stack, service: Service, podman: Podman, server: str | None) -> Iterator[Entry]:
+def _container_section(stack: Stack, service: Service, podman: Podman, server: str | None) -> Iterator[Entry]:
     yield from _image(stack, service)
     yield "ContainerName", service.name
     if service.command is not None:
         yield "Exec", words(*service.command)
     yield from _environment(stack, service, server)
-    yield from simple(service, podman)
-    yield from _network_line(stack, service, podman)
+    yield from container_options(service, podman)
+    yield from _network_lines(stack, service, podman)
     yield from mounts(stack, service)
     yield from _hardening(service)
-    yield from health(service.healthcheck, podman)
-    if _waited_healthy(stack, service) and podman.notify_healthy:
+    yield from _health(service.healthcheck, podman)
+    if _others_wait_for_health(stack, service) and podman.notify_healthy:
         yield "Notify", "healthy"
     if (service.limits.pids or 0) > _PODMAN_PIDS:
         yield "PidsLimit", str(service.limits.pids)
@@ -127,11 +125,11 @@ def _environment(stack: Stack, service: Service, server: str | None) -> Iterator
         yield "Environment", word(f"{name}={value}")
 
 
-def _network_line(stack: Stack, service: Service, podman: Podman) -> Iterator[Entry]:
+def _network_lines(stack: Stack, service: Service, podman: Podman) -> Iterator[Entry]:
     mode, _, other = service.network_mode.partition(":")
     if mode == "service":
-        joined = names.container_unit(stack.name, other)
-        yield "Network", joined if podman.joins_containers else f"container:{other}"
+        unit = names.container_unit(stack.name, other)
+        yield "Network", unit if podman.joins_containers else f"container:{other}"
     elif mode == "none":
         yield "Network", "none"
     elif not service.networks:
@@ -157,13 +155,82 @@ def _hardening(service: Service) -> Iterator[Entry]:
         yield "AddCapability", capability
 
 
-def _waited_healthy(stack: Stack, service: Service) -> bool:
-    """True when another service waits for this one's health, and this one can tell."""
+def _health(check: Healthcheck | None, podman: Podman) -> Iterator[Entry]:
+    """The lines of [Container] for a health check; the image's own counts where the service says nothing."""
+    if check is None:
+        return
+    if check.disable:
+        yield "HealthCmd", "none"
+        return
+    if check.test:
+        yield option(podman, "HealthCmd", "--health-cmd", _health_command(check))
+    for name, value in (
+        ("interval", check.interval),
+        ("timeout", check.timeout),
+        ("start-period", check.start_period),
+    ):
+        if value is not None:
+            yield _health_key(name), _seconds(value)
+    if check.retries is not None:
+        yield "HealthRetries", str(check.retries)
+    if check.start_interval is not None and check.test:
+        yield option(podman, "HealthStartupCmd", "--health-startup-cmd", _health_command(check))
+        yield "HealthStartupInterval", _seconds(check.start_interval)
+
+
+def _health_command(check: Healthcheck) -> str:
+    """A health check in the spelling of HealthCmd= that Podman does not misread.
+
+    A list goes as JSON without the word CMD, which would be taken for a part of it; one of a single word would be
+    given to a shell, unless CMD stands before it outside of JSON.
+    """
+    if check.shell:
+        return json.dumps(["CMD-SHELL", *check.test], ensure_ascii=False)
+    if len(check.test) > 1:
+        return json.dumps(check.test, ensure_ascii=False)
+    only = check.test[0]
+    if only.split() == [only]:
+        return f"CMD {only}"
+    return json.dumps(["CMD-SHELL", shlex.quote(only)], ensure_ascii=False)
+
+
+def _health_key(name: str) -> str:
+    return "Health" + "".join(part.capitalize() for part in name.split("-"))
+
+
+def _seconds(value: float) -> str:
+    """A duration as Go reads it."""
+    return f"{value:g}s" if value == int(value) and value < 1e6 else f"{round(value * 1000)}ms"
+
+
+def _others_wait_for_health(stack: Stack, service: Service) -> bool:
+    """True when another service starts once this one is healthy, and this one has a health check."""
     check = service.healthcheck
     return "service_healthy" in _conditions(stack, service) and check is not None and not check.disable
 
 
-def _service(stack: Stack, service: Service, podman: Podman, entries: tuple[Entry, ...]) -> Iterator[Entry]:
+def _conditions(stack: Stack, service: Service) -> set[str]:
+    """What others wait for before they start after this service."""
+    return {
+        dependency.condition
+        for other in stack.services
+        for dependency in other.depends_on
+        if dependency.service == service.name
+    }
+
+
+_RESTART: Final[dict[Restart, str]] = {
+    "no": "no",
+    "always": "always",
+    "on-failure": "on-failure",
+    "unless-stopped": "always",
+}
+_PODMAN_FAILED: Final = "125"  # podman's own failure: no image, no registry, no network yet
+_START_TIMEOUT: Final = 900  # a slow pull, or a database that upgrades itself before it is healthy
+_STOP_MARGIN: Final = 30
+
+
+def _service_section(stack: Stack, service: Service, podman: Podman, entries: tuple[Entry, ...]) -> Iterator[Entry]:
     job = "service_completed_successfully" in _conditions(stack, service)
     if job:
         yield from (("Type", "oneshot"), ("RemainAfterExit", "yes"))
@@ -177,7 +244,7 @@ def _service(stack: Stack, service: Service, podman: Podman, entries: tuple[Entr
     if service.kind == "web":
         # A crash restarts the app and tells nobody; the ingress would still sit in the dead container's network.
         yield "ExecStopPost", f"-/usr/bin/systemctl --user --no-block stop er-ingress-{service.name}.service"
-    if _waited_healthy(stack, service) and not podman.notify_healthy:
+    if _others_wait_for_health(stack, service) and not podman.notify_healthy:
         yield "ExecStartPost", f"/usr/bin/podman wait --condition=healthy {service.name}"
     for variable, value in VARIABLES.items():
         if any(f"${{{variable}}}" in text for _, text in entries):
@@ -209,83 +276,20 @@ def _limits(service: Service) -> Iterator[Entry]:
     yield "TasksMax", str(limits.pids or facts.DEFAULT_PIDS)
 
 
-def units(stack: Stack, *, base: str, server: str | None = None) -> tuple[tuple[str, str], ...]:
-    """The Quadlets of a stack as (file name, text), sorted by name. `server` is the name services are told."""
-    podman = BASES[base]
-    return tuple(sorted((unit.filename, str(unit)) for unit in _units(stack, podman, server)))
-
-
-def _units(stack: Stack, podman: Podman, server: str | None) -> Iterator[Unit]:
-    for service in stack.services:
-        yield container(stack, service, podman, server)
-    for volume in stack.volumes:
-        yield _volume(stack, volume, podman)
-    for network in stack.networks:
-        yield _network(stack, network, podman)
-
-
-def _volume(stack: Stack, volume: Volume, podman: Podman) -> Unit:
+def _volume_unit(stack: Stack, volume: Volume, podman: Podman) -> Unit:
     entries = [("VolumeName", names.volume(stack.name, volume.name))]
     entries += [("Label", word(f"{key}={value}")) for key, value in volume.labels]
     filename = names.volume_unit(stack.name, volume.name)
-    return _plain(filename, f"{stack.name}: volume {volume.name}", Section("Volume", tuple(entries)), podman)
+    return _plain_unit(filename, f"{stack.name}: volume {volume.name}", Section("Volume", tuple(entries)), podman)
 
 
-def _network(stack: Stack, network: Network, podman: Podman) -> Unit:
+def _network_unit(stack: Stack, network: Network, podman: Podman) -> Unit:
     entries = [("NetworkName", names.network(stack.name, network.name))]
     entries += [(key, "true") for key in ("Internal", "IPv6") if getattr(network, key.lower())]
     filename = names.network_unit(stack.name, network.name)
-    return _plain(filename, f"{stack.name}: network {network.name}", Section("Network", tuple(entries)), podman)
+    return _plain_unit(filename, f"{stack.name}: network {network.name}", Section("Network", tuple(entries)), podman)
 
 
-def _plain(filename: str, title: str, section: Section, podman: Podman) -> Unit:
+def _plain_unit(filename: str, title: str, section: Section, podman: Podman) -> Unit:
     head = Section("Unit", (("Description", title),))
     return Unit(filename, (head, Section("Quadlet", defaults(podman)), section))
-
-
-def command(check: Healthcheck) -> str:
-    """The check in the one of Podman's spellings that is not misread.
-
-    A list goes as JSON without the word CMD, which would be taken for a part of it; one of a single word would be
-    given to a shell, unless CMD stands before it outside of JSON.
-    """
-    if check.shell:
-        return json.dumps(["CMD-SHELL", *check.test], ensure_ascii=False)
-    if len(check.test) > 1:
-        return json.dumps(check.test, ensure_ascii=False)
-    only = check.test[0]
-    if only.split() == [only]:
-        return f"CMD {only}"
-    return json.dumps(["CMD-SHELL", shlex.quote(only)], ensure_ascii=False)
-
-
-def health(check: Healthcheck | None, podman: Podman) -> Iterator[Entry]:
-    """The lines of [Container] for a health check; the image's own counts where the service says nothing."""
-    if check is None:
-        return
-    if check.disable:
-        yield "HealthCmd", "none"
-        return
-    if check.test:
-        yield option(podman, "HealthCmd", "--health-cmd", command(check))
-    for name, value in (
-        ("interval", check.interval),
-        ("timeout", check.timeout),
-        ("start-period", check.start_period),
-    ):
-        if value is not None:
-            yield _key(name), _seconds(value)
-    if check.retries is not None:
-        yield "HealthRetries", str(check.retries)
-    if check.start_interval is not None and check.test:
-        yield option(podman, "HealthStartupCmd", "--health-startup-cmd", command(check))
-        yield "HealthStartupInterval", _seconds(check.start_interval)
-
-
-def _key(name: str) -> str:
-    return "Health" + "".join(part.capitalize() for part in name.split("-"))
-
-
-def _seconds(value: float) -> str:
-    """A duration as Go reads it."""
-    return f"{value:g}s" if value == int(value) and value < 1e6 else f"{round(value * 1000)}ms"

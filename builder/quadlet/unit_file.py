@@ -73,12 +73,16 @@ def _refuse(text: str) -> None:
         raise EncodingError(msg)
 
 
+Entry = tuple[str, str]
+"""A key of a section and its encoded value."""
+
+
 @dataclass(frozen=True)
 class Section:
     """A section of a unit: keys and their encoded values, in file order."""
 
     name: str
-    entries: tuple[tuple[str, str], ...]
+    entries: tuple[Entry, ...]
 
 
 @dataclass(frozen=True)

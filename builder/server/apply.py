@@ -102,7 +102,7 @@ def plan(spec: Spec, host: Host, *, timeout: float) -> bytes:
         "files": [
             {
                 "path": file.path,
-                "laid": file.laid,
+                "laid": file.initial_mode,
                 "rights": file.rights,
                 "content": base64.b64encode(file.content).decode(),
             }

@@ -16,9 +16,24 @@ if TYPE_CHECKING:
     from builder.spec import Admin, Spec
 
 On = Literal["stock", "baked"]
+"""What the server starts from: the image of its provider, or one that er baked."""
+
+# The parts of a host that user-data brings.
+PARTS: Final[Mapping[On, tuple[Part, ...]]] = {"stock": (Part.BAKED, Part.FIRST_BOOT), "baked": (Part.FIRST_BOOT,)}
+
+
+def cloud_config(spec: Spec, host: Host, on: On, *, ascii_only: bool = False) -> bytes:
+    """The readable user-data document: UTF-8 YAML that starts with `#cloud-config`.
+
+    With `ascii_only` other characters are escaped. Whatever is packed needs that: cloud-init reads text from a packed
+    part as Latin-1 (email's get_payload), and one "ü" makes it lose the whole document.
+    """
+    head, tail = head_and_tail(spec, ascii_only=ascii_only)
+    entries = (entry_text(file, ascii_only=ascii_only) for file in host.only(*PARTS[on]))
+    return "".join([head, *entries, tail]).encode()
+
 
 _DEFAULT_TIMEZONE: Final = "UTC"
-PARTS: Final[Mapping[On, tuple[Part, ...]]] = {"stock": (Part.BAKED, Part.FIRST_BOOT), "baked": (Part.FIRST_BOOT,)}
 # cloud-init marks a module as done before it runs it. Power cut in between would leave a host that is never finished:
 # until provisioning has been written to disk, every boot takes the marks away and the modules run again. Some would not
 # make good what they left half done, so that goes too: files that tools of /etc write aside (a lock left behind can
@@ -32,19 +47,8 @@ _REPEAT: Final = (
 )
 
 
-def cloud_config(spec: Spec, host: Host, on: On, *, ascii_only: bool = False) -> bytes:
-    """The readable user-data document: UTF-8 YAML that starts with `#cloud-config`.
-
-    With `ascii_only` other characters are escaped. Whatever is packed needs that: cloud-init reads text from a packed
-    part as Latin-1 (email's get_payload), and one "ü" makes it lose the whole document.
-    """
-    head, tail = around(spec, ascii_only=ascii_only)
-    blocks = (block(file, ascii_only=ascii_only) for file in host.only(*PARTS[on]))
-    return "".join([head, *blocks, tail]).encode()
-
-
-def around(spec: Spec, *, ascii_only: bool) -> tuple[str, str]:
-    """What stands before the items of write_files, and what after them."""
+def head_and_tail(spec: Spec, *, ascii_only: bool) -> tuple[str, str]:
+    """The text before the items of write_files, and the text after them."""
     head = {
         "hostname": spec.server.name,
         "users": [_admin(spec.admin)],
@@ -59,8 +63,8 @@ def around(spec: Spec, *, ascii_only: bool) -> tuple[str, str]:
     return f"#cloud-config\n{_dump(head, ascii_only)}write_files:\n", _dump(tail, ascii_only)
 
 
-def block(file: File, *, ascii_only: bool) -> str:
-    """A file as an item of write_files."""
+def entry_text(file: File, *, ascii_only: bool) -> str:
+    """A file as an item of write_files, in YAML."""
     return _dump([entry(file)], ascii_only)
 
 
@@ -80,10 +84,10 @@ def _admin(admin: Admin) -> dict[str, object]:
 
 
 def entry(file: File) -> dict[str, object]:
-    """One write_files item; the defaults of cloud-init (root:root, 0644) are left out."""
+    """A file as an item of write_files; the defaults of cloud-init (root:root, 0644) are left out."""
     item: dict[str, object] = {"path": file.path}
-    if file.laid != "0644":
-        item["permissions"] = file.laid
+    if file.initial_mode != "0644":
+        item["permissions"] = file.initial_mode
     text = _text(file.content)
     if text is None:
         return {**item, "encoding": "b64", "content": base64.b64encode(file.content).decode()}

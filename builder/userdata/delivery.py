@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from builder import providers
-from builder.problems import UserError
+from builder import facts, providers
+from builder.oci import image_reference
+from builder.problems import Problem, UserError
 from builder.providers import Encoding
-from builder.userdata import encoding, explain
-from builder.userdata.cloudconfig import cloud_config
+from builder.userdata import encoding
+from builder.userdata.cloudconfig import PARTS, cloud_config, entry_text, head_and_tail
 from builder.userdata.encoding import packed
 from builder.userdata.shared import shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.host import Host
+    from builder.host import File, Host
+    from builder.problems import Mark
     from builder.providers import Provider
     from builder.spec import Spec
     from builder.userdata.cloudconfig import On
@@ -26,16 +29,16 @@ if TYPE_CHECKING:
 class Delivery:
     """User-data, ready to hand over.
 
-    `wire` is what is pasted, or given to the provider's CLI or SDK, which does its own base64 where the API wants it.
-    `used` is what that takes of `limit`, as the provider counts; no limit is None. `shared`: what the stacks have in
-    common stands there once, and cloud-init's Jinja writes it out.
+    `content` is what is pasted, or given to the provider's CLI or SDK, which does its own base64 where the API wants
+    it. `used` is what that takes of `limit`, as the provider counts; no limit is None. `shared`: what the stacks have
+    in common stands there once, and cloud-init's Jinja writes it out.
     """
 
     provider: str
     on: On
     encoding: Encoding
     shared: bool
-    wire: bytes = field(repr=False)
+    content: bytes = field(repr=False)
     used: int
     limit: int | None
 
@@ -60,24 +63,27 @@ def deliver(spec: Spec, host: Host, provider: str, on: On, *, smallest: bool = F
 
 
 def forms(spec: Spec, host: Host, row: Provider, on: On) -> Iterator[tuple[Encoding, bool, bytes]]:
-    """Every form that the provider takes, plainest first; what is sure not to fit is left out, but for the last."""
+    """Encoding, whether it is shared, and content of every form that the provider takes, plainest first.
+
+    What is sure not to fit is left out, but for the last.
+    """
     document = cloud_config(spec, host, on, ascii_only=True)
     if row.script:
         yield Encoding.SCRIPT, False, encoding.script(document)
         return
     yield Encoding.PLAIN, False, cloud_config(spec, host, on, ascii_only=not row.binary.value)
-    if row.fits(row.used(encoding.at_least(document))):
+    if row.fits(row.used(encoding.least_gzip(document))):
         yield Encoding.MIME, False, encoding.multipart(encoding.gzip(document))
     small = encoding.gzip(shared(spec, host, on))
     yield Encoding.MIME, True, encoding.multipart(small)
     if row.binary.value:
         yield Encoding.GZIP, True, small
-    elif (block := packed(spec, host, on)) is not None:
-        yield Encoding.PACKED, False, block
+    elif (content := packed(spec, host, on)) is not None:
+        yield Encoding.PACKED, False, content
 
 
 def _too_large(spec: Spec, host: Host, row: Provider, on: On, used: int) -> UserError:
-    biggest = explain.groups(spec, host, on, used, compressed=True)[:3]
+    biggest = groups(spec, host, on, used, compressed=True)[:3]
     message = (
         f"the user-data takes {used:,} at its smallest; {row.title} takes {row.limit.value:,} {row.counted.value}; "
         f"the biggest: {', '.join(f'{one.name} ({one.used:,})' for one in biggest)}"
@@ -97,8 +103,88 @@ def _ways_out(spec: Spec, host: Host, row: Provider, on: On, biggest: list[str])
         yield f"--on baked takes {baked:,}, which {verdict}"
     stacks = [stack for stack in spec.stacks if f"stack {stack.name}" in biggest]
     for stack in stacks:
-        if carried := sum(len(file.content) for file in stack.files):
-            yield f"stack {stack.name} brings {carried:,} bytes of files, which its image or a volume could hold"
+        if size := sum(len(file.content) for file in stack.files):
+            yield f"stack {stack.name} brings {size:,} bytes of files, which its image or a volume could hold"
     if stacks:
         yield "a smaller compose file: shorter environments, fewer services"
     yield "or put some of the stacks on another server"
+
+
+SETTINGS: Final = "admin, keys, settings"
+_REST: Final = "system settings"
+# Which group a file of the host itself belongs to: the first with a word that is in the file's path.
+_WORDS: Final = {
+    "firewall": ("firewall",),
+    "Caddy": ("/caddy/", f"/{facts.PROXY_UID}", f"@{facts.PROXY_UID}"),
+    "Fail2Ban": ("/fail2ban/",),
+    "SSH": ("/ssh/",),
+    "provisioning and first boot": (facts.LIB, "er-first-boot", "server.env"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Something that takes space: its name, how many bytes of the limit, about, and how many files it is."""
+
+    name: str
+    used: int
+    files: int
+
+
+def groups(spec: Spec, host: Host, on: On, used: int, *, compressed: bool) -> tuple[Group, ...]:
+    """The groups of a delivery that takes `used`, largest first; the sizes add up to it.
+
+    Compressed, a group counts what it adds to the groups before it: text that it shares with them is theirs.
+    """
+    texts: dict[str, list[str]] = {SETTINGS: ["".join(head_and_tail(spec, ascii_only=compressed))]}
+    for file in sorted(host.only(*PARTS[on]), key=lambda file: bool(file.stack)):
+        texts.setdefault(_group_of(file), []).append(entry_text(file, ascii_only=compressed))
+    contents = {name: "".join(entries).encode() for name, entries in texts.items()}
+    sizes = _added(contents) if compressed else {name: len(content) for name, content in contents.items()}
+    scale = used / sum(sizes.values())
+    found = (Group(name, round(size * scale), len(texts[name]) - (name == SETTINGS)) for name, size in sizes.items())
+    return tuple(sorted(found, key=lambda one: -one.used))
+
+
+def _group_of(file: File) -> str:
+    if file.stack:
+        return f"stack {file.stack}"
+    return next((name for name, words in _WORDS.items() if any(word in file.path for word in words)), _REST)
+
+
+def _added(contents: dict[str, bytes]) -> dict[str, int]:
+    stream = zlib.compressobj(9)
+    return {name: len(stream.compress(content) + stream.flush(zlib.Z_SYNC_FLUSH)) for name, content in contents.items()}
+
+
+def archive_problems(spec: Spec, on: On) -> tuple[Problem, ...]:
+    """Images that are archives of this machine, which user-data cannot carry.
+
+    An error each on a stock image, where the server has no other way to them; a warning on a baked one.
+    """
+    return tuple(_archive_problem(where, mark, on) for where, mark in _archives(spec))
+
+
+def _archives(spec: Spec) -> Iterator[tuple[str, Mark | None]]:
+    if image_reference.is_archive(spec.proxy.image):
+        yield "proxy.image", None
+    for stack in spec.stacks:
+        for service in stack.services:
+            if image_reference.is_archive(service.image):
+                yield f"stack {stack.name}, service {service.name}: image", service.mark
+
+
+def _archive_problem(where: str, mark: Mark | None, on: On) -> Problem:
+    if on == "baked":
+        message, hint = "the baked image must hold this archive", "er build-image --with-stacks bakes it in"
+        return Problem("warning", where, message, mark, hint)
+    hint = "push it to a registry and name it there, or bake it into an image; er try takes archives as they are"
+    return Problem("error", where, "an archive on this machine cannot travel in user-data", mark, hint)
+
+
+def secrets(spec: Spec) -> tuple[tuple[str, str], ...]:
+    """Stack and name of each secret, which user-data never carries; each pair once, in the order of the spec."""
+    found = [
+        (stack.name, secret.name) for stack in spec.stacks for service in stack.services for secret in service.secrets
+    ]
+    return tuple(dict.fromkeys(found))

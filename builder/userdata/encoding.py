@@ -8,7 +8,7 @@ import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from builder.userdata.cloudconfig import COMPLETE, PARTS, around
+from builder.userdata.cloudconfig import COMPLETE, PARTS, head_and_tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,15 +17,29 @@ if TYPE_CHECKING:
     from builder.spec import Spec
     from builder.userdata.cloudconfig import On
 
-
 # Zopfli's search for the smallest deflate stream; more rounds win nothing that counts.
 _ROUNDS: Final = 15
 _LARGE: Final = 100_000
-# It is at best about a fifth below zlib; what is further from a limit needs no search.
-_BEST: Final = 0.75
-# A multiple of 4, below the 998 characters that RFC 5322 allows a line.
-_LINE: Final = 996
-_HEAD: Final = b"""\
+
+
+@lru_cache(maxsize=16)
+def gzip(document: bytes) -> bytes:
+    """Gzip without a name or a date (RFC 1952), as small as deflate gets.
+
+    Any gunzip reads it. Against zlib at its best this saves 3 % of a small host's user-data and 18 % of a large one's.
+    """
+    import zopfli.gzip  # noqa: PLC0415  only who needs compression waits for it
+
+    rounds = _ROUNDS if len(document) < _LARGE else _ROUNDS // 5
+    return bytes(zopfli.gzip.compress(document, numiterations=rounds))
+
+
+def least_gzip(document: bytes) -> int:
+    """A size below which `gzip` will not come, found quickly: at best it is about a fifth below zlib."""
+    return int(len(zlib.compress(document, 9)) * 0.75)
+
+
+_MULTIPART_HEAD: Final = b"""\
 MIME-Version: 1.0
 Content-Type: multipart/mixed; boundary=e
 
@@ -34,7 +48,18 @@ Content-Type: application/gzip
 Content-Transfer-Encoding: base64
 
 """
-_TAIL: Final = b"--e--\n"
+_MULTIPART_TAIL: Final = b"--e--\n"
+
+
+def multipart(compressed: bytes) -> bytes:
+    """A MIME message in ASCII with one part, the compressed document.
+
+    The part alone is a message too, and shorter. The multipart around it is what people know, and what tells user-data
+    from a script wherever somebody looks.
+    """
+    return _MULTIPART_HEAD + _lines(base64.b64encode(compressed)) + _MULTIPART_TAIL
+
+
 # The cloud-config becomes the host's own, whose bootcmd makes good a cut of power; the modules have run without it.
 _SCRIPT_HEAD: Final = b"""\
 #!/bin/sh
@@ -59,52 +84,12 @@ done
 """
 
 
-@lru_cache(maxsize=16)
-def gzip(document: bytes) -> bytes:
-    """Gzip without a name or a date (RFC 1952), as small as deflate gets.
-
-    Any gunzip reads it. Against zlib at its best this saves 3 % of a small host's user-data and 18 % of a large one's.
-    """
-    import zopfli.gzip  # noqa: PLC0415  only who needs compression waits for it
-
-    rounds = _ROUNDS if len(document) < _LARGE else _ROUNDS // 5
-    return bytes(zopfli.gzip.compress(document, numiterations=rounds))
-
-
-def at_least(document: bytes) -> int:
-    """A size that `compress` will not go below, found quickly."""
-    return int(len(zlib.compress(document, 9)) * _BEST)
-
-
-def multipart(compressed: bytes) -> bytes:
-    """A MIME message in ASCII with one part, the compressed document.
-
-    The part alone is a message too, and shorter. The multipart around it is what people know, and what tells user-data
-    from a script wherever somebody looks.
-    """
-    return _HEAD + _base64(compressed) + _TAIL
-
-
 def script(document: bytes) -> bytes:
     """A launch script in ASCII that does what cloud-init does with the document: for who runs scripts only."""
-    return _SCRIPT_HEAD + _wrap(base64.b85encode(compress_files(document))) + _SCRIPT_TAIL
+    return _SCRIPT_HEAD + _lines(base64.b85encode(_lzma(document))) + _SCRIPT_TAIL
 
 
-def _base64(content: bytes) -> bytes:
-    return _wrap(base64.b64encode(content))
-
-
-def _wrap(text: bytes) -> bytes:
-    return b"".join(text[at : at + _LINE] + b"\n" for at in range(0, len(text), _LINE))
-
-
-# Text: literal context of three bits, no alignment. Debian's own Python reads this form without being told the filter.
-_FILTERS: Final = [
-    {"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0, "nice_len": 273}
-]
-# Short enough for every editor and field; YAML folds the line ends to spaces.
-_LINE_packed: Final = 996
-# Until provisioning is complete every boot lays the files down again, as the marks of write_files are taken away.
+# Until provisioning is complete every boot writes the files again, as bootcmd takes away the marks of write_files.
 _UNPACK: Final = (
     "import lzma,os,sys\n"
     f"if not os.path.exists('{COMPLETE}'):\n"
@@ -119,36 +104,51 @@ _UNPACK: Final = (
 
 
 def packed(spec: Spec, host: Host, on: On) -> bytes | None:
-    """The document, in ASCII; None when a file holds the byte that separates them."""
+    """The cloud-config, in ASCII, with its files as one block that bootcmd unpacks.
+
+    None when a file holds NUL, which separates them.
+    """
     files = host.only(*PARTS[on])
     if any(b"\0" in file.content for file in files):
         return None
-    head, tail = around(spec, ascii_only=True)
+    head, tail = head_and_tail(spec, ascii_only=True)
     code = "".join(f"    {line}\n" for line in _UNPACK.splitlines())
-    data = "".join(f"   {line}\n" for line in _wrap_text(block(files)))
-    command = f"- - python3\n  - -c\n  - |\n{code}  - '{data.lstrip().rstrip()}'\n"
+    # YAML folds the ends of the lines to spaces, which the code skips.
+    data = _lines(_digits(_lzma(_joined(files)))).decode().rstrip().replace("\n", "\n   ")
+    command = f"- - python3\n  - -c\n  - |\n{code}  - '{data}'\n"
     return head.replace("write_files:\n", command).encode("ascii") + tail.encode("ascii")
 
 
-def block(files: Iterable[File]) -> str:
-    """Path, mode and content of each file, separated by NUL; compressed, as digits."""
-    fields = b"\0".join(part for file in files for part in (file.path.encode(), file.laid.encode(), file.content))
-    return digits(compress_files(fields))
+def _joined(files: Iterable[File]) -> bytes:
+    """Path, mode and content of each file, separated by NUL."""
+    return b"\0".join(
+        field for file in files for field in (file.path.encode(), file.initial_mode.encode(), file.content)
+    )
 
 
-def digits(content: bytes) -> str:
+def _digits(content: bytes) -> bytes:
     """The bytes, which begin with no zero, as one number of base 93: its digits are `!` to `~` without `'`."""
     number, found = int.from_bytes(content, "big"), bytearray()
     while number:
         number, digit = divmod(number, 93)
         found.append(33 + digit + (digit > 5))
-    return found[::-1].decode()
+    return bytes(found[::-1])
 
 
-def compress_files(content: bytes) -> bytes:
-    """LZMA in the form of .lzma files, the shortest of all."""
+# Text: literal context of three bits, no alignment. Debian's own Python reads this form without being told the filter.
+_FILTERS: Final = [
+    {"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0, "nice_len": 273}
+]
+
+
+def _lzma(content: bytes) -> bytes:
+    """LZMA in the form of .lzma files, which has the smallest header of all."""
     return lzma.compress(content, format=lzma.FORMAT_ALONE, filters=_FILTERS)
 
 
-def _wrap_text(text: str) -> list[str]:
-    return [text[at : at + _LINE_packed] for at in range(0, len(text), _LINE_packed)]
+# A multiple of 4, below the 998 characters that RFC 5322 allows a line; short enough for every editor and field.
+_LINE: Final = 996
+
+
+def _lines(text: bytes) -> bytes:
+    return b"".join(text[at : at + _LINE] + b"\n" for at in range(0, len(text), _LINE))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.userdata.cloudconfig import PARTS, around, block
+from builder.userdata.cloudconfig import PARTS, entry_text, head_and_tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,14 +27,14 @@ _HEADER: Final = "## template: jinja\n"
 
 def shared(spec: Spec, host: Host, on: On) -> bytes:
     """The template, in ASCII. Rendered it is the cloud-config, with the files of the stacks after the others."""
-    head, tail = around(spec, ascii_only=True)
+    head, tail = head_and_tail(spec, ascii_only=True)
     files = host.only(*PARTS[on])
     rows = [Row((stack.name, stack.uid, *_values(service))) for stack in spec.stacks for service in stack.services]
-    own = [block(file, ascii_only=True) for file in files if not file.stack]
-    kinds = _kinds([file for file in files if file.stack], rows)
-    alone = [rows[numbers[0]].expand(kind) for kind, numbers in kinds.items() if len(numbers) == 1]
-    many = {kind: numbers for kind, numbers in kinds.items() if len(numbers) > 1}
-    text = "".join([_HEADER, _table(rows, many), jinja("".join([head, *own, *alone])), *_loops(many, len(rows)), tail])
+    own = [entry_text(file, ascii_only=True) for file in files if not file.stack]
+    patterns = _patterns([file for file in files if file.stack], rows)
+    alone = [rows[numbers[0]].expand(pattern) for pattern, numbers in patterns.items() if len(numbers) == 1]
+    many = {pattern: numbers for pattern, numbers in patterns.items() if len(numbers) > 1}
+    text = "".join([_HEADER, _table(rows, many), _jinja("".join([head, *own, *alone])), *_loops(many, len(rows)), tail])
     return text.encode("ascii")
 
 
@@ -43,43 +43,17 @@ def _values(service: Service) -> tuple[str | int, ...]:
     return service.name, service.port, service.image, domain, *(value for _, value in service.environment)
 
 
-def _kinds(files: Sequence[File], rows: Sequence[Row]) -> dict[str, list[int]]:
-    """What the stacks' files are but for the values of rows, and the rows that make a file of each."""
-    kinds: dict[str, list[int]] = {}
+def _patterns(files: Sequence[File], rows: Sequence[Row]) -> dict[str, list[int]]:
+    """The stacks' files with placeholders for the values of rows: for each pattern the rows that make a file of it."""
+    patterns: dict[str, list[int]] = {}
     services: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
         services.setdefault(row.stack, []).append(number)
     for file in files:
         number = _service(file.path, services[file.stack], rows)
-        kinds.setdefault(_kind(block(file, ascii_only=True), rows[number], kinds), []).append(number)
-    return kinds
-
-
-def _table(rows: Sequence[Row], kinds: Mapping[str, Sequence[int]]) -> str:
-    """The rows, each as wide as the kinds that it is part of need; Jinja has Python's literals."""
-    widths = [0] * len(rows)
-    for kind, numbers in kinds.items():
-        for number in numbers:
-            widths[number] = max(widths[number], columns(kind))
-    lines = (",".join(map(ascii, row.values[:width])) for row, width in zip(rows, widths, strict=True))
-    return "{% set d=[\n" + "".join(f"[{line}],\n" for line in lines) + "] %}\n"
-
-
-def _loops(kinds: Mapping[str, Sequence[int]], count: int) -> Iterator[str]:
-    """Items of write_files for several rows each."""
-    loops: dict[str, list[str]] = {}
-    for kind, numbers in kinds.items():
-        loops.setdefault(_members(sorted(numbers), count), []).append(jinja(kind))
-    for members, texts in loops.items():
-        yield f"{{% for r in {members} %}}\n{''.join(texts)}{{% endfor %}}\n"
-
-
-def _kind(text: str, row: Row, kinds: dict[str, list[int]]) -> str:
-    """The text without the row's values. A value found by chance must not make another kind of what is none."""
-    kind = row.skeleton(text)
-    if kind in kinds:
-        return kind
-    return next((known for known in kinds if row.expand(known) == text), kind)
+        pattern = _pattern(entry_text(file, ascii_only=True), rows[number], patterns)
+        patterns.setdefault(pattern, []).append(number)
+    return patterns
 
 
 def _service(path: str, numbers: Sequence[int], rows: Sequence[Row]) -> int:
@@ -87,6 +61,36 @@ def _service(path: str, numbers: Sequence[int], rows: Sequence[Row]) -> int:
     end = path.rsplit("/", 2)[-1]
     named = [number for number in numbers if rows[number].service in end]
     return max(named, key=lambda number: len(rows[number].service), default=numbers[0])
+
+
+def _pattern(text: str, row: Row, known: Mapping[str, Sequence[int]]) -> str:
+    """The text with placeholders for the row's values, or a known pattern that the row expands to the same text.
+
+    The latter differs where a value stands in the text by chance.
+    """
+    pattern = row.pattern(text)
+    if pattern in known:
+        return pattern
+    return next((one for one in known if row.expand(one) == text), pattern)
+
+
+def _table(rows: Sequence[Row], patterns: Mapping[str, Sequence[int]]) -> str:
+    """The rows as a Jinja list, in Python's literals; each is as wide as its patterns need."""
+    widths = [0] * len(rows)
+    for pattern, numbers in patterns.items():
+        for number in numbers:
+            widths[number] = max(widths[number], _columns(pattern))
+    lines = (",".join(map(ascii, row.values[:width])) for row, width in zip(rows, widths, strict=True))
+    return "{% set d=[\n" + "".join(f"[{line}],\n" for line in lines) + "] %}\n"
+
+
+def _loops(patterns: Mapping[str, Sequence[int]], count: int) -> Iterator[str]:
+    """A Jinja loop for each set of rows, with the items of write_files that these rows make."""
+    loops: dict[str, list[str]] = {}
+    for pattern, numbers in patterns.items():
+        loops.setdefault(_members(sorted(numbers), count), []).append(_jinja(pattern))
+    for members, texts in loops.items():
+        yield f"{{% for r in {members} %}}\n{''.join(texts)}{{% endfor %}}\n"
 
 
 def _members(numbers: Sequence[int], count: int) -> str:
@@ -108,15 +112,15 @@ _EXPRESSIONS: Final = {
 }
 # What Jinja would take for its own, a brace before a placeholder included.
 _BRACE: Final = re.compile("\\{(?=[{%#\ue000-\uf8ff])")
-# Columns that say who a service is: stack, uid, service, port, image, domain. After them come values of any kind, and
-# short ones of those are found everywhere by chance.
-IDENTITY: Final = 6
+# Columns of the identity: stack, uid, service, port, image, domain. After them come values of any kind, of which short
+# ones stand everywhere by chance.
+_IDENTITY: Final = 6
 _SHORTEST: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What tells a service from another: the values of its identity, and more."""
+    """The values of one service: its identity, then those of its environment."""
 
     values: tuple[str | int, ...]
 
@@ -130,16 +134,16 @@ class Row:
         """The service's name."""
         return str(self.values[2])
 
-    def skeleton(self, text: str) -> str:
+    def pattern(self, text: str) -> str:
         """The text with placeholders where whole words are values of this row; longer ones are looked for first."""
         marks = self._marks()
         words = "|".join(re.escape(word) for word in sorted(marks, key=lambda word: (-len(word), word)))
         return re.sub(rf"(?<![A-Za-z0-9])(?:{words})(?![A-Za-z0-9])", lambda found: marks[found[0]], text)
 
-    def expand(self, skeleton: str) -> str:
-        """The text that this row makes of a skeleton; a placeholder beyond its columns stays."""
+    def expand(self, pattern: str) -> str:
+        """The text that this row makes of a pattern; a placeholder beyond its columns stays."""
         texts = self._texts()
-        return _MARK.sub(lambda found: texts.get(found[0], found[0]), skeleton)
+        return _MARK.sub(lambda found: texts.get(found[0], found[0]), pattern)
 
     def _texts(self) -> dict[str, str]:
         first = (int(self.values[1]) - facts.UID_BASE) * facts.SUBID_SIZE
@@ -150,20 +154,20 @@ class Row:
         """Value -> placeholder. Of two equal values the first column counts."""
         found: dict[str, str] = {}
         for mark, text in self._texts().items():
-            if text and (ord(mark) < _COLUMN + IDENTITY or len(text) >= _SHORTEST):
+            if text and (ord(mark) < _COLUMN + _IDENTITY or len(text) >= _SHORTEST):
                 found.setdefault(text, mark)
         return found
 
 
-def columns(skeleton: str) -> int:
-    """How many columns of a row a skeleton needs."""
-    numbers = [_UID if mark in _EXPRESSIONS else ord(mark) - _COLUMN for mark in _MARK.findall(skeleton)]
+def _columns(pattern: str) -> int:
+    """How many columns of a row a pattern needs."""
+    numbers = [_UID if mark in _EXPRESSIONS else ord(mark) - _COLUMN for mark in _MARK.findall(pattern)]
     return max(numbers, default=-1) + 1
 
 
-def jinja(skeleton: str) -> str:
-    """A skeleton as part of a Jinja template, in a loop over rows `r`; text without placeholders stands for itself."""
-    escaped = _BRACE.sub("{{'{'}}", skeleton)
+def _jinja(pattern: str) -> str:
+    """A pattern as Jinja in a loop over rows `r`. Text without placeholders renders to itself."""
+    escaped = _BRACE.sub("{{'{'}}", pattern)
     return _MARK.sub(lambda found: f"{{{{{_expression(found[0])}}}}}", escaped)
 
 

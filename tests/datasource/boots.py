@@ -129,8 +129,8 @@ def _server(row: Row, lab: Network, delivery: Delivery, root_key: Path, families
         gateway4=gateway.ipv4 if 4 in families else "",
         gateway6=gateway.ipv6 if 6 in families else "",
         root_keys=(root_key.with_suffix(".pub").read_text().strip(),),
-        user_data=row.before + delivery.wire,
-        encoded=not delivery.wire.isascii(),
+        user_data=row.before + delivery.content,
+        encoded=not delivery.content.isascii(),
     )
 
 

@@ -44,7 +44,7 @@ def found_datasource(boot: Boot) -> None:
 def took_our_bytes(boot: Boot) -> None:
     """Byte for byte what the provider was given."""
     text = boot.machine.run("base64 /var/lib/cloud/instance/user-data.txt").stdout
-    assert base64.b64decode(text) == boot.row.before + boot.delivery.wire
+    assert base64.b64decode(text) == boot.row.before + boot.delivery.content
     assert boot.machine.path("/run/provider-was-first").exists() == bool(boot.row.before)
 
 

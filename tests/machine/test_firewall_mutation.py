@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.machine
 
-BASE = [file for file in firewall.base() if not file.path.startswith(firewall.LOCKDOWN)]
+BASE = [file for file in firewall.base_files() if not file.path.startswith(firewall.LOCKDOWN)]
 RULES = list(dict.fromkeys(line for file in BASE for line in file.content.decode().splitlines() if line[0] == "-"))
 UNSEEN: dict[str, str] = {
     line: "takes thousands of connections: `make attacks` makes them" for line in RULES if "connlimit" in line

@@ -167,7 +167,7 @@ def test_a_shell_and_sudo_take_what_they_are_given(accepted: Accepted, tree: Pat
     assert done.returncode == 0, done.stdout + done.stderr
     commands = {
         " ".join(
-            yaml.safe_load(userdata.cloudconfig.around(spec, ascii_only=True)[0].removesuffix("write_files:\n"))[
+            yaml.safe_load(userdata.cloudconfig.head_and_tail(spec, ascii_only=True)[0].removesuffix("write_files:\n"))[
                 "bootcmd"
             ]
         )

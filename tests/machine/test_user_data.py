@@ -77,7 +77,9 @@ def test_cloud_init_reads_every_form(name: str, on: On, tmp_path: Path) -> None:
     (tmp_path / "easyrunner.yaml").write_text(SPECS[name])
     spec, _ = specs.load(tmp_path / "easyrunner.yaml")
     host = hosts.build(spec)
-    wanted = {file.path: [file.laid, "root:root", file.content] for file in host.only(*userdata.cloudconfig.PARTS[on])}
+    wanted = {
+        file.path: [file.initial_mode, "root:root", file.content] for file in host.only(*userdata.cloudconfig.PARTS[on])
+    }
     forms = list(userdata.delivery.forms(spec, host, providers.get("nocloud"), on))
     assert [(form, shared) for form, shared, _ in forms] == [
         (Encoding.PLAIN, False),

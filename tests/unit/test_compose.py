@@ -16,7 +16,7 @@ from builder.compose.environment import read_variables
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.messages import Text
 from builder.problems import Report
-from builder.quadlet.podman_keys import BASES
+from builder.quadlet.podman import BASES
 from builder.stack.model import Stack
 from tests.unit_file import sections
 

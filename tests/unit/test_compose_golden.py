@@ -14,7 +14,7 @@ import pytest
 
 from builder import compose, quadlet
 from builder.problems import Report
-from builder.quadlet.podman_keys import BASES
+from builder.quadlet.podman import BASES
 from builder.stack.model import Service, Stack
 from tests.unit_file import sections
 

@@ -145,10 +145,10 @@ def test_a_pipe_is_waited_for_with_a_word_and_gets_all(monkeypatch: pytest.Monke
         reader.start()
 
     reader = threading.Thread(target=lambda: got.append(Path("pipe").read_bytes()))
-    files.write("pipe", b"x" * 300_000, tell=read)
+    files.write("pipe", b"x" * 300_000, report=read)
     reader.join()
     assert (len(got[0]), len(told), Path("pipe").is_fifo()) == (300_000, 1, True)
-    monkeypatch.setattr(files, "READER", 0.0)
+    monkeypatch.setattr(files, "READER_TIMEOUT", 0.0)
     with pytest.raises(files.OutputError, match="nobody reads that pipe"):
         files.write("pipe", b"x")
 
@@ -160,7 +160,7 @@ def test_a_reader_that_leaves_a_pipe_is_an_error() -> None:
         threading.Thread(target=lambda: Path("pipe").open("rb").close()).start()
 
     with pytest.raises(files.OutputError, match="its reader went away"):
-        files.write("pipe", b"x" * 3_000_000, tell=leave)
+        files.write("pipe", b"x" * 3_000_000, report=leave)
 
 
 def test_own_descriptors_are_written_where_they_stand() -> None:
@@ -186,7 +186,7 @@ def test_a_finished_file_moves_whole_and_keeps_the_old_mode() -> None:
     assert (Path("file").read_text(), _mode("file"), Path("link").is_symlink()) == ("big", "0604", True)
     os.mkfifo("pipe")
     reader = threading.Thread(target=lambda: Path("got").write_bytes(Path("pipe").read_bytes()))
-    files.move(Path("big2"), "pipe", tell=lambda _: reader.start())
+    files.move(Path("big2"), "pipe", report=lambda _: reader.start())
     reader.join()
     assert Path("got").read_text() == "big2"
     assert not Path("big").exists()

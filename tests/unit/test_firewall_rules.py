@@ -34,7 +34,7 @@ STACKS = (
 
 def files() -> dict[str, str]:
     """Every rule file of a host with these stacks, by its path."""
-    made = [*firewall.base(), *firewall.host(["0.0.0.0/0", "2001:db8::/32"], STACKS, 14_000)]
+    made = [*firewall.base_files(), *firewall.host_files(["0.0.0.0/0", "2001:db8::/32"], STACKS, 14_000)]
     return {file.path: file.content.decode() for file in made}
 
 
@@ -74,8 +74,8 @@ def whole(
     texts = []
     for folder in folders:
         if (folder, table) == (firewall.HOST, "filter"):
-            texts += [firewall.filled(facts.PROXY_USER, facts.PROXY_UID)]
-            texts += [firewall.filled(f"er-{stack.name}", stack.uid) for stack in stacks]
+            texts += [firewall.stack_rules(facts.PROXY_USER, facts.PROXY_UID)]
+            texts += [firewall.stack_rules(f"er-{stack.name}", stack.uid) for stack in stacks]
         texts += [made[path] for path in sorted(made) if path.startswith(folder) and path.endswith(ending)]
     return of(family, "".join(texts))
 
@@ -115,7 +115,10 @@ def hosts(draw: st.DrawFn) -> tuple[list[str], list[Stack]]:
 
 
 def rendered(sources: list[str], stacks: list[Stack]) -> dict[str, str]:
-    return {file.path: file.content.decode() for file in (*firewall.base(), *firewall.host(sources, stacks, None))}
+    return {
+        file.path: file.content.decode()
+        for file in (*firewall.base_files(), *firewall.host_files(sources, stacks, None))
+    }
 
 
 both = pytest.mark.parametrize("family", FAMILIES)
@@ -160,7 +163,7 @@ def test_no_wish_of_a_stack_comes_before_its_guard(family: int, host: tuple[list
     sources, stacks = host
     text = whole(family, rendered(sources, stacks), (firewall.BASE, firewall.HOST), stacks=stacks)
     for stack in stacks:
-        chain = [line for line in rules(text) if line.startswith(f"-A {firewall.chain_of(stack.uid)} ")]
+        chain = [line for line in rules(text) if line.startswith(f"-A {firewall.chain_of_user(stack.uid)} ")]
         assert chain[0].endswith("-j ER-OUT-GUARD")
         assert "-m connlimit" in chain[1]
         assert chain[2].endswith("-j ER-OUT-WEB")
@@ -177,7 +180,7 @@ def test_a_name_is_never_in_a_file_that_is_loaded(host: tuple[list[str], list[St
     lists = {path: text for path, text in made.items() if path not in before}
     assert {path: text for path, text in made.items() if path not in lists} == before
     assert lists == {
-        f"{firewall.HOST}/30-{stack.name}.names": f"-A {firewall.chain_of(stack.uid)} -d db.example.com"
+        f"{firewall.HOST}/30-{stack.name}.names": f"-A {firewall.chain_of_user(stack.uid)} -d db.example.com"
         " -p udp -m multiport --dports 5432 -j ACCEPT\n"
         for stack in stacks
     }
@@ -187,7 +190,7 @@ def test_a_name_is_never_in_a_file_that_is_loaded(host: tuple[list[str], list[St
 def test_a_stack_owns_its_uid_and_its_whole_range(host: tuple[list[str], list[Stack]]) -> None:
     for stack in host[1]:
         subids = user.subids(stack.uid)
-        text = firewall.filled(f"er-{stack.name}", stack.uid)
+        text = firewall.stack_rules(f"er-{stack.name}", stack.uid)
         owners = [str(stack.uid), f"{subids.first}-{subids.first + facts.SUBID_SIZE - 1}"]
         assert re.findall(r"STACKS.*--uid-owner (\S+)", text) == owners
         assert re.findall(r"LOG.*--uid-owner (\S+)", text) == owners
@@ -199,7 +202,7 @@ def test_the_longest_name_of_a_stack_fits_into_the_logs_prefix() -> None:
     assert rules_of.stack_name(longest) == longest
     with pytest.raises(rules_of.RuleError):
         rules_of.stack_name(longest + "a")
-    prefix = re.findall(r'--log-prefix "(.*)"', firewall.filled(f"er-{longest}", 20_100))
+    prefix = re.findall(r'--log-prefix "(.*)"', firewall.stack_rules(f"er-{longest}", 20_100))
     assert prefix == [f"er-{longest}: "]
     assert len(prefix[0]) == 29
 
@@ -234,7 +237,9 @@ def test_a_stacks_files_do_not_depend_on_the_others(host: tuple[list[str], list[
 
 
 def test_the_host_adds_nothing_to_what_is_baked() -> None:
-    parts = {file.path: file.part for file in (*firewall.base(), *firewall.host(["0.0.0.0/0"], STACKS, None))}
+    parts = {
+        file.path: file.part for file in (*firewall.base_files(), *firewall.host_files(["0.0.0.0/0"], STACKS, None))
+    }
     assert {part for path, part in parts.items() if path.startswith(facts.LIB)} == {Part.BAKED}
     assert {part for path, part in parts.items() if path.startswith(facts.ETC)} == {Part.FIRST_BOOT}
 
@@ -242,7 +247,8 @@ def test_the_host_adds_nothing_to_what_is_baked() -> None:
 def test_who_is_never_banned_is_not_limited_either() -> None:
     """Before the limits; only what came through the redirect is there."""
     made = {
-        file.path: file.content.decode() for file in firewall.host([], (), None, ["203.0.113.0/24", "2001:db8::/48"])
+        file.path: file.content.decode()
+        for file in firewall.host_files([], (), None, ["203.0.113.0/24", "2001:db8::/48"])
     }
     assert made[f"{firewall.HOST}/22-web.filter"].splitlines() == [
         f"-4 -I {firewall.WEB} -s 203.0.113.0/24 -j ACCEPT",
@@ -255,7 +261,7 @@ def test_who_is_never_banned_is_not_limited_either() -> None:
 
 @pytest.mark.parametrize("port", [None, facts.HTTP, facts.HTTPS])
 def test_a_certificate_authority_on_the_webs_ports_needs_no_rule(port: int | None) -> None:
-    assert not [file for file in firewall.host([], (), port) if "acme" in file.path]
+    assert not [file for file in firewall.host_files([], (), port) if "acme" in file.path]
 
 
 if __name__ == "__main__":

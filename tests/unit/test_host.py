@@ -13,7 +13,7 @@ import yaml
 
 from builder import facts, host, userdata
 from builder import spec as specs
-from builder.host import Part, tree
+from builder.host import Part, rootfs
 from builder.host.build import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +57,7 @@ def _landed(entry: dict[str, Any]) -> tuple[str, str, bytes]:
 
 def as_landed(files: tuple[host.File, ...]) -> dict[str, tuple[str, str, bytes]]:
     """As cloud-init is to lay them: root's, until `users` gives what is a stack's to its group."""
-    return {file.path: (file.laid, f"{file.owner}:root", file.content) for file in files}
+    return {file.path: (file.initial_mode, f"{file.owner}:root", file.content) for file in files}
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def _update(golden: Path, rendered: dict[str, host.File]) -> None:
     for file in golden.rglob("*"):
         if file.is_file():
             file.unlink()
-    tree.overlay(golden, tuple(rendered.values()))
+    rootfs.write_files(golden, tuple(rendered.values()))
 
 
 @pytest.mark.parametrize("base", sorted(PACKAGES))
@@ -140,7 +140,7 @@ def test_what_a_stack_is_told_only_its_own_group_reads(checkout: Path) -> None:
     for file in own:
         assert file.group == f"er-{file.stack}"
         shut = file.path.startswith(f"{facts.STACKS}/{file.stack}/")
-        assert file.laid == (file.mode if shut else "0600"), file.path
+        assert file.initial_mode == (file.mode if shut else "0600"), file.path
         assert shut or file.mode == "0640", file.path
     units = [file for file in built.files if file.path.startswith(facts.QUADLETS) and file.stack]
     assert units

@@ -10,7 +10,7 @@ import yaml
 
 from builder import facts
 from builder import host as hosts
-from builder.host.model import caddy, plain
+from builder.host.rootfs import caddy, plain
 from builder.quadlet.unit_file import EncodingError
 from tests import hostile
 from tests.unit_file import sections

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from builder import host as hosts
 from builder import imagecheck
 from builder import spec as specs
-from builder.host import tree
+from builder.host import rootfs
 from builder.host.model import Part
 from builder.imagecheck import packages, services
 from builder.imagecheck.image_tree import Tree, memory_mounts
@@ -68,7 +68,7 @@ def _lay(soil: Soil, baked: tuple[File, ...]) -> None:
     for folder in ("/root", "/usr/games", "/home", "/var/tmp", "/tmp"):
         soil.folder(folder)
     soil.at("/tmp").chmod(0o1777)
-    tree.overlay(soil.root, baked)
+    rootfs.write_files(soil.root, baked)
     names = soil.at("/usr/lib/easyrunner/packages").read_text().split()
     row = "Package: {}\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n"
     soil.write("/var/lib/dpkg/status", "\n".join(row.format(name) for name in [*names, "less"]))

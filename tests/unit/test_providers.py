@@ -80,14 +80,11 @@ def test_the_page_in_the_docs_is_made_from_the_rows(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(encoding, "gzip", functools.cache(encoding.gzip))
     spec, _ = specs.loads(_SPEC.replace("KEY", KEY), Path("easyrunner.yaml"))
     host = hosts.build(spec)
-    found = {
-        (name, str(on)): userdata.deliver(spec, host, name, on)
-        for name in providers.NAMES
-        for on in userdata.cloudconfig.PARTS
-    }
+    found = [userdata.deliver(spec, host, name, on) for name in providers.NAMES for on in userdata.cloudconfig.PARTS]
+    sizes = {(one.provider, str(one.on)): (one.encoding, one.used) for one in found}
     results = DOCS / "providers-booted.json"
     booted = json.loads(results.read_text()) if results.exists() else {}
-    text = page.markdown(found, booted)
+    text = page.markdown(sizes, booted)
     target = DOCS / "providers.md"
     if os.environ.get("UPDATE"):
         target.write_text(text)

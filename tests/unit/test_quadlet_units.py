@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import quadlet
-from builder.quadlet.podman_keys import BASES
+from builder.quadlet.podman import BASES
 from builder.quadlet.unit_file import VARIABLES, EncodingError, Section, Unit, fits_line, line, word, words
+from builder.stack import names
 from builder.stack.model import Healthcheck, Mount, Service, Stack, Tmpfs
 from tests.unit_file import expand, sections, split
 
@@ -177,5 +178,5 @@ def test_an_archive_is_never_pulled(tmp_path: pytest.TempPathFactory) -> None:
 
 def test_writable_directories_are_known() -> None:
     service = replace(mounts=(Mount("bind", "data/x", "/data"),), user="1000")
-    assert quadlet.data_directories(stack(service), service) == ("/var/lib/easyrunner/home/app/data/data/x",)
+    assert names.data_directories(stack(service), service) == ("/var/lib/easyrunner/home/app/data/data/x",)
     assert values(service, "Volume") == ["/var/lib/easyrunner/home/app/data/data/x:/data:U"]

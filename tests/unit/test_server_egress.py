@@ -60,7 +60,7 @@ def test_packets_are_counted_by_user_over_both_families() -> None:
 
 def test_the_count_is_that_of_the_rule_that_is_made() -> None:
     """The pattern fits what the template of the firewall holds."""
-    rules = firewall.filled("er-blog", 20_100).splitlines()
+    rules = firewall.stack_rules("er-blog", 20_100).splitlines()
     assert egress.counts("".join(f"[5:1] {line}\n" for line in rules)) == {20_100: 5}
 
 
@@ -159,7 +159,7 @@ def test_what_is_the_matter_with_a_name_comes_with_the_way_out() -> None:
 
 
 def test_the_files_that_the_host_makes_go_with_their_list() -> None:
-    files = firewall.files(Stack("blog", 20_100, (), egress=(EgressRule("db.example.com", "tcp", (1,)),)))
+    files = firewall.stack_files(Stack("blog", 20_100, (), egress=(EgressRule("db.example.com", "tcp", (1,)),)))
     paths = [file.path for file in files]
     made = egress.made_from(paths)
     assert made == [f"{paths[0]}.filter"]

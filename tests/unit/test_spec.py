@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder import compose, problem_report, spec
-from builder.host import fail2ban
+from builder.host.build import never_banned, own_pages
 from builder.problems import Mark, Problem, SpecError
 from builder.spec import input_model, rules, ssh_keys
 from builder.spec.input_model import sections
@@ -269,8 +269,8 @@ def test_whom_fail2ban_bans() -> None:
     found = load(HEAD + textwrap.dedent(body))
     assert found.fail2ban.disable == ("web-flood",)
     assert found.fail2ban.allow == (("shop.example.org", ("/actuator/health", "/x.y/")),)
-    assert fail2ban.ignored(found) == ("2001:db8::/64", "2001:db8:1::/48", "203.0.113.7/32")
-    own, allowed = fail2ban.own_pages(found)
+    assert never_banned(found) == ("2001:db8::/64", "2001:db8:1::/48", "203.0.113.7/32")
+    own, allowed = own_pages(found)
     assert re.match(own, "404 //blog.example.org/wp-login.php")
     assert not re.match(own, "404 //blogXexample.org/wp-login.php")
     assert allowed == r"4\d\d //(?:shop\.example\.org)/+(?:actuator/health|x\.y/)"

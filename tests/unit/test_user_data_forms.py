@@ -132,14 +132,14 @@ def test_every_delivery_decodes_to_the_tree(provider: str, on: On) -> None:
     spec, host = spec_of([stack("shop"), stack("blog", environment={"MOTTO": "as above, so below"})])
     for smallest in (False, True):
         found = userdata.deliver(spec, host, provider, on, smallest=smallest)
-        assert found.used == providers.get(provider).used(len(found.wire))
+        assert found.used == providers.get(provider).used(len(found.content))
         if found.encoding is Encoding.SCRIPT:
-            assert found.wire.startswith(b"#!/bin/sh\n")
-            assert found.wire.isascii()
+            assert found.content.startswith(b"#!/bin/sh\n")
+            assert found.content.isascii()
             continue
         if found.encoding is not Encoding.GZIP:
-            assert found.wire.isascii()
-        config = yaml.safe_load(decoded(found.wire))
+            assert found.content.isascii()
+        config = yaml.safe_load(decoded(found.content))
         files = {entry["path"]: entry["content"] for entry in config.get("write_files") or unpacked(config)}
         parts = userdata.cloudconfig.PARTS[on]
         assert files == {file.path: file.content.decode() for file in host.only(*parts)}
@@ -211,7 +211,7 @@ def test_a_readable_document_of_exactly_the_limit_fits_and_one_byte_more_does_no
     room = row.limit.value if row.counted.value is Counted.RAW else row.limit.value // 4 * 3
     base = len(userdata.cloud_config(*padded(1), "baked"))
     exact = userdata.deliver(*padded(room - base + 1), name, "baked")
-    assert (exact.encoding, len(exact.wire)) == (Encoding.PLAIN, room)
+    assert (exact.encoding, len(exact.content)) == (Encoding.PLAIN, room)
     over = userdata.deliver(*padded(room - base + 2), name, "baked")
     assert over.encoding is not Encoding.PLAIN
     assert over.used < exact.used
@@ -274,8 +274,8 @@ def test_text_beyond_ascii_is_never_sent_where_only_text_is_taken() -> None:
     assert userdata.deliver(spec, host, "aws", "baked").encoding is Encoding.PLAIN
     found = userdata.deliver(spec, host, "hetzner", "baked")
     assert found.encoding is Encoding.PLAIN
-    assert found.wire.isascii()
-    assert yaml.safe_load(found.wire) == yaml.safe_load(userdata.cloud_config(spec, host, "baked"))
+    assert found.content.isascii()
+    assert yaml.safe_load(found.content) == yaml.safe_load(userdata.cloud_config(spec, host, "baked"))
 
 
 def test_what_is_packed_is_ascii() -> None:

@@ -1,4 +1,6 @@
-"""What each base's Podman knows: the keys of its Quadlet generator. Facts from Podman v4.9.3 and v5.4.2.
+"""What each base's Podman knows: the keys of its Quadlet generator, and how its containers reach the network.
+
+From the sources of Podman 4.9.3 and 5.4.2.
 
 Keys that Podman itself calls deprecated are left out on purpose.
 """
@@ -6,7 +8,10 @@ Keys that Podman itself calls deprecated are left out on purpose.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from builder.quadlet.unit_file import Entry
 
 
 def _names(text: str) -> frozenset[str]:
@@ -92,3 +97,26 @@ PODMAN_5_4: Final = Podman(
 )
 
 BASES: Final = {"debian-13": PODMAN_5_4, "ubuntu-24.04": PODMAN_4_9}
+
+
+def defaults(podman: Podman) -> tuple[Entry, ...]:
+    """The [Quadlet] section.
+
+    No wait for network-online.target: nothing may pull it in, and a failed pull is tried again anyway.
+    """
+    return (("DefaultDependencies", "false"),) if "DefaultDependencies" in podman.quadlet else ()
+
+
+# Where a container asks for names: the address that Podman 5 chose, which pasta takes for the host's resolver.
+_DNS: Final = "169.254.1.1"
+
+
+def pasta(podman: Podman, *, resolver: bool = True) -> tuple[Entry, ...]:
+    """The network of a container that shares one with nobody; without `resolver` it has resolvers of its own.
+
+    Where Podman does not tell pasta to hand DNS on, a container gets the addresses of the host's upstream resolvers:
+    on some clouds the metadata service, which the firewall refuses.
+    """
+    if podman.hands_dns_on or not resolver:
+        return (("Network", "pasta"),)
+    return ("Network", f"pasta:--dns-forward,{_DNS}"), ("DNS", _DNS)

@@ -6,13 +6,13 @@ import posixpath
 import re
 from typing import TYPE_CHECKING, Final
 
-from builder.quadlet import names
 from builder.quadlet.unit_file import line, word
+from builder.stack import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.quadlet.options import Entry
+    from builder.quadlet.unit_file import Entry
     from builder.stack.model import Mount, Secret, Service, Stack
 
 _SAFE: Final = ("rw", "noexec", "nosuid", "nodev")
@@ -23,12 +23,12 @@ _SHM_SIZE: Final = 64 * 1024 * 1024  # Podman's and Docker's default
 
 
 def mounts(stack: Stack, service: Service) -> Iterator[Entry]:
-    """The lines of [Container] for everything mounted."""
+    """The entries of [Container] for everything that is mounted."""
     for mount in service.mounts:
         yield _mount(_volume(stack, service, mount))
     if service.read_only or service.hardening == "strict":
         yield "ReadOnly", "true"
-        # Podman's own would leave places from which programs can be run.
+        # Podman's own tmpfs would be mounted without noexec.
         yield "ReadOnlyTmpfs", "false"
     for tmpfs in service.tmpfs:
         options = ",".join(tmpfs.options)
@@ -39,7 +39,7 @@ def mounts(stack: Stack, service: Service) -> Iterator[Entry]:
 
 
 def _mount(volume: str) -> Entry:
-    """Of a path on the host Podman's generator makes RequiresMountsFor=, and quotes nothing there."""
+    """Volume=, or an argument where the path needs quotes, as Podman copies it unquoted to RequiresMountsFor=."""
     if volume.startswith("/") and not _PLAIN_PATH.match(volume):
         return "PodmanArgs", word(f"--volume={volume}")
     return "Volume", line(volume)
@@ -64,38 +64,38 @@ def _not_root(service: Service) -> bool:
 
 
 def _temporary(service: Service) -> Iterator[Entry]:
-    """Hardening: nothing dropped into a temporary directory can be run. What the user mounted there stays."""
+    """Hardening: temporary directories are mounted noexec. What the user mounted there stays."""
     if service.hardening == "off":
         if service.shm_size is not None:
             yield "ShmSize", str(service.shm_size)
         return
     targets = [mount.target for mount in service.mounts] + [tmpfs.target for tmpfs in service.tmpfs]
-    taken = {_place(target) for target in targets}
-    places = (*_TEMPORARY, "/run") if service.hardening == "strict" else _TEMPORARY
-    for place in places:
-        if place not in taken:
-            yield "Tmpfs", f"{place}:{','.join((*_SAFE, *_extra(place, service)))}"
+    taken = {_inside_container(target) for target in targets}
+    directories = (*_TEMPORARY, "/run") if service.hardening == "strict" else _TEMPORARY
+    for directory in directories:
+        if directory not in taken:
+            yield "Tmpfs", f"{directory}:{','.join((*_SAFE, *_more_options(directory, service)))}"
 
 
-def _place(target: str) -> str:
+def _inside_container(target: str) -> str:
     """A path inside the container; /var/run is /run in nearly every image."""
     path = posixpath.normpath(target)
     return "/run" if path == "/var/run" else path
 
 
-def _extra(place: str, service: Service) -> tuple[str, ...]:
-    if place == "/run":
+def _more_options(directory: str, service: Service) -> tuple[str, ...]:
+    if directory == "/run":
         return ("mode=755",)
     size = _SHM_SIZE if service.shm_size is None else service.shm_size
-    return ("mode=1777", f"size={size}") if place == _SHM else ("mode=1777",)
+    return ("mode=1777", f"size={size}") if directory == _SHM else ("mode=1777",)
 
 
 def _secret(secret: Secret) -> str:
-    wanted = {
+    options = {
         "target": secret.target,
         "uid": secret.uid,
         "gid": secret.gid,
         "mode": secret.mode,
     }
-    parts = [f"{key}={value}" for key, value in wanted.items() if value is not None]
-    return ",".join([secret.name, "type=mount", *parts])
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    return ",".join([secret.name, "type=mount", *given])
