@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import io
+import re
+import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from builder.server import apply, failures
-from builder.server.remote import changed_files, images, readiness, services
+from builder.server import apply, failures, ssh
+from builder.server.remote import changed_files, images, main, readiness, services
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from builder.server import Remote
 
+# `.ask("verb", …)` wherever the client has it.
+_ASKED = re.compile(r"\.ask\(\s*\"([a-z-]+)\"")
+_BUILDER = Path(__file__).parents[2] / "builder"
 _GOLDEN = Path(__file__).parents[1] / "golden" / "host" / "web"
 # Other programs give these their names, so that only what the last apply laid tells that they are ours.
 _PLAIN = {
@@ -139,3 +150,39 @@ def test_a_refused_key_is_not_tried_until_fail2ban_bans(monkeypatch: pytest.Monk
         list(followed)
     assert tries[1] > apply.CONFIRM_WITHIN
     assert len(tries) < 5
+
+
+@pytest.mark.parametrize("verb", main.VERBS)
+def test_every_verb_of_the_remote_part_is_a_function_of_the_module_that_the_table_names(verb: str) -> None:
+    """The function's own module, so that a name imported from elsewhere does not hide a verb that has moved."""
+    found = main.function(verb)
+    assert inspect.isfunction(found)
+    assert found.__module__ == f"builder.server.remote.{main.VERBS[verb]}"
+
+
+def test_every_verb_that_a_client_asks_for_is_in_the_table() -> None:
+    asked = {verb for path in _BUILDER.rglob("*.py") for verb in _ASKED.findall(path.read_text())}
+    assert asked == set(main.VERBS) - {"apply-run"}  # apply-start runs that one
+
+
+def test_the_package_that_is_sent_needs_only_itself_and_the_standard_library() -> None:
+    """Python on the host runs it isolated, with nothing of ours installed."""
+    size, _, archive = ssh.package().partition(b"\n")
+    assert len(archive) == int(size)
+    with zipfile.ZipFile(io.BytesIO(archive)) as package:
+        sources = {name: package.read(name).decode() for name in package.namelist()}
+    sent = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in sources}
+    for name, source in sources.items():
+        foreign = {one for one in _imported(ast.parse(source)) if one.partition(".")[0] not in sys.stdlib_module_names}
+        assert foreign <= sent, name
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """The modules that a module imports, also those that only a type checker reads."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            package = module == "builder" or module == "builder.server.remote"
+            yield from (f"{module}.{name.name}" if package else module for name in node.names)

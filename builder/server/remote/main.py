@@ -20,15 +20,15 @@ VERBS: Final = {
     "jails": "bans",
     "ban": "bans",
     "unban": "bans",
-    "reapply-firewall": "network",
-    "services": "units",
+    "reapply-firewall": "egress",
+    "services": "services",
     "secret-set": "secrets",
     "secret-list": "secrets",
     "secret-rm": "secrets",
-    "archives-missing": "archives",
-    "archive-put": "archives",
-    "proxy-newest": "proxy",
-    "inventory": "tree",
+    "archives-missing": "images",
+    "archive-put": "images",
+    "proxy-newest": "images",
+    "inventory": "changed_files",
     "apply-start": "apply",
     "apply-state": "apply",
     "apply-wait": "apply",
@@ -41,10 +41,13 @@ def main() -> None:
     """Run the verb of the command line."""
     verb, *words = sys.argv[1:]
     try:
-        function: Callable[..., Any] = getattr(
-            import_module(f"builder.server.remote.{VERBS[verb]}"), verb.replace("-", "_")
-        )
-        json.dump(function(*words), sys.stdout)
+        json.dump(function(verb)(*words), sys.stdout)
     except (RemoteError, UserError) as error:
         sys.stderr.write(f"er-error: {error}\n" + (f"er-hint: {error.hint}\n" if error.hint else ""))
         raise SystemExit(1) from None
+
+
+def function(verb: str) -> Callable[..., Any]:
+    """What a verb calls with its words; only the verb's own module is imported."""
+    found: Callable[..., Any] = getattr(import_module(f"builder.server.remote.{VERBS[verb]}"), verb.replace("-", "_"))
+    return found
