@@ -9,7 +9,7 @@ import typer
 from builder import facts, process
 from builder.cli.output import say
 from builder.cli.server.options import Host, SshOptions, remote
-from builder.server import failures
+from builder.server.failures import explain
 
 
 def command(
@@ -30,7 +30,7 @@ def command(
     argv = remote(host, ssh).argv(["sudo", "-n", *asked, *options(lines, follow=follow, since=since)])
     code, stderr = process.show(argv, say.text)
     if code != 0:
-        raise failures.explain(host, code, stderr)
+        raise explain(host, code, stderr)
     return 0
 
 
