@@ -36,7 +36,7 @@ _SECRET: Final = re.compile(
 _Page = list[tuple[str, bool]]  # lines, and whether each is inside a private key
 
 
-def problems(found: Iterable[Problem], console: Console | None = None) -> None:
+def print_problems(found: Iterable[Problem], console: Console | None = None) -> None:
     """Print problems in order of place, with the lines they stand on; to stderr unless told otherwise."""
     from rich.console import Console  # noqa: PLC0415 - slow to import, and needed only when there is talk
 
@@ -50,7 +50,7 @@ def as_text(found: Iterable[Problem]) -> str:
     from rich.console import Console  # noqa: PLC0415
 
     stream = io.StringIO()
-    problems(found, Console(file=stream, force_terminal=False, no_color=True, width=_WIDEST))
+    print_problems(found, Console(file=stream, force_terminal=False, no_color=True, width=_WIDEST))
     return stream.getvalue()
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from builder import problem_report
 from builder import spec as specs
+from builder.cli import output
 from builder.cli.options import AsJson, SpecPath
-from builder.cli.output import say
 from builder.problems import Problem, SpecError
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ def command(path: SpecPath, as_json: AsJson = False) -> int:
     except SpecError as error:
         spec, problems = None, error.problems
     if as_json:
-        say.json({"ok": spec is not None, "problems": problem_report.as_json(problems), "stacks": _stacks(spec)})
+        output.json({"ok": spec is not None, "problems": problem_report.as_json(problems), "stacks": _stacks(spec)})
     else:
-        say.problems(problems)
+        output.problems(problems)
         if spec is not None:
             _summary(spec)
     return 0 if spec is not None else 1
@@ -63,12 +63,12 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
 
 def _summary(spec: Spec) -> None:
     server = spec.server
-    say.note(f"{server.name}: {server.base} {server.arch}, {len(spec.stacks)} stack{'s' * (len(spec.stacks) != 1)}")
+    output.note(f"{server.name}: {server.base} {server.arch}, {len(spec.stacks)} stack{'s' * (len(spec.stacks) != 1)}")
     for stack in spec.stacks:
         for service in stack.services:
-            say.note(f"  {_line(stack, service)}")
+            output.note(f"  {_line(stack, service)}")
         for wish in stack.egress:
-            say.note(f"  {_egress(stack, wish)}")
+            output.note(f"  {_egress(stack, wish)}")
 
 
 def _line(stack: Stack, service: Service) -> str:

@@ -1,4 +1,4 @@
-"""A running host, asked and told over the system's ssh. Its Python runs what is sent; nothing is installed there."""
+"""A running host over ssh: `ssh` connects and sends `remote`, which runs there; `apply` changes the host's files."""
 
 from builder.server.ssh import Remote
 

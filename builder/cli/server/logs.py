@@ -1,4 +1,4 @@
-"""`er server logs`: what the apps, the proxy or the system say."""
+"""`er server logs`: what the apps, the proxy or the system output."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated, Final
 import typer
 
 from builder import facts, process
-from builder.cli.output import say
-from builder.cli.server.options import Host, SshOptions, remote
-from builder.server.failures import explain
+from builder.cli import output
+from builder.cli.options import Host, SshOptions, remote
+from builder.server.ssh import explain_failure
 
 
 def command(
@@ -28,9 +28,9 @@ def command(
         raise typer.BadParameter("the firewall knows stacks, not their services: leave the service out with --refused")
     asked = refusals(stack) if refused else words(stack, service)
     argv = remote(host, ssh).argv(["sudo", "-n", *asked, *options(lines, follow=follow, since=since)])
-    code, stderr = process.show(argv, say.text)
+    code, stderr = process.show(argv, output.text)
     if code != 0:
-        raise explain(host, code, stderr)
+        raise explain_failure(host, code, stderr)
     return 0
 
 

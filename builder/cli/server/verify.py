@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from builder.cli.options import AsJson, SpecPath, load
-from builder.cli.output import say
-from builder.cli.server.options import Host, SshOptions, remote
+from builder.cli import output
+from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote
 
 _WORDS: Final = {"add": "is missing", "remove": "is not of the spec", "change": "differs"}
 
@@ -20,12 +19,12 @@ def command(host: Host, path: SpecPath, *, ssh: SshOptions = None, as_json: AsJs
     found = apply.differences(there, hosts.build(load(path)))
     failed = [one for one in there.ask("doctor", timeout=300) if not one["ok"]]
     if as_json:
-        say.json({"differs": [{"path": one.path, "kind": one.kind} for one in found], "failed": failed})
+        output.json({"differs": [{"path": one.path, "kind": one.kind} for one in found], "failed": failed})
     else:
         for one in found:
-            say.note(f"{one.path} {_WORDS[one.kind]}")
+            output.note(f"{one.path} {_WORDS[one.kind]}")
         for check in failed:
-            say.failure(f"{check['check']}: {check['wrong']}", check["remedy"])
+            output.failure(f"{check['check']}: {check['wrong']}", check["remedy"])
         if not found and not failed:
-            say.note("every file is as the spec has it, every check passes")
+            output.note("every file is as the spec has it, every check passes")
     return 1 if found or failed else 0

@@ -1,4 +1,4 @@
-"""The remote part's own command line: a verb and its words in, JSON out; errors as lines that the client knows."""
+"""The command line of the remote part: a verb and its words in, JSON out; errors as lines that the client knows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ VERBS: Final = {
 
 
 def main() -> None:
-    """Run the verb of the command line."""
+    """Run the verb of the command line with its words; a failure ends with exit code 1."""
     verb, *words = sys.argv[1:]
     try:
         json.dump(function(verb)(*words), sys.stdout)
@@ -48,6 +48,6 @@ def main() -> None:
 
 
 def function(verb: str) -> Callable[..., Any]:
-    """What a verb calls with its words; only the verb's own module is imported."""
+    """The function of a verb; only its own module is imported."""
     found: Callable[..., Any] = getattr(import_module(f"builder.server.remote.{VERBS[verb]}"), verb.replace("-", "_"))
     return found

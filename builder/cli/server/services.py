@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from builder.cli.options import AsJson
-from builder.cli.output import say
-from builder.cli.server.options import Host, Service, SshOptions, Stack, remote
+from builder.cli import output
+from builder.cli.options import AsJson, Host, Service, SshOptions, Stack, remote
 
 
 def restart(host: Host, stack: Stack, service: Service = "", ssh: SshOptions = None, as_json: AsJson = False) -> int:
@@ -25,9 +24,9 @@ def start(host: Host, stack: Stack, service: Service = "", ssh: SshOptions = Non
 def _act(action: str, host: str, stack: str, service: str, *, ssh: list[str] | None, as_json: bool) -> int:
     states: dict[str, str] = remote(host, ssh).ask("services", action, stack, *([service] if service else []))
     if as_json:
-        say.json(states)
+        output.json(states)
     else:
         for name, state in states.items():
-            say.note(f"{stack}/{name}: {state}")
+            output.note(f"{stack}/{name}: {state}")
     wanted = {"inactive", "failed"} if action == "stop" else {"active", "activating", "inactive"}
     return 0 if set(states.values()) <= wanted else 1
