@@ -45,12 +45,12 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
             "uid": stack.uid,
             "egress": [
                 {
-                    "to": wish.to,
-                    "protocol": wish.protocol,
-                    "ports": list(wish.ports),
-                    "resolved": list(RESOLVED) if wish.by_name else None,
+                    "to": rule.to,
+                    "protocol": rule.protocol,
+                    "ports": list(rule.ports),
+                    "resolved": list(RESOLVED) if rule.by_name else None,
                 }
-                for wish in stack.egress
+                for rule in stack.egress
             ],
             "services": [
                 {"name": s.name, "type": s.kind, "domains": list(s.domains), "image": s.image, "hardening": s.hardening}
@@ -67,8 +67,8 @@ def _summary(spec: Spec) -> None:
     for stack in spec.stacks:
         for service in stack.services:
             output.note(f"  {_line(stack, service)}")
-        for wish in stack.egress:
-            output.note(f"  {_egress(stack, wish)}")
+        for rule in stack.egress:
+            output.note(f"  {_egress(stack, rule)}")
 
 
 def _line(stack: Stack, service: Service) -> str:
@@ -77,7 +77,7 @@ def _line(stack: Stack, service: Service) -> str:
     return f"er-{stack.name} {stack.uid}  {service.name}: {where}{loose}"
 
 
-def _egress(stack: Stack, wish: EgressRule) -> str:
-    ports = ",".join(map(str, wish.ports)) or "all ports"
-    when = f"  (resolved by the server {RESOLVED[0]}, by {' and '.join(RESOLVED[1:])})" if wish.by_name else ""
-    return f"er-{stack.name} {stack.uid}  may reach {wish.to} {wish.protocol} {ports}{when}"
+def _egress(stack: Stack, rule: EgressRule) -> str:
+    ports = ",".join(map(str, rule.ports)) or "all ports"
+    when = f"  (resolved by the server {RESOLVED[0]}, by {' and '.join(RESOLVED[1:])})" if rule.by_name else ""
+    return f"er-{stack.name} {stack.uid}  may reach {rule.to} {rule.protocol} {ports}{when}"

@@ -1,4 +1,4 @@
-"""`er render`: the host's tree as it lands, in a directory to look at."""
+"""`er render`: the files of the host in a directory."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _check_replaced(target: str, directory: Path, spec: Path, *, force: bool) ->
 
 
 def _replace(directory: Path, host: Host) -> None:
-    """Written aside, then renamed; the old one goes when the new one stands, and comes back when it cannot."""
+    """Written beside it, then renamed; the old directory is removed last, and restored when the rename fails."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     new, old = aside / "new", aside / "old"
@@ -80,7 +80,7 @@ def _replace(directory: Path, host: Host) -> None:
         new.mkdir()
         overlay(new, host.files)
         if directory.exists():
-            _dress(new, directory.stat())
+            _copy_rights(new, directory.stat())
             directory.rename(old)
         try:
             new.rename(directory)
@@ -92,8 +92,8 @@ def _replace(directory: Path, host: Host) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _dress(new: Path, old: os.stat_result) -> None:
-    """As the directory that it replaces."""
+def _copy_rights(new: Path, old: os.stat_result) -> None:
+    """Owner and mode of the directory that it replaces."""
     with contextlib.suppress(PermissionError):
         os.chown(new, old.st_uid, old.st_gid)
     new.chmod(stat.S_IMODE(old.st_mode))

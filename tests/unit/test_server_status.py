@@ -38,5 +38,5 @@ def test_forks_refused_to_a_service_that_was_restarted_are_still_counted(tmp_pat
 
 
 def test_what_was_refused_is_said_and_nothing_else() -> None:
-    assert list(shown.refused({"killed": 0, "forks": 0, "filled": None})) == []
-    assert len(list(shown.refused({"killed": 2, "forks": 40, "filled": None}))) == 2
+    assert list(shown.limits_met({"killed": 0, "forks": 0, "filled": None})) == []
+    assert len(list(shown.limits_met({"killed": 2, "forks": 40, "filled": None}))) == 2

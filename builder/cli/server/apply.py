@@ -1,4 +1,4 @@
-"""`er server apply`: a changed spec on a running server."""
+"""`er server apply`: bring a running server to a changed spec."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def command(
     from builder.server.ssh import KeyChangedError, UnreachableError
 
     spec = load(path)
-    there = remote(host, ssh)
+    server = remote(host, ssh)
     try:
         if newest_proxy:
-            spec = apply.with_newest_proxy(there, spec, bring=not dry_run)
-        built = hosts.build(spec)
-        found = apply.differences(there, built)
+            spec = apply.with_newest_proxy(server, spec, bring=not dry_run)
+        tree = hosts.build(spec)
+        found = apply.differences(server, tree)
     except UnreachableError as error:
         if not dry_run or isinstance(error, KeyChangedError):
             raise
@@ -62,56 +62,56 @@ def command(
         return _nothing_done("dry run", found, as_json=as_json)
     if found and not yes and not _confirmed(len(found)):
         return 1
-    end = _follow(_carry_out(there, spec, built, found, timeout))
+    end = _follow(_carry_out(server, spec, tree, found, timeout))
     if newest_proxy and end.get("phase", "done") == "done":
         _write_proxy_image(path, spec)
     if not end:
         return _nothing_done("done", found, as_json=as_json)
     if as_json:
         output.json({**end, "changes": _summary(found)})
-    return _result(host, end)
+    return _show_result(host, end)
 
 
 def _carry_out(
-    there: Remote, spec: Spec, built: Tree, found: tuple[Difference, ...], timeout: float
+    server: Remote, spec: Spec, tree: Tree, found: tuple[Difference, ...], timeout: float
 ) -> Iterator[dict[str, Any]]:
     from builder.server import apply
 
     if not found:
         # The files may be those of a change whose client has gone, and which would be taken back.
-        return apply.resume(there)
-    for archive in apply.send_archives(there, spec):
+        return apply.resume(server)
+    for archive in apply.send_archives(server, spec):
         output.note(f"sending {archive.name} …")
-    return apply.carry_out(there, apply.plan(spec, built, timeout=timeout))
+    return apply.carry_out(server, apply.plan(spec, tree, timeout=timeout))
 
 
-def _unreachable(host: str, built: Tree, error: UserError, *, as_json: bool) -> int:
-    """A dry run that cannot look at the server: what it would be brought to."""
-    output.note(f"what differs on {host} is unknown; the spec's tree is {len(built.files)} files:")
-    for file in built.files:
+def _unreachable(host: str, tree: Tree, error: UserError, *, as_json: bool) -> int:
+    """A dry run that cannot reach the server shows the whole tree of the spec."""
+    output.note(f"what differs on {host} is unknown; the spec's tree is {len(tree.files)} files:")
+    for file in tree.files:
         output.note(f"  {file.mode} {file.path}")
     output.missing([error])
     if as_json:
-        files = [{"path": file.path, "mode": file.mode} for file in built.files]
-        output.json({"phase": "dry run", "changes": None, "files": files, "missing": problem_report.missing([error])})
+        desired = [{"path": file.path, "mode": file.mode} for file in tree.files]
+        output.json({"phase": "dry run", "changes": None, "files": desired, "missing": problem_report.missing([error])})
     return 0
 
 
 def _write_proxy_image(path: Path, spec: Spec) -> None:
-    """Write the proxy's image into the spec file, if that makes it the spec that now stands on the server."""
+    """Write the proxy's image into the spec file, if that makes it the spec that the server has now."""
     from builder import host as hosts
     from builder import spec as specs
 
     text = path.read_bytes().decode("utf-8-sig")
     pinned = specs.with_proxy_image(text, path, spec.proxy.image)
     try:
-        stands = hosts.build(specs.loads(pinned, path)[0]) == hosts.build(spec)
+        same = hosts.build(specs.loads(pinned, path)[0]) == hosts.build(spec)
     except SpecError:
-        stands = False
-    if stands and pinned != text:
+        same = False
+    if same and pinned != text:
         files.write(path, pinned.encode())
         output.note(f"{path} names it: {spec.proxy.image}")
-    if not stands:
+    if not same:
         way = f'write it there: proxy: {{image: "{spec.proxy.image}"}}'
         output.failure(
             f"{path} does not name the image that the server has now; the next apply would take it back", way
@@ -122,11 +122,11 @@ def _show_differences(found: tuple[Difference, ...]) -> None:
     for one in found:
         for line in one.lines():
             style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
-            output.console.print(line, style=style, markup=False)
-    output.note(_count(len(found)) if found else "nothing differs: the server is what the spec says")
+            output.note(line, style)
+    output.note(_differ(len(found)) if found else "nothing differs: the server is what the spec says")
 
 
-def _count(count: int) -> str:
+def _differ(count: int) -> str:
     return f"{count} files differ" if count > 1 else "1 file differs"
 
 
@@ -173,7 +173,7 @@ def _show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
     return state
 
 
-def _result(host: str, end: dict[str, Any]) -> int:
+def _show_result(host: str, end: dict[str, Any]) -> int:
     if end["phase"] == "done":
         for stack, names in end.get("waiting", {}).items():
             ways = "; ".join(f"er server secret set {host} {stack} {name}" for name in names)
@@ -183,9 +183,9 @@ def _result(host: str, end: dict[str, Any]) -> int:
         output.note("the server is what the spec says; the tree of before is kept on it, as the last good one")
         firewall.show_names(end.get("names", ()))
         return 0
-    said = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None
+    hint = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None
     if end["phase"] == "rolled back":
-        output.failure(f"the change was taken back, the server is as before: {end['why']}", said)
+        output.failure(f"the change was taken back, the server is as before: {end['why']}", hint)
     else:
         output.failure(f"the change failed: {end.get('why')}; then: {end.get('then')}", "see er server doctor")
     return 1

@@ -1,4 +1,4 @@
-"""`er server reapply-firewall`."""
+"""`er server reapply-firewall`, and how refused packets and resolved names are shown."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+Row = dict[str, Any]
+
 
 def reapply(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
     """Resolve the names of egress and load the firewall's rules anew, both families; Fail2Ban's bans stay."""
@@ -26,7 +28,6 @@ def reapply(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
     return 1 if any(problems_of(names)) else 0
 
 
-Row = dict[str, Any]
 # Destinations shown of each user; --json has them all.
 _SHOWN: Final = 3
 
@@ -37,7 +38,7 @@ def refusals_table(found: Sequence[Row]) -> Table:
     rows = output.new_table(f"refused {_when(since)}".rstrip(), ">packets", "mostly to", ">logged", "last")
     for row in found:
         if not row["user"] and not row["refused"]:
-            continue  # nobody else is the rule
+            continue  # usually no other user has any
         count = "unknown" if row["refused"] is None else f"{row['refused']:,}"
         shown = row["destinations"][:_SHOWN] or [None]
         for number, one in enumerate(shown):
@@ -68,7 +69,7 @@ def destination(one: Row) -> str:
 
 
 def problems_of(names: Iterable[Row]) -> Iterator[str]:
-    """What is the matter with names, and the way out."""
+    """What is wrong with the names of egress, and the way out."""
     for one in names:
         if one["failing_since"]:
             kept = f"its last answer stays: {', '.join(one['addresses'])}" if one["addresses"] else "it is refused"
@@ -79,7 +80,7 @@ def problems_of(names: Iterable[Row]) -> Iterator[str]:
 
 
 def show_names(names: Sequence[Row]) -> None:
-    """Say how each name stands."""
+    """Print the addresses of each name, or what is wrong with it."""
     for one in names:
         if one["addresses"] and not one["failing_since"]:
             output.note(f"{one['stack']}: {one['name']} is {', '.join(one['addresses'])}")

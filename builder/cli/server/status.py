@@ -1,4 +1,4 @@
-"""`er server status`: how the host is, on one screen."""
+"""`er server status`: the state of a host on one screen."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def wrong(found: Status) -> Iterator[str]:
     for one in found["certificates"]:
         if one["late"]:
             yield f"the certificate of {one['domain']} {_left(one['seconds'])}"
-    yield from _room(found)
+    yield from _disk_space(found)
 
 
-def _room(found: Status) -> Iterator[str]:
+def _disk_space(found: Status) -> Iterator[str]:
     if found["full"]:
         yield f"the disk is nearly full: {output.size(found['disk']['free'])} left"
     if found["files_full"]:
@@ -118,13 +118,13 @@ def _stacks(found: Status) -> Table:
             where, state, since, output.size(unit["memory"]), output.size(unit["limit"]), str(unit["restarts"])
         )
     for stack in found["stacks"]:
-        if text := ", ".join(refused(stack["pressure"])):
+        if text := ", ".join(limits_met(stack["pressure"])):
             rows.add_row(stack["stack"], text)
     return rows
 
 
-def refused(pressure: Status) -> Iterator[str]:
-    """What a stack's limits have kept from it, in words."""
+def limits_met(pressure: Status) -> Iterator[str]:
+    """How often a stack met its limits, in words."""
     if pressure["killed"]:
         yield f"{pressure['killed']} processes killed at the limit of memory"
     if pressure["forks"]:
