@@ -103,8 +103,8 @@ def _exits(command: Command) -> Callable[..., None]:
     return run
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         output.data(f"er {__version__}\n".encode())
         raise typer.Exit
 

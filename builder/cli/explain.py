@@ -1,4 +1,4 @@
-"""`er explain`: every hardening setting of a host, why it is there, which audit asks for it; and what is left out."""
+"""`er explain`: every hardening setting of a host, its reason and the audit that asks for it; and what is left out."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from builder.userdata.cloudconfig import On
 
 NAME = "user-data"
+# Groups of files that are named, by the space that they take.
 _BIGGEST = 6
 
 
@@ -68,16 +69,16 @@ def command(
     """Write the user-data that turns a server into the host: the plainest form that fits the provider."""
     if file is not None:
         files.check(file)
-    target, apart = file or files.STDOUT, explain or as_json
-    if file is not None and apart and files.is_stdout(file):
+    target, stdout_taken = file or files.STDOUT, explain or as_json
+    if file is not None and stdout_taken and files.is_stdout(file):
         raise typer.BadParameter("stdout has --json or --explain already: give a file name, or leave those out")
     spec = load(path)
     _check_archives(spec, on.value)
     host = hosts.build(spec)
     delivery = userdata.deliver(spec, host, provider, on.value, smallest=small)
-    if file is not None or not apart:
+    if file is not None or not stdout_taken:
         _write(target, delivery)
-    # What a descriptor, device or pipe is called means nothing to the commands that are told.
+    # The commands to use next cannot name a descriptor, device or pipe.
     named = None if files.is_stream(target) else Path(target)
     if as_json:
         output.json(_as_json(spec, host, delivery, named))
@@ -113,8 +114,8 @@ def _report(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> No
     output.note(f"  use it:     {_filled(row.command.value, file)}")
     output.note(f"  or here:    {_filled(row.console.value, file)}")
     login = row.login.value.get(spec.server.base, "") if delivery.on == "stock" else ""
-    shut = "; root, the image's own login, is shut" if login == "root" else ""
-    output.note(f"  then:       ssh {spec.admin.name}@ADDRESS{shut}")
+    closed = "; root, the image's own login, is shut" if login == "root" else ""
+    output.note(f"  then:       ssh {spec.admin.name}@ADDRESS{closed}")
 
 
 def _groups(spec: Spec, host: Host, delivery: Delivery) -> tuple[userdata.Group, ...]:

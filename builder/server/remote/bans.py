@@ -90,12 +90,12 @@ def _as_banned(address: Address) -> Address | ipaddress.IPv6Network:
 
 def unban(address: str) -> Value:
     """Take an address, and of IPv6 its /64, out of every jail; `was` names those it was in."""
-    wanted = _address(address)
+    unbanned = _address(address)
     bans = [(jail["jail"], ban["address"]) for jail in jails() for ban in jail["banned"]]
-    matching = [(jail, banned) for jail, banned in bans if _within(wanted, banned)]
+    matching = [(jail, banned) for jail, banned in bans if _within(unbanned, banned)]
     for banned in dict.fromkeys(banned for _, banned in matching):
         common.run(["fail2ban-client", "unban", banned])
-    return {"address": str(wanted), "was": list(dict.fromkeys(jail for jail, _ in matching))}
+    return {"address": str(unbanned), "was": list(dict.fromkeys(jail for jail, _ in matching))}
 
 
 def _address(text: str) -> Address:

@@ -141,10 +141,10 @@ def save_old(paths: Iterable[str]) -> None:
 
 @dataclass(frozen=True)
 class NewFile:
-    """A file to write. `laid` is the mode with which it is written, as root's; `rights` are those in the end."""
+    """A file to write. `initial_mode` is the mode with which it is written, as root's; `rights` are those in the end."""
 
     path: str
-    laid: str
+    initial_mode: str
     rights: str
     content: bytes
 
@@ -161,7 +161,7 @@ def install(new: Iterable[NewFile], removed: Iterable[str]) -> None:
     """Write the new files and remove others; directories that become empty go too."""
     for file in new:
         _close_directory(Path(file.path))
-        write(Path(file.path), file.content, int(file.laid, 8))
+        write(Path(file.path), file.content, int(file.initial_mode, 8))
     for path in removed:
         Path(path).unlink(missing_ok=True)
         _remove_empty(Path(path).parent)

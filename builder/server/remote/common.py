@@ -138,7 +138,7 @@ def services(stack: str) -> Iterator[tuple[str, str, str]]:
 
 
 def server_env() -> dict[str, str]:
-    """The settings of this server in server.env, as NAME. Raises RemoteError where there are none."""
+    """The settings of this server in server.env, by name. Raises RemoteError where there are none."""
     try:
         return assignments(Path(facts.ETC, "server.env").read_text())
     except FileNotFoundError:
