@@ -44,7 +44,7 @@ def command(
         values = [_as_json(row) for row in rows]
         output.json(values[0] if name else values)
     elif name:
-        output.text("".join(f"{line}\n" for line in one(rows[0])))
+        output.text("".join(f"{line}\n" for line in details(rows[0])))
     elif sys.stdout is not None and sys.stdout.isatty():
         _rich(rows)
     else:
@@ -89,7 +89,7 @@ def _rich(rows: list[Provider]) -> None:
     output.note("? is not published where it could be read; er providers PROVIDER shows everything, with sources")
 
 
-def one(row: Provider) -> list[str]:
+def details(row: Provider) -> list[str]:
     """Everything about a provider, each fact with its source."""
     lines = [f"{row.name}: {row.title}", f"{'encodings':<12}{', '.join(map(str, row.encodings()))}"]
     for name, fact in row.facts():

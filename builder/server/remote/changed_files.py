@@ -141,7 +141,7 @@ def save_old(paths: Iterable[str]) -> None:
 
 @dataclass(frozen=True)
 class NewFile:
-    """A file to write. `initial_mode` is the mode with which it is written, as root's; `rights` are those in the end."""
+    """A file to write: as root's, with `initial_mode`; `rights` are mode, owner and group in the end."""
 
     path: str
     initial_mode: str
