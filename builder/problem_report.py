@@ -1,4 +1,7 @@
-"""Problems as a person reads them, and as a machine does."""
+"""Problems as text with the lines of the files, as JSON, and without secrets.
+
+What is printed ends up in logs: passwords, tokens and private keys are hidden.
+"""
 
 from __future__ import annotations
 
@@ -18,27 +21,15 @@ if TYPE_CHECKING:
     from builder.problems import Mark, Problem, UserError
 
 _STYLES: Final = {"error": "bold red", "warning": "bold yellow"}
+# Columns of a line of a file that are shown.
 _WIDEST: Final = 160
-_TAB: Final = "\t"
-_HIDDEN: Final = "********"
-_BEGIN: Final = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
-_END: Final = re.compile(r"-----END [A-Z0-9 ]*PRIVATE KEY-----")
-_KEY_BODY: Final = re.compile(r"[\s\"'-]*[A-Za-z0-9+/=\\]+[\s\"',\]]*|\s*(Proc-Type|DEK-Info): .*|\s*")
-_LOOSE_KEY: Final = re.compile(r"(?:b3BlbnNzaC1rZXktdjE|MII)[A-Za-z0-9+/=\\]{20,}")
-_SECRET: Final = re.compile(
-    r"""(?P<name>[A-Z0-9_-]*
-        (?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|(?:API|ACCESS|PRIVATE|ENCRYPTION)_?KEY)
-        [A-Z0-9_-]*["']?\s*[:=]\s*)
-    (?P<value>"(?:[^"\\]|\\.)*"? | '[^']*'? | [^\s#\[{|>&*"'][^,}\]]*)""",
-    re.VERBOSE | re.IGNORECASE,
-)
-
-_Page = list[tuple[str, bool]]  # lines, and whether each is inside a private key
+# The lines of a file, and whether each is inside a private key.
+_Lines = list[tuple[str, bool]]
 
 
-def problems(found: Iterable[Problem], console: Console | None = None) -> None:
-    """Print problems in order of place, with the lines they stand on; to stderr unless told otherwise."""
-    from rich.console import Console  # noqa: PLC0415 - slow to import, and needed only when there is talk
+def print_problems(found: Iterable[Problem], console: Console | None = None) -> None:
+    """Print problems in order of place, with the lines of the files they are in; to stderr without a console."""
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and needed only when something is printed
 
     out = console or Console(stderr=True, highlight=False)
     for text in _blocks(found):
@@ -46,17 +37,12 @@ def problems(found: Iterable[Problem], console: Console | None = None) -> None:
 
 
 def as_text(found: Iterable[Problem]) -> str:
-    """The same as plain text."""
+    """The same text without colours."""
     from rich.console import Console  # noqa: PLC0415
 
     stream = io.StringIO()
-    problems(found, Console(file=stream, force_terminal=False, no_color=True, width=_WIDEST))
+    print_problems(found, Console(file=stream, force_terminal=False, no_color=True, width=_WIDEST))
     return stream.getvalue()
-
-
-def missing(lacking: Iterable[UserError]) -> list[dict[str, str | None]]:
-    """What a dry run did without and the real one would not, as plain values for JSON."""
-    return [{"what": error.message, "hint": error.hint} for error in lacking]
 
 
 def as_json(found: Iterable[Problem]) -> list[dict[str, Any]]:
@@ -76,28 +62,33 @@ def as_json(found: Iterable[Problem]) -> list[dict[str, Any]]:
     ]
 
 
-def in_order(found: Iterable[Problem]) -> tuple[Problem, ...]:
-    """By file, as the files come up first; by line and column in each; what has no place comes first."""
-    given = tuple(found)
-    files = list(dict.fromkeys(problem.mark.file for problem in given if problem.mark))
+def missing(errors: Iterable[UserError]) -> list[dict[str, str | None]]:
+    """What a dry run did without and the real one would not, as JSON values."""
+    return [{"what": error.message, "hint": error.hint} for error in errors]
 
-    def place(problem: Problem) -> tuple[int, int, int]:
+
+def in_order(found: Iterable[Problem]) -> tuple[Problem, ...]:
+    """By file in the order in which they first occur, then by line and column; problems without a place come first."""
+    listed = tuple(found)
+    files = list(dict.fromkeys(problem.mark.file for problem in listed if problem.mark))
+
+    def position(problem: Problem) -> tuple[int, int, int]:
         mark = problem.mark
         return (-1, 0, 0) if mark is None else (files.index(mark.file), mark.line, mark.column)
 
-    return tuple(sorted(given, key=place))
+    return tuple(sorted(listed, key=position))
 
 
 def _blocks(found: Iterable[Problem]) -> Iterator[Text]:
-    pages: dict[Path, _Page] = {}
+    files: dict[Path, _Lines] = {}
     for index, problem in enumerate(in_order(found)):
         mark = problem.mark
-        if mark and mark.file not in pages:
-            pages[mark.file] = _page(mark.file)
-        yield _block(problem, pages[mark.file] if mark else [], first=index == 0)
+        if mark and mark.file not in files:
+            files[mark.file] = _read_lines(mark.file)
+        yield _block(problem, files[mark.file] if mark else [], first=index == 0)
 
 
-def _block(problem: Problem, page: _Page, *, first: bool) -> Text:
+def _block(problem: Problem, lines: _Lines, *, first: bool) -> Text:
     from rich.text import Text  # noqa: PLC0415
 
     where = f"{problem.where}: " if problem.where else ""
@@ -107,7 +98,7 @@ def _block(problem: Problem, page: _Page, *, first: bool) -> Text:
     if problem.mark:
         mark = problem.mark
         text.append(f"  --> {printable(str(mark.file))}:{mark.line}:{mark.column}\n", style="cyan")
-        for line in _excerpt(mark, page):
+        for line in _excerpt(mark, lines):
             text.append(f"{line}\n")
     if problem.hint:
         text.append("hint:", style="bold cyan")
@@ -116,22 +107,19 @@ def _block(problem: Problem, page: _Page, *, first: bool) -> Text:
     return text
 
 
-def _excerpt(mark: Mark, page: _Page) -> Iterator[str]:
-    """The line a problem stands on and the carets under it."""
-    if not 1 <= mark.line <= len(page) or not page[mark.line - 1][0].strip():
+def _excerpt(mark: Mark, lines: _Lines) -> Iterator[str]:
+    """The line a problem is in and the carets under it."""
+    if not 1 <= mark.line <= len(lines) or not lines[mark.line - 1][0].strip():
         return
-    line, inside = page[mark.line - 1]
-    number, before, shown = (
-        str(mark.line),
-        _hide(line[: mark.column - 1], inside=inside),
-        _hide(line, inside=inside),
-    )
+    line, in_key = lines[mark.line - 1]
+    number = str(mark.line)
+    before, shown = _hide(line[: mark.column - 1], in_key=in_key), _hide(line, in_key=in_key)
     if len(before) > _WIDEST - 20:
         before, shown = "…" + before[-20:], "…" + shown[len(before) - 20 :]
     marked = shown[len(before) : min(len(before) + mark.length, _WIDEST)]
     gap = "".join("\t" if char == "\t" else " " * _cells(char) for char in before)
-    cut = "…" if len(shown) > _WIDEST else ""
-    yield f"{number} | {printable(shown[:_WIDEST], keep=_TAB)}{cut}"
+    shortened = printable(shown[:_WIDEST], keep="\t") + ("…" if len(shown) > _WIDEST else "")
+    yield f"{number} | {shortened}"
     yield f"{' ' * len(number)} | {gap}{'^' * max(_cells(marked), 1)}"
 
 
@@ -142,7 +130,7 @@ def _cells(text: str) -> int:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """The text with what a terminal would obey, or hide, written out, but for the characters to keep."""
+    """The text with characters that a terminal would obey, or hide, written out; those of `keep` stay."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char in keep else _written_out(char) for char in text)
@@ -154,23 +142,37 @@ def _written_out(char: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _page(path: Path) -> _Page:
-    """The lines of a file, with the bodies of private keys known: what is printed ends up in logs."""
+_HIDDEN: Final = "********"
+_BEGIN: Final = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
+_END: Final = re.compile(r"-----END [A-Z0-9 ]*PRIVATE KEY-----")
+_KEY_BODY: Final = re.compile(r"[\s\"'-]*[A-Za-z0-9+/=\\]+[\s\"',\]]*|\s*(Proc-Type|DEK-Info): .*|\s*")
+_LOOSE_KEY: Final = re.compile(r"(?:b3BlbnNzaC1rZXktdjE|MII)[A-Za-z0-9+/=\\]{20,}")
+_SECRET: Final = re.compile(
+    r"""(?P<name>[A-Z0-9_-]*
+        (?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|(?:API|ACCESS|PRIVATE|ENCRYPTION)_?KEY)
+        [A-Z0-9_-]*["']?\s*[:=]\s*)
+    (?P<value>"(?:[^"\\]|\\.)*"? | '[^']*'? | [^\s#\[{|>&*"'][^,}\]]*)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def _read_lines(path: Path) -> _Lines:
+    """The lines of a file, and which of them are inside a private key; none of a file that cannot be read."""
     try:
         lines = split_lines(path.read_bytes().decode("utf-8-sig", "replace"))
     except OSError:
         return []
-    page, inside = [], False
+    found, in_key = [], False
     for line in lines:
-        inside = inside and bool(_KEY_BODY.fullmatch(line))
-        page.append((line, inside))
-        inside = (inside or bool(_BEGIN.search(line))) and not _END.search(line)
-    return page
+        in_key = in_key and bool(_KEY_BODY.fullmatch(line))
+        found.append((line, in_key))
+        in_key = (in_key or bool(_BEGIN.search(line))) and not _END.search(line)
+    return found
 
 
-def _hide(line: str, *, inside: bool) -> str:
+def _hide(line: str, *, in_key: bool) -> str:
     """A line without what may be a secret."""
-    if inside:
+    if in_key:
         body = line.lstrip()
         return line[: len(line) - len(body)] + (_HIDDEN if body else "")
     return _SECRET.sub(lambda match: match["name"] + _HIDDEN, _hide_keys(line))

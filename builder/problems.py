@@ -1,4 +1,4 @@
-"""Problems in what the user wrote: where, which rule, and the way out."""
+"""Problems in what the user wrote: the place, the rule, and the way out. Errors that end a command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing the user should change, or know.
+    """One thing that the user should change, or know.
 
     `where` is the path of the value in words of the spec, as `stacks[0].port`; it may be empty.
     """
@@ -49,15 +49,15 @@ class Report:
         return len(self._problems)
 
     def error(self, where: str, message: str, mark: Mark | None = None, hint: str | None = None) -> None:
-        """Record something that must be changed."""
+        """Add a problem that must be solved."""
         self._add(Problem("error", where, message, mark, hint))
 
     def warning(self, where: str, message: str, mark: Mark | None = None, hint: str | None = None) -> None:
-        """Record something that goes on, but not as the user may think."""
+        """Add a problem that is no error: it works, but perhaps not as the user thinks."""
         self._add(Problem("warning", where, message, mark, hint))
 
     def extend(self, problems: Iterable[Problem]) -> None:
-        """Take over the problems of another report."""
+        """Add the problems of another report."""
         for problem in problems:
             self._add(problem)
 
@@ -85,7 +85,7 @@ class SpecError(Exception):
 
 
 class UserError(Exception):
-    """A failure to explain in one line with a way out: no trace, exit code 1."""
+    """A failure that is explained in one line with a way out, without a traceback; exit code 1."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         self.message = message

@@ -1,4 +1,8 @@
-"""The command line: one module a command, nothing here but the door."""
+"""The command line: `app` has the commands, one module each; `server/` those for a running host.
+
+Besides them: `options` that several commands take, `output` and `progress`, the only ones that print. A command
+imports what it needs inside its functions where that is slow to load, so that `er --help` is quick.
+"""
 
 from __future__ import annotations
 

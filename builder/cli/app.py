@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -18,20 +18,96 @@ from builder.cli import (
     explain,
     init,
     launch,
+    output,
     provider_table,
     render,
     schema,
-    server,
     servers,
     tree,
     trial,
     user_data,
 )
-from builder.cli.output import say
+from builder.cli.server import apply, bans, doctor, firewall, logs, secrets, services, status, verify
 from builder.problems import SpecError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    Command = Callable[..., int]
+
+# Each module has the NAME of its command and the function `command`.
+_COMMANDS: Final = (
+    init, check, render, tree, user_data, provider_table, trial, build_image, check_image, launch, servers, destroy,
+    schema, explain,
+)  # fmt: skip
+_SERVER: Final[tuple[tuple[str, Command], ...]] = (
+    ("status", status.command),
+    ("doctor", doctor.command),
+    ("verify", verify.command),
+    ("apply", apply.command),
+    ("logs", logs.command),
+    ("restart", services.restart),
+    ("stop", services.stop),
+    ("start", services.start),
+    ("fail2ban-status", bans.status),
+    ("ban", bans.ban),
+    ("unban", bans.unban),
+    ("reapply-firewall", firewall.reapply),
+)
+_SERVER_SECRET: Final[tuple[tuple[str, Command], ...]] = (
+    ("set", secrets.set_),
+    ("list", secrets.list_),
+    ("rm", secrets.rm),
+)
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Run a command: its own exit code, or that of an expected failure, which is explained on stderr."""
+    try:
+        return command()
+    except SpecError as error:
+        output.problems(error.problems)
+    except UserError as error:
+        output.failure(error.message, error.hint)
+        _drop_unwritten()
+    except (KeyboardInterrupt, typer.Abort):
+        output.note("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader has gone, as with `| head`; nothing more can be written to stdout, not even at exit.
+        _drop_unwritten()
+    except OSError as error:
+        what = error.strerror or str(error)
+        output.failure(f"{error.filename}: {what}" if error.filename else what)
+    return 1
+
+
+def _drop_unwritten() -> None:
+    """Python flushes stdout at exit and would print a failure of that itself: nothing is left to flush."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except AttributeError:
+        pass  # it is closed
+
+
+def _exits(command: Command) -> Callable[..., None]:
+    """The command as typer runs it: its result, or its expected failure, is the exit code."""
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        raise typer.Exit(exit_code(lambda: command(*args, **options)))
+
+    run.__annotations__ = {**command.__annotations__, "return": None}
+    return run
+
+
+def _version(requested: bool) -> None:
+    if requested:
+        output.data(f"er {__version__}\n".encode())
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="er",
@@ -42,66 +118,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-
-def _told(command: Callable[..., int]) -> Callable[..., None]:
-    """The command with its expected failures told in words on stderr, and its result as the exit code."""
-
-    @wraps(command)
-    def run(*args: Any, **options: Any) -> None:
-        raise typer.Exit(code(lambda: command(*args, **options)))
-
-    run.__annotations__ = {**command.__annotations__, "return": None}
-    return run
-
-
-def code(command: Callable[[], int]) -> int:
-    """What a command ends with, its expected failures told in words on stderr."""
-    try:
-        return command()
-    except SpecError as error:
-        say.problems(error.problems)
-    except UserError as error:
-        say.failure(error.message, error.hint)
-        _drop_unwritten()
-    except (KeyboardInterrupt, typer.Abort):
-        say.note("interrupted")
-        return 130
-    except BrokenPipeError:
-        # The reader has gone, as with `| head`; nothing more can be said on stdout, not even at exit.
-        _drop_unwritten()
-    except OSError as error:
-        what = error.strerror or str(error)
-        say.failure(f"{error.filename}: {what}" if error.filename else what)
-    return 1
-
-
-def _drop_unwritten() -> None:
-    """What stdout did not take is not tried again at exit, which would be told in Python's own words."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except AttributeError:
-        pass  # it is closed
-
-
-for _module in (
-    init, check, render, tree, user_data, provider_table, trial, build_image, check_image, launch, servers, destroy,
-    schema, explain,
-):  # fmt: skip
-    app.command(_module.NAME)(_told(_module.command))
-
-for _group, _commands in ((server.app, server.COMMANDS), (server.secrets, server.SECRETS)):
-    for _name, _command in _commands:
-        _group.command(_name)(_told(_command))
-app.add_typer(server.app)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        say.data(f"er {__version__}\n".encode())
-        raise typer.Exit
+_server = typer.Typer(
+    name="server", help="Look after a running server, over ssh.", no_args_is_help=True, rich_markup_mode=None
+)
+_secret = typer.Typer(name="secret", help="The secrets of a stack.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
@@ -109,3 +129,17 @@ def _options(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """From one YAML file to a hardened web host: user-data for any provider, tried out here first."""
+
+
+def _add(group: typer.Typer, name: str, command: Command) -> None:
+    group.command(name)(_exits(command))
+
+
+for _module in _COMMANDS:
+    _add(app, _module.NAME, _module.command)
+for _name, _command in _SERVER:
+    _add(_server, _name, _command)
+for _name, _command in _SERVER_SECRET:
+    _add(_secret, _name, _command)
+_server.add_typer(_secret)
+app.add_typer(_server)

@@ -15,8 +15,8 @@ import typer
 
 from builder import problem_report, providers
 from builder.cli import clean as cleaning
+from builder.cli import output as say
 from builder.cli.options import AsJson, load
-from builder.cli.output import say
 from builder.cli.progress import Steps
 from builder.packer.convert import FORMATS
 from builder.packer.targets import BY_NAME, TARGETS

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from builder import problem_report
 from builder import spec as specs
+from builder.cli import output
 from builder.cli.options import AsJson, SpecPath
-from builder.cli.output import say
 from builder.problems import Problem, SpecError
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ def command(path: SpecPath, as_json: AsJson = False) -> int:
     except SpecError as error:
         spec, problems = None, error.problems
     if as_json:
-        say.json({"ok": spec is not None, "problems": problem_report.as_json(problems), "stacks": _stacks(spec)})
+        output.json({"ok": spec is not None, "problems": problem_report.as_json(problems), "stacks": _stacks(spec)})
     else:
-        say.problems(problems)
+        output.problems(problems)
         if spec is not None:
             _summary(spec)
     return 0 if spec is not None else 1
@@ -45,12 +45,12 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
             "uid": stack.uid,
             "egress": [
                 {
-                    "to": wish.to,
-                    "protocol": wish.protocol,
-                    "ports": list(wish.ports),
-                    "resolved": list(RESOLVED) if wish.by_name else None,
+                    "to": rule.to,
+                    "protocol": rule.protocol,
+                    "ports": list(rule.ports),
+                    "resolved": list(RESOLVED) if rule.by_name else None,
                 }
-                for wish in stack.egress
+                for rule in stack.egress
             ],
             "services": [
                 {"name": s.name, "type": s.kind, "domains": list(s.domains), "image": s.image, "hardening": s.hardening}
@@ -63,12 +63,12 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
 
 def _summary(spec: Spec) -> None:
     server = spec.server
-    say.note(f"{server.name}: {server.base} {server.arch}, {len(spec.stacks)} stack{'s' * (len(spec.stacks) != 1)}")
+    output.note(f"{server.name}: {server.base} {server.arch}, {len(spec.stacks)} stack{'s' * (len(spec.stacks) != 1)}")
     for stack in spec.stacks:
         for service in stack.services:
-            say.note(f"  {_line(stack, service)}")
-        for wish in stack.egress:
-            say.note(f"  {_egress(stack, wish)}")
+            output.note(f"  {_line(stack, service)}")
+        for rule in stack.egress:
+            output.note(f"  {_egress(stack, rule)}")
 
 
 def _line(stack: Stack, service: Service) -> str:
@@ -77,7 +77,7 @@ def _line(stack: Stack, service: Service) -> str:
     return f"er-{stack.name} {stack.uid}  {service.name}: {where}{loose}"
 
 
-def _egress(stack: Stack, wish: EgressRule) -> str:
-    ports = ",".join(map(str, wish.ports)) or "all ports"
-    when = f"  (resolved by the server {RESOLVED[0]}, by {' and '.join(RESOLVED[1:])})" if wish.by_name else ""
-    return f"er-{stack.name} {stack.uid}  may reach {wish.to} {wish.protocol} {ports}{when}"
+def _egress(stack: Stack, rule: EgressRule) -> str:
+    ports = ",".join(map(str, rule.ports)) or "all ports"
+    when = f"  (resolved by the server {RESOLVED[0]}, by {' and '.join(RESOLVED[1:])})" if rule.by_name else ""
+    return f"er-{stack.name} {stack.uid}  may reach {rule.to} {rule.protocol} {ports}{when}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from builder.cli import output as say
 from builder.cli.options import AsJson
-from builder.cli.output import say
 from builder.problems import UserError
 
 if TYPE_CHECKING:

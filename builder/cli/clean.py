@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from builder.cli.output import say
+from builder.cli import output as say
 from builder.problems import UserError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder import problem_report
+from builder.cli import output as say
 from builder.cli.launch import KnownHosts, Region
 from builder.cli.options import AsJson
-from builder.cli.output import say
 from builder.cli.progress import Steps
 from builder.problems import UserError
 

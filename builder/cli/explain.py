@@ -1,4 +1,4 @@
-"""`er explain`: every hardening setting of a host, why it is there, which audit asks for it; and what is left out."""
+"""`er explain`: every hardening setting of a host, its reason and the audit that asks for it; and what is left out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from builder.cli import output
 from builder.cli.options import AsJson
-from builder.cli.output import say
 from builder.host import hardening
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ def command(
     """
     rows = hardening.rows() if what is None else hardening.find(what)
     if as_json:
-        say.json([asdict(row) for row in rows])
+        output.json([asdict(row) for row in rows])
         return 0
     for number, (file, group) in enumerate(groupby(rows, key=lambda row: row.file)):
-        say.text(f"{chr(10) if number else ''}{file}\n{''.join(map(_lines, group))}")
+        output.text(f"{chr(10) if number else ''}{file}\n{''.join(map(_lines, group))}")
     return 0
 
 

@@ -8,7 +8,7 @@ import typer
 
 from builder import files
 from builder import spec as specs
-from builder.cli.output import say
+from builder.cli import output
 from builder.problems import UserError
 
 NAME = "init"
@@ -21,7 +21,7 @@ def command(
     """Write a commented spec to start from."""
     if files.replaces(path) and not force:
         raise UserError(f"{path} exists already", "give another name, or --force to replace it")
-    files.write(path, specs.template().encode(), report=say.note)
+    files.write(path, specs.template().encode(), report=output.note)
     if files.replaces(path):
-        say.note(f"wrote {path}: put your key and your domains in, then run: er check {path}")
+        output.note(f"wrote {path}: put your key and your domains in, then run: er check {path}")
     return 0

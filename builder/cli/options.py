@@ -1,4 +1,4 @@
-"""Arguments that several commands take, and the loading of a spec with its warnings told."""
+"""Arguments and options that several commands take, and what they stand for: a spec, a host."""
 
 from __future__ import annotations
 
@@ -8,22 +8,35 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder import spec as specs
-from builder.cli.output import say
+from builder.cli import output
+from builder.server import Remote
 
 if TYPE_CHECKING:
     from builder.spec import Spec
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The YAML file that describes the host.")]
-# Names of what is written are text, as a slash at the end counts: it says that a directory is meant.
+# The name is text, not a Path: a slash at its end says that a directory is meant.
 OutputFile = Annotated[
     str | None,
     typer.Option("-o", "--output", metavar="FILE", help="Write here, not to stdout; - is stdout."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result to stdout as JSON.")]
+Host = Annotated[str, typer.Argument(metavar="HOST", help="As ssh takes it: user@address, or a Host of its config.")]
+SshOptions = Annotated[
+    list[str] | None,
+    typer.Option("--ssh-option", "-o", metavar="KEY=VALUE", help="An option for ssh, as ssh -o takes it; repeatable."),
+]
+Stack = Annotated[str, typer.Argument(metavar="STACK", help="The name of a stack.")]
+Service = Annotated[str, typer.Argument(metavar="SERVICE", help="One service of it; without, all of them.")]
 
 
 def load(path: Path) -> Spec:
     """The spec of a file; its warnings go to stderr, its errors are raised together as SpecError."""
     spec, warnings = specs.load(path)
-    say.problems(warnings)
+    output.problems(warnings)
     return spec
+
+
+def remote(host: str, ssh_options: list[str] | None) -> Remote:
+    """The host that HOST and the values of --ssh-option name."""
+    return Remote(host, tuple(word for option in ssh_options or () for word in ("-o", option)))

@@ -1,11 +1,11 @@
-"""Progress of long work: a line for each step, alive with its elapsed time on a terminal, plain elsewhere."""
+"""Progress of long work: a line for each step; on a terminal with a spinner and the elapsed time while it runs."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Self
 
-from builder.cli.output import say
+from builder.cli import output
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-class _Alive:
-    """The text beside the spinner; rendered anew at every turn of it."""
+class _RunningStep:
+    """The text beside the spinner; rendered again each time that turns."""
 
     def __init__(self, step: str) -> None:
         self.step = step
@@ -29,16 +29,16 @@ class _Alive:
         line = Text(f"{self.step} … {seconds:.0f} s")
         if self.detail:
             line.append(f"  {self.detail}", style="dim")
-        line.truncate(max(say.console.width - 4, 20), overflow="ellipsis")
+        line.truncate(max(output.console.width - 4, 20), overflow="ellipsis")
         return line
 
 
 class Steps:
-    """Shows one step at a time; a context manager, so that an error does not leave a spinner behind."""
+    """Shows one step at a time; a context manager, so that no error leaves a spinner behind."""
 
     def __init__(self) -> None:
         self._status: Status | None = None
-        self._alive: _Alive | None = None
+        self._running: _RunningStep | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -50,40 +50,40 @@ class Steps:
 
     def start(self, step: str) -> None:
         """A step has begun."""
-        if say.console.is_terminal:
+        if output.console.is_terminal:
             from rich.status import Status
 
-            self._alive = _Alive(step)
-            self._status = Status(self._alive, console=say.console)
+            self._running = _RunningStep(step)
+            self._status = Status(self._running, console=output.console)
             self._status.start()
 
     def end(self, step: str, seconds: float) -> None:
         """The step is over."""
         self.stop()
-        say.note(f"  {step:<14} {seconds:6.1f} s")
+        output.note(f"  {step:<14} {seconds:6.1f} s")
 
     def line(self, text: str) -> None:
-        """Something worth a line while a step goes on."""
-        say.note(f"  {text}")
+        """Print a line while a step goes on."""
+        output.note(f"  {text}")
 
     def detail(self, text: str) -> None:
-        """What the step is at just now, shown on a terminal only."""
-        if self._alive is not None:
-            self._alive.detail = text
+        """What the step is doing just now, shown on a terminal only."""
+        if self._running is not None:
+            self._running.detail = text
 
     def stop(self) -> None:
-        """Take the spinner away."""
+        """Remove the spinner."""
         if self._status:
             self._status.stop()
-            self._status = self._alive = None
+            self._status = self._running = None
 
 
-_WIDTH = 20
+_BAR_WIDTH = 20
 
 
 def size_bar(used: int, limit: int | None) -> str:
-    """`[#####---------------] 4,096 of 16,384 bytes, 25 %`; without a limit only the size."""
+    """`[#####---------------] 4,096 of 16,384 bytes, 25%`; without a limit only the size."""
     if limit is None:
         return f"{used:,} bytes, no limit"
-    filled = min(-(-used * _WIDTH // limit), _WIDTH)
-    return f"[{'#' * filled:-<{_WIDTH}}] {used:,} of {limit:,} bytes, {used / limit:.0%}"
+    filled = min(-(-used * _BAR_WIDTH // limit), _BAR_WIDTH)
+    return f"[{'#' * filled:-<{_BAR_WIDTH}}] {used:,} of {limit:,} bytes, {used / limit:.0%}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder import providers
+from builder.cli import output
 from builder.cli.options import AsJson
-from builder.cli.output import say
 from builder.cli.user_data import known_provider
 from builder.packer import credentials
 from builder.providers import Encoding
@@ -42,13 +42,13 @@ def command(
     rows = [providers.get(name)] if name else [providers.get(one) for one in providers.NAMES]
     if as_json:
         values = [_as_json(row) for row in rows]
-        say.json(values[0] if name else values)
+        output.json(values[0] if name else values)
     elif name:
-        say.text("".join(f"{line}\n" for line in one(rows[0])))
+        output.text("".join(f"{line}\n" for line in details(rows[0])))
     elif sys.stdout is not None and sys.stdout.isatty():
         _rich(rows)
     else:
-        say.text("".join(f"{line}\n" for line in table(rows)))
+        output.text("".join(f"{line}\n" for line in table(rows)))
     return 0
 
 
@@ -85,11 +85,11 @@ def _rich(rows: list[Provider]) -> None:
     shown = Table(*_HEAD, box=box.SIMPLE_HEAD)
     for row in rows:
         shown.add_row(*cells(row))
-    say.table(shown)
-    say.note("? is not published where it could be read; er providers PROVIDER shows everything, with sources")
+    output.table(shown)
+    output.note("? is not published where it could be read; er providers PROVIDER shows everything, with sources")
 
 
-def one(row: Provider) -> list[str]:
+def details(row: Provider) -> list[str]:
     """Everything about a provider, each fact with its source."""
     lines = [f"{row.name}: {row.title}", f"{'encodings':<12}{', '.join(map(str, row.encodings()))}"]
     for name, fact in row.facts():

@@ -1,4 +1,4 @@
-"""`er render`: the host's tree as it lands, in a directory to look at."""
+"""`er render`: the files of the host in a directory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import typer
 
 from builder import files
 from builder import host as hosts
+from builder.cli import output
 from builder.cli.options import SpecPath, load
-from builder.cli.output import say
 from builder.host.rootfs import write_files
 from builder.packer.upload_files import archive
 from builder.problems import UserError
@@ -28,56 +28,51 @@ NAME = "render"
 
 def command(
     path: SpecPath,
-    output: Annotated[
+    target: Annotated[
         str,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="DIR",
-            help="Where the tree goes, made anew; - is a tar on stdout.",
-        ),
+        typer.Option("-o", "--output", metavar="DIR", help="Where the tree goes, made anew; - is a tar on stdout."),
     ],
     force: Annotated[bool, typer.Option("--force", help="Replace DIR when it is not empty.")] = False,
 ) -> int:
     """Write the host's files below DIR, with their modes; they are root's on the host."""
-    if output == files.STDOUT or _is_stream(output):
-        return _as_tar(output, hosts.build(load(path)))
-    directory = files.directory(output)
+    if target == files.STDOUT or _is_stream(target):
+        return _as_tar(target, hosts.build(load(path)))
+    directory = files.directory(target)
     host = hosts.build(load(path))
     if directory.is_dir() and any(directory.iterdir()):
-        _check_replaced(output, directory, path, force=force)
-    with files.explained(output):
+        _check_replaced(target, directory, path, force=force)
+    with files.explained(target):
         _replace(directory, host)
-    say.note(f"wrote {len(host.files)} files to {output}")
+    output.note(f"wrote {len(host.files)} files to {target}")
     return 0
 
 
-def _is_stream(output: str) -> bool:
-    return not Path(output).is_dir() and not output.endswith("/") and files.is_stream(output)
+def _is_stream(target: str) -> bool:
+    return not Path(target).is_dir() and not target.endswith("/") and files.is_stream(target)
 
 
-def _as_tar(output: str, host: Host) -> int:
+def _as_tar(target: str, host: Host) -> int:
     """A pipe or a device holds no directory: it gets an archive of one."""
-    if files.is_terminal(output):
+    if files.is_terminal(target):
         raise UserError("an archive is not for a terminal", "give a directory with -o DIR, or: -o - | tar t")
     content = archive(host.files)
-    if output == files.STDOUT:
-        say.data(content)
+    if target == files.STDOUT:
+        output.data(content)
     else:
-        files.write(output, content, report=say.note)
-    say.note(f"wrote {len(host.files)} files to {'stdout' if output == files.STDOUT else output}, as a tar archive")
+        files.write(target, content, report=output.note)
+    output.note(f"wrote {len(host.files)} files to {'stdout' if target == files.STDOUT else target}, as a tar archive")
     return 0
 
 
-def _check_replaced(output: str, directory: Path, spec: Path, *, force: bool) -> None:
+def _check_replaced(target: str, directory: Path, spec: Path, *, force: bool) -> None:
     if not force:
-        raise UserError(f"{output} is not empty", "give another directory, or --force to replace it")
+        raise UserError(f"{target} is not empty", "give another directory, or --force to replace it")
     if spec.resolve().is_relative_to(directory):
-        raise UserError(f"{output} holds {spec}, which would go with it", "give another directory")
+        raise UserError(f"{target} holds {spec}, which would go with it", "give another directory")
 
 
 def _replace(directory: Path, host: Host) -> None:
-    """Written aside, then renamed; the old one goes when the new one stands, and comes back when it cannot."""
+    """Written beside it, then renamed; the old directory is removed last, and restored when the rename fails."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     new, old = aside / "new", aside / "old"
@@ -85,7 +80,7 @@ def _replace(directory: Path, host: Host) -> None:
         new.mkdir()
         write_files(new, host.files)
         if directory.exists():
-            _dress(new, directory.stat())
+            _copy_rights(new, directory.stat())
             directory.rename(old)
         try:
             new.rename(directory)
@@ -97,8 +92,8 @@ def _replace(directory: Path, host: Host) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _dress(new: Path, old: os.stat_result) -> None:
-    """As the directory that it replaces."""
+def _copy_rights(new: Path, old: os.stat_result) -> None:
+    """Owner and mode of the directory that it replaces."""
     with contextlib.suppress(PermissionError):
         os.chown(new, old.st_uid, old.st_gid)
     new.chmod(stat.S_IMODE(old.st_mode))

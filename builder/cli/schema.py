@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from builder import spec as specs
-from builder.cli.output import say
+from builder.cli import output
 
 NAME = "schema"
 
 
 def command() -> int:
     """Write the JSON Schema of the spec to stdout, for completion and checks in an editor."""
-    say.json(specs.schema())
+    output.json(specs.schema())
     return 0

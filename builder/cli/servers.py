@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from builder.cli import output as say
 from builder.cli.launch import Region
 from builder.cli.options import AsJson
-from builder.cli.output import say
 
 NAME = "servers"
 

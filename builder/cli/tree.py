@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from builder import host as hosts
+from builder.cli import output
 from builder.cli.options import AsJson, SpecPath, load
-from builder.cli.output import say
 
 NAME = "tree"
 
@@ -13,7 +13,7 @@ def command(path: SpecPath, as_json: AsJson = False) -> int:
     """List the host's files: mode, owner, whether baked or added at first boot, path."""
     host = hosts.build(load(path))
     if as_json:
-        say.json(
+        output.json(
             [
                 {
                     "path": f.path,
@@ -28,5 +28,5 @@ def command(path: SpecPath, as_json: AsJson = False) -> int:
         )
         return 0
     for file in host.files:
-        say.text(f"{file.mode} {file.owner}:{file.group} {file.part:<10} {len(file.content):>6} {file.path}\n")
+        output.text(f"{file.mode} {file.owner}:{file.group} {file.part:<10} {len(file.content):>6} {file.path}\n")
     return 0

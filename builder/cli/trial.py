@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from builder.cli import output as say
 from builder.cli.options import AsJson, SpecPath, load
-from builder.cli.output import say
 from builder.cli.progress import Steps
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import typer
 
 from builder import files, providers, userdata
 from builder import host as hosts
+from builder.cli import output
 from builder.cli.options import AsJson, OutputFile, SpecPath, load
-from builder.cli.output import say
 from builder.cli.progress import size_bar
 from builder.problems import SpecError, UserError
 from builder.providers import Encoding
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from builder.userdata.cloudconfig import On
 
 NAME = "user-data"
+# Groups of files that are named, by the space that they take.
 _BIGGEST = 6
 
 
@@ -57,7 +58,7 @@ def command(
             help="Who takes the user-data; see er providers.",
         ),
     ] = "nocloud",
-    output: OutputFile = None,
+    file: OutputFile = None,
     small: Annotated[
         bool, typer.Option("--small", help="The smallest form that PROVIDER takes, even when a readable one fits.")
     ] = False,
@@ -65,23 +66,23 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Write the user-data that turns a server into the host: the plainest form that fits the provider."""
-    if output is not None:
-        files.check(output)
-    target, apart = output or files.STDOUT, explain or as_json
-    if output is not None and apart and files.is_stdout(output):
+    if file is not None:
+        files.check(file)
+    target, stdout_taken = file or files.STDOUT, explain or as_json
+    if file is not None and stdout_taken and files.is_stdout(file):
         raise typer.BadParameter("stdout has --json or --explain already: give a file name, or leave those out")
     spec = load(path)
     _check_archives(spec, on.value)
     host = hosts.build(spec)
     delivery = userdata.deliver(spec, host, provider, on.value, smallest=small)
-    if output is not None or not apart:
+    if file is not None or not stdout_taken:
         _write(target, delivery)
-    # The name of a descriptor, device or pipe means nothing in the commands that are shown.
+    # The commands to use next cannot name a descriptor, device or pipe.
     named = None if files.is_stream(target) else Path(target)
     if as_json:
-        say.json(_as_json(spec, host, delivery, named))
+        output.json(_as_json(spec, host, delivery, named))
     elif explain:
-        say.data("".join(f"{part:<32}{words}\n" for part, words in userdata.explain(spec, host, delivery)).encode())
+        output.data("".join(f"{part:<32}{words}\n" for part, words in userdata.explain(spec, host, delivery)).encode())
     _report(spec, host, delivery, named)
     return 0
 
@@ -90,30 +91,30 @@ def _write(target: str, delivery: Delivery) -> None:
     if delivery.encoding is Encoding.GZIP and files.is_terminal(target):
         raise UserError("this user-data is binary, not for a terminal", "write it to a file with -o FILE")
     if target == files.STDOUT:
-        say.data(delivery.content)
+        output.data(delivery.content)
         return
-    files.write(target, delivery.content, report=say.note)
-    say.note(f"wrote {len(delivery.content):,} bytes to {target}")
+    files.write(target, delivery.content, report=output.note)
+    output.note(f"wrote {len(delivery.content):,} bytes to {target}")
 
 
-def _report(spec: Spec, host: Host, delivery: Delivery, output: Path | None) -> None:
+def _report(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> None:
     row = providers.get(delivery.provider)
-    say.note(f"{row.title}, {delivery.on} image: {userdata.FORMS[delivery.encoding, delivery.shared]}")
-    say.note(f"  {size_bar(delivery.used, delivery.limit)} ({row.counted.value})")
+    output.note(f"{row.title}, {delivery.on} image: {userdata.FORMS[delivery.encoding, delivery.shared]}")
+    output.note(f"  {size_bar(delivery.used, delivery.limit)} ({row.counted.value})")
     if not row.limit.verified:
-        say.note("  that limit is not published where it could be read: it is the lowest of all providers")
+        output.note("  that limit is not published where it could be read: it is the lowest of all providers")
     biggest = _groups(spec, host, delivery)[:_BIGGEST]
     if not row.fits(delivery.used):
         way = userdata.ways_out(spec, host, row, delivery.on, [one.name for one in biggest])
-        say.note(f"  warning: this is more, and {row.title} may refuse it; then: {way}")
-    say.note(f"  what takes the space: {', '.join(f'{one.name} {one.used:,}' for one in biggest)}")
+        output.note(f"  warning: this is more, and {row.title} may refuse it; then: {way}")
+    output.note(f"  what takes the space: {', '.join(f'{one.name} {one.used:,}' for one in biggest)}")
     for stack, secret in userdata.secrets(spec):
-        say.note(f"  secret {secret} of stack {stack} is not in it; once the server is up: {_push(stack, secret)}")
-    say.note(f"  use it:     {_filled(row.command.value, output)}")
-    say.note(f"  or here:    {_filled(row.console.value, output)}")
+        output.note(f"  secret {secret} of stack {stack} is not in it; once the server is up: {_push(stack, secret)}")
+    output.note(f"  use it:     {_filled(row.command.value, file)}")
+    output.note(f"  or here:    {_filled(row.console.value, file)}")
     login = row.login.value.get(spec.server.base, "") if delivery.on == "stock" else ""
-    shut = "; root, the image's own login, is shut" if login == "root" else ""
-    say.note(f"  then:       ssh {spec.admin.name}@ADDRESS{shut}")
+    closed = "; root, the image's own login, is shut" if login == "root" else ""
+    output.note(f"  then:       ssh {spec.admin.name}@ADDRESS{closed}")
 
 
 def _groups(spec: Spec, host: Host, delivery: Delivery) -> tuple[userdata.Group, ...]:
@@ -125,11 +126,11 @@ def _push(stack: str, secret: str) -> str:
     return f"er server secret set ADDRESS {stack} {secret}"
 
 
-def _filled(template: str, output: Path | None) -> str:
-    return template.replace("{file}", str(output or "FILE")).replace("{name}", output.name if output else "FILE")
+def _filled(template: str, file: Path | None) -> str:
+    return template.replace("{file}", str(file or "FILE")).replace("{name}", file.name if file else "FILE")
 
 
-def _as_json(spec: Spec, host: Host, delivery: Delivery, output: Path | None) -> dict[str, object]:
+def _as_json(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> dict[str, object]:
     row = providers.get(delivery.provider)
     binary = delivery.encoding is Encoding.GZIP
     content = base64.b64encode(delivery.content) if binary else delivery.content
@@ -145,8 +146,8 @@ def _as_json(spec: Spec, host: Host, delivery: Delivery, output: Path | None) ->
         "counted": row.counted.value,
         "groups": [{"name": one.name, "used": one.used, "files": one.files} for one in _groups(spec, host, delivery)],
         "secrets": [{"stack": stack, "name": secret} for stack, secret in userdata.secrets(spec)],
-        "command": _filled(row.command.value, output),
-        "console": _filled(row.console.value, output),
+        "command": _filled(row.command.value, file),
+        "console": _filled(row.console.value, file),
         "login": spec.admin.name,
         "user_data_base64" if binary else "user_data": content.decode(),
     }
@@ -156,4 +157,4 @@ def _check_archives(spec: Spec, on: On) -> None:
     found = userdata.archive_problems(spec, on)
     if any(problem.severity == "error" for problem in found):
         raise SpecError(found)
-    say.problems(found)
+    output.problems(found)

@@ -1,4 +1,9 @@
-"""`er server apply`: what would change, and the change itself. The host's part is in builder/server/remote/apply.py."""
+"""`er server apply`: what differs between a host and its spec, and the change.
+
+The client sends the whole tree. The host (builder/server/remote/apply.py) changes its files in a unit of its own and
+waits until everything answers, then for the client's confirmation over a new connection; without one it restores the
+old files.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +14,13 @@ import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from builder import facts
 from builder.host.build import archive_path
 from builder.oci import image_reference
 from builder.problems import UserError
-from builder.server.failures import KeyRefusedError, UnreachableError
+from builder.server.ssh import KeyRefusedError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,18 +31,11 @@ if TYPE_CHECKING:
 
 # How long an unconfirmed change stands, in seconds.
 CONFIRM_WITHIN: Final = 90
-# A call that waits on the host ends before anything on the way takes the connection for dead.
-_WAIT: Final = 20
-# How long a host that went silent is waited for: the change is taken back, the services are told.
-_PATIENCE: Final = 4 * CONFIRM_WITHIN
-# A host without an answer may be asked often. One that refuses the key is asked when it should have taken the change
-# back, and then seldom: at the fifth refusal within ten minutes Fail2Ban would shut this laptop out for an hour.
-_ASK_AGAIN, _TAKE_BACK, _ASK_AGAIN_REFUSED = 2.0, 15.0, 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One file: its rights (mode, owner and group) and content on the host and as the spec has it; None where not."""
+    """One file: rights (mode, owner and group) and content, `old` on the host, `new` in the spec; None if missing."""
 
     path: str
     old: tuple[str, bytes] | None
@@ -50,14 +48,14 @@ class Difference:
 
     def lines(self) -> Iterator[str]:
         """As `diff -u` shows it; a change of rights as a line of its own."""
-        old, new = (_text(side) for side in (self.old, self.new))
         if self.old and self.new and self.old[0] != self.new[0]:
             yield f"rights {self.old[0]} -> {self.new[0]}  {self.path}"
         before, after = (self.path if side else "/dev/null" for side in (self.old, self.new))
-        yield from (line.rstrip("\n") for line in difflib.unified_diff(old, new, before, after, n=1))
+        diff = difflib.unified_diff(_lines(self.old), _lines(self.new), before, after, n=1)
+        yield from (line.rstrip("\n") for line in diff)
 
 
-def _text(side: tuple[str, bytes] | None) -> list[str]:
+def _lines(side: tuple[str, bytes] | None) -> list[str]:
     if side is None:
         return []
     try:
@@ -67,21 +65,24 @@ def _text(side: tuple[str, bytes] | None) -> list[str]:
 
 
 def differences(remote: Remote, host: Host) -> tuple[Difference, ...]:
-    """What differs between the host and the tree, in order of path."""
-    wanted = {file.path: (file.rights, file.content) for file in host.files}
-    there = remote.ask("inventory", stdin=json.dumps(sorted(wanted)).encode())
-    if there["name"] != host.name:
+    """What differs between the host and its spec's tree, in order of path.
+
+    Raises UserError when it is another server, or when something else than a file is at one of the paths.
+    """
+    desired = {file.path: (file.rights, file.content) for file in host.files}
+    inventory = remote.ask("inventory", stdin=json.dumps(sorted(desired)).encode())
+    if inventory["name"] != host.name:
         raise UserError(
-            f"{remote.host} is the server {there['name']}, the spec is of {host.name}",
+            f"{remote.host} is the server {inventory['name']}, the spec is of {host.name}",
             "is it the right HOST, and the right SPEC?",
         )
-    found = {path: _found(path, *entry) for path, entry in there["files"].items()}
-    paths = sorted({*wanted, *found})
-    every = (Difference(path, found.get(path), wanted.get(path)) for path in paths)
+    existing = {path: _existing(path, *entry) for path, entry in inventory["files"].items()}
+    paths = sorted({*desired, *existing})
+    every = (Difference(path, existing.get(path), desired.get(path)) for path in paths)
     return tuple(one for one in every if one.old != one.new)
 
 
-def _found(path: str, rights: str, content: str, problem: str = "") -> tuple[str, bytes]:
+def _existing(path: str, rights: str, content: str, problem: str = "") -> tuple[str, bytes]:
     if problem:
         raise UserError(f"{path} is {problem} on the host", "look at it there; er lays down plain files only")
     return rights, base64.b64decode(content)
@@ -90,14 +91,54 @@ def _found(path: str, rights: str, content: str, problem: str = "") -> tuple[str
 def with_newest_proxy(remote: Remote, spec: Spec, *, bring: bool) -> Spec:
     """The spec with the newest release of its proxy that the registry offers.
 
-    With `bring` the host fetches the image, and the spec names it by its digest too.
+    With `bring` the host pulls the image, and the spec names it by its digest too.
     """
     found = remote.ask("proxy-newest", spec.proxy.image, "bring" if bring else "name", timeout=1000)
     return replace(spec, proxy=replace(spec.proxy, image=found["image"]))
 
 
+class Archive(NamedTuple):
+    """An image that a spec gives as an archive: whose it is, its name and path on the host, and its path here."""
+
+    stack: str
+    image: str
+    remote_path: str
+    path: Path
+
+
+def archives(spec: Spec) -> list[Archive]:
+    """The archives of the proxy and of every stack."""
+    images = [("proxy", "caddy", spec.proxy.image)]
+    images += [(stack.name, service.name, service.image) for stack in spec.stacks for service in stack.services]
+    return [
+        Archive(
+            stack,
+            image_reference.host_name(stack, service, image),
+            path,
+            Path(image.removeprefix(image_reference.ARCHIVE)),
+        )
+        for stack, service, image in images
+        if (path := archive_path(stack, service, image))
+    ]
+
+
+def send_archives(remote: Remote, spec: Spec) -> Iterator[Path]:
+    """Send the archives that the host needs and has not; yields each before it goes."""
+    every = archives(spec)
+    if not every:
+        return
+    asked = [(one.stack, one.image, one.remote_path) for one in every]
+    missing = remote.ask("archives-missing", stdin=json.dumps(asked).encode())
+    for remote_path, path in {(one.remote_path, one.path) for one in every if one.remote_path in missing}:
+        yield path
+        remote.ask("archive-put", remote_path, stdin=path.read_bytes(), timeout=3600)
+
+
 def plan(spec: Spec, host: Host, *, timeout: float) -> bytes:
-    """What the host is sent: the whole tree, its stacks with their users' numbers, who logs in."""
+    """What the host is sent, as JSON: the whole tree, the stacks with their users' numbers, and who logs in.
+
+    `timeout` is how long the stacks have to become ready, in seconds.
+    """
     value = {
         "files": [
             {
@@ -116,51 +157,23 @@ def plan(spec: Spec, host: Host, *, timeout: float) -> bytes:
     return json.dumps(value).encode()
 
 
-def archives(spec: Spec) -> list[tuple[str, str, str, Path]]:
-    """Stack, the image's name on the host, where its archive goes there, and the archive here."""
-    users: list[tuple[str, tuple[tuple[str, str], ...]]] = [("proxy", (("caddy", spec.proxy.image),))]
-    users += [(stack.name, tuple((one.name, one.image) for one in stack.services)) for stack in spec.stacks]
-    return [
-        (
-            stack,
-            image_reference.host_name(stack, service, image),
-            path,
-            Path(image.removeprefix(image_reference.ARCHIVE)),
-        )
-        for stack, services in users
-        for service, image in services
-        if (path := archive_path(stack, service, image))
-    ]
-
-
-def bring_archives(remote: Remote, spec: Spec) -> Iterator[Path]:
-    """Send the archives that the host lacks; yields each before it goes."""
-    wanted = archives(spec)
-    if not wanted:
-        return
-    missing = remote.ask("archives-missing", stdin=json.dumps([one[:3] for one in wanted]).encode())
-    for path, here in {(one[2], one[3]) for one in wanted if one[2] in missing}:
-        yield here
-        remote.ask("archive-put", path, stdin=here.read_bytes(), timeout=3600)
-
-
 def carry_out(remote: Remote, content: bytes) -> Iterator[dict[str, Any]]:
     """Send the plan and follow it to its end, confirming over a new connection; yields each state once.
 
     A change that cuts the way to the host is not confirmed: the state `no answer` is yielded, then how it ended.
     """
     within = json.loads(content)["confirm_within"]
-    yield from _followed(remote, remote.ask("apply-start", stdin=content), within)
+    yield from _follow(remote, remote.ask("apply-start", stdin=content), within)
 
 
 def resume(remote: Remote) -> Iterator[dict[str, Any]]:
-    """Follow a change that another client has begun, as if it were ours; yields nothing where there is none."""
+    """Follow a change that another client has begun as if it were ours; yields nothing where there is none."""
     state = remote.ask("apply-state")
     if state["phase"] != "none":
-        yield from _followed(remote, state, CONFIRM_WITHIN)
+        yield from _follow(remote, state, CONFIRM_WITHIN)
 
 
-def _followed(remote: Remote, state: dict[str, Any], within: float) -> Iterator[dict[str, Any]]:
+def _follow(remote: Remote, state: dict[str, Any], within: float) -> Iterator[dict[str, Any]]:
     while True:
         yield state
         if state["phase"] in facts.APPLY_ENDS:
@@ -168,28 +181,40 @@ def _followed(remote: Remote, state: dict[str, Any], within: float) -> Iterator[
         try:
             if state["phase"] == "waiting for you":
                 remote.ask("apply-confirm", fresh=True)
-            state = _next(remote, state["phase"])
+            state = _next_state(remote, state["phase"])
         except UnreachableError as error:
             yield {"phase": "no answer"}
-            state = _again(remote, error, within)
+            state = _reconnect(remote, error, within)
 
 
-def _next(remote: Remote, phase: str) -> dict[str, Any]:
+# Seconds that one call waits on the host: it ends before anything on the way takes the connection for dead.
+_CALL_SECONDS: Final = 20
+
+
+def _next_state(remote: Remote, phase: str) -> dict[str, Any]:
     while True:
-        state: dict[str, Any] = remote.ask("apply-wait", phase, str(_WAIT), fresh=True)
+        state: dict[str, Any] = remote.ask("apply-wait", phase, str(_CALL_SECONDS), fresh=True)
         if state["phase"] != phase:
             return state
 
 
-def _again(remote: Remote, error: UnreachableError, within: float) -> dict[str, Any]:
-    """The host, once it has taken back what cut it off. It was not confirmed within that many seconds, so it does."""
-    deadline = time.monotonic() + _PATIENCE
+# How long a host that has become unreachable is tried, in seconds: it restores the old files, and restarts services.
+_RECONNECT_WITHIN: Final = 4 * CONFIRM_WITHIN
+# Seconds between attempts. A host without an answer may be tried often. One that refuses the key is tried when it
+# should have restored the old files, and then seldom: at the fifth refusal within ten minutes Fail2Ban would ban this
+# machine for an hour.
+_RETRY, _ROLLBACK, _RETRY_REFUSED = 2.0, 15.0, 120.0
+
+
+def _reconnect(remote: Remote, error: UnreachableError, within: float) -> dict[str, Any]:
+    """The state once the host answers again: not confirmed `within` so many seconds, it restores the old files."""
+    deadline = time.monotonic() + _RECONNECT_WITHIN
     for pause in _pauses(error, within):
         if time.monotonic() + pause > deadline:
             break
         time.sleep(pause)
         try:
-            state: dict[str, Any] = remote.ask("apply-wait", "waiting for you", str(_WAIT), fresh=True)
+            state: dict[str, Any] = remote.ask("apply-wait", "waiting for you", str(_CALL_SECONDS), fresh=True)
         except UnreachableError as again:
             error = again
         else:
@@ -198,8 +223,8 @@ def _again(remote: Remote, error: UnreachableError, within: float) -> dict[str, 
 
 
 def _pauses(error: UnreachableError, within: float) -> Iterator[float]:
-    """Seconds before each further try."""
+    """Seconds before each further attempt."""
     if isinstance(error, KeyRefusedError):
-        yield within + _TAKE_BACK
-        yield from itertools.repeat(_ASK_AGAIN_REFUSED)
-    yield from itertools.repeat(_ASK_AGAIN)
+        yield within + _ROLLBACK
+        yield from itertools.repeat(_RETRY_REFUSED)
+    yield from itertools.repeat(_RETRY)

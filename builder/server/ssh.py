@@ -1,4 +1,4 @@
-"""The way into a host: the system's ssh, so that its config, agent and known_hosts count.
+"""The connection to a host: the system's ssh, so that its config, agent and known_hosts count.
 
 What runs there is `builder.server.remote`, sent along with each call: the host keeps no agent, and client and remote
 part are of one version. It goes through stdin, since sudo logs command lines.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 import subprocess
 import zipfile
@@ -17,44 +18,55 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder import process
 from builder.problems import UserError
-from builder.server import failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_BUILDER: Final = Path(__file__).resolve().parents[1]
-# A line with the size of the archive, the archive, then what the command itself reads. Python imports from the archive
-# in memory; nothing is written on the host.
+_SOURCES: Final = Path(__file__).resolve().parents[1]
+# What `builder.server.remote` imports besides the standard library.
+_SHARED: Final = ("facts", "files", "problems")
+# It reads from stdin: a line with the size of the archive, then the archive, and leaves what the command itself reads.
+# Python imports from the archive in memory; nothing is written on the host.
 _LOADER: Final = (
     "import os,sys;i=sys.stdin.buffer;f=os.memfd_create('er');os.write(f,i.read(int(i.readline())));"
     "sys.path.insert(0,'/proc/self/fd/%d'%f);from builder.server.remote.main import main;main()"
 )
 
 
+class UnreachableError(UserError):
+    """The host could not be reached; a later attempt may succeed."""
+
+
+class KeyRefusedError(UnreachableError):
+    """The host answers and accepts none of the keys. Fail2Ban counts each attempt."""
+
+
+class KeyChangedError(UnreachableError):
+    """The host key is not the one in known_hosts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A host as ssh names it; `options` are words for ssh that stand before it."""
+    """A host as ssh names it; `options` are arguments of ssh that stand before it."""
 
     host: str
     options: tuple[str, ...] = ()
 
-    def argv(self, command: Sequence[str], *, fresh: bool = False) -> list[str]:
-        """How ssh is called; `fresh` takes a connection of its own even where the user's config shares one."""
-        own = ["-o", "ControlMaster=no", "-o", "ControlPath=none"] if fresh else []
-        return ["ssh", "-T", "-o", "ConnectTimeout=15", *own, *self.options, "--", self.host, shlex.join(command)]
-
     def ask(self, verb: str, *words: str, stdin: bytes = b"", fresh: bool = False, timeout: float = 120) -> Any:
-        """Run a verb of the remote part as root; returns the value that it prints as JSON."""
+        """Run a verb of the remote part as root; returns the value that it prints as JSON.
+
+        `timeout` is in seconds. Raises UnreachableError, or UserError with what the remote part says.
+        """
         argv = self.argv(remote_command(verb, words), fresh=fresh)
         try:
             done = process.run(argv, stdin=package() + stdin, timeout=timeout, check=False)
         except FileNotFoundError:
             way = "apt-get install openssh-client"
-            raise failures.UnreachableError("the program ssh is not installed", way) from None
+            raise UnreachableError("the program ssh is not installed", way) from None
         except subprocess.TimeoutExpired:
             raise UserError(f"{self.host} did not answer within {timeout:.0f} s", "try again; is it busy?") from None
         if done.returncode != 0:
-            raise failures.explain(self.host, done.returncode, done.stderr)
+            raise explain_failure(self.host, done.returncode, done.stderr)
         try:
             return json.loads(done.stdout)
         except ValueError as error:
@@ -63,24 +75,113 @@ class Remote:
                 "a login script on the host prints text; it should do so in interactive shells only",
             ) from error
 
+    def argv(self, command: Sequence[str], *, fresh: bool = False) -> list[str]:
+        """The call of ssh; `fresh` opens a connection of its own even where the user's config shares one."""
+        own = ["-o", "ControlMaster=no", "-o", "ControlPath=none"] if fresh else []
+        return ["ssh", "-T", "-o", "ConnectTimeout=15", *own, *self.options, "--", self.host, shlex.join(command)]
+
 
 def remote_command(verb: str, words: Sequence[str]) -> list[str]:
-    """The command line on the host; sudo does nothing for who is root already."""
+    """The command line on the host; sudo changes nothing for root."""
     return ["sudo", "-n", "python3", "-I", "-c", _LOADER, verb, *words]
 
 
-def _modules() -> Iterator[tuple[str, bytes]]:
-    """The remote part under its own name, and what it shares; the packages above it are empty there."""
-    yield from (("builder/__init__.py", b""), ("builder/server/__init__.py", b""))
-    shared = (_BUILDER / f"{name}.py" for name in ("facts", "files", "problems"))
-    for path in (*shared, *(_BUILDER / "server" / "remote").glob("*.py")):
-        yield f"builder/{path.relative_to(_BUILDER)}", path.read_bytes()
-
-
 def package() -> bytes:
-    """The remote part, with its size before it."""
+    """The remote part as a zip archive, with its size in bytes on a line before it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in sorted(_modules()):
+        for name, content in sorted(_package_files()):
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return b"%d\n%s" % (buffer.tell(), buffer.getvalue())
+
+
+def _package_files() -> Iterator[tuple[str, bytes]]:
+    """The remote part under its own name and what it shares; the packages above it are empty there."""
+    yield from (("builder/__init__.py", b""), ("builder/server/__init__.py", b""))
+    shared = (_SOURCES / f"{name}.py" for name in _SHARED)
+    for path in (*shared, *(_SOURCES / "server" / "remote").glob("*.py")):
+        yield f"builder/{path.relative_to(_SOURCES)}", path.read_bytes()
+
+
+# The exit code of ssh itself, when it could not connect or lost the connection.
+_CANNOT_CONNECT: Final = 255
+# The remote part's own errors: one line that begins like this, and a hint on the next.
+_REMOTE_ERROR, _REMOTE_HINT = "er-error: ", "er-hint: "
+_KEY_CHANGED: Final = "REMOTE HOST IDENTIFICATION HAS CHANGED"
+_KEY_REFUSED: Final = "Permission denied"
+# Where the key stands that was known: ssh prints it, under whatever name and in whatever file it is.
+_KNOWN_AT: Final = re.compile(r"Offending \S+ key in (.+):(\d+)")
+# A message of ssh or sudo, what it means, and the way out. The first that is found counts.
+_CAUSES: Final = (
+    (
+        _KEY_CHANGED,
+        "the host key is not the one that is known",
+        "if the server was made anew, compare its fingerprint with the console's, then remove the old key: {known}",
+    ),
+    (
+        "Host key verification failed",
+        "the host key is not known",
+        "compare the fingerprint with the one on the server's console, then log in once with: ssh {host}",
+    ),
+    (
+        "Too many authentication failures",
+        "your agent has more keys than the server tries",
+        "name the right one: -o IdentitiesOnly=yes -o IdentityFile=PATH, or as IdentityFile in your ~/.ssh/config",
+    ),
+    (
+        _KEY_REFUSED,
+        "the server accepts none of your keys",
+        "is it the key of admin.ssh_keys, and the user admin.name? as in: er@{host}",
+    ),
+    ("Could not resolve hostname", "there is no such name", "write user@address, or a Host of your ~/.ssh/config"),
+    ("Connection refused", "nothing listens for SSH there", "the server may still be starting: look at its console"),
+    (
+        "timed out",
+        "no answer",
+        "is it on? does ssh.allow_from contain your address? Fail2Ban may have banned it: see the provider's console",
+    ),
+    (
+        "No route to host",
+        "there is no way to it",
+        "is the address right, and has your network IPv4 or IPv6 as it needs?",
+    ),
+    (
+        "Connection closed",
+        "it closed the connection",
+        "Fail2Ban or sshd's own limits may refuse your address for a while",
+    ),
+    ("a password is required", "sudo asks for a password", "use the admin user of the spec, whose sudo asks for none"),
+    ("sudo: command not found", "it has no sudo", "this is no host of er: make one with er user-data"),
+    ("python3: command not found", "it has no python3", "this is no host of er: make one with er user-data"),
+)
+
+
+def explain_failure(host: str, code: int, stderr: str) -> UserError:
+    """The error for a call of ssh that ended with this exit code and printed this to stderr."""
+    lines = [line.strip() for line in stderr.strip().splitlines() if line.strip()]
+    if own := _after(_REMOTE_ERROR, lines):
+        return UserError(f"{host}: {own}", _after(_REMOTE_HINT, lines))
+    error = _error_class(code, stderr)
+    for text, meaning, hint in _CAUSES:
+        if text in stderr:
+            return error(f"{host}: {meaning}", hint.format(host=host, known=_known_key(host, stderr)))
+    end = lines[-1] if lines else f"exit code {code}"
+    return error(f"{host}: {end}", f"see what this says: ssh -v {host}" if code == _CANNOT_CONNECT else None)
+
+
+def _after(prefix: str, lines: Sequence[str]) -> str | None:
+    """The rest of the first line with this prefix."""
+    return next((line.removeprefix(prefix) for line in lines if line.startswith(prefix)), None)
+
+
+def _error_class(code: int, stderr: str) -> type[UserError]:
+    if code != _CANNOT_CONNECT:
+        return UserError
+    if _KEY_CHANGED in stderr:
+        return KeyChangedError
+    return KeyRefusedError if _KEY_REFUSED in stderr else UnreachableError
+
+
+def _known_key(host: str, stderr: str) -> str:
+    found = _KNOWN_AT.search(stderr)
+    return f"line {found[2]} of {found[1]}" if found else f"ssh-keygen -R {host}"

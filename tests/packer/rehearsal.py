@@ -20,7 +20,7 @@ from builder import data
 from builder import host as hosts
 from builder import spec as specs
 from builder.cli import build_image
-from builder.cli.app import code
+from builder.cli.app import exit_code
 from builder.cli.progress import Steps
 from builder.packer import build, credentials, program, upload_files, work_directory
 from builder.packer.request import Request, unique_name
@@ -139,4 +139,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(code(lambda: main(sys.argv[1:])))
+    sys.exit(exit_code(lambda: main(sys.argv[1:])))

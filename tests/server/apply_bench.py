@@ -49,9 +49,9 @@ STEPS = (
 )
 _CLIENT = (
     "import sys, pathlib\n"
-    "from builder.server import Remote, change\n"
+    "from builder.server import Remote, apply\n"
     "plan = pathlib.Path(sys.argv[2]).read_bytes()\n"
-    "print([state['phase'] for state in change.carry_out(Remote('web', ('-F', sys.argv[1])), plan)][-1])\n"
+    "print([state['phase'] for state in apply.carry_out(Remote('web', ('-F', sys.argv[1])), plan)][-1])\n"
 )
 
 

@@ -29,8 +29,8 @@ def test_an_ipv6_client_is_its_network_unless_it_is_the_hosts_own(
 ) -> None:
     own = tmp_path / "if_inet6"
     own.write_text(OWN)
-    monkeypatch.setattr(bans, "_OWN", own)
-    assert str(bans._counted(ip_address(address))) == counted
+    monkeypatch.setattr(bans, "_OWN_ADDRESSES", own)
+    assert str(bans._as_banned(ip_address(address))) == counted
 
 
 def test_an_address_is_found_in_the_network_that_is_banned() -> None:

@@ -15,7 +15,7 @@ from builder.cli.server import firewall as shown
 from builder.cli.server import logs
 from builder.host import firewall
 from builder.server.remote import egress
-from builder.server.remote.services import effects
+from builder.server.remote.services import affected
 from builder.stack.model import EgressRule, Stack
 
 # As the kernel's nf_log_syslog writes them.
@@ -108,7 +108,7 @@ def row(
 def text(*rows: dict[str, object]) -> list[list[str]]:
     """The table's words, line by line."""
     console = Console(file=io.StringIO(), width=160)
-    console.print(shown.table_of(rows))
+    console.print(shown.refusals_table(rows))
     assert isinstance(console.file, io.StringIO)
     return [line.split() for line in console.file.getvalue().splitlines()]
 
@@ -139,7 +139,7 @@ def test_a_firewall_in_lockdown_has_no_count() -> None:
     ],
 )
 def test_a_destination_in_words(end: dict[str, object], words: str) -> None:
-    assert shown.place(end) == words
+    assert shown.destination(end) == words
 
 
 def name(**more: object) -> dict[str, object]:
@@ -149,29 +149,29 @@ def name(**more: object) -> dict[str, object]:
 
 
 def test_what_is_the_matter_with_a_name_comes_with_the_way_out() -> None:
-    assert list(shown.wrong([name()])) == []
+    assert list(shown.problems_of([name()])) == []
     way = "mend the name or its DNS, then: er server reapply-firewall HOST"
     start = "blog: db.example.com of egress does not resolve"
-    assert list(shown.wrong([name(failing_since=9)])) == [f"{start}, its last answer stays: 203.0.113.7; {way}"]
-    assert list(shown.wrong([name(failing_since=9, addresses=[])])) == [f"{start}, it is refused; {way}"]
+    assert list(shown.problems_of([name(failing_since=9)])) == [f"{start}, its last answer stays: 203.0.113.7; {way}"]
+    assert list(shown.problems_of([name(failing_since=9, addresses=[])])) == [f"{start}, it is refused; {way}"]
     refused = ["blog: db.example.com of egress is 127.0.0.1, which stays refused to every stack"]
-    assert list(shown.wrong([name(refused=["127.0.0.1"])])) == refused
+    assert list(shown.problems_of([name(refused=["127.0.0.1"])])) == refused
 
 
 def test_the_files_that_the_host_makes_go_with_their_list() -> None:
     files = firewall.stack_files(Stack("blog", 20_100, (), egress=(EgressRule("db.example.com", "tcp", (1,)),)))
     paths = [file.path for file in files]
-    made = egress.made_from(paths)
+    made = egress.generated_from(paths)
     assert made == [f"{paths[0]}.filter"]
-    assert all(egress.MADE.search(path) for path in made)
+    assert all(egress.GENERATED.search(path) for path in made)
     # A stack may be called so: what its spec says is not made on the host.
-    assert not egress.MADE.search(f"{facts.FIREWALL}/30-names.filter")
-    assert egress.made_from([f"{facts.FIREWALL}/30-blog.filter", f"{facts.FIREWALL}/20-ssh.filter"]) == []
+    assert not egress.GENERATED.search(f"{facts.FIREWALL}/30-names.filter")
+    assert egress.generated_from([f"{facts.FIREWALL}/30-blog.filter", f"{facts.FIREWALL}/20-ssh.filter"]) == []
 
 
 def test_the_firewall_is_told_of_lists_and_of_stacks() -> None:
     for path in (f"{facts.FIREWALL}/30-blog.names", f"{facts.STACKS}/blog/subids"):
-        found = effects([path], {20_100: "blog"})
+        found = affected([path], {20_100: "blog"})
         assert (found.system, found.stacks) == ({"firewall"}, {})
 
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import io
+import re
+import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from builder.server import apply, failures
-from builder.server.remote import changed_files, images, readiness, services
+from builder.server import apply, ssh
+from builder.server.remote import apply as remote_apply
+from builder.server.remote import changed_files, images, main, services
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from builder.server import Remote
 
+# `.ask("verb", …)` wherever the client has it.
+_ASKED = re.compile(r"\.ask\(\s*\"([a-z-]+)\"")
+_BUILDER = Path(__file__).parents[2] / "builder"
 _GOLDEN = Path(__file__).parents[1] / "golden" / "host" / "web"
 # Other programs give these their names, so that only what the last apply laid tells that they are ours.
 _PLAIN = {
@@ -36,7 +48,7 @@ _PLAIN = {
 def test_files_of_ours_are_known_by_place_and_name() -> None:
     """Or what another version of er, or another spec, has left is never removed."""
     every = {f"/{path.relative_to(_GOLDEN)}" for path in _GOLDEN.rglob("*") if path.is_file()}
-    assert every - set(changed_files.known(_GOLDEN)) == _PLAIN
+    assert every - set(changed_files.own_files_below(_GOLDEN)) == _PLAIN
 
 
 def test_files_of_others_are_not_ours(tmp_path: Path) -> None:
@@ -53,7 +65,7 @@ def test_files_of_others_are_not_ours(tmp_path: Path) -> None:
     link = tmp_path / "etc/alternatives/10-easyrunner"
     link.parent.mkdir()
     link.symlink_to(tmp_path / "etc/subuid")
-    assert list(changed_files.known(tmp_path)) == []
+    assert list(changed_files.own_files_below(tmp_path)) == []
 
 
 _CHANGED = """\
@@ -76,14 +88,14 @@ Host key verification failed.
     ],
 )
 def test_what_ssh_says_becomes_one_error(code: int, said: str, message: str, hint: str | None) -> None:
-    found = failures.explain("web", code, said)
-    assert isinstance(found, failures.UnreachableError) == (code == 255)
+    found = ssh.explain_failure("web", code, said)
+    assert isinstance(found, ssh.UnreachableError) == (code == 255)
     assert message in found.message
     assert (hint in (found.hint or "")) if hint else found.hint is None
 
 
 def test_new_connections_wait_for_a_moment_that_ends_by_itself() -> None:
-    assert " ".join(services.rule(1_800_000_000)) == (
+    assert " ".join(services.pause_rule(1_800_000_000)) == (
         "INPUT -p tcp --syn -m multiport --dports 8080,8443 -m time --datestop 2027-01-15T08:00:00 -j DROP"
     )
 
@@ -97,7 +109,7 @@ def test_new_connections_wait_for_a_moment_that_ends_by_itself() -> None:
     ],
 )
 def test_what_first_boot_misses_is_named_as_elsewhere(word: str, place: tuple[str, str]) -> None:
-    assert readiness._place(word) == place
+    assert remote_apply._stack_and_service(word) == place
 
 
 @pytest.mark.parametrize(
@@ -113,14 +125,19 @@ def test_what_first_boot_misses_is_named_as_elsewhere(word: str, place: tuple[st
     ],
 )
 def test_the_newest_release_is_of_the_same_major_version_and_form(tag: str, offered: str, newer: str | None) -> None:
-    assert images.newest(tag, offered.split()) == newer
+    assert images.newest_tag(tag, offered.split()) == newer
 
 
 def test_a_reference_is_cut_at_its_tag_and_digest() -> None:
     digest = f"sha256:{'a' * 64}"
-    assert images.split(f"registry.test:5000/a/caddy:2.11@{digest}") == ("registry.test:5000/a/caddy", "2.11", digest)
-    assert images.split("registry.test:5000/caddy") == ("registry.test:5000/caddy", "", "")
-    assert images.of_unit("[Container]\nContainerName=caddy\nImage=a.b/c:1\nPull=missing\n") == "a.b/c:1"
+    split = images.split_reference
+    assert split(f"registry.test:5000/a/caddy:2.11@{digest}") == (
+        "registry.test:5000/a/caddy",
+        "2.11",
+        digest,
+    )
+    assert split("registry.test:5000/caddy") == ("registry.test:5000/caddy", "", "")
+    assert images.image_of_unit("[Container]\nContainerName=caddy\nImage=a.b/c:1\nPull=missing\n") == "a.b/c:1"
 
 
 def test_a_refused_key_is_not_tried_until_fail2ban_bans(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,10 +149,46 @@ def test_a_refused_key_is_not_tried_until_fail2ban_bans(monkeypatch: pytest.Monk
     class Refusing:
         def ask(self, *_: object, **__: object) -> None:
             tries.append(clock[0])
-            raise failures.KeyRefusedError("web: the server accepts none of your keys")
+            raise ssh.KeyRefusedError("web: the server accepts none of your keys")
 
-    followed = apply._followed(cast("Remote", Refusing()), {"phase": "telling services"}, apply.CONFIRM_WITHIN)
-    with pytest.raises(failures.KeyRefusedError):
+    followed = apply._follow(cast("Remote", Refusing()), {"phase": "telling services"}, apply.CONFIRM_WITHIN)
+    with pytest.raises(ssh.KeyRefusedError):
         list(followed)
     assert tries[1] > apply.CONFIRM_WITHIN
     assert len(tries) < 5
+
+
+@pytest.mark.parametrize("verb", main.VERBS)
+def test_every_verb_of_the_remote_part_is_a_function_of_the_module_that_the_table_names(verb: str) -> None:
+    """The function's own module, so that a name imported from elsewhere does not hide a verb that has moved."""
+    found = main.function(verb)
+    assert inspect.isfunction(found)
+    assert found.__module__ == f"builder.server.remote.{main.VERBS[verb]}"
+
+
+def test_every_verb_that_a_client_asks_for_is_in_the_table() -> None:
+    asked = {verb for path in _BUILDER.rglob("*.py") for verb in _ASKED.findall(path.read_text())}
+    assert asked == set(main.VERBS) - {"apply-run"}  # apply-start runs that one
+
+
+def test_the_package_that_is_sent_needs_only_itself_and_the_standard_library() -> None:
+    """Python on the host runs it isolated, with nothing of ours installed."""
+    size, _, archive = ssh.package().partition(b"\n")
+    assert len(archive) == int(size)
+    with zipfile.ZipFile(io.BytesIO(archive)) as package:
+        sources = {name: package.read(name).decode() for name in package.namelist()}
+    sent = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in sources}
+    for name, source in sources.items():
+        foreign = {one for one in _imported(ast.parse(source)) if one.partition(".")[0] not in sys.stdlib_module_names}
+        assert foreign <= sent, name
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """The modules that a module imports, also those that only a type checker reads."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            package = module == "builder" or module == "builder.server.remote"
+            yield from (f"{module}.{name.name}" if package else module for name in node.names)

@@ -1,5 +1,1 @@
-"""`er server …`: the commands for a host that runs. HOST is anything that ssh takes."""
-
-from builder.cli.server.app import COMMANDS, NAME, SECRETS, app, secrets
-
-__all__ = ["COMMANDS", "NAME", "SECRETS", "app", "secrets"]
+"""`er server …`: the commands for a running host. HOST is anything that ssh takes."""

@@ -1,4 +1,4 @@
-"""`er server apply`: a changed spec on a running server."""
+"""`er server apply`: bring a running server to a changed spec."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder import files, problem_report
-from builder.cli.options import AsJson, SpecPath, load
-from builder.cli.output import say
+from builder.cli import output
+from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote
 from builder.cli.progress import Steps
 from builder.cli.server import firewall
-from builder.cli.server.options import Host, SshOptions, remote
 from builder.problems import SpecError
 
 if TYPE_CHECKING:
@@ -45,84 +44,86 @@ def command(
     """Bring a server to what SPEC says now; what does not come up is taken back by itself."""
     from builder import host as hosts
     from builder.server import apply
-    from builder.server.failures import KeyChangedError, UnreachableError
+    from builder.server.ssh import KeyChangedError, UnreachableError
 
     spec = load(path)
-    there = remote(host, ssh)
+    server = remote(host, ssh)
     try:
         if newest_proxy:
-            spec = apply.with_newest_proxy(there, spec, bring=not dry_run)
-        built = hosts.build(spec)
-        found = apply.differences(there, built)
+            spec = apply.with_newest_proxy(server, spec, bring=not dry_run)
+        tree = hosts.build(spec)
+        found = apply.differences(server, tree)
     except UnreachableError as error:
         if not dry_run or isinstance(error, KeyChangedError):
             raise
-        return _unseen(host, hosts.build(spec), error, as_json=as_json)
-    _show(found)
+        return _unreachable(host, hosts.build(spec), error, as_json=as_json)
+    _show_differences(found)
     if dry_run:
         return _nothing_done("dry run", found, as_json=as_json)
-    if found and not yes and not _agreed(len(found)):
+    if found and not yes and not _confirmed(len(found)):
         return 1
-    end = _follow(_states(there, spec, built, found, timeout))
+    end = _follow(_carry_out(server, spec, tree, found, timeout))
     if newest_proxy and end.get("phase", "done") == "done":
-        _pin(path, spec)
+        _write_proxy_image(path, spec)
     if not end:
         return _nothing_done("done", found, as_json=as_json)
     if as_json:
-        say.json({**end, "changes": _summary(found)})
-    return _told(host, end)
+        output.json({**end, "changes": _summary(found)})
+    return _show_result(host, end)
 
 
-def _states(
-    there: Remote, spec: Spec, built: Tree, found: tuple[Difference, ...], timeout: float
+def _carry_out(
+    server: Remote, spec: Spec, tree: Tree, found: tuple[Difference, ...], timeout: float
 ) -> Iterator[dict[str, Any]]:
     from builder.server import apply
 
     if not found:
         # The files may be those of a change whose client has gone, and which would be taken back.
-        return apply.resume(there)
-    for archive in apply.bring_archives(there, spec):
-        say.note(f"sending {archive.name} …")
-    return apply.carry_out(there, apply.plan(spec, built, timeout=timeout))
+        return apply.resume(server)
+    for archive in apply.send_archives(server, spec):
+        output.note(f"sending {archive.name} …")
+    return apply.carry_out(server, apply.plan(spec, tree, timeout=timeout))
 
 
-def _unseen(host: str, built: Tree, error: UserError, *, as_json: bool) -> int:
-    """A dry run that cannot look at the server: what it would be brought to."""
-    say.note(f"what differs on {host} is unknown; the spec's tree is {len(built.files)} files:")
-    for file in built.files:
-        say.note(f"  {file.mode} {file.path}")
-    say.missing([error])
+def _unreachable(host: str, tree: Tree, error: UserError, *, as_json: bool) -> int:
+    """A dry run that cannot reach the server shows the whole tree of the spec."""
+    output.note(f"what differs on {host} is unknown; the spec's tree is {len(tree.files)} files:")
+    for file in tree.files:
+        output.note(f"  {file.mode} {file.path}")
+    output.missing([error])
     if as_json:
-        files = [{"path": file.path, "mode": file.mode} for file in built.files]
-        say.json({"phase": "dry run", "changes": None, "files": files, "missing": problem_report.missing([error])})
+        desired = [{"path": file.path, "mode": file.mode} for file in tree.files]
+        output.json({"phase": "dry run", "changes": None, "files": desired, "missing": problem_report.missing([error])})
     return 0
 
 
-def _pin(path: Path, spec: Spec) -> None:
-    """Write the proxy's image into the spec file, if that makes it the spec that now stands on the server."""
+def _write_proxy_image(path: Path, spec: Spec) -> None:
+    """Write the proxy's image into the spec file, if that makes it the spec that the server has now."""
     from builder import host as hosts
     from builder import spec as specs
 
     text = path.read_bytes().decode("utf-8-sig")
     pinned = specs.with_proxy_image(text, path, spec.proxy.image)
     try:
-        stands = hosts.build(specs.loads(pinned, path)[0]) == hosts.build(spec)
+        same = hosts.build(specs.loads(pinned, path)[0]) == hosts.build(spec)
     except SpecError:
-        stands = False
-    if stands and pinned != text:
+        same = False
+    if same and pinned != text:
         files.write(path, pinned.encode())
-        say.note(f"{path} names it: {spec.proxy.image}")
-    if not stands:
+        output.note(f"{path} names it: {spec.proxy.image}")
+    if not same:
         way = f'write it there: proxy: {{image: "{spec.proxy.image}"}}'
-        say.failure(f"{path} does not name the image that the server has now; the next apply would take it back", way)
+        output.failure(
+            f"{path} does not name the image that the server has now; the next apply would take it back", way
+        )
 
 
-def _show(found: tuple[Difference, ...]) -> None:
+def _show_differences(found: tuple[Difference, ...]) -> None:
     for one in found:
         for line in one.lines():
             style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
-            say.console.print(line, style=style, markup=False)
-    say.note(_differ(len(found)) if found else "nothing differs: the server is what the spec says")
+            output.note(line, style)
+    output.note(_differ(len(found)) if found else "nothing differs: the server is what the spec says")
 
 
 def _differ(count: int) -> str:
@@ -131,7 +132,7 @@ def _differ(count: int) -> str:
 
 def _nothing_done(phase: str, found: tuple[Difference, ...], *, as_json: bool) -> int:
     if as_json:
-        say.json({"phase": phase, "changes": _summary(found), "missing": []})
+        output.json({"phase": phase, "changes": _summary(found), "missing": []})
     return 0
 
 
@@ -139,26 +140,26 @@ def _summary(found: tuple[Difference, ...]) -> list[dict[str, str]]:
     return [{"path": one.path, "kind": one.kind} for one in found]
 
 
-def _agreed(count: int) -> bool:
+def _confirmed(count: int) -> bool:
     if not sys.stdin.isatty():
-        say.failure("there is nobody to ask", "look at --dry-run, then say --yes")
+        output.failure("there is nobody to ask", "look at --dry-run, then say --yes")
         return False
     agreed = typer.confirm(f"Change {'them' if count > 1 else 'it'} on the server?", err=True)
     if not agreed:
-        say.note("nothing was changed")
+        output.note("nothing was changed")
     return agreed
 
 
 def _follow(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
     try:
-        return _shown(states)
+        return _show_states(states)
     except KeyboardInterrupt:
-        say.note("the server goes on by itself: what er does not confirm within 90 s is taken back")
-        say.note("to confirm it after all, run the same command again")
+        output.note("the server goes on by itself: what er does not confirm within 90 s is taken back")
+        output.note("to confirm it after all, run the same command again")
         raise
 
 
-def _shown(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
+def _show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
     since = time.monotonic()
     state: dict[str, Any] = {}
     with Steps() as steps:
@@ -172,19 +173,19 @@ def _shown(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
     return state
 
 
-def _told(host: str, end: dict[str, Any]) -> int:
+def _show_result(host: str, end: dict[str, Any]) -> int:
     if end["phase"] == "done":
         for stack, names in end.get("waiting", {}).items():
             ways = "; ".join(f"er server secret set {host} {stack} {name}" for name in names)
-            say.note(f"{stack} waits for what only you know: {ways}")
+            output.note(f"{stack} waits for what only you know: {ways}")
         for stack in end.get("ill", ()):
-            say.failure(f"{stack} was ill before this change, and still is", f"see: er server logs {host} {stack}")
-        say.note("the server is what the spec says; the tree of before is kept on it, as the last good one")
-        firewall.told(end.get("names", ()))
+            output.failure(f"{stack} was ill before this change, and still is", f"see: er server logs {host} {stack}")
+        output.note("the server is what the spec says; the tree of before is kept on it, as the last good one")
+        firewall.show_names(end.get("names", ()))
         return 0
-    said = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None
+    hint = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None
     if end["phase"] == "rolled back":
-        say.failure(f"the change was taken back, the server is as before: {end['why']}", said)
+        output.failure(f"the change was taken back, the server is as before: {end['why']}", hint)
     else:
-        say.failure(f"the change failed: {end.get('why')}; then: {end.get('then')}", "see er server doctor")
+        output.failure(f"the change failed: {end.get('why')}; then: {end.get('then')}", "see er server doctor")
     return 1

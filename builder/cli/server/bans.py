@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from builder.cli.options import AsJson
-from builder.cli.output import say
-from builder.cli.server.options import Host, SshOptions, duration, remote, table
+from builder.cli import output
+from builder.cli.options import AsJson, Host, SshOptions, remote
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,27 +19,27 @@ def status(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
     """Show each jail: its policy, counts, and who is banned until when."""
     jails: list[dict[str, Any]] = remote(host, ssh).ask("jails")
     if as_json:
-        say.json(jails)
+        output.json(jails)
         return 0
-    say.table(_overview(jails))
+    output.table(_overview(jails))
     if any(jail["banned"] for jail in jails):
-        say.table(_banned(jails))
+        output.table(_banned(jails))
     else:
-        say.text("nobody is banned\n")
+        output.text("nobody is banned\n")
     return 0
 
 
 def _overview(jails: list[dict[str, Any]]) -> Table:
-    rows = table("jail", "policy", ">failing now", ">failed ever", ">banned now", ">banned ever")
+    rows = output.new_table("jail", "policy", ">failing now", ">failed ever", ">banned now", ">banned ever")
     for jail in jails:
-        policy = f"{jail['maxretry']} in {duration(jail['findtime'])}: {duration(jail['bantime'])}"
+        policy = f"{jail['maxretry']} in {output.duration(jail['findtime'])}: {output.duration(jail['bantime'])}"
         counts = (jail["failing"], jail["failed_total"], len(jail["banned"]), jail["banned_total"])
         rows.add_row(jail["jail"], policy, *map(str, counts))
     return rows
 
 
 def _banned(jails: list[dict[str, Any]]) -> Table:
-    rows = table("banned", "jail", "since", "until")
+    rows = output.new_table("banned", "jail", "since", "until")
     for jail in jails:
         for one in jail["banned"]:
             rows.add_row(one["address"], jail["jail"], one["since"], one["until"])
@@ -57,9 +56,9 @@ def ban(
     """Ban an address now."""
     done: dict[str, str] = remote(host, ssh).ask("ban", address, jail)
     if as_json:
-        say.json(done)
+        output.json(done)
     else:
-        say.note(f"{done['address']} is banned by the jail {done['jail']}")
+        output.note(f"{done['address']} is banned by the jail {done['jail']}")
     return 0
 
 
@@ -67,9 +66,9 @@ def unban(host: Host, address: Address, ssh: SshOptions = None, as_json: AsJson 
     """Take an address out of every jail."""
     done: dict[str, Any] = remote(host, ssh).ask("unban", address)
     if as_json:
-        say.json(done)
+        output.json(done)
     elif done["was"]:
-        say.note(f"{done['address']} is free again, it was banned by: {', '.join(done['was'])}")
+        output.note(f"{done['address']} is free again, it was banned by: {', '.join(done['was'])}")
     else:
-        say.note(f"{done['address']} was not banned")
+        output.note(f"{done['address']} was not banned")
     return 0

@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from builder.cli.options import AsJson
-from builder.cli.output import say
-from builder.cli.server.options import Host, SshOptions, remote, table
+from builder.cli import output
+from builder.cli.options import AsJson, Host, SshOptions, remote
 
 
 def command(
@@ -21,19 +20,19 @@ def command(
     """Examine a server: each check passes or says what to do; 1 when one fails."""
     found: list[dict[str, Any]] = remote(host, ssh).ask("doctor", *(["fix"] if fix else []), timeout=900)
     if as_json:
-        say.json(found)
+        output.json(found)
     else:
         _show(found, fix=fix)
     return 0 if all(one["ok"] for one in found) else 1
 
 
 def _show(found: list[dict[str, Any]], *, fix: bool) -> None:
-    rows = table("", "check", "what is wrong")
+    rows = output.new_table("", "check", "what is wrong")
     for one in found:
         rows.add_row("FIXED" if one["fixed"] else "ok" if one["ok"] else "FAIL", one["check"], one["wrong"])
-    say.table(rows)
+    output.table(rows)
     for one in found:
         if one["remedy"]:
-            say.note(f"{one['check']}: {one['remedy']}")
+            output.note(f"{one['check']}: {one['remedy']}")
     if not fix and any(one["fixable"] for one in found):
-        say.note("some of it mends itself with --fix")
+        output.note("some of it mends itself with --fix")

@@ -1,18 +1,19 @@
-"""`er server reapply-firewall`."""
+"""`er server reapply-firewall`, and how refused packets and resolved names are shown."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.cli.options import AsJson
-from builder.cli.output import say
-from builder.cli.server.options import Host, SshOptions, duration, remote, table
+from builder.cli import output
+from builder.cli.options import AsJson, Host, SshOptions, remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from rich.table import Table
+
+Row = dict[str, Any]
 
 
 def reapply(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
@@ -20,25 +21,24 @@ def reapply(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
     found = remote(host, ssh).ask("reapply-firewall")
     lines, names = found["lines"], found["names"]
     if as_json:
-        say.json({**found, "wrong": list(wrong(names))})
+        output.json({**found, "wrong": list(problems_of(names))})
     else:
-        say.note(f"the firewall is in force: {lines['ipv4']} lines of rules for IPv4, {lines['ipv6']} for IPv6")
-        told(names)
-    return 1 if any(wrong(names)) else 0
+        output.note(f"the firewall is in force: {lines['ipv4']} lines of rules for IPv4, {lines['ipv6']} for IPv6")
+        show_names(names)
+    return 1 if any(problems_of(names)) else 0
 
 
-Row = dict[str, Any]
 # Destinations shown of each user; --json has them all.
 _SHOWN: Final = 3
 
 
-def table_of(found: Sequence[Row]) -> Table:
+def refusals_table(found: Sequence[Row]) -> Table:
     """A line for each user and each of its most frequent destinations."""
     since = next((row["since"] for row in found if row["since"]), None)
-    rows = table(f"refused {_when(since)}".rstrip(), ">packets", "mostly to", ">logged", "last")
+    rows = output.new_table(f"refused {_when(since)}".rstrip(), ">packets", "mostly to", ">logged", "last")
     for row in found:
         if not row["user"] and not row["refused"]:
-            continue  # nobody else is the rule
+            continue  # usually no other user has any
         count = "unknown" if row["refused"] is None else f"{row['refused']:,}"
         shown = row["destinations"][:_SHOWN] or [None]
         for number, one in enumerate(shown):
@@ -56,11 +56,11 @@ def _when(since: int | None) -> str:
 def _destination(one: Row | None) -> tuple[str, str, str]:
     if one is None:
         return "", "", ""
-    ago = f"{duration(int(time.time() - one['last']))} ago"
-    return place(one), str(one["logged"]), ago
+    ago = f"{output.duration(int(time.time() - one['last']))} ago"
+    return destination(one), str(one["logged"]), ago
 
 
-def place(one: Row) -> str:
+def destination(one: Row) -> str:
     """`203.0.113.7:25/tcp`; an address of IPv6 in brackets; without a port where the protocol has none."""
     if one["port"] is None:
         return f"{one['address']} {one['protocol']}"
@@ -68,8 +68,8 @@ def place(one: Row) -> str:
     return f"{address}:{one['port']}/{one['protocol']}"
 
 
-def wrong(names: Iterable[Row]) -> Iterator[str]:
-    """What is the matter with names, and the way out."""
+def problems_of(names: Iterable[Row]) -> Iterator[str]:
+    """What is wrong with the names of egress, and the way out."""
     for one in names:
         if one["failing_since"]:
             kept = f"its last answer stays: {', '.join(one['addresses'])}" if one["addresses"] else "it is refused"
@@ -79,10 +79,10 @@ def wrong(names: Iterable[Row]) -> Iterator[str]:
             yield f"{one['stack']}: {one['name']} of egress is {address}, which stays refused to every stack"
 
 
-def told(names: Sequence[Row]) -> None:
-    """Say how each name stands."""
+def show_names(names: Sequence[Row]) -> None:
+    """Print the addresses of each name, or what is wrong with it."""
     for one in names:
         if one["addresses"] and not one["failing_since"]:
-            say.note(f"{one['stack']}: {one['name']} is {', '.join(one['addresses'])}")
-    for text in wrong(names):
-        say.failure(text)
+            output.note(f"{one['stack']}: {one['name']} is {', '.join(one['addresses'])}")
+    for text in problems_of(names):
+        output.failure(text)

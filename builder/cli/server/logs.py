@@ -1,4 +1,4 @@
-"""`er server logs`: what the apps, the proxy or the system say."""
+"""`er server logs`: the journal of a stack or of the proxy, and what the firewall refused them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated, Final
 import typer
 
 from builder import facts, process
-from builder.cli.output import say
-from builder.cli.server.options import Host, SshOptions, remote
-from builder.server import failures
+from builder.cli import output
+from builder.cli.options import Host, SshOptions, remote
+from builder.server.ssh import explain_failure
 
 
 def command(
@@ -26,15 +26,16 @@ def command(
     """Show what a stack says."""
     if refused and service:
         raise typer.BadParameter("the firewall knows stacks, not their services: leave the service out with --refused")
-    asked = refusals(stack) if refused else words(stack, service)
-    argv = remote(host, ssh).argv(["sudo", "-n", *asked, *options(lines, follow=follow, since=since)])
-    code, stderr = process.show(argv, say.text)
+    journalctl = refusals(stack) if refused else journal(stack, service)
+    argv = remote(host, ssh).argv(["sudo", "-n", *journalctl, *options(lines, follow=follow, since=since)])
+    code, stderr = process.show(argv, output.text)
     if code != 0:
-        raise failures.explain(host, code, stderr)
+        raise explain_failure(host, code, stderr)
     return 0
 
 
-# The user's name is known here, its number there. A journal has nothing of what never was: names are looked up first.
+# The user's number is known on the host only. For a name that does not exist journalctl would print nothing at all, so
+# names are checked first.
 _AS_USER: Final = f"""\
 uid=$(id -u {facts.STACK_USER_PREFIX}"$1" 2>/dev/null) || {{ echo "er-error: there is no stack $1" >&2; exit 1; }}
 [ -z "$2" ] || grep -Fqxs -e "web $2" -e "unit $1-$2.service" {facts.STACKS}/"$1"/services ||
@@ -51,18 +52,18 @@ exec journalctl --dmesg --grep="$start" "$@"
 """
 
 
-def words(stack: str, service: str) -> list[str]:
-    """The question to the journal: everything of a stack's user, or one unit of it."""
+def journal(stack: str, service: str) -> list[str]:
+    """The command on the host for what a stack's user wrote to the journal, or one unit of it."""
     unit = [f"_SYSTEMD_USER_UNIT={stack}-{service}.service"] if service else []
     return ["sh", "-c", _AS_USER, "sh", stack, service, *unit]
 
 
 def refusals(stack: str) -> list[str]:
-    """The question for what the firewall refused to a stack since the boot."""
+    """The command on the host for what the firewall refused to a stack since the boot."""
     return ["sh", "-c", _REFUSALS, "sh", stack]
 
 
 def options(lines: int, *, follow: bool, since: str) -> list[str]:
-    """What of the answer is shown."""
+    """Options of journalctl: which lines are shown, and how."""
     more = [*(["--follow"] if follow else []), *([f"--since={since}"] if since else [])]
     return ["--no-pager", "--no-hostname", f"--lines={lines}", *more]

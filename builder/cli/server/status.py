@@ -1,14 +1,13 @@
-"""`er server status`: how the host is, on one screen."""
+"""`er server status`: the state of a host on one screen."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
-from builder.cli.options import AsJson
-from builder.cli.output import say
+from builder.cli import output
+from builder.cli.options import AsJson, Host, SshOptions, remote
 from builder.cli.server import firewall
-from builder.cli.server.options import Host, SshOptions, duration, remote, size, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,15 +21,15 @@ def command(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
     """Show services, stacks, ports, certificates, disk, memory, load, updates and bans; 1 when something is wrong."""
     found: Status = remote(host, ssh).ask("status")
     if as_json:
-        say.json({**found, "wrong": list(wrong(found))})
+        output.json({**found, "wrong": list(wrong(found))})
     else:
-        say.table(_host(found))
-        say.table(_stacks(found))
-        say.table(firewall.table_of(found["egress"]))
+        output.table(_host(found))
+        output.table(_stacks(found))
+        output.table(firewall.refusals_table(found["egress"]))
         if found["certificates"]:
-            say.table(_certificates(found))
+            output.table(_certificates(found))
         for text in wrong(found):
-            say.failure(text)
+            output.failure(text)
     return 1 if any(wrong(found)) else 0
 
 
@@ -45,21 +44,21 @@ def wrong(found: Status) -> Iterator[str]:
         if unit["state"] == "failed":
             yield f"{where} has failed ({unit['result']}); see er server logs"
     yield from _secrets(found)
-    yield from firewall.wrong(name for row in found["egress"] for name in row["names"])
+    yield from firewall.problems_of(name for row in found["egress"] for name in row["names"])
     for one in found["certificates"]:
         if one["late"]:
             yield f"the certificate of {one['domain']} {_left(one['seconds'])}"
-    yield from _room(found)
+    yield from _disk_space(found)
 
 
-def _room(found: Status) -> Iterator[str]:
+def _disk_space(found: Status) -> Iterator[str]:
     if found["full"]:
-        yield f"the disk is nearly full: {size(found['disk']['free'])} left"
+        yield f"the disk is nearly full: {output.size(found['disk']['free'])} left"
     if found["files_full"]:
         yield f"the disk takes only {found['disk']['files_free']} more files"
     for stack in found["stacks"]:
         if (filled := stack["pressure"]["filled"]) is not None:
-            why = f"it holds {size(filled)} of a full disk; it starts again when there is room"
+            why = f"it holds {output.size(filled)} of a full disk; it starts again when there is room"
             yield f"{stack['stack']} was stopped: {why}"
 
 
@@ -79,13 +78,15 @@ def _units(found: Status) -> Iterator[tuple[str, Status]]:
 
 
 def _host(found: Status) -> Table:
-    rows = table(found["name"], "")
+    rows = output.new_table(found["name"], "")
     updates, memory, disk = found["updates"], found["memory"], found["disk"]
     up = time.strftime("%Y-%m-%d %H:%M", time.localtime(found["booted"]))
-    rows.add_row("last boot", f"{up}, {duration(found['uptime'])} ago")
+    rows.add_row("last boot", f"{up}, {output.duration(found['uptime'])} ago")
     rows.add_row("load", f"{' '.join(f'{load:.2f}' for load in found['load'])}, {found['cores']} cores")
-    rows.add_row("memory", f"{size(memory['total'] - memory['available'])} of {size(memory['total'])} used")
-    rows.add_row("disk", f"{size(disk['used'])} of {size(disk['total'])} used")
+    rows.add_row(
+        "memory", f"{output.size(memory['total'] - memory['available'])} of {output.size(memory['total'])} used"
+    )
+    rows.add_row("disk", f"{output.size(disk['used'])} of {output.size(disk['total'])} used")
     pending = f"{updates['pending']} pending, {updates['security']} of them for security"
     rows.add_row("updates", pending + ("; a reboot is due" if found["reboot_needed"] else ""))
     rows.add_row("proxy", proxy(found["proxy_image"]))
@@ -109,19 +110,21 @@ def proxy(found: Status) -> str:
 
 
 def _stacks(found: Status) -> Table:
-    rows = table("service", "state", "since", ">memory", ">of", ">restarts")
+    rows = output.new_table("service", "state", "since", ">memory", ">of", ">restarts")
     for where, unit in _units(found):
-        since = duration(unit["seconds"]) if unit["state"] == "active" else ""
+        since = output.duration(unit["seconds"]) if unit["state"] == "active" else ""
         state = f"{unit['state']} ({unit['detail'] if unit['result'] == 'success' else unit['result']})"
-        rows.add_row(where, state, since, size(unit["memory"]), size(unit["limit"]), str(unit["restarts"]))
+        rows.add_row(
+            where, state, since, output.size(unit["memory"]), output.size(unit["limit"]), str(unit["restarts"])
+        )
     for stack in found["stacks"]:
-        if text := ", ".join(refused(stack["pressure"])):
+        if text := ", ".join(limits_met(stack["pressure"])):
             rows.add_row(stack["stack"], text)
     return rows
 
 
-def refused(pressure: Status) -> Iterator[str]:
-    """What a stack's limits have kept from it, in words."""
+def limits_met(pressure: Status) -> Iterator[str]:
+    """How often a stack met its limits, in words."""
     if pressure["killed"]:
         yield f"{pressure['killed']} processes killed at the limit of memory"
     if pressure["forks"]:
@@ -129,11 +132,11 @@ def refused(pressure: Status) -> Iterator[str]:
 
 
 def _certificates(found: Status) -> Table:
-    rows = table("certificate", "issuer", ">left")
+    rows = output.new_table("certificate", "issuer", ">left")
     for one in found["certificates"]:
-        rows.add_row(one["domain"], one["issuer"], duration(one["seconds"]) if one["seconds"] > 0 else "ENDED")
+        rows.add_row(one["domain"], one["issuer"], output.duration(one["seconds"]) if one["seconds"] > 0 else "ENDED")
     return rows
 
 
 def _left(seconds: int) -> str:
-    return f"ends in {duration(seconds)}" if seconds > 0 else "has ended"
+    return f"ends in {output.duration(seconds)}" if seconds > 0 else "has ended"

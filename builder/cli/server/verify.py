@@ -1,14 +1,13 @@
-"""`er server verify`: is the server what the spec says, and is it well?"""
+"""`er server verify`: whether a server is what the spec says, and passes every check of doctor."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from builder.cli.options import AsJson, SpecPath, load
-from builder.cli.output import say
-from builder.cli.server.options import Host, SshOptions, remote
+from builder.cli import output
+from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote
 
-_WORDS: Final = {"add": "is missing", "remove": "is not of the spec", "change": "differs"}
+_IN_WORDS: Final = {"add": "is missing", "remove": "is not of the spec", "change": "differs"}
 
 
 def command(host: Host, path: SpecPath, *, ssh: SshOptions = None, as_json: AsJson = False) -> int:
@@ -16,16 +15,16 @@ def command(host: Host, path: SpecPath, *, ssh: SshOptions = None, as_json: AsJs
     from builder import host as hosts
     from builder.server import apply
 
-    there = remote(host, ssh)
-    found = apply.differences(there, hosts.build(load(path)))
-    failed = [one for one in there.ask("doctor", timeout=300) if not one["ok"]]
+    server = remote(host, ssh)
+    found = apply.differences(server, hosts.build(load(path)))
+    failed = [check for check in server.ask("doctor", timeout=300) if not check["ok"]]
     if as_json:
-        say.json({"differs": [{"path": one.path, "kind": one.kind} for one in found], "failed": failed})
+        output.json({"differs": [{"path": one.path, "kind": one.kind} for one in found], "failed": failed})
     else:
         for one in found:
-            say.note(f"{one.path} {_WORDS[one.kind]}")
+            output.note(f"{one.path} {_IN_WORDS[one.kind]}")
         for check in failed:
-            say.failure(f"{check['check']}: {check['wrong']}", check["remedy"])
+            output.failure(f"{check['check']}: {check['wrong']}", check["remedy"])
         if not found and not failed:
-            say.note("every file is as the spec has it, every check passes")
+            output.note("every file is as the spec has it, every check passes")
     return 1 if found or failed else 0

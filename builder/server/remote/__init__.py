@@ -1,1 +1,4 @@
-"""What runs on the host, as root, under its own Python: the standard library and builder.facts, nothing else."""
+"""What runs on the host, as root, under its own Python: `main` maps each verb to its module, `common` is shared by all.
+
+Its imports are the standard library, builder.facts, builder.files and builder.problems; nothing else is sent along.
+"""

@@ -1,51 +1,53 @@
-"""A change of the whole tree, which stands only when everything answers and the client can still log in."""
+"""A change of all of the host's files, which stays only when everything answers and the client can still log in.
+
+`apply-start` begins it in a unit of its own, whose work is `apply-run`; the client follows it with `apply-wait` and
+confirms it with `apply-confirm`.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import changed_files, common, egress, images, readiness, services
-from builder.server.remote.common import RemoteError, Value
-from builder.server.remote.services import effects
+from builder.server.remote import changed_files, common, egress, images, secrets, services
+from builder.server.remote.changed_files import NewFile
+from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
+
+    from builder.server.remote.common import Value
 
 # Not er-*: those units share a sandbox in which sysctl may not write.
 UNIT: Final = "easyrunner-apply"
-_CODE: Final = changed_files.HERE / "code.zip"
-# What stood before is waited for this long at least, in seconds, however impatient the plan is.
-_BACK: Final = 120.0
-_RUN: Final = "import sys;sys.path.insert(0,sys.argv.pop(1));from builder.server.remote.main import main;main()"
+_CODE: Final = changed_files.DIRECTORY / "code.zip"
+_RUN_CODE: Final = "import sys;sys.path.insert(0,sys.argv.pop(1));from builder.server.remote.main import main;main()"
 
 
 def apply_start() -> Value:
-    """Take the plan on stdin and start the work in a unit of its own, which a cut connection does not end."""
+    """Take the plan from stdin and start the work in a unit of its own, which a lost connection does not end."""
     plan = sys.stdin.buffer.read()
-    _whole(plan)
+    _check_plan(plan)
     if UNIT in common.run(["systemctl", "list-units", "--no-legend", "--plain", f"{UNIT}.service"], check=False):
         raise RemoteError("another change is being applied", "wait for its end, two minutes at most; then try again")
-    changed_files.HERE.mkdir(mode=0o700, parents=True, exist_ok=True)
-    changed_files.put_back()
+    changed_files.DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+    changed_files.restore_old()
     changed_files.CONFIRMED.unlink(missing_ok=True)
     changed_files.write(changed_files.PLAN, plan)
     changed_files.write(_CODE, Path(sys.path[0]).read_bytes())
     changed_files.set_state("started")
     words = ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", "--description=EasyRunner: apply a change"]
-    common.run([*words, "python3", "-I", "-c", _RUN, str(_CODE), "apply-run"])
+    common.run([*words, "python3", "-I", "-c", _RUN_CODE, str(_CODE), "apply-run"])
     return changed_files.state()
 
 
-def _whole(plan: bytes) -> None:
+def _check_plan(plan: bytes) -> None:
     try:
         json.loads(plan)
     except ValueError:
@@ -54,30 +56,27 @@ def _whole(plan: bytes) -> None:
 
 def apply_state() -> Value:
     """The state of a change that is under way; the phase is `none` where there is none, whatever an old one says."""
-    return changed_files.state() if _working() else {"phase": "none"}
+    return changed_files.state() if _is_running() else {"phase": "none"}
 
 
-def apply_wait(known: str, seconds: str) -> Value:
-    """The state once it is no longer `known`, or when the time is up."""
+def apply_wait(phase: str, seconds: str) -> Value:
+    """The state once its phase is another one, or when the time is up."""
     deadline = time.monotonic() + float(seconds)
-    while (state := changed_files.state())["phase"] == known and time.monotonic() < deadline:
-        if known not in facts.APPLY_ENDS and not _working():
+    while (state := changed_files.state())["phase"] == phase and time.monotonic() < deadline:
+        if phase not in facts.APPLY_ENDS and not _is_running():
             # It may have ended between the two looks.
-            return (
-                changed_files.state()
-                if changed_files.state()["phase"] != known
-                else {"phase": "failed", "why": "its unit is gone"}
-            )
+            last = changed_files.state()
+            return last if last["phase"] != phase else {"phase": "failed", "why": "its unit is gone"}
         time.sleep(0.1)
     return state
 
 
-def _working() -> bool:
+def _is_running() -> bool:
     return common.show(f"{UNIT}.service", "ActiveState").get("ActiveState") in ("active", "activating")
 
 
 def apply_confirm() -> Value:
-    """The client's word, over a new connection, that the change has not locked it out."""
+    """The client says, over a new connection, that the change has not locked it out."""
     if changed_files.state()["phase"] != "waiting for you":
         raise RemoteError(f"nothing waits to be confirmed: {changed_files.state()['phase']}")
     changed_files.write(changed_files.CONFIRMED, b"")
@@ -85,78 +84,72 @@ def apply_confirm() -> Value:
 
 
 def apply_run() -> Value:
-    """The unit's own work: change, check, ask, or take back."""
+    """The work of the unit: change the files, wait until all is ready and confirmed; or restore the old files."""
     plan = json.loads(changed_files.PLAN.read_bytes())
-    before, ill = frozenset(common.stacks()), readiness.ill()
+    stacks, unhealthy = frozenset(common.stacks()), unhealthy_stacks()
     try:
-        outcome = _change(plan, ill)
-        _until_confirmed(plan["confirm_within"])
+        outcome = _change(plan, unhealthy)
+        _wait_for_confirmation(plan["confirm_within"])
     except Exception as error:
-        _take_back(plan, before, ill, str(error) or type(error).__name__)
+        _roll_back(plan, stacks, unhealthy, str(error) or type(error).__name__)
         return {}
-    changed_files.finish()
-    services.forget(before - set(plan["stacks"]))
-    changed_files.write(changed_files.LAID, json.dumps(sorted(file["path"] for file in plan["files"])).encode())
-    changed_files.set_state("done", waiting=outcome.waiting, ill=outcome.ill, names=egress.every())
+    changed_files.commit()
+    services.remove_users(stacks - set(plan["stacks"]))
+    installed = sorted(file["path"] for file in plan["files"])
+    changed_files.write(changed_files.INSTALLED, json.dumps(installed).encode())
+    changed_files.set_state("done", waiting=outcome.waiting, ill=outcome.unhealthy, names=egress.names())
     return {}
 
 
-class Outcome(NamedTuple):
-    """`waiting`: stacks that wait for secrets, and which. `ill`: those that were ill before, and still are."""
+class _Outcome(NamedTuple):
+    """`waiting`: stacks that wait for secrets, and which. `unhealthy`: those that were so before, and still are."""
 
     waiting: dict[str, list[str]]
-    ill: list[str]
+    unhealthy: list[str]
 
 
-def _change(plan: Value, ill: set[str]) -> Outcome:
-    """The new tree, everyone told, until it is up."""
-    new = {
-        file["path"]: changed_files.New(file["path"], file["laid"], file["rights"], base64.b64decode(file["content"]))
-        for file in plan["files"]
-    }
-    gone = sorted(set(changed_files.ours()) - set(new))
-    changed = [file for file in new.values() if not _same(file)]
-    touched = [*(file.path for file in changed), *gone, *services.key_files(plan)]
-    _fetch_proxy(new)
+def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
+    """Write the new tree, reload and restart what reads it, and wait until it is ready."""
+    new = {file.path: file for file in map(_new_file, plan["files"])}
+    removed = sorted(set(changed_files.own_files()) - set(new))
+    changed = [file for file in new.values() if not file.is_installed()]
+    touched = [*(file.path for file in changed), *removed, *changed_files.admin_key_files(plan)]
+    _pull_proxy_image(new)
     changed_files.set_state("changing files")
-    # The rules that the host made from lists of names come and go with those.
-    changed_files.keep_old([*touched, *egress.made_from(touched)])
+    # The rules that the host generated from lists of names come and go with those.
+    changed_files.save_old([*touched, *egress.generated_from(touched)])
     services.stop_stacks(set(common.stacks()) - set(plan["stacks"]))
-    services.stop_units(gone)
-    changed_files.lay(changed, [*gone, *egress.made_from(gone)])
-    changed_files.give()
-    services.keys(plan)
-    return _tell(touched, plan, ill, changed_files.set_state)
+    services.stop_units(removed)
+    changed_files.install(changed, [*removed, *egress.generated_from(removed)])
+    changed_files.set_owners()
+    changed_files.write_admin_keys(plan)
+    return _reload(touched, plan, unhealthy, changed_files.set_state)
 
 
-def _fetch_proxy(new: Mapping[str, changed_files.New]) -> None:
-    """The image of a new unit of the proxy, while the old one still serves."""
-    unit = new.get(images.UNIT)
-    if unit and not _same(unit):
+def _new_file(file: Value) -> NewFile:
+    return NewFile(file["path"], file["laid"], file["rights"], base64.b64decode(file["content"]))
+
+
+def _pull_proxy_image(new: Mapping[str, NewFile]) -> None:
+    """Pull the image of a changed unit of the proxy while the old one still serves."""
+    unit = new.get(images.PROXY_UNIT)
+    if unit and not unit.is_installed():
         changed_files.set_state("fetching the proxy's image")
-        images.fetch(images.of_unit(unit.content.decode()))
+        images.pull(images.image_of_unit(unit.content.decode()))
 
 
-def _tell(touched: list[str], plan: Value, ill: set[str], say: Callable[..., None]) -> Outcome:
-    """Everyone whose files have changed. A stack that was ill before and has no part in the change does not stop it."""
-    found = effects(touched, {uid: stack for stack, uid in plan["stacks"].items()})
-    spared = ill - found.stacks.keys()
-    say("telling services")
-    services.tell(found)
-    say("waiting for the stacks")
-    waiting = readiness.until_ready(plan["timeout"], spared)
-    return Outcome(waiting, sorted((spared & readiness.ill()) - waiting.keys()) if spared else [])
+def _reload(touched: list[str], plan: Value, unhealthy: set[str], set_state: Callable[..., None]) -> _Outcome:
+    """Reload what reads the files, and wait. A stack that was unhealthy, and does not change, fails nothing."""
+    affected = services.affected(touched, {uid: stack for stack, uid in plan["stacks"].items()})
+    ignored = unhealthy - affected.stacks.keys()
+    set_state("telling services")
+    services.reload(affected)
+    set_state("waiting for the stacks")
+    waiting = _wait_until_ready(plan["timeout"], ignored)
+    return _Outcome(waiting, sorted((ignored & unhealthy_stacks()) - waiting.keys()) if ignored else [])
 
 
-def _same(file: changed_files.New) -> bool:
-    try:
-        there = os.lstat(file.path)
-        return changed_files.rights_of(there) == file.rights and Path(file.path).read_bytes() == file.content
-    except OSError:
-        return False
-
-
-def _until_confirmed(seconds: float) -> None:
+def _wait_for_confirmation(seconds: float) -> None:
     changed_files.set_state("waiting for you", seconds=seconds)
     deadline = time.monotonic() + seconds
     while not changed_files.CONFIRMED.exists():
@@ -165,23 +158,154 @@ def _until_confirmed(seconds: float) -> None:
         time.sleep(0.1)
 
 
-def _take_back(plan: Value, before: frozenset[str], ill: set[str], why: str) -> None:
-    """The old tree, and everyone told again."""
-    said = services.complaints()
+# The old stacks have at least so many seconds to become ready again, however short the plan's timeout is.
+_ROLLBACK_TIMEOUT: Final = 120.0
+
+
+def _roll_back(plan: Value, stacks: frozenset[str], unhealthy: set[str], why: str) -> None:
+    """Restore the old files, and reload and restart what reads them. `stacks` are those of before the change."""
+    errors = services.container_errors()
     changed_files.set_state("taking it back", why=why)
-    touched = [*changed_files.ADDED.read_text().split("\0"), *_saved()] if changed_files.PENDING.exists() else []
-    services.stop_stacks(set(common.stacks()) - before)
-    changed_files.put_back()
+    touched = changed_files.saved_paths()
+    services.stop_stacks(set(common.stacks()) - stacks)
+    changed_files.restore_old()
     try:
-        back = {**plan, "stacks": services.uids(before), "timeout": max(plan["timeout"], _BACK)}
-        _tell([path for path in touched if path], back, ill, lambda *_: None)
+        old = {**plan, "stacks": common.uids(stacks), "timeout": max(plan["timeout"], _ROLLBACK_TIMEOUT)}
+        _reload(touched, old, unhealthy, lambda *_: None)
     except (RemoteError, OSError, subprocess.SubprocessError) as error:
-        changed_files.set_state("failed", why=why, said=said, then=str(error))
+        changed_files.set_state("failed", why=why, said=errors, then=str(error))
         return
-    services.forget(set(plan["stacks"]) - before)
-    changed_files.set_state("rolled back", why=why, said=said)
+    services.remove_users(set(plan["stacks"]) - stacks)
+    changed_files.set_state("rolled back", why=why, said=errors)
 
 
-def _saved() -> list[str]:
-    with tarfile.open(changed_files.OLD) as tar:
-        return [f"/{name}" for name in tar.getnames()]
+# How long everything has to stay up, in seconds.
+_STEADY: Final = 3.0
+# How long first boot waits in one look where a stack cannot become ready, in seconds.
+_LOOK: Final = 25.0
+# What a look of first boot takes besides, in seconds: each service that hangs, and the end of the console.
+_FIRST_BOOT: Final = 600.0
+# How long a user manager has to answer, in seconds.
+_MANAGER: Final = 20
+# How long a service has to answer that should be healthy before the change, in seconds.
+_ANSWER: Final = "3"
+# SubState of a unit.
+_RUNNING: Final = frozenset({"running", "exited", "dead"})
+_FAILED: Final = frozenset({"auto-restart", "auto-restart-queued", "failed"})
+
+
+def _wait_until_ready(seconds: float, ignored: Collection[str]) -> dict[str, list[str]]:
+    """Until no unit is restarting, the proxy and every stack answer, and nothing has failed for a while since.
+
+    A stack without one of its secrets cannot run, and is not waited for: returns such stacks with the secrets' names.
+    Nor are the `ignored` waited for. Raises RemoteError when the time is up.
+    """
+    deadline = time.monotonic() + seconds
+    while _jobs_running(ignored) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    look = _LOOK if ignored or _waiting_for_secrets() else seconds
+    while missing := _not_ready(min(deadline - time.monotonic(), look)):
+        if {stack for stack, _ in missing} <= {*_waiting_for_secrets(), *ignored}:
+            break
+        if time.monotonic() > deadline:
+            raise RemoteError(f"not ready: {', '.join(f'{stack}/{service}' for stack, service in missing)}")
+    waiting = _waiting_for_secrets()
+    _check_steady(set(common.stacks()) - waiting.keys() - set(ignored))
+    _check_proxy()
+    return waiting
+
+
+def _jobs_running(ignored: Collection[str]) -> bool:
+    """Whether the proxy or any stack has a unit left to start or stop."""
+    argv = ["systemctl", "--user", "list-jobs", "--no-legend"]
+    stacks = [stack for stack in common.uids(common.stacks()) if stack not in ignored]
+    users = [facts.PROXY_USER, *map(common.user_of, stacks)]
+    jobs = (common.as_user(user, argv, check=False, timeout=_MANAGER) for user in users)
+    return any(" running" in text or " waiting" in text for text in jobs)
+
+
+def _waiting_for_secrets() -> dict[str, list[str]]:
+    return {stack: names for stack in common.stacks() if (names := _missing_secrets(stack))}
+
+
+def _missing_secrets(stack: str) -> list[str]:
+    """None where the stack's user does not answer: it waits for nothing that the admin could give it."""
+    try:
+        return list(secrets.missing(stack))
+    except RemoteError:
+        return []
+
+
+def _not_ready(seconds: float) -> list[tuple[str, str]]:
+    """The services that are not ready after so long, as the script of first boot sees it: stack and service."""
+    argv = [f"{facts.LIB}/first-boot", str(max(int(seconds), 1))]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + _FIRST_BOOT, check=False)
+    if done.returncode == 0:
+        return []
+    line = next((line for line in done.stdout.splitlines() if " missing:" in line), None)
+    if line is None:
+        raise RemoteError(done.stderr.strip() or "first boot failed")
+    return [_stack_and_service(word) for word in line.partition(" missing:")[2].split()]
+
+
+def _stack_and_service(word: str) -> tuple[str, str]:
+    """`shop/api`, or the user and unit of a service without a socket: `er-shop/shop-worker.service`."""
+    stack, _, service = word.partition("/")
+    if not service.endswith(".service"):
+        return stack, service
+    stack = stack.removeprefix(facts.STACK_USER_PREFIX)
+    return stack, service.removesuffix(".service").removeprefix(f"{stack}-")
+
+
+def _check_steady(stacks: set[str]) -> None:
+    """A service that starts and fails looks well for a moment: none restarts, or is about to, for a while."""
+    before = {name: restarts for name, restarts, _ in _unit_states(stacks)}
+    deadline = time.monotonic() + _STEADY
+    while time.monotonic() < deadline:
+        now = _unit_states(stacks)
+        failed = sorted(name for name, restarts, state in now if state in _FAILED or restarts > before[name])
+        if failed:
+            raise RemoteError(f"{', '.join(failed)}: started and fell over")
+        time.sleep(0.1)
+
+
+def _unit_states(stacks: set[str]) -> list[tuple[str, int, str]]:
+    """Of the proxy and every service of these stacks: `stack/service`, NRestarts and SubState."""
+    found = []
+    every = {stack: {unit: f"{stack}/{service}" for _, service, unit in common.services(stack)} for stack in stacks}
+    every["proxy"] = {"er-proxy.service": "proxy"}
+    for stack, units in sorted(every.items()):
+        argv = ["systemctl", "--user", "show", "-p", "Id", "-p", "NRestarts", "-p", "SubState", *units]
+        shown = common.as_user(common.user_of(stack), argv, check=False, timeout=_MANAGER)
+        for block in shown.split("\n\n"):
+            values = common.assignments(block)
+            if values.get("Id") in units:
+                found.append((units[values["Id"]], int(values.get("NRestarts") or 0), values.get("SubState", "")))
+    return found
+
+
+def _check_proxy() -> None:
+    """Its admin endpoint answers: Caddy has taken over the sockets that systemd holds for it."""
+    url = f"http://127.0.0.1:{facts.PROXY_ADMIN}/config/"
+    try:
+        common.run(["curl", "--silent", "--show-error", "--fail", "--output", "/dev/null", "--max-time", "10", url])
+    except RemoteError as error:
+        raise RemoteError(f"the proxy does not answer: {error}") from None
+
+
+def unhealthy_stacks() -> set[str]:
+    """Stacks of which a unit does not run or a web service does not answer, or whose user manager does not answer."""
+    return {stack for stack in common.stacks() if not _is_healthy(stack)}
+
+
+def _is_healthy(stack: str) -> bool:
+    found = _unit_states({stack})
+    web = [service for kind, service, _ in common.services(stack) if kind == "web"]
+    return bool(found) and all(state in _RUNNING for _, _, state in found) and all(_answers(stack, one) for one in web)
+
+
+def _answers(stack: str, service: str) -> bool:
+    """Whether a web service answers at all, with whatever status, as first boot asks."""
+    socket = f"{facts.PROXY_SOCKETS}/{stack}/{service}.sock"
+    curl = ["curl", "-so", "/dev/null", "-m", _ANSWER, "-w", "%{http_code}"]
+    return common.run([*curl, "--unix-socket", socket, f"http://{service}/"], check=False) not in {"", "000"}

@@ -1,4 +1,4 @@
-"""Fail2Ban: jails, their policy, and who is banned."""
+"""Fail2Ban: its jails, their policy, and who is banned."""
 
 from __future__ import annotations
 
@@ -16,39 +16,38 @@ if TYPE_CHECKING:
 
 _SETTINGS: Final = ("maxretry", "findtime", "bantime")
 _PROMPT: Final = "fail2ban> "
-_OWN: Final = Path("/proc/net/if_inet6")
 
 
 def jails() -> list[Value]:
     """Every jail: policy, counts, and each ban with its end."""
-    names = _names()
+    names = _jail_names()
     questions = [
         question
         for name in names
         for question in (f"status {name}", f"get {name} banip --with-time", *(f"get {name} {key}" for key in _SETTINGS))
     ]
-    answers = iter(_ask(questions))
+    answers = iter(_answers(questions))
     return [_jail(name, next(answers), next(answers), *(next(answers) for _ in _SETTINGS)) for name in names]
 
 
-def _ask(questions: Sequence[str]) -> list[str]:
-    """All of them of one client: each start of it costs a small server a noticeable time."""
+def _jail_names() -> list[str]:
+    listed = common.run(["fail2ban-client", "status"]).rpartition("Jail list:")[2]
+    return sorted(name.strip() for name in listed.split(",") if name.strip())
+
+
+def _answers(questions: Sequence[str]) -> list[str]:
+    """Ask all of them of one client: each start of it costs a small server a noticeable time."""
     typed = "".join(f"{question}\n" for question in questions).encode()
-    # It has no other end than the end of its input, which it takes for a failure.
+    # It ends with its input only, and takes that for a failure.
     _, *answers = common.run(["fail2ban-client", "-i"], stdin=typed, check=False).split(_PROMPT)
     if len(answers) <= len(questions):
         raise RemoteError("Fail2Ban does not answer", "see: systemctl status fail2ban")
     return answers[: len(questions)]
 
 
-def _names() -> list[str]:
-    listed = common.run(["fail2ban-client", "status"]).rpartition("Jail list:")[2]
-    return sorted(name.strip() for name in listed.split(",") if name.strip())
-
-
-def _jail(name: str, told: str, banned: str, *settings: str) -> Value:
+def _jail(name: str, status: str, banned: str, *settings: str) -> Value:
     fields = {
-        key.strip(" `|-\t"): value.strip() for key, _, value in (line.partition(":") for line in told.splitlines())
+        key.strip(" `|-\t"): value.strip() for key, _, value in (line.partition(":") for line in status.splitlines())
     }
     return {
         "jail": name,
@@ -69,25 +68,38 @@ def _ban(line: str) -> Value:
 
 def ban(address: str, jail: str = "sshd") -> Value:
     """Ban an address now, for the jail's own time: of IPv6 its /64, as Fail2Ban does."""
-    wanted, known = str(_counted(_address(address))), _names()
-    if jail not in known:
-        raise RemoteError(f"there is no jail {jail}", f"there are: {', '.join(known)}")
-    common.run(["fail2ban-client", "set", jail, "banip", wanted])
-    return {"address": wanted, "jail": jail}
+    banned, names = str(_as_banned(_address(address))), _jail_names()
+    if jail not in names:
+        raise RemoteError(f"there is no jail {jail}", f"there are: {', '.join(names)}")
+    common.run(["fail2ban-client", "set", jail, "banip", banned])
+    return {"address": banned, "jail": jail}
+
+
+# The addresses of this host.
+_OWN_ADDRESSES: Final = Path("/proc/net/if_inet6")
+
+
+def _as_banned(address: Address) -> Address | ipaddress.IPv6Network:
+    """What is banned for a client, as in /usr/lib/easyrunner/watch.awk: of IPv6 its /64, but not this host's own."""
+    if address.version == 4:
+        return address
+    network = ipaddress.IPv6Network((address, 64), strict=False)
+    own = (ipaddress.IPv6Address(int(line.split()[0], 16)) for line in _OWN_ADDRESSES.read_text().splitlines())
+    return address if any(one in network for one in own) else network
 
 
 def unban(address: str) -> Value:
     """Take an address, and of IPv6 its /64, out of every jail; `was` names those it was in."""
-    wanted = _address(address)
-    found = [(jail["jail"], ban["address"]) for jail in jails() for ban in jail["banned"]]
-    hit = [(jail, banned) for jail, banned in found if _within(wanted, banned)]
-    for banned in dict.fromkeys(banned for _, banned in hit):
+    unbanned = _address(address)
+    bans = [(jail["jail"], ban["address"]) for jail in jails() for ban in jail["banned"]]
+    matching = [(jail, banned) for jail, banned in bans if _within(unbanned, banned)]
+    for banned in dict.fromkeys(banned for _, banned in matching):
         common.run(["fail2ban-client", "unban", banned])
-    return {"address": str(wanted), "was": list(dict.fromkeys(jail for jail, _ in hit))}
+    return {"address": str(unbanned), "was": list(dict.fromkeys(jail for jail, _ in matching))}
 
 
 def _address(text: str) -> Address:
-    """Of a network, as `fail2ban-status` shows one, its first address."""
+    """The address; of a network, as `fail2ban-status` shows one, its first. Raises RemoteError."""
     try:
         return ipaddress.ip_interface(text).ip
     except ValueError:
@@ -96,12 +108,3 @@ def _address(text: str) -> Address:
 
 def _within(address: Address, banned: str) -> bool:
     return address in ipaddress.ip_network(banned, strict=False)
-
-
-def _counted(address: Address) -> Address | ipaddress.IPv6Network:
-    """How a client counts: /usr/lib/easyrunner/watch.awk."""
-    if address.version == 4:
-        return address
-    network = ipaddress.IPv6Network((address, 64), strict=False)
-    own = (ipaddress.IPv6Address(int(line.split()[0], 16)) for line in _OWN.read_text().splitlines())
-    return address if any(one in network for one in own) else network

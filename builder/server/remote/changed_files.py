@@ -1,9 +1,11 @@
-"""Where an apply keeps what it needs to finish, or to take back: on disk before the first file changes.
+"""The files of an apply: which ones on the host are er's, how they are replaced, and what restores the old ones.
+
+All of that is on disk, in /var/lib/easyrunner/apply, before the first file changes:
 
 plan.json   the new tree, as the client sent it
-old.tar     every file that it changes or removes, as it was; `added` names those that were not there
-pending     there from the first change until the end; the boot that finds it puts the old files back
-state.json  how far it is; `confirmed` is the client's word that it can still log in
+old.tar     every file that the change replaces or removes, as it was; `added` names those that did not exist
+pending     exists from the first change until the end; the boot that finds it restores the old files
+state.json  how far the change is; `confirmed` says that the client can still log in
 """
 
 from __future__ import annotations
@@ -22,105 +24,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts, files
 from builder.server.remote import common, egress
-from builder.server.remote.common import Value, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from builder.server.remote.common import Value
 
-HERE: Final = Path(facts.STATE, "apply")
-PLAN, OLD, ADDED, PENDING, STATE, CONFIRMED = (
-    HERE / name for name in ("plan.json", "old.tar", "added", "pending", "state.json", "confirmed")
-)
-ROLLBACK: Final = f"{facts.LIB}/rollback"
-
-
-@dataclass(frozen=True)
-class New:
-    """A file to be. `laid` is the mode with which it comes, root's; `rights` are mode, owner and group in the end."""
-
-    path: str
-    laid: str
-    rights: str
-    content: bytes
-
-
-def write(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Root's, with exactly this mode; a cut of power leaves the old or the new file."""
-    files.replace(path, content, mode, owner=(0, 0), name=f".{path.name}.er-new")
-
-
-def set_state(phase: str, **more: object) -> None:
-    """What the client is told when it asks."""
-    write(STATE, json.dumps({"phase": phase, **more}).encode())
-
-
-def state() -> Value:
-    """The last word of the last apply."""
-    return json.loads(STATE.read_bytes()) if STATE.exists() else {"phase": "none"}
-
-
-def keep_old(paths: Iterable[str]) -> None:
-    """Save the files at these paths, then mark the change as begun. Nothing has changed before this returns."""
-    added, buffer = [], io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for path in sorted(paths):
-            if os.path.lexists(path):
-                tar.add(path, recursive=False)
-            else:
-                added.append(path)
-    write(OLD, buffer.getvalue())
-    write(ADDED, "".join(f"{path}\0" for path in added).encode())
-    write(PENDING, b"")
-
-
-def lay(new: Iterable[New], gone: Iterable[str]) -> None:
-    """The new tree over the old one; directories that it leaves empty go too."""
-    for file in new:
-        _close(Path(file.path))
-        write(Path(file.path), file.content, int(file.laid, 8))
-    for path in gone:
-        Path(path).unlink(missing_ok=True)
-        _prune(Path(path).parent)
-
-
-def _close(path: Path) -> None:
-    """A stack's directory is closed before anything lies in it; `users` opens it for the stack."""
-    for top in (facts.STACKS, facts.QUADLETS):
-        if path.is_relative_to(top):
-            Path(top).mkdir(parents=True, exist_ok=True)
-            Path(top, path.relative_to(top).parts[0]).mkdir(mode=0o700, exist_ok=True)
-
-
-def _prune(directory: Path) -> None:
-    while directory.is_relative_to(facts.ETC) or directory.is_relative_to(facts.QUADLETS):
-        try:
-            directory.rmdir()
-        except OSError:
-            return
-        directory = directory.parent
-
-
-def give() -> None:
-    """What stacks alone may read becomes theirs; those that have no user yet get it when first boot makes that."""
-    run([f"{facts.LIB}/users", "own"], check=False)
-
-
-def put_back() -> None:
-    """The old tree again, by the same script that a boot uses."""
-    run([ROLLBACK])
-    give()
-
-
-def finish() -> None:
-    """The change stands."""
-    PENDING.unlink()
-    files.sync(HERE)
-
-
-# What only er writes there, an er of another version or with another spec too: by place, or by its name in a place that
+# What only er writes, an er of another version or with another spec too: by directory, or by name in a directory that
 # others share. The users' own directories are the numbers from UID_BASE on.
-_OURS: Final = (
+_OWN: Final = (
     (facts.ETC, "**/*"),
     (facts.LIB, "**/*"),
     (facts.QUADLETS, "*/**/*"),
@@ -137,37 +49,40 @@ _OURS: Final = (
     ("/usr/lib/sysusers.d", "easyrunner*.conf"),
     ("/usr/lib/tmpfiles.d", "easyrunner*.conf"),
 )
-# Every path that the last apply laid: a later one removes what it no longer has, whatever its name.
-LAID: Final = Path(facts.STATE, "laid.json")
+# Every path that the last apply wrote: a later one removes those that its spec has no more, whatever their names.
+INSTALLED: Final = Path(facts.STATE, "laid.json")
 
 
-def ours() -> Iterator[str]:
-    """The paths of files that are here and ours."""
-    yield from known(Path("/"))
-    if LAID.exists():
-        yield from (path for path in json.loads(LAID.read_bytes()) if Path(path).is_file())
+def inventory() -> Value:
+    """The server's `name`, and its `files`: rights and content of each file that is er's or at a path given on stdin.
+
+    stdin is a JSON list of paths; content is Base64.
+    """
+    paths = {*own_files(), *(path for path in json.load(sys.stdin.buffer) if os.path.lexists(path))}
+    return {"files": {path: _file(path) for path in sorted(paths)}, "name": common.server_env().get("NAME", "")}
 
 
-def known(root: Path) -> Iterator[str]:
-    """The paths under `root` that place and name tell to be ours."""
-    for top, pattern in _OURS:
+def own_files() -> Iterator[str]:
+    """The paths of the files on this host that are er's."""
+    yield from own_files_below(Path("/"))
+    if INSTALLED.exists():
+        yield from (path for path in json.loads(INSTALLED.read_bytes()) if Path(path).is_file())
+
+
+def own_files_below(root: Path) -> Iterator[str]:
+    """The paths of the files under `root` that are er's by directory and name."""
+    for top, pattern in _OWN:
         found = (path for path in (root / top.lstrip("/")).glob(pattern) if path.is_file() and not path.is_symlink())
-        yield from (path for path in (f"/{one.relative_to(root)}" for one in found) if _mine(Path(path)))
+        yield from (path for path in (f"/{one.relative_to(root)}" for one in found) if _is_own(Path(path)))
 
 
-def _mine(path: Path) -> bool:
-    if path.is_relative_to(facts.FIREWALL) and egress.MADE.search(path.name):
+def _is_own(path: Path) -> bool:
+    if path.is_relative_to(facts.FIREWALL) and egress.GENERATED.search(path.name):
         return False  # the host made it
     if not path.is_relative_to(facts.QUADLETS):
         return True
     uid = path.relative_to(facts.QUADLETS).parts[0]
     return uid.isdigit() and int(uid) >= facts.PROXY_UID
-
-
-def inventory() -> Value:
-    """Each file that is ours, or stands at a path of the JSON list on stdin: its rights and content; and who it is."""
-    paths = {*ours(), *(path for path in json.load(sys.stdin.buffer) if os.path.lexists(path))}
-    return {"files": {path: _file(path) for path in sorted(paths)}, "name": common.server().get("NAME", "")}
 
 
 def _file(path: str) -> list[str]:
@@ -178,12 +93,138 @@ def _file(path: str) -> list[str]:
 
 
 def rights_of(status: os.stat_result) -> str:
-    """Mode, owner and group of a file, as the tree of a host says them."""
+    """Mode, owner and group of a file, as the host's tree has them: `0640 root:er-shop`."""
     return f"0{status.st_mode & 0o7777:o} {_name(pwd.getpwuid, status.st_uid)}:{_name(grp.getgrgid, status.st_gid)}"
 
 
-def _name(look: Callable[[int], Any], number: int) -> str:
+def _name(look_up: Callable[[int], Any], number: int) -> str:
     try:
-        return str(look(number)[0])
+        return str(look_up(number)[0])
     except KeyError:
         return str(number)
+
+
+DIRECTORY: Final = Path(facts.STATE, "apply")
+PLAN, OLD, ADDED, PENDING, STATE, CONFIRMED = (
+    DIRECTORY / name for name in ("plan.json", "old.tar", "added", "pending", "state.json", "confirmed")
+)
+
+
+def state() -> Value:
+    """The state of the last apply; its phase is `none` when there was none."""
+    return json.loads(STATE.read_bytes()) if STATE.exists() else {"phase": "none"}
+
+
+def set_state(phase: str, **more: object) -> None:
+    """Write the state that clients read."""
+    write(STATE, json.dumps({"phase": phase, **more}).encode())
+
+
+def write(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Replace a file, owned by root and with exactly this mode; a power cut leaves the old or the new file."""
+    files.replace(path, content, mode, owner=(0, 0), name=f".{path.name}.er-new")
+
+
+def save_old(paths: Iterable[str]) -> None:
+    """Save the files at these paths, then mark the change as pending. Nothing has changed before this returns."""
+    added, buffer = [], io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path in sorted(paths):
+            if os.path.lexists(path):
+                tar.add(path, recursive=False)
+            else:
+                added.append(path)
+    write(OLD, buffer.getvalue())
+    write(ADDED, "".join(f"{path}\0" for path in added).encode())
+    write(PENDING, b"")
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A file to write: as root's, with `initial_mode`; `rights` are mode, owner and group in the end."""
+
+    path: str
+    initial_mode: str
+    rights: str
+    content: bytes
+
+    def is_installed(self) -> bool:
+        """Whether the host has this file already, with this content and these rights."""
+        try:
+            existing = os.lstat(self.path)
+            return rights_of(existing) == self.rights and Path(self.path).read_bytes() == self.content
+        except OSError:
+            return False
+
+
+def install(new: Iterable[NewFile], removed: Iterable[str]) -> None:
+    """Write the new files and remove others; directories that become empty go too."""
+    for file in new:
+        _close_directory(Path(file.path))
+        write(Path(file.path), file.content, int(file.initial_mode, 8))
+    for path in removed:
+        Path(path).unlink(missing_ok=True)
+        _remove_empty(Path(path).parent)
+
+
+def _close_directory(path: Path) -> None:
+    """A stack's directory is closed before there is a file in it; the script `users` opens it for the stack."""
+    for top in (facts.STACKS, facts.QUADLETS):
+        if path.is_relative_to(top):
+            Path(top).mkdir(parents=True, exist_ok=True)
+            Path(top, path.relative_to(top).parts[0]).mkdir(mode=0o700, exist_ok=True)
+
+
+def _remove_empty(directory: Path) -> None:
+    while directory.is_relative_to(facts.ETC) or directory.is_relative_to(facts.QUADLETS):
+        try:
+            directory.rmdir()
+        except OSError:
+            return
+        directory = directory.parent
+
+
+def set_owners() -> None:
+    """Give the stacks the files that they alone may read; first boot does that for a stack that has no user yet."""
+    common.run([f"{facts.LIB}/users", "own"], check=False)
+
+
+def write_admin_keys(plan: Value) -> None:
+    """The admin's authorized_keys hold the spec's keys, and no others."""
+    for name in admin_key_files(plan):
+        path, admin = Path(name), pwd.getpwnam(plan["admin"]["name"])
+        text = "".join(f"{key}\n" for key in plan["admin"]["ssh_keys"])
+        if path.exists() and path.read_text() == text:
+            continue
+        owner = (admin.pw_uid, admin.pw_gid)
+        files.replace(path, text.encode(), 0o600, owner=owner, name=".authorized_keys.er-new")
+
+
+def admin_key_files(plan: Value) -> list[str]:
+    """The path of the admin's authorized_keys, where the admin has an account."""
+    try:
+        home = pwd.getpwnam(plan["admin"]["name"]).pw_dir
+    except KeyError:
+        return []
+    return [f"{home}/.ssh/authorized_keys"]
+
+
+def commit() -> None:
+    """The change stays: it is pending no more."""
+    PENDING.unlink()
+    files.sync(DIRECTORY)
+
+
+def saved_paths() -> list[str]:
+    """The paths that a pending change writes or removes; none without one."""
+    if not PENDING.exists():
+        return []
+    with tarfile.open(OLD) as tar:
+        old = [f"/{name}" for name in tar.getnames()]
+    return [path for path in (*ADDED.read_text().split("\0"), *old) if path]
+
+
+def restore_old() -> None:
+    """Restore the old files by the script that a boot uses."""
+    common.run([f"{facts.LIB}/rollback"])
+    set_owners()

@@ -1,8 +1,7 @@
-"""What the verbs share: errors, processes, the stacks of this host."""
+"""What the verbs share: errors, processes, units, and the stacks of this host."""
 
 from __future__ import annotations
 
-import os
 import pwd
 import subprocess
 from pathlib import Path
@@ -11,26 +10,33 @@ from typing import TYPE_CHECKING, Any, Final
 from builder import facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+# What a verb returns as JSON, or a part of it.
+Value = dict[str, Any]
+# Seconds. What runs as a stack's user may wait for a lock that the stack holds, or for a manager that it has stopped.
+_TIMEOUT: Final = 1800
+_USER_TIMEOUT: Final = 60
+# How long Podman has to answer, in seconds; a stack may hold its lock.
+PODMAN_TIMEOUT: Final = 30
+_SETPRIV: Final = "setpriv"
+# The firewall's unit makes it once all rules are loaded.
+FIREWALL_LOADED: Final = Path("/run/er-firewall.loaded")
 
 
 class RemoteError(Exception):
-    """A failure to tell in one line, with a way out."""
+    """A failure to explain in one line, with a way out."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         self.hint = hint
         super().__init__(message)
 
 
-# Seconds. What a stack's user runs may wait for a lock that the stack holds, or for a manager that it has stopped.
-_LIMIT: Final = 1800
-_USER_LIMIT: Final = 60
+def run(argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True, timeout: float = _TIMEOUT) -> str:
+    """Run to the end, or for `timeout` seconds; returns stdout.
 
-
-def run(argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True, limit: float = _LIMIT) -> str:
-    """Run to the end, or to the limit in seconds; returns stdout. A failure is an error with the last line of stderr.
-
-    Without `check` a failure is nothing said.
+    A failure raises RemoteError with the last line of stderr. Without `check` the output is returned all the same, and
+    that of a program that took too long is empty.
     """
     try:
         done = subprocess.run(
@@ -38,54 +44,73 @@ def run(argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True, 
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
-            timeout=limit,
+            timeout=timeout,
             check=False,
         )
     except subprocess.TimeoutExpired:
         if not check:
             return ""
-        raise RemoteError(f"{argv[0]} did not end within {limit:.0f} s") from None
+        raise RemoteError(f"{argv[0]} did not end within {timeout:.0f} s") from None
     if check and done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise RemoteError(f"{argv[0]} failed: {said[-1] if said else f'exit code {done.returncode}'}")
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise RemoteError(f"{argv[0]} failed: {lines[-1] if lines else f'exit code {done.returncode}'}")
     return done.stdout.decode(errors="replace")
 
 
-def show(unit: str, *names: str, user: str | None = None) -> dict[str, str]:
-    """Properties of a unit, of the system's manager or of a user's."""
-    argv = ["systemctl", *(["--user"] if user else []), "show", unit, "-p", ",".join(names)]
-    text = as_user(user, argv, check=False) if user else run(argv, check=False)
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-
-
 def as_user(
-    user: str, argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True, limit: float = _USER_LIMIT
+    user: str, argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True, timeout: float = _USER_TIMEOUT
 ) -> str:
     """Run as a stack's user, in the session that linger keeps. An error names the user."""
     try:
-        return run([*entry(user), *argv], stdin=stdin, check=check, limit=limit)
+        return run([*in_session(user), *argv], stdin=stdin, check=check, timeout=timeout)
     except RemoteError as error:
-        raise RemoteError(f"{user}: {str(error).replace(_ENTRY, argv[0], 1)}", error.hint) from None
+        raise RemoteError(f"{user}: {str(error).replace(_SETPRIV, argv[0], 1)}", error.hint) from None
 
 
-_ENTRY: Final = "setpriv"
-
-
-def entry(user: str) -> list[str]:
-    """The words that lead into a user's session."""
-    who = pwd.getpwnam(user)
-    runtime = f"/run/user/{who.pw_uid}"
+def in_session(user: str) -> list[str]:
+    """The words before a command that run it in a user's session."""
+    account = pwd.getpwnam(user)
+    runtime = f"/run/user/{account.pw_uid}"
     env = [
         f"USER={user}",
         f"LOGNAME={user}",
-        f"HOME={who.pw_dir}",
+        f"HOME={account.pw_dir}",
         "PATH=/usr/local/bin:/usr/bin:/bin",
         f"XDG_RUNTIME_DIR={runtime}",
-        f"XDG_CONFIG_HOME={facts.CONFIG}/{who.pw_uid}",
+        f"XDG_CONFIG_HOME={facts.CONFIG}/{account.pw_uid}",
         f"DBUS_SESSION_BUS_ADDRESS=unix:path={runtime}/bus",
     ]
-    ids = [f"--reuid={who.pw_uid}", f"--regid={who.pw_gid}", "--init-groups", "--no-new-privs"]
-    return [_ENTRY, *ids, "env", "--ignore-environment", "--chdir=/", *env]
+    ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups", "--no-new-privs"]
+    return [_SETPRIV, *ids, "env", "--ignore-environment", "--chdir=/", *env]
+
+
+def show(unit: str, *properties: str, user: str | None = None) -> dict[str, str]:
+    """Properties of a unit, as `systemctl show` has them, of the system's manager or of a user's."""
+    argv = ["systemctl", *(["--user"] if user else []), "show", unit, "-p", ",".join(properties)]
+    text = as_user(user, argv, check=False) if user else run(argv, check=False)
+    return assignments(text)
+
+
+def assignments(text: str) -> dict[str, str]:
+    """The NAME=VALUE lines of a text."""
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def stacks() -> list[str]:
+    """The names of the stacks on this host, sorted."""
+    return sorted(path.parent.name for path in Path(facts.STACKS).glob("*/services"))
+
+
+def stack_user(stack: str) -> str:
+    """The user of a stack. Raises RemoteError when there is no such stack."""
+    if stack not in stacks():
+        raise RemoteError(f"there is no stack {stack}", f"there are: {', '.join(stacks()) or 'none'}")
+    return user_of(stack)
+
+
+def user_of(stack: str) -> str:
+    """The name of a stack's user, whether it exists or not; `proxy` is a stack here."""
+    return f"{facts.STACK_USER_PREFIX}{stack}"
 
 
 def uid(user: str) -> int:
@@ -93,16 +118,15 @@ def uid(user: str) -> int:
     return pwd.getpwnam(user).pw_uid
 
 
-def stacks() -> list[str]:
-    """The names of the registered stacks, sorted."""
-    return sorted(path.parent.name for path in Path(facts.STACKS).glob("*/services"))
-
-
-def stack_user(stack: str) -> str:
-    """The user of a stack; an error names those there are."""
-    if stack not in stacks():
-        raise RemoteError(f"there is no stack {stack}", f"there are: {', '.join(stacks()) or 'none'}")
-    return f"{facts.STACK_USER_PREFIX}{stack}"
+def uids(stacks: Iterable[str]) -> dict[str, int]:
+    """The users' numbers of those stacks that have a user."""
+    found = {}
+    for stack in stacks:
+        try:
+            found[stack] = uid(user_of(stack))
+        except KeyError:
+            continue
+    return found
 
 
 def services(stack: str) -> Iterator[tuple[str, str, str]]:
@@ -113,26 +137,22 @@ def services(stack: str) -> Iterator[tuple[str, str, str]]:
         yield kind, service, f"{stack}-{service}.service"
 
 
-def server() -> dict[str, str]:
-    """What first boot was told of this server."""
+def server_env() -> dict[str, str]:
+    """The settings of this server in server.env, by name. Raises RemoteError where there are none."""
     try:
-        text = Path(facts.ETC, "server.env").read_text()
+        return assignments(Path(facts.ETC, "server.env").read_text())
     except FileNotFoundError:
         raise RemoteError("this is no host of er", "make one with er user-data, or er launch") from None
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
-def number(path: str) -> int | None:
-    """An integer in a file of the kernel's, None when there is none."""
+def read_number(path: str) -> int | None:
+    """The integer in a file, None where there is none."""
     try:
         return int(Path(path).read_text())
     except (OSError, ValueError):
         return None
 
 
-def loaded() -> bool:
-    """Whether the firewall's own rules are in force, not its lockdown."""
-    return os.path.exists("/run/er-firewall.loaded")  # noqa: PTH110
-
-
-Value = dict[str, Any]
+def firewall_loaded() -> bool:
+    """Whether the firewall's own rules are in force, and not its lockdown."""
+    return FIREWALL_LOADED.exists()

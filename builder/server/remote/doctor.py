@@ -1,4 +1,4 @@
-"""`doctor`: one row a check; what is wrong, what to do, and what can be mended here."""
+"""`doctor`: one row a check; what is wrong, what to do, and what can be fixed here."""
 
 from __future__ import annotations
 
@@ -17,24 +17,10 @@ if TYPE_CHECKING:
 
     from builder.server.remote.common import Value
 
-_PUBLIC: Final = frozenset({facts.SSH, facts.PROXY_HTTP, facts.PROXY_HTTPS})
-# A client of DHCP listens for its answers; the firewall lets in those alone.
-_DHCP: Final = frozenset({68, 546})
-_JAILS: Final = frozenset({"sshd", "recidive"})
-# What tells Fail2Ban who failed.
-_WATCHES: Final = ("er-watch@ssh.service", "er-watch@web.service")
-
-
-_JUMPS: Final = (
-    "-A INPUT ! -i lo -m conntrack --ctdir ORIGINAL -j ER-BANS",
-    "-A INPUT -j ER-INPUT",
-    "-A OUTPUT -j ER-OUTPUT",
-)
-
 
 @dataclass(frozen=True)
 class Check:
-    """`look` returns what is wrong, or nothing; `fix` mends it, where that is safe to do unasked."""
+    """`look` returns what is wrong, or nothing; `fix` is set where it is safe to do unasked."""
 
     name: str
     look: Callable[[], str]
@@ -43,7 +29,7 @@ class Check:
 
 
 def doctor(mode: str = "") -> list[Value]:
-    """Every check with its result; with mode `fix`, what failed is mended and looked at again."""
+    """Every check with its result; with mode `fix`, what failed is fixed where it can be, and looked at again."""
     return [_examine(check, fix=mode == "fix") for check in CHECKS]
 
 
@@ -76,18 +62,25 @@ def _look(check: Check) -> str:
 
 
 def _firewall() -> str:
-    return "" if common.loaded() else "its rules are not loaded: only SSH is open"
+    return "" if common.firewall_loaded() else "its rules are not loaded: only SSH is open"
+
+
+_JUMPS: Final = (
+    "-A INPUT ! -i lo -m conntrack --ctdir ORIGINAL -j ER-BANS",
+    "-A INPUT -j ER-INPUT",
+    "-A OUTPUT -j ER-OUTPUT",
+)
 
 
 def _rules() -> str:
-    """What is in force against what should be: a rule of ours that somebody deleted by hand."""
+    """Whether the rules in force are complete: somebody may have deleted one by hand."""
     for tool in ("iptables", "ip6tables"):
         saved = common.run([f"{tool}-save", "-t", "filter"])
         if ":INPUT DROP" not in saved or ":FORWARD DROP" not in saved:
             return f"{tool}: INPUT or FORWARD lets everything through"
-        lacking = [jump for jump in _JUMPS if jump not in saved]
-        if lacking:
-            return f"{tool}: {lacking[0]} is missing"
+        missing = [jump for jump in _JUMPS if jump not in saved]
+        if missing:
+            return f"{tool}: {missing[0]} is missing"
         if "ER-REDIRECT" not in common.run([f"{tool}-save", "-t", "nat"]):
             return f"{tool}: the redirect of 80 and 443 is missing"
     return ""
@@ -98,25 +91,31 @@ def _reload_firewall() -> None:
 
 
 def _ssh() -> str:
-    wanted = {"passwordauthentication": "no", "permitrootlogin": "no", "pubkeyauthentication": "yes"}
+    desired = {"passwordauthentication": "no", "permitrootlogin": "no", "pubkeyauthentication": "yes"}
     found = dict(line.split(" ", 1) for line in common.run(["sshd", "-T"]).splitlines() if " " in line)
     return "; ".join(
-        f"{key} is {found.get(key)}, not {value}" for key, value in wanted.items() if found.get(key) != value
+        f"{key} is {found.get(key)}, not {value}" for key, value in desired.items() if found.get(key) != value
     )
 
 
 def _passwords() -> str:
     rows = (line.split(":") for line in Path("/etc/shadow").read_text().splitlines())
-    open_ = [row[0] for row in rows if row[1] == "" or row[1].startswith("$")]
-    return f"these users have a password: {', '.join(open_)}" if open_ else ""
+    unlocked = [row[0] for row in rows if row[1] == "" or row[1].startswith("$")]
+    return f"these users have a password: {', '.join(unlocked)}" if unlocked else ""
+
+
+_JAILS: Final = frozenset({"sshd", "recidive"})
+# They read the logs and report failed logins to Fail2Ban.
+_WATCHES: Final = ("er-watch@ssh.service", "er-watch@web.service")
 
 
 def _fail2ban() -> str:
-    lacking = _JAILS - {jail["jail"] for jail in bans.jails()}
-    if lacking:
-        return f"the jails {', '.join(sorted(lacking))} are missing"
-    blind = common.run(["systemctl", "is-active", *_WATCHES], check=False).split() != ["active"] * len(_WATCHES)
-    return "it sees nothing: er-watch@ssh or er-watch@web does not run" if blind else ""
+    missing = _JAILS - {jail["jail"] for jail in bans.jails()}
+    if missing:
+        return f"the jails {', '.join(sorted(missing))} are missing"
+    states = common.run(["systemctl", "is-active", *_WATCHES], check=False).split()
+    running = states == ["active"] * len(_WATCHES)
+    return "" if running else "it sees nothing: er-watch@ssh or er-watch@web does not run"
 
 
 def _restart_fail2ban() -> None:
@@ -138,14 +137,14 @@ def _restart_units() -> None:
 
 
 def _each_service() -> Iterator[tuple[str, str, str]]:
-    """User, place and unit of every service that should run; a job that has ended well is none."""
+    """User, `stack/service` and unit of every service, the proxy first."""
     yield facts.PROXY_USER, "proxy", "er-proxy.service"
     for stack in common.stacks():
         for _, service, unit in common.services(stack):
-            yield f"{facts.STACK_USER_PREFIX}{stack}", f"{stack}/{service}", unit
+            yield common.user_of(stack), f"{stack}/{service}", unit
 
 
-_ENDED: Final = ("ActiveState", "Result", "Restart", "ExecMainExitTimestampMonotonic")
+_UNIT_PROPERTIES: Final = ("ActiveState", "Result", "Restart", "ExecMainExitTimestampMonotonic")
 
 
 def _services() -> str:
@@ -153,8 +152,9 @@ def _services() -> str:
 
 
 def _down() -> Iterator[tuple[str, str, str, str]]:
+    """User, `stack/service`, unit and ActiveState of those that do not run; a job that ended well is not one."""
     for user, where, unit in _each_service():
-        found = common.show(unit, *_ENDED, user=user)
+        found = common.show(unit, *_UNIT_PROPERTIES, user=user)
         ended = found.get("Result") == "success" and found.get("ExecMainExitTimestampMonotonic") not in {"0", None}
         ended = ended and found.get("Restart") in {"no", "on-failure"}
         state = found.get("ActiveState", "unknown")
@@ -165,53 +165,58 @@ def _down() -> Iterator[tuple[str, str, str, str]]:
 def _start_services() -> None:
     for user, _, unit, _ in _down():
         common.as_user(user, ["systemctl", "--user", "reset-failed", unit], check=False)
-        common.as_user(user, ["systemctl", "--user", "start", unit], limit=300)
+        common.as_user(user, ["systemctl", "--user", "start", unit], timeout=300)
 
 
 def _secrets() -> str:
-    lacking = ((stack, name) for stack in common.stacks() for name in secrets.lacking(stack))
-    return ", ".join(f"{stack} waits for {name}" for stack, name in lacking)
+    missing = ((stack, name) for stack in common.stacks() for name in secrets.missing(stack))
+    return ", ".join(f"{stack} waits for {name}" for stack, name in missing)
 
 
-def _apart() -> str:
-    """Directories of a stack's files that others could look into."""
-    return ", ".join(path for stack in common.stacks() for path in _closed(stack))
+def _directories() -> str:
+    """Directories of a stack's files that other stacks could read."""
+    return ", ".join(path for stack in common.stacks() for path in _open_directories(stack))
 
 
-def _closed(stack: str) -> Iterator[str]:
-    who = pwd.getpwnam(common.stack_user(stack))
-    for path in (f"{facts.STACKS}/{stack}", f"{facts.QUADLETS}/{who.pw_uid}"):
+def _open_directories(stack: str) -> Iterator[str]:
+    account = pwd.getpwnam(common.stack_user(stack))
+    for path in (f"{facts.STACKS}/{stack}", f"{facts.QUADLETS}/{account.pw_uid}"):
         found = Path(path).stat()
-        if (found.st_uid, found.st_gid, found.st_mode & 0o777) != (0, who.pw_gid, 0o750):
+        if (found.st_uid, found.st_gid, found.st_mode & 0o777) != (0, account.pw_gid, 0o750):
             yield path
 
 
 def _names() -> str:
-    lost = (one for one in egress.every() if one["failing_since"])
+    failing = (one for one in egress.names() if one["failing_since"])
     return ", ".join(
         f"{one['name']} of {one['stack']} ({'its last answer stays' if one['addresses'] else 'it is refused'})"
-        for one in lost
+        for one in failing
     )
 
 
 def _disk() -> str:
-    room = status.disk("/")
-    found = [f"{room['free'] >> 20} MiB of {room['total'] >> 20} are left"] * status.full()
-    found += [f"{room['files_free']} files of {room['files_total']} can still be made"] * status.full("files_")
+    space = status.disk("/")
+    found = [f"{space['free'] >> 20} MiB of {space['total'] >> 20} are left"] * status.is_full()
+    found += [f"{space['files_free']} files of {space['files_total']} can still be made"] * status.is_full("files_")
     found += [
         f"{stack} was stopped, as it holds most of it"
         for stack in common.stacks()
-        if status.of(stack)["filled"] is not None
+        if status.pressure(stack)["filled"] is not None
     ]
     return ", ".join(found)
 
 
-def _make_room() -> None:
+def _free_space() -> None:
     common.run(["apt-get", "clean"])
     for journal in ([], [f"--namespace={facts.JOURNAL}"]):
         common.run(["journalctl", *journal, "--vacuum-size=100M"], check=False)
-    for user in [facts.PROXY_USER, *(f"{facts.STACK_USER_PREFIX}{stack}" for stack in common.stacks())]:
-        common.as_user(user, ["podman", "image", "prune", "--force"], check=False, limit=600)
+    for user in [facts.PROXY_USER, *map(common.user_of, common.stacks())]:
+        common.as_user(user, ["podman", "image", "prune", "--force"], check=False, timeout=600)
+
+
+_PUBLIC: Final = frozenset({facts.SSH, facts.PROXY_HTTP, facts.PROXY_HTTPS})
+# A DHCP client listens for its answers; the firewall lets in those alone.
+_DHCP: Final = frozenset({68, 546})
 
 
 def _ports() -> str:
@@ -241,7 +246,7 @@ def _certificates() -> str:
     return ", ".join(f"{one['domain']} ({one['days']} days)" for one in status.certificates() if one["late"])
 
 
-def _change() -> str:
+def _pending() -> str:
     return (
         "a change was cut off half-way"
         if changed_files.PENDING.exists() and changed_files.state()["phase"] in {"failed", "done"}
@@ -258,12 +263,12 @@ CHECKS: Final = (
     Check("system services", _units, "see journalctl -u UNIT on the server", _restart_units),
     Check("stacks run", _services, "er server logs HOST STACK says why", _start_services),
     Check("secrets set", _secrets, "er server secret set HOST STACK NAME"),
-    Check("stacks apart", _apart, "sudo /usr/lib/easyrunner/users own", changed_files.give),
+    Check("stacks apart", _directories, "sudo /usr/lib/easyrunner/users own", changed_files.set_owners),
     Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", egress.resolve),
-    Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _make_room),
+    Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _free_space),
     Check("no unknown listener", _ports, "see who: sudo ss -tulnp; end it or bind it to 127.0.0.1"),
     Check("security updates", _updates, "sudo unattended-upgrade", _update),
     Check("clock", _clock, "see timedatectl timesync-status"),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
-    Check("no change half-way", _change, "er server apply HOST SPEC", changed_files.put_back),
+    Check("no change half-way", _pending, "er server apply HOST SPEC", changed_files.restore_old),
 )

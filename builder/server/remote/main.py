@@ -1,4 +1,4 @@
-"""The remote part's own command line: a verb and its words in, JSON out; errors as lines that the client knows."""
+"""The command line of the remote part: a verb and its words in, JSON out; errors as lines that the client knows."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ VERBS: Final = {
     "jails": "bans",
     "ban": "bans",
     "unban": "bans",
-    "reapply-firewall": "network",
-    "services": "units",
+    "reapply-firewall": "egress",
+    "services": "services",
     "secret-set": "secrets",
     "secret-list": "secrets",
     "secret-rm": "secrets",
-    "archives-missing": "archives",
-    "archive-put": "archives",
-    "proxy-newest": "proxy",
-    "inventory": "tree",
+    "archives-missing": "images",
+    "archive-put": "images",
+    "proxy-newest": "images",
+    "inventory": "changed_files",
     "apply-start": "apply",
     "apply-state": "apply",
     "apply-wait": "apply",
@@ -38,13 +38,16 @@ VERBS: Final = {
 
 
 def main() -> None:
-    """Run the verb of the command line."""
+    """Run the verb of the command line with its words; a failure ends with exit code 1."""
     verb, *words = sys.argv[1:]
     try:
-        function: Callable[..., Any] = getattr(
-            import_module(f"builder.server.remote.{VERBS[verb]}"), verb.replace("-", "_")
-        )
-        json.dump(function(*words), sys.stdout)
+        json.dump(function(verb)(*words), sys.stdout)
     except (RemoteError, UserError) as error:
         sys.stderr.write(f"er-error: {error}\n" + (f"er-hint: {error.hint}\n" if error.hint else ""))
         raise SystemExit(1) from None
+
+
+def function(verb: str) -> Callable[..., Any]:
+    """The function of a verb; only its own module is imported."""
+    found: Callable[..., Any] = getattr(import_module(f"builder.server.remote.{VERBS[verb]}"), verb.replace("-", "_"))
+    return found

@@ -1,4 +1,4 @@
-"""How the host is: services, stacks, ports, certificates, room, load, updates, bans."""
+"""The state of the host: services, stacks, ports, certificates, disk, memory, load, updates, bans."""
 
 from __future__ import annotations
 
@@ -19,39 +19,27 @@ if TYPE_CHECKING:
 
     from builder.server.remote.common import Value
 
-
-SERVICES: Final = ("er-firewall", "er-first-boot", "fail2ban", "ssh", "systemd-resolved", "unattended-upgrades")
-_UNIT: Final = (
-    "ActiveState",
-    "SubState",
-    "Result",
-    "NRestarts",
-    "MemoryCurrent",
-    "MemoryMax",
-    "ActiveEnterTimestampMonotonic",
-)
-_DAY: Final = 86_400
-_LIMIT: Final = re.compile(r"^(MemTotal|MemAvailable|SwapTotal|SwapFree): +(\d+) kB$", re.MULTILINE)
+_SERVICES: Final = ("er-firewall", "er-first-boot", "fail2ban", "ssh", "systemd-resolved", "unattended-upgrades")
 
 
 def status() -> Value:
-    """Everything at once."""
+    """Everything at once; sizes are in bytes, times in seconds."""
     uptime = float(Path("/proc/uptime").read_text().split()[0])
     services = _services()
     return {
-        "name": common.server().get("NAME", ""),
+        "name": common.server_env().get("NAME", ""),
         "booted": int(time.time() - uptime),
         "uptime": int(uptime),
         "load": list(os.getloadavg()),
         "cores": os.cpu_count(),
         "memory": memory(),
         "disk": disk("/"),
-        "full": full(),
-        "files_full": full("files_"),
-        "firewall": common.loaded(),
+        "full": is_full(),
+        "files_full": is_full("files_"),
+        "firewall": common.firewall_loaded(),
         "services": services,
         "proxy": _unit("er-proxy.service", facts.PROXY_USER, uptime),
-        "proxy_image": images.proxy(),
+        "proxy_image": images.proxy_image(),
         "stacks": [_stack(name, uptime) for name in common.stacks()],
         "egress": egress.egress(),
         "ports": sorted(listening(), key=lambda port: (port["port"], port["protocol"])),
@@ -62,9 +50,12 @@ def status() -> Value:
     }
 
 
+_MEMINFO: Final = re.compile(r"^(MemTotal|MemAvailable|SwapTotal|SwapFree): +(\d+) kB$", re.MULTILINE)
+
+
 def memory() -> dict[str, int]:
     """Bytes: total, available, swap_total, swap_free."""
-    found = {key: int(value) * 1024 for key, value in _LIMIT.findall(Path("/proc/meminfo").read_text())}
+    found = {key: int(value) * 1024 for key, value in _MEMINFO.findall(Path("/proc/meminfo").read_text())}
     names = {"MemTotal": "total", "MemAvailable": "available", "SwapTotal": "swap_total", "SwapFree": "swap_free"}
     return {name: found.get(key, 0) for key, name in names.items()}
 
@@ -78,38 +69,50 @@ def disk(path: str) -> dict[str, int]:
     }
 
 
-def full(what: str = "") -> bool:
-    """Whether too little of the disk is free."""
-    room = disk("/")
-    return room[f"{what}free"] < facts.LEAST_FREE * room[f"{what}total"]
+def is_full(what: str = "") -> bool:
+    """Whether too little of the disk is free; with `files_`, whether it can take too few files."""
+    space = disk("/")
+    return space[f"{what}free"] < facts.LEAST_FREE * space[f"{what}total"]
 
 
 def _services() -> dict[str, str]:
-    """The state of each, in one call."""
-    said = common.run(["systemctl", "is-active", *(f"{name}.service" for name in SERVICES)], check=False)
-    return dict(zip(SERVICES, said.split(), strict=True))
+    """The ActiveState of each."""
+    states = common.run(["systemctl", "is-active", *(f"{name}.service" for name in _SERVICES)], check=False)
+    return dict(zip(_SERVICES, states.split(), strict=True))
 
 
 def _stack(name: str, uptime: float) -> Value:
-    user = f"{facts.STACK_USER_PREFIX}{name}"
+    user = common.user_of(name)
     units = [
         {"service": service, "public": kind == "web", **_unit(unit, user, uptime)}
         for kind, service, unit in common.services(name)
     ]
-    lacking, trouble = _lacking(name)
-    return {"stack": name, "services": units, "lacking": lacking, "trouble": trouble, "pressure": of(name)}
+    missing, trouble = _missing_secrets(name)
+    return {"stack": name, "services": units, "lacking": missing, "trouble": trouble, "pressure": pressure(name)}
 
 
-def _lacking(name: str) -> tuple[dict[str, list[str]], str]:
-    """The secrets that a stack waits for, or why it cannot be asked."""
+def _missing_secrets(name: str) -> tuple[dict[str, list[str]], str]:
+    """The secrets that a stack waits for and the services that do, or why its Podman does not answer."""
     try:
-        return secrets.lacking(name), ""
+        return secrets.missing(name), ""
     except common.RemoteError as error:
         return {}, str(error)
 
 
+# Of systemd, as systemctl show has them.
+_PROPERTIES: Final = (
+    "ActiveState",
+    "SubState",
+    "Result",
+    "NRestarts",
+    "MemoryCurrent",
+    "MemoryMax",
+    "ActiveEnterTimestampMonotonic",
+)
+
+
 def _unit(unit: str, user: str, uptime: float) -> Value:
-    found = common.show(unit, *_UNIT, user=user)
+    found = common.show(unit, *_PROPERTIES, user=user)
     since = int(found.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
     return {
         "state": found.get("ActiveState", "unknown"),
@@ -122,8 +125,9 @@ def _unit(unit: str, user: str, uptime: float) -> Value:
     }
 
 
-def _bytes(told: str) -> int | None:
-    return int(told) if told.isdigit() and int(told) < 1 << 60 else None
+def _bytes(text: str) -> int | None:
+    """None for what systemd has no number for: `[not set]`, `infinity`, or the largest number there is."""
+    return int(text) if text.isdigit() and int(text) < 1 << 60 else None
 
 
 def listening() -> Iterator[Value]:
@@ -136,20 +140,20 @@ def listening() -> Iterator[Value]:
 
 
 def certificates() -> Iterator[Value]:
-    """Each certificate that Caddy keeps: its domain, issuer, seconds and whole days left, and whether it is late."""
+    """Each certificate that Caddy keeps: domain, issuer, seconds and whole days left, whether its renewal is late."""
     for path in Path(facts.STATE, "caddy", "caddy", "certificates").glob("*/*/*.crt"):
         if not stat.S_ISREG(path.lstat().st_mode):
-            continue  # the directory is the proxy's, and what stands there need not be a certificate
+            continue  # the directory is the proxy's, which could make anything there
         found = ssl._ssl._test_decode_cert(str(path))  # type: ignore[attr-defined]
         left = ssl.cert_time_to_seconds(found["notAfter"]) - time.time()
         issuer = dict(pair for part in found["issuer"] for pair in part).get("commonName", "")
-        days = int(left // _DAY)
+        days = int(left // 86_400)
         late = days < facts.LEAST_DAYS if facts.INTERNAL_ISSUER not in issuer else left < 0
         yield {"domain": path.stem, "issuer": issuer, "seconds": int(left), "days": days, "late": late}
 
 
 def updates() -> Value:
-    """Packages that could be upgraded, as the last look at the archive knew them, and when that was."""
+    """Packages that can be upgraded, as of the last apt-get update, and when that was in seconds since 1970."""
     planned = common.run(["apt-get", "-s", "-o", "Debug::NoLocking=true", "dist-upgrade"], check=False)
     lines = [line for line in planned.splitlines() if line.startswith("Inst ")]
     stamp = Path("/var/lib/apt/lists")
@@ -161,36 +165,38 @@ def updates() -> Value:
 
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
-_ROOM: Final = Path(facts.RUN, "room")
+# A file for each stack that was stopped because it filled the disk: how many KiB it holds.
+_STOPPED_FOR_ROOM: Final = Path(facts.RUN, "room")
 
 
-def of(stack: str) -> Value:
-    """`killed` for want of memory, `forks` refused; `filled` is the bytes it held when stopped for room, None when not.
+def pressure(stack: str) -> Value:
+    """How often a stack met its limits: processes `killed` for want of memory, `forks` refused.
 
-    The counts are the kernel's, of the whole stack, so they outlive a restart of its services.
+    Both are the kernel's counts for the whole stack, so they outlive a restart of its services. `filled` is the bytes
+    that it held when it was stopped because the disk was full, else None.
     """
-    group = _group(common.stack_user(stack))
-    filled = common.number(str(_ROOM / stack))
+    group = _cgroup(common.stack_user(stack))
+    filled = common.read_number(str(_STOPPED_FOR_ROOM / stack))
     return {
         "killed": count(_read(group / "memory.events"), "oom_kill"),
-        "forks": forks(group),
+        "forks": forks_refused(group),
         "filled": None if filled is None else filled * 1024,
     }
 
 
-def _group(user: str) -> Path:
+def _cgroup(user: str) -> Path:
     unit = f"user@{common.uid(user)}.service"
     return _CGROUPS / common.show(unit, "ControlGroup").get("ControlGroup", "").lstrip("/")
 
 
-def forks(group: Path) -> int:
-    """Before Linux 6.11 a refusal counts only where the limit stands, since then in every group above as well."""
+def forks_refused(group: Path) -> int:
+    """Before Linux 6.11 a refusal counts only in the group that has the limit, since then in every group above too."""
     events = [count(_read(path), "max") for path in (group / "pids.events", *group.glob("*/*/pids.events"))]
     return max(events[0], sum(events[1:]))
 
 
 def count(text: str, name: str) -> int:
-    """A number of one of the kernel's `NAME NUMBER` files, 0 where it is not told."""
+    """A number of one of the kernel's files of `NAME NUMBER` lines, 0 where it is missing."""
     found = dict(line.split(maxsplit=1) for line in text.splitlines())
     return int(found.get(name, 0))
 

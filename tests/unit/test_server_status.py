@@ -1,4 +1,4 @@
-"""What a stack was refused, read from the kernel's files and told in words; a control group is a directory."""
+"""How often a stack met its limits: read from the files of its control group, and shown in words."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def test_a_number_of_the_kernels_events() -> None:
 
 
 def test_forks_are_counted_once_by_kernels_that_count_them_in_every_group_above(tmp_path: Path) -> None:
-    assert status.forks(_group(tmp_path, above=7, service=7)) == 7
+    assert status.forks_refused(_group(tmp_path, above=7, service=7)) == 7
 
 
 def test_forks_are_counted_by_kernels_that_count_them_where_the_limit_stands(tmp_path: Path) -> None:
-    assert status.forks(_group(tmp_path, above=0, service=7)) == 7
+    assert status.forks_refused(_group(tmp_path, above=0, service=7)) == 7
 
 
 def test_forks_refused_to_a_service_that_was_restarted_are_still_counted(tmp_path: Path) -> None:
-    assert status.forks(_group(tmp_path, above=9, service=0)) == 9
+    assert status.forks_refused(_group(tmp_path, above=9, service=0)) == 9
 
 
 def test_what_was_refused_is_said_and_nothing_else() -> None:
-    assert list(shown.refused({"killed": 0, "forks": 0, "filled": None})) == []
-    assert len(list(shown.refused({"killed": 2, "forks": 40, "filled": None}))) == 2
+    assert list(shown.limits_met({"killed": 0, "forks": 0, "filled": None})) == []
+    assert len(list(shown.limits_met({"killed": 2, "forks": 40, "filled": None}))) == 2

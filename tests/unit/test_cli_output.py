@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from builder.cli.output import Console, _Say
-from builder.cli.output import say as steps_say
+from builder.cli import output
+from builder.cli.output import Console
 from builder.cli.progress import Steps
-from builder.cli.server.options import table
 from builder.packer.log import Log
+from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,29 +33,32 @@ def harmless(text: str) -> bool:
     return all(char.isprintable() or char in "\n\t" for char in text) and all(char in letters for char in KEPT)
 
 
-def test_talk(capsys: pytest.CaptureFixture[str]) -> None:
-    ways: tuple[Callable[[_Say], None], ...] = (
-        lambda say: say.note(HOSTILE),
-        lambda say: say.failure(HOSTILE),
-        lambda say: say.failure(KEPT, HOSTILE),
-        lambda say: say.console.print(Text(HOSTILE), markup=False),
+def test_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    ways: tuple[Callable[[], None], ...] = (
+        lambda: output.note(HOSTILE),
+        lambda: output.note(HOSTILE, style="green"),
+        lambda: output.prompt(HOSTILE),
+        lambda: output.failure(HOSTILE),
+        lambda: output.failure(KEPT, HOSTILE),
+        lambda: output.missing([UserError(HOSTILE)]),
+        lambda: output.console.print(Text(HOSTILE), markup=False),
     )
-    for speak in ways:
-        speak(_Say())
+    for write in ways:
+        write()
         assert harmless(capsys.readouterr().err)
 
 
-def test_data(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = table("name", "said")
+def test_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = output.new_table("name", "text")
     rows.add_row(HOSTILE, HOSTILE)
-    ways: tuple[Callable[[], None], ...] = (lambda: _Say().text(HOSTILE), lambda: _Say().table(rows))
-    for speak in ways:
-        speak()
+    ways: tuple[Callable[[], None], ...] = (lambda: output.text(HOSTILE), lambda: output.table(rows))
+    for write in ways:
+        write()
         assert harmless(capsys.readouterr().out)
 
 
-def test_json_holds_what_was_said_and_shows_nothing_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    _Say().json({"said": HOSTILE, HOSTILE: ["ünï", "😀"]})
+def test_json_escapes_what_is_not_printable(capsys: pytest.CaptureFixture[str]) -> None:
+    output.json({"said": HOSTILE, HOSTILE: ["ünï", "😀"]})
     out = capsys.readouterr().out
     assert all(char.isprintable() or char == "\n" for char in out)
     assert "ünï" in out
@@ -64,20 +67,20 @@ def test_json_holds_what_was_said_and_shows_nothing_of_it(capsys: pytest.Capture
 
 def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal too: what moves the cursor there is Rich's own, and nothing else."""
-    talk, plain = io.StringIO(), io.StringIO()
-    for stream, text in ((talk, HOSTILE), (plain, KEPT)):
+    hostile, plain = io.StringIO(), io.StringIO()
+    for stream, text in ((hostile, HOSTILE), (plain, KEPT)):
         console = Console(file=stream, force_terminal=True, width=200, color_system=None, legacy_windows=False)
-        monkeypatch.setitem(steps_say.__dict__, "console", console)
+        monkeypatch.setattr(output, "console", console)
         with Steps() as steps:
             steps.start(text)
             steps.detail(text)
             steps.line(text)
             steps.end(text, 1.0)
     own = {char for char in plain.getvalue() if not char.isprintable()}
-    assert {char for char in talk.getvalue() if not char.isprintable()} <= own
-    assert "owned" in talk.getvalue()
+    assert {char for char in hostile.getvalue() if not char.isprintable()} <= own
+    assert "owned" in hostile.getvalue()
     for obeyed in ("\x1b]0;", "\x1b[31m", "\x1b[2J"):
-        assert obeyed not in talk.getvalue()
+        assert obeyed not in hostile.getvalue()
 
 
 def test_the_log_of_a_build(tmp_path: Path) -> None:
@@ -88,20 +91,20 @@ def test_the_log_of_a_build(tmp_path: Path) -> None:
     assert harmless(lines[0])
 
 
-def test_nothing_but_say_speaks() -> None:
+def test_nothing_but_output_writes() -> None:
     """No module of the command line writes to a stream, or makes a console, of its own."""
     top = ROOT / "builder"
-    speaking = {str(path.relative_to(top)) for path in top.rglob("*.py") if _speaks(path.read_text())}
-    # What runs on the host or in an image; cli/__init__ before anything is imported; present makes plain text.
+    writing = {str(path.relative_to(top)) for path in top.rglob("*.py") if _writes(path.read_text())}
+    # What runs on the host or in an image; cli/__init__ before anything is imported; problem_report makes plain text.
     elsewhere = {"imagecheck/zipapp.py", "server/remote/main.py", "cli/__init__.py", "problem_report.py"}
-    assert speaking - {"cli/output.py"} == elsewhere
+    assert writing - {"cli/output.py"} == elsewhere
 
 
-def _speaks(source: str) -> bool:
-    return any(_writes(node) or _makes_a_console(node) for node in ast.walk(ast.parse(source)))
+def _writes(source: str) -> bool:
+    return any(_is_write(node) or _makes_a_console(node) for node in ast.walk(ast.parse(source)))
 
 
-def _writes(node: ast.AST) -> bool:
+def _is_write(node: ast.AST) -> bool:
     """`print(…)`, or `sys.stdout.write` and its kin."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         return node.func.id == "print"

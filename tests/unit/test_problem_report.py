@@ -83,15 +83,15 @@ def test_colour_only_on_a_terminal(file: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("NO_COLOR", raising=False)
     problem = Problem("error", "", "m")
     plain, terminal = io.StringIO(), io.StringIO()
-    problem_report.problems([problem], Console(file=plain))
-    problem_report.problems([problem], Console(file=terminal, force_terminal=True, color_system="standard"))
+    problem_report.print_problems([problem], Console(file=plain))
+    problem_report.print_problems([problem], Console(file=terminal, force_terminal=True, color_system="standard"))
     assert plain.getvalue() == "error: m\n"
     assert "\x1b[1;31merror:" in terminal.getvalue()
 
 
 def test_nothing_is_wrapped(file: Path) -> None:
     text = io.StringIO()
-    problem_report.problems([Problem("error", "", "word " * 60)], Console(file=text, width=40))
+    problem_report.print_problems([Problem("error", "", "word " * 60)], Console(file=text, width=40))
     assert text.getvalue().count("\n") == 1
 
 

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from builder.cli.options import AsJson
-from builder.cli.output import say
-from builder.cli.server.options import Host, SshOptions, Stack, remote, table
+from builder.cli import output
+from builder.cli.options import AsJson, Host, SshOptions, Stack, remote
 from builder.problems import UserError
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The secret's name, as the Compose file has it.")]
@@ -29,10 +28,10 @@ def set_(
     """Set a secret of a stack: from a prompt, a file, or stdin; its services restart with it."""
     done: dict[str, Any] = remote(host, ssh).ask("secret-set", stack, name, stdin=_value(name, file))
     if as_json:
-        say.json(done)
+        output.json(done)
     else:
         what = "replaced" if done["replaced"] else "set"
-        say.note(
+        output.note(
             f"{stack}: {name} is {what}; restarted: {', '.join(done['restarted']) or 'nothing, no service names it'}"
         )
     return 0
@@ -54,12 +53,12 @@ def list_(host: Host, stack: Stack, *, ssh: SshOptions = None, as_json: AsJson =
     """Show which secrets a stack has and which it waits for; 1 when one is missing."""
     found: list[dict[str, Any]] = remote(host, ssh).ask("secret-list", stack)
     if as_json:
-        say.json(found)
+        output.json(found)
     else:
-        rows = table("secret", "set", "used by")
+        rows = output.new_table("secret", "set", "used by")
         for one in found:
             rows.add_row(one["name"], one["updated"][:19] if one["set"] else "MISSING", ", ".join(one["services"]))
-        say.table(rows)
+        output.table(rows)
     return 0 if all(one["set"] for one in found) else 1
 
 
@@ -67,8 +66,8 @@ def rm(host: Host, stack: Stack, name: Name, *, ssh: SshOptions = None, as_json:
     """Remove a secret of a stack."""
     done: dict[str, Any] = remote(host, ssh).ask("secret-rm", stack, name)
     if as_json:
-        say.json(done)
+        output.json(done)
     else:
         uses = f"; {', '.join(done['services'])} will not start again without it" if done["services"] else ""
-        say.note(f"{stack}: {name} is gone{uses}")
+        output.note(f"{stack}: {name} is gone{uses}")
     return 0

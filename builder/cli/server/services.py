@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from builder.cli.options import AsJson
-from builder.cli.output import say
-from builder.cli.server.options import Host, Service, SshOptions, Stack, remote
+from builder.cli import output
+from builder.cli.options import AsJson, Host, Service, SshOptions, Stack, remote
 
 
 def restart(host: Host, stack: Stack, service: Service = "", ssh: SshOptions = None, as_json: AsJson = False) -> int:
     """Restart a stack, or one service of it; its clients wait meanwhile."""
-    return _act("restart", host, stack, service, ssh=ssh, as_json=as_json)
+    return _run("restart", host, stack, service, ssh=ssh, as_json=as_json)
 
 
 def stop(host: Host, stack: Stack, service: Service = "", ssh: SshOptions = None, as_json: AsJson = False) -> int:
     """Stop a stack, or one service of it, until it is started again or the server boots."""
-    return _act("stop", host, stack, service, ssh=ssh, as_json=as_json)
+    return _run("stop", host, stack, service, ssh=ssh, as_json=as_json)
 
 
 def start(host: Host, stack: Stack, service: Service = "", ssh: SshOptions = None, as_json: AsJson = False) -> int:
     """Start a stack, or one service of it."""
-    return _act("start", host, stack, service, ssh=ssh, as_json=as_json)
+    return _run("start", host, stack, service, ssh=ssh, as_json=as_json)
 
 
-def _act(action: str, host: str, stack: str, service: str, *, ssh: list[str] | None, as_json: bool) -> int:
+def _run(action: str, host: str, stack: str, service: str, *, ssh: list[str] | None, as_json: bool) -> int:
     states: dict[str, str] = remote(host, ssh).ask("services", action, stack, *([service] if service else []))
     if as_json:
-        say.json(states)
+        output.json(states)
     else:
         for name, state in states.items():
-            say.note(f"{stack}/{name}: {state}")
-    wanted = {"inactive", "failed"} if action == "stop" else {"active", "activating", "inactive"}
-    return 0 if set(states.values()) <= wanted else 1
+            output.note(f"{stack}/{name}: {state}")
+    expected = {"inactive", "failed"} if action == "stop" else {"active", "activating", "inactive"}
+    return 0 if set(states.values()) <= expected else 1
