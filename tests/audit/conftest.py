@@ -17,7 +17,7 @@ from builder.localhost import debian_mirror, requirements
 from tests.audit import report
 from tests.machine import hosts
 from tests.machine.conftest import example_images
-from tests.packer import bakery
+from tests.packer import bake_without_packer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,8 +76,8 @@ def baked(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     # Users of the machine go through it.
     for folder in (directory, *directory.parents[:2]):
         folder.chmod(0o755)
-    image = bakery.bake("three", directory, packages=(*PACKAGES["debian-13"], *TOOLS), twice=False)
-    with bakery.laid_out(image, extra_files=files()) as host:
+    image = bake_without_packer.bake("three", directory, packages=(*PACKAGES["debian-13"], *TOOLS), twice=False)
+    with bake_without_packer.laid_out(image, extra_files=files()) as host:
         host.boot()
         yield host
 

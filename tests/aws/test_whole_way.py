@@ -25,11 +25,11 @@ from builder.lab.provider_machine import ProviderMachine
 from builder.polling import until
 from tests.aws import run
 from tests.aws.cloud import environment
-from tests.datasource import boots, cloud
+from tests.datasource import boots, provider_network
 from tests.datasource.instance import Server
 from tests.datasource.providers import ROWS
 from tests.machine.hosts import IMAGES, ROOT
-from tests.packer import bakery
+from tests.packer import bake_without_packer
 from tests.packer.conftest import standing
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Instance:
         self.machine = stack.enter_context(Machine(tree, name="unnamed", internet=False, provider=self._provider))
 
     def _provider(self, lab: Network) -> ProviderMachine:
-        gateway = cloud.place(lab)
+        gateway = provider_network.place(lab)
         self.server = Server(
             name="ip-10-0-0-1",
             id=ROW.id,
@@ -71,11 +71,11 @@ class Instance:
         dmi = {name: value.format_map(boots.vars_of(self.server)) for name, value in ROW.dmi.items()}
         return ProviderMachine(dmi, Card(ROW.card, ROW.hardware, addressed=False), ROW.driver, ROW.image)
 
-    def power_on(self, instance: str, user_data: bytes) -> cloud.Cloud:
+    def power_on(self, instance: str, user_data: bytes) -> provider_network.Cloud:
         """With the metadata that the API has of it."""
         assert self.server is not None
         known = Server(**{**vars_of(self.server), "id": instance, "user_data": user_data})
-        running = self.stack.enter_context(cloud.running(self.machine, ROW, known, self.tmp))
+        running = self.stack.enter_context(provider_network.running(self.machine, ROW, known, self.tmp))
         self.machine.boot()
         return running
 
@@ -119,7 +119,7 @@ def bake(account: Account, wire: Wire, spec: Path, tmp: Path) -> tuple[str, Path
         done = er(wire, tmp, *words, "-o", tmp / "made", "--json")
         (ami,) = json.loads(done)["ids"]
         machine.poweroff()
-        bakery.copy(machine, tmp / "disk")
+        bake_without_packer.copy(machine, tmp / "disk")
     account.ec2.delete_key_pair(KeyName="mine")
     # What the lab gave the machine instead of a provider.
     shutil.rmtree(tmp / "disk/var/lib/cloud/seed", ignore_errors=True)
@@ -137,7 +137,7 @@ def er(wire: Wire, tmp: Path, *words: object) -> str:
 
 def launched(
     account: Account, wire: Wire, there: Instance, spec: Path, tmp: Path
-) -> tuple[dict[str, Any], str, cloud.Cloud]:
+) -> tuple[dict[str, Any], str, provider_network.Cloud]:
     """`er launch`, with the power switched on when the instance is made; what it wrote, the id, and the metadata."""
     wire.console, wire.address = there.machine.console_text, there.machine.ipv4
     argv = [str(run.PROGRAM), "launch", str(spec), "--json", "--timeout", "300"]

@@ -15,7 +15,7 @@ from builder.lab import base_tree, preload, trial
 from builder.lab.machine import Machine
 from builder.lab.network import Card
 from builder.lab.provider_machine import ProviderMachine
-from tests.datasource import cloud
+from tests.datasource import provider_network
 from tests.datasource.instance import Server
 from tests.machine.hosts import IMAGES, Host
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from builder.spec import Spec
     from builder.userdata import Delivery
     from builder.userdata.cloudconfig import On
-    from tests.datasource.cloud import Cloud
+    from tests.datasource.provider_network import Cloud
     from tests.datasource.row import Row
 
 _SPEC: Final = Path(__file__).parent / "spec.yaml"
@@ -118,7 +118,7 @@ def _spec(tmp: Path) -> tuple[Spec, Path, Path]:
 
 
 def _server(row: Row, lab: Network, delivery: Delivery, root_key: Path, families: tuple[int, ...]) -> Server:
-    gateway = cloud.place(lab)
+    gateway = provider_network.place(lab)
     return Server(
         name=delivery_name(delivery),
         id=row.id,
@@ -147,7 +147,7 @@ def booted(
     spec, key, root_key = _spec(tmp)
     built = host.build(spec)
     delivery = userdata.deliver(spec, built, row.provider, on)
-    tree = base_tree.tree((*built.packages, *cloud.disk_packages(row)))
+    tree = base_tree.tree((*built.packages, *provider_network.disk_packages(row)))
     preloads = tuple(
         preload.prepare(base_tree.tree(built.packages), owner, images) for owner, images in trial.images_by_owner(spec)
     )
@@ -156,13 +156,13 @@ def booted(
 
         def provider(lab: Network) -> ProviderMachine:
             servers.append(_server(row, lab, delivery, root_key, families))
-            disks = stack.enter_context(cloud.attached(row, servers[0], tmp))
+            disks = stack.enter_context(provider_network.attached(row, servers[0], tmp))
             dmi = {name: value.format_map(vars_of(servers[0])) for name, value in row.dmi.items()}
             return ProviderMachine(
                 dmi,
                 Card(row.card, row.hardware, addressed=False),
                 row.driver,
-                {**row.files, **cloud.disk_files(row)},
+                {**row.files, **provider_network.disk_files(row)},
                 disks,
             )
 
@@ -171,7 +171,7 @@ def booted(
         if on == "baked":
             for file in built.only(Part.BAKED):
                 machine.files.write(file.path, file.content, int(file.mode, 8))
-        running = stack.enter_context(cloud.running(machine, row, servers[0], tmp))
+        running = stack.enter_context(provider_network.running(machine, row, servers[0], tmp))
         boot = Boot(row, delivery, Host(spec, machine, key), running, root_key, families)
         machine.boot()
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.localhost import requirements
-from tests.machine import hosts, toolbox
+from tests.machine import attack_image, hosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,7 @@ def example_images() -> None:
 @pytest.fixture(scope="session")
 def toolbox_image(example_images: None) -> None:
     """The archive that the spec `walls` names, made anew: it is of the machine's own Python."""
-    toolbox.make(_example_maker())
+    attack_image.make(_example_maker())
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,14 @@ import pytest
 
 from builder import facts
 from tests.machine import containment_page
-from tests.machine.surroundings import WEB
-from tests.machine.vantage import inside, ping, serving, tcp, udp
-from tests.machine.walls import FAMILIES, HERE, STACKS, Walls, standing, within
+from tests.machine.egress_host import FAMILIES, HERE, STACKS, Walls, standing, within
+from tests.machine.outside_servers import WEB
+from tests.machine.probes import inside, ping, serving, tcp, udp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.machine.agent import Question
+    from tests.machine.probe_program import Question
 
 pytestmark = pytest.mark.machine
 
@@ -170,7 +170,7 @@ def test_an_address_of_egress_is_open_to_its_stack_alone(walls: Walls) -> None:
 
 
 def test_rights_files_and_kernel(walls: Walls) -> None:
-    program = (HERE / "intruder.py").read_text()
+    program = (HERE / "container_attacks.py").read_text()
     found = json.loads(within(walls.machine, "blog").run("python3", "-c", program))
     assert [name for name, outcome in found.items() if outcome == "done"] == []
     containment_page.settle("inside", [{"attempt": name, "outcome": outcome} for name, outcome in found.items()])

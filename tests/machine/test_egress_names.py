@@ -8,8 +8,8 @@ import pytest
 
 from builder import facts
 from builder.polling import until
-from tests.machine.vantage import Agent, inside, serving, tcp, udp
-from tests.machine.walls import BY_NAME, FAMILIES, Walls, standing
+from tests.machine.egress_host import BY_NAME, FAMILIES, Walls, standing
+from tests.machine.probes import Agent, inside, serving, tcp, udp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

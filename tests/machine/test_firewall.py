@@ -10,8 +10,8 @@ import pytest
 
 from builder import facts
 from builder.stack import user
-from tests.machine import hosts, vantage
-from tests.machine.vantage import Agent, inside, outside, ping, quic, serving, tcp, udp, undone
+from tests.machine import hosts, probes
+from tests.machine.probes import Agent, inside, outside, ping, quic, serving, tcp, udp, undone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -303,11 +303,11 @@ class Session:
         self._place = host.machine.attacker(0)
 
     def __enter__(self) -> Session:
-        self._process = vantage.talking(self._place.argv(self._words))
+        self._process = probes.talking(self._place.argv(self._words))
         return self
 
     def __exit__(self, *_: object) -> None:
-        vantage.end(self._process)
+        probes.end(self._process)
 
     def says(self, word: str) -> str:
         assert self._process.stdin is not None

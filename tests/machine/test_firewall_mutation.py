@@ -17,15 +17,15 @@ from builder import facts
 from builder.host import firewall
 from builder.host.firewall import FAMILIES
 from builder.stack import user
-from tests.machine.surroundings import LOOPBACK, METADATA, link_local, surroundings
-from tests.machine.vantage import Agent, inside, outside, ping, quic, serving, tcp, udp, undone
+from tests.machine.outside_servers import LOOPBACK, METADATA, link_local, surroundings
+from tests.machine.probes import Agent, inside, outside, ping, quic, serving, tcp, udp, undone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.lab.machine import Machine
-    from tests.machine.agent import Question
     from tests.machine.hosts import Host
+    from tests.machine.probe_program import Question
 
 pytestmark = pytest.mark.machine
 

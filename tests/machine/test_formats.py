@@ -14,7 +14,7 @@ import yaml
 from builder import facts, process, userdata
 from builder.host.build import PACKAGES
 from builder.lab import base_tree
-from tests import hostile
+from tests import hostile_values
 from tests.quadlet_generator import generate, verify
 from tests.unit_file import expand, sections, split
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.machine
 
 _CADDY = Path(sysconfig.get_path("scripts"), "caddy")
-Accepted = list[tuple[hostile.Trial, "Spec", "Host"]]
+Accepted = list[tuple[hostile_values.Trial, "Spec", "Host"]]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def tree() -> Path:
 @pytest.fixture(scope="module")
 def accepted(tmp_path_factory: pytest.TempPathFactory) -> Accepted:
     """Hosts of changed specs and Compose files, each with a stack of a name of its own."""
-    found = list(hostile.accepted(tmp_path_factory.mktemp("hostile")))
+    found = list(hostile_values.accepted(tmp_path_factory.mktemp("hostile")))
     assert len(found) > 50
     return found
 

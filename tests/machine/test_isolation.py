@@ -9,26 +9,15 @@ import pytest
 
 from builder import facts
 from builder.stack import user
-from tests.machine.surroundings import LOOPBACK, METADATA, OTHER, WEB, link_local, surroundings
-from tests.machine.vantage import (
-    PATIENCE,
-    Agent,
-    container,
-    inside,
-    outside,
-    ping,
-    serving,
-    tcp,
-    udp,
-    undone,
-)
+from tests.machine.outside_servers import LOOPBACK, METADATA, OTHER, WEB, link_local, surroundings
+from tests.machine.probes import PATIENCE, Agent, container, inside, outside, ping, serving, tcp, udp, undone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.lab.machine import Machine
-    from tests.machine.agent import Question
     from tests.machine.hosts import Host
+    from tests.machine.probe_program import Question
 
 pytestmark = pytest.mark.machine
 families = pytest.mark.parametrize("family", [4, 6])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from builder import process
-from tests.machine.cuts import disks, points, sweep, watch
+from tests.machine.cuts import disk_events, disks, points, sweep
 from tests.machine.cuts.__main__ import jobs
 
 if TYPE_CHECKING:
@@ -116,11 +116,11 @@ def test_names_of_points_have_nothing_of_one_boot_in_them() -> None:
     command = "/bin/sh /usr/lib/easyrunner/provision"
     useradd = "useradd er --groups sudo"
     events = [
-        watch.Event(1.0, "runs", "/usr/bin/systemctl", command),
-        watch.Event(2.0, "makes", "/etc/passwd.113", useradd),
-        watch.Event(3.0, "makes", "/var/lib/cloud/instances/i-1/obj.pkl", "/usr/bin/python3 /usr/bin/cloud-init"),
-        watch.Event(4.0, "makes", "/etc/passwd.114", useradd),
-        watch.Event(5.0, "runs", "/usr/lib/easyrunner/first-boot", "(rst-boot)"),
+        disk_events.Event(1.0, "runs", "/usr/bin/systemctl", command),
+        disk_events.Event(2.0, "makes", "/etc/passwd.113", useradd),
+        disk_events.Event(3.0, "makes", "/var/lib/cloud/instances/i-1/obj.pkl", "/usr/bin/python3 /usr/bin/cloud-init"),
+        disk_events.Event(4.0, "makes", "/etc/passwd.114", useradd),
+        disk_events.Event(5.0, "runs", "/usr/lib/easyrunner/first-boot", "(rst-boot)"),
     ]
     assert points.numbered(events) == [
         ("provision runs systemctl", 1.0),

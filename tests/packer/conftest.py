@@ -19,15 +19,15 @@ from builder.lab.machine import Machine
 from builder.localhost import requirements
 from builder.qemu import acceleration
 from tests.machine.conftest import example_images
-from tests.packer import bakery
-from tests.packer import built as one_bake
+from tests.packer import bake_without_packer
+from tests.packer import shared_bake as one_bake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.packer.bakery import Baked
-    from tests.packer.built import Built
+    from tests.packer.bake_without_packer import Baked
+    from tests.packer.shared_bake import Built
 
 __all__ = ["example_images"]
 
@@ -49,7 +49,7 @@ def baked(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Bak
     # Users of the machines go through it.
     for folder in (directory, *directory.parents[:2]):
         folder.chmod(0o755)
-    return bakery.bake("three", directory)
+    return bake_without_packer.bake("three", directory)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from builder.packer.targets import BY_NAME
 from builder.problems import UserError
 from tests.packer.digitalocean import DigitalOcean
 from tests.packer.hetzner import Hetzner
-from tests.packer.standin import served
+from tests.packer.provider_api import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

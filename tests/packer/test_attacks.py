@@ -24,13 +24,13 @@ from builder.polling import until
 from tests.audit.conftest import ANSWERS, TOOLS
 from tests.audit.test_audits import INDEX
 from tests.machine import containment_page
-from tests.packer import stage as stages
-from tests.packer.stage import PATIENCE, Stage, Watch
+from tests.packer import attacked_machine as stages
+from tests.packer.attacked_machine import PATIENCE, Stage, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.packer.built import Built
+    from tests.packer.shared_bake import Built
 
 # More than an hour where everything is emulated: `make attacks` runs them.
 pytestmark = [

@@ -17,8 +17,8 @@ from builder import process
 from builder.aws import prerequisites
 from builder.polling import until
 from tests.aws import cloud
+from tests.packer.bake_program import ROOT, SPEC
 from tests.packer.conftest import standing
-from tests.packer.rehearsal import ROOT, SPEC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

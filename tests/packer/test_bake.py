@@ -12,14 +12,14 @@ from builder import spec as specs
 from builder.lab import trial
 from builder.packer import program
 from builder.qemu import Settings, Vm, verify
-from tests.packer.built import GROWN, assert_it_has_grown, er
+from tests.packer.bake_program import ROOT, SPEC
 from tests.packer.conftest import skip_if_emulated
-from tests.packer.rehearsal import ROOT, SPEC
+from tests.packer.shared_bake import GROWN, assert_it_has_grown, er
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.packer.built import Built
+    from tests.packer.shared_bake import Built
 
 pytestmark = pytest.mark.machine
 STEPS = [path.name for path in sorted((ROOT / "images/steps").glob("[0-9]*"))]

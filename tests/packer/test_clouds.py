@@ -19,17 +19,17 @@ import pytest
 from builder.packer import program
 from builder.packer.targets import BY_NAME
 from builder.polling import until
-from tests.packer import digitalocean, hetzner, rehearsal, transcript
+from tests.packer import bake_program, digitalocean, hetzner, transcript
 from tests.packer.digitalocean import DigitalOcean
 from tests.packer.hetzner import Hetzner
-from tests.packer.standin import served
+from tests.packer.provider_api import served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from tests.packer.conftest import Oven
-    from tests.packer.standin import Answer
+    from tests.packer.provider_api import Answer
 
 pytestmark = pytest.mark.machine
 TOKEN = "tell-nobody-of-this"
@@ -61,10 +61,18 @@ class Build:
         urls = {"HCLOUD_ENDPOINT": f"{self.url}/v1", "DIGITALOCEAN_API_URL": f"{self.url}/"}
         environment = {**os.environ, **API[self.target], **urls, "NO_COLOR": "1", "COLUMNS": "100"}
         words = [f"{name}={text}" for name, text in self.scripts.items()]
-        argv = [sys.executable, "-m", "tests.packer.rehearsal", str(self.place / "made"), "cloud", self.target, *words]
+        argv = [
+            sys.executable,
+            "-m",
+            "tests.packer.bake_program",
+            str(self.place / "made"),
+            "cloud",
+            self.target,
+            *words,
+        ]
         with (self.place / "out").open("wb") as out, (self.place / "talk").open("wb") as talk:
             self.process = subprocess.Popen(
-                argv, cwd=rehearsal.ROOT, stdout=out, stderr=talk, env=environment, start_new_session=True
+                argv, cwd=bake_program.ROOT, stdout=out, stderr=talk, env=environment, start_new_session=True
             )
 
     @property

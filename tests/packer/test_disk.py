@@ -20,7 +20,7 @@ from builder.disk import image_file as images
 from builder.localhost import cache, debian_mirror
 from builder.problems import UserError
 from builder.qemu import Settings, Vm
-from tests.packer import built
+from tests.packer import shared_bake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,7 +121,9 @@ def _user_data(key: Path) -> bytes:
 @pytest.fixture(scope="module")
 def stock(disk: Path, key: Path) -> Iterator[Vm]:
     """A machine that has booted the base disk by UEFI, as any provider's would, to the end of cloud-init."""
-    settings = Settings(user_data=_user_data(key), key=key, firmware="uefi", size=built.GROWN, name="web1", memory=1024)
+    settings = Settings(
+        user_data=_user_data(key), key=key, firmware="uefi", size=shared_bake.GROWN, name="web1", memory=1024
+    )
     with Vm(disk, settings) as vm:
         vm.boot()
         vm.wait_ssh(timeout=_SECONDS)
@@ -144,7 +146,7 @@ def test_it_boots_finds_its_seed_and_lets_the_admin_in(stock: Vm, disk: Path) ->
 
 
 def test_it_grows_with_its_disk(stock: Vm) -> None:
-    built.assert_it_has_grown(stock, firmware="uefi")
+    shared_bake.assert_it_has_grown(stock, firmware="uefi")
 
 
 def test_cleaned_and_shut_down_it_is_clean(stock: Vm, tmp_path: Path) -> None:

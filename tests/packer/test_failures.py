@@ -18,7 +18,7 @@ from builder.packer import work_directory
 from builder.packer.log import Log
 from builder.polling import until
 from builder.qemu.serial_console import SilentError
-from tests.packer import rehearsal
+from tests.packer import bake_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,11 +35,11 @@ class Rehearsal:
     def __init__(self, place: Path, *words: str | Path) -> None:
         self.place = place
         self._talk = place.parent / f"{place.name}.talk"
-        argv = [sys.executable, "-m", "tests.packer.rehearsal", place, *words]
+        argv = [sys.executable, "-m", "tests.packer.bake_program", place, *words]
         environment = {**os.environ, "HCLOUD_TOKEN": "tell-nobody-of-this", "NO_COLOR": "1", "COLUMNS": "100"}
         with self._talk.open("wb") as talk:
             self.process = subprocess.Popen(
-                list(map(str, argv)), cwd=rehearsal.ROOT, stdout=talk, stderr=talk, env=environment,
+                list(map(str, argv)), cwd=bake_program.ROOT, stdout=talk, stderr=talk, env=environment,
                 start_new_session=True,
             )  # fmt: skip
 
@@ -184,8 +184,8 @@ def test_a_machine_whose_kernel_crashes(disk: Path, place: Path) -> None:
 
 def test_a_machine_that_never_says_a_word_is_given_up(disk: Path, place: Path, tmp_path: Path) -> None:
     """As under an accelerator that lets every kernel hang; whoever runs it may then start it once more, emulated."""
-    wanted = rehearsal.order(place)
-    planned = rehearsal.on_disk(wanted, disk)
+    wanted = bake_program.order(place)
+    planned = bake_program.on_disk(wanted, disk)
     told: list[str] = []
     with work_directory.make(place) as places, Log(tmp_path / "log") as log:
         jobs.write_files(planned, places)

@@ -12,13 +12,13 @@ import pytest
 from builder.lab import base_tree, preload, trial
 from builder.lab.machine import Machine
 from tests.machine import hosts
-from tests.packer import bakery, portrait
+from tests.packer import bake_without_packer, host_contents
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.packer.bakery import Baked
-    from tests.packer.portrait import Facts
+    from tests.packer.bake_without_packer import Baked
+    from tests.packer.host_contents import Facts
 
 pytestmark = pytest.mark.machine
 
@@ -82,9 +82,9 @@ def portray(host: hosts.Host) -> dict[str, Facts]:
     for site in trial.sites(host.spec):
         host.machine.wait(partial(answers, host, f"https://{site.domain}/"), timeout=60, what=site.domain)
     users = ("er-proxy", *(f"er-{stack.name}" for stack in host.spec.stacks))
-    facts = portrait.running(host.machine, users)
+    facts = host_contents.running(host.machine, users)
     host.machine.poweroff()
-    return {**facts, "files": portrait.at_rest(host.machine)}
+    return {**facts, "files": host_contents.at_rest(host.machine)}
 
 
 def answers(host: hosts.Host, url: str) -> bool:
@@ -104,7 +104,7 @@ def from_stock(baked: Baked) -> dict[str, Facts]:
 
 def from_baked(baked: Baked) -> dict[str, Facts]:
     """The baked image with the small user-data."""
-    with bakery.laid_out(baked) as host:
+    with bake_without_packer.laid_out(baked) as host:
         return portray(host)
 
 

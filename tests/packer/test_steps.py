@@ -13,13 +13,13 @@ from builder.lab import base_tree
 from builder.lab.machine import Machine
 from builder.stack import user
 from tests.machine import hosts
-from tests.packer import bakery
+from tests.packer import bake_without_packer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.packer.bakery import Baked
+    from tests.packer.bake_without_packer import Baked
 
 pytestmark = pytest.mark.machine
 
@@ -27,7 +27,7 @@ DOMAINS = ("shop.example.com", "hello.example.com", "notes.example.com")
 
 
 def test_every_step_ran_and_the_image_judged_itself(baked: Baked) -> None:
-    assert list(baked.said) == [step.name for step in bakery.steps()]
+    assert list(baked.said) == [step.name for step in bake_without_packer.steps()]
     assert "clean; " in baked.said["80-verify"]
 
 
@@ -48,8 +48,8 @@ def test_a_step_may_be_repeated_and_has_nothing_left_to_do(baked: Baked) -> None
 
 def test_nothing_of_the_bake_stays(baked: Baked) -> None:
     passwd = (baked.tree / "etc/passwd").read_text()
-    assert f"\n{bakery.LOGIN}:" not in passwd
-    assert not (baked.tree / "home" / bakery.LOGIN).exists()
+    assert f"\n{bake_without_packer.LOGIN}:" not in passwd
+    assert not (baked.tree / "home" / bake_without_packer.LOGIN).exists()
     assert not list((baked.tree / "etc/sudoers.d").glob("90-*"))
     for path in ("usr/sbin/policy-rc.d", "var/tmp/er-bake", "etc/systemd/system/apt-daily.timer"):
         assert not (baked.tree / path).exists(), path
@@ -69,7 +69,7 @@ def test_storage_belongs_to_the_one_who_runs_the_image(baked: Baked) -> None:
 @pytest.fixture(scope="module")
 def offline(baked: Baked) -> Iterator[hosts.Host]:
     """The baked image, powered on with the small user-data and without any way out."""
-    with bakery.laid_out(baked, internet=False) as machine:
+    with bake_without_packer.laid_out(baked, internet=False) as machine:
         machine.boot()
         yield machine
 
@@ -96,34 +96,36 @@ def test_every_host_of_an_image_has_its_own_identity(baked: Baked, offline: host
 @pytest.fixture
 def stock() -> Iterator[Machine]:
     """A stock image with the provider's login, on."""
-    with Machine(base_tree.tree(), bakery.STOCK.encode(), name="stock") as machine:
+    with Machine(base_tree.tree(), bake_without_packer.STOCK.encode(), name="stock") as machine:
         machine.boot_and_wait()
         yield machine
 
 
 def failure(machine: Machine, name: str) -> str:
     """The last line of a step that must fail."""
-    done = bakery.run(machine, bakery.step(name))
+    done = bake_without_packer.run(machine, bake_without_packer.step(name))
     assert done.returncode != 0, done.stdout[-2000:]
     return done.stderr.splitlines()[-1]
 
 
 def test_each_failure_is_one_clear_line(stock: Machine, example_images: None, tmp_path: Path) -> None:
     """An upload that did not arrive, a mirror out of reach, an image that is none: told by step, at once."""
-    bakery.must(stock, bakery.step("10-wait"))
+    bake_without_packer.must(stock, bake_without_packer.step("10-wait"))
     assert failure(stock, "20-files") == "er-bake: 20-files: the files of the host could not be laid"
 
     spec, _ = hosts.written("three", tmp_path)
     unreachable = "deb http://127.0.0.1:9/debian trixie main\n"
-    bakery.upload(stock, bakery.wanted(spec, tmp_path, apt_sources=unreachable), tmp_path / "upload")
-    bakery.must(stock, bakery.step("20-files"))
+    bake_without_packer.upload(
+        stock, bake_without_packer.wanted(spec, tmp_path, apt_sources=unreachable), tmp_path / "upload"
+    )
+    bake_without_packer.must(stock, bake_without_packer.step("20-files"))
     line = "er-bake: 30-packages: the package lists could not be read: is the mirror within reach?"
     assert failure(stock, "30-packages") == line
     assert not stock.path("/usr/sbin/policy-rc.d").exists()
 
-    stock.path(f"{bakery.UPLOAD}/apt-sources.list").unlink()
-    bakery.must(stock, bakery.step("30-packages"))
-    for archive in stock.path(f"{bakery.UPLOAD}/images").glob("*.tar"):
+    stock.path(f"{bake_without_packer.UPLOAD}/apt-sources.list").unlink()
+    bake_without_packer.must(stock, bake_without_packer.step("30-packages"))
+    for archive in stock.path(f"{bake_without_packer.UPLOAD}/images").glob("*.tar"):
         archive.write_bytes(b"not an archive")
     line = "er-bake: 40-proxy-image: the image of the proxy could not be stored: is its registry within reach?"
     assert failure(stock, "40-proxy-image") == line
@@ -140,8 +142,8 @@ def test_each_failure_is_one_clear_line(stock: Machine, example_images: None, tm
 
 def may_do_everything(machine: Machine) -> bool:
     """Whether cloud-init has come as far as the stock login."""
-    known = f"\n{bakery.LOGIN}:" in machine.path("/etc/passwd").read_text()
-    return known and machine.run(["sudo", "-n", "true"], user=bakery.LOGIN, check=False).returncode == 0
+    known = f"\n{bake_without_packer.LOGIN}:" in machine.path("/etc/passwd").read_text()
+    return known and machine.run(["sudo", "-n", "true"], user=bake_without_packer.LOGIN, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -154,10 +156,10 @@ def may_do_everything(machine: Machine) -> bool:
 )
 def test_cloud_init_is_waited_for_and_believed(more: str, code: int, said: str) -> None:
     """Its errors end the bake; what it recovered from is shown and is no reason to stop."""
-    with Machine(base_tree.tree(), (bakery.STOCK + more).encode(), name="stock") as machine:
+    with Machine(base_tree.tree(), (bake_without_packer.STOCK + more).encode(), name="stock") as machine:
         machine.boot()
         machine.wait(machine.systemd_up, what="systemd")
         machine.wait(lambda: may_do_everything(machine), what="the login and its rights")
-        done = bakery.run(machine, bakery.step("10-wait"))
+        done = bake_without_packer.run(machine, bake_without_packer.step("10-wait"))
         assert done.returncode == code, done.stdout + done.stderr
         assert said in done.stdout + done.stderr

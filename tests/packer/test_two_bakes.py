@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.disk import unpacked
-from tests.packer import portrait
+from tests.packer import host_contents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from tests.packer.built import Built
-    from tests.packer.portrait import Facts
+    from tests.packer.host_contents import Facts
+    from tests.packer.shared_bake import Built
 
 pytestmark = pytest.mark.machine
 
@@ -53,7 +53,7 @@ class Two:
 def portray(built: Built) -> dict[str, Facts]:
     with unpacked(built.image) as root:
         return {
-            "files": portrait.of_trees({"/": root}),
+            "files": host_contents.of_trees({"/": root}),
             "packages": {package["name"]: package["version"] for package in built.manifest["packages"]},
             "units": dict(_enabled(root)),
             "containers": {

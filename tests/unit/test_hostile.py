@@ -12,7 +12,7 @@ from builder import facts
 from builder import host as hosts
 from builder.host.rootfs import caddy, plain
 from builder.quadlet.unit_file import EncodingError
-from tests import hostile
+from tests import hostile_values
 from tests.unit_file import sections
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def test_every_key_that_is_taken_stands_in_the_example() -> None:
-    assert hostile.not_shown() == set()
+    assert hostile_values.not_shown() == set()
 
 
 def shape(host: Host) -> dict[str, object]:
@@ -62,13 +62,13 @@ def check(host: Host, usual: dict[str, object]) -> None:
 
 
 def test_no_text_of_a_spec_is_more_than_a_value(tmp_path: Path) -> None:
-    example = hostile.spec_example()
-    built = hostile.spec_host(hostile.Trial((), "", example), tmp_path)
+    example = hostile_values.spec_example()
+    built = hostile_values.spec_host(hostile_values.Trial((), "", example), tmp_path)
     assert built
     counts: Counter[bool] = Counter()
-    for trial in hostile.trials(example, hostile.SPEC_STRIDE):
+    for trial in hostile_values.trials(example, hostile_values.SPEC_STRIDE):
         try:
-            changed = hostile.spec_host(trial, tmp_path)
+            changed = hostile_values.spec_host(trial, tmp_path)
             if changed and trial.where[-1] != "name":
                 check(changed[1], shape(built[1]))
         except Exception as error:
@@ -80,13 +80,13 @@ def test_no_text_of_a_spec_is_more_than_a_value(tmp_path: Path) -> None:
 
 
 def test_no_text_of_a_compose_file_is_more_than_a_value(tmp_path: Path) -> None:
-    hostile.lay(tmp_path)
-    example = yaml.safe_load(hostile.COMPOSE)
-    assert hostile.compose_host(hostile.Trial((), "", example), tmp_path)
+    hostile_values.lay(tmp_path)
+    example = yaml.safe_load(hostile_values.COMPOSE)
+    assert hostile_values.compose_host(hostile_values.Trial((), "", example), tmp_path)
     counts: Counter[bool] = Counter()
-    for trial in hostile.trials(example, hostile.COMPOSE_STRIDE):
+    for trial in hostile_values.trials(example, hostile_values.COMPOSE_STRIDE):
         try:
-            changed = hostile.compose_host(trial, tmp_path)
+            changed = hostile_values.compose_host(trial, tmp_path)
             if changed:
                 shape(changed[1])
         except Exception as error:
@@ -97,7 +97,7 @@ def test_no_text_of_a_compose_file_is_more_than_a_value(tmp_path: Path) -> None:
     assert counts[False] > 100
 
 
-@pytest.mark.parametrize("value", hostile.VALUES)
+@pytest.mark.parametrize("value", hostile_values.VALUES)
 def test_a_template_takes_plain_values_or_none(value: str) -> None:
     """What no encoder has seen is refused unless it means nothing anywhere."""
     try:
@@ -108,7 +108,7 @@ def test_a_template_takes_plain_values_or_none(value: str) -> None:
     assert not set(value) & set(" \t\n\r'\"`$%\\#;&|<>(){}[]*?!~^\x00")
 
 
-@pytest.mark.parametrize("value", hostile.VALUES)
+@pytest.mark.parametrize("value", hostile_values.VALUES)
 def test_a_token_of_a_caddyfile_is_one_or_refused(value: str) -> None:
     try:
         token = caddy(value)

@@ -27,7 +27,7 @@ from builder.lab.machine import Machine
 from builder.polling import until
 from builder.qemu import seed
 from tests.machine import hosts
-from tests.packer import bakery
+from tests.packer import bake_without_packer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,7 +66,7 @@ def baked(name: str, directory: Path) -> Image:
     # Users of the machine that bakes go through it.
     for folder in (directory, *directory.parents[:2]):
         folder.chmod(folder.stat().st_mode | 0o055)
-    made = bakery.bake(name, directory, packages=PACKAGES["debian-13"], twice=False)
+    made = bake_without_packer.bake(name, directory, packages=PACKAGES["debian-13"], twice=False)
     return Image(made.spec, made.key, made.tree, userdata.cloud_config(made.spec, host.build(made.spec), "baked"), {})
 
 

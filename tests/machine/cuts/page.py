@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tests.machine.cuts.likeness import OWN, UNFINISHED
+from tests.machine.cuts.compare_hosts import OWN, UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.machine.cuts.likeness import Own
+    from tests.machine.cuts.compare_hosts import Own
     from tests.machine.cuts.sweep import Course, Result
 
 _HEAD: Final = """\

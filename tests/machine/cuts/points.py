@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tests.machine.cuts.watch import Event
+    from tests.machine.cuts.disk_events import Event
 
 # What is random, or a number of this boot, in the names of files.
 _RANDOM: Final = (

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from builder.lab.trial import READY
 from tests.machine.cuts import disks, points
-from tests.machine.cuts.likeness import OWN, UNFINISHED, Likeness, Own, differences, likeness
-from tests.machine.cuts.watch import Watch
+from tests.machine.cuts.compare_hosts import OWN, UNFINISHED, Likeness, Own, differences, likeness
+from tests.machine.cuts.disk_events import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

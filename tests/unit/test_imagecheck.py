@@ -21,7 +21,7 @@ from builder.host import rootfs
 from builder.host.model import Part
 from builder.imagecheck import packages, services
 from builder.imagecheck.image_tree import Tree, memory_mounts
-from tests.dirt import PLANTS, Plant, Soil
+from tests.planted_faults import PLANTS, Plant, Soil
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

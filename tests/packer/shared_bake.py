@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder import process
-from tests.packer.rehearsal import ROOT, SPEC
+from tests.packer.bake_program import ROOT, SPEC
 
 if TYPE_CHECKING:
     import subprocess

@@ -19,8 +19,8 @@ from builder.polling import until
 from builder.qemu import Settings, Vm, seed
 from builder.qemu.verify import for_this_machine, keygen_argv
 from tests.packer import attacker_image
-from tests.packer.built import ER
-from tests.packer.rehearsal import ROOT
+from tests.packer.bake_program import ROOT
+from tests.packer.shared_bake import ER
 
 if TYPE_CHECKING:
     import subprocess

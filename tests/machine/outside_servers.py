@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from tests.machine.vantage import Place, inside, outside, serving, undone
+from tests.machine.probes import Place, inside, outside, serving, undone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

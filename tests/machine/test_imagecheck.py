@@ -21,7 +21,7 @@ from builder.lab.machine import Machine
 from builder.lab.machine_directory import REAL_DIRECTORIES
 from builder.packer import upload_files
 from tests.cli.test_cli import er
-from tests.dirt import PLANTS, Plant, Soil
+from tests.planted_faults import PLANTS, Plant, Soil
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

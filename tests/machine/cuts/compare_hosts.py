@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 from builder import facts
 from builder.lab import trial
 from builder.polling import NotInTimeError, until
-from tests.packer import portrait
+from tests.packer import host_contents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.machine.hosts import Host
-    from tests.packer.portrait import Facts
+    from tests.packer.host_contents import Facts
 
 # Their state says what this boot had to do, which is not the same after a cut; a failed one is looked for instead.
 _NOT_COMPARED: Final = "units"
@@ -87,11 +87,11 @@ def likeness(host: Host) -> Likeness:
     machine.wait(machine.cloud_init_done, timeout=120, what="cloud-init")
     users = ("er-proxy", *(f"er-{stack.name}" for stack in host.spec.stacks))
     faults = (*_silent(host), *_failed(host, users))
-    lists = portrait.running(machine, users)
+    lists = host_contents.running(machine, users)
     lists = {name: lists[name] for name in lists if not name.startswith(_NOT_COMPARED) or name == "unit files"}
     machine.poweroff()
     images = dict(_layers(host))
-    return Likeness({**lists, "files": portrait.at_rest(machine), "image layers": images}, faults)
+    return Likeness({**lists, "files": host_contents.at_rest(machine), "image layers": images}, faults)
 
 
 def differences(wanted: Likeness, found: Likeness, own: tuple[Own, ...] = OWN) -> list[str]:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from builder.lab.machine import Machine
     from builder.lab.network import Namespace
-    from tests.machine.agent import Question
+    from tests.machine.probe_program import Question
 
-_SOURCE = (Path(__file__).parent / "agent.py").read_text()
+_SOURCE = (Path(__file__).parent / "probe_program.py").read_text()
 SILENCE = 0.5
 """How long nothing must come back to count as silence; what is accepted answers within milliseconds here."""
 PATIENCE = 10.0

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from builder import process
 from builder.server.remote import egress
 from tests.machine import hosts
-from tests.machine.surroundings import METADATA, surroundings
-from tests.machine.vantage import PATIENCE, SILENCE, Agent, Place, end, outside
+from tests.machine.outside_servers import METADATA, surroundings
+from tests.machine.probes import PATIENCE, SILENCE, Agent, Place, end, outside
 from tests.server.conftest import Client, client
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from builder.lab.machine import Machine
     from builder.lab.network import Namespace
-    from tests.machine.agent import Question
     from tests.machine.hosts import Host
+    from tests.machine.probe_program import Question
 
 HERE = Path(__file__).parent
 FAMILIES = (4, 6)
