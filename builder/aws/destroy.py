@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.aws import api, dns, known_hosts, resources
+from builder.aws import api, dns, known_hosts
 from builder.aws.api import persist
+from builder.aws.resources import base as resources
 from builder.problems import UserError
 
 if TYPE_CHECKING:

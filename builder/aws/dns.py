@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from builder.aws.api import Api
-    from builder.aws.instance import Server
+    from builder.aws.resources.instance import Server
 
 TTL: Final = 300
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.aws import instance, tags
-from builder.aws.resources import Addresses, Group, Key, Servers
+from builder.aws import tags
+from builder.aws.resources import instance
+from builder.aws.resources.base import Addresses, Group, Key, Servers
 
 # What belongs to a server, in the order of its removal.
 KINDS: Final = (Servers.title, Addresses.title, Group.title, Key.title)
 
 if TYPE_CHECKING:
     from builder.aws.api import Api
-    from builder.aws.instance import Server
+    from builder.aws.resources.instance import Server
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.aws import dns, readiness, resources
+from builder.aws import dns, readiness
 from builder.aws.api import PACE, Clock, Pace, persist
 from builder.aws.prerequisites import Prerequisites, look_up
-from builder.aws.resources import Servers
+from builder.aws.resources import base as resources
+from builder.aws.resources.base import Servers
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.aws.api import Api
-    from builder.aws.instance import Server
     from builder.aws.progress import Timed
     from builder.aws.readiness import Proof, Site
     from builder.aws.request import Request
+    from builder.aws.resources.instance import Server
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from builder import problem_report
-from builder.aws import instance, price, readiness
+from builder.aws import price, readiness
+from builder.aws.resources import instance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from builder.aws.instance import Server
     from builder.aws.inventory import Holdings
     from builder.aws.launch import Launched, Settings
     from builder.aws.plan import Entry, Outline, Plan
     from builder.aws.request import Request
+    from builder.aws.resources.instance import Server
 
 
 def plan_lines(plan: Plan, order: Request) -> Iterator[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.aws import instance, price, security_group
+from builder.aws import price
 from builder.aws.prerequisites import look_up
-from builder.aws.resources import Addresses, Group, Key, Servers
+from builder.aws.resources import instance, security_group
+from builder.aws.resources.base import Addresses, Group, Key, Servers
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from builder.aws.errors import AwsError
     from builder.aws.prerequisites import Prerequisites
     from builder.aws.request import Request
-    from builder.aws.resources import Ids
+    from builder.aws.resources.base import Ids
     from builder.userdata.cloudconfig import On
 
 

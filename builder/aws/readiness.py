@@ -9,20 +9,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, process
-from builder.aws import console, instance, known_hosts
+from builder.aws import console, known_hosts
 from builder.aws.api import NotInTimeError
 from builder.aws.errors import AwsError
-from builder.aws.resources import find
+from builder.aws.resources import instance
+from builder.aws.resources.base import find
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.aws.api import Api, Clock
-    from builder.aws.instance import Server
     from builder.aws.launch import Settings
     from builder.aws.progress import Timed
     from builder.aws.request import Request
+    from builder.aws.resources.instance import Server
     from builder.spec import Tls
 
 

@@ -13,20 +13,10 @@ import pytest
 
 from builder import host as hosts
 from builder import spec as specs
-from builder.aws import (
-    console,
-    dns,
-    instance,
-    known_hosts,
-    permissions,
-    prerequisites,
-    price,
-    readiness,
-    security_group,
-    tags,
-)
+from builder.aws import console, dns, known_hosts, permissions, prerequisites, price, readiness, tags
 from builder.aws.errors import ROWS, translate
 from builder.aws.request import Request, Wishes
+from builder.aws.resources import instance, security_group
 from builder.problems import UserError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@laptop"

@@ -6,9 +6,10 @@ import hashlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.aws import instance, security_group, tags
+from builder.aws import tags
 from builder.aws.api import Clock, Pace, persist, take
 from builder.aws.errors import AwsError
+from builder.aws.resources import instance, security_group
 from builder.problems import UserError
 from builder.process import shielded
 

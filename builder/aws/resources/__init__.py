@@ -1,0 +1,1 @@
+"""What a server consists of on AWS: one module for each kind of resource."""
