@@ -407,7 +407,7 @@ def test_the_first_words_come_before_boto3(er: Er, account: Account) -> None:
     """What is loaded before them, and not how fast this machine is just now, is what er decides."""
     program = (
         "import sys\n"
-        "from builder.cli.say import _Say\n"
+        "from builder.cli.output import _Say\n"
         "_Say.note = lambda self, text: sys.exit(3 if 'boto3' in sys.modules or 'botocore' in sys.modules else 4)\n"
         "from builder.cli.app import app\n"
         f"app(['launch', {str(er.spec)!r}])\n"
