@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from builder.aws.api import Api, Progress
     from builder.aws.request import Settings
-    from builder.aws.resources.base import Described, Resource
     from builder.aws.resources.instance import Server
+    from builder.aws.resources.lifecycle import Described, Resource
 
 
 @dataclass(frozen=True, slots=True)

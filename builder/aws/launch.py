@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from builder.aws.api import Api, Backoff, Progress
     from builder.aws.readiness import FirstBoot, Site
     from builder.aws.request import Request, Settings
-    from builder.aws.resources.base import Ids, Resource
     from builder.aws.resources.instance import Server
+    from builder.aws.resources.lifecycle import Ids, Resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def _create_one(api: Api, resource: Resource) -> Ids:
 def _delete_new(api: Api, resources: Sequence[Resource], backoff: Backoff, progress: Progress) -> list[str]:
     """The last first. What could not be deleted, or may exist unseen, in words."""
     remaining: list[str] = []
-    for resource in reversed([resource for resource in resources if resource.looked]):
+    for resource in reversed([resource for resource in resources if resource.touched]):
         try:
             _delete_one(api, resource, backoff, progress)
         except (UserError, KeyboardInterrupt):
@@ -112,7 +112,7 @@ def _delete_new(api: Api, resources: Sequence[Resource], backoff: Backoff, progr
 
 
 def _delete_one(api: Api, resource: Resource, backoff: Backoff, progress: Progress) -> None:
-    new = described = resource.new(api)
+    new = described = resource.find_new(api)
     if not new:
         return
     progress.line(f"taking away again: {resource.title} {' '.join(new)}")
@@ -120,7 +120,7 @@ def _delete_one(api: Api, resource: Resource, backoff: Backoff, progress: Progre
     def delete() -> None:
         """Look again when this is repeated: an address may have been associated meanwhile."""
         nonlocal described
-        now, described = described or resource.new(api), {}
+        now, described = described or resource.find_new(api), {}
         for operation, parameters in resource.deletion(list(now.values())):
             api.delete(operation, **parameters)
 

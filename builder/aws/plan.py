@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from builder.aws.api import Api
     from builder.aws.request import Prerequisites, Request
-    from builder.aws.resources.base import Ids
+    from builder.aws.resources.lifecycle import Ids
     from builder.userdata.cloudconfig import On
 
 

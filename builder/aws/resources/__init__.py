@@ -13,7 +13,7 @@ from builder.aws.resources.key_pair import KeyPair
 from builder.aws.resources.security_group import SecurityGroup
 
 if TYPE_CHECKING:
-    from builder.aws.resources.base import Resource
+    from builder.aws.resources.lifecycle import Resource
 
 # In the order of creation: what costs nothing first, an address once it has a server.
 RESOURCES: Final[tuple[type[Resource], ...]] = (SecurityGroup, KeyPair, Instance, Address)

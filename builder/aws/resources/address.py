@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from builder.aws.resources.base import Described, Ids, Resource
 from builder.aws.resources.instance import Instance
+from builder.aws.resources.lifecycle import Described, Ids, Resource
 from builder.process import shielded
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder.aws import tags
 from builder.aws.api import Backoff, Deadline
-from builder.aws.resources.base import Described, Ids, Resource
 from builder.aws.resources.key_pair import KeyPair
+from builder.aws.resources.lifecycle import Described, Ids, Resource
 from builder.aws.resources.security_group import SecurityGroup
 from builder.problems import UserError
 from builder.process import shielded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from builder.aws.resources.base import Described, Resource
+from builder.aws.resources.lifecycle import Described, Resource
 
 if TYPE_CHECKING:
     from builder.aws.api import Api

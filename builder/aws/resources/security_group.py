@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts
-from builder.aws.resources.base import Described, Ids, Resource
+from builder.aws.resources.lifecycle import Described, Ids, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

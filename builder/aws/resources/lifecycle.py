@@ -1,4 +1,4 @@
-"""What all kinds of resource have in common: found by tags, created once, deleted by id."""
+"""How every kind of resource is found by its tags, created and deleted; each kind says what is different about it."""
 
 from __future__ import annotations
 
@@ -20,25 +20,23 @@ Described = dict[str, Any]
 
 
 class Resource(ABC):
-    """A kind of resource; an instance of it stands for one launch, which shares `ids`: those so far, by `part`.
+    """A kind of resource; an object of it is for one launch, or one dry run.
 
-    `found` is what exists, `missing` how many are to be created, `created` the ids that AWS has answered since.
+    `ids` are those of the kinds before it in the table, by their `part`. After a look, `found` is what exists, and
+    `missing` how many are to be created; `created` has the ids that AWS has answered since the first look.
     """
 
+    # The value of its tag er:part, its name for people, and its key in the JSON of `er destroy`.
     part: ClassVar[str]
-    """The value of its tag er:part."""
     title: ClassVar[str]
-    """Its name for people."""
     json_key: ClassVar[str]
-    """Its key in the JSON of `er destroy`."""
+    # The field of a description that identifies it, and whether it costs money by itself.
     id_field: ClassVar[str]
-    """The field of a description that identifies it."""
     billed: ClassVar[bool] = False
-    """Whether it costs money by itself."""
+    # The operations that list, create and remove it.
     listing: ClassVar[str]
     creation: ClassVar[str]
     removal: ClassVar[str]
-    """The operations of the API."""
 
     def __init__(self, prerequisites: Prerequisites, ids: Mapping[str, Ids]) -> None:
         self.prerequisites, self.request = prerequisites, prerequisites.request
@@ -73,7 +71,7 @@ class Resource(ABC):
         return self.find(api, self.request.name)
 
     def look(self, api: Api) -> Ids:
-        """See what exists, and what is missing; the ids."""
+        """See what exists and what is missing; the ids that can be taken up."""
         self.found = self.find_existing(api)
         ids = self.usable(self.found)
         self.missing = max(self.count(self.request) - len(ids), 0)
@@ -85,22 +83,22 @@ class Resource(ABC):
         """Of the call that creates what is missing."""
 
     def create(self, api: Api) -> Ids:
-        """Create what a look has missed; the ids of all."""
+        """Create what the last look found missing; the ids of all. Both may be repeated at any time."""
         return self.usable(self.found or [self.create_one(api)])
 
     def create_one(self, api: Api) -> Described:
-        """The call."""
+        """One call; its id is noted as soon as AWS answers."""
         answer = api.call(self.creation, **self.parameters())
         self.created.add(answer[self.id_field])
         return answer
 
     @property
-    def looked(self) -> bool:
-        """Whether anything may have been created."""
+    def touched(self) -> bool:
+        """Whether there was a look, and anything may have been created since."""
         return self._before is not None
 
-    def new(self, api: Api) -> dict[str, Described]:
-        """What was created since the first look, by id: as AWS lists it, and as it answered."""
+    def find_new(self, api: Api) -> dict[str, Described]:
+        """What was created since the first look, by id: as AWS lists it now, or only its id, as AWS answered."""
         try:
             found = self.find_existing(api)
         except AwsError:
