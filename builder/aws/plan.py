@@ -149,11 +149,7 @@ def outline(request: Request, region: str | None, errors: Iterable[AwsError]) ->
     In its JSON null is unknown; user_data has the bytes by kind of image.
     """
     options, errors = request.options, tuple(errors)
-    counts = [(kind, kind.count(request)) for kind in RESOURCES if kind.count(request)]
-    entries = [Entry(kind.title, kind.summary(request, None), None, count) for kind, count in counts]
-    domains = request.domains if request.spec.dns == "route53" else ()
-    entries += [Entry("DNS record", domain, None, 1) for domain in domains]
-    sizes, calls = _user_data_sizes(request), _first_calls(request)
+    entries, sizes, calls = _entries_unseen(request), _user_data_sizes(request), _first_calls(request)
     unknown = ["what is there already", *([] if options.subnet else ["the network"]), "the image", "the price"]
     lines = (
         f"  account unknown, {region or 'region unknown'}",
@@ -177,6 +173,13 @@ def outline(request: Request, region: str | None, errors: Iterable[AwsError]) ->
         "missing": problem_report.missing(errors),
     }
     return Plan(lines, value, errors=errors)
+
+
+def _entries_unseen(request: Request) -> list[Entry]:
+    counts = {kind: kind.count(request) for kind in RESOURCES}
+    entries = [Entry(kind.title, kind.summary(request, None), None, count) for kind, count in counts.items() if count]
+    domains = request.domains if request.spec.dns == "route53" else ()
+    return [*entries, *(Entry("DNS record", domain, None, 1) for domain in domains)]
 
 
 def _user_data_sizes(request: Request) -> dict[str, int]:
