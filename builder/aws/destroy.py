@@ -1,68 +1,135 @@
-"""`er destroy`: everything that er made for a server goes, in an order that can be cut anywhere and run again."""
+"""`er destroy`: all that er has created for a server, found by its tags, and its removal.
+
+The order of removal can be cut anywhere; the next run takes up the rest.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from builder.aws import api, dns, known_hosts, resources
-from builder.aws.api import persist
+from builder.aws import dns, known_hosts, tags
+from builder.aws.api import retry
+from builder.aws.resources import DELETION_ORDER, RESOURCES, instance
+from builder.aws.resources.address import Address
+from builder.aws.resources.instance import Instance
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from builder.aws.api import Api
-    from builder.aws.inventory import Holdings
-    from builder.aws.launch import Settings
-    from builder.aws.progress import Timed
+    from collections.abc import Iterator, Mapping
+
+    from builder.aws.api import Api, Progress
+    from builder.aws.request import Settings
+    from builder.aws.resources.instance import Server
+    from builder.aws.resources.lifecycle import Described, Resource
 
 
-def destroy(door: Api, name: str, found: Holdings, settings: Settings, told: Timed, *, unprotect: bool) -> None:
-    """Names first, so that none leads to an address that is somebody else's tomorrow; the servers; then the rest."""
-    if found.zones:
-        with told.step("DNS records"):
-            persist(partial(_names, door, found), settings.pace, told.line)
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What belongs to one server: described resources by kind, in the order of removal."""
+
+    found: Mapping[type[Resource], list[Described]]
+
+    def __bool__(self) -> bool:
+        return any(self.found.values())
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """Its instances."""
+        return tuple(map(instance.read, self.found[Instance]))
+
+    @property
+    def ips(self) -> frozenset[str]:
+        """Every address that DNS may know the server by."""
+        own = {ip for one in self.servers for ip in one.addresses}
+        return frozenset(filter(None, own | {one.get("PublicIp") for one in self.found[Address]}))
+
+    @property
+    def zone_ids(self) -> tuple[str, ...]:
+        """The Route 53 zones that hold its records."""
+        return tuple(sorted({zone for one in self.servers for zone in one.zone_ids}))
+
+    @property
+    def disks(self) -> tuple[str, ...]:
+        """Disks that somebody attached and that do not end with the server: they stay."""
+        return tuple(
+            disk["Ebs"]["VolumeId"]
+            for one in self.found[Instance]
+            for disk in one.get("BlockDeviceMappings", ())
+            if not disk["Ebs"].get("DeleteOnTermination")
+        )
+
+
+def holdings(api: Api, name: str) -> Holdings:
+    """All that carries the name, whatever run has created it."""
+    # Servers first: docs/aws-faults.md counts the calls.
+    first = sorted(RESOURCES, key=lambda resource: resource is not Instance)
+    found = {resource: resource.find(api, name) for resource in first}
+    return Holdings({resource: found[resource] for resource in DELETION_ORDER})
+
+
+def baked_images(api: Api) -> tuple[str, ...]:
+    """The images that er baked in this region: they stay for the next launch."""
+    filters = tags.filters(part=tags.IMAGE)
+    return tuple(image["ImageId"] for image in api.items("DescribeImages", Owners=["self"], Filters=filters))
+
+
+def holding_lines(found: Holdings) -> Iterator[str]:
+    """What would be removed, for a person."""
+    for resource, described in found.found.items():
+        for one in described:
+            yield f"  {resource.title} {resource.line(one)}"
+    if found.zone_ids:
+        yield f"  DNS records that lead to it, in {' '.join(found.zone_ids)}"
+
+
+def holdings_json(found: Holdings, *, removed: bool) -> dict[str, Any]:
+    """The same for --json."""
+    ids = {kind.json_key: [one[kind.id_field] for one in described] for kind, described in found.found.items()}
+    return {"removed": removed, **ids, "stays": list(found.disks), "missing": []}
+
+
+def destroy(api: Api, name: str, found: Holdings, settings: Settings, progress: Progress, *, unprotect: bool) -> None:
+    """Remove the DNS records, so that none leads to what is somebody else's address tomorrow; the servers; the rest.
+
+    Raises UserError.
+    """
+    if found.zone_ids:
+        with progress.step("DNS records"):
+            retry(partial(_delete_records, api, found), settings.backoff, progress.line)
     if found.servers:
-        with told.step("servers"):
-            _servers(door, found, settings, told, unprotect=unprotect)
-    with told.step("the rest"):
-        _rest(door, found, settings, told)
+        with progress.step("servers"):
+            _terminate(api, found, settings, progress, unprotect=unprotect)
+    with progress.step("the rest"):
+        _delete_rest(api, found, settings, progress)
     known_hosts.update(settings.known_hosts, found.ips, (), name)
 
 
-def _names(door: Api, found: Holdings) -> None:
-    for zone in found.zones:
-        dns.remove(door, zone, dns.pointing(door, zone, found.ips))
+def _delete_records(api: Api, found: Holdings) -> None:
+    for zone in found.zone_ids:
+        dns.delete(api, zone, dns.leading_to(api, zone, found.ips))
 
 
-def _servers(door: Api, found: Holdings, settings: Settings, told: Timed, *, unprotect: bool) -> None:
+def _terminate(api: Api, found: Holdings, settings: Settings, progress: Progress, *, unprotect: bool) -> None:
     ids = [one.id for one in found.servers]
     if unprotect:
         for server_id in ids:
-            door.call("ModifyInstanceAttribute", InstanceId=server_id, DisableApiTermination={"Value": False})
-    persist(lambda: door.call("TerminateInstances", InstanceIds=ids), settings.pace, told.line)
-    resources.ended(door, ids, settings.pace)
+            api.call("ModifyInstanceAttribute", InstanceId=server_id, DisableApiTermination={"Value": False})
+    for operation, parameters in Instance.deletion(found.found[Instance]):
+        retry(partial(api.delete, operation, **parameters), settings.backoff, progress.line)
+    instance.wait_until_terminated(api, ids, settings.backoff)
 
 
-def _rest(door: Api, found: Holdings, settings: Settings, told: Timed) -> None:
-    """What costs money first. Each on its own: one that resists does not hold up the others."""
+def _delete_rest(api: Api, found: Holdings, settings: Settings, progress: Progress) -> None:
+    """Each by itself: one that cannot be deleted does not hold up the others."""
+    rest = [(resource, described) for resource, described in found.found.items() if resource is not Instance]
     errors: list[UserError] = []
-    for call, parameters in removals(found):
-        work = partial(api.take, door, call, **parameters)
+    for operation, parameters in (call for resource, described in rest for call in resource.deletion(described)):
         try:
-            persist(work, settings.pace, told.line)
+            retry(partial(api.delete, operation, **parameters), settings.backoff, progress.line)
         except UserError as error:
-            told.line(f"{' '.join(parameters.values())}: {error.message}")
+            progress.line(f"{' '.join(parameters.values())}: {error.message}")
             errors.append(error)
     if errors:
         raise UserError(f"not all of it could be removed: {errors[0].message}", errors[0].hint)
-
-
-def removals(found: Holdings) -> list[tuple[str, dict[str, str]]]:
-    """The calls that remove what servers leave, in order."""
-    held = [address["AssociationId"] for address in found.addresses if address.get("AssociationId")]
-    return [
-        *(("DisassociateAddress", {"AssociationId": association}) for association in held),
-        *(("ReleaseAddress", {"AllocationId": address["AllocationId"]}) for address in found.addresses),
-        *(("DeleteSecurityGroup", {"GroupId": group}) for group in found.groups),
-        *(("DeleteKeyPair", {"KeyName": key}) for key in found.keys),
-    ]

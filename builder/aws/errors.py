@@ -1,4 +1,4 @@
-"""What AWS refuses, in one line and with a way out: a table by the code of the API's error."""
+"""The errors of AWS: a table by the code of the API's error, with a message and a hint for each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AwsError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Texts for the codes that match `codes` whole. Fields: operation, region, said (the API's own words), action."""
+    """The texts for codes that match `codes`. Fields: operation, region, code, action, said (the API's own words)."""
 
     codes: str
     message: str
@@ -147,27 +147,13 @@ ROWS: Final = (
         unsure=True,
     ),
 )
-# What is said where nobody told the region, or AWS was not asked for another reason that lies on this machine.
-NO_REGION: Final = "NoRegion"
-_BLIND: Final = re.compile(
-    r"NoRegion|NoCredentialsError|PartialCredentialsError|CredentialRetrievalError|RequestExpired|ExpiredToken.*"
-    r"|SSOTokenExpired|UnauthorizedSSOTokenError|SSOTokenLoadError|TokenRetrievalError"
-    r"|EndpointConnectionError|ConnectTimeoutError|ProxyConnectionError"
-)
-
-
-def blind(error: UserError) -> bool:
-    """Whether AWS could not be asked from here at all: no region, no credentials that are valid, no way there."""
-    return isinstance(error, AwsError) and bool(_BLIND.fullmatch(error.code))
-
-
 _ACTION: Final = re.compile(r"perform: ?([a-z0-9-]+:[A-Za-z]+)")
 
 
 def translate(code: str, said: str, *, operation: str, needs: tuple[str, ...], region: str) -> AwsError:
     """The error to raise for an error of the API or of the way to it.
 
-    `needs` are the permissions of the operation; which of them is lacking, AWS often says itself.
+    `needs` are the permissions of the operation; which of them is missing, AWS often says itself.
     """
     named = _ACTION.search(said)
     fields = {
@@ -182,3 +168,17 @@ def translate(code: str, said: str, *, operation: str, needs: tuple[str, ...], r
             hint = row.hint and row.hint.format(**fields)
             return AwsError(row.message.format(**fields), hint, code=code, transient=row.transient, unsure=row.unsure)
     return AwsError(f"{operation} failed: {fields['said']} ({code})", None, code=code)
+
+
+# The code of er's own for an unknown region; and the codes of all that kept AWS from being asked from this machine.
+NO_REGION: Final = "NoRegion"
+_NO_ACCESS: Final = re.compile(
+    r"NoRegion|NoCredentialsError|PartialCredentialsError|CredentialRetrievalError|RequestExpired|ExpiredToken.*"
+    r"|SSOTokenExpired|UnauthorizedSSOTokenError|SSOTokenLoadError|TokenRetrievalError"
+    r"|EndpointConnectionError|ConnectTimeoutError|ProxyConnectionError"
+)
+
+
+def no_access(error: UserError) -> bool:
+    """Whether AWS could not be asked from here at all: no region, no valid credentials, no network."""
+    return isinstance(error, AwsError) and bool(_NO_ACCESS.fullmatch(error.code))

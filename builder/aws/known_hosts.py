@@ -1,22 +1,51 @@
-"""known_hosts entries from keys that the server's console vouches for: no trust on first use."""
+"""Host keys, and the entries for them in a known_hosts file."""
 
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import files, process
-from builder.aws.console import HostKey, Report, parse_keys
-from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-_HASH: Final = "|1|"
+_KEY: Final = re.compile(r"\b((?:ssh|ecdsa)-[a-z0-9-]+) (AAAA[A-Za-z0-9+/]+={0,2})")
 _SCAN_SECONDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class HostKey:
+    """A public host key: its type and its base64."""
+
+    type: str
+    blob: str
+
+    @property
+    def fingerprint(self) -> str:
+        """As ssh-keygen shows it; empty when the base64 is damaged."""
+        try:
+            data = base64.b64decode(self.blob, validate=True)
+        except binascii.Error:
+            return ""
+        return "SHA256:" + base64.b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+
+
+def parse_keys(text: str) -> frozenset[HostKey]:
+    """All public keys in a text, as ssh-keyscan and cloud-init print them."""
+    return frozenset(HostKey(type_, blob) for type_, blob in _KEY.findall(text))
+
+
+def scan(address: str) -> frozenset[HostKey]:
+    """Ask a server for its host keys, which proves nothing yet; empty when SSH does not answer from here."""
+    argv = ["ssh-keyscan", "-T", str(_SCAN_SECONDS), "-t", "ed25519,ecdsa,rsa", address]
+    return parse_keys(process.run(argv, check=False).stdout)
 
 
 def default() -> Path:
@@ -25,37 +54,11 @@ def default() -> Path:
 
 
 def named(text: str) -> Path:
-    """A place that was named. Raises OutputError where nothing can be written, or ssh could not read it after that."""
+    """A file that the user named. Raises OutputError where it cannot be written, or ssh could not read it then."""
     files.check(text)
     if files.is_stream(text) and not Path(text).is_char_device():
         raise files.OutputError(f"{text}: host keys go into a file that ssh reads, too", "give a file name")
     return Path(text)
-
-
-def merge(text: str, addresses: Collection[str], keys: Iterable[HostKey], name: str) -> str:
-    """The text with entries for these addresses, and without what it said about them before.
-
-    AWS hands addresses on: an entry of somebody's former server would be a false alarm. Without keys, entries only go.
-    """
-    kept = [line for line in text.splitlines() if not _names(line, addresses)]
-    new = [f"{address} {key.kind} {key.blob} er:{name}" for address in sorted(addresses) for key in sorted(keys)]
-    return "".join(f"{line}\n" for line in (*kept, *new))
-
-
-def _names(line: str, addresses: Collection[str]) -> bool:
-    """Whether an entry is for one of the addresses alone; ssh may have hashed them."""
-    host = line.split(maxsplit=1)[0] if line.strip() else ""
-    if host.startswith(_HASH):
-        return any(_hashed(host, address) for address in addresses)
-    return host in addresses
-
-
-def _hashed(host: str, address: str) -> bool:
-    try:
-        salt, found = (base64.b64decode(part, validate=True) for part in host.removeprefix(_HASH).split("|"))
-    except ValueError:
-        return False
-    return hmac.compare_digest(hmac.digest(salt, address.encode(), hashlib.sha1), found)
 
 
 def update(path: Path, addresses: Collection[str], keys: Collection[HostKey], name: str) -> bool:
@@ -72,24 +75,30 @@ def update(path: Path, addresses: Collection[str], keys: Collection[HostKey], na
     return True
 
 
-def scan_argv(address: str) -> list[str]:
-    """Asks a server for its host keys, which proves nothing yet."""
-    return ["ssh-keyscan", "-T", str(_SCAN_SECONDS), "-t", "ed25519,ecdsa,rsa", address]
+def merge(text: str, addresses: Collection[str], keys: Iterable[HostKey], name: str) -> str:
+    """The text with entries for these addresses, and without what it said about them before.
 
-
-def vouched(report: Report, address: str) -> frozenset[HostKey]:
-    """The server's keys: printed on the console, or asked for and compared with its fingerprints.
-
-    Empty when SSH does not answer from here. Raises UserError when whoever answers is not this server.
+    AWS hands addresses on: an entry of somebody's former server would be a false alarm. Without keys, entries only go.
     """
-    if report.trusted or not report.fingerprints:
-        return report.trusted
-    done = process.run(scan_argv(address), check=False)
-    answered = parse_keys(done.stdout)
-    good = frozenset(key for key in answered if key.fingerprint in report.fingerprints)
-    if answered and not good:
-        raise UserError(
-            f"what answers SSH at {address} is not this server: its host key is not the one on the console",
-            "do not log in; something between here and the server answers in its place",
-        )
-    return good
+    kept = [line for line in text.splitlines() if not _is_for(line, addresses)]
+    new = [f"{address} {key.type} {key.blob} er:{name}" for address in sorted(addresses) for key in sorted(keys)]
+    return "".join(f"{line}\n" for line in (*kept, *new))
+
+
+_HASHED: Final = "|1|"
+
+
+def _is_for(line: str, addresses: Collection[str]) -> bool:
+    """Whether an entry is for one of the addresses alone; ssh may have hashed them."""
+    host = line.split(maxsplit=1)[0] if line.strip() else ""
+    if host.startswith(_HASHED):
+        return any(_is_hash_of(host, address) for address in addresses)
+    return host in addresses
+
+
+def _is_hash_of(host: str, address: str) -> bool:
+    try:
+        salt, digest = (base64.b64decode(part, validate=True) for part in host.removeprefix(_HASHED).split("|"))
+    except ValueError:
+        return False
+    return hmac.compare_digest(hmac.digest(salt, address.encode(), hashlib.sha1), digest)

@@ -1,94 +1,188 @@
-"""The engine of `er launch`: what is there, what is made, and the wait until the server proves itself."""
+"""`er launch`: create what is missing of a server, and wait until it serves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from builder.aws import dns, readiness, resources
-from builder.aws.api import PACE, Clock, Pace, persist
-from builder.aws.prerequisites import Prerequisites, look_up
-from builder.aws.resources import Servers
+from builder.aws import dns, readiness
+from builder.aws.api import Deadline, retry
+from builder.aws.request import Prerequisites, look_up
+from builder.aws.resources import RESOURCES, instance
+from builder.aws.resources.instance import Instance
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from builder.aws.api import Api
-    from builder.aws.instance import Server
-    from builder.aws.progress import Timed
-    from builder.aws.readiness import Proof, Site
-    from builder.aws.request import Request
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to wait: `timeout` seconds at most, at this pace; where host keys go, and which key to log in with."""
-
-    known_hosts: Path
-    timeout: float = 900
-    pace: Pace = PACE
-    wait: bool = True
-    identity: Path | None = None
+    from builder.aws.api import Api, Backoff, Progress
+    from builder.aws.readiness import FirstBoot, Site
+    from builder.aws.request import Request, Settings
+    from builder.aws.resources.instance import Server
+    from builder.aws.resources.lifecycle import Ids, Resource
 
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """What there is now. `records` are what the domains need, `set_` those that were set in Route 53 by this run."""
+    """What exists now. `records` are what the domains need, `records_set` those that this run has set in Route 53."""
 
-    ground: Prerequisites
+    prerequisites: Prerequisites
     servers: tuple[Server, ...]
-    made: Mapping[str, tuple[str, ...]]
-    records: tuple[dns.Record, ...] = ()
-    set_: tuple[dns.Record, ...] = ()
-    proofs: tuple[Proof, ...] = ()
+    records: tuple[dns.Record, ...]
+    records_set: tuple[dns.Record, ...] = ()
+    first_boots: tuple[FirstBoot, ...] = ()
     sites: tuple[Site, ...] = ()
 
 
-class StayingError(Exception):
-    """The server is made and stays, but has not proved itself; `cause` says why, `stays` what to do about it."""
+class HalfwayError(UserError):
+    """Not all could be created, nor all of that be deleted again; the hint says what remains and how to remove it."""
 
-    def __init__(self, cause: UserError | KeyboardInterrupt, stays: str) -> None:
+
+class NotReadyError(Exception):
+    """The server exists and stays, but does not serve yet; `cause` says why, `remains` what to do about it."""
+
+    def __init__(self, cause: UserError | KeyboardInterrupt, remains: str) -> None:
         self.cause = cause
-        self.stays = stays
+        self.remains = remains
         super().__init__(str(cause))
 
 
-def remedy(name: str, region: str) -> str:
-    """The command that removes a server and all that belongs to it."""
-    return f"er destroy {name} --region {region}"
-
-
-def launch(door: Api, order: Request, settings: Settings, told: Timed) -> Launched:
-    """Make the server, or take it up where it is.
+def launch(api: Api, request: Request, settings: Settings, progress: Progress) -> Launched:
+    """Create the server, or take it up where it is.
 
     Raises UserError when there is no server: then nothing is left, or the hint says what.
-    Raises StayingError when there is one that has not proved itself.
+    Raises NotReadyError when there is one that does not serve yet.
     """
-    clock = Clock(settings.timeout, settings.pace)
-    with told.step("look around"):
-        ground = look_up(door, order)
-    wanted = resources.parts(order, ground, settings.pace)
-    made = resources.make(door, wanted, told, settings.pace, remedy(order.name, door.region))
+    deadline = Deadline(settings.timeout, settings.backoff)
+    with progress.step("look around"):
+        prerequisites = look_up(api, request)
+    ids = _create(api, prerequisites, settings.backoff, progress)[Instance.part]
     try:
-        return _prove(door, order, settings, Launched(ground, (), made), clock=clock, told=told)
+        return _wait(api, prerequisites, ids, settings, deadline=deadline, progress=progress)
     except (UserError, KeyboardInterrupt) as error:
-        ids = " ".join(made[Servers.name])
-        take_up = "the same command takes it up again"
-        stays = f"{order.name} stays ({ids}): {take_up}, `{remedy(order.name, door.region)}` removes it"
-        raise StayingError(error, stays) from error
+        again = "the same command takes it up again"
+        remains = f"{request.name} stays ({' '.join(ids)}): {again}, `{_removal(prerequisites)}` removes it"
+        raise NotReadyError(error, remains) from error
 
 
-def _prove(door: Api, order: Request, settings: Settings, done: Launched, *, clock: Clock, told: Timed) -> Launched:
-    servers = resources.find(door, done.made[Servers.name])
-    done = replace(done, servers=servers, records=dns.records(order.domains, servers))
-    if done.ground.hosted:
-        with told.step("DNS records"):
-            put = partial(dns.put, door, order.domains, done.ground.hosted, servers)
-            done = replace(done, set_=persist(put, settings.pace, told.line))
+def _removal(prerequisites: Prerequisites) -> str:
+    """The command that removes a server and all that belongs to it."""
+    return f"er destroy {prerequisites.request.name} --region {prerequisites.region}"
+
+
+def _create(api: Api, prerequisites: Prerequisites, backoff: Backoff, progress: Progress) -> dict[str, Ids]:
+    """Create every resource of the table; the ids by kind. On a failure or Ctrl-C, delete what is new, and raise."""
+    ids: dict[str, Ids] = {}
+    resources = [kind(prerequisites, ids) for kind in RESOURCES if kind.count(prerequisites.request)]
+    try:
+        for resource in resources:
+            with progress.step(resource.title):
+                ids[resource.part] = retry(partial(_create_one, api, resource), backoff, progress.line)
+            if isinstance(resource, Instance):
+                with progress.step("power on"):
+                    running = partial(instance.wait_until_running, api, ids[resource.part], backoff)
+                    retry(running, backoff, progress.line)
+    except (UserError, KeyboardInterrupt) as error:
+        remaining = _delete_new(api, resources, backoff, progress)
+        if not remaining:
+            raise
+        message, hint = (error.message, error.hint) if isinstance(error, UserError) else ("interrupted", None)
+        remains = f"there may be left of it: {', '.join(remaining)}; remove it by: {_removal(prerequisites)}"
+        raise HalfwayError(message, "\n".join(filter(None, (hint, remains)))) from error
+    return ids
+
+
+def _create_one(api: Api, resource: Resource) -> Ids:
+    """Look first, so that this may be repeated at any time."""
+    resource.look(api)
+    return resource.create(api)
+
+
+def _delete_new(api: Api, resources: Sequence[Resource], backoff: Backoff, progress: Progress) -> list[str]:
+    """The last first. What could not be deleted, or may exist unseen, in words."""
+    remaining: list[str] = []
+    for resource in reversed([resource for resource in resources if resource.touched]):
+        try:
+            _delete_one(api, resource, backoff, progress)
+        except (UserError, KeyboardInterrupt):
+            remaining.append(" ".join([resource.title, *sorted(resource.created)]))
+    return remaining
+
+
+def _delete_one(api: Api, resource: Resource, backoff: Backoff, progress: Progress) -> None:
+    new = described = resource.find_new(api)
+    if not new:
+        return
+    progress.line(f"taking away again: {resource.title} {' '.join(new)}")
+
+    def delete() -> None:
+        """Look again when this is repeated: an address may have been associated meanwhile."""
+        nonlocal described
+        now, described = described or resource.find_new(api), {}
+        for operation, parameters in resource.deletion(list(now.values())):
+            api.delete(operation, **parameters)
+
+    retry(delete, backoff, progress.line)
+    resource.created.clear()
+    if isinstance(resource, Instance):
+        instance.wait_until_terminated(api, new, backoff)
+
+
+def _wait(
+    api: Api, prerequisites: Prerequisites, ids: Ids, settings: Settings, *, deadline: Deadline, progress: Progress
+) -> Launched:
+    """Set the records of the domains, then wait for first boot and every domain."""
+    domains, zones = prerequisites.request.domains, prerequisites.zones
+    servers = instance.describe(api, ids)
+    addresses = [address for one in servers for address in one.addresses]
+    launched = Launched(prerequisites, servers, dns.records(domains, addresses))
+    if zones:
+        with progress.step("DNS records"):
+            work = partial(dns.upsert, api, domains, zones, addresses)
+            launched = replace(launched, records_set=retry(work, settings.backoff, progress.line))
     if not settings.wait:
-        return done
-    proofs = tuple(readiness.prove(door, one, order, settings, clock=clock, told=told) for one in servers)
-    return replace(done, proofs=proofs, sites=readiness.serve(order, proofs, clock, told))
+        return launched
+    request = prerequisites.request
+    wait_for_first_boot = partial(readiness.wait_for_first_boot, deadline=deadline, progress=progress)
+    boots = tuple(wait_for_first_boot(api, one, request, settings) for one in servers)
+    return replace(launched, first_boots=boots, sites=readiness.wait_for_sites(request, boots, deadline, progress))
+
+
+def launched_lines(launched: Launched, settings: Settings, default_known_hosts: Path) -> Iterator[str]:
+    """What exists now, and what to do with it; for a person."""
+    prerequisites = launched.prerequisites
+    yield ""
+    for one in launched.servers:
+        addresses = " ".join(one.addresses) or "no address yet"
+        login = readiness.Login(one.admin, one.address or "ADDRESS", settings.known_hosts, settings.identity)
+        yield f"  {one.name}  {one.id}  {one.type} in {one.zone}  {addresses}"
+        yield f"    {login.shown(default_known_hosts)}"
+    for site in launched.sites:
+        answer = f"{site.status}, certificate checked {site.trust}" if site.serves else site.problem
+        yield f"  https://{site.domain}/  {answer.replace('checked not checked', 'not checked')}"
+    verb = "set in Route 53" if prerequisites.request.spec.dns else "to set"
+    for record in launched.records:
+        yield f"  DNS {verb}: {record.domain} {record.type} {' '.join(record.addresses)}"
+    yield f"  remove it all: {_removal(prerequisites)}"
+
+
+def launched_json(launched: Launched, settings: Settings, seconds: dict[str, float]) -> dict[str, Any]:
+    """The same for --json; `seconds` by step."""
+    keys = {boot.server.id: sorted(boot.fingerprints) for boot in launched.first_boots}
+    return {
+        "name": launched.prerequisites.request.name,
+        "account": launched.prerequisites.account,
+        "region": launched.prerequisites.region,
+        "image": launched.prerequisites.image.id,
+        "servers": [one.json | {"host_keys": keys.get(one.id, [])} for one in launched.servers],
+        "known_hosts": str(settings.known_hosts),
+        "sites": [
+            {"url": f"https://{s.domain}/", "status": s.status, "trust": s.trust, "problem": s.problem or None}
+            for s in launched.sites
+        ],
+        "records": [{"name": r.domain, "type": r.type, "values": list(r.addresses)} for r in launched.records],
+        "records_set": len(launched.records_set),
+        "seconds": {step: round(value, 3) for step, value in seconds.items()},
+    }

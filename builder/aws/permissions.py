@@ -1,5 +1,8 @@
-"""The IAM policy that er needs, made from the table of calls: what it makes must carry er's own tag, what it changes,
-removes or reads the console of must have it already."""
+"""The operations of the API that er calls, and the IAM policy that allows them.
+
+By the policy, what er creates must carry its tag; what it changes, removes or reads the console of must have
+it already.
+"""
 
 from __future__ import annotations
 
@@ -11,56 +14,125 @@ from builder.aws import tags
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+# What tagging at creation needs besides the creation itself.
+_TAGGING: Final = "ec2:CreateTags"
 
-# What each call makes, tagged in the same request; and what it stands on: anybody's, and what er made before.
-_MADE: Final = {
-    "ec2:AllocateAddress": ("elastic-ip",),
-    "ec2:CreateSecurityGroup": ("security-group",),
-    "ec2:ImportKeyPair": ("key-pair",),
-    "ec2:RunInstances": ("instance", "network-interface", "spot-instances-request", "volume"),
-}
-_GROUND: Final = {"ec2:CreateSecurityGroup": ("vpc",), "ec2:RunInstances": ("image", "subnet")}
-_OWN_GROUND: Final = {"ec2:RunInstances": ("key-pair", "security-group")}
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation.
+
+    `needs` are IAM actions, the operation's own first; `writes` says that it changes something; `items` is the key of
+    what it lists. Of EC2's resource types it `creates` some, tagged in the same request, and takes others: anybody's
+    (`uses`), or only those with er's tag (`uses_own`).
+    """
+
+    service: str
+    name: str
+    needs: tuple[str, ...]
+    writes: bool = False
+    items: str = ""
+    creates: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    uses_own: tuple[str, ...] = ()
+
+
+def _read(name: str, items: str = "", service: str = "ec2") -> Operation:
+    return Operation(service, name, (f"{service}:{name}",), items=items)
+
+
+def _write(name: str, service: str = "ec2") -> Operation:
+    return Operation(service, name, (f"{service}:{name}",), writes=True)
+
+
+def _create(
+    name: str, *creates: str, needs: tuple[str, ...] = (), uses: tuple[str, ...] = (), uses_own: tuple[str, ...] = ()
+) -> Operation:
+    needed = (f"ec2:{name}", _TAGGING, *needs)
+    return Operation("ec2", name, needed, writes=True, creates=creates, uses=uses, uses_own=uses_own)
+
+
+_ROWS: Final = (
+    # AWS lets every identity ask who it is.
+    Operation("sts", "GetCallerIdentity", ()),
+    _read("DescribeImages", "Images"),
+    _read("DescribeInstanceTypes", "InstanceTypes"),
+    _read("DescribeInstanceTypeOfferings", "InstanceTypeOfferings"),
+    _read("DescribeVpcs", "Vpcs"),
+    _read("DescribeSubnets", "Subnets"),
+    _read("DescribeRouteTables", "RouteTables"),
+    _read("DescribeSecurityGroups", "SecurityGroups"),
+    _read("DescribeKeyPairs", "KeyPairs"),
+    _read("DescribeInstances", "Reservations"),
+    _read("DescribeAddresses", "Addresses"),
+    _read("GetConsoleOutput"),
+    _create("CreateSecurityGroup", "security-group", uses=("vpc",)),
+    _write("AuthorizeSecurityGroupIngress"),
+    _write("RevokeSecurityGroupIngress"),
+    _create("ImportKeyPair", "key-pair"),
+    _create(
+        "RunInstances",
+        *("instance", "network-interface", "spot-instances-request", "volume"),
+        needs=("iam:PassRole",),
+        uses=("image", "subnet"),
+        uses_own=("key-pair", "security-group"),
+    ),
+    _create("AllocateAddress", "elastic-ip"),
+    _write("AssociateAddress"),
+    _write("ModifyInstanceAttribute"),
+    _write("TerminateInstances"),
+    _write("DisassociateAddress"),
+    _write("ReleaseAddress"),
+    _write("DeleteSecurityGroup"),
+    _write("DeleteKeyPair"),
+    _read("ListHostedZones", "HostedZones", "route53"),
+    _read("ListResourceRecordSets", "ResourceRecordSets", "route53"),
+    _write("ChangeResourceRecordSets", "route53"),
+    _read("GetProducts", service="pricing"),
+)
+OPERATIONS: Final = {row.name: row for row in _ROWS}
+
 # A console shows what a server prints at its boot: those of other servers are not er's business.
 _CONSOLE: Final = "ec2:GetConsoleOutput"
 _PASSING: Final = "iam:PassRole"
 # A role's tags are no reliable condition of PassRole, says IAM's guide: so its name has to be.
-ROLES: Final = "arn:aws:iam::*:role/er-*"
+_ROLES: Final = "arn:aws:iam::*:role/er-*"
 _RECORDS: Final = "route53:ChangeResourceRecordSets"
-
-
-def policy() -> dict[str, Any]:
-    """A policy document."""
-    needed = {action for call in OPERATIONS.values() for action in call.needs}
-    reads = {action for call in OPERATIONS.values() if not call.writes for action in call.needs}
-    changes = needed - reads - _MADE.keys() - {TAGGING, _PASSING, _RECORDS}
-    made, own = (_equal(f"aws:{what}Tag/{tags.PROJECT}", tags.OURS) for what in ("Request", "Resource"))
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            _allow("Look", reads - {_CONSOLE}),
-            _allow("Make", _MADE, _ec2(_MADE), made),
-            _allow("MakeFrom", _GROUND, _ec2(_GROUND)),
-            _allow("MakeFromOwn", _OWN_GROUND, _ec2(_OWN_GROUND), own),
-            _allow("TagWhatIsMade", {TAGGING}, condition=_both(made, _equal("ec2:CreateAction", _creations()))),
-            _allow("ChangeAndRemoveOwn", changes | {_CONSOLE}, condition=own),
-            _allow("SetAddressRecords", {_RECORDS}, "arn:aws:route53:::hostedzone/*", _ADDRESSES),
-            _allow("PassInstanceProfile", {_PASSING}, ROLES, _equal("iam:PassedToService", "ec2.amazonaws.com")),
-        ],
-    }
-
-
 # Every record of a change, or the change is refused: no mail, no name server, no proof of a domain.
 _ADDRESSES: Final = {"ForAllValues:StringEquals": {"route53:ChangeResourceRecordSetsRecordTypes": ["A", "AAAA"]}}
 
 
-def _creations() -> list[str]:
-    return sorted(action.removeprefix("ec2:") for action in _MADE)
+def policy() -> dict[str, Any]:
+    """The policy document."""
+    needed = {action for call in _ROWS for action in call.needs}
+    reads = {action for call in _ROWS if not call.writes for action in call.needs}
+    creates, uses, uses_own = (_types(field) for field in ("creates", "uses", "uses_own"))
+    changes = needed - reads - creates.keys() - {_TAGGING, _PASSING, _RECORDS}
+    tagged, own = (_equal(f"aws:{what}Tag/{tags.PROJECT}", tags.OURS) for what in ("Request", "Resource"))
+    creations = sorted(action.removeprefix("ec2:") for action in creates)
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            _allow("Look", reads - {_CONSOLE}),
+            _allow("Make", creates, _arns(creates), tagged),
+            _allow("MakeFrom", uses, _arns(uses)),
+            _allow("MakeFromOwn", uses_own, _arns(uses_own), own),
+            _allow("TagWhatIsMade", {_TAGGING}, condition=_both(tagged, _equal("ec2:CreateAction", creations))),
+            _allow("ChangeAndRemoveOwn", changes | {_CONSOLE}, condition=own),
+            _allow("SetAddressRecords", {_RECORDS}, "arn:aws:route53:::hostedzone/*", _ADDRESSES),
+            _allow("PassInstanceProfile", {_PASSING}, _ROLES, _equal("iam:PassedToService", "ec2.amazonaws.com")),
+        ],
+    }
 
 
-def _ec2(table: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """The resources of a table, as ARNs; an image's has no account."""
-    return [f"arn:aws:ec2:*:*:{kind}/*" for kind in sorted({kind for kinds in table.values() for kind in kinds})]
+def _types(field: str) -> dict[str, tuple[str, ...]]:
+    """The resource types in this field of the operations, by IAM action."""
+    return {row.needs[0]: getattr(row, field) for row in _ROWS if getattr(row, field)}
+
+
+def _arns(types: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """All resources of these types; an image's ARN has no account."""
+    return [f"arn:aws:ec2:*:*:{type_}/*" for type_ in sorted({each for listed in types.values() for each in listed})]
 
 
 def _equal(key: str, value: str | list[str]) -> dict[str, Any]:
@@ -76,63 +148,3 @@ def _allow(
 ) -> dict[str, Any]:
     statement = {"Sid": name, "Effect": "Allow", "Action": sorted(actions), "Resource": resource}
     return statement | ({"Condition": condition} if condition else {})
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation. `needs` are IAM actions; `writes` says that it changes something; `items` is what is paged."""
-
-    service: str
-    name: str
-    needs: tuple[str, ...]
-    writes: bool = False
-    items: str = ""
-
-
-def _rows(*rows: Operation) -> Mapping[str, Operation]:
-    return {row.name: row for row in rows}
-
-
-def _read(name: str, items: str = "", service: str = "ec2") -> Operation:
-    return Operation(service, name, (f"{service}:{name}",), items=items)
-
-
-def _write(name: str, *more: str, service: str = "ec2") -> Operation:
-    return Operation(service, name, (f"{service}:{name}", *more), writes=True)
-
-
-# What tags at creation takes besides the creation itself.
-TAGGING: Final = "ec2:CreateTags"
-
-OPERATIONS: Final = _rows(
-    # AWS lets every identity ask who it is.
-    Operation("sts", "GetCallerIdentity", ()),
-    _read("DescribeImages", "Images"),
-    _read("DescribeInstanceTypes", "InstanceTypes"),
-    _read("DescribeInstanceTypeOfferings", "InstanceTypeOfferings"),
-    _read("DescribeVpcs", "Vpcs"),
-    _read("DescribeSubnets", "Subnets"),
-    _read("DescribeRouteTables", "RouteTables"),
-    _read("DescribeSecurityGroups", "SecurityGroups"),
-    _read("DescribeKeyPairs"),
-    _read("DescribeInstances", "Reservations"),
-    _read("DescribeAddresses"),
-    _read("GetConsoleOutput"),
-    _write("CreateSecurityGroup", TAGGING),
-    _write("AuthorizeSecurityGroupIngress"),
-    _write("RevokeSecurityGroupIngress"),
-    _write("ImportKeyPair", TAGGING),
-    _write("RunInstances", TAGGING, "iam:PassRole"),
-    _write("AllocateAddress", TAGGING),
-    _write("AssociateAddress"),
-    _write("ModifyInstanceAttribute"),
-    _write("TerminateInstances"),
-    _write("DisassociateAddress"),
-    _write("ReleaseAddress"),
-    _write("DeleteSecurityGroup"),
-    _write("DeleteKeyPair"),
-    _read("ListHostedZones", "HostedZones", "route53"),
-    _read("ListResourceRecordSets", "ResourceRecordSets", "route53"),
-    _write("ChangeResourceRecordSets", service="route53"),
-    _read("GetProducts", service="pricing"),
-)

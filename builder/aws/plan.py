@@ -1,172 +1,204 @@
-"""`er launch --dry-run`: what is there, what would be made, and whether EC2 would let it be."""
+"""`er launch --dry-run`: what exists, what would be created, whether EC2 would allow it, and about what it costs."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from builder.aws import instance, price, security_group
-from builder.aws.prerequisites import look_up
-from builder.aws.resources import Addresses, Group, Key, Servers
+from builder import problem_report
+from builder.aws.errors import AwsError
+from builder.aws.request import look_up
+from builder.aws.resources import RESOURCES
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from builder.aws.api import Api
-    from builder.aws.errors import AwsError
-    from builder.aws.prerequisites import Prerequisites
-    from builder.aws.request import Request
-    from builder.aws.resources import Ids
+    from builder.aws.request import Prerequisites, Request
+    from builder.aws.resources.lifecycle import Ids
     from builder.userdata.cloudconfig import On
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A part of the server: `there` are the ids that exist, `missing` how many would be made, `what` in words."""
+    """A kind of resource: the ids that exist (None: unknown), how many would be created, and what in words."""
 
-    part: str
-    what: str
-    there: Ids
+    title: str
+    summary: str
+    existing: Ids | None
     missing: int
     refusal: AwsError | None = None
+
+    @property
+    def lines(self) -> Iterator[str]:
+        """For a person."""
+        state = "would make" if self.missing == 1 else f"make {self.missing}"
+        state = "refused" if self.refusal else state if self.missing else "is there"
+        yield f"  {state:<10} {self.title}: {self.summary}"
+        if self.existing:
+            yield f"  {'':<10} {' '.join(self.existing)}"
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "part": self.title,
+            "what": self.summary,
+            "there": None if self.existing is None else list(self.existing),
+            "missing": self.missing,
+            "refused": self.refusal.message if self.refusal else None,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that a launch would do; `hourly` in dollars, where the price list tells."""
+    """What a launch would do, for a person and for --json; what EC2 would refuse, or why it was not asked."""
 
-    ground: Prerequisites
-    entries: tuple[Entry, ...]
-    user_data: int
-    hourly: float | None
-
-    @property
-    def refusals(self) -> tuple[AwsError, ...]:
-        """What EC2 would refuse."""
-        return tuple(entry.refusal for entry in self.entries if entry.refusal)
+    lines: tuple[str, ...]
+    json: dict[str, Any]
+    refusals: tuple[AwsError, ...] = ()
+    errors: tuple[AwsError, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """What can be said of a launch without asking AWS; what is there already is not known.
+def plan(api: Api, request: Request) -> Plan:
+    """Look, and ask EC2 about what would be created; nothing is changed. Raises UserError."""
+    found = look_up(api, request)
+    entries = tuple(_entries(api, found))
+    size, hourly = len(found.user_data), estimate(api, found.instance_type.name)
+    lines = (
+        f"  account {found.account}, {found.region}, {found.subnet.id} of {found.subnet.vpc}",
+        *(line for entry in entries for line in entry.lines),
+        f"  user-data  {size:,} bytes",
+        *([] if hourly is None else [f"  {price_line(hourly, request.options.count)}"]),
+    )
+    value = {
+        "account": found.account,
+        "region": found.region,
+        "vpc": found.subnet.vpc,
+        "subnet": found.subnet.id,
+        "image": {"id": found.image.id, "name": found.image.name, "kind": found.image.on},
+        "user_data": size,
+        "usd_per_hour": hourly,
+        "parts": [entry.json for entry in entries],
+        "unknown": [],
+        "missing": [],
+    }
+    return Plan(lines, value, refusals=tuple(entry.refusal for entry in entries if entry.refusal))
 
-    `user_data` are its bytes by kind of image, `asks` the questions that a launch begins with, `lacking` why they were
-    not asked.
+
+def _entries(api: Api, prerequisites: Prerequisites) -> Iterator[Entry]:
+    request = prerequisites.request
+    ids: dict[str, Ids] = {}
+    for kind in (kind for kind in RESOURCES if kind.count(request)):
+        resource = kind(prerequisites, ids)
+        existing = ids[kind.part] = resource.look(api)
+        refusal = api.permitted(kind.creation, **resource.parameters()) if resource.missing else None
+        yield Entry(kind.title, kind.summary(request, prerequisites), existing, resource.missing, refusal)
+    for domain, zone in zip(request.domains, prerequisites.zones, strict=False):
+        yield Entry("DNS record", f"{domain} in the zone {zone.name}", (), 1)
+
+
+_HOURS_A_MONTH: Final = 730  # as AWS counts
+
+
+def estimate(api: Api, instance_type: str) -> float | None:
+    """What it costs, from the public price list: dollars an hour, or None. Never a reason to fail."""
+    try:
+        return hourly_price(api.call("GetProducts", **_price_query(instance_type, api.region))["PriceList"])
+    except (AwsError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _price_query(instance_type: str, region: str) -> dict[str, Any]:
+    """The parameters that find the on-demand price of a Linux server."""
+    fields = {
+        "instanceType": instance_type,
+        "regionCode": region,
+        "operatingSystem": "Linux",
+        "preInstalledSw": "NA",
+        "tenancy": "Shared",
+        "capacitystatus": "Used",
+    }
+    filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in fields.items()]
+    return {"ServiceCode": "AmazonEC2", "Filters": filters, "MaxResults": 10}
+
+
+def hourly_price(products: Iterable[str]) -> float | None:
+    """Dollars an hour, from products as the API lists them, each a JSON text."""
+    for product in products:
+        for term in json.loads(product).get("terms", {}).get("OnDemand", {}).values():
+            for dimension in term.get("priceDimensions", {}).values():
+                price = float(dimension.get("pricePerUnit", {}).get("USD", 0))
+                if price and dimension.get("unit") == "Hrs":
+                    return price
+    return None
+
+
+def price_line(price: float, count: int) -> str:
+    """The price for a person."""
+    times = f" x {count}" if count > 1 else ""
+    month = price * count * _HOURS_A_MONTH
+    return f"about ${price:.4f} an hour{times}, ${month:.2f} a month, on demand; disk, address and traffic come on top"
+
+
+def outline(request: Request, region: str | None, errors: Iterable[AwsError]) -> Plan:
+    """The plan as far as spec and options tell it, where AWS cannot be asked. Raises UserError when no user-data fits.
+
+    In its JSON null is unknown; user_data has the bytes by kind of image.
     """
+    options, errors = request.options, tuple(errors)
+    entries, sizes, calls = _entries_unseen(request), _user_data_sizes(request), _first_calls(request)
+    unknown = ["what is there already", *([] if options.subnet else ["the network"]), "the image", "the price"]
+    lines = (
+        f"  account unknown, {region or 'region unknown'}",
+        *(line for entry in entries for line in entry.lines),
+        f"  user-data  {', '.join(f'{size:,} bytes for a {on} image' for on, size in sizes.items())}",
+        f"  unknown    {', '.join(unknown)}",
+        f"  would ask  {', '.join(calls)}",
+    )
+    ami = options.image if options.image and options.image.startswith("ami-") else None
+    value = {
+        "account": None,
+        "region": region,
+        "vpc": options.vpc,
+        "subnet": options.subnet,
+        "image": {"id": ami, "name": None, "kind": None if ami else options.image or None},
+        "user_data": sizes,
+        "usd_per_hour": None,
+        "parts": [entry.json for entry in entries],
+        "unknown": unknown,
+        "asks": list(calls),
+        "missing": problem_report.missing(errors),
+    }
+    return Plan(lines, value, errors=errors)
 
-    region: str | None
-    entries: tuple[Entry, ...]
-    user_data: Mapping[str, int]
-    unknown: tuple[str, ...]
-    asks: tuple[str, ...]
-    lacking: tuple[AwsError, ...]
+
+def _entries_unseen(request: Request) -> list[Entry]:
+    counts = {kind: kind.count(request) for kind in RESOURCES}
+    entries = [Entry(kind.title, kind.summary(request, None), None, count) for kind, count in counts.items() if count]
+    domains = request.domains if request.spec.dns == "route53" else ()
+    return [*entries, *(Entry("DNS record", domain, None, 1) for domain in domains)]
 
 
-def outline(order: Request, region: str | None, lacking: Iterable[AwsError]) -> Outline:
-    """The plan as far as the spec and the options tell it. Raises UserError when no user-data fits."""
-    wishes = order.wishes
-    unknown = ("what is there already", *([] if wishes.subnet else ["the network"]), "the image", "the price")
-    return Outline(region, tuple(_outlined(order)), _sizes(order), unknown, _asks(order), tuple(lacking))
-
-
-def _sizes(order: Request) -> dict[str, int]:
+def _user_data_sizes(request: Request) -> dict[str, int]:
     """For the kinds of image that it may be, and for which it is not too long."""
     kinds: tuple[On, ...] = ("baked", "stock")
     sizes: dict[str, int] = {}
-    for on in (on for on in kinds if order.wishes.image not in kinds or order.wishes.image == on):
+    for on in (on for on in kinds if request.options.image not in kinds or request.options.image == on):
         try:
-            sizes[on] = len(order.user_data(on))
+            sizes[on] = len(request.user_data(on))
         except UserError:
             if on == "stock" and not sizes:
                 raise
     return sizes
 
 
-def _asks(order: Request) -> tuple[str, ...]:
+def _first_calls(request: Request) -> tuple[str, ...]:
+    """The operations that a launch begins with."""
     first = ("GetCallerIdentity", "DescribeInstanceTypes", "DescribeImages")
-    vpc = () if order.wishes.subnet or order.wishes.vpc else ("DescribeVpcs",)
-    place = ("DescribeSubnets", "DescribeInstanceTypeOfferings", "DescribeRouteTables")
-    zones = ("ListHostedZones",) if order.spec.dns == "route53" else ()
-    return (*first, *vpc, *place, *zones)
-
-
-def _outlined(order: Request) -> Iterator[Entry]:
-    count = order.wishes.count
-    yield Entry(Group.title, _rules(order), (), 1)
-    if order.key:
-        yield Entry(Key.title, Key(order).label, (), 1)
-    yield Entry(Servers.title, _wished(order), (), count)
-    if order.wishes.eip:
-        yield Entry(Addresses.title, "Elastic IP", (), count)
-    for domain in order.domains if order.spec.dns == "route53" else ():
-        yield Entry("DNS record", domain, (), 1)
-
-
-def _wished(order: Request) -> str:
-    wishes = order.wishes
-    image = wishes.image or f"newest baked image of {order.spec.server.base}, else its stock image"
-    where = wishes.subnet or wishes.vpc or "the default VPC"
-    image = f"{image} image of {order.spec.server.base}" if wishes.image in ("stock", "baked") else image
-    return ", ".join([f"{order.type} in {where}", image, _disk(wishes.disk), *_extras(order)])
-
-
-def _disk(size: int) -> str:
-    return f"{size} GiB gp3, encrypted"
-
-
-def _extras(order: Request) -> list[str]:
-    return [word for word in ("spot", "ipv6", "protect") if getattr(order.wishes, word)]
-
-
-def plan(door: Api, order: Request) -> Plan:
-    """Look, and ask EC2 about what would be made; nothing is changed."""
-    ground = look_up(door, order)
-    entries = tuple(_entries(door, order, ground))
-    return Plan(ground, entries, len(ground.user_data), price.estimate(door, ground.kind.name))
-
-
-def _entries(door: Api, order: Request, ground: Prerequisites) -> Iterator[Entry]:
-    made: dict[str, Ids] = {}
-    group, key, servers = Group(order, ground), Key(order), Servers(order, ground)
-    made[group.name] = group.look(door)
-    refusal = None if made[group.name] else door.permitted("CreateSecurityGroup", **group.request())
-    yield Entry(group.title, _rules(order), made[group.name], int(not made[group.name]), refusal)
-    if order.key:
-        made[key.name] = key.look(door)
-        refusal = None if made[key.name] else door.permitted("ImportKeyPair", **key.request())
-        yield Entry(key.title, key.label, made[key.name], int(not made[key.name]), refusal)
-    yield _servers(door, order, ground, servers, made)
-    if order.wishes.eip:
-        yield _addresses(door, order)
-    for domain, zone in zip(order.domains, ground.hosted, strict=False):
-        yield Entry("DNS record", f"{domain} in the zone {zone.name}", (), 1)
-
-
-def _servers(door: Api, order: Request, ground: Prerequisites, servers: Servers, made: Mapping[str, Ids]) -> Entry:
-    there = servers.look(door)
-    missing = max(order.wishes.count - len(there), 0)
-    # A key pair that does not exist yet would be the objection.
-    made = {name: ids for name, ids in made.items() if ids}
-    refusal = door.permitted("RunInstances", **servers.request(made, missing)) if missing else None
-    return Entry(servers.title, _server(order, ground), there, missing, refusal)
-
-
-def _addresses(door: Api, order: Request) -> Entry:
-    addresses = Addresses(order)
-    there = addresses.look(door)
-    missing = max(order.wishes.count - len(there), 0)
-    refusal = door.permitted("AllocateAddress", **addresses.request()) if missing else None
-    return Entry(addresses.title, "Elastic IP", there, missing, refusal)
-
-
-def _rules(order: Request) -> str:
-    rules = sorted(security_group.wanted(order.spec.ssh.allow_from))
-    return ", ".join(dict.fromkeys(f"{rule.port}/{rule.protocol}" for rule in rules))
-
-
-def _server(order: Request, ground: Prerequisites) -> str:
-    wishes, image = order.wishes, ground.image
-    disk = instance.disk_size(image, wishes.disk)
-    words = [f"{ground.kind.name} in {ground.place.zone}", f"{image.on} image {image.id} ({image.name})"]
-    return ", ".join([*words, _disk(disk), *_extras(order)])
+    vpc = () if request.options.subnet or request.options.vpc else ("DescribeVpcs",)
+    subnet = ("DescribeSubnets", "DescribeInstanceTypeOfferings", "DescribeRouteTables")
+    zones = ("ListHostedZones",) if request.spec.dns == "route53" else ()
+    return (*first, *vpc, *subnet, *zones)

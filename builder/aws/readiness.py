@@ -1,235 +1,159 @@
-"""A server proves itself: first boot on its console, its host keys, then every domain over HTTPS."""
+"""The wait after a launch: first boot on the serial console, its host keys, then every domain over HTTPS.
+
+Nobody on the network can forge what a server prints on its serial console: trust begins there.
+"""
 
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, process
-from builder.aws import console, instance, known_hosts
+from builder.aws import known_hosts
 from builder.aws.api import NotInTimeError
 from builder.aws.errors import AwsError
-from builder.aws.resources import find
+from builder.aws.resources import instance
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from builder.aws.api import Api, Clock
-    from builder.aws.instance import Server
-    from builder.aws.launch import Settings
-    from builder.aws.progress import Timed
-    from builder.aws.request import Request
+    from builder.aws.api import Api, Deadline, Progress
+    from builder.aws.known_hosts import HostKey
+    from builder.aws.request import Request, Settings
+    from builder.aws.resources.instance import Server
     from builder.spec import Tls
 
 
-# What EC2 says of the newest output where the hypervisor keeps none.
-_NO_LATEST: Final = frozenset({"UnsupportedOperation", "InvalidParameterCombination", "InvalidParameterValue"})
-
-
 @dataclass(frozen=True, slots=True)
-class Proof:
-    """What a server said of itself. `keys` are in known_hosts; empty when SSH does not answer from here."""
+class FirstBoot:
+    """A first boot that is over: the fingerprints that the server printed, and how to log in."""
 
     server: Server
     fingerprints: frozenset[str]
-    keys: frozenset[console.HostKey]
     login: Login
 
 
-def output(door: Api, instance: str) -> str:
-    """The console so far: the newest state, where EC2 has it."""
+def wait_for_first_boot(
+    api: Api, server: Server, request: Request, settings: Settings, *, deadline: Deadline, progress: Progress
+) -> FirstBoot:
+    """Wait for first boot, and keep the host keys.
+
+    Raises UserError when the server says that it failed, or is none any more; NotInTimeError.
+    """
+    address = server.address
+    if address is None:
+        raise UserError(f"{server.id} has no public address", "does its subnet give any? --eip gives one in any case")
+    with progress.step("first boot"):
+        console = _booted_console(api, server, deadline)
+    keys = verified_keys(console, address)
+    if keys:
+        known_hosts.update(settings.known_hosts, server.addresses, keys, request.name)
+    else:
+        progress.line("SSH does not answer from here: no known_hosts entry is written")
+    login = Login(request.spec.admin.name, address, settings.known_hosts, settings.identity)
+    return FirstBoot(server, console.fingerprints, login)
+
+
+def _booted_console(api: Api, server: Server, deadline: Deadline) -> Console:
+    text = ""
+
+    def ready() -> Console | None:
+        nonlocal text
+        text = _console_output(api, server.id) or text
+        console = read_console(text)
+        if console.failure:
+            raise UserError(f"first boot has failed: {console.failure}", f"its console ends with:\n  {_tail(text)}")
+        _check_alive(api, server)
+        return console if console.ready == server.name else None
+
     try:
-        answer = door.call("GetConsoleOutput", InstanceId=instance, Latest=True)
+        return deadline.until(ready, "the server's first boot") or Console()
+    except NotInTimeError as error:
+        hint = f"its console ends with:\n  {_tail(text)}" if text else "its console says nothing yet"
+        raise NotInTimeError(error.message, hint) from None
+
+
+# What EC2 says when it is asked for the newest output, and the hypervisor keeps none.
+_NO_LATEST: Final = frozenset({"UnsupportedOperation", "InvalidParameterCombination", "InvalidParameterValue"})
+
+
+def _console_output(api: Api, instance_id: str) -> str:
+    """The console so far: the newest output, where EC2 has it."""
+    try:
+        answer = api.call("GetConsoleOutput", InstanceId=instance_id, Latest=True)
     except AwsError as error:
         if error.code not in _NO_LATEST:
             raise
-        answer = door.call("GetConsoleOutput", InstanceId=instance)
+        answer = api.call("GetConsoleOutput", InstanceId=instance_id)
     return str(answer.get("Output") or "")
 
 
-def prove(door: Api, one: Server, order: Request, settings: Settings, *, clock: Clock, told: Timed) -> Proof:
-    """Wait for first boot, and learn the host keys; raises UserError when the server says that it failed."""
-    address = one.address
-    if address is None:
-        raise UserError(f"{one.id} has no public address", "does its subnet give any? --eip gives one in any case")
-    with told.step("first boot"):
-        report = _first_boot(door, one, clock)
-    keys = known_hosts.vouched(report, address)
-    own = [each for each in (one.ipv4, one.ipv6) if each]
-    if keys:
-        known_hosts.update(settings.known_hosts, own, keys, order.name)
-    else:
-        told.line("SSH does not answer from here: no known_hosts entry is written")
-    login = Login(order.spec.admin.name, address, settings.known_hosts, settings.identity)
-    return Proof(one, report.fingerprints, keys, login)
-
-
-def _first_boot(door: Api, one: Server, clock: Clock) -> console.Report:
-    seen = ""
-
-    def said() -> console.Report | None:
-        nonlocal seen
-        seen = output(door, one.id) or seen
-        report = console.read(seen)
-        if report.failure:
-            raise UserError(
-                f"first boot has failed: {report.failure}", f"its console ends with:\n  {console.tail(seen)}"
-            )
-        _check_alive(door, one)
-        return report if report.ready == one.name else None
-
-    try:
-        return clock.until(said, "the server's first boot") or console.Report()
-    except NotInTimeError as error:
-        shown = f"its console ends with:\n  {console.tail(seen)}" if seen else "its console says nothing yet"
-        raise NotInTimeError(error.message, shown) from None
-
-
-def _check_alive(door: Api, one: Server) -> None:
-    for now in find(door, [one.id]):
+def _check_alive(api: Api, server: Server) -> None:
+    for now in instance.describe(api, [server.id]):
         if now.state in instance.GONE | instance.STOPPED:
-            raise UserError(f"{one.id} is {now.state}: {now.reason or 'no reason given'}")
+            raise UserError(f"{server.id} is {now.state}: {now.reason or 'no reason given'}")
 
 
-def serve(order: Request, proofs: tuple[Proof, ...], clock: Clock, told: Timed) -> tuple[Site, ...]:
-    """Ask for every domain at every server until each answers; what cannot before DNS leads there is asked once."""
-    if not order.domains:
-        return ()
-    with told.step("HTTPS"):
-        return tuple(site for proof in proofs for site in _sites(order, proof, clock))
-
-
-def _sites(order: Request, proof: Proof, clock: Clock) -> list[Site]:
-    tls = order.spec.tls
-    trusted = trust(tls, proof.login)
-    addresses = frozenset(filter(None, (proof.server.ipv4, proof.server.ipv6)))
-    found = []
-    for domain in order.domains:
-        there = not needs_dns(tls) or order.spec.dns is not None or leads_to(domain, addresses)
-        site = _site(domain, proof.login.address, trusted, clock if there else None)
-        found.append(site if there or site.serves else replace(site, problem=NO_RECORD))
-    return found
-
-
-def _site(domain: str, address: str, trusted: Trust, clock: Clock | None) -> Site:
-    site = ask(domain, address, trusted)
-    if clock is None or site.serves:
-        return site
-
-    def served() -> Site | None:
-        nonlocal site
-        site = ask(domain, address, trusted)
-        return site if site.serves else None
-
-    try:
-        return clock.until(served, domain) or site
-    except NotInTimeError as error:
-        raise NotInTimeError(f"{error.message}: {site.problem or f'it answers {site.status}'}") from None
-
-
-_SECONDS: Final = 10.0
-# What is still worth waiting for: nothing, or the proxy saying that the app is not there yet.
-_NOT_YET: Final = 500
-# Root certificates of this CA are in nobody's store, by its purpose.
-NO_RECORD: Final = "waits for its DNS record: the certificate comes once that leads to the server"
-_UNTRUSTED: Final = "letsencrypt-staging"
+def _tail(text: str, lines: int = 12) -> str:
+    """The end of it, for a person."""
+    return "\n  ".join(line for line in text.replace("\r", "").strip().splitlines()[-lines:] if line.strip())
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """What a domain answered. `trust` is in words how the certificate was judged; `problem` why there is no answer."""
+class Console:
+    """What a console says. `ready` is the name in the ready line, `failure` why there will be none."""
 
-    domain: str
-    address: str
-    status: int | None = None
-    trust: str = ""
-    problem: str = ""
+    ready: str | None = None
+    failure: str | None = None
+    fingerprints: frozenset[str] = frozenset()
+    keys: frozenset[HostKey] = frozenset()
 
     @property
-    def serves(self) -> bool:
-        """Whether an app has answered."""
-        return self.status is not None and self.status < _NOT_YET
+    def trusted(self) -> frozenset[HostKey]:
+        """Printed keys whose fingerprints the host itself has printed too."""
+        return frozenset(key for key in self.keys if key.fingerprint in self.fingerprints)
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """Whom to trust about a certificate, and how to say it."""
-
-    context: ssl.SSLContext
-    words: str
-
-
-def trust(tls: Tls, login: Login) -> Trust:
-    """By `tls.ca`: the system's store; the host's own CA, fetched by SSH; or nobody, which is then said."""
-    if tls.ca == "internal":
-        root = internal_ca(login)
-        if root:
-            return Trust(ssl.create_default_context(cadata=root), "by the host's own CA, fetched by SSH")
-        return Trust(_unchecked(), "not checked: the host's own CA was not to be had by SSH from here")
-    if tls.ca == _UNTRUSTED:
-        return Trust(_unchecked(), "not checked: a staging CA")
-    context = ssl.create_default_context()
-    if tls.ca_root:
-        context.load_verify_locations(cadata=tls.ca_root.decode("ascii", "replace"))
-    return Trust(context, "by this machine's trust store")
+# Printed by /usr/lib/easyrunner/first-boot; the kernel may cut into lines of the console, never inside one of ours.
+_READY: Final = re.compile(r"easyrunner: ready name=(\S+)(.*)")
+_NOT_READY: Final = re.compile(r"easyrunner: (not ready: .*)")
+_FINGERPRINT: Final = re.compile(r"easyrunner: ssh \d+ (SHA256:[A-Za-z0-9+/]{43}) ")
+# Printed by cloud-init.
+_KEYS: Final = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
 
 
-def _unchecked() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+def read_console(text: str) -> Console:
+    """The state of the last boot that the text shows."""
+    ready, failed = list(_READY.finditer(text)), list(_NOT_READY.finditer(text))
+    last = max((*ready, *failed), key=lambda match: match.start(), default=None)
+    return Console(
+        ready=last[1] if last in ready and last else None,
+        failure=last[1].strip() if last in failed and last else None,
+        fingerprints=frozenset(_FINGERPRINT.findall(text)),
+        keys=known_hosts.parse_keys("\n".join(_KEYS.findall(text))),
+    )
 
 
-def ask(domain: str, address: str, trusted: Trust, port: int = 443) -> Site:
-    """One request for the front page."""
-    try:
-        with (
-            socket.create_connection((address, port), timeout=_SECONDS) as plain,
-            trusted.context.wrap_socket(plain, server_hostname=domain) as secure,
-        ):
-            return Site(domain, address, _status(secure, domain), trusted.words)
-    except (OSError, http.client.HTTPException) as error:
-        return Site(domain, address, problem=_words(error))
+def verified_keys(console: Console, address: str) -> frozenset[HostKey]:
+    """The server's host keys: printed on the console, or asked for and compared with the fingerprints there.
 
-
-def _status(secure: ssl.SSLSocket, domain: str) -> int:
-    request = f"GET / HTTP/1.1\r\nHost: {domain}\r\nUser-Agent: er\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    secure.sendall(request.encode())
-    answer = http.client.HTTPResponse(secure, method="GET")
-    answer.begin()
-    return answer.status
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not to be trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return "no certificate yet"
-    if isinstance(error, TimeoutError):
-        return "no answer"
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
-
-
-def leads_to(domain: str, addresses: frozenset[str]) -> bool:
-    """Whether DNS, as seen from here, leads to one of the addresses."""
-    try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(domain, 443, type=socket.SOCK_STREAM)}
-    except OSError:
-        return False
-    return bool({str(address) for address in found} & addresses)
-
-
-def needs_dns(tls: Tls) -> bool:
-    """Whether a certificate can only come once DNS leads to the server."""
-    return tls.ca != "internal"
-
-
-CA: Final = f"{facts.STATE}/caddy/caddy/pki/authorities/local/root.crt"
+    Empty when SSH does not answer from here. Raises UserError when whoever answers is not this server.
+    """
+    if console.trusted or not console.fingerprints:
+        return console.trusted
+    answered = known_hosts.scan(address)
+    verified = frozenset(key for key in answered if key.fingerprint in console.fingerprints)
+    if answered and not verified:
+        raise UserError(
+            f"what answers SSH at {address} is not this server: its host key is not the one on the console",
+            "do not log in; something between here and the server answers in its place",
+        )
+    return verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +173,10 @@ class Login:
         listed = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
         return ["ssh", *listed, "-o", f"UserKnownHostsFile={self.known_hosts}", *self._key, self._target]
 
-    def shown(self, default: Path) -> str:
+    def shown(self, default_known_hosts: Path) -> str:
         """For a person to type."""
-        known = [] if self.known_hosts == default else ["-o", f"UserKnownHostsFile={self.known_hosts}"]
+        other = self.known_hosts != default_known_hosts
+        known = ["-o", f"UserKnownHostsFile={self.known_hosts}"] if other else []
         return " ".join(["ssh", *known, *self._key, self._target])
 
     @property
@@ -263,7 +188,152 @@ class Login:
         return f"{self.user}@{self.address}"
 
 
-def internal_ca(login: Login) -> str | None:
-    """The certificate of the host's own authority in PEM form; None when the login does not work from here."""
-    done = process.run([*login.argv, "sudo", "cat", CA], check=False)
+# What is still worth waiting for: the proxy saying that the app is not there yet.
+_NOT_YET: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a domain answered. `trust` is in words how the certificate was judged; `problem` why there is no answer."""
+
+    domain: str
+    address: str
+    status: int | None = None
+    trust: str = ""
+    problem: str = ""
+
+    @property
+    def serves(self) -> bool:
+        """Whether an app has answered."""
+        return self.status is not None and self.status < _NOT_YET
+
+
+_NO_RECORD: Final = "waits for its DNS record: the certificate comes once that leads to the server"
+
+
+def wait_for_sites(
+    request: Request, boots: tuple[FirstBoot, ...], deadline: Deadline, progress: Progress
+) -> tuple[Site, ...]:
+    """Ask every server for every domain until each answers. Raises NotInTimeError.
+
+    A domain that cannot answer before DNS leads to the server is asked for once.
+    """
+    if not request.domains:
+        return ()
+    with progress.step("HTTPS"):
+        return tuple(site for boot in boots for site in _sites(request, boot, deadline))
+
+
+def _sites(request: Request, boot: FirstBoot, deadline: Deadline) -> list[Site]:
+    tls = request.spec.tls
+    trust = _trust(tls, boot.login)
+    addresses = frozenset(boot.server.addresses)
+    sites = []
+    for domain in request.domains:
+        # A certificate of the host's own CA needs no DNS.
+        possible = tls.ca == "internal" or request.spec.dns is not None or _leads_to(domain, addresses)
+        site = _site(domain, boot.login.address, trust, deadline if possible else None)
+        sites.append(site if possible or site.serves else replace(site, problem=_NO_RECORD))
+    return sites
+
+
+def _leads_to(domain: str, addresses: frozenset[str]) -> bool:
+    """Whether DNS, as seen from here, leads to one of the addresses."""
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(domain, 443, type=socket.SOCK_STREAM)}
+    except OSError:
+        return False
+    return bool({str(address) for address in found} & addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Which certificates to trust, and how to say it."""
+
+    context: ssl.SSLContext
+    words: str
+
+
+# Its root certificates are in no trust store, by its purpose.
+_STAGING: Final = "letsencrypt-staging"
+
+
+def _trust(tls: Tls, login: Login) -> Trust:
+    """By `tls.ca`: the system's store; the host's own CA, fetched by SSH; or none, which is then said."""
+    if tls.ca == "internal":
+        root = _internal_ca(login)
+        if root:
+            return Trust(ssl.create_default_context(cadata=root), "by the host's own CA, fetched by SSH")
+        return Trust(_unchecked(), "not checked: the host's own CA was not to be had by SSH from here")
+    if tls.ca == _STAGING:
+        return Trust(_unchecked(), "not checked: a staging CA")
+    context = ssl.create_default_context()
+    if tls.ca_root:
+        context.load_verify_locations(cadata=tls.ca_root.decode("ascii", "replace"))
+    return Trust(context, "by this machine's trust store")
+
+
+_CA_ROOT: Final = f"{facts.STATE}/caddy/caddy/pki/authorities/local/root.crt"
+
+
+def _internal_ca(login: Login) -> str | None:
+    """The root certificate of the host's own CA as PEM; None when the login does not work from here."""
+    done = process.run([*login.argv, "sudo", "cat", _CA_ROOT], check=False)
     return done.stdout if done.returncode == 0 and "BEGIN CERTIFICATE" in done.stdout else None
+
+
+def _unchecked() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _site(domain: str, address: str, trust: Trust, deadline: Deadline | None) -> Site:
+    """Asked until it serves; without a deadline once."""
+    site = _get(domain, address, trust)
+    if deadline is None or site.serves:
+        return site
+
+    def served() -> Site | None:
+        nonlocal site
+        site = _get(domain, address, trust)
+        return site if site.serves else None
+
+    try:
+        return deadline.until(served, domain) or site
+    except NotInTimeError as error:
+        raise NotInTimeError(f"{error.message}: {site.problem or f'it answers {site.status}'}") from None
+
+
+_ANSWER_SECONDS: Final = 10.0
+
+
+def _get(domain: str, address: str, trust: Trust, port: int = 443) -> Site:
+    """One request for the front page."""
+    try:
+        with (
+            socket.create_connection((address, port), timeout=_ANSWER_SECONDS) as plain,
+            trust.context.wrap_socket(plain, server_hostname=domain) as secure,
+        ):
+            return Site(domain, address, _status(secure, domain), trust.words)
+    except (OSError, http.client.HTTPException) as error:
+        return Site(domain, address, problem=_problem(error))
+
+
+def _status(secure: ssl.SSLSocket, domain: str) -> int:
+    request = f"GET / HTTP/1.1\r\nHost: {domain}\r\nUser-Agent: er\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    secure.sendall(request.encode())
+    answer = http.client.HTTPResponse(secure, method="GET")
+    answer.begin()
+    return answer.status
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not to be trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return "no certificate yet"
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()

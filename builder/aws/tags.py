@@ -1,4 +1,4 @@
-"""The tags by which er knows its own: everything it makes carries them from the moment of its creation."""
+"""The tags by which er finds what it has created: every resource has them from its creation on."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ Filter = dict[str, Any]
 
 
 def of(server: str, part: str, **more: str) -> dict[str, str]:
-    """The tags of one part of a server."""
+    """The tags of one resource of a server; `part` says of which kind."""
     return {"Name": server, PROJECT: OURS, SERVER: server, PART: part, **more}
 
 
-def specification(kinds: Iterable[str], tags: Mapping[str, str]) -> list[dict[str, Any]]:
-    """As a TagSpecifications parameter, for every kind of resource that one call makes."""
+def specification(types: Iterable[str], tags: Mapping[str, str]) -> list[dict[str, Any]]:
+    """As a TagSpecifications parameter, for every type of resource that one call creates."""
     listed = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
-    return [{"ResourceType": kind, "Tags": listed} for kind in kinds]
+    return [{"ResourceType": type_, "Tags": listed} for type_ in types]
 
 
 def filters(server: str | None = None, part: str | None = None, **more: str) -> list[Filter]:
-    """What finds things of ours: of all servers, or of one, or one part of it; `more` are filters of the call."""
-    wanted = {PROJECT: OURS, SERVER: server, PART: part}
-    found = [{"Name": f"tag:{key}", "Values": [value]} for key, value in wanted.items() if value is not None]
+    """Filters for what er created: of all servers, of one, or one kind of it; `more` are filters of the call."""
+    tags = {PROJECT: OURS, SERVER: server, PART: part}
+    found = [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items() if value is not None]
     return found + [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in more.items()]
 
 
-def read(thing: Mapping[str, Any]) -> dict[str, str]:
+def read(described: Mapping[str, Any]) -> dict[str, str]:
     """The tags of a described resource."""
-    return {tag["Key"]: tag["Value"] for tag in thing.get("Tags", ())}
+    return {tag["Key"]: tag["Value"] for tag in described.get("Tags", ())}
 
 
 def image(base: str, arch: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,8 +17,9 @@ from builder.problems import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from builder.aws.api import Api
+    from builder.aws.destroy import Holdings
     from builder.aws.errors import AwsError
-    from builder.aws.inventory import Holdings
 
 NAME = "destroy"
 
@@ -33,65 +34,55 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Remove a server and everything that `er launch` made for it."""
-    from builder.aws import api, errors, inventory
-    from builder.aws import api as doors
-    from builder.aws import known_hosts as known
-    from builder.aws.api import Api
-    from builder.aws.destroy import destroy
-    from builder.aws.launch import Settings
-    from builder.aws.progress import Timed
+    from builder.aws import api, destroy, errors
+    from builder.aws import known_hosts as keys
+    from builder.aws.request import Settings
     from builder.process import terminable
 
-    keys = known.named(known_hosts) if known_hosts else known.default()
-    if dry_run and (lacking := doors.lacking(region)):
-        return _unseen(name, region, lacking, as_json=as_json)
-    door = Api(region)
+    file = keys.named(known_hosts) if known_hosts else keys.default()
+    if dry_run and (missing := api.missing_access(region)):
+        return _dry_run_without_access(name, region, missing, as_json=as_json)
+    client = api.Api(region)
     try:
-        found = inventory.holdings(door, name)
+        found = destroy.holdings(client, name)
     except errors.AwsError as error:
-        if not dry_run or not errors.blind(error):
+        if not dry_run or not errors.no_access(error):
             raise
-        return _unseen(name, region, (error,), as_json=as_json)
-    _show(found, name, door.region)
+        return _dry_run_without_access(name, region, (error,), as_json=as_json)
+    _show(found, name, client.region)
     if found and not dry_run:
         _confirm(name, yes=yes)
         with terminable(), Steps() as steps:
-            destroy(
-                door,
-                name,
-                found,
-                Settings(keys, pace=api.PACE),
-                Timed(steps),
-                unprotect=unprotect,
-            )
-    _show_what_stays(door, found)
+            settings = Settings(file, api.BACKOFF)
+            destroy.destroy(client, name, found, settings, api.Progress(steps), unprotect=unprotect)
+    _show_what_stays(client, found)
     if as_json:
-        say.json(_json(found, removed=bool(found) and not dry_run))
+        say.json(destroy.holdings_json(found, removed=bool(found) and not dry_run))
     return 0
 
 
-def _unseen(name: str, region: str | None, lacking: Iterable[AwsError], *, as_json: bool) -> int:
-    """A dry run where AWS cannot be asked: what would be looked for, of which nobody knows whether it is there."""
-    from builder.aws import api as doors
-    from builder.aws.inventory import KINDS
+def _dry_run_without_access(name: str, region: str | None, errors: Iterable[AwsError], *, as_json: bool) -> int:
+    """A dry run where AWS cannot be asked: what would be looked for."""
+    from builder.aws import api
+    from builder.aws.resources import DELETION_ORDER
 
-    where = doors.region_of(region) or "a region that is not named"
+    where = api.region_of(region) or "a region that is not named"
     say.note(f"{name} in {where}: what is there is unknown")
     say.note("  would remove the DNS records that lead to it")
-    for kind in KINDS:
-        say.note(f"  would remove every {kind} with the tags of {name}")
-    say.missing(lacking)
+    for resource in DELETION_ORDER:
+        say.note(f"  would remove every {resource.title} with the tags of {name}")
+    say.missing(errors)
     if as_json:
-        unseen = dict.fromkeys(("servers", "addresses", "security_groups", "key_pairs", "stays"))
-        say.json({"removed": False, **unseen, "missing": problem_report.missing(lacking)})
+        unknown = dict.fromkeys((*(resource.json_key for resource in DELETION_ORDER), "stays"))
+        say.json({"removed": False, **unknown, "missing": problem_report.missing(errors)})
     return 0
 
 
 def _show(found: Holdings, name: str, region: str) -> None:
-    from builder.aws import output
+    from builder.aws import destroy
 
     say.note(f"{name} in {region}:" if found else f"nothing of {name} in {region}")
-    for line in output.holding_lines(found):
+    for line in destroy.holding_lines(found):
         say.note(line)
 
 
@@ -105,23 +96,11 @@ def _confirm(name: str, *, yes: bool) -> None:
         raise UserError("not confirmed: nothing was removed")
 
 
-def _show_what_stays(door: Any, found: Holdings) -> None:
-    from builder.aws import inventory
+def _show_what_stays(client: Api, found: Holdings) -> None:
+    from builder.aws import destroy
 
     for disk in found.disks:
         say.note(f"  stays: disk {disk}, which er did not make")
-    images = inventory.baked(door)
+    images = destroy.baked_images(client)
     if images:
         say.note(f"  stays: {len(images)} baked image{'s' * (len(images) > 1)} for the next launch: {' '.join(images)}")
-
-
-def _json(found: Holdings, *, removed: bool) -> dict[str, Any]:
-    return {
-        "removed": removed,
-        "servers": [one.id for one in found.servers],
-        "addresses": [address["AllocationId"] for address in found.addresses],
-        "security_groups": list(found.groups),
-        "key_pairs": list(found.keys),
-        "stays": list(found.disks),
-        "missing": [],
-    }

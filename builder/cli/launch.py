@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,10 +14,10 @@ from builder.cli.progress import Steps
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from builder.aws.api import Api
     from builder.aws.errors import AwsError
-    from builder.aws.launch import Launched, Settings
     from builder.aws.plan import Plan
-    from builder.aws.request import Request
+    from builder.aws.request import Request, Settings
 
 NAME = "launch"
 
@@ -59,84 +59,66 @@ def command(
     say.note(f"{spec.server.name} on AWS{f' in {r}' if (r := region or spec.aws.region) else ''}")
     from builder import host as hosts
     from builder.aws import api
-    from builder.aws import known_hosts as known
-    from builder.aws.api import Api
-    from builder.aws.launch import Settings
-    from builder.aws.request import Request, Wishes
+    from builder.aws import known_hosts as keys
+    from builder.aws.request import Options, Request, Settings
 
-    wishes = Wishes(type_, image, count, disk, vpc, subnet, profile_arn, spot, eip, ipv6, protect)
-    order = Request(spec, hosts.build(spec), wishes)
-    keys = known.named(known_hosts) if known_hosts else known.default()
+    options = Options(type_, image, count, disk, vpc, subnet, profile_arn, spot, eip, ipv6, protect)
+    request = Request(spec, hosts.build(spec), options)
+    file = keys.named(known_hosts) if known_hosts else keys.default()
     if dry_run:
-        return _dry_run(order, region or spec.aws.region, as_json=as_json)
-    door = Api(region or spec.aws.region)
-    settings = Settings(keys, timeout, api.PACE, wait, identity)
-    return _launch(door, order, settings, as_json=as_json)
+        return _dry_run(request, region or spec.aws.region, as_json=as_json)
+    client = api.Api(region or spec.aws.region)
+    return _launch(client, request, Settings(file, api.BACKOFF, timeout, wait, identity), as_json=as_json)
 
 
-def _dry_run(order: Request, region: str | None, *, as_json: bool) -> int:
+def _dry_run(request: Request, region: str | None, *, as_json: bool) -> int:
     """With AWS's answers where it can be asked; without credentials or a way there, what is known here."""
-    from builder.aws import api, errors, output
-    from builder.aws.plan import plan
+    from builder.aws import api, errors, plan
 
-    if lacking := api.lacking(region):
-        return _outline(order, region, lacking, as_json=as_json)
+    if missing := api.missing_access(region):
+        return _outline(request, region, missing, as_json=as_json)
     try:
-        found = plan(api.Api(region, say.note), order)
+        found = plan.plan(api.Api(region, say.note), request)
     except errors.AwsError as error:
-        if not errors.blind(error):
+        if not errors.no_access(error):
             raise
-        return _outline(order, region, (error,), as_json=as_json)
-    _show_plan(found, order)
+        return _outline(request, region, (error,), as_json=as_json)
+    return _show(found, as_json=as_json)
+
+
+def _outline(request: Request, region: str | None, errors: Iterable[AwsError], *, as_json: bool) -> int:
+    from builder.aws import api, plan
+
+    return _show(plan.outline(request, api.region_of(region), errors), as_json=as_json)
+
+
+def _show(found: Plan, *, as_json: bool) -> int:
+    for line in found.lines:
+        say.note(line)
+    say.missing(found.errors)
     if as_json:
-        say.json(output.plan_json(found))
+        say.json(found.json)
     for refusal in found.refusals:
         say.failure(refusal.message, refusal.hint)
     return 1 if found.refusals else 0
 
 
-def _outline(order: Request, region: str | None, lacking: Iterable[AwsError], *, as_json: bool) -> int:
-    from builder.aws import api, output
-    from builder.aws.plan import outline
-
-    found = outline(order, api.region_of(region), lacking)
-    for line in output.outline_lines(found):
-        say.note(line)
-    say.missing(found.lacking)
-    if as_json:
-        say.json(output.outline_json(found, order))
-    return 0
-
-
-def _show_plan(found: Plan, order: Request) -> None:
-    from builder.aws import output
-
-    for line in output.plan_lines(found, order):
-        say.note(line)
-
-
-def _launch(door: Any, order: Request, settings: Settings, *, as_json: bool) -> int:
-    from builder.aws import launch
-    from builder.aws.progress import Timed
+def _launch(client: Api, request: Request, settings: Settings, *, as_json: bool) -> int:
+    from builder.aws import known_hosts, launch
+    from builder.aws.api import Progress
     from builder.problems import UserError
     from builder.process import terminable
 
     with terminable(), Steps() as steps:
-        told = Timed(steps)
+        progress = Progress(steps)
         try:
-            done = launch.launch(door, order, settings, told)
-        except launch.StayingError as error:
+            launched = launch.launch(client, request, settings, progress)
+        except launch.NotReadyError as error:
             steps.stop()
-            say.note(f"  {error.stays}")
+            say.note(f"  {error.remains}")
             raise (error.cause if isinstance(error.cause, UserError) else KeyboardInterrupt) from None
-    return _show(done, order, settings, told.seconds, as_json=as_json)
-
-
-def _show(done: Launched, order: Request, settings: Settings, seconds: dict[str, float], *, as_json: bool) -> int:
-    from builder.aws import known_hosts, output
-
-    for line in output.launched_lines(done, order, settings, known_hosts.default()):
+    for line in launch.launched_lines(launched, settings, known_hosts.default()):
         say.note(line)
     if as_json:
-        say.json(output.launched_json(done, order, settings, seconds))
+        say.json(launch.launched_json(launched, settings, progress.seconds))
     return 0

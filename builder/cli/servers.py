@@ -11,16 +11,16 @@ NAME = "servers"
 
 def command(region: Region = None, as_json: AsJson = False) -> int:
     """List the servers that er launched in a region of AWS."""
-    from builder.aws import inventory, output
     from builder.aws.api import Api
+    from builder.aws.resources import instance
 
-    door = Api(region)
-    found = inventory.servers(door)
+    client = Api(region)
+    servers = instance.servers(client)
     if as_json:
-        say.json([output.server_json(one) for one in found])
+        say.json([server.json for server in servers])
         return 0
-    for one in found:
-        say.data(f"{output.server_line(one)}\n".encode())
-    if not found:
-        say.note(f"no servers of er in {door.region}")
+    for server in servers:
+        say.data(f"{server}\n".encode())
+    if not servers:
+        say.note(f"no servers of er in {client.region}")
     return 0

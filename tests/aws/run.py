@@ -39,8 +39,8 @@ QUIET = f"""
 server: {{name: web1}}
 admin: {{ssh_keys: ["{KEY}"]}}
 """
-# Waiting is what makes such tests slow; that there is any, tests of the pace itself see to.
-_QUICK = api.Pace(attempts=3, pause=0.01, longest=0.05)
+# Waiting is what makes such tests slow; that there is any, tests of the backoff itself see to.
+_QUICK = api.Backoff(attempts=3, pause=0.01, longest=0.05)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Er:
         self.environment = cloud.environment(wire.url, directory)
         for key, value in self.environment.items():
             patch.setenv(key, value)
-        patch.setattr(api, "PACE", _QUICK)
+        patch.setattr(api, "BACKOFF", _QUICK)
         patch.setattr("boto3.session.Session", session)
 
     def __call__(self, *words: str | Path) -> Done:

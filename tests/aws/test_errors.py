@@ -23,7 +23,7 @@ def refusing(operation: str, code: str, message: str, status: int = 400) -> Call
     return lambda call, _: refusal(call, status, code, message) if call.operation == operation else None
 
 
-def told(er: Er, *words: str) -> tuple[str, str]:
+def failure(er: Er, *words: str) -> tuple[str, str]:
     """The one error and the one hint of a launch that fails."""
     done = er.launch("--no-wait", *words)
     assert (done.code, done.out) == (1, "")
@@ -35,7 +35,7 @@ def told(er: Er, *words: str) -> tuple[str, str]:
 
 
 def test_a_region_that_is_none(er: Er) -> None:
-    error, hint = told(er, "--region", "eu-centrall-1")
+    error, hint = failure(er, "--region", "eu-centrall-1")
     assert error == "`eu-centrall-1` is not a region of AWS"
     assert hint == "did you mean eu-central-1?"
     assert er.wire.calls == []
@@ -43,7 +43,7 @@ def test_a_region_that_is_none(er: Er) -> None:
 
 def test_no_region(er: Er, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_REGION")
-    error, hint = told(er)
+    error, hint = failure(er)
     assert error == "no AWS region"
     assert "--region" in hint
 
@@ -52,7 +52,7 @@ def test_no_credentials(er: Er, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     run.session.cache_clear()
-    error, hint = told(er)
+    error, hint = failure(er)
     run.session.cache_clear()
     assert error == "no AWS credentials"
     assert "aws configure" in hint
@@ -62,7 +62,7 @@ def test_no_credentials(er: Er, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_profile_that_is_none(er: Er, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "elsewhere")
     run.session.cache_clear()
-    error, hint = told(er)
+    error, hint = failure(er)
     run.session.cache_clear()
     assert "elsewhere" in error
     assert "list-profiles" in hint
@@ -155,40 +155,40 @@ def test_no_default_vpc(er: Er, account: Account) -> None:
     gateway = account.ec2.describe_internet_gateways()["InternetGateways"][0]["InternetGatewayId"]
     account.ec2.detach_internet_gateway(InternetGatewayId=gateway, VpcId=account.vpc)
     account.ec2.delete_vpc(VpcId=account.vpc)
-    error, hint = told(er)
+    error, hint = failure(er)
     assert error == "the account has no default VPC in eu-central-1"
     assert "--subnet subnet-…" in hint
     assert "create-default-vpc" in hint
 
 
 def test_a_type_that_is_none(er: Er) -> None:
-    error, hint = told(er, "--type", "t3.tiny")
+    error, hint = failure(er, "--type", "t3.tiny")
     assert error.startswith("there is no such instance type in eu-central-1")
     assert "t3.small" in hint
 
 
 def test_a_type_with_another_processor(er: Er) -> None:
-    assert told(er, "--type", "t4g.small") == (
+    assert failure(er, "--type", "t4g.small") == (
         "t4g.small has no amd64 processor, the spec says arch: amd64",
         "take a type for amd64, as t3.small, or change `arch` in the spec",
     )
 
 
 def test_an_image_for_another_processor(er: Er) -> None:
-    assert told(er, "--image", "ami-11") == (
+    assert failure(er, "--image", "ami-11") == (
         "ami-11 is an image for arm64, the spec says arch: amd64",
         "take an image for amd64, or write `arch: arm64` in the spec",
     )
 
 
 def test_an_image_that_is_none(er: Er) -> None:
-    error, hint = told(er, "--image", "ami-12345678")
+    error, hint = failure(er, "--image", "ami-12345678")
     assert "ami-12345678" in error
     assert "--image" in hint
 
 
 def test_no_baked_image(er: Er) -> None:
-    error, hint = told(er, "--image", "baked")
+    error, hint = failure(er, "--image", "baked")
     assert error == "no baked image of debian-13 for amd64 in eu-central-1"
     assert "er build-image --target aws" in hint
 
@@ -196,14 +196,14 @@ def test_no_baked_image(er: Er) -> None:
 def test_a_subnet_that_nobody_reaches(er: Er, account: Account) -> None:
     table = account.ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [account.vpc]}])["RouteTables"][0]
     account.ec2.delete_route(RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0")
-    error, hint = told(er)
+    error, hint = failure(er)
     assert "has no route to an internet gateway" in error
     assert "--subnet" in hint
 
 
 def test_a_domain_without_a_zone(er: Er) -> None:
     er.spec.write_text(er.spec.read_text().replace("blog.example.com", "blog.example.org"))
-    error, hint = told(er)
+    error, hint = failure(er)
     assert error == "no hosted zone of this account holds blog.example.org"
     assert "dns: route53" in hint
 
@@ -211,7 +211,7 @@ def test_a_domain_without_a_zone(er: Er) -> None:
 def test_nobody_answers(er: Er, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     run.session.cache_clear()
-    error, hint = told(er)
+    error, hint = failure(er)
     run.session.cache_clear()
     assert error.startswith("AWS cannot be reached")
     assert "is there a network" in hint

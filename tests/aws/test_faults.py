@@ -81,9 +81,9 @@ def state(account: Account) -> str:
         assert not records, "a record that leads nowhere"
         return "free parts" if account.groups() or account.key_pairs() else "nothing"
     tied = [address for address in addresses if address.get("InstanceId")]
-    lacking = [what for what, there in (("address", tied), ("records", len(records) == 2)) if not there]
+    missing = [what for what, present in (("address", tied), ("records", len(records) == 2)) if not present]
     spare = ["a spare address"] if len(addresses) > len(tied) else []
-    return ", ".join(["whole" if not lacking else f"server without {' and '.join(lacking)}", *spare])
+    return ", ".join(["whole" if not missing else f"server without {' and '.join(missing)}", *spare])
 
 
 def sequence(er: Er, *words: str) -> list[Call]:
@@ -202,13 +202,13 @@ def test_destroy_converges_to_nothing(er: Er, account: Account) -> None:
 
 def what_is_left(account: Account) -> str:
     """After a destroy."""
-    there = {
+    left = {
         "server": account.instances(),
         "address": account.addresses(),
         "records": account.records(),
         "free parts": account.groups() or account.key_pairs(),
     }
-    return ", ".join(name for name, found in there.items() if found) or "nothing"
+    return ", ".join(name for name, found in left.items() if found) or "nothing"
 
 
 def compare(name: str, rows: dict[str, dict[str, str]]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder import process
-from builder.aws import prerequisites
+from builder.aws import request
 from builder.polling import until
 from tests.aws import cloud
 from tests.packer.bake_program import ROOT, SPEC
@@ -73,7 +73,7 @@ def test_an_ami_that_a_launch_finds(region: Region) -> None:
     (name,) = json.loads(done.stdout)["ids"]
     where, _, ami = name.partition(":")
     assert where == cloud.REGION
-    found = region.account.ec2.describe_images(**prerequisites.baked_query("debian-13", "amd64"))["Images"]
+    found = region.account.ec2.describe_images(**request.baked_query("debian-13", "amd64"))["Images"]
     assert [image["ImageId"] for image in found] == [ami]
     assert region.left() == ([], ["default"], ["mine"])
     manifest = json.loads(Path(json.loads(done.stdout)["manifest"]).read_text())

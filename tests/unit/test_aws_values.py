@@ -7,47 +7,48 @@ import hashlib
 import hmac
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from builder import host as hosts
 from builder import spec as specs
-from builder.aws import (
-    console,
-    dns,
-    instance,
-    known_hosts,
-    permissions,
-    prerequisites,
-    price,
-    readiness,
-    security_group,
-    tags,
-)
+from builder.aws import dns, known_hosts, permissions, plan, readiness, tags
+from builder.aws import request as requests
 from builder.aws.errors import ROWS, translate
-from builder.aws.request import Request, Wishes
+from builder.aws.request import Options, Request
+from builder.aws.resources import instance, security_group
 from builder.problems import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@laptop"
 OTHER = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA=="
 TEXT = f"server: {{name: web1}}\nadmin: {{ssh_keys: ['{KEY}']}}\n"
-IMAGE = prerequisites.Image("ami-1", "debian-13-amd64-1", "x86_64", "/dev/xvda", 8, "baked")
-KIND = prerequisites.InstanceType("t3.small", ("x86_64",), 2, 2048, ipv6=True, spot=True)
-PLACE = prerequisites.Subnet("vpc-1", "subnet-1", "eu-central-1a", ipv6=False)
+IMAGE = requests.Image("ami-1", "debian-13-amd64-1", "x86_64", "/dev/xvda", 8, "baked")
+TYPE = requests.InstanceType("t3.small", ("x86_64",), ipv6=True, spot=True)
+SUBNET = requests.Subnet("vpc-1", "subnet-1", "eu-central-1a", ipv6=False)
 
 
-def order(text: str = TEXT, **wishes: Any) -> Request:
+def request(text: str = TEXT, **options: Any) -> Request:
     spec, _ = specs.loads(text, Path("easyrunner.yaml"))
-    return Request(spec, hosts.build(spec), Wishes(**wishes))
+    return Request(spec, hosts.build(spec), Options(**options))
 
 
-def where(*zones_: str) -> prerequisites.Prerequisites:
-    return prerequisites.Prerequisites("1", "eu-central-1", IMAGE, KIND, PLACE, b"#cloud-config", zones_)
+def found_for(wanted: Request, *zone_ids: str) -> requests.Prerequisites:
+    zones = tuple(dns.Zone(zone_id, "example.com") for zone_id in zone_ids)
+    return requests.Prerequisites(wanted, "1", "eu-central-1", IMAGE, TYPE, SUBNET, b"#cloud-config", zones)
+
+
+def parameters(wanted: Request, ids: Mapping[str, tuple[str, ...]], count: int, *zone_ids: str) -> dict[str, Any]:
+    """Of the call that runs so many instances."""
+    resource = instance.Instance(found_for(wanted, *zone_ids), ids)
+    resource.missing = count
+    return resource.parameters()
 
 
 def test_the_whole_request_for_a_server() -> None:
-    wanted = order()
     tags_ = [
         {"Key": "Name", "Value": "web1"},
         {"Key": "er:admin", "Value": "er"},
@@ -55,7 +56,8 @@ def test_the_whole_request_for_a_server() -> None:
         {"Key": "er:project", "Value": "easyrunner"},
         {"Key": "er:server", "Value": "web1"},
     ]
-    assert instance.request(wanted, where(), group="sg-1", key="er-web1-1", count=2) == {
+    ids = {"firewall": ("sg-1",), "key": ("er-web1-1",)}
+    assert parameters(request(), ids, 2) == {
         "ImageId": "ami-1",
         "InstanceType": "t3.small",
         "MinCount": 2,
@@ -78,18 +80,18 @@ def test_the_whole_request_for_a_server() -> None:
             "InstanceMetadataTags": "disabled",
         },
         "TagSpecifications": [
-            {"ResourceType": kind, "Tags": tags_} for kind in ("instance", "volume", "network-interface")
+            {"ResourceType": type_, "Tags": tags_} for type_ in ("instance", "volume", "network-interface")
         ],
         "DisableApiTermination": False,
         "KeyName": "er-web1-1",
     }
 
 
-def test_every_wish_is_in_the_request() -> None:
-    wanted = order(
+def test_every_option_is_in_the_request() -> None:
+    wanted = request(
         type="t3.large", disk=4, spot=True, ipv6=True, protect=True, profile_arn="arn:aws:iam::1:instance-profile/x"
     )
-    found = instance.request(wanted, where("Z1", "Z2"), group=None, key=None, count=1)
+    found = parameters(wanted, {}, 1, "Z1", "Z2")
     assert found["InstanceType"] == "t3.large"
     assert found["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == 8
     assert found["InstanceMarketOptions"]["SpotOptions"]["SpotInstanceType"] == "one-time"
@@ -104,30 +106,29 @@ def test_every_wish_is_in_the_request() -> None:
 
 
 def test_options_of_the_spec_and_the_order_of_precedence() -> None:
-    assert order(f"{TEXT}aws: {{type: m7i.large}}\n").type == "m7i.large"
-    assert order(f"{TEXT}aws: {{type: m7i.large}}\n", type="t3.nano").type == "t3.nano"
-    assert order(TEXT.replace("name: web1", "name: web1, arch: arm64")).type == "t4g.small"
+    assert request(f"{TEXT}aws: {{type: m7i.large}}\n").type == "m7i.large"
+    assert request(f"{TEXT}aws: {{type: m7i.large}}\n", type="t3.nano").type == "t3.nano"
+    assert request(TEXT.replace("name: web1", "name: web1, arch: arm64")).type == "t4g.small"
 
 
 def test_only_keys_that_ec2_takes_become_a_key_pair() -> None:
-    assert order().key == KEY
+    assert request().key == KEY
     hardware = "sk-ssh-ed25519@openssh.com"
     blob = b"".join(len(p).to_bytes(4, "big") + p for p in (hardware.encode(), bytes(32), b"ssh:"))
     line = f"{hardware} {base64.b64encode(blob).decode()} me"
-    assert order(TEXT.replace(KEY, line)).key is None
+    assert request(TEXT.replace(KEY, line)).key is None
 
 
 def test_the_token_is_the_same_until_something_has_changed() -> None:
-    one = instance.read({"InstanceId": "i-1", "State": {"Name": "terminated"}})
     first = instance.token("sg-1", [], 1)
     assert first == instance.token("sg-1", [], 1)
     assert len(first) <= 64
-    others = {instance.token("sg-2", [], 1), instance.token("sg-1", [one], 1), instance.token("sg-1", [], 2)}
+    others = {instance.token("sg-2", [], 1), instance.token("sg-1", ["i-1"], 1), instance.token("sg-1", [], 2)}
     assert len(others | {first}) == 4
 
 
 def test_the_security_group_mirrors_the_host() -> None:
-    assert security_group.permissions(security_group.wanted(["203.0.113.0/24", "2001:db8::/32"])) == [
+    assert security_group.permissions(security_group.desired_rules(["203.0.113.0/24", "2001:db8::/32"])) == [
         {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "Ipv6Ranges": [{"CidrIpv6": "2001:db8::/32"}]},
         {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "203.0.113.0/24"}]},
         {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]},
@@ -140,11 +141,14 @@ def test_the_security_group_mirrors_the_host() -> None:
 
 
 def test_rules_that_are_there_are_read_and_strange_ones_kept_apart() -> None:
-    wanted = security_group.wanted(["0.0.0.0/0"])
-    rules, others = security_group.read(security_group.permissions(wanted))
-    assert (rules, others) == (wanted, [])
+    desired = security_group.desired_rules(["0.0.0.0/0"])
+    rules, others = security_group.read_rules(security_group.permissions(desired))
+    assert (rules, others) == (desired, [])
     every = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "10.0.0.0/8"}], "UserIdGroupPairs": []}
-    assert security_group.read([every]) == (frozenset(), [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}])
+    assert security_group.read_rules([every]) == (
+        frozenset(),
+        [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}],
+    )
 
 
 def test_the_youngest_image_and_what_it_is() -> None:
@@ -153,14 +157,12 @@ def test_the_youngest_image_and_what_it_is() -> None:
     disk = {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 12}}
     new = old | {"ImageId": "ami-2", "CreationDate": "2026-02-01T00:00:00.000Z", "Tags": ours}
     new |= {"RootDeviceName": "/dev/sda1", "BlockDeviceMappings": [disk]}
-    assert prerequisites.newest_image([new, old]) == prerequisites.Image(
-        "ami-2", "", "x86_64", "/dev/sda1", 12, "baked"
-    )
-    assert prerequisites.newest_image([]) is None
+    assert requests.newest_image([new, old]) == requests.Image("ami-2", "", "x86_64", "/dev/sda1", 12, "baked")
+    assert requests.newest_image([]) is None
 
 
 def test_stock_images_are_asked_of_their_makers_only() -> None:
-    assert prerequisites.stock_query("debian-13", "arm64") == {
+    assert requests.stock_query("debian-13", "arm64") == {
         "Owners": ["136693071363"],
         "Filters": [
             {"Name": "architecture", "Values": ["arm64"]},
@@ -177,27 +179,27 @@ def _subnet(name: str, zone: str, ipv6: bool = False) -> dict[str, Any]:
 
 def test_a_subnet_in_a_zone_that_has_the_type() -> None:
     subnets = [_subnet("subnet-2", "b", ipv6=True), _subnet("subnet-1", "a"), _subnet("subnet-3", "c")]
-    assert prerequisites.pick_subnet(subnets, {"b", "c"}, "t3.small", ipv6=False).subnet == "subnet-2"
-    assert prerequisites.pick_subnet(subnets, {"a", "b"}, "t3.small", ipv6=True).subnet == "subnet-2"
+    assert requests.pick_subnet(subnets, {"b", "c"}, "t3.small", ipv6=False).id == "subnet-2"
+    assert requests.pick_subnet(subnets, {"a", "b"}, "t3.small", ipv6=True).id == "subnet-2"
     with pytest.raises(UserError, match=r"t3.small is not to be had in a, b, c"):
-        prerequisites.pick_subnet(subnets, set(), "t3.small", ipv6=False)
+        requests.pick_subnet(subnets, set(), "t3.small", ipv6=False)
     with pytest.raises(UserError, match="no subnet here has IPv6"):
-        prerequisites.pick_subnet(subnets, {"a"}, "t3.small", ipv6=True)
+        requests.pick_subnet(subnets, {"a"}, "t3.small", ipv6=True)
 
 
 def test_a_public_subnet_by_its_own_table_or_the_main_one() -> None:
     out = {"Routes": [{"GatewayId": "local"}, {"GatewayId": "igw-1"}]}
     main = {"Associations": [{"Main": True}], **out}
     closed = {"Associations": [{"SubnetId": "subnet-1"}], "Routes": [{"NatGatewayId": "nat-1"}]}
-    assert prerequisites.is_public([main], "subnet-1")
-    assert not prerequisites.is_public([main, closed], "subnet-1")
-    assert prerequisites.is_public([main, closed], "subnet-2")
+    assert requests.is_public([main], "subnet-1")
+    assert not requests.is_public([main, closed], "subnet-1")
+    assert requests.is_public([main, closed], "subnet-2")
 
 
 # The console.
 
 BLOB = KEY.split()[1]
-PRINT = console.HostKey("ssh-ed25519", BLOB).fingerprint
+PRINT = known_hosts.HostKey("ssh-ed25519", BLOB).fingerprint
 BOOT = f"""
 [    3.1] kernel says something
 -----BEGIN SSH HOST KEY KEYS-----\r
@@ -209,26 +211,26 @@ easyrunner: ready name=web1 stacks=2 boot=12s\r
 
 
 def test_the_console_of_a_good_first_boot() -> None:
-    found = console.read(BOOT)
+    found = readiness.read_console(BOOT)
     assert (found.ready, found.failure) == ("web1", None)
-    assert found.trusted == {console.HostKey("ssh-ed25519", BLOB)}
+    assert found.trusted == {known_hosts.HostKey("ssh-ed25519", BLOB)}
     assert "SHA256:" + base64.b64encode(hashlib.sha256(base64.b64decode(BLOB)).digest()).decode().rstrip("=") == PRINT
 
 
 def test_the_last_boot_counts() -> None:
     failed = "easyrunner: not ready: name=web1 missing: blog/web\n"
-    assert console.read(failed).failure == "not ready: name=web1 missing: blog/web"
-    assert console.read(failed + BOOT).ready == "web1"
-    assert console.read(BOOT + failed).ready is None
+    assert readiness.read_console(failed).failure == "not ready: name=web1 missing: blog/web"
+    assert readiness.read_console(failed + BOOT).ready == "web1"
+    assert readiness.read_console(BOOT + failed).ready is None
 
 
 def test_a_printed_key_counts_only_with_the_hosts_own_fingerprint() -> None:
-    assert console.read(BOOT.replace(PRINT, "SHA256:" + "A" * 43)).trusted == frozenset()
-    assert console.read("").trusted == frozenset()
+    assert readiness.read_console(BOOT.replace(PRINT, "SHA256:" + "A" * 43)).trusted == frozenset()
+    assert readiness.read_console("").trusted == frozenset()
 
 
 def test_known_hosts_keeps_what_is_not_about_these_addresses() -> None:
-    key = console.HostKey("ssh-ed25519", BLOB)
+    key = known_hosts.HostKey("ssh-ed25519", BLOB)
     salt = b"0123456789"
     digest = base64.b64encode(hmac.digest(salt, b"192.0.2.1", hashlib.sha1)).decode()
     hashed = f"|1|{base64.b64encode(salt).decode()}|{digest} ssh-rsa AAAA old"
@@ -241,7 +243,7 @@ def test_known_hosts_keeps_what_is_not_about_these_addresses() -> None:
 
 def test_a_known_hosts_file_is_private_and_written_once(tmp_path: Path) -> None:
     path = tmp_path / ".ssh" / "known_hosts"
-    key = console.HostKey("ssh-ed25519", BLOB)
+    key = known_hosts.HostKey("ssh-ed25519", BLOB)
     assert known_hosts.update(path, ["192.0.2.1"], [key], "web1")
     assert not known_hosts.update(path, ["192.0.2.1"], [key], "web1")
     assert path.stat().st_mode & 0o777 == 0o600
@@ -261,14 +263,14 @@ def test_how_ssh_is_called() -> None:
 
 def test_the_closest_zone_holds_a_domain() -> None:
     known = [dns.Zone("Z1", "example.com"), dns.Zone("Z2", "eu.example.com")]
-    assert dns.of(["a.eu.example.com", "example.com"], known) == (known[1], known[0])
+    assert dns.zones_of(["a.eu.example.com", "example.com"], known) == (known[1], known[0])
     with pytest.raises(UserError, match=r"holds badexample.com"):
-        dns.of(["badexample.com"], known)
+        dns.zones_of(["badexample.com"], known)
 
 
 def test_records_of_both_families() -> None:
     one = instance.read({"InstanceId": "i-1", "PublicIpAddress": "192.0.2.1", "Ipv6Address": "2001:db8::1"})
-    (first, second) = dns.records(["a.example.com"], [one])
+    (first, second) = dns.records(["a.example.com"], one.addresses)
     assert first == dns.Record("a.example.com", "A", ("192.0.2.1",))
     assert second.change("UPSERT") == {
         "Action": "UPSERT",
@@ -287,9 +289,9 @@ def test_records_of_both_families() -> None:
 def test_a_price_of_the_list() -> None:
     dimension = {"unit": "Hrs", "pricePerUnit": {"USD": "0.0240"}}
     product = json.dumps({"terms": {"OnDemand": {"A.B": {"priceDimensions": {"C": dimension}}}}})
-    assert price.hourly(["{}", product]) == 0.024
-    assert price.hourly([]) is None
-    assert price.line(0.024, 2).startswith("about $0.0240 an hour x 2, $35.04 a month")
+    assert plan.hourly_price(["{}", product]) == 0.024
+    assert plan.hourly_price([]) is None
+    assert plan.price_line(0.024, 2).startswith("about $0.0240 an hour x 2, $35.04 a month")
 
 
 def test_the_policy_allows_every_call_and_binds_removal_to_our_tag() -> None:

@@ -1,0 +1,21 @@
+"""What a server consists of on AWS: one module for each kind of resource, and the table of them.
+
+The commands loop over the table: `er launch` creates its rows in order, `er destroy` removes what costs money first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from builder.aws.resources.address import Address
+from builder.aws.resources.instance import Instance
+from builder.aws.resources.key_pair import KeyPair
+from builder.aws.resources.security_group import SecurityGroup
+
+if TYPE_CHECKING:
+    from builder.aws.resources.lifecycle import Resource
+
+# In the order of creation: what costs nothing first, an address once it has a server.
+RESOURCES: Final[tuple[type[Resource], ...]] = (SecurityGroup, KeyPair, Instance, Address)
+# The servers before all: they use the others.
+DELETION_ORDER: Final = tuple(sorted(RESOURCES, key=lambda resource: not resource.billed))

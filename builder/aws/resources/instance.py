@@ -1,0 +1,295 @@
+"""The instances: the one call that creates them, and what is read of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from builder.aws import tags
+from builder.aws.api import Backoff, Deadline
+from builder.aws.resources.key_pair import KeyPair
+from builder.aws.resources.lifecycle import Described, Ids, Resource
+from builder.aws.resources.security_group import SecurityGroup
+from builder.problems import UserError
+from builder.process import shielded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from builder.aws.api import Api
+    from builder.aws.request import Image, Prerequisites, Request, Subnet
+
+GONE: Final = frozenset({"terminated", "shutting-down"})
+STOPPED: Final = frozenset({"stopping", "stopped"})
+
+
+class Instance(Resource):
+    """An instance; for people it is a server."""
+
+    part = "server"
+    title = "server"
+    json_key = "servers"
+    id_field = "InstanceId"
+    billed = True
+    listing, creation, removal = "DescribeInstances", "RunInstances", "TerminateInstances"
+
+    @classmethod
+    def count(cls, request: Request) -> int:
+        """As many as are asked for."""
+        return request.options.count
+
+    @classmethod
+    def summary(cls, request: Request, prerequisites: Prerequisites | None) -> str:
+        """Type, network, image, disk and options."""
+        options, base = request.options, request.spec.server.base
+        if prerequisites:
+            found = prerequisites.image
+            image, size = f"{found.on} image {found.id} ({found.name})", disk_size(found, options.disk)
+            where, type_ = prerequisites.subnet.zone, prerequisites.instance_type.name
+        else:
+            image, size = options.image or f"newest baked image of {base}, else its stock image", options.disk
+            image = f"{image} image of {base}" if options.image in ("stock", "baked") else image
+            where, type_ = options.subnet or options.vpc or "the default VPC", request.type
+        extras = [word for word in ("spot", "ipv6", "protect") if getattr(options, word)]
+        return ", ".join([f"{type_} in {where}", image, f"{size} GiB gp3, encrypted", *extras])
+
+    @classmethod
+    def find(cls, api: Api, name: str, **filters: str) -> list[Described]:
+        """Without those that are terminated."""
+        found = _describe(api, tags.filters(name, cls.part, **filters))
+        return [one for one in found if _state(one) != "terminated"]
+
+    def find_existing(self, api: Api) -> list[Described]:
+        """With those that ended lately: the client token depends on them."""
+        return _describe(api, tags.filters(self.request.name, self.part))
+
+    @classmethod
+    def usable(cls, described: Iterable[Described]) -> Ids:
+        """The ids of those that live."""
+        return tuple(one[cls.id_field] for one in described if _state(one) not in GONE)
+
+    def create(self, api: Api) -> Ids:
+        """Run as many as are missing, all of them or none. Raises UserError when one is stopped."""
+        alive = self.usable(self.found)
+        _refuse_stopped(read(one) for one in self.found if one[self.id_field] in alive)
+        return (*alive, *self._run(api)) if self.missing else alive
+
+    def _run(self, api: Api) -> Ids:
+        """Ctrl-C waits until the answer is here. A token of a former life brings back terminated ones: then another."""
+        parameters = self.parameters()
+        group, known = self.ids[SecurityGroup.part][0], [one[self.id_field] for one in self.found]
+        while True:
+            client_token = token(group, known, self.request.options.count)
+            with shielded():
+                new = _flat([api.call(self.creation, **parameters, ClientToken=client_token)])
+                alive = self.usable(new)
+                self.created.update(alive)
+            if alive:
+                return alive
+            known += [one[self.id_field] for one in new]
+
+    def parameters(self) -> dict[str, Any]:
+        """Of RunInstances, but for the token. Without a security group they are good for a dry run only."""
+        options, image = self.request.options, self.prerequisites.image
+        group, key = (next(iter(self.ids.get(kind.part, ())), None) for kind in (SecurityGroup, KeyPair))
+        return {
+            "ImageId": image.id,
+            "InstanceType": self.request.type,
+            "MinCount": self.missing,
+            "MaxCount": self.missing,
+            "UserData": self.prerequisites.user_data,
+            "BlockDeviceMappings": [_disk(image, options.disk)],
+            "NetworkInterfaces": [_network_interface(self.prerequisites.subnet, group, ipv6=options.ipv6)],
+            "MetadataOptions": _metadata(ipv6=options.ipv6),
+            "TagSpecifications": self._tags(),
+            "DisableApiTermination": options.protect,
+            **({"KeyName": key} if key else {}),
+            **({"IamInstanceProfile": {"Arn": options.profile_arn}} if options.profile_arn else {}),
+            **({"InstanceMarketOptions": _SPOT} if options.spot else {}),
+        }
+
+    def _tags(self) -> list[dict[str, Any]]:
+        zone_ids = self.prerequisites.zone_ids
+        more = {tags.ADMIN: self.request.spec.admin.name} | ({tags.ZONES: " ".join(zone_ids)} if zone_ids else {})
+        spot = ["spot-instances-request"] if self.request.options.spot else []
+        return self.tag_specifications("instance", "volume", "network-interface", *spot, **more)
+
+    @classmethod
+    def deletion(cls, described: Sequence[Described]) -> list[tuple[str, dict[str, Any]]]:
+        """One call for all."""
+        ids = [one[cls.id_field] for one in described]
+        return [(cls.removal, {"InstanceIds": ids})] if ids else []
+
+    @classmethod
+    def line(cls, described: Described) -> str:
+        """Its id, type and address."""
+        one = read(described)
+        return f"{one.id} {one.type} {one.address or ''}{' (ending)' if one.state in GONE else ''}"
+
+
+def _describe(api: Api, filters: list[dict[str, Any]]) -> list[Described]:
+    return _flat(api.items("DescribeInstances", Filters=filters))
+
+
+def _flat(reservations: Iterable[Mapping[str, Any]]) -> list[Described]:
+    """The instances of all reservations, the oldest first."""
+    found = [one for reservation in reservations for one in reservation.get("Instances", ())]
+    return sorted(found, key=lambda one: (str(one.get("LaunchTime", "")), one["InstanceId"]))
+
+
+def _state(described: Mapping[str, Any]) -> str:
+    return str(described.get("State", {}).get("Name", ""))
+
+
+def _refuse_stopped(alive: Iterable[Server]) -> None:
+    for one in alive:
+        if one.state in STOPPED:
+            raise UserError(
+                f"{one.name} is there and {one.state}: {one.id}",
+                f"start it: aws ec2 start-instances --instance-ids {one.id}; or remove it: er destroy {one.name}",
+            )
+
+
+def token(group: str, existing: Iterable[str], desired: int) -> str:
+    """The client token of a launch: the same for a run that takes up another, and new after anything has changed.
+
+    The security group is made anew for every server and goes with it, so its id stands for this life of the name.
+    """
+    known = " ".join(sorted(existing))
+    return "er-" + hashlib.sha256(f"{group} {known} {desired}".encode()).hexdigest()[:48]
+
+
+_SPOT: Final = {
+    "MarketType": "spot",
+    "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
+}
+
+
+def disk_size(image: Image, asked: int) -> int:
+    """GiB: what was asked for, but never less than the image's own."""
+    return max(asked, image.size)
+
+
+def _disk(image: Image, asked: int) -> dict[str, Any]:
+    size = disk_size(image, asked)
+    volume = {"VolumeType": "gp3", "VolumeSize": size, "Encrypted": True, "DeleteOnTermination": True}
+    return {"DeviceName": image.root, "Ebs": volume}
+
+
+def _network_interface(subnet: Subnet, group: str | None, *, ipv6: bool) -> dict[str, Any]:
+    interface: dict[str, Any] = {"DeviceIndex": 0, "SubnetId": subnet.id, "AssociatePublicIpAddress": True}
+    return interface | ({"Groups": [group]} if group else {}) | ({"Ipv6AddressCount": 1} if ipv6 else {})
+
+
+def _metadata(*, ipv6: bool) -> dict[str, Any]:
+    """Tokens only, and none for what is a hop away: a container that asks gets no answer."""
+    return {
+        "HttpEndpoint": "enabled",
+        "HttpTokens": "required",
+        "HttpPutResponseHopLimit": 1,
+        "HttpProtocolIpv6": "enabled" if ipv6 else "disabled",
+        "InstanceMetadataTags": "disabled",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """An instance as it is now; `zone_ids` are the Route 53 zones that hold its records."""
+
+    id: str
+    name: str
+    state: str
+    type: str
+    zone: str
+    image: str
+    ipv4: str | None
+    ipv6: str | None
+    started: str
+    spot: bool
+    admin: str
+    zone_ids: tuple[str, ...]
+    reason: str
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All of its public addresses."""
+        return tuple(filter(None, (self.ipv4, self.ipv6)))
+
+    @property
+    def address(self) -> str | None:
+        """Where it is reached."""
+        return next(iter(self.addresses), None)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """As --json shows it."""
+        shown = ("name", "id", "state", "type", "zone", "image", "ipv4", "ipv6", "started", "spot", "admin")
+        return {field: getattr(self, field) for field in shown}
+
+    def __str__(self) -> str:
+        """One row of `er servers`."""
+        spot = " spot" if self.spot else ""
+        return f"{self.name:<16} {self.state:<12} {self.type}{spot}  {self.zone}  {self.id}  {self.address or '-'}"
+
+
+def read(described: Mapping[str, Any]) -> Server:
+    """A described instance."""
+    ours = tags.read(described)
+    interfaces = described.get("NetworkInterfaces", ())
+    ipv6 = [entry["Ipv6Address"] for interface in interfaces for entry in interface.get("Ipv6Addresses", ())]
+    return Server(
+        id=described["InstanceId"],
+        name=ours.get(tags.SERVER, ""),
+        state=_state(described),
+        type=described.get("InstanceType", ""),
+        zone=described.get("Placement", {}).get("AvailabilityZone", ""),
+        image=described.get("ImageId", ""),
+        ipv4=described.get("PublicIpAddress") or None,
+        ipv6=described.get("Ipv6Address") or next(iter(ipv6), None),
+        started=str(described.get("LaunchTime", "")),
+        spot=described.get("InstanceLifecycle") == "spot",
+        admin=ours.get(tags.ADMIN, ""),
+        zone_ids=tuple(ours.get(tags.ZONES, "").split()),
+        reason=described.get("StateReason", {}).get("Message") or "",
+    )
+
+
+def describe(api: Api, ids: Iterable[str]) -> tuple[Server, ...]:
+    """These instances as they are now; one that was just created may be missing for a moment."""
+    return tuple(map(read, _describe(api, [{"Name": "instance-id", "Values": sorted(ids)}])))
+
+
+def servers(api: Api) -> tuple[Server, ...]:
+    """All servers of er in the region that live."""
+    found = map(read, _describe(api, tags.filters(part=Instance.part)))
+    return tuple(one for one in found if one.state not in GONE)
+
+
+_POWER_ON_SECONDS: Final = 300.0
+# While an instance ends, it still uses the security group.
+_ENDING_SECONDS: Final = 300.0
+
+
+def wait_until_running(api: Api, ids: Iterable[str], backoff: Backoff) -> None:
+    """Wait; raises UserError for an instance that AWS ended again, NotInTimeError."""
+    listed = sorted(ids)
+    running = lambda: _all_running(describe(api, listed), len(listed))  # noqa: E731
+    Deadline(_POWER_ON_SECONDS, backoff).until(running, "the server to run")
+
+
+def _all_running(found: Sequence[Server], desired: int) -> bool:
+    for one in found:
+        if one.state in GONE | STOPPED:
+            raise UserError(
+                f"AWS has {one.state} {one.id} again: {one.reason or 'no reason given'}",
+                "another --type or --subnet may help; an own key for EBS encryption must be usable by this identity",
+            )
+    return len(found) == desired and all(one.state == "running" for one in found)
+
+
+def wait_until_terminated(api: Api, ids: Iterable[str], backoff: Backoff) -> None:
+    """Wait until these instances are no more; raises NotInTimeError."""
+    listed = sorted(ids)
+    over = lambda: all(one.state == "terminated" for one in describe(api, listed))  # noqa: E731
+    Deadline(_ENDING_SECONDS, backoff).until(over, "the server to end")
