@@ -15,7 +15,7 @@ import typer
 
 from builder import problem_report, providers
 from builder.cli import clean as cleaning
-from builder.cli import output as say
+from builder.cli import output
 from builder.cli.options import AsJson, load
 from builder.cli.progress import Steps
 from builder.packer.convert import FORMATS
@@ -195,11 +195,11 @@ def show(result: Result, spec: Path, *, as_json: bool) -> int:
     from builder.packer import leftovers
 
     for line in leftovers.lines(result.left):
-        say.note(f"warning   {line}")
+        output.note(f"warning   {line}")
     if result.left:
-        say.note(f"hint      er build-image --clean {result.target} shows and removes what stayed")
+        output.note(f"hint      er build-image --clean {result.target} shows and removes what stayed")
     if as_json:
-        say.json(_as_json(result))
+        output.json(_as_json(result))
     else:
         _show(result, spec)
     return int(leftovers.costly(result.left))
@@ -208,17 +208,17 @@ def show(result: Result, spec: Path, *, as_json: bool) -> int:
 def _show(result: Result, spec: Path) -> None:
     for answer in result.proof.answers if result.proof else ():
         when = f"{answer.seconds:.0f} s after power-on {answer.boot}"
-        say.note(f"answer    https://{answer.domain}/ {answer.status}, {when}")
+        output.note(f"answer    https://{answer.domain}/ {answer.status}, {when}")
     if result.image is not None:
         again = " (there already, made of the same)" if result.reused else ""
-        say.note(f"image     {result.image}, {(result.size or 0) / 1e6:,.0f} MB{again}\nsha256    {result.sha256}")
+        output.note(f"image     {result.image}, {(result.size or 0) / 1e6:,.0f} MB{again}\nsha256    {result.sha256}")
     for name in result.ids:
-        say.note(f"image     {name}")
+        output.note(f"image     {name}")
     for line in next_steps(result, spec):
-        say.note(f"next      {line}")
-    say.note(f"manifest  {result.manifest}")
+        output.note(f"next      {line}")
+    output.note(f"manifest  {result.manifest}")
     if result.differences is not None:
-        say.note(compared(result.differences))
+        output.note(compared(result.differences))
 
 
 def next_steps(result: Result, spec: Path) -> list[str]:
@@ -277,12 +277,12 @@ def _show_dry_run(request: Request, job: Job, missing: Sequence[UserError], *, a
         ]
     )
     calls = job.commands()
-    say.missing(missing)
+    output.missing(missing)
     if as_json:
         of_machine = ACCELERATOR_VARIABLES if request.local and job.variables["source"] == request.target.label else ()
         unknown = [name for name in of_machine if name not in job.variables]
         shown = {"directory": work, "commands": calls, "files": paths, "variables": dict(job.variables)}
-        say.json({**shown, "unknown": unknown, "missing": problem_report.missing(missing)})
+        output.json({**shown, "unknown": unknown, "missing": problem_report.missing(missing)})
         return
     lines = [f"# in {work}:", *(f"# lays {path}" for path in paths), *(program.shell_line(call) for call in calls)]
-    say.data("".join(f"{line}\n" for line in lines).encode())
+    output.data("".join(f"{line}\n" for line in lines).encode())

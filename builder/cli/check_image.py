@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.cli import output as say
+from builder.cli import output
 from builder.cli.options import AsJson
 from builder.problems import UserError
 
@@ -34,9 +34,9 @@ def command(image: ImagePath, spec: HostSpec = None, everything: Everything = Fa
     with _opened(image) as root:
         report = imagecheck.examine(root, expected=expected)
     if as_json:
-        say.json(json.loads(report.as_json()))
+        output.json(json.loads(report.as_json()))
     else:
-        say.text(report.as_text(everything=everything))
+        output.text(report.as_text(everything=everything))
     return 0 if report.clean else 1
 
 

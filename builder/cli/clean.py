@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from builder.cli import output as say
+from builder.cli import output
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ def clean(target: str, directory: Path, *, yes: bool, dry_run: bool, as_json: bo
     found = account.items()
     known = {path.name.removesuffix(".manifest.json") for path in directory.glob("*.manifest.json")}
     for item in found:
-        say.note(f"{item.noun:<10} {item.id:<12} {item.name}{_why(item, known)}")
+        output.note(f"{item.noun:<10} {item.id:<12} {item.name}{_why(item, known)}")
     machines = [item for item in found if item.build]
     images = [item for item in found if not item.build and _base(item) not in known]
     if not machines and not images:
-        say.note("nothing is left over")
+        output.note("nothing is left over")
     if not dry_run:
         if machines:
             _remove(account, machines, yes=yes)
@@ -41,7 +41,7 @@ def clean(target: str, directory: Path, *, yes: bool, dry_run: bool, as_json: bo
                 _remove(account, [item], yes=True)
     if as_json:
         left = [*machines, *images]
-        say.json([{"noun": item.noun, "id": item.id, "name": item.name, "left": item in left} for item in found])
+        output.json([{"noun": item.noun, "id": item.id, "name": item.name, "left": item in left} for item in found])
     return 0
 
 
@@ -52,7 +52,7 @@ def keep(target: str, number: int, result: Result, *, yes: bool) -> None:
     account = Account(target, os.environ)
     items = older(account.items(), stem(result.name), number)
     for item in items:
-        say.note(f"older     {item.noun} {item.id} {item.name}")
+        output.note(f"older     {item.noun} {item.id} {item.name}")
     if items:
         _remove(account, items, yes=yes)
 
@@ -71,7 +71,7 @@ def _remove(account: Account, items: Collection[Item], *, yes: bool) -> None:
     _confirm(len(items), yes=yes)
     for item in items:
         account.remove(item)
-        say.note(f"removed   {item.noun} {item.id} {item.name}")
+        output.note(f"removed   {item.noun} {item.id} {item.name}")
 
 
 def _confirm(number: int, *, yes: bool) -> None:
@@ -84,5 +84,5 @@ def _confirm(number: int, *, yes: bool) -> None:
 
 
 def _answer(question: str) -> str:
-    say.console.print(question, end="", markup=False)
+    output.prompt(question)
     return sys.stdin.readline().strip()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder import problem_report
-from builder.cli import output as say
+from builder.cli import output
 from builder.cli.launch import KnownHosts, Region
 from builder.cli.options import AsJson
 from builder.cli.progress import Steps
@@ -57,7 +57,7 @@ def command(
             destroy.destroy(client, name, found, settings, api.Progress(steps), unprotect=unprotect)
     _show_what_stays(client, found)
     if as_json:
-        say.json(destroy.holdings_json(found, removed=bool(found) and not dry_run))
+        output.json(destroy.holdings_json(found, removed=bool(found) and not dry_run))
     return 0
 
 
@@ -67,23 +67,23 @@ def _dry_run_without_access(name: str, region: str | None, errors: Iterable[AwsE
     from builder.aws.resources import DELETION_ORDER
 
     where = api.region_of(region) or "a region that is not named"
-    say.note(f"{name} in {where}: what is there is unknown")
-    say.note("  would remove the DNS records that lead to it")
+    output.note(f"{name} in {where}: what is there is unknown")
+    output.note("  would remove the DNS records that lead to it")
     for resource in DELETION_ORDER:
-        say.note(f"  would remove every {resource.title} with the tags of {name}")
-    say.missing(errors)
+        output.note(f"  would remove every {resource.title} with the tags of {name}")
+    output.missing(errors)
     if as_json:
         unknown = dict.fromkeys((*(resource.json_key for resource in DELETION_ORDER), "stays"))
-        say.json({"removed": False, **unknown, "missing": problem_report.missing(errors)})
+        output.json({"removed": False, **unknown, "missing": problem_report.missing(errors)})
     return 0
 
 
 def _show(found: Holdings, name: str, region: str) -> None:
     from builder.aws import destroy
 
-    say.note(f"{name} in {region}:" if found else f"nothing of {name} in {region}")
+    output.note(f"{name} in {region}:" if found else f"nothing of {name} in {region}")
     for line in destroy.holding_lines(found):
-        say.note(line)
+        output.note(line)
 
 
 def _confirm(name: str, *, yes: bool) -> None:
@@ -91,7 +91,7 @@ def _confirm(name: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UserError("nobody is here to confirm", "--yes does without")
-    say.console.print(f"Remove all of it? Type {name}: ", end="", markup=False)
+    output.prompt(f"Remove all of it? Type {name}: ")
     if sys.stdin.readline().strip() != name:
         raise UserError("not confirmed: nothing was removed")
 
@@ -100,7 +100,9 @@ def _show_what_stays(client: Api, found: Holdings) -> None:
     from builder.aws import destroy
 
     for disk in found.disks:
-        say.note(f"  stays: disk {disk}, which er did not make")
+        output.note(f"  stays: disk {disk}, which er did not make")
     images = destroy.baked_images(client)
     if images:
-        say.note(f"  stays: {len(images)} baked image{'s' * (len(images) > 1)} for the next launch: {' '.join(images)}")
+        output.note(
+            f"  stays: {len(images)} baked image{'s' * (len(images) > 1)} for the next launch: {' '.join(images)}"
+        )

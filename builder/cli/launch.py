@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.cli import output as say
+from builder.cli import output
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.progress import Steps
 
@@ -56,7 +56,7 @@ def command(
 ) -> int:
     """Launch the host of SPEC on AWS, or take up what is there; wait until it serves."""
     spec = load(path)
-    say.note(f"{spec.server.name} on AWS{f' in {r}' if (r := region or spec.aws.region) else ''}")
+    output.note(f"{spec.server.name} on AWS{f' in {r}' if (r := region or spec.aws.region) else ''}")
     from builder import host as hosts
     from builder.aws import api
     from builder.aws import known_hosts as keys
@@ -78,7 +78,7 @@ def _dry_run(request: Request, region: str | None, *, as_json: bool) -> int:
     if missing := api.missing_access(region):
         return _outline(request, region, missing, as_json=as_json)
     try:
-        found = plan.plan(api.Api(region, say.note), request)
+        found = plan.plan(api.Api(region, output.note), request)
     except errors.AwsError as error:
         if not errors.no_access(error):
             raise
@@ -94,12 +94,12 @@ def _outline(request: Request, region: str | None, errors: Iterable[AwsError], *
 
 def _show(found: Plan, *, as_json: bool) -> int:
     for line in found.lines:
-        say.note(line)
-    say.missing(found.errors)
+        output.note(line)
+    output.missing(found.errors)
     if as_json:
-        say.json(found.json)
+        output.json(found.json)
     for refusal in found.refusals:
-        say.failure(refusal.message, refusal.hint)
+        output.failure(refusal.message, refusal.hint)
     return 1 if found.refusals else 0
 
 
@@ -115,10 +115,10 @@ def _launch(client: Api, request: Request, settings: Settings, *, as_json: bool)
             launched = launch.launch(client, request, settings, progress)
         except launch.NotReadyError as error:
             steps.stop()
-            say.note(f"  {error.remains}")
+            output.note(f"  {error.remains}")
             raise (error.cause if isinstance(error.cause, UserError) else KeyboardInterrupt) from None
     for line in launch.launched_lines(launched, settings, known_hosts.default()):
-        say.note(line)
+        output.note(line)
     if as_json:
-        say.json(launch.launched_json(launched, settings, progress.seconds))
+        output.json(launch.launched_json(launched, settings, progress.seconds))
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.cli import output as say
+from builder.cli import output
 from builder.cli.launch import Region
 from builder.cli.options import AsJson
 
@@ -17,10 +17,10 @@ def command(region: Region = None, as_json: AsJson = False) -> int:
     client = Api(region)
     servers = instance.servers(client)
     if as_json:
-        say.json([server.json for server in servers])
+        output.json([server.json for server in servers])
         return 0
     for server in servers:
-        say.data(f"{server}\n".encode())
+        output.data(f"{server}\n".encode())
     if not servers:
-        say.note(f"no servers of er in {client.region}")
+        output.note(f"no servers of er in {client.region}")
     return 0

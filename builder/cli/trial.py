@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.cli import output as say
+from builder.cli import output
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.progress import Steps
 
@@ -60,19 +60,21 @@ def _show_and_keep(ready: Ready, *, as_json: bool, keep: bool) -> None:
         while keep:
             time.sleep(3600)
     except KeyboardInterrupt:
-        say.note("")
+        output.note("")
 
 
 def _show(ready: Ready, *, as_json: bool, keep: bool) -> None:
     if as_json:
-        say.json(_as_json(ready))
+        output.json(_as_json(ready))
         return
-    say.note("")
+    output.note("")
     for answer in ready.answers:
-        say.note(f"  {answer.url}\n    {ready.curl(answer)}")
-    say.note(f"\n  CA to trust   {ready.ca}\n  /etc/hosts    {ready.hosts}\n  shell         {ready.shell}")
-    say.note(f"  console       {ready.console}\n")
-    say.note("Ctrl-C takes it away." if keep else "It works, and is taken away now; with --keep it stays until Ctrl-C.")
+        output.note(f"  {answer.url}\n    {ready.curl(answer)}")
+    output.note(f"\n  CA to trust   {ready.ca}\n  /etc/hosts    {ready.hosts}\n  shell         {ready.shell}")
+    output.note(f"  console       {ready.console}\n")
+    output.note(
+        "Ctrl-C takes it away." if keep else "It works, and is taken away now; with --keep it stays until Ctrl-C."
+    )
 
 
 def _as_json(ready: Ready) -> dict[str, object]:
