@@ -14,8 +14,8 @@ from builder.host.model import Part
 from builder.lab.events import Note
 from builder.packer import artifact, build_local, credentials, program, run, upload_files, work_directory
 from builder.packer.artifact import Baked
+from builder.packer.build_log import Log
 from builder.packer.leftovers import RESOURCES, Tracker
-from builder.packer.log import Log
 from builder.packer.request import (
     CHECKS,
     VARIABLE_PREFIX,

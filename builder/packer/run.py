@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from builder.lab.events import Ended, Line, Started
 from builder.manifest import Step
-from builder.packer import failures, leftovers, log, program, steps, upload_files, work_directory
+from builder.packer import build_log, failures, leftovers, program, steps, upload_files, work_directory
 from builder.packer.failures import BakeError, hint, useful_lines
 from builder.packer.leftovers import Tracker
 from builder.packer.steps import START, StepTracker
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.lab.events import Progress
+    from builder.packer.build_log import Log
     from builder.packer.leftovers import Leftover
-    from builder.packer.log import Log
     from builder.packer.program import Packer
     from builder.packer.request import Request
     from builder.packer.targets import Target
@@ -63,8 +63,8 @@ class Job:
 
     def hidden(self) -> frozenset[str]:
         """The secrets that must not be seen in the log or on the screen."""
-        secrets = log.environment_secrets(self.environment)
-        return secrets.union(*(log.variable_secrets(path.read_text(errors="replace")) for path in self.var_files))
+        secrets = build_log.environment_secrets(self.environment)
+        return secrets.union(*(build_log.variable_secrets(path.read_text(errors="replace")) for path in self.var_files))
 
 
 @dataclass(frozen=True, slots=True)

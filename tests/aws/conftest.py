@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.aws import cloud, run
+from tests.aws import er_command, moto_account
 from tests.aws.wire import Wire
 from tests.machine.conftest import example_images  # noqa: F401 - a fixture of the whole way
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of moto's server."""
-    with cloud.moto(tmp_path_factory.mktemp("moto")) as port:
+    with moto_account.moto(tmp_path_factory.mktemp("moto")) as port:
         yield port
 
 
@@ -29,8 +29,8 @@ def the_wire(moto: int) -> Iterator[Wire]:
 
 
 @pytest.fixture(scope="session")
-def the_account(moto: int) -> cloud.Account:
-    return cloud.Account(moto)
+def the_account(moto: int) -> moto_account.Account:
+    return moto_account.Account(moto)
 
 
 @pytest.fixture
@@ -41,13 +41,13 @@ def wire(the_wire: Wire) -> Wire:
 
 
 @pytest.fixture
-def account(the_account: cloud.Account) -> cloud.Account:
+def account(the_account: moto_account.Account) -> moto_account.Account:
     the_account.reset()
     return the_account
 
 
 @pytest.fixture
-def er(wire: Wire, account: cloud.Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> run.Er:
+def er(wire: Wire, account: moto_account.Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> er_command.Er:
     """Runs of `er` in this process, against the wire."""
     del account
-    return run.Er(wire, tmp_path, monkeypatch)
+    return er_command.Er(wire, tmp_path, monkeypatch)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from tests.aws.cloud import Account
+    from tests.aws.moto_account import Account
     from tests.aws.wire import Call
 
 # Parameters of EC2 that name a resource, and of which type it is.

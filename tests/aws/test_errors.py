@@ -9,14 +9,14 @@ import botocore.config
 import pytest
 
 from builder.aws import api
-from tests.aws import run
+from tests.aws import er_command
 from tests.aws.wire import Answer, Call, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.aws.cloud import Account
-    from tests.aws.run import Er
+    from tests.aws.er_command import Er
+    from tests.aws.moto_account import Account
 
 
 def refusing(operation: str, code: str, message: str, status: int = 400) -> Callable[[Call, object], Answer | None]:
@@ -51,9 +51,9 @@ def test_no_region(er: Er, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_credentials(er: Er, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    run.session.cache_clear()
+    er_command.session.cache_clear()
     error, hint = failure(er)
-    run.session.cache_clear()
+    er_command.session.cache_clear()
     assert error == "no AWS credentials"
     assert "aws configure" in hint
     assert er.wire.calls == []
@@ -61,9 +61,9 @@ def test_no_credentials(er: Er, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_profile_that_is_none(er: Er, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "elsewhere")
-    run.session.cache_clear()
+    er_command.session.cache_clear()
     error, hint = failure(er)
-    run.session.cache_clear()
+    er_command.session.cache_clear()
     assert "elsewhere" in error
     assert "list-profiles" in hint
 
@@ -210,9 +210,9 @@ def test_a_domain_without_a_zone(er: Er) -> None:
 
 def test_nobody_answers(er: Er, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    run.session.cache_clear()
+    er_command.session.cache_clear()
     error, hint = failure(er)
-    run.session.cache_clear()
+    er_command.session.cache_clear()
     assert error.startswith("AWS cannot be reached")
     assert "is there a network" in hint
 
@@ -239,7 +239,7 @@ def test_a_server_that_aws_ends_again(er: Er, account: Account) -> None:
 def test_an_answer_that_does_not_come(er: Er, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     """AWS does it and says nothing: after the time-out er looks, finds the server, and makes no second one."""
     monkeypatch.setattr(api, "CONFIG", api.CONFIG.merge(botocore.config.Config(read_timeout=5)))
-    run.session.cache_clear()
+    er_command.session.cache_clear()
     late = threading.Event()
 
     def fault(call: Call, do: Callable[[], Answer]) -> Answer | None:
@@ -253,7 +253,7 @@ def test_an_answer_that_does_not_come(er: Er, account: Account, monkeypatch: pyt
 
     er.wire.fault = fault
     done = er.launch("--no-wait")
-    run.session.cache_clear()
+    er_command.session.cache_clear()
     assert done.code == 0, done.err
     assert "the connection to AWS broke off at RunInstances; trying again" in done.err
     assert len(account.instances()) == 1

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.aws.permissions import OPERATIONS
-from tests.aws import run
+from tests.aws import er_command
 from tests.aws.wire import Answer, Call, refusal
 
 if TYPE_CHECKING:
-    from tests.aws.cloud import Account
-    from tests.aws.run import Er
+    from tests.aws.er_command import Er
+    from tests.aws.moto_account import Account
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "aws-faults.md"
 Do = Callable[[], Answer]
 CLOSED = Answer(0, b"")
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.aws.run"])
+FORKS.set_forkserver_preload(["tests.aws.er_command"])
 KILL = "done, then kill -9"
 _SHARE = 1 if os.environ.get("UPDATE") else 3
 LAUNCH = ("--no-wait", "--eip")
@@ -134,7 +134,7 @@ def _failed(er: Er, account: Account, kind: Kind, call: Call, words: tuple[str, 
 def _killed(er: Er, account: Account, call: Call, words: tuple[str, ...]) -> str:
     """`er` in a process of its own gets kill -9 once AWS has done this call."""
     ready = threading.Event()
-    victim = FORKS.Process(target=run.victim, args=(words, er.environment))
+    victim = FORKS.Process(target=er_command.victim, args=(words, er.environment))
 
     def fault(seen: Call, do: Do) -> Answer | None:
         if seen.number == call.number:

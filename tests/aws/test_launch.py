@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.aws.permissions import OPERATIONS
-from tests.aws import run
-from tests.aws.cloud import environment
+from tests.aws import er_command
+from tests.aws.moto_account import environment
 from tests.aws.wire import Answer, Call, refusal
 from tests.cli.test_outputs import own_devices
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.aws.cloud import Account
-    from tests.aws.run import Er
+    from tests.aws.er_command import Er
+    from tests.aws.moto_account import Account
 
-BLOB = run.KEY.split()[1]
+BLOB = er_command.KEY.split()[1]
 # The fingerprint of that key, as ssh-keygen -l prints it.
-PRINT = "SHA256:" + run.fingerprint(BLOB)
+PRINT = "SHA256:" + er_command.fingerprint(BLOB)
 BOOT = f"""
 -----BEGIN SSH HOST KEY KEYS-----
 ssh-ed25519 {BLOB} root@web1
@@ -77,7 +77,7 @@ def test_a_second_run_finds_what_is_there(er: Er, account: Account) -> None:
 
 def test_two_servers_beside_each_other(er: Er, account: Account) -> None:
     assert er.launch("--no-wait").code == 0
-    er.spec.write_text(run.QUIET.replace("web1", "web2"))
+    er.spec.write_text(er_command.QUIET.replace("web1", "web2"))
     assert er.launch("--no-wait").code == 0
     assert len(account.instances()) == len(account.groups()) == 2
     assert er("destroy", "web1", "--yes").code == 0
@@ -86,12 +86,12 @@ def test_two_servers_beside_each_other(er: Er, account: Account) -> None:
 
 
 def test_the_firewall_follows_the_spec(er: Er, account: Account) -> None:
-    er.spec.write_text(run.QUIET)
+    er.spec.write_text(er_command.QUIET)
     assert er.launch("--no-wait").code == 0
     account.ec2.authorize_security_group_ingress(
         GroupId=account.groups()[0]["GroupId"], IpProtocol="tcp", FromPort=25, ToPort=25, CidrIp="0.0.0.0/0"
     )
-    er.spec.write_text(run.QUIET + "ssh: {allow_from: [203.0.113.7/32]}\n")
+    er.spec.write_text(er_command.QUIET + "ssh: {allow_from: [203.0.113.7/32]}\n")
     assert er.launch("--no-wait").code == 0
     found = {
         (rule["IpProtocol"], rule["FromPort"], network)
@@ -117,7 +117,7 @@ def test_several_alike_and_one_more(er: Er, account: Account) -> None:
 
 
 def test_spot_protection_and_a_named_subnet(er: Er, account: Account) -> None:
-    er.spec.write_text(run.QUIET)
+    er.spec.write_text(er_command.QUIET)
     subnet = account.ec2.describe_subnets()["Subnets"][1]["SubnetId"]
     done = er.launch("--no-wait", "--spot", "--protect", "--subnet", subnet, "--type", "t3.micro", "--disk", "30")
     assert done.code == 0, done.err
@@ -146,7 +146,7 @@ def test_an_account_without_a_default_vpc(er: Er, account: Account) -> None:
     vpc = account.ec2.create_vpc(CidrBlock="10.9.0.0/16", AmazonProvidedIpv6CidrBlock=True)["Vpc"]
     block = vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"].replace("/56", "/64")
     subnet = account.ec2.create_subnet(VpcId=vpc["VpcId"], CidrBlock="10.9.1.0/24", Ipv6CidrBlock=block)["Subnet"]
-    er.spec.write_text(run.QUIET)
+    er.spec.write_text(er_command.QUIET)
     unreachable = er.launch("--no-wait", "--vpc", vpc["VpcId"])
     assert "no route to an internet gateway" in unreachable.err
     gateway = account.ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
@@ -164,7 +164,7 @@ def test_an_account_without_a_default_vpc(er: Er, account: Account) -> None:
 def test_a_baked_image_is_preferred_and_a_stock_one_can_be_asked_for(er: Er, account: Account) -> None:
     baked = account.bake()
     account.bake(base="ubuntu-24.04")
-    er.spec.write_text(run.QUIET)
+    er.spec.write_text(er_command.QUIET)
     assert er.launch("--no-wait").code == 0
     assert account.instances()[0]["ImageId"] == baked
     gone = er("destroy", "web1", "--yes")
@@ -224,7 +224,7 @@ def test_a_dry_run_tells_every_permission_that_lacks(er: Er) -> None:
 
 
 def test_host_keys_come_from_the_console(er: Er, account: Account) -> None:
-    er.spec.write_text(run.QUIET)
+    er.spec.write_text(er_command.QUIET)
     er.wire.console = lambda: READY
     done = er.launch("--json")
     assert done.code == 0, done.err
@@ -239,7 +239,7 @@ def test_host_keys_come_from_the_console(er: Er, account: Account) -> None:
 def _known_hosts(er: Er, *words: str, cwd: Path) -> str:
     """A run among devices of its own, so that a fault spoils none of this machine's; what it said."""
     env = {**er.environment, "NO_PROXY": "*"}
-    argv = own_devices(run.PROGRAM, *words)
+    argv = own_devices(er_command.PROGRAM, *words)
     done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == (1 if "error: " in done.stderr else 0), done.stderr
     return done.stderr
@@ -248,7 +248,7 @@ def _known_hosts(er: Er, *words: str, cwd: Path) -> str:
 @pytest.mark.machine
 def test_host_keys_go_where_they_are_told(er: Er, account: Account, tmp_path: Path) -> None:
     """The same for launch and destroy: a link's target is replaced, a device written to, a pipe refused at once."""
-    er.spec.write_text(run.QUIET)
+    er.spec.write_text(er_command.QUIET)
     er.wire.console = lambda: READY
     (tmp_path / "real").write_text("other.example.com ssh-ed25519 AAAA\n")
     (tmp_path / "real").chmod(0o604)
@@ -273,7 +273,7 @@ def test_host_keys_go_where_they_are_told(er: Er, account: Account, tmp_path: Pa
 
 def test_another_key_than_the_one_on_the_console_is_refused(er: Er, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody answers SSH in the server's place."""
-    er.spec.write_text(run.QUIET)
+    er.spec.write_text(er_command.QUIET)
     er.wire.console = lambda: READY.replace("BEGIN SSH HOST KEY", "no such block")
     script = er.directory / "ssh-keyscan"
     script.write_text(
@@ -288,7 +288,7 @@ def test_another_key_than_the_one_on_the_console_is_refused(er: Er, monkeypatch:
 
 
 def test_first_boot_that_failed_is_told_at_once(er: Er, account: Account) -> None:
-    er.spec.write_text(run.QUIET)
+    er.spec.write_text(er_command.QUIET)
     er.wire.console = lambda: BOOT + "easyrunner: not ready: name=web1 missing: blog/web\n"
     done = er.launch()
     assert done.code == 1
@@ -298,7 +298,7 @@ def test_first_boot_that_failed_is_told_at_once(er: Er, account: Account) -> Non
 
 
 def test_a_console_that_says_nothing_in_time(er: Er, account: Account) -> None:
-    er.spec.write_text(run.QUIET)
+    er.spec.write_text(er_command.QUIET)
     er.wire.console = lambda: "[    0.0] Linux version 6.12\n"
     done = er.launch("--timeout", "1")
     assert done.code == 1
@@ -311,7 +311,7 @@ def test_a_console_that_says_nothing_in_time(er: Er, account: Account) -> None:
 
 
 def test_a_hypervisor_without_the_newest_console(er: Er) -> None:
-    er.spec.write_text(run.QUIET)
+    er.spec.write_text(er_command.QUIET)
     er.wire.console = lambda: READY
     refused: list[int] = []
 
@@ -355,7 +355,7 @@ def test_ctrl_c_while_something_is_made_takes_it_away_again(er: Er, account: Acc
 
 
 def test_ctrl_c_while_waiting_leaves_the_server(er: Er, account: Account) -> None:
-    er.spec.write_text(run.QUIET)
+    er.spec.write_text(er_command.QUIET)
     code, err = _interrupted(er, "GetConsoleOutput")
     assert code == 130, err
     assert "web1 stays" in err

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.aws.permissions import OPERATIONS, policy
-from tests.aws import iam, run
+from tests.aws import er_command, iam
 from tests.aws.iam import Request
 from tests.aws.test_launch import READY
 
 if TYPE_CHECKING:
-    from tests.aws.cloud import Account
-    from tests.aws.run import Er
+    from tests.aws.er_command import Er
+    from tests.aws.moto_account import Account
     from tests.aws.wire import Call
 
 _TO_EC2 = {"iam:PassedToService": ("ec2.amazonaws.com",)}
@@ -54,7 +54,7 @@ def test_every_declared_call_is_made_and_every_call_is_declared(er: Er, account:
     assert er.launch("--no-wait", "--eip").code == 0
     assert er("servers").code == 0
     assert er("destroy", "web1", "--yes", "--unprotect").code == 0
-    er.spec.write_text(run.QUIET)
+    er.spec.write_text(er_command.QUIET)
     er.wire.console = lambda: READY
     assert er.launch().code == 0
     assert {call.operation for call in er.wire.calls} == set(OPERATIONS)

@@ -23,8 +23,8 @@ from builder.lab.machine import Machine
 from builder.lab.network import Card
 from builder.lab.provider_machine import ProviderMachine
 from builder.polling import until
-from tests.aws import run
-from tests.aws.cloud import environment
+from tests.aws import er_command
+from tests.aws.moto_account import environment
 from tests.datasource import boots, provider_network
 from tests.datasource.instance import Server
 from tests.datasource.providers import ROWS
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.lab.network import Network
-    from tests.aws.cloud import Account
+    from tests.aws.moto_account import Account
     from tests.aws.wire import Wire
 
 pytestmark = pytest.mark.machine
@@ -65,7 +65,7 @@ class Instance:
             ipv6="",
             gateway4=gateway.ipv4,
             gateway6="",
-            root_keys=(run.KEY,),
+            root_keys=(er_command.KEY,),
             user_data=b"",
         )
         dmi = {name: value.format_map(boots.vars_of(self.server)) for name, value in ROW.dmi.items()}
@@ -128,7 +128,7 @@ def bake(account: Account, wire: Wire, spec: Path, tmp: Path) -> tuple[str, Path
 
 def er(wire: Wire, tmp: Path, *words: object) -> str:
     """A whole run of `er`; what it wrote."""
-    argv = [str(run.PROGRAM), *map(str, words)]
+    argv = [str(er_command.PROGRAM), *map(str, words)]
     env = environment(wire.url, tmp)
     done = subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
@@ -140,7 +140,7 @@ def launched(
 ) -> tuple[dict[str, Any], str, provider_network.Cloud]:
     """`er launch`, with the power switched on when the instance is made; what it wrote, the id, and the metadata."""
     wire.console, wire.address = there.machine.console_text, there.machine.ipv4
-    argv = [str(run.PROGRAM), "launch", str(spec), "--json", "--timeout", "300"]
+    argv = [str(er_command.PROGRAM), "launch", str(spec), "--json", "--timeout", "300"]
     argv += ["--known-hosts", str(tmp / "known_hosts"), "--identity", str(tmp / "id")]
     env = environment(wire.url, tmp)
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:

@@ -16,7 +16,7 @@ import pytest
 from builder import process
 from builder.aws import request
 from builder.polling import until
-from tests.aws import cloud
+from tests.aws import moto_account
 from tests.packer.bake_program import ROOT, SPEC
 from tests.packer.conftest import standing
 
@@ -31,7 +31,7 @@ SECRET = "not-to-be-seen-anywhere"
 class Region:
     """An account, and how `er` is run in it."""
 
-    account: cloud.Account
+    account: moto_account.Account
     argv: list[str]
     environment: dict[str, str]
     directory: Path
@@ -45,8 +45,8 @@ class Region:
 
 @pytest.fixture
 def region(key: Path, tmp_path: Path) -> Iterator[Region]:
-    with cloud.moto(tmp_path) as port, standing(key, "ami") as machine:
-        account = cloud.Account(port)
+    with moto_account.moto(tmp_path) as port, standing(key, "ami") as machine:
+        account = moto_account.Account(port)
         account.reset()
         account.ec2.import_key_pair(KeyName="mine", PublicKeyMaterial=key.with_name("id.pub").read_bytes())
         subnet = account.ec2.describe_subnets()["Subnets"][0]["SubnetId"]
@@ -64,7 +64,7 @@ def region(key: Path, tmp_path: Path) -> Iterator[Region]:
         directory = tmp_path / "made"
         argv = [str(Path(sysconfig.get_path("scripts"), "er")), "build-image", str(SPEC), "--target", "aws"]
         argv += ["--var-file", str(variables), "-o", str(directory), "--json", "--keep-log"]
-        environment = cloud.environment(f"http://127.0.0.1:{port}", tmp_path) | {"AWS_SECRET_ACCESS_KEY": SECRET}
+        environment = moto_account.environment(f"http://127.0.0.1:{port}", tmp_path) | {"AWS_SECRET_ACCESS_KEY": SECRET}
         yield Region(account, argv, environment, directory)
 
 
@@ -72,7 +72,7 @@ def test_an_ami_that_a_launch_finds(region: Region) -> None:
     done = process.run(region.argv, env=region.environment, cwd=ROOT, timeout=240)
     (name,) = json.loads(done.stdout)["ids"]
     where, _, ami = name.partition(":")
-    assert where == cloud.REGION
+    assert where == moto_account.REGION
     found = region.account.ec2.describe_images(**request.baked_query("debian-13", "amd64"))["Images"]
     assert [image["ImageId"] for image in found] == [ami]
     assert region.left() == ([], ["default"], ["mine"])

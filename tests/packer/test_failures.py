@@ -15,7 +15,7 @@ import pytest
 from builder import process
 from builder.packer import run as jobs
 from builder.packer import work_directory
-from builder.packer.log import Log
+from builder.packer.build_log import Log
 from builder.polling import until
 from builder.qemu.serial_console import SilentError
 from tests.packer import bake_program

@@ -11,7 +11,7 @@ import pytest
 
 from builder import process
 from builder.packer import run
-from builder.packer.log import Log
+from builder.packer.build_log import Log
 from builder.process import Session
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from rich.text import Text
 from builder.cli import output
 from builder.cli.output import Console
 from builder.cli.progress import Steps
-from builder.packer.log import Log
+from builder.packer.build_log import Log
 from builder.problems import UserError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from builder import spec as specs
-from builder.packer import build_container, build_local, convert, log, program, request, work_directory
+from builder.packer import build_container, build_local, build_log, convert, program, request, work_directory
 from builder.packer import request as orders
 from builder.packer.convert import FORMATS
 from builder.packer.program import Packer
@@ -80,13 +80,13 @@ def test_a_compressed_disk_is_made_aside() -> None:
 def test_secrets_are_hidden_by_the_names_that_give_them_away() -> None:
     environment = {"HCLOUD_TOKEN": "tok-12345678", "PATH": "/usr/bin", "SSH_KEY_PASSWORD": "x", "MY_SECRET": "/etc/key"}
     variables = '{"api_key": "abcdefgh\\"i", "region": "eu-west-1"}\nclient_secret = "s3cr3t-s3cr3t"\n'
-    hidden = log.environment_secrets(environment) | log.variable_secrets(variables)
+    hidden = build_log.environment_secrets(environment) | build_log.variable_secrets(variables)
     assert hidden == {"tok-12345678", 'abcdefgh\\"i', "s3cr3t-s3cr3t"}
-    assert log.hide("curl -H tok-12345678 s3cr3t-s3cr3t.", hidden) == "curl -H *** ***."
+    assert build_log.hide("curl -H tok-12345678 s3cr3t-s3cr3t.", hidden) == "curl -H *** ***."
 
 
 def test_a_secret_inside_another_leaves_no_rest() -> None:
-    assert log.hide("abcdefghij", frozenset({"abcdefgh", "abcdefghij"})) == "***"
+    assert build_log.hide("abcdefghij", frozenset({"abcdefgh", "abcdefghij"})) == "***"
 
 
 DEBIANS, TODAYS = Packer(Path("/usr/bin/packer"), (1, 6, 6)), Packer(Path("/opt/packer"), (1, 14, 2))

@@ -13,7 +13,7 @@ from builder.cli import build_image
 from builder.manifest import Step
 from builder.packer import artifact
 from builder.packer.artifact import Baked, Result
-from builder.packer.log import Log
+from builder.packer.build_log import Log
 from builder.packer.program import Packer
 from builder.packer.request import Request
 from builder.packer.run import Bake, Clock, Job

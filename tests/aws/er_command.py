@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from builder.aws import api
 from builder.cli.app import app
-from tests.aws import cloud
+from tests.aws import moto_account
 
 if TYPE_CHECKING:
     import pytest
@@ -79,7 +79,7 @@ class Er:
         self.known_hosts = directory / ".ssh" / "known_hosts"
         for key in [key for key in os.environ if key.startswith("AWS_")]:
             patch.delenv(key)
-        self.environment = cloud.environment(wire.url, directory)
+        self.environment = moto_account.environment(wire.url, directory)
         for key, value in self.environment.items():
             patch.setenv(key, value)
         patch.setattr(api, "BACKOFF", _QUICK)
@@ -97,7 +97,7 @@ class Er:
     def process(self, *words: str | Path, **options: Any) -> subprocess.Popen[str]:
         """A process of its own."""
         argv = [str(PROGRAM), *map(str, words)]
-        env = cloud.environment(self.wire.url, self.directory)
+        env = moto_account.environment(self.wire.url, self.directory)
         return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
