@@ -31,7 +31,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "cli",
-            31,
+            29,
             "one module a command",
             "The commands of `er`, one module each, `er server …` in a folder of its own. The only place that "
             "prints: data to stdout, talk to stderr, problems as text or JSON.",
@@ -47,14 +47,14 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "packer",
-            21,
+            18,
             "er build-image",
             "From a request to an image: a work directory, a run of `packer` read as events, then the proof, the "
             "manifest and the SBOM. One row a target; logins and what a failed build leaves behind belong to it.",
         ),
         Package(
             "server",
-            15,
+            14,
             "a running host, over ssh",
             "`er server …`: the near side calls ssh and understands its failures. `server/remote/` is sent along "
             "and runs as root under the host's own Python: the standard library and three loose modules.",
@@ -94,7 +94,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "imagecheck",
-            12,
+            14,
             "er check-image",
             "What must not be in an image: a module an area, with its checks and their rows. Standard library "
             "only, as it also runs inside the image, as a zipapp.",
@@ -139,7 +139,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "spec",
-            11,
+            10,
             "the spec, checked",
             "The user's YAML file, read and checked: every problem at once, with line, column and a way out. Its "
             "texts, its JSON Schema, and the first spec that `er init` writes.",
@@ -148,7 +148,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "compose",
-            16,
+            15,
             "Compose files as stacks",
             "A table of every key of the Compose specification, and what becomes of it. Includes, extends, merges "
             "and variables as Compose itself has them.",
@@ -157,7 +157,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "stack",
-            3,
+            4,
             "a stack as values",
             "What spec and Compose files become: services, mounts, networks, limits; the stack's user on the "
             "host; its domains.",
@@ -200,7 +200,6 @@ LONGEST: Final = 400
 # Imports against the layers, by module without `builder.`, each with its reason.
 IMPORTS: Final = {
     ("problem_report", "yamlfile.places"): "a report quotes lines, which YAML counts in its own way",
-    ("manifest.er_manifest", "imagecheck.model"): "a manifest holds the report of the image's checks",
 }
 # Names that differ by an `s` and stay, each with its reason.
 PLURALS: Final = {
