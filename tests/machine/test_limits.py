@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import facts
+from tests.machine.clients import get
 
 if TYPE_CHECKING:
     from tests.machine.hosts import Host
@@ -54,6 +55,26 @@ def test_weights(three: Host) -> None:
     """Each stack as much as another, and all of them together less than what the host itself does."""
     assert {_show(three, manager, "CPUWeight")["CPUWeight"] for manager in managers(three)} == {"100"}
     assert _number(three, "stacks.slice", "CPUWeight") < 100
+
+
+def _score(host: Host, pid: str) -> int:
+    return int(host.machine.path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+def test_the_kernel_ends_an_app_before_its_manager(three: Host) -> None:
+    """The manager holds more than each of many small processes; without it the whole stack is gone."""
+    manager = managers(three)[1]
+    app = three.machine.run(["podman", "inspect", "--format={{.State.Pid}}", "web"], user="er-hello").stdout.strip()
+    assert _score(three, str(_number(three, manager, "MainPID"))) < _score(three, app) <= 100
+
+
+def test_a_manager_that_was_killed_comes_back_with_its_apps(three: Host) -> None:
+    manager = managers(three)[1]
+    before = _number(three, manager, "MainPID")
+    three.machine.run(["kill", "-9", str(before)])
+    three.machine.wait(lambda: _number(three, manager, "MainPID") not in {0, before}, timeout=60, what="the manager")
+    site = "https://hello.example.com/"
+    three.machine.wait(lambda: get(three, site).status == 200, timeout=60, what=f"{site} to answer")
 
 
 def _said(host: Host, where: str, line: str) -> int:
