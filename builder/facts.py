@@ -1,4 +1,7 @@
-"""Numbers and paths that more than one part of the host uses: each is written here and nowhere else."""
+"""Numbers and paths that more than one part of the host uses, once.
+
+Scripts of images/rootfs that have no template repeat a few of them; tests hold those equal.
+"""
 
 from __future__ import annotations
 

@@ -307,7 +307,7 @@ def _opened(destination: int | Path, report: Reporter) -> IO[bytes]:
     if isinstance(destination, Path):
         return os.fdopen(_open(destination, report), "wb")
     if destination == 1 and sys.stdout is not None:
-        # What was said before comes before.
+        # What is still buffered comes first.
         sys.stdout.flush()
     return os.fdopen(os.dup(destination), "wb")
 

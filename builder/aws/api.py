@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 Result = TypeVar("Result")
-# botocore repeats nothing: what reads is repeated here, and what writes by those who look before they try again.
+# botocore's own retries are off. Reads are retried here; who writes looks at what exists before trying again.
 CONFIG: Final = botocore.config.Config(
     connect_timeout=10, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 1}
 )
@@ -134,7 +134,7 @@ class Api:
         return translate(type(error).__name__, str(error), operation=name, needs=needs, region=region)
 
     def missing_credentials(self) -> AwsError | None:
-        """The error of every call, where there are no credentials; AWS is not asked."""
+        """The error for missing credentials, None where there are some. Makes no request."""
         try:
             if self._session.get_credentials() is not None:
                 return None
@@ -179,13 +179,13 @@ BACKOFF: Final = Backoff()
 
 
 def retry(work: Callable[[], Result], backoff: Backoff, report: Callable[[str], object]) -> Result:
-    """Do `work`, which looks before it makes anything, again while its failure may pass. Raises what it raises."""
+    """Call `work` again after an error that may pass; it must be safe to repeat. Raises its last error."""
     for attempt in range(1, backoff.attempts + 1):
         try:
             return work()
         except AwsError as error:
             if attempt == backoff.attempts:
-                # Whoever repeats what this was one call of need not begin again.
+                # All attempts are used up: an outer retry must not begin anew.
                 error.transient = False
             if not error.transient:
                 raise

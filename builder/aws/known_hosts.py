@@ -63,7 +63,7 @@ def named(text: str) -> Path:
 
 def update(path: Path, addresses: Collection[str], keys: Collection[HostKey], name: str) -> bool:
     """Write the file when it would change; whether it did."""
-    # A device has nothing to keep, and ssh reads it as well: a pipe is refused before.
+    # A device such as /dev/null has no old text. A pipe was refused before: ssh reads this file as well.
     old = path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
     new = merge(old, addresses, keys, name)
     if new == old:

@@ -37,7 +37,7 @@ class Launched:
 
 
 class HalfwayError(UserError):
-    """Not all could be created, nor all of that be deleted again; the hint says what remains and how to remove it."""
+    """Creating failed, and so did the clean-up; the hint says what remains and how to remove it."""
 
 
 class NotReadyError(Exception):
@@ -101,7 +101,7 @@ def _create_one(api: Api, resource: Resource) -> Ids:
 
 
 def _delete_new(api: Api, resources: Sequence[Resource], backoff: Backoff, progress: Progress) -> list[str]:
-    """The last first. What could not be deleted, or may exist unseen, in words."""
+    """Delete in reverse order; return in words what could not be deleted, or may exist unseen."""
     remaining: list[str] = []
     for resource in reversed([resource for resource in resources if resource.touched]):
         try:
@@ -160,12 +160,17 @@ def launched_lines(launched: Launched, settings: Settings, default_known_hosts: 
         yield f"  {one.name}  {one.id}  {one.type} in {one.zone}  {addresses}"
         yield f"    {login.shown(default_known_hosts)}"
     for site in launched.sites:
-        answer = f"{site.status}, certificate checked {site.trust}" if site.serves else site.problem
-        yield f"  https://{site.domain}/  {answer.replace('checked not checked', 'not checked')}"
+        answer = f"{site.status}, certificate {_certificate(site.trust)}" if site.serves else site.problem
+        yield f"  https://{site.domain}/  {answer}"
     verb = "set in Route 53" if prerequisites.request.spec.dns else "to set"
     for record in launched.records:
         yield f"  DNS {verb}: {record.domain} {record.type} {' '.join(record.addresses)}"
     yield f"  remove it all: {_removal(prerequisites)}"
+
+
+def _certificate(trust: str) -> str:
+    """How the certificate was checked, or why it was not."""
+    return trust if trust.startswith("not checked") else f"checked {trust}"
 
 
 def launched_json(launched: Launched, settings: Settings, seconds: dict[str, float]) -> dict[str, Any]:

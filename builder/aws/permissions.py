@@ -1,7 +1,7 @@
 """The operations of the API that er calls, and the IAM policy that allows them.
 
-By the policy, what er creates must carry its tag; what it changes, removes or reads the console of must have
-it already.
+By the policy, what er creates must carry its tag; it may change, remove and read the console of what has that
+tag only.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ _PASSING: Final = "iam:PassRole"
 # A role's tags are no reliable condition of PassRole, says IAM's guide: so its name has to be.
 _ROLES: Final = "arn:aws:iam::*:role/er-*"
 _RECORDS: Final = "route53:ChangeResourceRecordSets"
-# Every record of a change, or the change is refused: no mail, no name server, no proof of a domain.
+# Every record of a change must be A or AAAA: er may not touch mail, name servers, or TXT proofs of a domain.
 _ADDRESSES: Final = {"ForAllValues:StringEquals": {"route53:ChangeResourceRecordSetsRecordTypes": ["A", "AAAA"]}}
 
 

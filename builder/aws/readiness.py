@@ -188,7 +188,7 @@ class Login:
         return f"{self.user}@{self.address}"
 
 
-# What is still worth waiting for: the proxy saying that the app is not there yet.
+# From this status on the proxy says that the app is not there yet: wait on.
 _NOT_YET: Final = 500
 
 

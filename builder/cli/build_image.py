@@ -229,7 +229,7 @@ def next_steps(result: Result, spec: Path) -> list[str]:
         return [f"er launch {spec}"]
     target = BY_NAME[result.target]
     command = providers.get(result.target).command.value.format(file="user-data", name="user-data").removesuffix(" …")
-    # An id comes with its region before it, or other regions' after it.
+    # Ids read `region:id,region:id`; the first without its region.
     image = re.split(r"[,\s]", result.ids[0])[0].rpartition(":")[2]
     return [
         f"er user-data {spec} --for {result.target} --on baked -o user-data",

@@ -118,7 +118,7 @@ def _service(draft: Draft, drafts: list[Draft], networks: tuple[Network, ...]) -
         mounts=tuple(mount for mount, _ in draft.mounts),
         networks=_aliased(draft, drafts) if networks else (),
     )
-    # Without a word Compose starts a service once. Here one that fails is tried again, one that ends well is not.
+    # Compose's default is `no`. Here it is `on-failure`: one that fails is started again, one that ends well is not.
     fields.setdefault("restart", "on-failure")
     return Service(name=draft.name, mark=draft.node.mark(key=True), **fields)
 

@@ -175,7 +175,7 @@ def _services(node: Node, project: Project) -> None:
     project.services.update((name, child) for name, child in node.items() if not name.startswith("x-"))
 
 
-def _external_volume(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
+def _external_volume(node: Node, project: Project) -> None:  # noqa: ARG001 - the parsers of a table share a signature
     if node.is_map or boolean(node):
         raise node.error(_EXTERNAL_VOLUME)
 
@@ -186,12 +186,12 @@ def _external_network(node: Node, project: Project) -> None:
         raise node.error(messages.NETWORK_EXTERNAL)
 
 
-def _network_name(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
+def _network_name(node: Node, project: Project) -> None:  # noqa: ARG001 - the parsers of a table share a signature
     if node.value != networking.PROXY_NETWORK:
         node.report(_NAME_TEXT, key=True)
 
 
-def _refuse_value(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
+def _refuse_value(node: Node, project: Project) -> None:  # noqa: ARG001 - the parsers of a table share a signature
     raise node.error(messages.SECRET_VALUE)
 
 

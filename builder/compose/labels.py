@@ -142,7 +142,7 @@ NONE: Final = "none"  # the word for no limit
 
 
 def _unless_none(parse: Callable[[Node], float], node: Node, text: Text) -> float:
-    """A limit above zero; 0 is what the word for none becomes."""
+    """A limit above zero; `none` gives 0."""
     if node.value == NONE:
         return 0
     try:

@@ -132,7 +132,7 @@ def _acme_directory(spec: Spec) -> str | None:
 
 
 # Fail2Ban's policy is baked. A spec changes who is never banned, and which pages are a site's own.
-# Fail2Ban counts IPv6 clients by networks of this prefix: /usr/lib/easyrunner/watch.
+# Fail2Ban counts IPv6 clients by networks of this prefix, as /usr/lib/easyrunner/watch.awk does.
 _CLIENT_PREFIX: Final = 64
 
 

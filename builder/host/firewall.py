@@ -27,8 +27,8 @@ HOST: Final = facts.FIREWALL
 TEMPLATE: Final = f"{facts.LIB}/firewall.d/stack"
 # The addresses of names are found on the host: /usr/lib/easyrunner/names writes them beside a list with this ending.
 NAMES_SUFFIX: Final = ".names"
-# At the same time, of one user and family. The host's table of connections has room for 131,072 (modprobe.d): a flood
-# must not keep others, or SSH, from having new ones.
+# Open connections of one user, by address family. The host's table of connections has room for 131,072 (modprobe.d):
+# a flood must not keep others, or SSH, from having new ones.
 CONNECTIONS: Final = 4096
 
 
@@ -52,7 +52,7 @@ def host_files(
     """
     yield from _files(f"{HOST}/20-ssh", (_ssh(allow_from),), Part.FIRST_BOOT)
     if unlimited:
-        # Before the limits, which are the base's.
+        # Inserted before the rate limits of the baked part.
         rules = (Rule(WEB, f"-s {network}", "ACCEPT", family_of(network), first=True) for network in unlimited)
         yield from _files(f"{HOST}/22-web", (Fragment("filter", tuple(rules)),), Part.FIRST_BOOT)
     if acme_port not in (None, facts.HTTP, facts.HTTPS):
@@ -121,7 +121,7 @@ def _clients() -> Iterator[Rule]:
     """
     new = "! -i lo -m conntrack --ctstate NEW -m conntrack --ctstate DNAT"
     yield Rule("ER-INPUT", new, WEB, why="a new connection through the redirect")
-    # An entry of the table that is not used says nothing after two seconds, as it is full again then.
+    # The burst is twice the rate, so a client's allowance is whole again after two seconds and its entry can go.
     table = "--hashlimit-name w --hashlimit-htable-max 65536 --hashlimit-htable-expire 2000"
     for family, more in ((4, ""), (6, "64")):
         rate = f"--hashlimit-above {facts.CLIENT_RATE}/sec --hashlimit-burst {2 * facts.CLIENT_RATE}"
@@ -191,7 +191,7 @@ def _user_output() -> Iterator[Rule]:
         yield Rule("ER-OUT-GUARD", f"-d {network}", "ER-OUT-DENY", family_of(network), "cloud metadata, link-local")
     for protocol, ports in (("udp", "53,443"), ("tcp", "53,80,443")):
         yield Rule("ER-OUT-WEB", f"-p {protocol} -m multiport --dports {ports}", "ACCEPT", why="DNS, HTTP, HTTPS")
-    # Each stack and the proxy have lines and a count of their own; what is left is a user of ours without rules.
+    # Each stack and the proxy log and count in a chain of their own; only a user without rules of its own comes here.
     yield Rule("ER-OUT-DENY", "", "ER-OUT-LOG")
     yield _log("ER-OUT-DENY", "er-egress ")
     yield Rule("ER-OUT-DENY", "", "ER-OUT-REJECT")

@@ -162,7 +162,7 @@ class Tree:
     def below(self, *folders: str) -> Iterator[Entry]:
         """The entries below these directories, they themselves left out."""
         for folder in folders:
-            # In the order of the paths, "0" is what comes after "/".
+            # "0" follows "/" in ASCII: from "dir/" to "dir0" is all that lies below "dir".
             first, last = (bisect_left(self._paths, f"{folder}{end}") for end in "/0")
             yield from self.entries[first:last]
 

@@ -37,8 +37,8 @@ class Machine:
     `tree` may also be a raw disk: that is the machine's then, with what it writes, and outlives it. Without `user_data`
     the disk is one that was used before. `instance` is cloud-init's id of this machine: a new one, if empty.
     `extra_files` are lab-only files by their path on the machine; `preloads` are images that its users have before
-    power-on. With a `provider`, made for its network, it takes itself for that provider's server: it has no seed, and
-    its network card no addresses; the provider gives it both.
+    power-on. With a `provider`, made for its network, it looks like a virtual machine of that provider: it has no
+    seed, and its network card no addresses; the provider gives it both.
     """
 
     def __init__(

@@ -178,7 +178,7 @@ def _json(value: Mapping[str, object]) -> bytes:
 
 
 _NOT_IN_CONTAINERS: Final = b"[Unit]\nConditionVirtualization=!container\n"
-# The audit is the kernel's, so one for all its containers.
+# There is one audit for the whole kernel: its units cannot run in a container.
 _AUDIT: Final = ("auditd.service", "audit-rules.service")
 # What a whole disk starts for its root and its network; a container has both from the first moment on.
 _ROOT_AND_NETWORK: Final = ("systemd-remount-fs.service", "systemd-networkd-wait-online.service")

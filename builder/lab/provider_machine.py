@@ -62,7 +62,7 @@ done
 [ -z "$container" ] || {{ [ -n "$quiet" ] || echo none; exit 1; }}
 [ -n "$quiet" ] || echo {_VIRTUALIZATION}
 """
-# systemd tells its generators what it runs in; cloud-init's own is started with the other answer.
+# systemd tells its generators what it runs in: a wrapper runs cloud-init's with the answer of a virtual machine.
 _GENERATOR: Final = f"""#!/bin/sh
 SYSTEMD_VIRTUALIZATION=vm:{_VIRTUALIZATION} exec /usr/lib/systemd/system-generators/cloud-init-generator "$@"
 """

@@ -1,4 +1,4 @@
-"""The software bill of materials: CycloneDX 1.6 as JSON, by CycloneDX's own library. Writes it and the manifest."""
+"""The software bill of materials: CycloneDX 1.6 as JSON, by CycloneDX's library. `write` writes the manifest too."""
 
 from __future__ import annotations
 

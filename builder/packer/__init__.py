@@ -5,7 +5,7 @@ build            what Packer will be given, and the whole bake; build_local and 
 run              calls Packer in a work_directory with its upload_files; steps reads what it says, failures explains it
 artifact         what comes out: contents checked, manifest, SBOM, differences
 leftovers        what a build may have left at a provider; account finds and removes it there
-program, log     the argv lists of Packer; all that it says, without secrets
+program, build_log  the argv lists of Packer; all that it prints, secrets removed
 
 Only the command line imports this package. It stands on qemu, lab, disk, imagecheck and manifest.
 """

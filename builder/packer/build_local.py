@@ -220,7 +220,7 @@ def _in_container(bake: Bake, base_image: BaseImage) -> Generator[Progress, None
 def _in_machine(
     bake: Bake, base_image: BaseImage, accelerator: Accelerator
 ) -> Generator[Progress, None, tuple[Path, Contents]]:
-    """Once more, emulated, when the accelerator lets the machine hang."""
+    """Bake in a virtual machine; one that hangs under the accelerator is started once more under emulation."""
     root = bake.work.root
     _write_seed(root)
     try:
@@ -296,7 +296,7 @@ def verify(
 
 
 def _convert(request: Request, made: Path, root: Path) -> Path:
-    """Made aside, in the work directory."""
+    """Convert in the work directory; return the path there."""
     aside = root / "image"
     for argv in convert.commands(made, aside, request.image_format, images.virtual_size(made)):
         process.run(argv)

@@ -65,14 +65,14 @@ class Log:
             self.whole = False
 
 
-# Names that say that their value is one.
+# Names of variables whose value is a secret.
 _SECRETIVE: Final = r"token|secret|password|passphrase|api_?key|private_?key|access_?key|credential"
 _SECRET_NAME: Final = re.compile(_SECRETIVE, re.IGNORECASE)
 _SECRET_ASSIGNMENT: Final = re.compile(rf'"?(\w*(?:{_SECRETIVE})\w*)"?\s*[=:]\s*"((?:[^"\\]|\\.)+)"', re.IGNORECASE)
 # Shorter ones are words of the language, and would blot out the text.
 _SHORTEST: Final = 8
 _HIDDEN: Final = "***"
-# A name of a file with a secret is itself none, and worth seeing in an error.
+# The path of a file that holds a secret is no secret, and worth seeing in an error.
 _PATH: Final = re.compile(r"(?:/|~/|\.{1,2}/)[\w./ -]*")
 
 

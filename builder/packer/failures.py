@@ -25,7 +25,7 @@ _NO_REASON: Final = re.compile(
     r"build (was )?(halted|cancelled)|unexpected EOF|Script (exited|disconnected)|connection is shut"
 )
 _CRASH: Final = re.compile(r"PACKER CRASH|^panic: |^goroutine \d+ \[")
-# Where Packer's reading of a template points at text that it does not have.
+# Packer's note where it has no line of the template to show; left out.
 _POINTLESS: Final = re.compile(r"\s*\(source code not available\)\s*")
 
 
@@ -42,7 +42,7 @@ def build_failed(
     tracker: StepTracker, seconds: float, code: int, log: Path, *, left: tuple[Leftover, ...] = (), target: str = ""
 ) -> BakeError:
     """What to say of a build that ended by itself."""
-    # What apt says within a step is not the provider's.
+    # Hints for a provider are for its own steps: what apt says in one of ours is not the provider's.
     provider = target if tracker.step in (START, BOOT, EXPORT) else ""
     reasons = _lines(tracker.reasons)
     what = _reason(tracker, reasons, code)
@@ -66,7 +66,7 @@ def exit_reason(code: int) -> str:
     """An exit code of Packer in words."""
     if code < 0:
         return f"Packer was killed by signal {-code}"
-    # Its outer process ends with 0 when the inner one, which does the work, was killed.
+    # Packer's wrapper exits with 0 when its worker process was killed.
     return "Packer was killed" if code == 0 else f"Packer ended with exit code {code}"
 
 

@@ -157,7 +157,7 @@ class StepTracker:
         return begins
 
     def _is_mark(self, event: UiLine | RawLine) -> bool:
-        """Both streams must have said it: what one of them still holds belongs to the step."""
+        """A step ends when its mark has come on stdout and on stderr: text that is still buffered belongs to it."""
         if not self._mark or not self._running or not event.text.startswith(f"{self._mark} "):
             return False
         self._marks += 1

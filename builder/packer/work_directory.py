@@ -98,7 +98,7 @@ def sweep(parent: Path) -> None:
             shutil.rmtree(root, ignore_errors=True)
 
 
-# Lines of a source that end so are for today's plugins, and for the builders inside Packer 1.6.6.
+# Ends of lines of a source that are for Packer 1.7 and later with plugins, or for Packer 1.6 with built-in builders.
 _SINCE_PLUGINS: Final = "# since 1.7"
 _UNTIL_PLUGINS: Final = "# until 1.6"
 # Packer reads every file with this ending as values of variables.

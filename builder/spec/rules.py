@@ -293,7 +293,7 @@ def _network_error(text: str) -> RuleError:
 _IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _METADATA: Final = tuple(map(ipaddress.ip_network, facts.METADATA))
 _LOOPBACK: Final = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "::1/128")))
-# What is meant as a name, whether or not it is a good one: an address has no letter but the digits a to f.
+# Meant as a host name, valid or not: an address has no letters but the digits a to f.
 _NAME: Final = re.compile(r".*[g-zG-Z*_].*|[^/:]*[a-fA-F][^/:]*")
 
 

@@ -11,9 +11,9 @@ from builder import facts
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-# The slots of stacks follow the proxy's.
-FIRST_SLOT: Final = facts.PROXY_SLOT + 1
-FIRST_UID: Final = facts.UID_BASE + FIRST_SLOT
+# Slot 8 is the proxy's; stacks begin at 9.
+FIRST_STACK_SLOT: Final = facts.PROXY_SLOT + 1
+FIRST_UID: Final = facts.UID_BASE + FIRST_STACK_SLOT
 LAST_UID: Final = facts.UID_BASE + facts.LAST_SLOT
 
 
@@ -33,7 +33,7 @@ def user(stack: str) -> str:
 def uid(stack: str) -> int:
     """The uid that a stack's name gives, on every machine and in every spec the same."""
     number = int.from_bytes(hashlib.sha256(stack.encode()).digest(), "big")
-    return FIRST_UID + number % (facts.LAST_SLOT - FIRST_SLOT + 1)
+    return FIRST_UID + number % (facts.LAST_SLOT - FIRST_STACK_SLOT + 1)
 
 
 def subids(uid: int) -> SubIds:

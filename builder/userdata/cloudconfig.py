@@ -34,12 +34,12 @@ def cloud_config(spec: Spec, host: Host, on: On, *, ascii_only: bool = False) ->
 
 
 _DEFAULT_TIMEZONE: Final = "UTC"
-# cloud-init marks a module as done before it runs it. Power cut in between would leave a host that is never finished:
-# until provisioning has been written to disk, every boot takes the marks away and the modules run again. Some would not
-# make good what they left half done, so that goes too: files that tools of /etc write aside (a lock left behind can
-# shut everyone out of the user database); the rules of sudo, whose mode comes after their content; and the admin, who
-# may be in some of the databases and not in others, with a home whose files are empty, unless there is more in it than
-# first boot puts there.
+# cloud-init marks a module as done before it runs it, so a power cut in between would leave a host that is never
+# finished. Until the file COMPLETE exists, each boot therefore removes
+# * the marks, so that the modules run again;
+# * lock files and files written aside in /etc: a lock left behind can shut everyone out of the user database;
+# * the admin's file of sudo's rules, whose mode is set after its content;
+# * an admin who is in some of the databases only, unless the home holds more than first boot puts there.
 COMPLETE: Final = f"{facts.STATE}/complete"
 _REPEAT: Final = (
     f"[ -e {COMPLETE} ]||(cd /etc;rm -f .#* *.lock *[a-z].[0-9]* *+ sudoers.d/90-c*;cd /var/lib/cloud/instance/sem;"
@@ -73,7 +73,7 @@ def _dump(value: object, ascii_only: bool) -> str:
 
 
 def _admin(admin: Admin) -> dict[str, object]:
-    # Its password is locked unless one says otherwise.
+    # cloud-init locks its password by default.
     return {
         "name": admin.name,
         "groups": "adm,sudo,systemd-journal",

@@ -65,7 +65,7 @@ def deliver(spec: Spec, host: Host, provider: str, on: On, *, smallest: bool = F
 def forms(spec: Spec, host: Host, row: Provider, on: On) -> Iterator[tuple[Encoding, bool, bytes]]:
     """Encoding, whether it is shared, and content of every form that the provider takes, plainest first.
 
-    What is sure not to fit is left out, but for the last.
+    Forms that cannot fit are left out, except the smallest.
     """
     document = cloud_config(spec, host, on, ascii_only=True)
     if row.script:

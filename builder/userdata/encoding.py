@@ -60,7 +60,8 @@ def multipart(compressed: bytes) -> bytes:
     return _MULTIPART_HEAD + _lines(base64.b64encode(compressed)) + _MULTIPART_TAIL
 
 
-# The cloud-config becomes the host's own, whose bootcmd makes good a cut of power; the modules have run without it.
+# The cloud-config is saved in cloud.cfg.d, so that its bootcmd repairs what a power cut leaves. cloud-init's modules of
+# this boot have run without it, so the script calls them.
 _SCRIPT_HEAD: Final = b"""\
 #!/bin/sh
 set -eu

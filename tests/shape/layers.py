@@ -42,8 +42,8 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
             "aws",
             18,
             "servers on EC2",
-            "`er launch`, `er servers`, `er destroy`. A resource (security group, instance, address, DNS record) "
-            "is found by its tags, planned, made and removed, in one order; there is no state file.",
+            "`er launch`, `er servers`, `er destroy`. A resource (security group, key pair, instance, address) is "
+            "found by its tags, planned, created and deleted by one table, DNS records beside it; no state file.",
         ),
         Package(
             "packer",

@@ -43,7 +43,7 @@ def golden_name(path: str) -> str:
 
 
 def test_the_files_are_the_golden_ones_and_no_others() -> None:
-    """After a wanted change: `python -m tests.unit.test_firewall_rules` writes them anew; read the difference."""
+    """After a wanted change: `python -m tests.unit.test_host_firewall` writes them anew; read the difference."""
     expected = {str(file.relative_to(GOLDEN)): file.read_text() for file in GOLDEN.rglob("*") if file.is_file()}
     assert {golden_name(path): text for path, text in files().items()} == expected
 

@@ -49,13 +49,13 @@ class Address(Resource):
         return tuple({*self.usable(self.found)} | self.created)
 
     def create_one(self, api: Api) -> Described:
-        """Ctrl-C waits until the answer is here."""
+        """Holds Ctrl-C back until the new id is known."""
         with shielded():
             return super().create_one(api)
 
     @classmethod
     def deletion(cls, described: Sequence[Described]) -> list[tuple[str, dict[str, Any]]]:
-        """They are taken from their servers, then given back."""
+        """Disassociate, then release."""
         associations = [one["AssociationId"] for one in described if one.get("AssociationId")]
         dissociation = [("DisassociateAddress", {"AssociationId": association}) for association in associations]
         return [*dissociation, *super().deletion(described)]

@@ -76,7 +76,7 @@ class Instance(Resource):
         return (*alive, *self._run(api)) if self.missing else alive
 
     def _run(self, api: Api) -> Ids:
-        """Ctrl-C waits until the answer is here. A token of a former life brings back terminated ones: then another."""
+        """Holds Ctrl-C back until EC2 has answered. A client token of terminated ones gets a successor."""
         parameters = self.parameters()
         group, known = self.ids[SecurityGroup.part][0], [one[self.id_field] for one in self.found]
         while True:
@@ -183,7 +183,7 @@ def _network_interface(subnet: Subnet, group: str | None, *, ipv6: bool) -> dict
 
 
 def _metadata(*, ipv6: bool) -> dict[str, Any]:
-    """Tokens only, and none for what is a hop away: a container that asks gets no answer."""
+    """IMDSv2 only, with a hop limit of 1: a container gets no metadata."""
     return {
         "HttpEndpoint": "enabled",
         "HttpTokens": "required",

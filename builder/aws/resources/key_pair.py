@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class KeyPair(Resource):
-    """One, if the admin has a key that EC2 takes."""
+    """The key pair of the admin; none where no key of the admin has a type that EC2 imports."""
 
     part = "key"
     title = "key pair"

@@ -94,7 +94,7 @@ class Resource(ABC):
 
     @property
     def touched(self) -> bool:
-        """Whether there was a look, and anything may have been created since."""
+        """Whether this resource was looked for, so that some of it may have been created since."""
         return self._before is not None
 
     def find_new(self, api: Api) -> dict[str, Described]:

@@ -181,13 +181,13 @@ def _roll_back(plan: Value, stacks: frozenset[str], unhealthy: set[str], why: st
 
 # How long everything has to stay up, in seconds.
 _STEADY: Final = 3.0
-# How long first boot waits in one look where a stack cannot become ready, in seconds.
+# Timeout in seconds of one run of first-boot where a stack is known not to become ready.
 _LOOK: Final = 25.0
-# What a look of first boot takes besides, in seconds: each service that hangs, and the end of the console.
+# What such a run may take besides, in seconds: services that hang, and the report on the console.
 _FIRST_BOOT: Final = 600.0
-# How long a user manager has to answer, in seconds.
+# Timeout in seconds of a question to a user manager.
 _MANAGER: Final = 20
-# How long a service has to answer that should be healthy before the change, in seconds.
+# Timeout in seconds of the request that tells whether a service was healthy before the change.
 _ANSWER: Final = "3"
 # SubState of a unit.
 _RUNNING: Final = frozenset({"running", "exited", "dead"})
@@ -229,7 +229,7 @@ def _waiting_for_secrets() -> dict[str, list[str]]:
 
 
 def _missing_secrets(stack: str) -> list[str]:
-    """None where the stack's user does not answer: it waits for nothing that the admin could give it."""
+    """Their names. An empty list where the stack's user does not answer: setting a secret would not help then."""
     try:
         return list(secrets.missing(stack))
     except RemoteError:

@@ -38,7 +38,7 @@ def _jail_names() -> list[str]:
 def _answers(questions: Sequence[str]) -> list[str]:
     """Ask all of them of one client: each start of it costs a small server a noticeable time."""
     typed = "".join(f"{question}\n" for question in questions).encode()
-    # It ends with its input only, and takes that for a failure.
+    # It exits at the end of its input, with a code that is not 0.
     _, *answers = common.run(["fail2ban-client", "-i"], stdin=typed, check=False).split(_PROMPT)
     if len(answers) <= len(questions):
         raise RemoteError("Fail2Ban does not answer", "see: systemctl status fail2ban")

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from builder.server.remote.common import Value
 
-# What only er writes, an er of another version or with another spec too: by directory, or by name in a directory that
-# others share. The users' own directories are the numbers from UID_BASE on.
+# What only er writes, whatever its version or spec: by directory, or by name in a directory that others share.
+# The users' own directories are the numbers from UID_BASE on.
 _OWN: Final = (
     (facts.ETC, "**/*"),
     (facts.LIB, "**/*"),

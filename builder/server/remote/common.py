@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # What a verb returns as JSON, or a part of it.
 Value = dict[str, Any]
-# Seconds. What runs as a stack's user may wait for a lock that the stack holds, or for a manager that it has stopped.
+# Timeouts in seconds: of any command, and of one as a stack's user, who may hold a lock or have stopped its manager.
 _TIMEOUT: Final = 1800
 _USER_TIMEOUT: Final = 60
 # How long Podman has to answer, in seconds; a stack may hold its lock.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def archives_missing() -> list[str]:
-    """Of the JSON list of [stack, image, path] on stdin, the paths of which neither image nor archive is here."""
+    """The paths whose image and archive are both missing here, of a JSON list of [stack, image, path] on stdin."""
     absent = [(stack, image, path) for stack, image, path in json.load(sys.stdin.buffer) if not Path(path).exists()]
     loaded = {stack: _loaded(stack) for stack in {stack for stack, _, _ in absent}}
     return [path for stack, image, path in absent if (images := loaded[stack]) is not None and image not in images]

@@ -49,7 +49,7 @@ def _ingress_sockets(user: str, action: str, services: Iterable[str]) -> None:
         common.as_user(user, ["systemctl", "--user", action, *loaded])
 
 
-# Path pattern, and what of the system reads such files.
+# Path pattern, and what is reloaded when such a file changes.
 _SYSTEM_FILES: Final = (
     ("/etc/systemd/journald*", "journal"),
     ("/etc/systemd/*", "systemd"),
@@ -169,7 +169,7 @@ def _load_caddyfile() -> None:
         raise RemoteError(f"the proxy refuses its configuration: {(done.stdout or done.stderr).strip()[:300]}")
 
 
-# How long connections that are already open have for handshake and request, in seconds: some round trips from anywhere.
+# Seconds that open connections have to finish handshake and request before the reload: some round trips from anywhere.
 _SETTLE: Final = 0.5
 # The rule ends by itself after so many seconds, whatever becomes of who made it.
 _PAUSE_AT_MOST: Final = 10.0
@@ -178,7 +178,7 @@ _IPTABLES: Final = ("iptables", "ip6tables")
 
 @contextmanager
 def new_connections_paused() -> Iterator[None]:
-    """New connections to the proxy wait until the end of the block, but where the kernel has no such rule."""
+    """Drop new connections to the proxy inside the block: clients send again. Nothing if the kernel lacks the match."""
     words = pause_rule(time.time() + _PAUSE_AT_MOST)
     try:
         for tool in _IPTABLES:
