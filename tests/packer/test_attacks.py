@@ -319,7 +319,10 @@ def test_a_flood_of_connections_leaves_room_for_others(stage: Stage, tell: Calla
 
 def test_the_host_came_through(stage: Stage, boot: str) -> None:
     """One boot, no unit failed, nobody else's process was killed, the others were never restarted."""
-    assert stage.root("systemctl --failed --no-legend --plain") == ""
+    failed = stage.root("systemctl --failed --no-legend --plain")
+    assert failed == "", stage.root(
+        f"journalctl -b --no-pager {' '.join(f'-u {line.split()[0]}' for line in failed.splitlines())}"
+    )
     assert stage.root(_BOOT) == boot
     for stack in stage.status()["stacks"]:
         if stack["stack"] != "evil":
