@@ -10,7 +10,7 @@ import hcl2
 
 from builder import data
 
-FIELDS: Final = Path(__file__).parent / "fields"
+FIELDS: Final = Path(__file__).parent / "plugin_fields"
 TEMPLATES: Final = data.tree("images") / "packer"
 
 

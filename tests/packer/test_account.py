@@ -13,9 +13,9 @@ from builder.packer import account
 from builder.packer.artifact import Result
 from builder.packer.targets import BY_NAME
 from builder.problems import UserError
-from tests.packer.digitalocean import DigitalOcean
-from tests.packer.hetzner import Hetzner
-from tests.packer.provider_api import served
+from tests.packer.fake_digitalocean import DigitalOcean
+from tests.packer.fake_hetzner import Hetzner
+from tests.packer.fake_provider import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

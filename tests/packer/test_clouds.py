@@ -19,17 +19,17 @@ import pytest
 from builder.packer import program
 from builder.packer.targets import BY_NAME
 from builder.polling import until
-from tests.packer import bake_program, digitalocean, hetzner, transcript
-from tests.packer.digitalocean import DigitalOcean
-from tests.packer.hetzner import Hetzner
-from tests.packer.provider_api import served
+from tests.packer import bake_program, fake_digitalocean, fake_hetzner, transcript
+from tests.packer.fake_digitalocean import DigitalOcean
+from tests.packer.fake_hetzner import Hetzner
+from tests.packer.fake_provider import served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from tests.packer.conftest import Oven
-    from tests.packer.provider_api import Answer
+    from tests.packer.fake_provider import Answer
 
 pytestmark = pytest.mark.machine
 TOKEN = "tell-nobody-of-this"
@@ -175,16 +175,20 @@ def _revoked(cloud: Any) -> None:
 
 CASES: Mapping[str, tuple[str, Callable[[Any], None], str]] = {
     "hetzner-refused": ("hetzner", _revoked, "the provider refused the login"),
-    "hetzner-read-only": ("hetzner", _fault("POST", "ssh_keys", hetzner.READ_ONLY), "the login is known"),
-    "hetzner-capacity": ("hetzner", _fault("POST", "servers", hetzner.NO_CAPACITY), "no room there just now"),
-    "hetzner-quota": ("hetzner", _fault("POST", "servers", hetzner.QUOTA), "the account's limit is reached"),
+    "hetzner-read-only": ("hetzner", _fault("POST", "ssh_keys", fake_hetzner.READ_ONLY), "the login is known"),
+    "hetzner-capacity": ("hetzner", _fault("POST", "servers", fake_hetzner.NO_CAPACITY), "no room there just now"),
+    "hetzner-quota": ("hetzner", _fault("POST", "servers", fake_hetzner.QUOTA), "the account's limit is reached"),
     "hetzner-type": ("hetzner", _lacks("types"), "not known there"),
     "hetzner-image": ("hetzner", _lacks("images"), "not known there"),
     "do-refused": ("digitalocean", _revoked, "the provider refused the login"),
-    "do-read-only": ("digitalocean", _fault("POST", "keys", digitalocean.READ_ONLY), "the login is known"),
-    "do-capacity": ("digitalocean", _fault("POST", "droplets", digitalocean.NO_CAPACITY), "no room there just now"),
-    "do-quota": ("digitalocean", _fault("POST", "droplets", digitalocean.QUOTA), "the account's limit is reached"),
-    "do-image": ("digitalocean", _fault("POST", "droplets", digitalocean.UNKNOWN_IMAGE), "not known there"),
+    "do-read-only": ("digitalocean", _fault("POST", "keys", fake_digitalocean.READ_ONLY), "the login is known"),
+    "do-capacity": (
+        "digitalocean",
+        _fault("POST", "droplets", fake_digitalocean.NO_CAPACITY),
+        "no room there just now",
+    ),
+    "do-quota": ("digitalocean", _fault("POST", "droplets", fake_digitalocean.QUOTA), "the account's limit is reached"),
+    "do-image": ("digitalocean", _fault("POST", "droplets", fake_digitalocean.UNKNOWN_IMAGE), "not known there"),
 }
 
 
@@ -222,7 +226,7 @@ def test_what_cannot_be_taken_away(target: str, part: str, noun: str, oven: Oven
     Today's plugin of Hetzner calls the whole build failed then: the image is there as well, and told.
     """
     with built(target, oven, tmp_path) as build:
-        build.cloud.faults["DELETE", part] = hetzner.LOCKED if target == "hetzner" else digitalocean.READ_ONLY
+        build.cloud.faults["DELETE", part] = fake_hetzner.LOCKED if target == "hetzner" else fake_digitalocean.READ_ONLY
         build.start()
         code = build.end()
         assert build.there() == {noun, "snapshot"}

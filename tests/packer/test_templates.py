@@ -14,7 +14,7 @@ from builder import process
 from builder.packer import build_container, credentials, program, work_directory
 from builder.packer.program import Packer
 from builder.packer.targets import BY_NAME, TARGETS, Target
-from tests.packer import hcl, keystone
+from tests.packer import fake_keystone, hcl
 from tests.packer.hcl import TEMPLATES
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def validate(directory: Path, target: Target, variables: Mapping[str, Any]) -> N
     home = {"HOME": str(directory), "PATH": "/usr/bin:/bin", "CHECKPOINT_DISABLE": "1"}
     home |= {name: os.environ[name] for name in ("PACKER_PLUGIN_PATH",) if name in os.environ}
     known = {name: value for name, value in ENVIRONMENT.items() if _belongs(name, target)}
-    with keystone.served() as url:
+    with fake_keystone.served() as url:
         environment = {**home, **known, "OS_AUTH_URL": url}
         done = process.run(argv, cwd=directory, env=environment, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.packer.provider_api import Answer, Cloud, Json
+from tests.packer.fake_provider import Answer, Cloud, Json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.packer.provider_api import Answer, Cloud, Json
+from tests.packer.fake_provider import Answer, Cloud, Json
 
 _WHEN = "2026-01-01T00:00:00Z"
 
