@@ -55,6 +55,11 @@ def test_exec_is_in_the_running_container() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("words", [["--name", "a b"], ["--name=a b"]])
+def test_podman_generators_differ_in_how_they_write_a_name(words: list[str]) -> None:
+    assert replace(UNIT, argv=["podman", "run", "--rm", *words, "image"]).container == "a b"
+
+
 def test_no_value_of_a_variable_is_a_word() -> None:
     request = replace(REQUEST, env={"PASSWORD": "S3kr3t"}, user="postgres", workdir="/tmp", tty=True)
     assert exec_argv(request, "api", ["id"]) == [

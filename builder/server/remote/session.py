@@ -65,8 +65,9 @@ class Unit:
 
     @property
     def container(self) -> str:
-        """The name of the service's container."""
-        return self.argv[self.argv.index("--name") + 1]
+        """The name of the service's container, in one word with the option or in two, as the generator has it."""
+        at, word = next((at, word) for at, word in enumerate(self.argv) if re.match("--name(=|$)", word))
+        return word.partition("=")[2] or self.argv[at + 1]
 
 
 def session() -> Value:
