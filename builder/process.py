@@ -12,6 +12,7 @@ import selectors
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -112,6 +113,15 @@ def start(
         pass_fds=tuple(pass_fds),
         start_new_session=True,
     )
+
+
+def become(argv: Sequence[str]) -> NoReturn:
+    """Go on as another program: it has this one's streams, terminal, signals and exit code."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Python ignores it, and the next program would inherit that.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.execvp(argv[0], list(argv))  # noqa: S606 - no shell is wanted
 
 
 # In seconds: how long a read waits for output.

@@ -27,7 +27,7 @@ from builder.cli import (
     trial,
     user_data,
 )
-from builder.cli.server import apply, bans, doctor, firewall, logs, secrets, services, status, verify
+from builder.cli.server import apply, bans, doctor, firewall, logs, secrets, services, session, status, verify
 from builder.problems import SpecError, UserError
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ _SERVER: Final[tuple[tuple[str, Command], ...]] = (
     ("verify", verify.command),
     ("apply", apply.command),
     ("logs", logs.command),
+    ("exec", session.exec_),
+    ("shell", session.shell),
+    ("run", session.run),
     ("restart", services.restart),
     ("stop", services.stop),
     ("start", services.start),

@@ -14,13 +14,13 @@ import subprocess
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from builder import process
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _SOURCES: Final = Path(__file__).resolve().parents[1]
 # What `builder.server.remote` imports besides the standard library.
@@ -79,6 +79,20 @@ class Remote:
         """The call of ssh; `fresh` opens a connection of its own even where the user's config shares one."""
         own = ["-o", "ControlMaster=no", "-o", "ControlPath=none"] if fresh else []
         return ["ssh", "-T", "-o", "ConnectTimeout=15", *own, *self.options, "--", self.host, shlex.join(command)]
+
+    def session(self, request: Mapping[str, Any], *, tty: bool) -> NoReturn:
+        """Go on as the ssh of a command in a container; see `remote/session.py` for the request.
+
+        Raises as `ask` does, before anything of the command runs.
+        """
+        prepared = self.ask("session", stdin=json.dumps({**request, "tty": tty}).encode())
+        process.become(self.session_argv(prepared["path"], tty=tty))
+
+    def session_argv(self, path: str, *, tty: bool) -> list[str]:
+        """The call of ssh that runs a prepared session. Without the log level it shows the banner, and its farewell."""
+        command = shlex.join(["sudo", "-n", "python3", "-I", path])
+        own = ["-t" if tty else "-T", "-o", "ConnectTimeout=15", *self.options, "-o", "LogLevel=ERROR"]
+        return ["ssh", *own, "--", self.host, command]
 
 
 def remote_command(verb: str, words: Sequence[str]) -> list[str]:

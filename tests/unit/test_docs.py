@@ -143,6 +143,9 @@ def wrong_words(command: Any, words: list[str]) -> str:
     rest, count = [*words], 0
     while rest:
         word, _, value = rest.pop(0).partition("=")
+        if word == "--":
+            count += len(rest)
+            break
         if not word.startswith("-") or word == "-":
             count += 1
             continue
@@ -172,6 +175,7 @@ def choices(command: Any, name: str) -> set[str]:
         ("er check SPEC --json", ""),
         ("er server restart|stop HOST STACK [SERVICE]", ""),
         ("er server … HOST", ""),
+        ("er server exec HOST STACK SERVICE -- ls --all", ""),
         ("er user-data SPEC --for hetzner --on stock|baked", ""),
         ("er chekc SPEC", "there is no command chekc"),
         ("er server restart|halt HOST", "there is no command halt"),

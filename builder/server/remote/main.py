@@ -22,6 +22,7 @@ VERBS: Final = {
     "unban": "bans",
     "reapply-firewall": "egress",
     "services": "services",
+    "session": "session",
     "secret-set": "secrets",
     "secret-list": "secrets",
     "secret-rm": "secrets",
