@@ -23,6 +23,7 @@ VERBS: Final = {
     "reapply-firewall": "egress",
     "services": "services",
     "secret-set": "secrets",
+    "secret-generate": "secrets",
     "secret-list": "secrets",
     "secret-rm": "secrets",
     "archives-missing": "images",
