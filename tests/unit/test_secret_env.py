@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import re
 import subprocess
 import sys
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +19,7 @@ from builder import spec as specs
 from builder.cli.server import secrets as cli
 from builder.problems import UserError
 from builder.server.remote import common, secrets
+from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,17 +103,24 @@ def test_values_are_escaped_in_urls_alone(
 ) -> None:
     """The program of the host, with a podman that knows one secret."""
     program = next(file for file in host(tmp_path, BOTH)[0].files if file.path == f"{facts.LIB}/secret").content
-    calls: list[tuple[str, bytes | None]] = []
+    known = {"db_password": "p@s ü{db}\n".encode()}
+    written: list[str] = []
 
-    def podman(argv: list[str], *, input: bytes | None, stdout: int) -> SimpleNamespace:  # noqa: A002 - subprocess's own
-        assert stdout == subprocess.PIPE
-        calls.append((" ".join(argv), input))
-        return SimpleNamespace(returncode=len(calls) > 2, stdout="p@s ü{db}\n\n".encode())
+    def podman(argv: list[str], **options: Any) -> SimpleNamespace:
+        if "create" in argv:
+            written.append(" ".join(argv))
+            known[argv[-2]] = options["input"]
+            return SimpleNamespace(returncode=0, stdout=b"id")
+        found = known.get(argv[-1])
+        return SimpleNamespace(returncode=0 if found else 125, stdout=found + b"\n" if found else b"")
 
     monkeypatch.setattr(subprocess, "run", podman)
     monkeypatch.setattr(sys, "argv", ["secret", "web-X,db_password", text])
-    exec(program, {})
-    assert calls[1:] == [("podman secret create --replace web-X -", made.encode())]
+    for _ in range(2):
+        exec(program, {})
+    assert known["web-X"] == made.encode()
+    assert written == ["podman secret create --replace web-X -"], "once: the second time it was so"
+    del known["db_password"]
     with pytest.raises(SystemExit) as error:
         exec(program, {})
     assert error.value.code == 125
@@ -151,3 +162,75 @@ def test_a_line_that_is_wrong_is_numbered_and_not_shown(text: bytes, where: str)
     assert where in error.value.message
     assert "nothing was set" in error.value.message
     assert "=2" not in f"{error.value.message}{error.value.hint}"
+
+
+class Podman:
+    """The secrets of a stack's user, of which `refused` cannot be written."""
+
+    def __init__(self, known: dict[str, bytes], refused: str) -> None:
+        self.known, self.refused = known, refused
+
+    def as_user(self, _user: str, argv: list[str], *, stdin: bytes | None = None, **_: Any) -> str:
+        if argv[0] == "sh":
+            return base64.b64encode(self.known[argv[-1]] + b"\n").decode()
+        if argv[:3] == ["podman", "secret", "rm"]:
+            self.known.pop(argv[-1], None)
+        elif argv[:3] == ["podman", "secret", "create"]:
+            if argv[-2] == self.refused:
+                raise RemoteError("podman failed: disk full")
+            if "--replace" not in argv and argv[-2] in self.known:
+                raise RemoteError("podman failed: name in use")
+            self.known[argv[-2]] = stdin or b""
+        return ""
+
+
+def on_a_host(monkeypatch: pytest.MonkeyPatch, podman: Podman, needed: dict[str, list[str]]) -> None:
+    monkeypatch.setattr(common, "as_user", podman.as_user)
+    monkeypatch.setattr(common, "stack_user", lambda stack: f"er-{stack}")
+    monkeypatch.setattr(common, "services", lambda _: iter([("web", "web", "app-web.service")]))
+    monkeypatch.setattr(secrets, "_existing", lambda _: dict.fromkeys(podman.known, "now"))
+    monkeypatch.setattr(secrets, "_needed", lambda _: needed)
+    monkeypatch.setattr(secrets, "_made", lambda _: iter([("web-X", ["k"])]))
+
+
+def stdin_of(values: dict[str, bytes]) -> SimpleNamespace:
+    text = json.dumps({name: base64.b64encode(value).decode() for name, value in values.items()})
+    return SimpleNamespace(buffer=io.BytesIO(text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"old": b"2", "new": b"3", "full": b"4"}, "disk full; the secrets are as before"),
+        ({"old": b"2", "new": b""}, "without a value: new; nothing was set"),
+        ({"old": b"2", "new": b"x" * 600_000}, "too large for Podman"),
+        ({"old": b"2", "web-X": b"3"}, "web-X is made of other secrets; nothing was set"),
+    ],
+)
+def test_all_are_set_or_none(monkeypatch: pytest.MonkeyPatch, values: dict[str, bytes], why: str) -> None:
+    podman = Podman({"old": b"\xff1\n"}, refused="full")
+    on_a_host(monkeypatch, podman, {"old": ["web"]})
+    monkeypatch.setattr(sys, "stdin", stdin_of(values))
+    with pytest.raises(RemoteError, match=why):
+        secrets.secret_set("app")
+    assert podman.known == {"old": b"\xff1\n"}
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b'{"old": "Mg=')))
+    with pytest.raises(RemoteError, match="cut short, nothing was set"):
+        secrets.secret_set("app")
+    monkeypatch.setattr(sys, "stdin", stdin_of({"old": b"2", "new": b"3"}))
+    done = secrets.secret_set("app")
+    assert done["set"] == [{"name": "old", "replaced": True}, {"name": "new", "replaced": False}]
+    assert done["restarted"] == ["web"]
+
+
+def test_random_values_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    podman = Podman({"old": b"1"}, refused="")
+    on_a_host(monkeypatch, podman, {"old": ["web"], "a": ["web"], "b": ["web"]})
+    with pytest.raises(RemoteError, match="no service of app names nope"):
+        secrets.secret_generate("app", "a", "nope")
+    assert secrets.secret_generate("app", "a")["generated"] == ["a"]
+    first = dict(podman.known)
+    assert secrets.secret_generate("app") == {"generated": ["b"], "kept": ["a", "old"], "restarted": ["web"]}
+    assert first.items() <= podman.known.items()
+    assert re.fullmatch(rb"[0-9a-f]{64}", podman.known["a"])
+    assert podman.known["a"] != podman.known["b"]

@@ -23,7 +23,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The secret's name, as
 def set_(
     host: Host,
     stack: Stack,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The secret's name.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The secret's name.")] = None,
     *,
     many: Annotated[
         bool, typer.Option("--from-stdin", help="Set all NAME=value lines of stdin, as an env file has them, or none.")
@@ -103,7 +103,7 @@ def generate(
     host: Host,
     stack: Stack,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these; else all that are missing.")
+        list[str] | None, typer.Argument(metavar="NAME...", help="Only these; else all that are missing.")
     ] = None,
     *,
     ssh: SshOptions = None,
