@@ -103,7 +103,7 @@ def generate(
     host: Host,
     stack: Stack,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="Only these; else all that are missing.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Only these; else all that are missing.")
     ] = None,
     *,
     ssh: SshOptions = None,
