@@ -147,6 +147,8 @@ _BEGIN: Final = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 _END: Final = re.compile(r"-----END [A-Z0-9 ]*PRIVATE KEY-----")
 _KEY_BODY: Final = re.compile(r"[\s\"'-]*[A-Za-z0-9+/=\\]+[\s\"',\]]*|\s*(Proc-Type|DEK-Info): .*|\s*")
 _LOOSE_KEY: Final = re.compile(r"(?:b3BlbnNzaC1rZXktdjE|MII)[A-Za-z0-9+/=\\]{20,}")
+# What interpolation or the host puts in is no password yet.
+_URL_PASSWORD: Final = re.compile(r"(://[^\s/@:]*:)[^\s/@{}$]+(?=@)")
 _SECRET: Final = re.compile(
     r"""(?P<name>[A-Z0-9_-]*
         (?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|CREDENTIALS?|(?:API|ACCESS|PRIVATE|ENCRYPTION)_?KEY)
@@ -179,7 +181,7 @@ def _hide(line: str, *, in_key: bool) -> str:
 
 
 def _hide_keys(text: str) -> str:
-    """A text without private keys."""
+    """A text without private keys, and without passwords in URLs."""
     if begin := _BEGIN.search(text):
         return text[: begin.end()] + (_HIDDEN if text[begin.end() :].strip(" \"'") else "")
-    return _LOOSE_KEY.sub(_HIDDEN, text)
+    return _URL_PASSWORD.sub(rf"\1{_HIDDEN}", _LOOSE_KEY.sub(_HIDDEN, text))

@@ -59,6 +59,7 @@ _SERVER: Final[tuple[tuple[str, Command], ...]] = (
 )
 _SERVER_SECRET: Final[tuple[tuple[str, Command], ...]] = (
     ("set", secrets.set_),
+    ("generate", secrets.generate),
     ("list", secrets.list_),
     ("rm", secrets.rm),
 )

@@ -52,6 +52,8 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
                 }
                 for rule in stack.egress
             ],
+            "no_egress": stack.no_egress,
+            "secrets": list(_secrets(stack)),
             "services": [
                 {"name": s.name, "type": s.kind, "domains": list(s.domains), "image": s.image, "hardening": s.hardening}
                 for s in stack.services
@@ -69,6 +71,15 @@ def _summary(spec: Spec) -> None:
             output.note(f"  {_line(stack, service)}")
         for rule in stack.egress:
             output.note(f"  {_egress(stack, rule)}")
+        if stack.no_egress:
+            output.note(f"  er-{stack.name} {stack.uid}  may reach nothing outside, not even DNS and the web")
+        if names := _secrets(stack):
+            output.note(f"  er-{stack.name} {stack.uid}  waits for its secrets: {', '.join(names)}")
+
+
+def _secrets(stack: Stack) -> tuple[str, ...]:
+    """What is to be set on the server, each once."""
+    return tuple(dict.fromkeys(name for service in stack.services for name in service.secret_names))
 
 
 def _line(stack: Stack, service: Service) -> str:

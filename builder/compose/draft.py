@@ -15,10 +15,10 @@ from builder.compose import messages
 from builder.stack.model import UNENCODABLE, StackFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
 
     from builder.compose.node import Node
-    from builder.problems import Report
+    from builder.problems import Mark, Report
     from builder.stack.model import Mount, Network, Service, Volume
 
 # What comes along with a stack: small files of the stack's own directory, and no private keys.
@@ -34,6 +34,7 @@ class Project:
 
     `root` is the stack's own directory; nothing outside of it comes along. `lookup` gives a variable's value, for the
     service of the first name or, with None, outside of services. `extended` are the services of other files.
+    `secret_env` are by service the variables that are secrets, `unset` those without any value, and where they stand.
     """
 
     stack: str
@@ -47,6 +48,8 @@ class Project:
     configs: dict[str, Node] = field(default_factory=dict)
     files: dict[str, StackFile] = field(default_factory=dict)
     extended: dict[Path, dict[str, Node]] = field(default_factory=dict)
+    secret_env: Mapping[str, Collection[str]] = field(default_factory=dict)
+    unset: dict[str, tuple[str, Mark]] = field(default_factory=dict)
     used_volumes: set[str] = field(default_factory=set)
     anonymous_volumes: set[str] = field(default_factory=set)
 
@@ -113,6 +116,10 @@ class Draft:
     labels: dict[str, tuple[str, Node]] = field(default_factory=dict)
     env_files: dict[str, str] = field(default_factory=dict)
     on_proxy_network: bool = False
+
+    def is_secret(self, variable: str) -> bool:
+        """Whether the spec takes this variable of the service from a secret."""
+        return variable in self.project.secret_env.get(self.name, ())
 
     def set(self, name: str, value: Any, node: Node) -> None:
         """Set a field; a later problem with it is reported at the node."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -12,13 +13,13 @@ from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.node import Row, attempt, stores, walk
 from builder.compose.values import boolean, content, pairs, text
 from builder.problems import Mark
-from builder.stack.model import UNENCODABLE
+from builder.stack.model import PASSWORD_INSIDE, UNENCODABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from builder.compose.draft import Draft
+    from builder.compose.draft import Draft, Project
     from builder.compose.node import Node
     from builder.messages import Text
     from builder.problems import Report
@@ -34,11 +35,14 @@ def environment(node: Node, draft: Draft) -> None:
         if not _is_name(name):
             place.report(messages.ENV_NAME, name=name)
             continue
+        if draft.is_secret(name):
+            _warn_replaced(name, value, draft)
+            continue
         known = _passed_through(name, place, draft) if value is None else attempt(content, value, None)
         if known is not None:
             found[name] = known
     draft.set("environment", found, node)
-    _warn_secrets(found, node)
+    _warn_secrets(found, node, draft)
 
 
 def _is_name(text: str) -> bool:
@@ -48,8 +52,21 @@ def _is_name(text: str) -> bool:
 def _passed_through(name: str, place: Node, draft: Draft) -> str | None:
     value = draft.project.lookup(draft.name, name)
     if value is None:
-        place.report(messages.ENV_PASSED, name=name)
+        draft.project.unset.setdefault(name, (place.where, place.mark()))
     return value
+
+
+def warn_unset(project: Project) -> None:
+    """Say once for all files which variables have no value from anywhere: Compose leaves them out without a word."""
+    if project.unset:
+        where, mark = next(iter(project.unset.values()))
+        messages.ENV_PASSED.add_to(project.report, where, mark, names=", ".join(project.unset))
+
+
+def _warn_replaced(name: str, value: Node | None, draft: Draft) -> None:
+    """A value in the file is somebody's choice, also where a secret takes its place."""
+    if value is not None and value.value not in ("", None):
+        value.report(messages.ENV_REPLACED, name=name, service=draft.name)
 
 
 _SECRET: Final = re.compile(
@@ -57,15 +74,46 @@ _SECRET: Final = re.compile(
 )
 
 
-def _warn_secrets(found: dict[str, str], node: Node) -> None:
+def _warn_secrets(found: dict[str, str], node: Node, draft: Draft) -> None:
     """User-data can be read by whoever reaches the provider's metadata: say so once for each service."""
-    names = [name for name, value in found.items() if _is_secret(name, value)]
-    if names:
-        node.report(messages.ENV_SECRET, key=True, names=", ".join(names))
+    secret = {name: value for name, value in found.items() if _is_secret(name, value)}
+    if secret:
+        names, way = ", ".join(secret), f"secret_env: {{{draft.name}: {_proposal(draft.name, secret)}}}"
+        node.report(messages.ENV_SECRET, key=True, names=names, way=way)
+
+
+def _proposal(service: str, secret: dict[str, str]) -> str:
+    """What to write for these variables: their names, or each with its secret where one has a password inside."""
+    if not any(map(_password_inside, secret.values())):
+        return f"[{', '.join(secret)}]"
+    return f"{{{', '.join(f'{name}: {_source(service, name, value)}' for name, value in secret.items())}}}"
+
+
+def _source(service: str, name: str, value: str) -> str:
+    if not _password_inside(value):
+        return f"{service}-{name}"
+    shown, position = "", 0
+    for found in PASSWORD_INSIDE.finditer(value):
+        start, end = found.span(found.lastgroup or 0)
+        host = re.match(r"@([A-Za-z0-9][A-Za-z0-9-]*)", value[end:])
+        secret = f"{host[1]}_password" if host else f"{service}-password"
+        shown, position = f"{shown}{_doubled(value[position:start])}{{{secret}}}", end
+    # What is asked for may hold another secret, by any name.
+    path, question, _ = _doubled(value[position:]).partition("?")
+    return json.dumps(f"{shown}{path}{question}{'…' * len(question)}", ensure_ascii=False)
+
+
+def _doubled(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _password_inside(value: str) -> bool:
+    """Whether a URL or a list of settings has a password."""
+    return PASSWORD_INSIDE.search(value) is not None
 
 
 def _is_secret(name: str, value: str) -> bool:
-    return (
+    return _password_inside(value) or (
         _SECRET.search(name) is not None
         and not name.endswith("_FILE")
         and value.lower() not in ("", "0", "1", "no", "yes", "false", "true")
@@ -98,7 +146,7 @@ def _read_env_file(node: Node, draft: Draft) -> None:
     except OSError as error:
         raise place.error(messages.FILE_UNREADABLE, path=text(place), reason=error.strerror) from error
     found = _usable_variables(lines, path, draft, raw=options["raw"])
-    _warn_secrets(found, place)
+    _warn_secrets(found, place, draft)
     draft.env_files.update(found)
 
 
@@ -109,8 +157,11 @@ def _usable_variables(lines: str, path: Path, draft: Draft, *, raw: bool) -> dic
     found: dict[str, str] = {}
     for variable in read_variables(lines, path, report, lookup, raw=raw):
         value = lookup(variable.name) if variable.value is None else variable.value
-        if value is None:
-            messages.ENV_PASSED.add_to(report, "", variable.mark, name=variable.name)
+        if draft.is_secret(variable.name):
+            if variable.value:
+                messages.ENV_REPLACED.add_to(report, "", variable.mark, name=variable.name, service=draft.name)
+        elif value is None:
+            draft.project.unset.setdefault(variable.name, ("", variable.mark))
         elif not _is_name(variable.name) or UNENCODABLE.search(value):
             messages.ENV_NAME.add_to(report, "", variable.mark, name=variable.name)
         else:

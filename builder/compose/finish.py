@@ -35,6 +35,7 @@ def finish(project: Project, drafts: list[Draft]) -> StackContents:
     _check_units(project, drafts, volumes, networks)
     if drafts and all(draft.fields.get("kind") != "web" for draft in drafts):
         drafts[0].node.report(messages.NOTHING_PUBLIC, key=True)
+    environment.warn_unset(project)
     files = tuple(project.files[path] for path in sorted(project.files))
     return StackContents(services, volumes, networks, files)
 

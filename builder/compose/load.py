@@ -23,7 +23,7 @@ from builder.problems import Mark, Report
 from builder.yamlfile import source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from builder.compose.draft import StackContents
@@ -31,20 +31,30 @@ if TYPE_CHECKING:
     from builder.yamlfile.source import Source
 
 
-def load(path: Path, *, stack: str, report: Report, server: str | None = None) -> StackContents | None:
+def load(
+    path: Path,
+    *,
+    stack: str,
+    report: Report,
+    server: str | None = None,
+    secret_env: Mapping[str, Collection[str]] | None = None,
+) -> StackContents | None:
     """Read a Compose file for the stack of this name. None when it cannot be used.
 
     Problems, with marks in the files, are added to the report. `server` is the host's name, for the variable of it.
+    `secret_env` are by service the variables that the spec takes from secrets: what the file says of them is left out.
     """
     own = Report()
     found = source.read(path, own, dialect="compose")
-    contents = None if found is None else _load(found, stack, own, server)
+    contents = None if found is None else _load(found, stack, own, server, secret_env or {})
     report.extend(own)
     return None if own.failed else contents
 
 
-def _load(file: Source, stack: str, report: Report, server: str | None) -> StackContents | None:
-    project = Project(stack, file.path.parent, report, lambda _service, _name: None)
+def _load(
+    file: Source, stack: str, report: Report, server: str | None, secret_env: Mapping[str, Collection[str]]
+) -> StackContents | None:
+    project = Project(stack, file.path.parent, report, lambda _service, _name: None, secret_env=secret_env)
     environment = _read_dotenv(file, project)
     injected = labels.injected_variables(file.data, stack, server, environment)
 
@@ -81,7 +91,7 @@ def _read_dotenv(file: Source, project: Project) -> dict[str, str]:
 
 def _tree(file: Source, project: Project) -> Node:
     """The nodes of a file, with variables filled in."""
-    return _TreeBuilder(Document(file, project.report), project.lookup).build(file.data)
+    return _TreeBuilder(Document(file, project.report), project.lookup, project.secret_env).build(file.data)
 
 
 _SERVER_IP: Final = "EASYRUNNER_SERVER_IP"
@@ -93,6 +103,7 @@ class _TreeBuilder:
 
     document: Document
     lookup: Callable[[str | None, str], str | None]
+    secret_env: Mapping[str, Collection[str]]
     _warned: set[str] = field(default_factory=set)
 
     def build(self, value: Any, loc: Loc = ()) -> Node:
@@ -102,8 +113,21 @@ class _TreeBuilder:
         elif isinstance(value, list):
             value = [self.build(child, (*loc, index)) for index, child in enumerate(value)]
         elif isinstance(value, str) and "$" in value:
-            value = self._expand(value, Node(value, self.document, loc))
+            emptied = self._emptied(value, loc)
+            value = self._expand(value, Node(value, self.document, loc)) if emptied is None else emptied
         return Node(value, self.document, loc)
+
+    def _emptied(self, value: str, loc: Loc) -> str | None:
+        """An entry of `environment` without its value, where that is a secret: what it is filled from need not be set.
+
+        None for every other value.
+        """
+        if len(loc) != 4 or (loc[0], loc[2]) != ("services", "environment"):
+            return None
+        name, equals = (value.partition("=")[0], "=") if isinstance(loc[3], int) else (loc[3], "")
+        if name not in self.secret_env.get(str(loc[1]), ()):
+            return None
+        return f"{name}{equals}" if equals else ""
 
     def _expand(self, value: str, node: Node) -> str:
         service = str(node.loc[1]) if node.loc[:1] == ("services",) and len(node.loc) > 1 else None

@@ -60,12 +60,19 @@ ENV_QUOTE: Final = Text("a quote is opened here and never closed", "close it; qu
 ENV_AFTER_QUOTE: Final = Text("something follows the closing quote", "put all of the value in the quotes")
 ENV_NAME: Final = Text("`{name}` is not the name of a variable", "a name has no blanks and no `=`")
 ENV_PASSED: Final = Text(
-    "{name} has no value: the server has no environment to take it from",
-    "write {name}=value, or set it in the file .env beside the compose file",
+    "without a value from anywhere, and so left out, as Compose does: {names}",
+    "set them in the file .env beside the compose file; a secret is named in the spec, in `secret_env` of this stack",
+    "warning",
+)
+ENV_REPLACED: Final = Text(
+    "the value of {name} is left out: by `secret_env` of the spec it is a secret of {service}",
+    "a password that was shared or committed is best set anew, with er server secret set or generate",
+    "warning",
 )
 ENV_SECRET: Final = Text(
     "looks like a secret, and goes into user-data in the clear: {names}",
-    "many images read NAME_FILE: use `secrets:` with `external: true` and NAME_FILE: /run/secrets/…",
+    "write {way} in the spec, beside `compose`, and set them on the server; images that read NAME_FILE also take"
+    " `secrets:` with `external: true` and NAME_FILE: /run/secrets/…",
     "warning",
 )
 ENV_FILE_MISSING: Final = Text("there is no file {path}", "the path is relative to this file; or say required: false")

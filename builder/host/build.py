@@ -57,6 +57,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "spec": spec,
         "acme_directory": directory,
         "by_name": any(rule.by_name for stack in spec.stacks for rule in stack.egress),
+        "builds_secrets": any(_builds_secrets(stack) for stack in spec.stacks),
         "names": facts.NAMES,
         "answers": facts.ANSWERS,
         "ignored": never_banned(spec),
@@ -69,6 +70,10 @@ def _first_boot(spec: Spec) -> Iterator[File]:
     yield from firewall.host_files(spec.ssh.allow_from, spec.stacks, port, spec.fail2ban.ignore)
     for stack in spec.stacks:
         yield from (_owned(stack, file) for file in _stack(stack, spec, values))
+
+
+def _builds_secrets(stack: Stack) -> bool:
+    return any(secret.built is not None for service in stack.services for secret in service.env_secrets)
 
 
 def _stack(stack: Stack, spec: Spec, values: Mapping[str, object]) -> Iterator[File]:

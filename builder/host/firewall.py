@@ -281,10 +281,13 @@ def chain_of_user(uid: str | int) -> str:
 def stack_files(stack: Stack) -> Iterator[File]:
     """What the spec's `egress` opens for a stack: rules, and a list of those that name a host, not an address.
 
+    Without a way out, one rule before all others refuses everything, the host's resolver too.
     What a chain does not accept returns to ER-OUTPUT, whose last rules refuse it.
     """
     stem = f"{facts.FIREWALL}/30-{stack.name}"
     rules = tuple(_egress(stack.uid, rule) for rule in stack.egress if not rule.by_name)
+    if stack.no_egress:
+        rules = (Rule(chain_of_user(stack.uid), "", "ER-OUT-DENY", why="before DNS and the web", first=True),)
     if rules:
         yield File(f"{stem}.filter", Fragment("filter", rules).render(), Part.FIRST_BOOT, stack=stack.name)
     if names := "".join(f"{_egress(stack.uid, rule).line()}\n" for rule in stack.egress if rule.by_name):

@@ -123,6 +123,8 @@ def _image(stack: Stack, service: Service) -> Iterator[Entry]:
 def _environment(stack: Stack, service: Service, server: str | None) -> Iterator[Entry]:
     for name, value in (*model.injected_variables(stack, service, server).items(), *service.environment):
         yield "Environment", word(f"{name}={value}")
+    for secret in service.env_secrets:
+        yield "Secret", word(f"{secret.name},type=env,target={secret.variable}")
 
 
 def _network_lines(stack: Stack, service: Service, podman: Podman) -> Iterator[Entry]:
@@ -241,6 +243,10 @@ def _service_section(stack: Stack, service: Service, podman: Podman, entries: tu
     yield from _limits(service)
     if directories := names.data_directories(stack, service):
         yield "ExecStartPre", words(f"{facts.LIB}/data", *directories)
+    for secret in service.env_secrets:
+        if secret.built is not None:
+            # When the service starts: so it follows a secret that was set anew, a changed text, and one taken back.
+            yield "ExecStartPre", words(names.BUILD_SECRET, ",".join((secret.name, *secret.sources)), secret.built)
     if service.kind == "web":
         # A crash restarts the app and tells nobody; the ingress would still sit in the dead container's network.
         yield "ExecStopPost", f"-/usr/bin/systemctl --user --no-block stop er-ingress-{service.name}.service"

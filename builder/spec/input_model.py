@@ -64,6 +64,18 @@ EnvValue = Annotated[
     AfterValidator(rules.content),
     WithJsonSchema({"type": ["string", "integer"]}),
 ]
+SecretVariables = Annotated[
+    dict[EnvName, Annotated[str, AfterValidator(rules.secret_source)]],
+    BeforeValidator(rules.names_with_default),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                {"type": "object", "additionalProperties": {"type": "string"}},
+            ]
+        }
+    ),
+]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 
 
@@ -223,8 +235,15 @@ class StackInput(Section):
     compose: str | None = Field(
         default=None, description="Compose file, relative to the spec.", examples=["blog/compose.yaml"]
     )
-    egress: list[EgressInput] = Field(
-        default=[], description="What the stack may reach beside DNS, 80 and 443.", examples=[[]]
+    egress: Annotated[list[EgressInput], BeforeValidator(rules.none_or_list)] | None = Field(
+        default=None,
+        description="What the stack may reach beside DNS, 80 and 443; none, or an empty list, is nothing at all.",
+        examples=[[]],
+    )
+    secret_env: dict[str, SecretVariables] = Field(
+        default={},
+        description="By service, variables that are secrets: names, or each with its secret or a text made of secrets.",
+        examples=[{"web": {"SECRET_KEY": "secret_key", "DATABASE_URL": "postgres://app:{db_password}@db/app"}}],
     )
     image: str | None = Field(
         default=None,
@@ -336,6 +355,8 @@ def schema() -> dict[str, Any]:
     found = _simplified(SpecInput.model_json_schema())
     stack = found["$defs"]["StackInput"]
     stack["oneOf"] = [{"required": ["compose"]}, {"required": ["image"]}]
+    egress = stack["properties"]["egress"]
+    egress["anyOf"] = [{"const": rules.NONE}, {key: egress.pop(key) for key in ("type", "items")}]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **found,

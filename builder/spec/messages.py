@@ -214,7 +214,7 @@ ENV_NAME: Final = Text("`{value}` is not the name of a variable", "letters, digi
 ENV_RESERVED: Final = Text("variables with `EASYRUNNER_` are set by er", "choose another name")
 ENV_SECRET: Final = Text(
     "this looks like a secret: user-data can be read by whatever reaches the metadata address",
-    "use `secrets:`, a Podman secret of the stack's user; its value never passes through this file",
+    "use `secret_env: {{web: [{name}]}}` in this stack, or `secrets:` for a file; the value is set on the server",
     "warning",
 )
 MEMORY_FORM: Final = Text("`{value}` is not a size", "as in 512M or 2G")
@@ -232,6 +232,28 @@ VOLUME_BIND: Final = Text(
 TMPFS_FORM: Final = Text("`{value}` is not a tmpfs", "as in /run/app, or /run/app:size=64m")
 SECRET_NAME: Final = Text(
     "`{value}` is not the name of a secret", "letters, digits, `.`, `_` and `-`, as in db_password"
+)
+SECRET_SOURCE: Final = Text(
+    "neither the name of a secret nor a text with one in braces",
+    'as in db_password, or "postgres://app:{{db_password}}@db/app"; a brace as such is written twice',
+)
+SECRET_SERVICE: Final = Text("the stack has no service {name}", "it has: {known}")
+SECRET_ENV_TWICE: Final = Text(
+    "{name} is in `environment` and in `secret_env`", "keep one: what is a secret has no value here"
+)
+SECRET_BUILT: Final = Text(
+    "{name} is made on the server, of other secrets, for {service} alone",
+    "write the text that it is made of here as well; it may be the same",
+)
+EGRESS_MISSING: Final = Text(
+    "the firewall refuses this stack what its environment names: {found}",
+    "if the app is to reach it, write in this stack: egress: [{rules}]",
+    "warning",
+)
+EGRESS_NONE: Final = Text(
+    "with no way out, images are not fetched either, as a stack's own user fetches them: {images}",
+    "leave `egress` out until the server has them, or bring each as oci-archive:PATH",
+    "warning",
 )
 MAX_BODY: Final = Text("`{value}` is not the size of a request", "as in 10G, or none for no limit")
 TIMEOUT_OR_NONE: Final = Text("`{value}` is not a time", "as in 5m, or none to wait for ever")

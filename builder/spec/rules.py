@@ -14,7 +14,15 @@ from urllib.parse import urlsplit
 from builder import facts
 from builder.spec import messages
 from builder.stack import domains
-from builder.stack.model import CAPABILITIES, TMPFS_OPTION, UNENCODABLE
+from builder.stack.model import (
+    CAPABILITIES,
+    PASSWORD_INSIDE,
+    SECRET_NAME,
+    TMPFS_OPTION,
+    UNENCODABLE,
+    places,
+    without_places,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -168,6 +176,8 @@ _NOT_SECRET_NAME: Final = re.compile(r"_(FILE|PATH|URL|DIR|NAME|ID|TTL|LENGTH|EX
 
 def looks_secret(name: str, value: str) -> bool:
     """True for a variable whose value should not stand in a file that becomes user-data."""
+    if PASSWORD_INSIDE.search(value):
+        return True
     trivial = value.lower() in ("", "true", "false") or value.startswith("/")
     return not trivial and bool(_SECRET_NAME.search(name)) and not _NOT_SECRET_NAME.search(name)
 
@@ -270,7 +280,27 @@ def volume(value: str) -> str:
 
 
 tmpfs = pattern(rf"{_TARGET}(:({TMPFS_OPTION})(,({TMPFS_OPTION}))*)?", messages.TMPFS_FORM)
-secret_name = pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}", messages.SECRET_NAME)
+secret_name = pattern(SECRET_NAME, messages.SECRET_NAME)
+
+
+def names_with_default(value: Any) -> Any:
+    """The variables of a service that are secrets: a list of names is a mapping in which each has its default."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return dict.fromkeys(value, "")
+    return value
+
+
+def secret_source(value: str) -> str:
+    """What a variable gets: a secret's name, a text with secrets' names in braces, or nothing for the default."""
+    rest = without_places(line(value))
+    if re.fullmatch(SECRET_NAME, value) or not value or (places(value) and not re.search("[{}]", rest)):
+        return value
+    raise RuleError(messages.SECRET_SOURCE)
+
+
+def none_or_list(value: Any) -> Any:
+    """The word for no rules at all is an empty list of them."""
+    return [] if value == NONE else value
 
 
 def network(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from builder.spec import host_sections, messages, rules
+from builder.spec import host_sections, messages, outgoing, rules, secret_env
 from builder.spec.input_model import StackInput
 from builder.stack import user
 from builder.stack.model import EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
@@ -57,13 +57,17 @@ def _read_entry(document: Document, index: int) -> StackEntry:
     keys = set(document.keys(loc))
     if "compose" in keys:
         _check_compose_entry(document, loc, keys)
-        return StackEntry(index, name, contents=_read_compose(document, (*loc, "compose"), name))
+        contents = _read_compose(document, (*loc, "compose"), name)
+        if contents is not None:
+            secret_env.check(document, loc, contents.services)
+        return StackEntry(index, name, contents=contents)
     _check_short_entry(document, loc, keys, name)
+    secret_env.check(document, loc, (Service(_SHORT_NAME, ""),))
     return StackEntry(index, name, image=host_sections.image(document, (*loc, "image")))
 
 
 # What a stack with a Compose file may say besides.
-_COMPOSE_KEYS: Final = ("name", "uid", "compose", "egress")
+_COMPOSE_KEYS: Final = ("name", "uid", "compose", "egress", "secret_env")
 
 
 def _check_compose_entry(document: Document, loc: Loc, keys: set[str]) -> None:
@@ -83,7 +87,8 @@ def _read_compose(document: Document, loc: Loc, stack: str) -> StackContents | N
         return None
     from builder import compose  # noqa: PLC0415 - specs without compose files start faster
 
-    return compose.load(document.base / name, stack=stack, report=document.problems)
+    secrets = secret_env.variables(document, loc[:-1])
+    return compose.load(document.base / name, stack=stack, report=document.problems, secret_env=secrets)
 
 
 def _exists(document: Document, loc: Loc, name: str) -> bool:
@@ -123,9 +128,12 @@ def _check_short_entry(document: Document, loc: Loc, keys: set[str], name: str) 
     elif not {"domain", "domains"} & keys:
         document.report(messages.STACK_DOMAIN, loc, name=name or "app")
     values = document.get((*loc, "environment"))
+    secrets = secret_env.variables(document, loc).get(_SHORT_NAME, ())
     for key, value in values.items() if isinstance(values, dict) else ():
-        if rules.looks_secret(key, str(value)):
-            document.report(messages.ENV_SECRET, (*loc, "environment", key), on_key=True)
+        if key in secrets:
+            document.report(messages.SECRET_ENV_TWICE, (*loc, "environment", key), on_key=True, name=key)
+        elif rules.looks_secret(key, str(value)):
+            document.report(messages.ENV_SECRET, (*loc, "environment", key), on_key=True, name=key)
 
 
 def _check_names(document: Document, entries: tuple[StackEntry, ...]) -> None:
@@ -193,18 +201,27 @@ def _domains(document: Document, stack: StackEntry) -> Iterator[tuple[str, str, 
 
 def stacks(document: Document, inputs: Iterable[StackInput], entries: Iterable[StackEntry]) -> tuple[Stack, ...]:
     """The stacks of a spec in which nothing is wrong; `inputs` and `entries` are in the order of the file."""
-    return tuple(_stack(document, one, entry) for one, entry in zip(inputs, entries, strict=True))
+    made = tuple(_stack(document, one, entry) for one, entry in zip(inputs, entries, strict=True))
+    for stack, entry in zip(made, entries, strict=True):
+        outgoing.check(document, stack, entry.loc)
+    return made
 
 
 def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> Stack:
     uid = stack_input.uid or user.uid(stack_input.name)
-    egress = tuple(EgressRule(rule.to, rule.protocol, tuple(rule.ports)) for rule in stack_input.egress)
-    mark = document.mark(entry.loc)
-    if entry.contents is None:
-        service = _short_service(stack_input, entry.image or "", mark)
-        return Stack(stack_input.name, uid, (service,), _short_volumes(stack_input), egress=egress, mark=mark)
-    found = entry.contents
-    return Stack(stack_input.name, uid, found.services, found.volumes, found.networks, found.files, egress, mark)
+    mark, found = document.mark(entry.loc), entry.contents
+    services = found.services if found else (_short_service(stack_input, entry.image or "", mark),)
+    return Stack(
+        stack_input.name,
+        uid,
+        secret_env.added(services, stack_input.secret_env),
+        found.volumes if found else _short_volumes(stack_input),
+        found.networks if found else (),
+        found.files if found else (),
+        egress=tuple(EgressRule(rule.to, rule.protocol, tuple(rule.ports)) for rule in stack_input.egress or ()),
+        no_egress=stack_input.egress == [],
+        mark=mark,
+    )
 
 
 _SHORT_NAME: Final = "web"

@@ -25,6 +25,12 @@ UNENCODABLE: Final = re.compile(
 )
 # What Podman takes for a tmpfs; uid= and gid= are not among it.
 TMPFS_OPTION: Final = r"rw|ro|(?:no)?(?:exec|suid|dev)|mode=[0-7]{3,4}|size=[0-9]+[kmgKMG%]?"
+# A password in a URL (`scheme://user:password@host`), or in a database driver's list of settings.
+PASSWORD_INSIDE: Final = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:(?P<url>[^\s/@]+)@|(?:^|[\s;?&])(?:password|pwd)=(?P<setting>[^\s;&]+)",
+    re.IGNORECASE,
+)
+SECRET_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}"  # noqa: S105 - a name
 # Linux capabilities, without CAP_.
 CAPABILITIES: Final = tuple(
     """
@@ -87,6 +93,38 @@ class Secret:
     uid: int | None = None
     gid: int | None = None
     mode: str | None = None
+
+
+# What a built value has in braces: a secret's name; two braces are one.
+_PLACES: Final = re.compile(rf"\{{\{{|\}}\}}|\{{({SECRET_NAME})\}}")
+
+
+@dataclass(frozen=True, slots=True)
+class EnvSecret:
+    """A variable whose value is a Podman secret of the stack's user, of this name.
+
+    With `built` the host makes that secret when the service starts: it is this text, with secrets in place of their
+    names in braces.
+    """
+
+    variable: str
+    name: str
+    built: str | None = None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The secrets that the admin sets, each once."""
+        return (self.name,) if self.built is None else places(self.built)
+
+
+def places(text: str) -> tuple[str, ...]:
+    """The names of secrets that stand in a text in braces, each once."""
+    return tuple(dict.fromkeys(found[1] for found in _PLACES.finditer(text) if found[1]))
+
+
+def without_places(text: str) -> str:
+    """The text without what is well-formed in braces: one that is left is a mistake."""
+    return _PLACES.sub("", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +199,18 @@ class Service:
     tty: bool = False
     stdin_open: bool = False
     secrets: tuple[Secret, ...] = ()
+    env_secrets: tuple[EnvSecret, ...] = ()
     limits: Limits = Limits()
     pull: Literal["always", "missing", "never"] = "missing"
     max_body: int | None = None  # of a request, in bytes; 0 for no limit, None for the proxy's default
     response_timeout: float | None = None  # seconds until an answer begins; 0 and None the same
     mark: Mark | None = field(default=None, compare=False)
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The secrets that somebody has to set before it starts, each once."""
+        sources = (name for secret in self.env_secrets for name in secret.sources)
+        return tuple(dict.fromkeys((*(secret.name for secret in self.secrets), *sources)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +255,10 @@ class EgressRule:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A complete app stack. `uid` is final here: from the name, or from the spec."""
+    """A complete app stack. `uid` is final here: from the name, or from the spec.
+
+    With `no_egress` it has no way out, not even DNS and the web; `egress` is empty then.
+    """
 
     name: str
     uid: int
@@ -219,6 +267,7 @@ class Stack:
     networks: tuple[Network, ...] = ()
     files: tuple[StackFile, ...] = ()
     egress: tuple[EgressRule, ...] = ()
+    no_egress: bool = False
     mark: Mark | None = field(default=None, compare=False)
 
     @property
@@ -254,7 +303,7 @@ class ServiceIdentity(NamedTuple):
 def injected_variables(stack: Stack, service: Service, server: str | None = None) -> dict[str, str]:
     """The variables that `er` gives to a service, without those that the user sets; `server` is the host's name."""
     peers = [identity(peer) for peer in stack.services]
-    taken = {name for name, _ in service.environment}
+    taken = {name for name, _ in service.environment} | {secret.variable for secret in service.env_secrets}
     injected = variables(stack.name, identity(service), peers, server)
     return {name: value for name, value in injected.items() if name not in taken}
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from builder import facts
 
 if TYPE_CHECKING:
     from builder.stack.model import Mount, Service, Stack
+
+
+# Makes a secret of others; only on hosts that have such a one.
+BUILD_SECRET: Final = f"{facts.LIB}/secret"
 
 
 def container_unit(stack: str, service: str) -> str:

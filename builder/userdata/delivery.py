@@ -184,7 +184,5 @@ def _archive_problem(where: str, mark: Mark | None, on: On) -> Problem:
 
 def secrets(spec: Spec) -> tuple[tuple[str, str], ...]:
     """Stack and name of each secret, which user-data never carries; each pair once, in the order of the spec."""
-    found = [
-        (stack.name, secret.name) for stack in spec.stacks for service in stack.services for secret in service.secrets
-    ]
+    found = [(stack.name, name) for stack in spec.stacks for service in stack.services for name in service.secret_names]
     return tuple(dict.fromkeys(found))

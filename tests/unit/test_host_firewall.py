@@ -171,6 +171,21 @@ def test_no_wish_of_a_stack_comes_before_its_guard(family: int, host: tuple[list
         assert len(chain) == len(wishes) + 3
 
 
+@both
+@given(hosts())
+def test_without_a_way_out_everything_is_refused_before_anything_is_opened(
+    family: int, host: tuple[list[str], list[Stack]]
+) -> None:
+    sources, stacks = host
+    shut = [replace(one, egress=(), no_egress=True) for one in stacks]
+    lines = whole(family, rendered(sources, shut), (firewall.BASE, firewall.HOST), stacks=shut).splitlines()
+    for stack in shut:
+        chain = firewall.chain_of_user(stack.uid)
+        assert lines.count(f"-I {chain} -j ER-OUT-DENY") == 1
+        assert not [line for line in lines if line.startswith(f"-I {chain} ") and "DENY" not in line]
+        assert lines.index(f"-I {chain} -j ER-OUT-DENY") > lines.index(f"-A {chain} -j ER-OUT-WEB")
+
+
 @given(hosts())
 def test_a_name_is_never_in_a_file_that_is_loaded(host: tuple[list[str], list[Stack]]) -> None:
     """A rule with a name in it would be resolved by iptables, when there is no network yet, and fail the whole load."""

@@ -262,7 +262,7 @@ CHECKS: Final = (
     Check("fail2ban", _fail2ban, "see journalctl -u fail2ban", _restart_fail2ban),
     Check("system services", _units, "see journalctl -u UNIT on the server", _restart_units),
     Check("stacks run", _services, "er server logs HOST STACK says why", _start_services),
-    Check("secrets set", _secrets, "er server secret set HOST STACK NAME"),
+    Check("secrets set", _secrets, "er server secret set HOST STACK NAME, or generate"),
     Check("stacks apart", _directories, "sudo /usr/lib/easyrunner/users own", changed_files.set_owners),
     Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", egress.resolve),
     Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _free_space),

@@ -24,6 +24,7 @@ VERBS: Final = {
     "services": "services",
     "session": "session",
     "secret-set": "secrets",
+    "secret-generate": "secrets",
     "secret-list": "secrets",
     "secret-rm": "secrets",
     "archives-missing": "images",
