@@ -27,7 +27,7 @@ from builder.problems import UserError
 from builder.qemu import acceleration, hardware, seed
 from builder.qemu import verify as verification
 from builder.qemu.acceleration import PROGRAM
-from builder.qemu.serial_console import SILENCE, SilentError
+from builder.qemu.power import SILENCE, SilentError
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -21,7 +21,7 @@ from builder.packer.steps import START, StepTracker
 from builder.packer.work_directory import CONSOLE
 from builder.problems import UserError
 from builder.process import Session
-from builder.qemu.serial_console import PANIC, SilentError, silent
+from builder.qemu.power import PANIC, SilentError, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence

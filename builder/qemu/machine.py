@@ -23,8 +23,7 @@ from builder.process import shielded
 from builder.qemu import acceleration, hardware, seed
 from builder.qemu.acceleration import PROGRAM
 from builder.qemu.hardware import Drive, Hardware
-from builder.qemu.power import Power
-from builder.qemu.serial_console import PANIC
+from builder.qemu.power import PANIC, Power
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,7 +26,7 @@ from builder.problems import UserError
 from builder.process import terminable
 from builder.qemu import acceleration, seed
 from builder.qemu.machine import Settings, Vm
-from builder.qemu.serial_console import SILENCE, SilentError, silent
+from builder.qemu.power import SILENCE, SilentError, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping

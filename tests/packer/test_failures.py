@@ -17,7 +17,7 @@ from builder.packer import run as jobs
 from builder.packer import work_directory
 from builder.packer.build_log import Log
 from builder.polling import until
-from builder.qemu.serial_console import SilentError
+from builder.qemu.power import SilentError
 from tests.packer import bake_program
 
 if TYPE_CHECKING:

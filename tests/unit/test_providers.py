@@ -14,8 +14,9 @@ from builder import providers, userdata
 from builder import spec as specs
 from builder.cli import provider_table
 from builder.host.build import PACKAGES
-from builder.providers import Counted, page
+from builder.providers import Counted
 from builder.userdata import encoding
+from tests import providers_page
 
 ROWS = list(providers.PROVIDERS.values())
 each = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -84,7 +85,7 @@ def test_the_page_in_the_docs_is_made_from_the_rows(monkeypatch: pytest.MonkeyPa
     sizes = {(one.provider, str(one.on)): (one.encoding, one.used) for one in found}
     results = DOCS / "providers-booted.json"
     booted = json.loads(results.read_text()) if results.exists() else {}
-    text = page.markdown(sizes, booted)
+    text = providers_page.markdown(sizes, booted)
     target = DOCS / "providers.md"
     if os.environ.get("UPDATE"):
         target.write_text(text)

@@ -13,7 +13,7 @@ import pytest
 
 from builder.lab import trial
 from builder.problems import UserError
-from builder.qemu import acceleration, machine, power, seed, serial_console, verify
+from builder.qemu import acceleration, machine, power, seed, verify
 from builder.qemu import hardware as hw
 from tests.unit.test_host import spec_of
 
@@ -185,7 +185,7 @@ def test_a_kvm_that_is_none_needs_no_trial(monkeypatch: pytest.MonkeyPatch, tmp_
     ],
 )
 def test_firmware_is_not_a_kernel(said: str, silent: bool) -> None:
-    assert serial_console.silent(said) is silent
+    assert power.silent(said) is silent
 
 
 def test_an_overlay_names_the_format_of_its_image() -> None:
