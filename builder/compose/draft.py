@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from builder.compose import messages
 from builder.stack.model import UNENCODABLE, StackFile
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from builder.compose.node import Node
-    from builder.problems import Report
+    from builder.problems import Mark, Report
     from builder.stack.model import Mount, Network, Service, Volume
 
 # What comes along with a stack: small files of the stack's own directory, and no private keys.
@@ -33,7 +33,9 @@ class Project:
     """A Compose file with all it includes: what it declares, by name, and the files that come along.
 
     `root` is the stack's own directory; nothing outside of it comes along. `lookup` gives a variable's value, for the
-    service of the first name or, with None, outside of services. `extended` are the services of other files.
+    service of the first name or, with None, outside of services. `extended` are the services of other files, `public`
+    what the spec says of public services, `left_out` the services that are not started, of which some are
+    `behind_profiles`; `unset` are the variables that have no value, `env_files` those that were read.
     """
 
     stack: str
@@ -49,6 +51,12 @@ class Project:
     extended: dict[Path, dict[str, Node]] = field(default_factory=dict)
     used_volumes: set[str] = field(default_factory=set)
     anonymous_volumes: set[str] = field(default_factory=set)
+    public: dict[str, Node] = field(default_factory=dict)
+    behind_profiles: set[str] = field(default_factory=set)
+    left_out: set[str] = field(default_factory=set)
+    unset: dict[str, Node | Mark] = field(default_factory=dict)
+    env_files: set[Path] = field(default_factory=set)
+    empty_variables: set[str] = field(default_factory=set)
 
     def within(self, path: Path) -> Path | None:
         """The path relative to the stack's directory, all links followed; None for one outside of it."""
@@ -59,7 +67,7 @@ class Project:
 
     def relative(self, node: Node, path: str) -> str:
         """A path as the file of `node` writes it, relative to the stack's directory; raises NodeError outside of it."""
-        relative = self.within(node.document.source.path.parent / path)
+        relative = self.within(node.document.directory / path)
         if relative is None:
             raise node.error(messages.BIND_OUTSIDE, path=path)
         if re.search(r"[\x00-\x1f\x7f:\"\\,]", str(relative)) or UNENCODABLE.search(str(relative)):
@@ -96,11 +104,20 @@ class Project:
         self.files[name] = StackFile(name, content, "0755" if executable else "0644")
 
 
+class Port(NamedTuple):
+    """A port of a container that a Compose file publishes or exposes; `local`: published for the host alone."""
+
+    number: int
+    protocol: str = "tcp"
+    local: bool = False
+
+
 @dataclass
 class Draft:
     """One service on its way to a stack.Service: its fields by name, the node of each, and what finish looks at again.
 
-    `labels` are (text, node) by name, `aliases` more names on its networks, `env_files` the variables of its env files.
+    `labels` are (text, node) by name, `aliases` more names on its networks, `env_files` the variables of its env files,
+    `ports` those that would be published.
     """
 
     name: str
@@ -113,6 +130,8 @@ class Draft:
     labels: dict[str, tuple[str, Node]] = field(default_factory=dict)
     env_files: dict[str, str] = field(default_factory=dict)
     on_proxy_network: bool = False
+    ports: list[Port] = field(default_factory=list)
+    exposed: list[Port] = field(default_factory=list)
 
     def set(self, name: str, value: Any, node: Node) -> None:
         """Set a field; a later problem with it is reported at the node."""

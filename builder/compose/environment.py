@@ -15,10 +15,10 @@ from builder.problems import Mark
 from builder.stack.model import UNENCODABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from builder.compose.draft import Draft
+    from builder.compose.draft import Draft, Project
     from builder.compose.node import Node
     from builder.messages import Text
     from builder.problems import Report
@@ -29,13 +29,15 @@ _NAME: Final = re.compile(r"[^\s=\x00-\x1f\x7f]+")
 
 def environment(node: Node, draft: Draft) -> None:
     """A mapping, or a list of NAME=VALUE. A name without a value is taken from `.env`, as Compose does."""
-    found: dict[str, str] = {}
+    found: dict[str, str | None] = {}
     for name, value, place in pairs(node):
         if not _is_name(name):
             place.report(messages.ENV_NAME, name=name)
-            continue
-        known = _passed_through(name, place, draft) if value is None else attempt(content, value, None)
-        if known is not None:
+        elif value is None:
+            found[name] = draft.project.lookup(draft.name, name)
+            if found[name] is None:
+                draft.project.unset.setdefault(name, place)
+        elif (known := attempt(content, value, None)) is not None:
             found[name] = known
     draft.set("environment", found, node)
     _warn_secrets(found, node)
@@ -45,21 +47,14 @@ def _is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None and not UNENCODABLE.search(text)
 
 
-def _passed_through(name: str, place: Node, draft: Draft) -> str | None:
-    value = draft.project.lookup(draft.name, name)
-    if value is None:
-        place.report(messages.ENV_PASSED, name=name)
-    return value
-
-
 _SECRET: Final = re.compile(
     r"(^|_)(PASSWORD|PASSWD|PASS|SECRET|TOKEN|API_?KEY|PRIVATE_KEY|SECRET_KEY)($|_(BASE|KEY|HASH))"
 )
 
 
-def _warn_secrets(found: dict[str, str], node: Node) -> None:
+def _warn_secrets(found: Mapping[str, str | None], node: Node) -> None:
     """User-data can be read by whoever reaches the provider's metadata: say so once for each service."""
-    names = [name for name, value in found.items() if _is_secret(name, value)]
+    names = [name for name, value in found.items() if value is not None and _is_secret(name, value)]
     if names:
         node.report(messages.ENV_SECRET, key=True, names=", ".join(names))
 
@@ -85,7 +80,7 @@ def _read_env_file(node: Node, draft: Draft) -> None:
         if "path" not in options:
             raise node.error(messages.KEY_MISSING, name="path")
     place: Node = options.get("path", node)
-    path = place.document.source.path.parent / text(place)
+    path = place.document.directory / text(place)
     draft.project.relative(place, text(place))
     if not path.is_file():
         if options["required"]:
@@ -98,7 +93,9 @@ def _read_env_file(node: Node, draft: Draft) -> None:
     except OSError as error:
         raise place.error(messages.FILE_UNREADABLE, path=text(place), reason=error.strerror) from error
     found = _usable_variables(lines, path, draft, raw=options["raw"])
-    _warn_secrets(found, place)
+    if path not in draft.project.env_files:
+        draft.project.env_files.add(path)
+        _warn_secrets(found, place)
     draft.env_files.update(found)
 
 
@@ -110,7 +107,7 @@ def _usable_variables(lines: str, path: Path, draft: Draft, *, raw: bool) -> dic
     for variable in read_variables(lines, path, report, lookup, raw=raw):
         value = lookup(variable.name) if variable.value is None else variable.value
         if value is None:
-            messages.ENV_PASSED.add_to(report, "", variable.mark, name=variable.name)
+            draft.project.unset.setdefault(variable.name, variable.mark)
         elif not _is_name(variable.name) or UNENCODABLE.search(value):
             messages.ENV_NAME.add_to(report, "", variable.mark, name=variable.name)
         else:
@@ -132,8 +129,28 @@ _ENV_FILE: Final[dict[str, Row[dict[str, Any]]]] = {
 
 
 def merged(draft: Draft) -> tuple[tuple[str, str], ...]:
-    """The environment of a finished service, from env files and `environment`, in the order they were written."""
-    return tuple({**draft.env_files, **draft.fields.get("environment", {})}.items())
+    """The environment of a finished service, from env files and `environment`, in the order they were written.
+
+    A name without a value takes away what an env file says of it.
+    """
+    found: dict[str, str | None] = {**draft.env_files, **draft.fields.get("environment", {})}
+    return tuple((name, value) for name, value in found.items() if value is not None)
+
+
+def unset(draft: Draft) -> tuple[str, ...]:
+    """The names without a value: the container has no such variable, also where its image sets one."""
+    return tuple(name for name, value in draft.fields.get("environment", {}).items() if value is None)
+
+
+def tell_unset(project: Project) -> None:
+    """Say once for the whole file which variables have no value."""
+    if not project.unset:
+        return
+    place, names = next(iter(project.unset.values())), ", ".join(project.unset)
+    if isinstance(place, Mark):
+        messages.ENV_PASSED.add_to(project.report, "", place, names=names)
+    else:
+        place.report(messages.ENV_PASSED, names=names)
 
 
 _ASSIGNMENT: Final = re.compile(r"(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*(?:([=:])[ \t]*|(?=\n|$|#))")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import depends_on, environment, labels, messages, networking, service_fields, volumes
+from builder.compose import depends_on, environment, labels, messages, networking, ports, service_fields, volumes
 from builder.compose.node import Row, ignored, no_effect, refused, takes, walk
 from builder.compose.values import argv, boolean, duration, mapping, plain, size
 from builder.messages import Text
@@ -45,7 +45,7 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "annotations": field("annotations", mapping),
     "container_name": takes(networking.container_name),
     "hostname": field("hostname", service_fields.hostname),
-    "user": field("user", plain),
+    "user": takes(service_fields.user),
     "working_dir": field("working_dir", service_fields.working_dir),
     "init": field("init", boolean),
     "tty": field("tty", boolean),
@@ -77,21 +77,17 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "configs": takes(volumes.configs),
     "networks": takes(networking.networks),
     "network_mode": takes(networking.network_mode),
-    "ports": takes(networking.ports),
+    "ports": takes(ports.ports),
     "dns": field("dns", networking.addresses),
     "dns_search": field("dns_search", service_fields.words),
     "dns_opt": field("dns_opt", service_fields.words),
     "extra_hosts": field("extra_hosts", networking.extra_hosts),
     "profiles": no_effect(),  # load looks at it before a service is read
     "extends": no_effect(),  # load merges it before a service is read
-    "expose": no_effect(),
+    "expose": takes(ports.expose),
     "attach": no_effect(),
     "develop": no_effect(),
-    "build": refused(
-        "images are not built on the server",
-        "build it, push it to a registry, and keep only `image:`; or save it with "
-        "`podman save --format oci-archive` and write image: oci-archive:PATH",
-    ),
+    "build": takes(service_fields.build),
     "privileged": refused(
         "a privileged container is the host, and no stack is",
         "name the capabilities it needs in cap_add",
@@ -108,18 +104,22 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
         "remove it; set shm_size when /dev/shm is too small",
         unless=("private", "shareable"),
     ),
-    "uts": refused("a service has a host name of its own", "remove it; `hostname` sets the name"),
+    "uts": ignored("left out: a service has a host name of its own", "`hostname` sets the name"),
     "cgroup": refused("a service stays in its own control group", "remove it", unless=("private",)),
-    "cgroup_parent": refused("control groups are made by systemd", "remove it; limits are set with deploy"),
-    "userns_mode": refused("each stack has user ids of its own already, and none of them is the host's", "remove it"),
+    "cgroup_parent": ignored("left out: control groups are made by systemd", "limits are set with `deploy`"),
+    "userns_mode": refused(
+        "each stack has user ids of its own already, and none of them is the host's", "remove it", unless=("host",)
+    ),
     "runtime": refused("the host has one container runtime, crun", "remove it", unless=("runc", "crun")),
-    "external_links": refused("containers of other stacks cannot be reached", "use their public domain"),
+    "external_links": ignored(
+        "left out: containers of other stacks are not reached by their name", "use their public domain"
+    ),
     "volumes_from": refused(
         "mounts are not taken over from another service", "name the volumes under `volumes` of both services"
     ),
     "label_file": refused("labels are read from the compose file only", "write them under `labels`"),
-    "mac_address": refused("a container cannot choose its hardware address here", "remove it"),
-    "storage_opt": refused("containers share the disk of the host, without sizes", "remove it"),
+    "mac_address": ignored("left out: a container cannot choose its hardware address here"),
+    "storage_opt": ignored("left out: containers share the disk of the host, without sizes"),
     "post_start": refused("no command is run beside a container's own", "do it in its entrypoint"),
     "pre_start": refused(
         "no command is run beside a container's own",
@@ -129,7 +129,9 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "provider": refused("services are containers here", "run what it provides as a service of this file"),
     "models": refused("there is no model runner on the host", "run the model server as a service"),
     "use_api_socket": refused("no container gets the engine's socket: who holds it holds every container", "remove it"),
-    "oom_kill_disable": refused("a service over its memory limit has to end", "raise mem_limit", unless=(False,)),
+    "oom_kill_disable": ignored(
+        "left out: a service over its memory limit has to end", "raise mem_limit", unless=(False,)
+    ),
     "oom_score_adj": ignored("a stack's user may not change who the kernel ends first: left out"),
     "domainname": ignored("left out: write the whole name into `hostname`"),
     "logging": ignored("left out: output goes to the journal of the host, which limits its size"),
@@ -150,7 +152,6 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
 
 
 _OPTIONS_HINT: Final = "remove it; data lies on the server's own disk"
-_OWN_NAME: Final = "left out: on the server it is called after the stack and its key here"
 
 
 def _declares(kind: str, table: Mapping[str, Row[Project]]) -> Row[Project]:
@@ -177,39 +178,37 @@ def _services(node: Node, project: Project) -> None:
 
 def _external_volume(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
     if node.is_map or boolean(node):
-        raise node.error(_EXTERNAL_VOLUME)
+        node.report(_EXTERNAL_VOLUME)
 
 
 def _external_network(node: Node, project: Project) -> None:
     """EasyRunner's proxy network is external in every of its compose files; a socket does its work here."""
-    if not networking.is_proxy_network(str(node.loc[1]), project) and boolean(node):
-        raise node.error(messages.NETWORK_EXTERNAL)
+    name = str(node.loc[1])
+    if not networking.is_proxy_network(name, project) and (node.is_map or boolean(node)):
+        node.report(messages.NETWORK_EXTERNAL, name=name)
 
 
-def _network_name(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
-    if node.value != networking.PROXY_NETWORK:
-        node.report(_NAME_TEXT, key=True)
+def _secret_value(node: Node, project: Project) -> None:
+    """A secret with a value is one by reference here: the value stays where it is."""
+    own = str(node.loc[1])
+    named = project.secrets[own].get("name")
+    node.report(messages.SECRET_VALUE, name=own if named is None else named.value, stack=project.stack)
 
 
-def _refuse_value(node: Node, project: Project) -> None:  # noqa: ARG001 - one form for all
-    raise node.error(messages.SECRET_VALUE)
-
-
-_NAME_TEXT: Final = Text(_OWN_NAME, None, "warning")
 _EXTERNAL_VOLUME: Final = Text(
-    "a fresh server has no volume that was made before", "remove `external`, then the stack makes it"
+    "a fresh server has no volume that was made before: the stack makes it, empty", None, "warning"
 )
 
 _VOLUME: Final[dict[str, Row[Project]]] = {
-    "name": ignored(_OWN_NAME),
+    "name": no_effect(),  # on the server it is called after the stack and its key here
     "driver": refused("volumes are directories of the server", _OPTIONS_HINT, unless=("local",)),
     "driver_opts": refused("volumes are plain directories of the server, without options", _OPTIONS_HINT),
     "external": takes(_external_volume),
     "labels": no_effect(),  # finish reads them
 }
 _NETWORK: Final[dict[str, Row[Project]]] = {
-    "name": takes(_network_name),
-    "driver": refused("networks of a stack are bridges", "remove it", unless=("bridge", "default")),
+    "name": no_effect(),  # as of a volume
+    "driver": refused("networks of a stack are bridges", "remove it", unless=("bridge", "default", "overlay")),
     "driver_opts": ignored("left out: options of Docker's network driver"),
     "ipam": ignored("left out: addresses are handed out, services call each other by name"),
     "external": takes(_external_network),
@@ -222,8 +221,8 @@ _NETWORK: Final[dict[str, Row[Project]]] = {
 _SECRET: Final[dict[str, Row[Project]]] = {
     "external": no_effect(),
     "name": no_effect(),
-    "file": takes(_refuse_value),
-    "environment": takes(_refuse_value),
+    "file": takes(_secret_value),
+    "environment": takes(_secret_value),
     "labels": no_effect(),
     "driver": refused("secrets are Podman's own", "remove it and write `external: true`"),
     "driver_opts": refused("secrets are Podman's own", "remove it and write `external: true`"),

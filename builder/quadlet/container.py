@@ -123,6 +123,8 @@ def _image(stack: Stack, service: Service) -> Iterator[Entry]:
 def _environment(stack: Stack, service: Service, server: str | None) -> Iterator[Entry]:
     for name, value in (*model.injected_variables(stack, service, server).items(), *service.environment):
         yield "Environment", word(f"{name}={value}")
+    if service.unset_environment:
+        yield "PodmanArgs", words(*(f"--unsetenv={name}" for name in service.unset_environment))
 
 
 def _network_lines(stack: Stack, service: Service, podman: Podman) -> Iterator[Entry]:

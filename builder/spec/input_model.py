@@ -22,7 +22,10 @@ from builder.spec.model import (
 )
 from builder.spec.ssh_keys import TEMPLATE_KEY
 from builder.stack import user
-from builder.stack.model import CAPABILITIES
+from builder.stack.model import (
+    CAPABILITIES,
+    Hardening,
+)
 
 
 class Section(BaseModel):
@@ -65,6 +68,12 @@ EnvValue = Annotated[
     WithJsonSchema({"type": ["string", "integer"]}),
 ]
 Port = Annotated[int, Field(ge=1024, le=65535)]
+ComposeFiles = Annotated[
+    list[str],
+    BeforeValidator(rules.as_list),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
 
 
 class ServerInput(Section):
@@ -207,6 +216,23 @@ class HealthcheckInput(Section):
     start_period: Duration | None = Field(default=None, description="Grace time after the start.", examples=["10s"])
 
 
+class PublicInput(Section):
+    """What the labels of one service of a Compose file would say, so that the file stays as it is."""
+
+    domains: list[Domain] | None = Field(
+        default=None, description="The public names.", examples=[["app.example.com"]], min_length=1
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None,
+        description="Port inside the container; by default the one that the Compose file publishes or exposes.",
+        examples=[8080],
+    )
+    framework: Line | None = Field(default=None, description="As in the label.", examples=["nextjs"])
+    hardening: Hardening | None = Field(default=None, description="As in the label.", examples=["strict"])
+    max_body: MaxBody | None = Field(default=None, description="The largest request, or none.", examples=["10G"])
+    response_timeout: TimeoutOrNone | None = Field(default=None, description="As in the label.", examples=["5m"])
+
+
 class StackInput(Section):
     """An app stack: a compose file, or in short form one public service."""
 
@@ -220,8 +246,15 @@ class StackInput(Section):
         description="Uid of the stack's user, where the one from the name collides.",
         examples=[user.FIRST_UID],
     )
-    compose: str | None = Field(
-        default=None, description="Compose file, relative to the spec.", examples=["blog/compose.yaml"]
+    compose: ComposeFiles | None = Field(
+        default=None,
+        description="Compose file, relative to the spec; of several in a list, each is laid over those before it.",
+        examples=["blog/compose.yaml"],
+    )
+    public: dict[str, PublicInput] = Field(
+        default={},
+        description="By service of the Compose file, where the world reaches it: what labels say, in the spec.",
+        examples=[{"web": {"domains": ["app.example.com"], "port": 8080}}],
     )
     egress: list[EgressInput] = Field(
         default=[], description="What the stack may reach beside DNS, 80 and 443.", examples=[[]]
@@ -263,9 +296,7 @@ class StackInput(Section):
     pids: Annotated[int, Field(ge=8, le=4194304)] | None = Field(
         default=None, description="Process limit.", examples=[256]
     )
-    hardening: Literal["standard", "strict", "off"] = Field(
-        default="standard", description="strict adds a read-only root.", examples=["standard"]
-    )
+    hardening: Hardening = Field(default="standard", description="strict adds a read-only root.", examples=["standard"])
     cap_add: list[Capability] = Field(default=[], description="Capabilities to keep.", examples=[["NET_BIND_SERVICE"]])
     read_only: bool = Field(default=False, description="Read-only root file system.", examples=[True])
     tmpfs: list[Annotated[str, AfterValidator(rules.tmpfs)]] = Field(

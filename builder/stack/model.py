@@ -36,6 +36,7 @@ CAPABILITIES: Final = tuple(
     """.split()  # noqa: SIM905 - a list of words reads better without quotes
 )
 
+PORT: Final = 3000  # where a public service listens when nothing says more
 Kind = Literal["web", "internal", "worker"]
 Hardening = Literal["standard", "strict", "off"]
 Restart = Literal["no", "always", "on-failure", "unless-stopped"]
@@ -124,12 +125,13 @@ class Service:
     image: str
     kind: Kind = "worker"
     domains: tuple[str, ...] = ()
-    port: int = 3000
+    port: int = PORT
     framework: str | None = None
     hardening: Hardening = "standard"
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     environment: tuple[tuple[str, str], ...] = ()
+    unset_environment: tuple[str, ...] = ()  # names that the image may set and the container is not to have
     mounts: tuple[Mount, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     networks: tuple[Attachment, ...] = ()

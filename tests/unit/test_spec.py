@@ -199,7 +199,8 @@ def test_ca_root_is_read(tmp_path: Path) -> None:
 def fake_compose(monkeypatch: pytest.MonkeyPatch, *services: Service) -> list[tuple[Any, ...]]:
     calls: list[tuple[Any, ...]] = []
 
-    def read(path: Path, *, stack: str, report: Any) -> Any:
+    def read(path: Path, *, stack: str, report: Any, **rest: Any) -> Any:
+        assert rest == {"over": (), "public": None}
         calls.append((path, stack, report))
         return SimpleNamespace(services=services, volumes=(), networks=(), files=())
 
