@@ -29,11 +29,9 @@ def field(name: str, parse: Callable[[Node], Any], *, empty: bool = False) -> Ro
     return takes(set_field, empty=empty)
 
 
-_NO_DEVICES: Final = "containers of a stack get no devices of the host"
-_DEVICE_HINT: Final = "use a service that needs none, or run this one on a host of its own"
 _NAMESPACE_HINT: Final = "remove it; services of a stack talk over their private network"
-_IO: Final = "disk limits are not set: the host hands out memory, CPU and pids to its stacks"
-_TUNING: Final = "this fine tuning is left out; `cpus` and `mem_limit` are what limits a service here"
+_IO: Final = "left out: of disks no share is set, the host hands out memory, CPU and pids to its stacks"
+_TUNING: Final = "left out: fine tuning; `cpus` and `mem_limit` are what limits a service here"
 
 SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "image": takes(service_fields.image),
@@ -93,9 +91,9 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
         "name the capabilities it needs in cap_add",
         unless=(False,),
     ),
-    "devices": refused(_NO_DEVICES, _DEVICE_HINT),
-    "device_cgroup_rules": refused(_NO_DEVICES, _DEVICE_HINT),
-    "gpus": refused(_NO_DEVICES, _DEVICE_HINT),
+    "devices": refused(service_fields.NO_DEVICES, service_fields.DEVICE_HINT),
+    "device_cgroup_rules": refused(service_fields.NO_DEVICES, service_fields.DEVICE_HINT),
+    "gpus": refused(service_fields.NO_DEVICES, service_fields.DEVICE_HINT),
     "credential_spec": refused("this is for Windows containers", "remove it"),
     "isolation": refused("this is for Windows containers", "remove it", unless=("default",)),
     "pid": refused("a service sees its own processes only", _NAMESPACE_HINT),
@@ -132,7 +130,7 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "oom_kill_disable": ignored(
         "left out: a service over its memory limit has to end", "raise mem_limit", unless=(False,)
     ),
-    "oom_score_adj": ignored("a stack's user may not change who the kernel ends first: left out"),
+    "oom_score_adj": ignored("left out: a stack's user may not change who the kernel ends first"),
     "domainname": ignored("left out: write the whole name into `hostname`"),
     "logging": ignored("left out: output goes to the journal of the host, which limits its size"),
     "blkio_config": ignored(_IO),
@@ -144,7 +142,7 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "cpu_rt_period": ignored(_TUNING),
     "cpu_rt_runtime": ignored(_TUNING),
     "cpuset": ignored(_TUNING),
-    "mem_reservation": ignored("nothing is set aside for a service: only its limit counts", None),
+    "mem_reservation": ignored("left out: nothing is set aside for a service, only its limit counts", None),
     "mem_swappiness": ignored(_TUNING),
     "memswap_limit": ignored("left out: swap is not counted apart from the host's own"),
     "pull_refresh_after": ignored("left out: images are pulled as pull_policy says"),

@@ -60,7 +60,7 @@ ENV_QUOTE: Final = Text("a quote is opened here and never closed", "close it; qu
 ENV_AFTER_QUOTE: Final = Text("something follows the closing quote", "put all of the value in the quotes")
 ENV_NAME: Final = Text("`{name}` is not the name of a variable", "a name has no blanks and no `=`")
 ENV_PASSED: Final = Text(
-    "without a value, and left out: {names}",
+    "left out: no value is known of {names}",
     "Compose takes the value of NAME, or of a line without `=`, from the file .env beside the compose file",
     "warning",
 )
@@ -327,7 +327,7 @@ BIND_SECRET: Final = Text(
     "use `secrets:` with `external: true`, and push the key once the server runs",
 )
 CONFIG_OWNER: Final = Text(
-    "uid, gid and mode are left out: the file is the host's, and every service that mounts it can read it",
+    "left out: uid, gid and mode; the file is the host's, and every service that mounts it can read it",
     None,
     "warning",
 )

@@ -242,6 +242,10 @@ def _resources(node: Node, draft: Draft) -> None:
     walk(node, _RESOURCES, draft)
 
 
+def _reservations(node: Node, draft: Draft) -> None:
+    walk(node, _RESERVATIONS, draft)
+
+
 def _limits(node: Node, draft: Draft) -> None:
     walk(node, _LIMITS, draft)
 
@@ -271,14 +275,23 @@ def _check_pause(node: Node, draft: Draft) -> None:
         node.report(messages.RESTART_PAUSE, service=draft.name)
 
 
+NO_DEVICES: Final = "containers of a stack get no devices of the host"
+DEVICE_HINT: Final = "use a service that needs none, or run this one on a host of its own"
 _LIMITS: Final[dict[str, Row[Draft]]] = {
     "memory": takes(mem_limit),
     "cpus": takes(cpus),
     "pids": takes(pids_limit),
 }
+_RESERVED: Final = "left out: nothing is set aside for a service, only its limits count"
+_RESERVATIONS: Final[dict[str, Row[Draft]]] = {
+    "memory": ignored(_RESERVED),
+    "cpus": ignored(_RESERVED),
+    "generic_resources": ignored(_RESERVED),
+    "devices": refused(NO_DEVICES, DEVICE_HINT),
+}
 _RESOURCES: Final[dict[str, Row[Draft]]] = {
     "limits": takes(_limits),
-    "reservations": ignored("nothing is set aside for a service: only its limits count"),
+    "reservations": takes(_reservations),
 }
 _RESTART: Final[dict[str, Row[Draft]]] = {
     "condition": takes(_condition),

@@ -219,6 +219,7 @@ def load(tmp_path: Path, service: str, *, more: str = "") -> tuple[Service | Non
         ("cpus: '.5'", "limits.cpus", 0.5),
         ("pids_limit: -1", "limits.pids", None),
         ("stop_grace_period: 1m1.5s", "stop_grace_period", 61.5),
+        ("stop_grace_period: 1w1d1h", "stop_grace_period", 694_800),
         ("restart: no", "restart", "no"),
         ("restart: false", "restart", "no"),
         ("restart: on-failure:3", "restart_attempts", 3),
@@ -266,7 +267,7 @@ def test_the_environment_of_the_builder_does_not_count(tmp_path: Path, monkeypat
     assert service.command == ("a", "default")
     assert (service.environment, service.unset_environment) == ((), ("SECRET_OF_MINE",))
     assert [problem.message for problem in report if "SECRET" in problem.message] == [
-        "without a value, and left out: SECRET_OF_MINE"
+        "left out: no value is known of SECRET_OF_MINE"
     ]
 
 
