@@ -88,6 +88,8 @@ def apply_labels(draft: Draft) -> None:
             attempt(partial(_apply, parse_label, draft), found[name], None)
     if draft.fields["kind"] == "web" and PORT not in found:
         ports.take_port(draft)
+    elif draft.fields["kind"] == "web" and "port" not in draft.fields:
+        draft.ports = []  # the port is wrong, which is said at its place
     _check_public(draft, found)
 
 

@@ -1,4 +1,4 @@
-"""A Compose file that a project ships for Docker serves unchanged: the spec says what is public, the rest is left out."""
+"""A Compose file that a project ships for Docker serves unchanged: the spec says what is public, the rest is told."""
 
 from __future__ import annotations
 
