@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Text:
-    """What the user reads: `message` is the rule, `hint` the way out. Fields as `{name}` are filled in with values."""
+    """What the user reads: `message` is the rule, `hint` the way out. Fields as `{name}` are filled in with values.
+
+    `once`: of all places with the same text, only the first is shown.
+    """
 
     message: str
     hint: str | None = None
     severity: Severity = "error"
+    once: bool = False
 
     def at(self, where: str, mark: Mark | None, **values: object) -> Problem:
         """This text as a problem at one place."""

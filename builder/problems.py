@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator
     from pathlib import Path
 
 Severity = Literal["error", "warning"]
@@ -41,6 +41,7 @@ class Report:
 
     def __init__(self) -> None:
         self._problems: list[Problem] = []
+        self._shared: dict[Hashable, tuple[int, Problem, list[str | None]]] = {}
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self._problems)
@@ -60,6 +61,21 @@ class Report:
         """Add the problems of another report."""
         for problem in problems:
             self._add(problem)
+
+    def share(self, problem: Problem, identity: Hashable, name: str | None) -> None:
+        """Add a problem that several have, as services that merge one line do: of the others only `name` is added.
+
+        `identity` is equal for what is one problem; `name` is whose it is, None where that is not to be said.
+        """
+        if identity not in self._shared:
+            self._add(problem)
+            self._shared[identity] = (self._problems.index(problem), problem, [name])
+            return
+        index, first, names = self._shared[identity]
+        if name not in names:
+            names.append(name)
+            others = ", ".join(other for other in names[1:] if other is not None)
+            self._problems[index] = replace(first, message=f"{first.message} (also for {others})")
 
     def _add(self, problem: Problem) -> None:
         if problem not in self._problems:

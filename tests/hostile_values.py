@@ -56,6 +56,7 @@ _INSTEAD: Final[Mapping[str, Any]] = {
     "stacks.domain": None,
     "stacks.domains": ["hello.your-domain.org", "www.your-domain.org"],
     "stacks.compose": None,
+    "stacks.public": None,  # goes with `compose`; its values become those of labels
     "stacks.environment": {"LOG_LEVEL": "info", "OTHER": "x"},
     "stacks.egress.to": "db.your-domain.org",
     "stacks.volumes": ["data:/var/lib/app", "more:/srv/more:ro"],
@@ -171,7 +172,11 @@ services:
     tmpfs: ["/run/app:size=1m"]
     secrets: [word, {source: key, target: inner, uid: "1", gid: "1", mode: "0440"}]
     configs: [{source: inline, target: /inline, mode: "0444"}, {source: brought, target: /brought}]
-    networks: {inside: {aliases: [alias]}}
+    networks:
+      inside: {aliases: [alias], ipv4_address: 192.0.2.9, ipv6_address: "2001:db8::9", link_local_ips: [192.0.2.8]}
+    build: .
+    ports: ["3000:3000"]
+    expose: ["3000"]
     dns: [9.9.9.9]
     dns_search: [your-domain.org]
     dns_opt: [ndots]
@@ -212,10 +217,8 @@ TABLES: Final[Mapping[str, tuple[Mapping[str, Any], tuple[tuple[str | int, ...],
     "reference": (volumes._REFERENCE, (("services", "web", "secrets", 1),)),
     "attachment": (networking._ATTACHMENT, (("services", "web", "networks", "inside"),)),
 }
-# Said elsewhere, always refused (`ports`), or nothing that is a text: `disable` is a truth value, the rest is Swarm's.
-NOT_SHOWN: Final = frozenset(
-    {"disable", "ports", "bind", "replicas", "mode", "external", "depends_on", "restart_policy"}
-)
+# Said elsewhere, or nothing that is a text: `disable` is a truth value, the rest is Swarm's.
+NOT_SHOWN: Final = frozenset({"disable", "bind", "replicas", "mode", "external", "depends_on", "restart_policy"})
 
 
 def not_shown() -> set[str]:

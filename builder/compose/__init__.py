@@ -1,7 +1,8 @@
 """Compose files, read into the contents of a stack.
 
-The way of a key: load reads the files, fills in variables (interpolation, environment) and puts services together;
-keys has a row for it, which calls a parser of service_fields, environment, labels, networking, depends_on or volumes;
+The way of a key: load reads the files, fills in variables (interpolation, environment) and lays files and services over
+each other (merge); keys has a row for it, which calls a parser of service_fields, environment, labels, networking,
+ports, depends_on or volumes;
 that puts a value into the Draft of its service (draft); finish makes the stack's services, volumes and networks of all
 drafts. Under all of them are node (a value with its place, and tables of keys), values (parsers of single values) and
 messages. Only builder.spec imports from here, and only what is named below.

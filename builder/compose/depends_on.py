@@ -10,7 +10,7 @@ from builder.compose.values import boolean, plain
 from builder.stack.model import Dependency
 
 if TYPE_CHECKING:
-    from builder.compose.draft import Draft
+    from builder.compose.draft import Draft, Project
     from builder.compose.node import Node
 
 _CONDITIONS: Final = ("service_started", "service_healthy", "service_completed_successfully")
@@ -73,20 +73,19 @@ def dependencies(draft: Draft, drafts: list[Draft]) -> tuple[Dependency, ...]:
     return tuple(dependency for dependency, _ in _written(draft) if dependency.service in running)
 
 
-def check_dependencies(drafts: list[Draft], declared: set[str]) -> None:
-    """Report dependencies on nothing, circles of them, and conditions that will not come true.
-
-    `declared` are the names of all services of the file, also of those that a profile leaves out.
-    """
+def check_dependencies(drafts: list[Draft], project: Project) -> None:
+    """Report dependencies on nothing, circles of them, and conditions that will not come true."""
     by_name = {draft.name: draft for draft in drafts}
     for draft in drafts:
         for dependency, node in _written(draft):
             other = by_name.get(dependency.service)
             if other is not None:
                 _check_condition(dependency, other, node)
-            elif dependency.service not in declared:
+            elif not dependency.required:
+                continue
+            elif dependency.service not in project.services:
                 node.report(messages.DEPENDS_UNKNOWN, name=dependency.service)
-            elif dependency.required:
+            elif dependency.service in project.behind_profiles:
                 node.report(messages.DEPENDS_PROFILE, name=dependency.service)
     done: set[str] = set()
     for name in by_name:

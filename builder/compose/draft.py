@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from builder.compose import messages
 from builder.stack.model import UNENCODABLE, StackFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Hashable, Mapping
 
     from builder.compose.node import Node
     from builder.problems import Mark, Report
@@ -33,8 +33,10 @@ class Project:
     """A Compose file with all it includes: what it declares, by name, and the files that come along.
 
     `root` is the stack's own directory; nothing outside of it comes along. `lookup` gives a variable's value, for the
-    service of the first name or, with None, outside of services. `extended` are the services of other files.
-    `secret_env` are by service the variables that are secrets, `unset` those without any value, and where they stand.
+    service of the first name or, with None, outside of services. `extended` are the services of other files, `public`
+    what the spec says of public services, `left_out` the services that are not started, of which some are
+    `behind_profiles`. `secret_env` are by service the variables that the spec takes from secrets. `unset` are the
+    variables without any value, and where the first stands, `in_clear` by place those that look like secrets.
     """
 
     stack: str
@@ -48,10 +50,15 @@ class Project:
     configs: dict[str, Node] = field(default_factory=dict)
     files: dict[str, StackFile] = field(default_factory=dict)
     extended: dict[Path, dict[str, Node]] = field(default_factory=dict)
-    secret_env: Mapping[str, Collection[str]] = field(default_factory=dict)
-    unset: dict[str, tuple[str, Mark]] = field(default_factory=dict)
     used_volumes: set[str] = field(default_factory=set)
     anonymous_volumes: set[str] = field(default_factory=set)
+    public: dict[str, Node] = field(default_factory=dict)
+    behind_profiles: set[str] = field(default_factory=set)
+    left_out: set[str] = field(default_factory=set)
+    secret_env: Mapping[str, Collection[str]] = field(default_factory=dict)
+    unset: dict[str, tuple[str, Mark]] = field(default_factory=dict)
+    in_clear: dict[Hashable, tuple[Node, dict[str, dict[str, str]]]] = field(default_factory=dict)
+    empty_variables: set[str] = field(default_factory=set)
 
     def within(self, path: Path) -> Path | None:
         """The path relative to the stack's directory, all links followed; None for one outside of it."""
@@ -62,7 +69,7 @@ class Project:
 
     def relative(self, node: Node, path: str) -> str:
         """A path as the file of `node` writes it, relative to the stack's directory; raises NodeError outside of it."""
-        relative = self.within(node.document.source.path.parent / path)
+        relative = self.within(node.document.directory / path)
         if relative is None:
             raise node.error(messages.BIND_OUTSIDE, path=path)
         if re.search(r"[\x00-\x1f\x7f:\"\\,]", str(relative)) or UNENCODABLE.search(str(relative)):
@@ -99,11 +106,20 @@ class Project:
         self.files[name] = StackFile(name, content, "0755" if executable else "0644")
 
 
+class Port(NamedTuple):
+    """A port of a container that a Compose file publishes or exposes; `local`: published for the host alone."""
+
+    number: int
+    protocol: str = "tcp"
+    local: bool = False
+
+
 @dataclass
 class Draft:
     """One service on its way to a stack.Service: its fields by name, the node of each, and what finish looks at again.
 
-    `labels` are (text, node) by name, `aliases` more names on its networks, `env_files` the variables of its env files.
+    `labels` are (text, node) by name, `aliases` more names on its networks, `env_files` the variables of its env files,
+    `ports` those that would be published.
     """
 
     name: str
@@ -116,6 +132,8 @@ class Draft:
     labels: dict[str, tuple[str, Node]] = field(default_factory=dict)
     env_files: dict[str, str] = field(default_factory=dict)
     on_proxy_network: bool = False
+    ports: list[Port] = field(default_factory=list)
+    exposed: list[Port] = field(default_factory=list)
 
     def is_secret(self, variable: str) -> bool:
         """Whether the spec takes this variable of the service from a secret."""

@@ -16,7 +16,7 @@ from builder.problems import Mark
 from builder.stack.model import PASSWORD_INSIDE, UNENCODABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Mapping
     from pathlib import Path
 
     from builder.compose.draft import Draft, Project
@@ -30,19 +30,18 @@ _NAME: Final = re.compile(r"[^\s=\x00-\x1f\x7f]+")
 
 def environment(node: Node, draft: Draft) -> None:
     """A mapping, or a list of NAME=VALUE. A name without a value is taken from `.env`, as Compose does."""
-    found: dict[str, str] = {}
+    found: dict[str, str | None] = {}
     for name, value, place in pairs(node):
         if not _is_name(name):
             place.report(messages.ENV_NAME, name=name)
-            continue
-        if draft.is_secret(name):
+        elif draft.is_secret(name):
             _warn_replaced(name, value, draft)
-            continue
-        known = _passed_through(name, place, draft) if value is None else attempt(content, value, None)
-        if known is not None:
+        elif value is None:
+            found[name] = _passed_through(name, place, draft)
+        elif (known := attempt(content, value, None)) is not None:
             found[name] = known
     draft.set("environment", found, node)
-    _warn_secrets(found, node, draft)
+    _note_secrets(found, node, node.mark(key=True), draft)
 
 
 def _is_name(text: str) -> bool:
@@ -56,13 +55,6 @@ def _passed_through(name: str, place: Node, draft: Draft) -> str | None:
     return value
 
 
-def warn_unset(project: Project) -> None:
-    """Say once for all files which variables have no value from anywhere: Compose leaves them out without a word."""
-    if project.unset:
-        where, mark = next(iter(project.unset.values()))
-        messages.ENV_PASSED.add_to(project.report, where, mark, names=", ".join(project.unset))
-
-
 def _warn_replaced(name: str, value: Node | None, draft: Draft) -> None:
     """A value in the file is somebody's choice, also where a secret takes its place."""
     if value is not None and value.value not in ("", None):
@@ -74,29 +66,39 @@ _SECRET: Final = re.compile(
 )
 
 
-def _warn_secrets(found: dict[str, str], node: Node, draft: Draft) -> None:
-    """User-data can be read by whoever reaches the provider's metadata: say so once for each service."""
-    secret = {name: value for name, value in found.items() if _is_secret(name, value)}
+def _note_secrets(found: Mapping[str, str | None], node: Node, place: Hashable, draft: Draft) -> None:
+    """Keep what looks like a secret, by its place: an env file, or a key that several services have from one line."""
+    secret = {name: value for name, value in found.items() if value is not None and _is_secret(name, value)}
     if secret:
-        names, way = ", ".join(secret), f"secret_env: {{{draft.name}: {_proposal(draft.name, secret)}}}"
-        node.report(messages.ENV_SECRET, key=True, names=names, way=way)
+        _, services = draft.project.in_clear.setdefault(place, (node, {}))
+        services.setdefault(draft.name, {}).update(secret)
 
 
-def _proposal(service: str, secret: dict[str, str]) -> str:
-    """What to write for these variables: their names, or each with its secret where one has a password inside."""
-    if not any(map(_password_inside, secret.values())):
+def tell_secrets(project: Project) -> None:
+    """User-data can be read by whoever reaches the provider's metadata: say so once for each place."""
+    for node, services in project.in_clear.values():
+        names = ", ".join(dict.fromkeys(name for secret in services.values() for name in secret))
+        # Services that have one value share one secret, without the name of a service.
+        prefixes = {service: f"{service}-" if len(services) == 1 else "" for service in services}
+        ways = ", ".join(f"{service}: {_proposal(prefixes[service], secret)}" for service, secret in services.items())
+        node.report(messages.ENV_SECRET, key=True, names=names, way=f"secret_env: {{{ways}}}")
+
+
+def _proposal(prefix: str, secret: dict[str, str]) -> str:
+    """What to write for these variables: their names, or each with its secret where a name alone does not say it."""
+    if prefix and not any(map(_password_inside, secret.values())):
         return f"[{', '.join(secret)}]"
-    return f"{{{', '.join(f'{name}: {_source(service, name, value)}' for name, value in secret.items())}}}"
+    return f"{{{', '.join(f'{name}: {_source(prefix, name, value)}' for name, value in secret.items())}}}"
 
 
-def _source(service: str, name: str, value: str) -> str:
+def _source(prefix: str, name: str, value: str) -> str:
     if not _password_inside(value):
-        return f"{service}-{name}"
+        return f"{prefix}{name}" if prefix else name.lstrip("_")
     shown, position = "", 0
     for found in PASSWORD_INSIDE.finditer(value):
         start, end = found.span(found.lastgroup or 0)
         host = re.match(r"@([A-Za-z0-9][A-Za-z0-9-]*)", value[end:])
-        secret = f"{host[1]}_password" if host else f"{service}-password"
+        secret = f"{host[1]}_password" if host else f"{prefix}password"
         shown, position = f"{shown}{_doubled(value[position:start])}{{{secret}}}", end
     # What is asked for may hold another secret, by any name.
     path, question, _ = _doubled(value[position:]).partition("?")
@@ -133,7 +135,7 @@ def _read_env_file(node: Node, draft: Draft) -> None:
         if "path" not in options:
             raise node.error(messages.KEY_MISSING, name="path")
     place: Node = options.get("path", node)
-    path = place.document.source.path.parent / text(place)
+    path = place.document.directory / text(place)
     draft.project.relative(place, text(place))
     if not path.is_file():
         if options["required"]:
@@ -146,7 +148,7 @@ def _read_env_file(node: Node, draft: Draft) -> None:
     except OSError as error:
         raise place.error(messages.FILE_UNREADABLE, path=text(place), reason=error.strerror) from error
     found = _usable_variables(lines, path, draft, raw=options["raw"])
-    _warn_secrets(found, place, draft)
+    _note_secrets(found, place, path, draft)
     draft.env_files.update(found)
 
 
@@ -159,7 +161,8 @@ def _usable_variables(lines: str, path: Path, draft: Draft, *, raw: bool) -> dic
         value = lookup(variable.name) if variable.value is None else variable.value
         if draft.is_secret(variable.name):
             if variable.value:
-                messages.ENV_REPLACED.add_to(report, "", variable.mark, name=variable.name, service=draft.name)
+                told = messages.ENV_REPLACED.at("", variable.mark, name=variable.name, service=draft.name)
+                report.share(told, (messages.ENV_REPLACED, variable.mark), draft.name)
         elif value is None:
             draft.project.unset.setdefault(variable.name, ("", variable.mark))
         elif not _is_name(variable.name) or UNENCODABLE.search(value):
@@ -183,8 +186,24 @@ _ENV_FILE: Final[dict[str, Row[dict[str, Any]]]] = {
 
 
 def merged(draft: Draft) -> tuple[tuple[str, str], ...]:
-    """The environment of a finished service, from env files and `environment`, in the order they were written."""
-    return tuple({**draft.env_files, **draft.fields.get("environment", {})}.items())
+    """The environment of a finished service, from env files and `environment`, in the order they were written.
+
+    A name without a value takes away what an env file says of it.
+    """
+    found: dict[str, str | None] = {**draft.env_files, **draft.fields.get("environment", {})}
+    return tuple((name, value) for name, value in found.items() if value is not None)
+
+
+def unset(draft: Draft) -> tuple[str, ...]:
+    """The names without a value: the container has no such variable, also where its image sets one."""
+    return tuple(name for name, value in draft.fields.get("environment", {}).items() if value is None)
+
+
+def tell_unset(project: Project) -> None:
+    """Say once for all files which variables have no value from anywhere: Compose leaves them out without a word."""
+    if project.unset:
+        where, mark = next(iter(project.unset.values()))
+        messages.ENV_PASSED.add_to(project.report, where, mark, names=", ".join(project.unset))
 
 
 _ASSIGNMENT: Final = re.compile(r"(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*(?:([=:])[ \t]*|(?=\n|$|#))")

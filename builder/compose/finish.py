@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from builder.compose import environment, messages
+from builder.compose import environment, messages, ports
 from builder.compose.depends_on import check_dependencies, dependencies
 from builder.compose.draft import StackContents
 from builder.compose.node import attempt
@@ -21,6 +21,7 @@ from builder.stack.model import Attachment, Network, Service, Volume
 if TYPE_CHECKING:
     from builder.compose.draft import Draft, Project
     from builder.compose.node import Node
+    from builder.problems import Mark
 
 
 def finish(project: Project, drafts: list[Draft]) -> StackContents:
@@ -28,14 +29,18 @@ def finish(project: Project, drafts: list[Draft]) -> StackContents:
     for draft in drafts:
         _check(draft)
     _check_network_modes(drafts)
-    check_dependencies(drafts, set(project.services))
+    _check_merged_labels(drafts)
+    check_dependencies(drafts, project)
     networks = _networks(project, drafts)
     services = tuple(_service(draft, drafts, networks) for draft in drafts if "image" in draft.fields)
     volumes = _volumes(project)
     _check_units(project, drafts, volumes, networks)
-    if drafts and all(draft.fields.get("kind") != "web" for draft in drafts):
-        drafts[0].node.report(messages.NOTHING_PUBLIC, key=True)
-    environment.warn_unset(project)
+    environment.tell_unset(project)
+    environment.tell_secrets(project)
+    # Where something is wrong, that may be why.
+    if drafts and not project.report.failed and all(draft.fields.get("kind") != "web" for draft in drafts):
+        first = next((draft for draft in drafts if draft.ports), drafts[0])
+        first.node.report(messages.NOTHING_PUBLIC, key=True, service=first.name)
     files = tuple(project.files[path] for path in sorted(project.files))
     return StackContents(services, volumes, networks, files)
 
@@ -45,20 +50,25 @@ _LONGEST_NAME: Final = 40  # what still fits in the path of a socket
 
 def _check(draft: Draft) -> None:
     if len(draft.name) > _LONGEST_NAME or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", draft.name):
-        draft.node.report(messages.SERVICE_NAME, key=True, name=draft.name)
+        draft.node.report(messages.SERVICE_NAME, key=True, service=draft.name)
     if draft.node.is_map and draft.node.get("image") is None and draft.node.get("build") is None:
-        draft.node.report(messages.IMAGE_MISSING, key=True, name=draft.name)
+        draft.node.report(messages.IMAGE_MISSING, key=True, service=draft.name)
     _warn_missing_capabilities(draft)
+    ports.tell(draft)
 
 
 # Capabilities that images of Docker Hub need which start as root and change to a user of their own.
 _DATABASE: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
 _SERVER: Final = ("CHOWN", "SETGID", "SETUID")
 _CAPABILITIES: Final = {
-    **dict.fromkeys(("postgres", "mariadb", "mysql", "mongo", "redis", "valkey", "rabbitmq"), _DATABASE),
+    **dict.fromkeys(("postgres", "mariadb", "mysql", "mongo", "redis", "valkey/valkey", "rabbitmq"), _DATABASE),
+    **dict.fromkeys(("pgvector/pgvector", "postgis/postgis", "timescale/timescaledb"), _DATABASE),
+    **dict.fromkeys(("immich-app/postgres", "supabase/postgres", "clickhouse/clickhouse-server"), _DATABASE),
     **dict.fromkeys(("nextcloud", "ghost", "elasticsearch", "influxdb", "couchdb"), _DATABASE),
+    **dict.fromkeys(("gitea/gitea", "forgejo/forgejo", "paperless-ngx/paperless-ngx"), _DATABASE),
     **dict.fromkeys(("nginx", "httpd", "wordpress", "drupal", "joomla", "phpmyadmin"), _SERVER),
 }
+_ALWAYS_ROOT: Final = "linuxserver/"  # all of these start as root, with s6
 
 
 def _warn_missing_capabilities(draft: Draft) -> None:
@@ -66,12 +76,19 @@ def _warn_missing_capabilities(draft: Draft) -> None:
     image = draft.fields.get("image")
     if image is None or image_reference.is_archive(image) or draft.fields.get("hardening") == "off":
         return
-    reference = image_reference.split(image)
-    name = reference.path.removeprefix("library/")
-    needs = _CAPABILITIES.get(name, ()) if reference.registry == "docker.io" else ()
+    needs = image_reference.known(image, _CAPABILITIES) or (_DATABASE if _ALWAYS_ROOT in image else ())
     user = draft.fields.get("user", "root").partition(":")[0]
     if needs and user in ("root", "0") and not set(draft.fields.get("cap_add", ())) >= {"SETGID", "SETUID"}:
-        draft.nodes["image"].report(messages.IMAGE_CAPABILITIES, capabilities=", ".join(needs), name=draft.name)
+        draft.nodes["image"].report(messages.IMAGE_CAPABILITIES, capabilities=", ".join(needs), service=draft.name)
+
+
+def _check_merged_labels(drafts: list[Draft]) -> None:
+    """Report a service that has another's domain because it takes over its labels."""
+    first: dict[Mark, str] = {}
+    for draft in drafts:
+        node = draft.nodes.get("domains")
+        if node is not None and first.setdefault(node.mark(), draft.name) != draft.name:
+            node.report(messages.LABEL_DOMAIN_MERGED, service=draft.name, other=first[node.mark()])
 
 
 def _check_network_modes(drafts: list[Draft]) -> None:
@@ -115,6 +132,7 @@ def _service(draft: Draft, drafts: list[Draft], networks: tuple[Network, ...]) -
     fields = {key: value for key, value in draft.fields.items() if key != "links"}
     fields.update(
         environment=environment.merged(draft),
+        unset_environment=environment.unset(draft),
         depends_on=dependencies(draft, drafts),
         mounts=tuple(mount for mount, _ in draft.mounts),
         networks=_aliased(draft, drafts) if networks else (),
@@ -156,4 +174,4 @@ def _check_units(
     for draft in drafts:
         unit = model.service_unit(project.stack, draft.name)
         if made.count(unit) > 1 or unit.startswith("er-ingress-"):
-            draft.node.report(messages.SERVICE_COLLIDES, key=True, name=draft.name)
+            draft.node.report(messages.SERVICE_COLLIDES, key=True, service=draft.name)

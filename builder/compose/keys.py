@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import depends_on, environment, labels, messages, networking, service_fields, volumes
+from builder.compose import depends_on, environment, labels, messages, networking, ports, service_fields, volumes
 from builder.compose.node import Row, ignored, no_effect, refused, takes, walk
 from builder.compose.values import argv, boolean, duration, mapping, plain, size
 from builder.messages import Text
@@ -29,11 +29,9 @@ def field(name: str, parse: Callable[[Node], Any], *, empty: bool = False) -> Ro
     return takes(set_field, empty=empty)
 
 
-_NO_DEVICES: Final = "containers of a stack get no devices of the host"
-_DEVICE_HINT: Final = "use a service that needs none, or run this one on a host of its own"
 _NAMESPACE_HINT: Final = "remove it; services of a stack talk over their private network"
-_IO: Final = "disk limits are not set: the host hands out memory, CPU and pids to its stacks"
-_TUNING: Final = "this fine tuning is left out; `cpus` and `mem_limit` are what limits a service here"
+_IO: Final = "left out: of disks no share is set, the host hands out memory, CPU and pids to its stacks"
+_TUNING: Final = "left out: fine tuning; `cpus` and `mem_limit` are what limits a service here"
 
 SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "image": takes(service_fields.image),
@@ -45,7 +43,7 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "annotations": field("annotations", mapping),
     "container_name": takes(networking.container_name),
     "hostname": field("hostname", service_fields.hostname),
-    "user": field("user", plain),
+    "user": takes(service_fields.user),
     "working_dir": field("working_dir", service_fields.working_dir),
     "init": field("init", boolean),
     "tty": field("tty", boolean),
@@ -77,29 +75,25 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "configs": takes(volumes.configs),
     "networks": takes(networking.networks),
     "network_mode": takes(networking.network_mode),
-    "ports": takes(networking.ports),
+    "ports": takes(ports.ports),
     "dns": field("dns", networking.addresses),
     "dns_search": field("dns_search", service_fields.words),
     "dns_opt": field("dns_opt", service_fields.words),
     "extra_hosts": field("extra_hosts", networking.extra_hosts),
     "profiles": no_effect(),  # load looks at it before a service is read
     "extends": no_effect(),  # load merges it before a service is read
-    "expose": no_effect(),
+    "expose": takes(ports.expose),
     "attach": no_effect(),
     "develop": no_effect(),
-    "build": refused(
-        "images are not built on the server",
-        "build it, push it to a registry, and keep only `image:`; or save it with "
-        "`podman save --format oci-archive` and write image: oci-archive:PATH",
-    ),
+    "build": takes(service_fields.build),
     "privileged": refused(
         "a privileged container is the host, and no stack is",
         "name the capabilities it needs in cap_add",
         unless=(False,),
     ),
-    "devices": refused(_NO_DEVICES, _DEVICE_HINT),
-    "device_cgroup_rules": refused(_NO_DEVICES, _DEVICE_HINT),
-    "gpus": refused(_NO_DEVICES, _DEVICE_HINT),
+    "devices": refused(service_fields.NO_DEVICES, service_fields.DEVICE_HINT),
+    "device_cgroup_rules": refused(service_fields.NO_DEVICES, service_fields.DEVICE_HINT),
+    "gpus": refused(service_fields.NO_DEVICES, service_fields.DEVICE_HINT),
     "credential_spec": refused("this is for Windows containers", "remove it"),
     "isolation": refused("this is for Windows containers", "remove it", unless=("default",)),
     "pid": refused("a service sees its own processes only", _NAMESPACE_HINT),
@@ -108,18 +102,22 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
         "remove it; set shm_size when /dev/shm is too small",
         unless=("private", "shareable"),
     ),
-    "uts": refused("a service has a host name of its own", "remove it; `hostname` sets the name"),
+    "uts": ignored("left out: a service has a host name of its own", "`hostname` sets the name"),
     "cgroup": refused("a service stays in its own control group", "remove it", unless=("private",)),
-    "cgroup_parent": refused("control groups are made by systemd", "remove it; limits are set with deploy"),
-    "userns_mode": refused("each stack has user ids of its own already, and none of them is the host's", "remove it"),
+    "cgroup_parent": ignored("left out: control groups are made by systemd", "limits are set with `deploy`"),
+    "userns_mode": refused(
+        "each stack has user ids of its own already, and none of them is the host's", "remove it", unless=("host",)
+    ),
     "runtime": refused("the host has one container runtime, crun", "remove it", unless=("runc", "crun")),
-    "external_links": refused("containers of other stacks cannot be reached", "use their public domain"),
+    "external_links": ignored(
+        "left out: containers of other stacks are not reached by their name", "use their public domain"
+    ),
     "volumes_from": refused(
         "mounts are not taken over from another service", "name the volumes under `volumes` of both services"
     ),
     "label_file": refused("labels are read from the compose file only", "write them under `labels`"),
-    "mac_address": refused("a container cannot choose its hardware address here", "remove it"),
-    "storage_opt": refused("containers share the disk of the host, without sizes", "remove it"),
+    "mac_address": ignored("left out: a container cannot choose its hardware address here"),
+    "storage_opt": ignored("left out: containers share the disk of the host, without sizes"),
     "post_start": refused("no command is run beside a container's own", "do it in its entrypoint"),
     "pre_start": refused(
         "no command is run beside a container's own",
@@ -129,8 +127,10 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "provider": refused("services are containers here", "run what it provides as a service of this file"),
     "models": refused("there is no model runner on the host", "run the model server as a service"),
     "use_api_socket": refused("no container gets the engine's socket: who holds it holds every container", "remove it"),
-    "oom_kill_disable": refused("a service over its memory limit has to end", "raise mem_limit", unless=(False,)),
-    "oom_score_adj": ignored("a stack's user may not change who the kernel ends first: left out"),
+    "oom_kill_disable": ignored(
+        "left out: a service over its memory limit has to end", "raise mem_limit", unless=(False,)
+    ),
+    "oom_score_adj": ignored("left out: a stack's user may not change who the kernel ends first"),
     "domainname": ignored("left out: write the whole name into `hostname`"),
     "logging": ignored("left out: output goes to the journal of the host, which limits its size"),
     "blkio_config": ignored(_IO),
@@ -142,7 +142,7 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "cpu_rt_period": ignored(_TUNING),
     "cpu_rt_runtime": ignored(_TUNING),
     "cpuset": ignored(_TUNING),
-    "mem_reservation": ignored("nothing is set aside for a service: only its limit counts", None),
+    "mem_reservation": ignored("left out: nothing is set aside for a service, only its limit counts", None),
     "mem_swappiness": ignored(_TUNING),
     "memswap_limit": ignored("left out: swap is not counted apart from the host's own"),
     "pull_refresh_after": ignored("left out: images are pulled as pull_policy says"),
@@ -150,7 +150,6 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
 
 
 _OPTIONS_HINT: Final = "remove it; data lies on the server's own disk"
-_OWN_NAME: Final = "left out: on the server it is called after the stack and its key here"
 
 
 def _declares(kind: str, table: Mapping[str, Row[Project]]) -> Row[Project]:
@@ -177,39 +176,37 @@ def _services(node: Node, project: Project) -> None:
 
 def _external_volume(node: Node, project: Project) -> None:  # noqa: ARG001 - the parsers of a table share a signature
     if node.is_map or boolean(node):
-        raise node.error(_EXTERNAL_VOLUME)
+        node.report(_EXTERNAL_VOLUME)
 
 
 def _external_network(node: Node, project: Project) -> None:
     """EasyRunner's proxy network is external in every of its compose files; a socket does its work here."""
-    if not networking.is_proxy_network(str(node.loc[1]), project) and boolean(node):
-        raise node.error(messages.NETWORK_EXTERNAL)
+    name = str(node.loc[1])
+    if not networking.is_proxy_network(name, project) and (node.is_map or boolean(node)):
+        node.report(messages.NETWORK_EXTERNAL, name=name)
 
 
-def _network_name(node: Node, project: Project) -> None:  # noqa: ARG001 - the parsers of a table share a signature
-    if node.value != networking.PROXY_NETWORK:
-        node.report(_NAME_TEXT, key=True)
+def _secret_value(node: Node, project: Project) -> None:
+    """A secret with a value is one by reference here: the value stays where it is."""
+    own = str(node.loc[1])
+    named = project.secrets[own].get("name")
+    node.report(messages.SECRET_VALUE, name=own if named is None else named.value, stack=project.stack)
 
 
-def _refuse_value(node: Node, project: Project) -> None:  # noqa: ARG001 - the parsers of a table share a signature
-    raise node.error(messages.SECRET_VALUE)
-
-
-_NAME_TEXT: Final = Text(_OWN_NAME, None, "warning")
 _EXTERNAL_VOLUME: Final = Text(
-    "a fresh server has no volume that was made before", "remove `external`, then the stack makes it"
+    "a fresh server has no volume that was made before: the stack makes it, empty", None, "warning"
 )
 
 _VOLUME: Final[dict[str, Row[Project]]] = {
-    "name": ignored(_OWN_NAME),
+    "name": no_effect(),  # on the server it is called after the stack and its key here
     "driver": refused("volumes are directories of the server", _OPTIONS_HINT, unless=("local",)),
     "driver_opts": refused("volumes are plain directories of the server, without options", _OPTIONS_HINT),
     "external": takes(_external_volume),
     "labels": no_effect(),  # finish reads them
 }
 _NETWORK: Final[dict[str, Row[Project]]] = {
-    "name": takes(_network_name),
-    "driver": refused("networks of a stack are bridges", "remove it", unless=("bridge", "default")),
+    "name": no_effect(),  # as of a volume
+    "driver": refused("networks of a stack are bridges", "remove it", unless=("bridge", "default", "overlay")),
     "driver_opts": ignored("left out: options of Docker's network driver"),
     "ipam": ignored("left out: addresses are handed out, services call each other by name"),
     "external": takes(_external_network),
@@ -222,8 +219,8 @@ _NETWORK: Final[dict[str, Row[Project]]] = {
 _SECRET: Final[dict[str, Row[Project]]] = {
     "external": no_effect(),
     "name": no_effect(),
-    "file": takes(_refuse_value),
-    "environment": takes(_refuse_value),
+    "file": takes(_secret_value),
+    "environment": takes(_secret_value),
     "labels": no_effect(),
     "driver": refused("secrets are Podman's own", "remove it and write `external: true`"),
     "driver_opts": refused("secrets are Podman's own", "remove it and write `external: true`"),

@@ -1,28 +1,32 @@
 """EasyRunner's labels: of which type a service is, and the domain and port where the world reaches it.
 
+A spec may say the same under `public`: there a key stands for a label. Nothing may be said in both places.
 Also the variables that a Compose file may use, since they depend on the labels of all its services.
 """
 
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from builder.compose import messages
+from builder.compose import messages, ports
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
-from builder.compose.node import NodeError, attempt
+from builder.compose.node import Document, Node, NodeError, attempt
 from builder.compose.values import boolean, content, duration, integer, pairs, size, text
+from builder.problems import Report
 from builder.stack import domains, model
 from builder.stack.model import UNENCODABLE, ServiceIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.compose.draft import Draft
-    from builder.compose.node import Node
+    from builder.compose.draft import Draft, Port, Project
     from builder.messages import Text
     from builder.stack.model import Kind
+    from builder.yamlfile.places import Loc
+    from builder.yamlfile.source import Source
 
 
 T = TypeVar("T")
@@ -77,11 +81,84 @@ def apply_labels(draft: Draft) -> None:
             near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0)[0]
             node.report(messages.LABEL_UNKNOWN, key=True, name=name, near=near)
     found = _with_newer_names(found)
+    found |= _of_spec(draft, found)
     _set_kind(draft, found)
     for name, parse_label in _PARSERS.items():
         if name in found:
             attempt(partial(_apply, parse_label, draft), found[name], None)
+    if draft.fields["kind"] == "web" and PORT not in found:
+        ports.take_port(draft)
+    elif draft.fields["kind"] == "web" and "port" not in draft.fields:
+        draft.ports = []  # the port is wrong, which is said at its place
     _check_public(draft, found)
+
+
+# The keys of `public` in a spec, each with the label that says the same.
+KEYS: Final = {
+    "domains": DOMAIN,
+    "port": PORT,
+    "framework": FRAMEWORK,
+    "hardening": HARDENING,
+    "max_body": MAX_BODY,
+    "response_timeout": RESPONSE_TIMEOUT,
+}
+
+
+def public_of_spec(source: Source, loc: Loc, report: Report) -> dict[str, Node]:
+    """The nodes of `public` in a spec, by service. What single values are is checked by the spec."""
+    document = Document(source, report, source.path)
+    value = source.data
+    for step in loc:
+        value = value[step]
+    return {
+        name: Node(
+            {key: Node(child, document, (*loc, name, key)) for key, child in said.items()}, document, (*loc, name)
+        )
+        for name, said in (value.items() if isinstance(value, dict) else ())
+        if isinstance(said, dict)
+    }
+
+
+def _of_spec(draft: Draft, found: dict[str, Node]) -> dict[str, Node]:
+    """What the spec says of a service, as labels. Said by labels as well it is an error that names both places."""
+    said = draft.project.public.get(draft.name)
+    if said is None:
+        return {}
+    kind = found.get(TYPE)
+    if kind is not None and kind.value != "web":
+        said.report(messages.PUBLIC_TYPE, key=True, service=draft.name, kind=kind.value, place=_place(kind))
+        return {}
+    for key, node in said.items():
+        label = KEYS.get(key)
+        if label in found:
+            node.report(messages.PUBLIC_TWICE, key=True, key_name=key, label=label, place=_place(found[label]))
+    silent = replace(said.document, report=Report())
+    values = {KEYS[key]: replace(node, document=silent) for key, node in said.items() if key in KEYS}
+    return {
+        TYPE: said.with_value("web"),
+        **{label: node.with_value(_as_label(node.value)) for label, node in values.items()},
+    }
+
+
+def _place(node: Node) -> str:
+    mark = node.mark()
+    return f"{mark.file}:{mark.line}"
+
+
+def _as_label(value: Any) -> str:
+    """A value of the spec as a label has it."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def check_names(project: Project) -> None:
+    """Report what the spec says of services that are not there, or are not started."""
+    for name, node in project.public.items():
+        if name in project.left_out:
+            node.report(messages.PUBLIC_LEFT_OUT, key=True, name=name)
+        elif name not in project.services:
+            near = difflib.get_close_matches(name, project.services, n=1, cutoff=0)
+            known = ", ".join(project.services)
+            node.report(messages.PUBLIC_UNKNOWN, key=True, name=name, near="".join(near), known=known)
 
 
 def _with_newer_names(found: dict[str, T]) -> dict[str, T]:
@@ -109,7 +186,7 @@ def kind_of(labels: dict[str, str]) -> str:
 
 def _domain(node: Node, draft: Draft) -> None:
     names = [name.strip() for name in content(node).split(",")]
-    good = (domains.normalise(name, node.where, node.mark(), draft.project.report) for name in names)
+    good = (domains.normalise(name, node.where, node.mark(), node.document.report) for name in names)
     draft.set("domains", tuple(dict.fromkeys(name for name in good if name is not None)), node)
 
 
@@ -155,10 +232,10 @@ def _unless_none(parse: Callable[[Node], float], node: Node, text: Text) -> floa
 
 
 def _build_context(node: Node, draft: Draft) -> None:
-    raise node.error(messages.LABEL_BUILD, name=draft.name)
+    raise node.error(messages.LABEL_BUILD, service=draft.name)
 
 
-def _is_public(node: Node, draft: Draft) -> None:  # noqa: ARG001 - one form for all
+def _is_public(node: Node, draft: Draft) -> None:  # noqa: ARG001 - the parsers of a table share a signature
     boolean(node)
 
 
@@ -177,21 +254,25 @@ _PARSERS: Final = {
 def _check_public(draft: Draft, found: dict[str, Node]) -> None:
     """A public service needs a domain, and only a public one has one."""
     if draft.fields["kind"] == "web" and DOMAIN not in found:
-        found.get(TYPE, draft.node).report(messages.LABEL_DOMAIN_MISSING, name=draft.name)
+        found.get(TYPE, draft.node).report(messages.LABEL_DOMAIN_MISSING, service=draft.name)
     if draft.fields["kind"] != "web" and DOMAIN in found:
         found[DOMAIN].report(messages.LABEL_DOMAIN_PRIVATE, kind=draft.fields["kind"])
 
 
 def injected_variables(
-    data: Any, stack: str, server: str | None, environment: dict[str, str]
+    files: list[Any], project: Project, server: str | None, environment: dict[str, str]
 ) -> dict[str | None, dict[str, str]]:
     """EasyRunner's variables of each service by its name, and under None those that are the same for all.
 
-    `data` is the file as YAML gives it, unchecked; `environment` the variables of `.env`, for its labels.
+    `files` are the Compose files as YAML gives them, unchecked; `environment` the variables of `.env`, for labels.
     """
-    services = data.get("services") if isinstance(data, dict) else None
-    named = services.items() if isinstance(services, dict) else ()
-    peers = [_identity(name, _raw_labels(service, environment)) for name, service in named]
+    services: dict[str, dict[str, Any]] = {}
+    for data in files:
+        named = data.get("services") if isinstance(data, dict) else None
+        for name, service in named.items() if isinstance(named, dict) else ():
+            services.setdefault(name, {}).update(_raw_facts(service, services.get(name, {}), environment))
+    peers = [_identity(name, facts, project.public.get(name)) for name, facts in services.items()]
+    stack = project.stack
     shared = {"EASYRUNNER_STACK": stack, "EASYRUNNER_APP_NAME": stack, "COMPOSE_PROJECT_NAME": stack}
     if server:
         shared["EASYRUNNER_SERVER_NAME"] = server
@@ -202,21 +283,41 @@ def injected_variables(
     return known
 
 
-def _identity(name: str, found: dict[str, str]) -> ServiceIdentity:
-    kind = kind_of(found)
+def _identity(name: str, facts: dict[str, Any], public: Node | None) -> ServiceIdentity:
+    said = {} if public is None else {KEYS[key]: _as_label(node.value) for key, node in public.items() if key in KEYS}
+    found = {**facts["labels"], **said}
+    kind = "web" if public is not None else kind_of(found)
     domain = found.get(DOMAIN, "").split(",")[0].strip() or None
-    port = found.get(PORT, "3000")
+    port = found.get(PORT) or str(ports.web_port(facts["ports"], facts["expose"], facts["image"])[0] or model.PORT)
     return ServiceIdentity(
         name,
         cast("Kind", kind) if kind in ("web", "internal", "worker") else "internal",
         domain,
-        int(port) if port.isdigit() else 3000,
+        int(port) if port.isdigit() else model.PORT,
     )
 
 
-def _raw_labels(service: Any, environment: dict[str, str]) -> dict[str, str]:
-    """The labels of a service, roughly: what is wrong with them is reported when the service is read."""
-    raw = service.get("labels") if isinstance(service, dict) else None
+def _raw_facts(service: Any, before: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
+    """Labels, ports and image of a service, roughly: what is wrong with them is reported when the service is read.
+
+    `before` are those of the files that this one is laid over.
+    """
+    raw = service if isinstance(service, dict) else {}
+    image = raw.get("image")
+    return {
+        "labels": {**before.get("labels", {}), **_raw_labels(raw.get("labels"), environment)},
+        "image": _expand(image, environment) if isinstance(image, str) else before.get("image"),
+        **{key: [*before.get(key, []), *_raw_ports(raw.get(key), environment)] for key in ("ports", "expose")},
+    }
+
+
+def _raw_ports(listed: Any, environment: dict[str, str]) -> list[Port]:
+    entries = listed if isinstance(listed, list) else []
+    expanded = (_expand(entry, environment) if isinstance(entry, str) else entry for entry in entries)
+    return [port for entry in expanded for port in ports.parse(entry) or ()]
+
+
+def _raw_labels(raw: Any, environment: dict[str, str]) -> dict[str, str]:
     if isinstance(raw, list):
         raw = dict(str(item).partition("=")[::2] for item in raw)
     items = raw.items() if isinstance(raw, dict) else ()

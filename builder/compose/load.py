@@ -1,14 +1,15 @@
-"""A Compose file, with all it includes and extends, read into the contents of a stack.
+"""A Compose file, with all that is laid over it, included and extended, read into the contents of a stack.
 
-The order: the file and the `.env` beside it are read; variables are filled in; the top levels of included files, then
-the file's own, are walked by keys.TOP_LEVEL into a Project; each service is put on top of what it extends and walked by
-keys.SERVICE into a Draft; finish makes the stack's values of all drafts together.
+The order: the files and the `.env` beside the first are read; variables are filled in, and the files laid over each
+other by the rules of merge; the top levels of included files, then the file's own, are walked by keys.TOP_LEVEL into a
+Project; each service is put on top of what it extends and walked by keys.SERVICE into a Draft; finish makes the stack's
+values of all drafts together.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import labels, messages
@@ -17,13 +18,14 @@ from builder.compose.environment import read_variables
 from builder.compose.finish import finish
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.keys import SERVICE, TOP_LEVEL
-from builder.compose.node import Document, Node, NodeError, Row, attempt, refused, stores, walk
-from builder.compose.values import pairs, plain, text
+from builder.compose.merge import merged
+from builder.compose.node import Document, Faulty, Node, NodeError, Row, attempt, refused, stores, walk
+from builder.compose.values import plain, text
 from builder.problems import Mark, Report
 from builder.yamlfile import source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from builder.compose.draft import StackContents
@@ -37,26 +39,31 @@ def load(
     stack: str,
     report: Report,
     server: str | None = None,
+    over: Iterable[Path] = (),
+    public: tuple[Source, Loc] | None = None,
     secret_env: Mapping[str, Collection[str]] | None = None,
 ) -> StackContents | None:
-    """Read a Compose file for the stack of this name. None when it cannot be used.
+    """Read a Compose file for the stack of this name, and those to lay `over` it. None when they cannot be used.
 
     Problems, with marks in the files, are added to the report. `server` is the host's name, for the variable of it.
-    `secret_env` are by service the variables that the spec takes from secrets: what the file says of them is left out.
+    `public` is where a spec says which services are public: a mapping of their names, checked there. `secret_env` are
+    by service the variables that the spec takes from secrets: what the files say of them is left out.
     """
     own = Report()
-    found = source.read(path, own, dialect="compose")
-    contents = None if found is None else _load(found, stack, own, server, secret_env or {})
+    found = [source.read(one, own, dialect="compose") for one in (path, *over)]
+    files = [file for file in found if file is not None]
+    contents = None
+    if len(files) == len(found):
+        project = Project(stack, path.parent, own, lambda _service, _name: None, secret_env=secret_env or {})
+        project.public = {} if public is None else labels.public_of_spec(*public, own)
+        contents = _load(files, project, server)
     report.extend(own)
     return None if own.failed else contents
 
 
-def _load(
-    file: Source, stack: str, report: Report, server: str | None, secret_env: Mapping[str, Collection[str]]
-) -> StackContents | None:
-    project = Project(stack, file.path.parent, report, lambda _service, _name: None, secret_env=secret_env)
-    environment = _read_dotenv(file, project)
-    injected = labels.injected_variables(file.data, stack, server, environment)
+def _load(files: list[Source], project: Project, server: str | None) -> StackContents | None:
+    environment = _read_dotenv(files[0], project)
+    injected = labels.injected_variables([file.data for file in files], project, server, environment)
 
     def lookup(service: str | None, name: str) -> str | None:
         if name in environment:
@@ -65,11 +72,13 @@ def _load(
 
     project.lookup = lookup
     try:
-        _read_top_level(_tree(file, project), project, (file.path.resolve(),))
+        _read_top_level(_tree(files, project), project, tuple(file.path.resolve() for file in files))
     except NodeError as error:
         error.report()
         return None
-    return finish(project, [_read_service(name, node, project) for name, node in _services_to_run(project)])
+    drafts = [_read_service(name, node, project) for name, node in _services_to_run(project)]
+    labels.check_names(project)
+    return finish(project, drafts)
 
 
 def _read_dotenv(file: Source, project: Project) -> dict[str, str]:
@@ -89,9 +98,14 @@ def _read_dotenv(file: Source, project: Project) -> dict[str, str]:
     return {variable.name: variable.value for variable in variables if variable.value is not None}
 
 
-def _tree(file: Source, project: Project) -> Node:
-    """The nodes of a file, with variables filled in."""
-    return _TreeBuilder(Document(file, project.report), project.lookup, project.secret_env).build(file.data)
+def _tree(files: list[Source], project: Project) -> Node:
+    """The nodes of files that are laid over each other, with variables filled in."""
+    documents = [Document(file, project.report, files[0].path) for file in files]
+    trees = [_TreeBuilder(document, project).build(document.source.data) for document in documents]
+    for tree in trees:
+        if not tree.is_map:
+            raise tree.error(messages.NO_SERVICES)
+    return reduce(merged, trees)
 
 
 _SERVER_IP: Final = "EASYRUNNER_SERVER_IP"
@@ -99,12 +113,10 @@ _SERVER_IP: Final = "EASYRUNNER_SERVER_IP"
 
 @dataclass
 class _TreeBuilder:
-    """Builds the nodes of one file. `lookup` gets the service that a value belongs to, if any, and a name."""
+    """Builds the nodes of one file."""
 
     document: Document
-    lookup: Callable[[str | None, str], str | None]
-    secret_env: Mapping[str, Collection[str]]
-    _warned: set[str] = field(default_factory=set)
+    project: Project
 
     def build(self, value: Any, loc: Loc = ()) -> Node:
         """The node of a value at a place. Variables in keys are never filled in."""
@@ -115,7 +127,7 @@ class _TreeBuilder:
         elif isinstance(value, str) and "$" in value:
             emptied = self._emptied(value, loc)
             value = self._expand(value, Node(value, self.document, loc)) if emptied is None else emptied
-        return Node(value, self.document, loc)
+        return Node(value, self.document, loc, self.document.source.tags.get(loc, ""))
 
     def _emptied(self, value: str, loc: Loc) -> str | None:
         """An entry of `environment` without its value, where that is a secret: what it is filled from need not be set.
@@ -125,31 +137,37 @@ class _TreeBuilder:
         if len(loc) != 4 or (loc[0], loc[2]) != ("services", "environment"):
             return None
         name, equals = (value.partition("=")[0], "=") if isinstance(loc[3], int) else (loc[3], "")
-        if name not in self.secret_env.get(str(loc[1]), ()):
+        if name not in self.project.secret_env.get(str(loc[1]), ()):
             return None
         return f"{name}{equals}" if equals else ""
 
     def _expand(self, value: str, node: Node) -> str:
         service = str(node.loc[1]) if node.loc[:1] == ("services",) and len(node.loc) > 1 else None
-        expansion = Expansion(lambda name: self.lookup(service, name))
+        expansion = Expansion(lambda name: self.project.lookup(service, name))
         try:
             expanded = expansion.expand(value)
         except FormatError as error:
             node.report(messages.VARIABLE_FORMAT, inside=error)
-            return ""
+            return Faulty()
         except RequiredError as error:
-            node.report(messages.VARIABLE_REQUIRED, name=error.name, reason=error.message or "not set")
-            return ""
+            # Nothing reads these places themselves, and where an alias leads to one, the variable may be a secret.
+            if not _is_extension(node):
+                node.report(messages.VARIABLE_REQUIRED, name=error.name, reason=error.message or "not set")
+            return Faulty()
         for name in expansion.unset:
             self._warn(name, node)
         return expanded
 
     def _warn(self, name: str, node: Node) -> None:
         """Say once for each variable that it is empty."""
-        if name in self._warned or str(node.loc[0]).startswith("x-"):
+        if name in self.project.empty_variables or _is_extension(node):
             return
-        self._warned.add(name)
+        self.project.empty_variables.add(name)
         node.report(messages.VARIABLE_SERVER_IP if name == _SERVER_IP else messages.VARIABLE_UNSET, name=name)
+
+
+def _is_extension(node: Node) -> bool:
+    return node.where.startswith("x-")
 
 
 def _read_top_level(root: Node, project: Project, trail: tuple[Path, ...]) -> None:
@@ -165,29 +183,31 @@ def _read_top_level(root: Node, project: Project, trail: tuple[Path, ...]) -> No
     for kind in ("services", "volumes", "networks", "secrets", "configs"):
         known: dict[str, Node] = getattr(project, kind)
         for name, node in getattr(own, kind).items():
-            if name in known and known[name].document.source.path != node.document.source.path:
+            if name in known and known[name].document.first != node.document.first:
                 path = known[name].document.source.path.name
                 node.report(messages.INCLUDE_TWICE, key=True, name=name, path=path)
             known[name] = node
 
 
 def _included(root: Node, project: Project, trail: tuple[Path, ...]) -> Iterator[tuple[Node, Path]]:
-    """The files that a file includes, in order, as (tree, path)."""
+    """The files that a file includes, in order, as (tree, path of the first of the files that it is made of)."""
     include = root.get("include")
     if include is None:
         return
     if not include.is_list:
         raise include.error(messages.WANTS_LIST)
     for item in include.value:
-        for node in _include_paths(item):
-            path = project.root / project.relative(node, text(node))
-            if path.resolve() in trail:
+        nodes = _include_paths(item)
+        for node in nodes:
+            if (project.root / project.relative(node, text(node))).resolve() in trail:
                 raise node.error(messages.INCLUDE_CYCLE, path=text(node))
-            yield _other_tree(path, text(node), node, project), path.resolve()
+        if nodes:
+            files = [_other_file(node, project) for node in nodes]
+            yield _tree(files, project), files[0].path.resolve()
 
 
 def _include_paths(item: Node) -> list[Node]:
-    """The path of one include, short or long form; a list, which may be empty."""
+    """The path of one include, short or long form, or several that are laid over each other; there may be none."""
     if not item.is_map:
         return [item]
     values: dict[str, Any] = {}
@@ -195,8 +215,6 @@ def _include_paths(item: Node) -> list[Node]:
     path: Node | None = values.get("path")
     if path is None:
         raise item.error(messages.KEY_MISSING, name="path")
-    if path.is_list and len(path.value) > 1:
-        raise path.error(messages.INCLUDE_OVERRIDES)
     return path.value if path.is_list else [path]
 
 
@@ -211,14 +229,15 @@ _INCLUDE: Final[dict[str, Row[dict[str, Any]]]] = {
 }
 
 
-def _other_tree(path: Path, written: str, node: Node, project: Project) -> Node:
-    """The nodes of a file that `node` names; raises NodeError where it is missing or no YAML."""
+def _other_file(node: Node, project: Project) -> Source:
+    """The file that `node` names; raises NodeError where it is missing or no YAML."""
+    path = project.root / project.relative(node, text(node))
     if not path.is_file():
-        raise node.error(messages.FILE_NOT_THERE, path=written)
+        raise node.error(messages.FILE_NOT_THERE, path=text(node))
     found = source.read(path, project.report, dialect="compose")
     if found is None:
-        raise node.error(messages.EXTENDS_FILE, path=written)
-    return _tree(found, project)
+        raise node.error(messages.EXTENDS_FILE, path=text(node))
+    return found
 
 
 def _services_to_run(project: Project) -> list[tuple[str, Node]]:
@@ -228,12 +247,24 @@ def _services_to_run(project: Project) -> list[tuple[str, Node]]:
         service = attempt(partial(_extended, name, project), node, None)
         if service is None:
             continue
-        profiles = service.get("profiles")
+        profiles, zero = service.get("profiles"), _no_containers(service)
         if profiles is not None and profiles.value:
-            profiles.report(messages.SERVICE_PROFILE, key=True, name=name)
+            profiles.report(messages.SERVICE_PROFILE, key=True, service=name)
+            project.behind_profiles.add(name)
+        elif zero is not None:
+            zero.report(messages.SERVICE_ZERO, service=name)
         else:
             found.append((name, service))
+            continue
+        project.left_out.add(name)
     return found
+
+
+def _no_containers(service: Node) -> Node | None:
+    """Where a service says that it has none: `scale: 0` or `replicas: 0`. The word of `deploy` counts."""
+    deploy = service.get("deploy")
+    replicas = (deploy.get("replicas") if deploy is not None else None) or service.get("scale")
+    return replicas if replicas is not None and str(replicas.value) == "0" else None
 
 
 def _extended(name: str, project: Project, node: Node, trail: tuple[str, ...] = ()) -> Node:
@@ -241,7 +272,7 @@ def _extended(name: str, project: Project, node: Node, trail: tuple[str, ...] = 
     extends = node.get("extends")
     if extends is None:
         return node
-    here = f"{node.document.source.path}#{name}"
+    here = f"{node.document.first}#{name}"
     if here in trail:
         raise extends.error(messages.EXTENDS_CYCLE, name=name)
     base_name, services, path = _base_of(extends, node, project)
@@ -252,7 +283,7 @@ def _extended(name: str, project: Project, node: Node, trail: tuple[str, ...] = 
     rest = {key: child for key, child in node.items() if key != "extends"}
     # Its profiles are the base's own; everything else is taken over.
     kept = {key: child for key, child in base.items() if key not in ("extends", "profiles")}
-    return _merged(base.with_value(kept), node.with_value(rest))
+    return merged(base.with_value(kept), node.with_value(rest), ("services", name))
 
 
 def _base_of(extends: Node, node: Node, project: Project) -> tuple[str, dict[str, Node], str]:
@@ -278,73 +309,17 @@ _EXTENDS: Final[dict[str, Row[dict[str, Any]]]] = {
 
 
 def _services_beside(node: Node, project: Project) -> dict[str, Node]:
-    path = node.document.source.path
-    here = {name: other for name, other in project.services.items() if other.document.source.path == path}
+    path = node.document.first
+    here = {name: other for name, other in project.services.items() if other.document.first == path}
     return here or project.extended.get(path, {})
 
 
 def _services_of(node: Node, relative: str, project: Project) -> dict[str, Node]:
     path = project.root / relative
     if path not in project.extended:
-        services = _other_tree(path, relative, node, project).get("services")
+        services = _tree([_other_file(node, project)], project).get("services")
         project.extended[path] = dict(services.items()) if services is not None else {}
     return project.extended[path]
-
-
-# How two values of one key are merged: pairs, whichever way they are written; lists of names that are mappings in long
-# form; and lists that are not added to each other.
-_PAIRS: Final = ("environment", "labels", "annotations", "sysctls", "extra_hosts")
-_NAMES: Final = ("depends_on", "networks")
-_WHOLE: Final = ("command", "entrypoint", "test")
-
-
-def _merged(base: Node, over: Node, key: str = "") -> Node:
-    """`over` on top of `base`; what stays of `base` keeps its own place."""
-    if key in _PAIRS and _are_collections(base, over):
-        return over.with_value({**dict(_pairs(base)), **dict(_pairs(over))})
-    if key in _NAMES and _are_collections(base, over):
-        return over.with_value({**dict(_names(base)), **dict(_names(over))})
-    if base.is_map and over.is_map:
-        return over.with_value(_merged_mapping(base.value, over.value))
-    if base.is_list and over.is_list and key not in _WHOLE:
-        return over.with_value(_merged_volumes(base, over) if key == "volumes" else [*base.value, *over.value])
-    return over
-
-
-def _are_collections(*nodes: Node) -> bool:
-    return all(node.is_map or node.is_list for node in nodes)
-
-
-def _merged_mapping(base: dict[str, Node], over: dict[str, Node]) -> dict[str, Node]:
-    merged = {name: _merged(child, over[name], name) if name in over else child for name, child in base.items()}
-    return {**merged, **{name: child for name, child in over.items() if name not in base}}
-
-
-def _pairs(node: Node) -> Iterator[tuple[str, Node]]:
-    for name, value, place in pairs(node):
-        yield name, place.with_value(None) if value is None else value
-
-
-def _names(node: Node) -> Iterator[tuple[str, Node]]:
-    if node.is_map:
-        yield from node.items()
-        return
-    for item in node.value:
-        yield str(item.value), item.with_value(None)
-
-
-def _merged_volumes(base: Node, over: Node) -> list[Any]:
-    """Of two volumes with one target that of `over` stays."""
-    taken = {_target(item) for item in over.value}
-    return [*(item for item in base.value if _target(item) not in taken), *over.value]
-
-
-def _target(item: Node) -> str:
-    if item.is_map:
-        target = item.get("target")
-        return "" if target is None else str(target.value)
-    parts = str(item.value).split(":")
-    return parts[1] if len(parts) > 1 else parts[0]
 
 
 def _read_service(name: str, node: Node, project: Project) -> Draft:
@@ -357,8 +332,7 @@ def _read_service(name: str, node: Node, project: Project) -> Draft:
     if first is not None:
         attempt(lambda child: labels.labels(child, draft), first, None)
     keys = {key: child for key, child in node.items() if key not in ("labels", "deploy")}
-    if "deploy" in node.value:
-        keys["deploy"] = node.value["deploy"]
+    keys |= {key: child for key, child in node.items() if key == "deploy"}
     walk(node.with_value(keys), SERVICE, draft)
     labels.apply_labels(draft)
     return draft

@@ -60,7 +60,7 @@ ENV_QUOTE: Final = Text("a quote is opened here and never closed", "close it; qu
 ENV_AFTER_QUOTE: Final = Text("something follows the closing quote", "put all of the value in the quotes")
 ENV_NAME: Final = Text("`{name}` is not the name of a variable", "a name has no blanks and no `=`")
 ENV_PASSED: Final = Text(
-    "without a value from anywhere, and so left out, as Compose does: {names}",
+    "left out: no value is known of {names}",
     "set them in the file .env beside the compose file; a secret is named in the spec, in `secret_env` of this stack",
     "warning",
 )
@@ -82,8 +82,10 @@ ENV_FORMAT: Final = Text("the only format is `raw`", "leave it out for the usual
 CAPABILITY: Final = Text("there is no capability {name}", "as in NET_BIND_SERVICE")
 CAPABILITY_ALL: Final = Text("all capabilities are not given to anyone", "name the ones it needs")
 SECURITY_OPT: Final = Text(
-    "security options cannot be changed one by one",
-    "remove it; the label xyz.easyrunner.service.security-hardening of {name} takes standard, strict or off",
+    "left out: security options are not changed one by one, {service} keeps its hardening",
+    "the label xyz.easyrunner.service.security-hardening takes standard, strict or off",
+    "warning",
+    once=True,
 )
 SYSCTL: Final = Text(
     "`{name}` is a setting of the whole host",
@@ -91,11 +93,11 @@ SYSCTL: Final = Text(
 )
 ULIMIT_NAME: Final = Text("there is no limit `{name}`", "as in nofile")
 ULIMIT_FORM: Final = Text("a limit is a number, or soft and hard", "as in nofile: {{soft: 1024, hard: 4096}}")
-ULIMIT_HIGH: Final = Text(
-    "a rootless service gets no more than {highest} of {name}", "write {highest} or less, or leave it out"
-)
+ULIMIT_HIGH: Final = Text("{name} is lowered to {highest}: a rootless service gets no more", None, "warning", once=True)
 RESTART: Final = Text("there is no policy `{policy}`", "no, always, unless-stopped, on-failure or on-failure:3")
-RESTART_CONDITION: Final = Text("there is no condition `{name}`", "none, on-failure or any")
+RESTART_CONDITION: Final = Text(
+    "there is no condition `{name}`", "any, on-failure or none; or always, unless-stopped, no"
+)
 RESTART_PAUSE: Final = Text(
     "left out: pauses between two starts grow from 1 second to 1 minute on this host", None, "warning"
 )
@@ -107,14 +109,24 @@ HEALTH_RETRIES: Final = Text("the number of retries is at least 1", "leave it ou
 DEPENDS_CONDITION: Final = Text("there is no such condition", "one of {conditions}")
 MEMORY_LOW: Final = Text("raised to {least} MiB: with less, podman cannot start the container", None, "warning")
 PIDS_LOW: Final = Text("raised to {least}: with less, podman cannot start the container", None, "warning")
-REPLICAS: Final = Text("one container of each service runs here", "set it to 1; more need more servers")
+REPLICAS: Final = Text(
+    "one container of {service} runs here, not {number}", "more need more servers; 0 leaves it out", "warning"
+)
 DEPLOY_MODE: Final = Text("jobs of Swarm are not run", "write restart: on-failure")
 
 # Images.
-IMAGE_MISSING: Final = Text("{name} has no image", "add image: docker.io/…")
+BUILD: Final = Text(
+    "images are not built on the server",
+    "build it, push it to a registry, and keep only `image:`; or save it with "
+    "`podman save --format oci-archive` and write image: oci-archive:PATH",
+)
+BUILD_LEFT: Final = Text(
+    "left out: images are not built on the server, the one under `image` is pulled", None, "warning", once=True
+)
+IMAGE_MISSING: Final = Text("{service} has no image", "add image: docker.io/…")
 IMAGE_CAPABILITIES: Final = Text(
     "this image starts as root and changes to a user of its own: with all capabilities dropped it cannot",
-    "add cap_add: [{capabilities}] to {name}, or `user:` with the id it would change to",
+    "add cap_add: [{capabilities}] to {service}, or `user:` with the id it would change to",
     "warning",
 )
 PLATFORM: Final = Text("the server cannot be {name}", "linux/amd64 or linux/arm64")
@@ -130,58 +142,108 @@ LABEL_HARDENING: Final = Text("`{value}` is not a level of hardening", 'standard
 LABEL_MAX_BODY: Final = Text("`{value}` is not the size of a request", "as in 10G, or none for no limit")
 LABEL_RESPONSE_TIMEOUT: Final = Text("`{value}` is not a time", "as in 5m, or none to wait for ever")
 LABEL_BUILD: Final = Text(
-    "images are not built on the server", "push the image of {name} to a registry and remove this label"
+    "images are not built on the server", "push the image of {service} to a registry and remove this label"
 )
 LABEL_DOMAIN_MISSING: Final = Text(
-    "{name} is of type web and has no domain", "add the label xyz.easyrunner.service.domain: app.example.com"
+    "{service} is of type web and has no domain",
+    "add the label xyz.easyrunner.service.domain: app.example.com, or write it in the spec: "
+    "public: {{{service}: {{domains: [app.example.com]}}}}",
+)
+LABEL_DOMAIN_MERGED: Final = Text(
+    "{service} takes over the labels of {other}, with its domain",
+    "write `labels: {{}}` at {service}; where it comes by `extends`, `labels: !override {{}}`",
 )
 LABEL_DOMAIN_PRIVATE: Final = Text(
     "a service of type {kind} is not public, and has no domain", "make its type web, or remove this label"
 )
 NOTHING_PUBLIC: Final = Text(
     "no service of this stack is public",
-    "give one the labels xyz.easyrunner.service.type: web, .domain and .port",
+    "write in the spec, at this stack, public: {{{service}: {{domains: [app.example.com], port: 8080}}}}, or give a "
+    "service the labels xyz.easyrunner.service.type: web, .domain and .port",
     "warning",
+)
+PUBLIC_UNKNOWN: Final = Text("there is no service {name} in the Compose file", "do you mean {near}? It has {known}")
+PUBLIC_LEFT_OUT: Final = Text("{name} is not started, so nothing would answer", "remove this, or start it")
+PUBLIC_TWICE: Final = Text("`{key_name}` is said here, and by the label {label} at {place}", "keep one of them")
+PUBLIC_TYPE: Final = Text(
+    "{service} is public here, and {kind} by the label xyz.easyrunner.service.type at {place}", "keep one of them"
 )
 
 # Networks.
 NETWORK_HOST: Final = Text(
     "a service on the host's network would get past the firewall",
-    "remove it; the label xyz.easyrunner.service.port of {name} is how the world reaches it",
+    "remove it; the label xyz.easyrunner.service.port of {service} is how the world reaches it",
 )
 NETWORK_MODE: Final = Text("there is no network mode `{name}` here", "none or service:NAME; or use `networks`")
 NETWORK_AND_MODE: Final = Text("`networks` and `network_mode` exclude each other", "keep one of them")
 NETWORK_SERVICE: Final = Text(
     "network_mode names the service {name}, which is not there", "name a service of this file"
 )
-NETWORK_UNDECLARED: Final = Text("the network {name} is not declared", "add it under `networks:` at the top level")
+ADDRESS_FIXED: Final = Text(
+    "addresses on a network are handed out, and this one is named elsewhere in the file",
+    "remove it and call the service by its name",
+)
+ADDRESS_LEFT: Final = Text(
+    "left out: addresses on a network are handed out, services call each other by name", None, "warning", once=True
+)
+NETWORK_UNDECLARED: Final = Text(
+    "the network {name} is not declared", "add it under `networks:` at the top level", once=True
+)
 NETWORK_EXTERNAL: Final = Text(
-    "networks outside of the stack cannot be joined: stacks do not see each other",
-    "remove `external`, then it is a network of this stack; other stacks are reached by their domain",
+    "{name} is a network of this stack alone: stacks do not see each other",
+    "services of other stacks are reached by their public domain",
+    "warning",
 )
-PORTS: Final = Text(
-    "no service opens a port of the host: that would get past the firewall",
-    "remove it; for the web give {name} the labels xyz.easyrunner.service.type: web, .domain: app.example.com "
-    'and .port: "{port}"; services of the stack reach it at {name}:{port} without',
-)
+PORT_FORM: Final = Text("this is no port", 'as in "8080:80", "80" or "127.0.0.1:8080:80/tcp", in quotes')
 PORTS_PUBLIC: Final = Text(
-    "no service opens a port of the host: that would get past the firewall",
-    'remove it; the label xyz.easyrunner.service.port says where the app listens, here perhaps "{port}"',
+    "{port} is not published on the host: Caddy reaches {service} there, the world by its domain", None, "warning"
 )
-HOST_GATEWAY: Final = Text("the host itself cannot be reached from a container", "run what is needed as a service")
+_PORTS_INSIDE: Final = "nothing outside reaches {ports}: no service opens a port of the host"
+PORTS_INSIDE: Final = Text(
+    _PORTS_INSIDE,
+    "services of the stack reach it at {service}:{port}; for the web, write in the spec "
+    "public: {{{service}: {{domains: [app.example.com], port: {port}}}}}",
+    "warning",
+)
+PORTS_INSIDE_PUBLIC: Final = Text(_PORTS_INSIDE, "services of the stack reach it at {service}:{port}", "warning")
+_PORTS_FOREIGN: Final = "this host serves HTTP and HTTPS only: nothing outside reaches {ports}"
+PORTS_FOREIGN: Final = Text(
+    _PORTS_FOREIGN,
+    "run {service} on a server of its own; where only services of the stack call it, at {service}:{port}, a second "
+    "file under `compose` says so: services: {{{service}: {{ports: !reset []}}}}",
+)
+PORTS_FOREIGN_LEFT: Final = Text(
+    _PORTS_FOREIGN, "services of the stack reach it at {service}:{port}; others need a server of its own", "warning"
+)
+PORT_TAKEN: Final = {
+    "ports": Text("{port} is taken as the port of {service}, from `ports`", None, "warning"),
+    "expose": Text("{port} is taken as the port of {service}, from `expose`", None, "warning"),
+    "image": Text("{port} is taken as the port of {service}: this image listens there", None, "warning"),
+}
+PORT_UNCLEAR: Final = Text(
+    "which of {ports} is the web's port of {service} is not clear",
+    "write it in the spec, as in public: {{{service}: {{port: 8080}}}}, or as the label xyz.easyrunner.service.port",
+)
+HOST_GATEWAY: Final = Text(
+    "left out: the host itself cannot be reached from a container as {name}",
+    "run what is needed as a service",
+    "warning",
+    once=True,
+)
 
 # The file as a whole.
 NO_SERVICES: Final = Text("the file has no services", "a compose file lists them under `services:`")
 SERVICE_NAME: Final = Text(
-    "`{name}` cannot be the name of a service here",
+    "`{service}` cannot be the name of a service here",
     "at most 40 letters, digits, `.`, `_` and `-`, a letter or digit first",
 )
 SERVICE_PROFILE: Final = Text(
-    "{name} belongs to a profile and is left out, as Compose does",
+    "{service} belongs to a profile and is left out, as Compose does",
     "remove `profiles` if it should run",
     "warning",
 )
-SERVICE_COLLIDES: Final = Text("{name} would get the same unit as another part of this stack", "rename one of them")
+SERVICE_ZERO: Final = Text("{service} is left out: it has no containers", "set it to 1 if it should run", "warning")
+SERVICE_COLLIDES: Final = Text("{service} would get the same unit as another part of this stack", "rename one of them")
 DEPENDS_UNKNOWN: Final = Text("there is no service {name}", "name a service of this file")
 DEPENDS_PROFILE: Final = Text(
     "{name} belongs to a profile and is not started", "remove its `profiles`, or say required: false here"
@@ -202,9 +264,6 @@ EXTENDS_CYCLE: Final = Text("{name} extends itself", "take one `extends` away")
 EXTENDS_UNKNOWN: Final = Text("there is no service {name} to extend", "name a service of {path}")
 INCLUDE_TWICE: Final = Text("{name} is also in {path}, which this file includes", "rename one of them")
 INCLUDE_CYCLE: Final = Text("{path} is included by itself", "take one `include` away")
-INCLUDE_OVERRIDES: Final = Text(
-    "several files of one include would be laid over each other", "give each an entry of its own"
-)
 EXTENDS_FILE: Final = Text("{path} cannot be read", "its own problems are shown as well")
 FILE_NOT_THERE: Final = Text("there is no file {path}", "the path is relative to this file")
 
@@ -217,6 +276,7 @@ VOLUME_NAME: Final = Text("`{name}` is not the name of a volume", "a path of you
 VOLUME_UNDECLARED: Final = Text(
     "the volume {name} is not declared",
     "add it under `volumes:` at the top level; a directory is written ./{name}",
+    once=True,
 )
 VOLUME_TYPE: Final = Text("mounts of type {name} are not made", "volume, bind or tmpfs")
 TMPFS_OPTION: Final = Text("tmpfs has no option `{option}` here", "size=64m, mode=1777, ro, exec, …")
@@ -239,7 +299,10 @@ BIND_ENGINE: Final = Text(
     "leave this service out: EasyRunner's own proxy, updates and logs take its place",
 )
 BIND_TIMEZONE: Final = Text(
-    "files of the host are not mounted", "set the time zone in `environment`, as in TZ: Europe/Paris"
+    "left out: files of the host are not mounted, the container's time is UTC",
+    "for another, set it in `environment`, as in TZ: Europe/Paris",
+    "warning",
+    once=True,
 )
 BIND_SYSTEM: Final = Text(
     "{path} is the host's own, and no stack sees it",
@@ -270,13 +333,14 @@ BIND_SECRET: Final = Text(
     "use `secrets:` with `external: true`, and push the key once the server runs",
 )
 CONFIG_OWNER: Final = Text(
-    "uid, gid and mode are left out: the file is the host's, and every service that mounts it can read it",
+    "left out: uid, gid and mode; the file is the host's, and every service that mounts it can read it",
     None,
     "warning",
 )
-SOURCE_UNDECLARED: Final = Text("{name} is not declared", "add it under `{kind}:` at the top level")
+SOURCE_UNDECLARED: Final = Text("{name} is not declared", "add it under `{kind}:` at the top level", once=True)
 SOURCE_NAME: Final = Text("`{name}` cannot be a name here", "letters, digits, `.`, `_` and `-`")
 SECRET_VALUE: Final = Text(
-    "the value of a secret would land in user-data, which others can read",
-    "write `external: true` and push the value once the server runs",
+    "the value of the secret {name} does not come along: it would land in user-data, which others can read",
+    "set it once the server runs: er server secret set HOST {stack} {name}",
+    "warning",
 )

@@ -1,4 +1,4 @@
-"""How a service is reached: private networks and its names on them, resolvers, and why it opens no port."""
+"""How a service is reached inside its stack: private networks and its names on them, and resolvers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import messages
-from builder.compose.labels import TYPE
-from builder.compose.node import Row, attempt, ignored, no_effect, refused, stores, walk
+from builder.compose.node import Row, attempt, ignored, no_effect, stores, takes, walk
 from builder.compose.values import each, pairs, plain, spelled
 from builder.stack.model import Attachment
 
@@ -64,16 +63,20 @@ def alias(node: Node) -> str:
     return name
 
 
-_NO_ADDRESS: Final[Row[dict[str, Any]]] = refused(
-    "addresses on a network are handed out, a container cannot choose its own",
-    "remove it and call the service by its name",
-)
+def _fixed_address(node: Node, values: dict[str, Any]) -> None:  # noqa: ARG001 - the parsers of a table share a signature
+    """Left out, unless the file names the address again: then something would call it there."""
+    address = "|".join(re.escape(str(item.value)) for item in (node.value if node.is_list else [node]))
+    uses = sum(len(re.findall(rf"(?<![0-9a-fA-F.:])(?:{address})(?![0-9a-fA-F.])", line)) for line in node.lines)
+    node.report(messages.ADDRESS_FIXED if uses > 1 else messages.ADDRESS_LEFT, key=True)
+
+
+_ADDRESS: Final[Row[dict[str, Any]]] = takes(_fixed_address)
 _ATTACHMENT: Final[dict[str, Row[dict[str, Any]]]] = {
     "aliases": stores("aliases", partial(each, alias)),
-    "ipv4_address": _NO_ADDRESS,
-    "ipv6_address": _NO_ADDRESS,
-    "link_local_ips": _NO_ADDRESS,
-    "mac_address": _NO_ADDRESS,
+    "ipv4_address": _ADDRESS,
+    "ipv6_address": _ADDRESS,
+    "link_local_ips": _ADDRESS,
+    "mac_address": ignored("left out: a container cannot choose its hardware address here"),
     "driver_opts": ignored("left out: options of Docker's network driver"),
     "interface_name": ignored("left out: interfaces are called eth0, eth1, …"),
     "priority": no_effect(),
@@ -85,30 +88,11 @@ def network_mode(node: Node, draft: Draft) -> None:
     """`none`, or the network of another service; `bridge` is what a service has anyway."""
     name = plain(node)
     if name == "host":
-        raise node.error(messages.NETWORK_HOST, name=draft.name)
+        raise node.error(messages.NETWORK_HOST, service=draft.name)
     if name == "none" or re.fullmatch(r"service:.+", name):
         draft.set("network_mode", name, node)
     elif name not in ("bridge", "default"):
         raise node.error(messages.NETWORK_MODE, name=name)
-
-
-def ports(node: Node, draft: Draft) -> None:
-    """Refused, with a hint that names the port for the label."""
-    first = node.value[0] if node.is_list and node.value else node
-    if node.value in ([], {}):
-        return
-    port = _container_port(first)
-    public = TYPE in draft.labels
-    text = messages.PORTS_PUBLIC if public else messages.PORTS
-    node.report(text, key=True, name=draft.name, port=port)
-
-
-def _container_port(node: Node) -> str:
-    """The container's port of an entry of `ports`, or the default."""
-    target = node.get("target")
-    spelling = str(target.value if target is not None else node.value)
-    found = re.fullmatch(r"(?:.*:)?([0-9]+)(?:-[0-9]+)?(?:/[a-z]+)?", spelling)
-    return found[1] if found else "3000"
 
 
 def container_name(node: Node, draft: Draft) -> None:
@@ -134,7 +118,7 @@ def extra_hosts(node: Node) -> tuple[tuple[str, str], ...]:
     found = []
     for name, address, place in _hosts(node):
         if address == "host-gateway":
-            place.report(messages.HOST_GATEWAY)
+            place.report(messages.HOST_GATEWAY, name=name)
         elif not _ALIAS.fullmatch(name):
             place.report(messages.HOSTNAME, name=name)
         elif (good := attempt(_address, place.with_value(address), None)) is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from builder.compose import messages
 from builder.messages import Text
@@ -16,6 +16,7 @@ from builder.yamlfile.places import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from builder.problems import Mark, Report
     from builder.yamlfile.places import Loc
@@ -36,25 +37,47 @@ class NodeError(Exception):
 
     def report(self) -> None:
         """Add it to the report of the node's file."""
-        document = self.node.document
-        self.text.add_to(document.report, self.node.where, self.node.mark(), **self.values)
+        self.node.report(self.text, key=False, **self.values)
+
+
+class Faulty(str):
+    """The empty text that stands for a value with a problem that has been reported: nothing more is said about it."""
+
+    __slots__ = ()
+
+
+RESET: Final = "!reset"
+OVERRIDE: Final = "!override"
 
 
 @dataclass(frozen=True)
 class Document:
-    """The file that a node is from, and the report for its problems."""
+    """The file that a node is from, and the report for its problems.
+
+    `first` is the file that this one is laid over, else the file itself: paths are relative to its directory.
+    """
 
     source: Source
     report: Report
+    first: Path
+
+    @property
+    def directory(self) -> Path:
+        """Where the paths of this file start from."""
+        return self.first.parent
 
 
 @dataclass(frozen=True)
 class Node:
-    """A value: a dict or list of nodes, or a scalar after interpolation."""
+    """A value: a dict or list of nodes, or a scalar after interpolation.
+
+    `tag` says how it is laid over another value: `!reset` takes that away, `!override` stands in its place.
+    """
 
     value: Any
     document: Document
     loc: Loc
+    tag: str = ""
 
     @property
     def where(self) -> str:
@@ -65,6 +88,11 @@ class Node:
     def raw(self) -> str | None:
         """A scalar as the file spells it."""
         return self.document.source.raw(self.loc)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """All lines of its file."""
+        return self.document.source.lines
 
     @property
     def is_map(self) -> bool:
@@ -81,17 +109,32 @@ class Node:
         return self.document.source.mark(self.loc, key=key)
 
     def get(self, name: str) -> Node | None:
-        """A child of a mapping, None also where it is null."""
+        """A child of a mapping, None also where it is null or was taken away."""
         child = self.value.get(name) if self.is_map else None
-        return child if child is not None and child.value is not None else None
+        return child if child is not None and child.value is not None and child.tag != RESET else None
 
     def items(self) -> Iterator[tuple[str, Node]]:
-        """Names and children of a mapping."""
-        return iter(self.value.items() if self.is_map else ())
+        """Names and children of a mapping, without what was taken away."""
+        children = self.value.items() if self.is_map else ()
+        return ((name, child) for name, child in children if child.tag != RESET)
 
     def report(self, text: Text, /, *, key: bool = False, **values: object) -> None:
-        """Report a problem at this value, or at its key."""
-        text.add_to(self.document.report, self.where, self.mark(key=key), **values)
+        """Report a problem at this value, or at its key.
+
+        One place is one problem, also where several services have it: `service` among the values is the service's
+        name, and makes no other problem of it.
+        """
+        if isinstance(self.value, Faulty):
+            return
+        mark = self.mark(key=key)
+        rest = tuple(sorted((name, str(value)) for name, value in values.items() if name != "service"))
+        identity = (text, self.loc[-1:] if text.once else mark, rest)
+        owner = None if text.once else self._service if "service" not in values else str(values["service"])
+        self.document.report.share(text.at(self.where, mark, **values), identity, owner)
+
+    @property
+    def _service(self) -> str | None:
+        return str(self.loc[1]) if self.loc[:1] == ("services",) and len(self.loc) > 1 else None
 
     def error(self, text: Text, /, **values: object) -> NodeError:
         """The same as an exception, for a parser to raise."""
@@ -145,8 +188,8 @@ def refused(message: str, hint: str, *, unless: tuple[object, ...] = ()) -> Row[
 
 
 def ignored(message: str, hint: str | None = None, *, unless: tuple[object, ...] = ()) -> Row[Target]:
-    """A key that is left out, and the stack still does what it should: said in a warning."""
-    return Row(text=Text(message, hint, "warning"), unless=unless)
+    """A key that is left out, and the stack still does what it should: said in a warning, once in a stack."""
+    return Row(text=Text(message, hint, "warning", once=True), unless=unless)
 
 
 def no_effect() -> Row[Target]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 def image(node: Node, draft: Draft) -> None:
     """The image, fully qualified, or oci-archive: and an absolute path."""
-    base_dir = node.document.source.path.parent
+    base_dir = node.document.directory
     normalised = image_reference.normalise(text(node), base_dir, node.where, node.mark(), draft.project.report)
     if normalised is not None:
         draft.set("image", normalised, node)
@@ -50,6 +50,18 @@ def command(node: Node) -> tuple[str, ...]:
     if not arguments:
         raise node.error(messages.COMMAND_EMPTY)
     return arguments
+
+
+def build(node: Node, draft: Draft) -> None:
+    """Nothing is built here; with an image beside it, that is pulled, as Compose tries first."""
+    node.report(messages.BUILD if draft.node.get("image") is None else messages.BUILD_LEFT, key=True)
+
+
+def user(node: Node, draft: Draft) -> None:
+    """A user, and perhaps a group. An empty part is absent, as it is when a variable of `$UID:$GID` is not set."""
+    name, _, group = plain(node).partition(":")
+    if name or group:
+        draft.set("user", f"{name or 0}:{group}" if group else name, node)
 
 
 def hostname(node: Node) -> str:
@@ -136,15 +148,16 @@ def _ulimit(name: str, node: Node) -> str:
     values = [integer(node)] if soft is None or hard is None else [integer(soft), integer(hard)]
     highest = _HIGHEST_ULIMITS.get(name)
     if highest is not None and (max(values) > highest or min(values) < 0):
-        raise node.error(messages.ULIMIT_HIGH, name=name, highest=highest)
+        node.report(messages.ULIMIT_HIGH, name=name, highest=highest)
+        values = [min(value, highest) if value >= 0 else highest for value in values]
     return ":".join(map(str, values))
 
 
 def security_opt(node: Node, draft: Draft) -> None:
-    """Nothing but no-new-privileges, which every container has, can be asked for."""
+    """Nothing but no-new-privileges, which every container has, can be asked for; the rest is left out."""
     for item in node.value if node.is_list else [node]:
         if re.fullmatch(r"no-new-privileges([:=]true)?", spelled(item)) is None:
-            item.report(messages.SECURITY_OPT, name=draft.name)
+            item.report(messages.SECURITY_OPT, service=draft.name)
 
 
 def platform(node: Node) -> str:
@@ -209,9 +222,10 @@ def _set_limit(draft: Draft, node: Node, **values: Any) -> None:
 
 
 def scale(node: Node, draft: Draft) -> None:
-    """The number of containers has to be one."""
-    if integer(node) != 1:
-        raise node.error(messages.REPLICAS, name=draft.name)
+    """One container of each service runs; load has left out services that have none."""
+    number = integer(node)
+    if number > 1:
+        node.report(messages.REPLICAS, service=draft.name, number=number)
 
 
 def deploy(node: Node, draft: Draft) -> None:
@@ -221,11 +235,15 @@ def deploy(node: Node, draft: Draft) -> None:
 
 def _check_mode(node: Node, draft: Draft) -> None:
     if plain(node) not in ("replicated", "global"):
-        raise node.error(messages.DEPLOY_MODE, name=draft.name)
+        raise node.error(messages.DEPLOY_MODE, service=draft.name)
 
 
 def _resources(node: Node, draft: Draft) -> None:
     walk(node, _RESOURCES, draft)
+
+
+def _reservations(node: Node, draft: Draft) -> None:
+    walk(node, _RESERVATIONS, draft)
 
 
 def _limits(node: Node, draft: Draft) -> None:
@@ -241,11 +259,11 @@ def _restart_policy(node: Node, draft: Draft) -> None:
 
 
 def _condition(node: Node, draft: Draft) -> None:
-    policies = {"none": "no", "on-failure": "on-failure", "any": "always"}
-    name = plain(node)
-    if name not in policies:
+    name = "no" if node.value is False else plain(node)
+    policy = {"none": "no", "any": "always"}.get(name, name)
+    if policy not in ("no", "on-failure", "always", "unless-stopped"):
         raise node.error(messages.RESTART_CONDITION, name=name)
-    draft.set("restart", policies[name], node)
+    draft.set("restart", policy, node)
 
 
 def _attempts(node: Node, draft: Draft) -> None:
@@ -254,17 +272,26 @@ def _attempts(node: Node, draft: Draft) -> None:
 
 def _check_pause(node: Node, draft: Draft) -> None:
     if attempt(duration, node, None) is not None:
-        node.report(messages.RESTART_PAUSE, name=draft.name)
+        node.report(messages.RESTART_PAUSE, service=draft.name)
 
 
+NO_DEVICES: Final = "containers of a stack get no devices of the host"
+DEVICE_HINT: Final = "use a service that needs none, or run this one on a host of its own"
 _LIMITS: Final[dict[str, Row[Draft]]] = {
     "memory": takes(mem_limit),
     "cpus": takes(cpus),
     "pids": takes(pids_limit),
 }
+_RESERVED: Final = "left out: nothing is set aside for a service, only its limits count"
+_RESERVATIONS: Final[dict[str, Row[Draft]]] = {
+    "memory": ignored(_RESERVED),
+    "cpus": ignored(_RESERVED),
+    "generic_resources": ignored(_RESERVED),
+    "devices": refused(NO_DEVICES, DEVICE_HINT),
+}
 _RESOURCES: Final[dict[str, Row[Draft]]] = {
     "limits": takes(_limits),
-    "reservations": ignored("nothing is set aside for a service: only its limits count"),
+    "reservations": takes(_reservations),
 }
 _RESTART: Final[dict[str, Row[Draft]]] = {
     "condition": takes(_condition),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import messages
@@ -55,8 +55,12 @@ def _volume(node: Node, draft: Draft) -> None:
         _named(node, parts[0], parts[1], draft, read_only=read_only, copy=copy)
 
 
-# Options of the short form that ask for nothing: SELinux labels and caching of Docker Desktop mean nothing here.
-_WITHOUT_EFFECT: Final = ("rw", "z", "Z", "cached", "delegated", "consistent")
+# Options of the short form that ask for nothing: SELinux labels and caching of Docker Desktop mean nothing here, and
+# the last are how a bind mount is made anyway.
+_WITHOUT_EFFECT: Final = (
+    *("rw", "z", "Z", "cached", "delegated", "consistent"),
+    *("bind", "rbind", "private", "rprivate"),
+)
 
 
 def _options(node: Node, options: list[str]) -> tuple[bool, bool]:
@@ -78,10 +82,15 @@ def _mount_target(node: Node, path: str) -> str:
 
 def _add(draft: Draft, node: Node, mount: Mount) -> None:
     """Add a mount; two on one path are an error."""
-    where = posixpath.normpath(mount.target)
-    if any(posixpath.normpath(other.target) == where for other, _ in draft.mounts):
-        raise node.error(messages.VOLUME_TWICE, path=mount.target)
+    _check_free(draft, node, mount.target)
     draft.mounts.append((mount, node))
+
+
+def _check_free(draft: Draft, node: Node, target: str) -> None:
+    """Podman starts no container with two mounts on one path, of whatever kind they are."""
+    taken = [*(mount.target for mount, _ in draft.mounts), *(tmpfs.target for tmpfs in draft.fields.get("tmpfs", ()))]
+    if posixpath.normpath(target) in map(posixpath.normpath, taken):
+        raise node.error(messages.VOLUME_TWICE, path=target)
 
 
 def _named(node: Node, name: str, target: str, draft: Draft, *, read_only: bool, copy: bool) -> None:
@@ -104,8 +113,12 @@ def _anonymous(node: Node, target: str, draft: Draft) -> None:
 def _bind(node: Node, source: str, target: str, draft: Draft, *, read_only: bool) -> None:
     if source.startswith("~"):
         raise node.error(messages.BIND_HOME)
-    if source.startswith("/"):
-        raise node.error(_host_path(source), path=source)
+    if source.startswith("/") and draft.project.within(Path(source)) is None:
+        reason = _host_path(source)
+        if reason.severity == "error":
+            raise node.error(reason, path=source)
+        node.report(reason)
+        return
     path = draft.project.relative(node, source)
     if path == ".":
         raise node.error(messages.BIND_EVERYTHING)
@@ -125,7 +138,7 @@ def _bind(node: Node, source: str, target: str, draft: Draft, *, read_only: bool
 # Paths of the host that Compose files like to mount; the first match gives the reason.
 _HOST_PATHS: Final[tuple[tuple[str, Text], ...]] = (
     (r"(/var)?/run/(docker|podman/podman|containerd/containerd)\.sock", messages.BIND_ENGINE),
-    (r"/etc/(localtime|timezone)", messages.BIND_TIMEZONE),
+    (r"/etc/(localtime|timezone)|/usr/share/zoneinfo(/.*)?", messages.BIND_TIMEZONE),
     (r"/(proc|sys|dev|run|boot|var/lib/docker)(/.*)?|/var/run(/.*)?|/", messages.BIND_SYSTEM),
     (r".*", messages.BIND_ABSOLUTE),
 )
@@ -211,7 +224,7 @@ _MOUNT: Final[dict[str, Row[dict[str, Any]]]] = {
     "volume": takes(lambda node, values: walk(node, _VOLUME, values)),
     "tmpfs": takes(lambda node, values: walk(node, _TMPFS, values)),
     "consistency": no_effect(),
-    "image": refused("mounting an image is not supported", "copy what is needed into the service's own image"),
+    "image": no_effect(),  # goes with a type that is refused
 }
 
 
@@ -244,6 +257,7 @@ def _without_owner(node: Node, options: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _add_tmpfs(node: Node, target: str, options: tuple[str, ...], draft: Draft) -> None:
+    _check_free(draft, node, target)
     known = draft.fields.get("tmpfs", ())
     draft.set("tmpfs", (*known, Tmpfs(target, options)), node)
 
@@ -323,7 +337,7 @@ def _config(node: Node, draft: Draft, values: dict[str, Any]) -> None:
         raise node.error(messages.PATH_ABSOLUTE, path=target)
     if any(name in values for name in ("uid", "gid", "mode")):
         node.report(messages.CONFIG_OWNER)
-    draft.mounts.append((Mount("bind", path, target, read_only=True), node))
+    _add(draft, node, Mount("bind", path, target, read_only=True))
 
 
 _CONFIGS: Final = ".configs"

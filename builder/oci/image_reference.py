@@ -9,14 +9,18 @@ import hashlib
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from builder import messages
 from builder.oci import image_archive
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from builder.messages import Text
     from builder.problems import Mark, Report
+
+T = TypeVar("T")
 
 ARCHIVE: Final = "oci-archive:"
 
@@ -83,6 +87,18 @@ def split(text: str) -> Reference:
     if cut and (first == "localhost" or "." in first or ":" in first):
         return Reference(first, path, tag, digest)
     return Reference("", f"{head}{slash}{tail}", tag, digest)
+
+
+def known(image: str | None, table: Mapping[str, T]) -> T | None:
+    """What a table says of an image by its name, from whichever registry; None for any other.
+
+    The name is the last part of the path for images of docker.io/library, and of the mirrors of it, else the last two.
+    """
+    if image is None or is_archive(image):
+        return None
+    parts = split(image).path.split("/")
+    official = len(parts) == 1 or parts[-2] == "library"
+    return table.get("/".join(parts[-1:] if official else parts[-2:]))
 
 
 def _qualified(reference: Reference) -> str:

@@ -125,6 +125,8 @@ def _environment(stack: Stack, service: Service, server: str | None) -> Iterator
         yield "Environment", word(f"{name}={value}")
     for secret in service.env_secrets:
         yield "Secret", word(f"{secret.name},type=env,target={secret.variable}")
+    if service.unset_environment:
+        yield "PodmanArgs", words(*(f"--unsetenv={name}" for name in service.unset_environment))
 
 
 def _network_lines(stack: Stack, service: Service, podman: Podman) -> Iterator[Entry]:

@@ -2,14 +2,16 @@
 
 Core: model, the spec as checked values, which everybody may import. Towards it: load reads the file into a document,
 which is checked against input_model, whose single values have their rules in rules; host_sections (with ssh_keys) and
-stack_entries check the rest, and read Compose files by builder.compose. messages has every text of a problem. Other
-packages import what is named here, model, and `rules.near`.
+stack_entries (with secret_env and outgoing) check the rest, and read Compose files by builder.compose. messages has
+every text of a problem, schema the JSON Schema of input_model. Other packages import what is named here, model, and
+`rules.near`.
 """
 
 from builder.spec.host_sections import with_proxy_image
-from builder.spec.input_model import schema, template
+from builder.spec.input_model import template
 from builder.spec.load import load, loads
 from builder.spec.model import Admin, Arch, Aws, Base, Fail2ban, Proxy, Server, Spec, Ssh, Tls
+from builder.spec.schema import schema
 
 __all__ = [
     "Admin",

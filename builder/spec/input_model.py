@@ -1,6 +1,6 @@
 """The spec as the user writes it, as pydantic models: types and rules of all values, with a description and an example.
 
-From them come the check of single values (document.validate), the JSON Schema for editors, and hints of problems.
+From them come the check of single values (document.validate), the JSON Schema (schema), and hints of problems.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from builder.spec.model import (
 )
 from builder.spec.ssh_keys import TEMPLATE_KEY
 from builder.stack import user
-from builder.stack.model import CAPABILITIES
+from builder.stack.model import CAPABILITIES, Hardening
 
 
 class Section(BaseModel):
@@ -77,6 +77,12 @@ SecretVariables = Annotated[
     ),
 ]
 Port = Annotated[int, Field(ge=1024, le=65535)]
+ComposeFiles = Annotated[
+    list[str],
+    BeforeValidator(rules.as_list),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
 
 
 class ServerInput(Section):
@@ -219,6 +225,23 @@ class HealthcheckInput(Section):
     start_period: Duration | None = Field(default=None, description="Grace time after the start.", examples=["10s"])
 
 
+class PublicInput(Section):
+    """What the labels of one service of a Compose file would say, so that the file stays as it is."""
+
+    domains: list[Domain] | None = Field(
+        default=None, description="The public names.", examples=[["app.example.com"]], min_length=1
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None,
+        description="Port inside the container; by default the one that the Compose file publishes or exposes.",
+        examples=[8080],
+    )
+    framework: Line | None = Field(default=None, description="As in the label.", examples=["nextjs"])
+    hardening: Hardening | None = Field(default=None, description="As in the label.", examples=["strict"])
+    max_body: MaxBody | None = Field(default=None, description="The largest request, or none.", examples=["10G"])
+    response_timeout: TimeoutOrNone | None = Field(default=None, description="As in the label.", examples=["5m"])
+
+
 class StackInput(Section):
     """An app stack: a compose file, or in short form one public service."""
 
@@ -232,8 +255,15 @@ class StackInput(Section):
         description="Uid of the stack's user, where the one from the name collides.",
         examples=[user.FIRST_UID],
     )
-    compose: str | None = Field(
-        default=None, description="Compose file, relative to the spec.", examples=["blog/compose.yaml"]
+    compose: ComposeFiles | None = Field(
+        default=None,
+        description="Compose file, relative to the spec; of several in a list, each is laid over those before it.",
+        examples=["blog/compose.yaml"],
+    )
+    public: dict[str, PublicInput] = Field(
+        default={},
+        description="By service of the Compose file, where the world reaches it: what labels say, in the spec.",
+        examples=[{"web": {"domains": ["app.example.com"], "port": 8080}}],
     )
     egress: Annotated[list[EgressInput], BeforeValidator(rules.none_or_list)] | None = Field(
         default=None,
@@ -282,9 +312,7 @@ class StackInput(Section):
     pids: Annotated[int, Field(ge=8, le=4194304)] | None = Field(
         default=None, description="Process limit.", examples=[256]
     )
-    hardening: Literal["standard", "strict", "off"] = Field(
-        default="standard", description="strict adds a read-only root.", examples=["standard"]
-    )
+    hardening: Hardening = Field(default="standard", description="strict adds a read-only root.", examples=["standard"])
     cap_add: list[Capability] = Field(default=[], description="Capabilities to keep.", examples=[["NET_BIND_SERVICE"]])
     read_only: bool = Field(default=False, description="Read-only root file system.", examples=[True])
     tmpfs: list[Annotated[str, AfterValidator(rules.tmpfs)]] = Field(
@@ -348,35 +376,6 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in getattr(annotation, "__args__", ()) for model in _models(argument)]
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema of a spec, draft 2020-12, for editors."""
-    found = _simplified(SpecInput.model_json_schema())
-    stack = found["$defs"]["StackInput"]
-    stack["oneOf"] = [{"required": ["compose"]}, {"required": ["image"]}]
-    egress = stack["properties"]["egress"]
-    egress["anyOf"] = [{"const": rules.NONE}, {key: egress.pop(key) for key in ("type", "items")}]
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **found,
-        "title": "EasyRunner host",
-        "patternProperties": {"^x-": {"description": "Yours: a place for anchors."}},
-    }
-
-
-def _simplified(node: Any) -> Any:
-    """Without what does not help in an editor: null as a value, titles that repeat the key."""
-    if isinstance(node, list):
-        return [_simplified(child) for child in node]
-    if not isinstance(node, dict):
-        return node
-    options = node.get("anyOf")
-    if options and {"type": "null"} in options:
-        rest = [option for option in options if option != {"type": "null"}]
-        node = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
-        node = {**rest[0], **node} if len(rest) == 1 else {**node, "anyOf": rest}
-    return {key: _simplified(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))}
 
 
 _KEY_TYPE: Final = b"ssh-ed25519"

@@ -188,6 +188,9 @@ STACK_BOTH: Final = Text(
     "`compose` and `image` together", "keep one: `image` is the short form of a stack of one service"
 )
 STACK_COMPOSE_KEY: Final = Text("`{name}` beside `compose`", "write it in {compose}, at the service it is for")
+STACK_PUBLIC: Final = Text(
+    "`public` goes with `compose`", "the stack has one service: write `domain` and `port` beside `image`"
+)
 STACK_DOMAIN: Final = Text(
     "no `domain`: nobody could reach this service",
     "as in `domain: {name}.example.com`; a service without one needs a compose file",
@@ -209,6 +212,11 @@ UID_COLLISION: Final = Text(
 )
 COMPOSE_MISSING: Final = Text("there is no file {path}", "the path is relative to the spec")
 COMPOSE_MISSING_NEAR: Final = Text("there is no file {path}", "there is {near}")
+COMPOSE_OVERRIDE: Final = Text(
+    "{path} lies beside it and is laid over it, as docker compose does",
+    "a list names exactly the files that count: compose: [{compose}]",
+    "warning",
+)
 COMPOSE_DIRECTORY: Final = Text("{path} is a directory", "name the file, as in {example}")
 ENV_NAME: Final = Text("`{value}` is not the name of a variable", "letters, digits and `_`, no digit first")
 ENV_RESERVED: Final = Text("variables with `EASYRUNNER_` are set by er", "choose another name")

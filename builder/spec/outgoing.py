@@ -52,7 +52,7 @@ _KINDS: Final = (
 _HOST_NAME: Final = re.compile(
     r"(?P<stem>.*?)_?(?:HOST|HOSTS|HOSTNAME|SERVER|ADDRESS|ADDR|ENDPOINT|BROKER)", re.IGNORECASE
 )
-_URL: Final = re.compile(r"(?:jdbc:)?([A-Za-z][A-Za-z0-9]*)(?:\+[A-Za-z0-9]+)?://([^\s/?#]+)")
+_URL: Final = re.compile(r"(?<![A-Za-z0-9])(?:jdbc:)?([A-Za-z][A-Za-z0-9]*)(?:\+[A-Za-z0-9]+)?://([^\s/?#]+)")
 _HOST_PORT: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:]+)\]|(?P<host>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?")
 _WEB: Final = (facts.HTTP, facts.HTTPS)
 

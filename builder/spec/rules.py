@@ -77,6 +77,11 @@ def as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def as_list(value: Any) -> Any:
+    """A single text counts as a list of one; the rest stays as it is."""
+    return [value] if isinstance(value, str) else value
+
+
 # The JSON Schema shows this pattern too, and those below that have a name in capitals.
 HOST_NAME: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 host_name = pattern(HOST_NAME, messages.SERVER_NAME)

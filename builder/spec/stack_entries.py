@@ -67,7 +67,7 @@ def _read_entry(document: Document, index: int) -> StackEntry:
 
 
 # What a stack with a Compose file may say besides.
-_COMPOSE_KEYS: Final = ("name", "uid", "compose", "egress", "secret_env")
+_COMPOSE_KEYS: Final = ("name", "uid", "compose", "public", "egress", "secret_env")
 
 
 def _check_compose_entry(document: Document, loc: Loc, keys: set[str]) -> None:
@@ -76,19 +76,49 @@ def _check_compose_entry(document: Document, loc: Loc, keys: set[str]) -> None:
         if key == "image":
             document.report(messages.STACK_BOTH, (*loc, key), on_key=True)
         elif "image" not in keys and key in StackInput.model_fields and key not in _COMPOSE_KEYS:
-            values = {"name": key, "compose": document.text((*loc, "compose"))}
-            document.report(messages.STACK_COMPOSE_KEY, (*loc, key), on_key=True, **values)
+            files = [document.text(place) for place in _compose_places(document, (*loc, "compose"))]
+            document.report(messages.STACK_COMPOSE_KEY, (*loc, key), on_key=True, name=key, compose=files[0])
+
+
+def _compose_places(document: Document, loc: Loc) -> tuple[Loc, ...]:
+    """The places of the names of Compose files: of the only one, or of each in a list."""
+    return tuple(document.items(loc)) or (loc,)
 
 
 def _read_compose(document: Document, loc: Loc, stack: str) -> StackContents | None:
-    """The contents of the Compose file named at a place; None with the reasons in the report."""
-    name = document.text(loc)
-    if name is None or not _exists(document, loc, name):
+    """The contents of the Compose files named at a place; None with the reasons in the report."""
+    named = [(place, document.text(place)) for place in _compose_places(document, loc)]
+    found = [document.base / name for place, name in named if name is not None and _exists(document, place, name)]
+    if len(found) < len(named):
         return None
     from builder import compose  # noqa: PLC0415 - specs without compose files start faster
 
-    secrets = secret_env.variables(document, loc[:-1])
-    return compose.load(document.base / name, stack=stack, report=document.problems, secret_env=secrets)
+    public: Loc = (*loc[:-1], "public")
+    return compose.load(
+        found[0],
+        over=(*found[1:], *_override(document, loc, found[0])),
+        stack=stack,
+        report=document.problems,
+        public=(document.source, public) if document.get(public) is not None else None,
+        secret_env=secret_env.variables(document, loc[:-1]),
+    )
+
+
+_OVERRIDE_NAMES: Final = tuple(
+    f"{name}.override.{kind}" for name in ("compose", "docker-compose") for kind in ("yml", "yaml")
+)
+
+
+def _override(document: Document, loc: Loc, path: Path) -> tuple[Path, ...]:
+    """The file that docker compose takes by itself, when one file with a usual name is asked for."""
+    name = document.text(loc)
+    if name is None or path.name not in _COMPOSE_NAMES:
+        return ()
+    for other in _OVERRIDE_NAMES:
+        if (path.parent / other).is_file():
+            document.report(messages.COMPOSE_OVERRIDE, loc, path=path.parent / other, compose=name)
+            return (path.parent / other,)
+    return ()
 
 
 def _exists(document: Document, loc: Loc, name: str) -> bool:
@@ -121,6 +151,8 @@ def _nearby(directory: Path) -> str | None:
 def _check_short_entry(document: Document, loc: Loc, keys: set[str], name: str) -> None:
     if not isinstance(document.get(loc), dict):
         return
+    if "public" in keys:
+        document.report(messages.STACK_PUBLIC, (*loc, "public"), on_key=True)
     if "image" not in keys:
         document.report(messages.STACK_NEITHER, loc, name=name or "app")
     elif {"domain", "domains"} <= keys:
@@ -194,9 +226,17 @@ def _domains(document: Document, stack: StackEntry) -> Iterator[tuple[str, str, 
     for service in stack.contents.services if stack.contents else ():
         where = dotted((*stack.loc, "services", service.name))
         for domain in service.domains:
-            mark = service.mark or document.mark((*stack.loc, "compose"))
+            mark = _mark_of(document, stack, service, domain)
             host_sections.check_domain(document, domain, where, mark)
             yield domain, where, mark
+
+
+def _mark_of(document: Document, stack: StackEntry, service: Service, domain: str) -> Mark:
+    """Where a domain of a Compose service is: in the spec, else at the service."""
+    for place in document.items((*stack.loc, "public", service.name, "domains")):
+        if document.text(place) == domain:
+            return document.mark(place)
+    return service.mark or document.mark((*stack.loc, "compose"))
 
 
 def stacks(document: Document, inputs: Iterable[StackInput], entries: Iterable[StackEntry]) -> tuple[Stack, ...]:

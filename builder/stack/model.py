@@ -25,9 +25,10 @@ UNENCODABLE: Final = re.compile(
 )
 # What Podman takes for a tmpfs; uid= and gid= are not among it.
 TMPFS_OPTION: Final = r"rw|ro|(?:no)?(?:exec|suid|dev)|mode=[0-7]{3,4}|size=[0-9]+[kmgKMG%]?"
-# A password in a URL (`scheme://user:password@host`), or in a database driver's list of settings.
+# A password in a URL (`scheme://user:password@host`), or in a database driver's list of settings. The whole scheme is
+# not looked for: in a long text without any, that takes time by the square of its length.
 PASSWORD_INSIDE: Final = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:(?P<url>[^\s/@]+)@|(?:^|[\s;?&])(?:password|pwd)=(?P<setting>[^\s;&]+)",
+    r"[A-Za-z0-9+.-]://[^\s/@:]*:(?P<url>[^\s/@]+)@|(?:^|[\s;?&])(?:password|pwd)=(?P<setting>[^\s;&]+)",
     re.IGNORECASE,
 )
 SECRET_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}"  # noqa: S105 - a name
@@ -42,6 +43,7 @@ CAPABILITIES: Final = tuple(
     """.split()  # noqa: SIM905 - a list of words reads better without quotes
 )
 
+PORT: Final = 3000  # where a public service listens when nothing says more
 Kind = Literal["web", "internal", "worker"]
 Hardening = Literal["standard", "strict", "off"]
 Restart = Literal["no", "always", "on-failure", "unless-stopped"]
@@ -162,12 +164,13 @@ class Service:
     image: str
     kind: Kind = "worker"
     domains: tuple[str, ...] = ()
-    port: int = 3000
+    port: int = PORT
     framework: str | None = None
     hardening: Hardening = "standard"
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     environment: tuple[tuple[str, str], ...] = ()
+    unset_environment: tuple[str, ...] = ()  # names that the image may set and the container is not to have
     mounts: tuple[Mount, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     networks: tuple[Attachment, ...] = ()

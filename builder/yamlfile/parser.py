@@ -29,6 +29,8 @@ MAX_VALUES: Final = 100_000
 
 _PLAIN: Final = "plain"
 _STR, _MAP, _SEQ = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq"))
+# How a Compose file says that a value is not laid over the one of an earlier file.
+OVERLAY_TAGS: Final = ("!reset", "!override")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _Item = tuple[str, yaml.Node, "Mark"]
 
@@ -72,6 +74,8 @@ def compose(text: str) -> yaml.Node | None:
 class Constructor:
     """Turns the node graph into plain values; `places` has where each came from, `report` what is wrong with them.
 
+    `tags` are those of OVERLAY_TAGS, by the place of their value.
+
     `strict`: a value that YAML 1.1 and 1.2 read differently is an error.
     """
 
@@ -80,6 +84,7 @@ class Constructor:
         self.report = report
         self.strict = strict
         self.places: dict[Loc, Place] = {}
+        self.tags: dict[Loc, str] = {}
         self._open: set[int] = set()
         self._seen: set[int] = set()
         self._count = 0
@@ -115,7 +120,9 @@ class Constructor:
 
     def _check_tag(self, node: yaml.Node, loc: Loc, mark: Mark) -> None:
         known = {yaml.ScalarNode: (_PLAIN, _STR), yaml.SequenceNode: (_SEQ,), yaml.MappingNode: (_MAP,)}
-        if node.tag not in known[type(node)] and id(node) not in self._seen:
+        if node.tag in OVERLAY_TAGS and not self.strict:
+            self.tags[loc] = node.tag
+        elif node.tag not in known[type(node)] and id(node) not in self._seen:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
             messages.YAML_TAG.add_to(self.report, dotted(loc), mark, tag=tag)
 
@@ -124,7 +131,7 @@ class Constructor:
         first = id(node) not in self._seen
         self._seen.add(id(node))
         text = self._text(node, loc, mark)
-        if node.tag != _PLAIN:
+        if node.tag != _PLAIN and loc not in self.tags:
             return text
         reason = scalars.ambiguity(text) if self.strict else None
         if reason is None:

@@ -25,12 +25,16 @@ Dialect = Literal["spec", "compose"]
 
 @dataclass(frozen=True)
 class Source:
-    """A YAML file that was read. `data` holds dicts with text keys, lists, scalars; aliases are unfolded."""
+    """A YAML file that was read. `data` holds dicts with text keys, lists, scalars; aliases are unfolded.
+
+    `tags` are Compose's, `!reset` and `!override`, by the place of their value.
+    """
 
     path: Path
     data: Any
     lines: tuple[str, ...]
     places: dict[Loc, Place] = field(repr=False)
+    tags: dict[Loc, str] = field(default_factory=dict, repr=False)
 
     def mark(self, loc: Loc, *, key: bool = False) -> Mark:
         """The place of a value, or of its key.
@@ -82,7 +86,7 @@ def parse(text: str, path: Path, report: Report, *, dialect: Dialect) -> Source 
     try:
         node = compose(text)
         if node is not None:
-            return Source(path, constructor.construct(node, ()), file.lines, constructor.places)
+            return Source(path, constructor.construct(node, ()), file.lines, constructor.places, constructor.tags)
         messages.FILE_EMPTY.add_to(report, "", Mark(path, 1, 1))
     except yaml.YAMLError as error:
         reason, line, column, values = explain(error, text)

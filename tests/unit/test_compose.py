@@ -10,17 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder import compose, quadlet
+from builder import compose, quadlet, spec
 from builder.compose import keys, messages, networking, service_fields, volumes
 from builder.compose.environment import read_variables
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.messages import Text
-from builder.problems import Report
+from builder.problems import Report, SpecError
 from builder.quadlet.podman import BASES
 from builder.stack.model import Stack
+from builder.yamlfile import source
 from tests.unit_file import sections
 
 if TYPE_CHECKING:
+    from builder.compose import StackContents
     from builder.problems import Mark, Problem
     from builder.stack.model import Service
 
@@ -76,10 +78,12 @@ def test_every_text_is_earned_by_a_case(monkeypatch: pytest.MonkeyPatch) -> None
         return original(self, where, mark, **values)
 
     monkeypatch.setattr(Text, "at", at)
-    cases = [*(TESTS / "errors").glob("compose-*/compose.yaml"), *(TESTS / "golden/compose").glob("*/compose.yaml")]
-    for path in cases:
-        compose.load(path, stack="app", report=Report(), secret_env={"db": ["POSTGRES_PASSWORD"]})
-    texts = {name: value for module in (messages, messages) for name, value in vars(module).items()}
+    for path in (TESTS / "golden/compose").glob("*/compose.yaml"):
+        compose.load(path, stack="app", report=Report())
+    for path in (TESTS / "errors").glob("compose-*/spec.yaml"):
+        with suppress(SpecError):
+            spec.load(path)
+    texts = {**vars(messages), **{f"PORT_TAKEN.{key}": text for key, text in messages.PORT_TAKEN.items()}}
     texts |= {f"{name}.{key}": row.text for name, (table, _) in TABLES.items() for key, row in table.items()}
     # Files that cannot be opened are not kept in a repository.
     missing = [name for name, text in texts.items() if isinstance(text, Text) and id(text) not in used]
@@ -215,6 +219,7 @@ def load(tmp_path: Path, service: str, *, more: str = "") -> tuple[Service | Non
         ("cpus: '.5'", "limits.cpus", 0.5),
         ("pids_limit: -1", "limits.pids", None),
         ("stop_grace_period: 1m1.5s", "stop_grace_period", 61.5),
+        ("stop_grace_period: 1w1d1h", "stop_grace_period", 694_800),
         ("restart: no", "restart", "no"),
         ("restart: false", "restart", "no"),
         ("restart: on-failure:3", "restart_attempts", 3),
@@ -231,6 +236,18 @@ def load(tmp_path: Path, service: str, *, more: str = "") -> tuple[Service | Non
         ("pull_policy: if_not_present", "pull", "missing"),
         ("labels: [a, b=c]", "labels", (("a", ""), ("b", "c"))),
         ("sysctls: [net.core.somaxconn=1024]", "sysctls", (("net.core.somaxconn", "1024"),)),
+        ("user: ':'", "user", None),
+        ("user: '1000:'", "user", "1000"),
+        ("user: ':1000'", "user", "0:1000"),
+        ("ulimits: {memlock: {soft: -1, hard: -1}, nofile: 1048576}", "ulimits",
+         (("memlock", "8388608:8388608"), ("nofile", "524288"))),
+        ("deploy: {restart_policy: {condition: always}}", "restart", "always"),
+        ("deploy: {restart_policy: {condition: unless-stopped}}", "restart", "unless-stopped"),
+        ("deploy: {restart_policy: {condition: 'no'}}", "restart", "no"),
+        ("deploy: {replicas: 3}\nscale: 2", "name", "web"),
+        ("volumes: ['/etc/localtime:/etc/localtime:ro', '/etc/timezone:/etc/timezone:ro']", "mounts", ()),
+        ("extra_hosts: ['host.docker.internal:host-gateway', 'a:10.0.0.1']", "extra_hosts", (("a", "10.0.0.1"),)),
+        ("security_opt: ['seccomp:unconfined']", "hardening", "standard"),
         ("privileged: false\nbuild:\ndevices: []\nports: []", "privileged", None),
     ],
 )  # fmt: skip
@@ -247,8 +264,11 @@ def test_the_environment_of_the_builder_does_not_count(tmp_path: Path, monkeypat
     monkeypatch.setenv("SECRET_OF_MINE", "x")
     service, report = load(tmp_path, "command: [a, '${SECRET_OF_MINE:-default}']\nenvironment: [SECRET_OF_MINE]")
     assert service is not None
-    assert service.environment == ()
-    assert "left out, as Compose does: SECRET_OF_MINE" in "".join(problem.message for problem in report)
+    assert service.command == ("a", "default")
+    assert (service.environment, service.unset_environment) == ((), ("SECRET_OF_MINE",))
+    assert [problem.message for problem in report if "SECRET" in problem.message] == [
+        "left out: no value is known of SECRET_OF_MINE"
+    ]
 
 
 def test_links_out_of_the_directory_are_not_followed(tmp_path: Path) -> None:
@@ -286,6 +306,189 @@ def test_user_values_win_over_injected_ones(tmp_path: Path) -> None:
     [(_, text)] = quadlet.units(Stack("app", 20_100, (service,)), base="debian-13")
     assert "EASYRUNNER_STACK=mine" in text
     assert "EASYRUNNER_STACK=app" not in text
+
+
+def test_a_name_without_a_value_is_not_in_the_container(tmp_path: Path) -> None:
+    (tmp_path / "app.env").write_text("A=1\nB=2\nC\n")
+    service, _ = load(tmp_path, "env_file: app.env\nenvironment: [A]")
+    assert service is not None
+    assert service.environment == (("B", "2"),)
+    [(_, text)] = quadlet.units(Stack("app", 20_100, (service,)), base="debian-13")
+    assert ("PodmanArgs", "--unsetenv=A") in sections(text)["Container"]
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        "volumes: ['data:/x', 'other:/x/']",
+        "volumes: ['data:/x']\nconfigs: [{source: c, target: /x}]",
+        "configs: [{source: c, target: /x}]\ntmpfs: /x/",
+        "volumes: ['data:/x']\ntmpfs: /x:size=1m",
+        "volumes: ['data:/x', {type: tmpfs, target: /x}]",
+        "tmpfs: [/x, /x/]",
+    ],
+)
+def test_one_path_has_one_mount(tmp_path: Path, service: str) -> None:
+    found, report = load(tmp_path, service, more="volumes: {data: , other: }\nconfigs: {c: {content: x}}\n")
+    assert found is None
+    errors = [problem.message for problem in report if problem.severity == "error"]
+    assert len(errors) == 1
+    assert errors[0].startswith("something is mounted on /x")
+
+
+@pytest.mark.parametrize("form", ["'{0}/data:/data'", "{{type: bind, source: {0}/data, target: /data}}"])
+def test_absolute_paths_inside_of_the_directory_are_relative(tmp_path: Path, form: str) -> None:
+    service, report = load(tmp_path, f"volumes: [{form.format(tmp_path)}]")
+    assert service is not None, list(report)
+    assert [(mount.kind, mount.source, mount.target) for mount in service.mounts] == [("bind", "data", "/data")]
+
+
+def laid_over(tmp_path: Path, *files: str, public: str = "") -> tuple[StackContents | None, Report]:
+    """Files laid over each other, the first with `services` and all, and `public` as a spec has it."""
+    paths = []
+    for index, text in enumerate(files):
+        paths.append(tmp_path / f"{index}.yaml")
+        paths[-1].write_text(text)
+    report = Report()
+    (tmp_path / "spec.yaml").write_text(f"public: {public}\n")
+    said = source.read(tmp_path / "spec.yaml", report, dialect="spec")
+    assert said is not None
+    found = (said, ("public",)) if public else None
+    return compose.load(paths[0], over=paths[1:], stack="app", report=report, public=found), report
+
+
+BASE = """
+services:
+  web:
+    image: docker.io/library/caddy:2.11
+    command: [a, b]
+    environment: {A: "1", B: "2"}
+    cap_add: [CHOWN]
+    dns: 9.9.9.9
+    extra_hosts: ["a:10.0.0.1"]
+    volumes: ["data:/data:ro", "other:/other"]
+    tmpfs: [/run/a:size=1m]
+    healthcheck: {test: [CMD, a], retries: 5}
+    depends_on: [db]
+    ports: ["80:80"]
+    ulimits: {nofile: {soft: 10, hard: 20}}
+    restart: always
+  db: {image: "docker.io/library/caddy:2.11"}
+volumes: {data: , other: }
+"""
+
+
+@pytest.mark.parametrize(
+    ("over", "field", "expected"),
+    [
+        ("command: [c]", "command", ("c",)),
+        ("command:", "command", ("a", "b")),
+        ("command: !reset", "command", None),
+        ("command: !override [c, d]", "command", ("c", "d")),
+        ("environment: [B=3, C=4]", "environment", (("A", "1"), ("B", "3"), ("C", "4"))),
+        ("environment: !override {C: 4}", "environment", (("C", "4"),)),
+        ("environment: {A: !reset }", "environment", (("B", "2"),)),
+        ("cap_add: [CHOWN, SETUID]", "cap_add", ("CHOWN", "SETUID")),
+        ("cap_add: !reset []", "cap_add", ()),
+        ("dns: [9.9.9.9, 1.1.1.1]", "dns", ("9.9.9.9", "1.1.1.1")),
+        ("extra_hosts: {b: 10.0.0.2}", "extra_hosts", (("a", "10.0.0.1"), ("b", "10.0.0.2"))),
+        ("healthcheck: {test: [CMD, b]}", "healthcheck.test", ("b",)),
+        ("healthcheck: {test: [CMD, b]}", "healthcheck.retries", 5),
+        ("restart: 'no'", "restart", "no"),
+        ("ulimits: {nofile: {hard: 30}}", "ulimits", (("nofile", "10:30"),)),
+    ],
+)
+def test_what_is_laid_over(tmp_path: Path, over: str, field: str, expected: object) -> None:
+    parts, report = laid_over(tmp_path, BASE, f"services:\n  web:\n    {over}\n")
+    assert parts is not None, [problem.message for problem in report]
+    found: Any = parts.services[0]
+    for name in field.split("."):
+        found = getattr(found, name)
+    assert found == expected
+
+
+def test_mounts_and_dependencies_are_laid_over_by_target_and_name(tmp_path: Path) -> None:
+    over = (
+        "services: {web: {volumes: ['other:/data/'], tmpfs: '/run/a', depends_on: {db: {condition: service_healthy}}}}"
+    )
+    parts, _ = laid_over(tmp_path, BASE, over)
+    assert parts is not None
+    web = parts.services[0]
+    assert [(mount.source, mount.target) for mount in web.mounts] == [("other", "/other"), ("other", "/data/")]
+    assert [(tmpfs.target, tmpfs.options) for tmpfs in web.tmpfs] == [("/run/a", ())]
+    assert [(one.service, one.condition) for one in web.depends_on] == [("db", "service_healthy")]
+
+
+def test_a_service_is_added_and_taken_away(tmp_path: Path) -> None:
+    added = "labels: {image: 'docker.io/library/caddy:2.11', command: x}"
+    over = f"services: {{db: !reset , {added}, web: {{depends_on: !reset }}}}"
+    parts, report = laid_over(tmp_path, BASE, over, "services: {labels: {command: y}}")
+    assert parts is not None, [problem.message for problem in report]
+    assert [(service.name, service.command) for service in parts.services] == [("web", ("a", "b")), ("labels", ("y",))]
+
+
+def test_paths_start_from_the_first_file(tmp_path: Path) -> None:
+    (tmp_path / "prod").mkdir()
+    (tmp_path / "app.env").write_text("A=env\n")
+    base, over = tmp_path / "compose.yaml", tmp_path / "prod/compose.yaml"
+    base.write_text("services: {web: {image: 'docker.io/library/caddy:2.11'}}")
+    over.write_text("services: {web: {volumes: ['./data:/data'], env_file: app.env}}")
+    report = Report()
+    parts = compose.load(base, over=[over], stack="app", report=report)
+    assert parts is not None, list(report)
+    assert parts.services[0].mounts[0].source == "data"
+    assert parts.services[0].environment == (("A", "env"),)
+
+
+def test_an_include_of_several_files_lays_them_over_each_other(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("services: {web: {image: 'docker.io/library/caddy:2.11', command: a}}")
+    (tmp_path / "b.yaml").write_text("services: {web: {command: b}}")
+    parts, report = laid_over(tmp_path, "include: [{path: [a.yaml, b.yaml]}]")
+    assert parts is not None, list(report)
+    assert parts.services[0].command == ("b",)
+
+
+def test_the_spec_says_what_labels_would(tmp_path: Path) -> None:
+    public = "{web: {domains: [a.example.org, b.example.org], hardening: strict, max_body: 1g, response_timeout: 5m}}"
+    over = "services: {web: {environment: {URL: '$EASYRUNNER_APP_URL:$EASYRUNNER_PORT'}}}"
+    parts, report = laid_over(tmp_path, BASE, over, public=public)
+    assert parts is not None, list(report)
+    web = parts.services[0]
+    assert (web.kind, web.domains, web.port) == ("web", ("a.example.org", "b.example.org"), 80)
+    assert (web.hardening, web.max_body, web.response_timeout) == ("strict", 2**30, 300)
+    assert dict(web.environment)["URL"] == "https://a.example.org:80"
+    assert web.labels == ()
+    assert parts.services[1].kind == "internal"
+
+
+@pytest.mark.parametrize(
+    ("service", "port"),
+    [
+        ("ports: ['8081:8080', '443:443', '2222:22', '53:53/udp']", 8080),
+        ("ports: ['443:8443']", 8443),
+        ("ports: [{target: 9000, published: '80'}]\nexpose: [1]", 9000),
+        ("ports: ['127.0.0.1:3306:3306']\nexpose: ['7000/tcp']", 7000),
+        ("image: docker.io/grafana/grafana:11.0.0\nports: ['3001:3001', '3000:3000']", 3000),
+        ("image: mirror.example.org/library/wordpress:6.6-apache", 80),
+        ("image: docker.io/library/wordpress:6.6-fpm", 3000),
+        ("image: docker.io/x/y:1", 3000),
+    ],
+)
+def test_the_port_that_nobody_names(tmp_path: Path, service: str, port: int) -> None:
+    lines = service if "image" in service else f"image: docker.io/x/y:1\n{service}"
+    text = "services:\n  web:\n" + "".join(f"    {line}\n" for line in lines.splitlines())
+    parts, report = laid_over(tmp_path, text, public="{web: {domains: [a.example.org]}}")
+    assert parts is not None, list(report)
+    assert parts.services[0].port == port
+    told = [problem for problem in report if "is taken as the port" in problem.message]
+    assert len(told) == (port != 3000 or "grafana" in service)
+
+
+def test_labels_and_spec_may_share_the_work(tmp_path: Path) -> None:
+    over = "services: {web: {labels: {xyz.easyrunner.service.domain: a.example.org}}}"
+    parts, report = laid_over(tmp_path, BASE, over, public="{web: {port: 80}}")
+    assert parts is not None, list(report)
+    assert (parts.services[0].domains, parts.services[0].port) == (("a.example.org",), 80)
 
 
 SAFE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00\x80"), max_size=25)

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from builder import problem_report
-from builder.problems import Mark, Problem
+from builder.problems import Mark, Problem, Report
 
 
 @pytest.fixture(name="file")
@@ -101,3 +101,12 @@ def test_texts_name_secrets_but_never_quote_keys() -> None:
     assert "c2Vj" not in problem_report.as_text([problem])
     assert "c2Vj" not in str(problem_report.as_json([problem]))
     assert "use `secrets:` and NAME_TOKEN=file" in problem_report.as_text([problem])
+
+
+def test_a_problem_that_several_have_is_one() -> None:
+    report = Report()
+    for name in ("web", "worker", "cron", "worker"):
+        report.share(Problem("error", f"services.{name}", f"{name} is wrong"), "one", name)
+    report.share(Problem("warning", "x", "told once"), "two", None)
+    report.share(Problem("warning", "y", "told once"), "two", None)
+    assert [problem.message for problem in report] == ["web is wrong (also for worker, cron)", "told once"]

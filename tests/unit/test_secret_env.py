@@ -80,8 +80,82 @@ def test_a_variable_is_a_secret_and_nothing_of_it_is_in_the_environment(tmp_path
     assert {"Environment=PLAIN=-x", "Environment=FROM_FILE=1"} <= set(web)
     assert "Secret=db_password,type=env,target=POSTGRES_PASSWORD" in unit(made, "db")
     assert not [text for text in messages if "SECRET_KEY" in text or "PASSWORD" in text]
-    assert any(text.endswith("as Compose does: UNSET") for text in messages)
+    assert any(text.endswith("no value is known of UNSET") for text in messages)
     assert not [file for file in made.files if file.path == f"{facts.LIB}/secret"], "only where something is made"
+
+
+SHIPPED = """\
+x-env: &env
+  SECRET_KEY: ${SECRET_KEY:?must be set}
+  OPTIONAL:
+x-app: &app
+  image: docker.io/acme/app:1.2
+  env_file: app.env
+  environment: *env
+services:
+  web:
+    <<: *app
+    ports: ["8080:8000"]
+  worker:
+    <<: *app
+"""
+OVER = """\
+services:
+  web:
+    environment: ["SECRET_KEY=${OTHER_KEY:?must be set}", "DATABASE_URL=${DATABASE_URL:?}", EXTRA]
+"""
+
+
+def test_a_file_as_it_is_shipped_is_public_and_has_secrets(tmp_path: Path) -> None:
+    """`public` and `secret_env` at one service of two files, with variables that must be set and some that need not."""
+    (tmp_path / "over.yaml").write_text(OVER)
+    (tmp_path / "shipped.yaml").write_text(SHIPPED)
+    section = (
+        f'      web: {{SECRET_KEY: key, DATABASE_URL: "{URL}", TOKEN: token}}\n'
+        "      worker: {SECRET_KEY: key, TOKEN: token}\n"
+        "    public: {web: {domains: [app.example.org]}}\n"
+        "    egress: none\n"
+    )
+    (tmp_path / "app.env").write_text("TOKEN=old\nAPI_KEY=abc\nCACHE=redis://:pw@cache/0\n")
+    text = (HEAD + section).replace("compose: compose.yaml", "compose: [shipped.yaml, over.yaml]")
+    (tmp_path / "easyrunner.yaml").write_text(text)
+    spec, problems = specs.load(tmp_path / "easyrunner.yaml")
+    made = hosts.build(spec)
+    web = spec.stacks[0].services[0]
+    assert (web.kind, web.domains, web.port) == ("web", ("app.example.org",), 8000)
+    assert [line for line in unit(made, "web") if line.startswith(("Secret=", "PodmanArgs=--unsetenv"))] == [
+        "Secret=key,type=env,target=SECRET_KEY",
+        "Secret=web-DATABASE_URL,type=env,target=DATABASE_URL",
+        "Secret=token,type=env,target=TOKEN",
+        "PodmanArgs=--unsetenv=OPTIONAL --unsetenv=EXTRA",
+    ]
+    assert "PodmanArgs=--unsetenv=OPTIONAL" in unit(made, "worker")
+    assert not re.findall(r"^Environment=(?:SECRET_KEY|TOKEN|DATABASE_URL)", "\n".join(unit(made, "web")), re.MULTILINE)
+    told = [problem.message for problem in problems if problem.mark and problem.mark.file.name != "easyrunner.yaml"]
+    assert sorted(told) == [
+        "8000 is taken as the port of web, from `ports`",
+        "left out: no value is known of OPTIONAL, EXTRA",
+        "looks like a secret, and goes into user-data in the clear: API_KEY, CACHE",
+        "the value of TOKEN is left out: by `secret_env` of the spec it is a secret of web (also for worker)",
+    ]
+
+
+def test_one_place_with_secrets_is_told_once_with_the_line_to_write(tmp_path: Path) -> None:
+    (tmp_path / "shipped.yaml").write_text(SHIPPED)
+    (tmp_path / "app.env").write_text("API_KEY=abc\nCACHE=redis://:pw@cache/0\nALSO=Server=x;Password=pw\n")
+    section = "      web: {SECRET_KEY: key}\n      worker: {SECRET_KEY: key}\n"
+    path = tmp_path / "easyrunner.yaml"
+    path.write_text((HEAD + section).replace("compose: compose.yaml", "compose: shipped.yaml"))
+    [hint] = [problem.hint or "" for problem in specs.load(path)[1] if "looks like" in problem.message]
+    both = '{API_KEY: API_KEY, CACHE: "redis://:{cache_password}@cache/0", ALSO: "Server=x;Password={password}"}'
+    assert hint.startswith(f"write secret_env: {{web: {both}, worker: {both}}} in the spec")
+    _, _, line = hint.partition("write secret_env: ")
+    added = line.partition(" in the spec")[0].replace("API_KEY: API_KEY", "SECRET_KEY: key, API_KEY: API_KEY")
+    path.write_text(path.read_text().replace(f"secret_env:\n{section}", f"secret_env: {added}\n"))
+    spec, problems = specs.load(path)
+    names = ("key", "API_KEY", "cache_password", "password")
+    assert [service.secret_names for service in spec.stacks[0].services] == [names, names]
+    assert not [problem for problem in problems if "looks like" in problem.message]
 
 
 def test_a_text_of_secrets_is_made_when_the_service_starts(tmp_path: Path) -> None:

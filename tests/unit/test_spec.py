@@ -199,7 +199,8 @@ def test_ca_root_is_read(tmp_path: Path) -> None:
 def fake_compose(monkeypatch: pytest.MonkeyPatch, *services: Service) -> list[tuple[Any, ...]]:
     calls: list[tuple[Any, ...]] = []
 
-    def read(path: Path, *, stack: str, report: Any, **_: Any) -> Any:
+    def read(path: Path, *, stack: str, report: Any, **rest: Any) -> Any:
+        assert rest == {"over": (), "public": None, "secret_env": {}}
         calls.append((path, stack, report))
         return SimpleNamespace(services=services, volumes=(), networks=(), files=())
 
@@ -211,7 +212,7 @@ def compose_spec(tmp_path: Path, rest: str = "") -> Path:
     (tmp_path / "blog").mkdir()
     (tmp_path / "blog/compose.yaml").write_text("services: {}\n")
     path = tmp_path / "easyrunner.yaml"
-    path.write_text(HEAD + "stacks:\n  - {name: blog, compose: blog/compose.yaml}\n" + rest)
+    path.write_text(HEAD + "stacks:\n  - name: blog\n    compose: blog/compose.yaml\n" + rest)
     return path
 
 
@@ -221,6 +222,35 @@ def test_compose_files_are_read_by_the_compose_reader(tmp_path: Path, monkeypatc
     stack = spec.load(compose_spec(tmp_path))[0].stacks[0]
     assert [(call[0], call[1]) for call in calls] == [(tmp_path / "blog/compose.yaml", "blog")]
     assert stack.services == (service,)
+
+
+def test_files_of_a_list_and_an_override_are_laid_over_each_other(tmp_path: Path) -> None:
+    path = compose_spec(tmp_path, "    public: {web: {domains: [blog.example.org], port: 80}}\n")
+    base = "services: {web: {image: 'docker.io/library/caddy:2.11', command: a}}\n"
+    (tmp_path / "blog/compose.yaml").write_text(base)
+    (tmp_path / "blog/compose.override.yml").write_text("services: {web: {command: b}}\n")
+    (tmp_path / "blog/prod.yaml").write_text("services: {web: {working_dir: /srv}}\n")
+    found, warnings = spec.load(path)
+    web = found.stacks[0].services[0]
+    assert (web.command, web.domains, web.port, web.kind) == (("b",), ("blog.example.org",), 80, "web")
+    assert ["compose.override.yml lies beside it" in warning.message for warning in warnings] == [True]
+    text = path.read_text()
+    for listed, command, directory in (("", "a", None), (", blog/prod.yaml", "a", "/srv")):
+        path.write_text(text.replace("compose: blog/compose.yaml", f"compose: [blog/compose.yaml{listed}]"))
+        found, warnings = spec.load(path)
+        web = found.stacks[0].services[0]
+        assert (web.command, web.working_dir, warnings) == ((command,), directory, ())
+
+
+def test_a_domain_of_the_spec_is_told_where_it_is_written(tmp_path: Path) -> None:
+    public = "    public: {web: {domains: [blog.example.org], port: 80}}"
+    other = "  - {name: other, image: 'caddy:2.11', domain: blog.example.org}"
+    path = compose_spec(tmp_path, f"{public}\n{other}\n")
+    (tmp_path / "blog/compose.yaml").write_text("services: {web: {image: 'docker.io/library/caddy:2.11'}}\n")
+    with pytest.raises(SpecError) as caught:
+        spec.load(path)
+    line = path.read_text().splitlines().index(public) + 1
+    assert [problem.hint for problem in caught.value.problems] == [f"that one is at {path}:{line}"]
 
 
 def test_domains_are_compared_across_compose_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
