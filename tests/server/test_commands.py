@@ -157,6 +157,20 @@ def test_what_is_not_there_is_one_clear_error(web: Client, words: tuple[str, ...
     assert "Traceback" not in done.stderr
 
 
+def test_secrets_can_be_set_where_nothing_of_the_stack_runs(web: Client) -> None:
+    """Podman has no user namespace to join then, and makes one."""
+    uid = web.host.machine.user("er-shop").uid
+    assert web.er("stop", "shop").returncode == 0
+    pause = f"/run/user/{uid}/libpod/tmp/pause.pid"
+    web.host.machine.run(f"if [ -e {pause} ]; then kill $(cat {pause}); rm {pause}; fi")
+    try:
+        done = web.er("secret set", "shop", "early", stdin="value")
+        assert done.returncode == 0, done.stderr
+        assert web.er("secret rm", "shop", "early").returncode == 0
+    finally:
+        assert web.er("start", "shop").returncode == 0
+
+
 def test_a_secret_is_set_used_and_seen_nowhere(web: Client) -> None:
     value = "S3kr3t-of-the-shop"
     done = web.er("secret set", "shop", "token", stdin=f"{value}\n")

@@ -68,7 +68,10 @@ def as_user(
 
 
 def in_session(user: str) -> list[str]:
-    """The words before a command that run it in a user's session."""
+    """The words before a command that run it in a user's session.
+
+    Without --no-new-privs: where nothing of the stack runs, Podman has to make its user namespace, with newuidmap.
+    """
     account = pwd.getpwnam(user)
     runtime = f"/run/user/{account.pw_uid}"
     env = [
@@ -80,7 +83,7 @@ def in_session(user: str) -> list[str]:
         f"XDG_CONFIG_HOME={facts.CONFIG}/{account.pw_uid}",
         f"DBUS_SESSION_BUS_ADDRESS=unix:path={runtime}/bus",
     ]
-    ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups", "--no-new-privs"]
+    ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups"]
     return [_SETPRIV, *ids, "env", "--ignore-environment", "--chdir=/", *env]
 
 
