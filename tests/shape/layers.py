@@ -63,7 +63,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "qemu",
-            8,
+            7,
             "virtual machines",
             "A disk image booted with its own kernel and boot loader, under the faster of KVM and emulation, and "
             "proved by two boots: SSH, every domain over HTTPS, and a look inside.",
@@ -112,7 +112,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "providers",
-            4,
+            3,
             "one row a provider",
             "What each provider takes as user-data: limit, how it counts, login, images, how it is handed over. "
             "Every fact with its source.",
