@@ -134,7 +134,7 @@ def test_a_terminal_is_one_in_the_container_too(web: Client) -> None:
     for command in ("exec", "run"):
         terminal = _Terminal(web, command, "shop", "worker", "--", "sh", "-c", line)
         assert terminal.read() == b"33 77\r\n"
-        assert terminal.process.wait(10) == 5
+        assert terminal.process.wait(60) == 5
     assert web.er("exec", "shop", "worker", "--", "sh", "-c", "test -t 0 || test -t 1").returncode == 1
 
 
@@ -145,7 +145,7 @@ def test_ctrl_c_reaches_the_command(web: Client) -> None:
         terminal.read(b"ready")
         os.write(terminal.fd, b"\x03")
         assert terminal.read().endswith(b"caught\r\n")
-        assert terminal.process.wait(10) == 42
+        assert terminal.process.wait(60) == 42
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -156,8 +156,8 @@ def test_a_lost_connection_ends_the_command(web: Client, command: str, number: s
     with _started(web, command, "worker", "--", "sh", "-c", line) as running:
         assert _sleeping(web, 77000 + number)
         running.send_signal(number)
-    until(lambda: not _sleeping(web, 77000 + number), timeout=20, what="the end of the command")
-    until(lambda: _containers(web) == {"api", "worker"}, timeout=20, what="the container's removal")
+    until(lambda: not _sleeping(web, 77000 + number), timeout=60, what="the end of the command")
+    until(lambda: _containers(web) == {"api", "worker"}, timeout=60, what="the container's removal")
 
 
 def test_a_lost_terminal_ends_the_command(web: Client) -> None:
@@ -165,8 +165,8 @@ def test_a_lost_terminal_ends_the_command(web: Client) -> None:
     terminal = _Terminal(web, "exec", "shop", "worker", "--", "sh", "-c", "trap '' HUP; echo ready; exec sleep 78000")
     terminal.read(b"ready")
     os.close(terminal.fd)
-    terminal.process.wait(10)
-    until(lambda: not _sleeping(web, 78000), timeout=20, what="the end of the command")
+    terminal.process.wait(60)
+    until(lambda: not _sleeping(web, 78000), timeout=60, what="the end of the command")
 
 
 def _containers(web: Client) -> set[str]:
@@ -210,7 +210,7 @@ def test_what_is_run_counts_to_the_stack(web: Client) -> None:
         assert re.match(rf"0::/stacks.slice/user@{uid}.service/{place}/libpod-payload-", group)
         assert oom == "100"
         assert quota.endswith("=500ms" if command == "run" else "=infinity")
-        until(lambda: not _sleeping(web, 79000), timeout=20, what="its end")
+        until(lambda: not _sleeping(web, 79000), timeout=60, what="its end")
 
 
 def test_run_has_what_the_service_has(web: Client) -> None:
@@ -235,7 +235,7 @@ def test_run_takes_the_services_own_command_and_works_while_it_is_stopped(web: C
         assert "er server restart HOST shop worker" in done.stderr
         with subprocess.Popen(web.argv("run", "shop", "worker"), env=web.env, stdin=subprocess.PIPE) as running:
             until(
-                lambda: _commands(web) == {"api": "sleep", "er-run-worker": "sleep"}, timeout=20, what="the container"
+                lambda: _commands(web) == {"api": "sleep", "er-run-worker": "sleep"}, timeout=60, what="the container"
             )
             running.kill()
         until(lambda: _containers(web) == {"api"}, timeout=30, what="its removal")
