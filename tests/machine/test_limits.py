@@ -77,6 +77,22 @@ def test_a_manager_that_was_killed_comes_back_with_its_apps(three: Host) -> None
     three.machine.wait(lambda: get(three, site).status == 200, timeout=60, what=f"{site} to answer")
 
 
+def test_the_containers_of_a_killed_manager_can_be_removed(three: Host) -> None:
+    """By the words with which er-room makes room, without a manager of the stack's user."""
+    uid = three.machine.user("er-shop").uid
+    room = three.machine.path("/usr/lib/easyrunner/room").read_text()
+    words = room[room.index("    systemctl stop ") : room.index("    for stack in $(stacks); do [ ")]
+    three.machine.run(f"systemctl kill --signal=KILL user@{uid}")
+    try:
+        script = words.replace("rm -f .ballast", "").replace("systemd-run -q", "systemd-run --collect -q")
+        done = three.machine.run(["sh", "-c", f"worst=shop uid={uid}\n{script}"], check=False)
+        assert done.returncode == 0, done.stderr
+    finally:
+        three.machine.run(f"systemctl start user@{uid}")
+    site = f"https://{three.spec.stacks[0].public[0].domains[0]}/"
+    three.machine.wait(lambda: get(three, site).status == 200, timeout=60, what=f"{site} to answer")
+
+
 def _said(host: Host, where: str, line: str) -> int:
     """How often a line is in a journal."""
     return host.machine.run(["journalctl", "-b", "-q", "-o", "cat", where], check=False).stdout.splitlines().count(line)
