@@ -35,9 +35,11 @@ class Scheduling(LoadFileScheduling):  # type: ignore[misc]
 
 
 def pytest_configure() -> None:
-    """A shell starts what is to run in the background with interrupts ignored, and children inherit that."""
+    """What runs in the background, or by nohup, has interrupts or hang-ups ignored, and children inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
