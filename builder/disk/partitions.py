@@ -124,7 +124,6 @@ def _mbr(start: bytes) -> Iterator[Partition]:
 _MIB: Final = 1024 * 1024 // SECTOR
 _ROOT_AT: Final = 128 * _MIB
 _ROOT_NUMBER: Final = 1
-ROOT_LABEL: Final = "root"
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ class Bridge:
     def _has_uplink(self) -> bool:
         if self._pasta is not None and self._pasta.poll() is not None:
             output = self._pasta.stderr.read().decode(errors="replace") if self._pasta.stderr else ""
-            raise UserError(f"pasta ended at once: {output.strip()}", "without a way out: er try --offline")
+            raise UserError(f"pasta ended at once: {output.strip()}", "pasta is of the package passt: try it by itself")
         routes = ["ip", "-n", self.network.machine.name]
         shown = (
             process.run([*routes, family, "route", "show", "default"], check=False).stdout for family in ("-4", "-6")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,16 @@ def test_only_a_host_with_names_in_its_egress_carries_what_resolves_them() -> No
         "/etc/systemd/system/er-names.service",
         "/etc/systemd/system/er-first-boot.service.d/20-names.conf",
     }
+
+
+def test_what_podman_believes_to_run_is_forgotten_alike() -> None:
+    """By a manager that comes back, and by er-room, which takes a stack's containers away without one."""
+    rootfs = ROOT / "images/rootfs"
+    manager = (rootfs / "etc/systemd/system/user@.service.d/00-easyrunner.conf").read_text()
+    room = (rootfs / "usr/lib/easyrunner/room").read_text()
+    words = [re.findall(r"rm -rf --one-file-system [a-z ]+", text) for text in (manager, room)]
+    assert len(words[0]) == 1
+    assert words[0] == words[1]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -151,7 +151,7 @@ def _require_secrets(request: Request) -> None:
 def _start_required(user: str, unit: Unit) -> None:
     """What a service that was never started lacks: networks, volumes, and the user namespace of its stack.
 
-    Podman makes that with newuidmap, which a session of ours may not run, and the manager may.
+    The manager makes that one, so that what Podman keeps running for it is the manager's and not this session's.
     """
     common.as_user(user, ["systemd-run", "--user", "--quiet", "--wait", "--collect", "podman", "unshare", "true"])
     required = common.show(unit.name, "Requires", user=user).get("Requires", "").split()
