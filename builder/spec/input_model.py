@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 from functools import cache
 from importlib import resources
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 
 from builder import facts
 from builder.spec import rules
@@ -21,68 +21,8 @@ from builder.spec.model import (
     Jail,  # noqa: TC001 - pydantic reads the annotations
 )
 from builder.spec.ssh_keys import TEMPLATE_KEY
-from builder.stack import user
-from builder.stack.model import CAPABILITIES, Hardening
-
-
-class Section(BaseModel):
-    """A mapping in a spec: unknown keys and values of another type are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-# Types of single values: the rule that checks one, and what the JSON Schema says of it.
-Line = Annotated[str, AfterValidator(rules.line)]
-Network = Annotated[str, AfterValidator(rules.network)]
-PathPrefix = Annotated[
-    str, AfterValidator(rules.path_prefix), WithJsonSchema({"type": "string", "pattern": f"^{rules.PATH_PREFIX}$"})
-]
-Domain = Annotated[str, AfterValidator(rules.domain)]
-Memory = Annotated[
-    str,
-    BeforeValidator(rules.as_text),
-    AfterValidator(rules.memory),
-    WithJsonSchema({"type": ["string", "integer"]}),
-]
-Duration = Annotated[str, AfterValidator(rules.duration), WithJsonSchema({"type": "string"})]
-MaxBody = Annotated[
-    str,
-    BeforeValidator(rules.as_text),
-    AfterValidator(rules.max_body),
-    WithJsonSchema({"type": ["string", "integer"]}),
-]
-TimeoutOrNone = Annotated[str, AfterValidator(rules.timeout_or_none), WithJsonSchema({"type": "string"})]
-Capability = Annotated[
-    str,
-    AfterValidator(rules.capability),
-    WithJsonSchema({"type": "string", "examples": list(CAPABILITIES)}),
-]
-EnvName = Annotated[str, AfterValidator(rules.environment_name)]
-EnvValue = Annotated[
-    str,
-    BeforeValidator(rules.as_text),
-    AfterValidator(rules.content),
-    WithJsonSchema({"type": ["string", "integer"]}),
-]
-SecretVariables = Annotated[
-    dict[EnvName, Annotated[str, AfterValidator(rules.secret_source)]],
-    BeforeValidator(rules.names_with_default),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "array", "items": {"type": "string"}, "minItems": 1},
-                {"type": "object", "additionalProperties": {"type": "string"}},
-            ]
-        }
-    ),
-]
-Port = Annotated[int, Field(ge=1024, le=65535)]
-ComposeFiles = Annotated[
-    list[str],
-    BeforeValidator(rules.as_list),
-    Field(min_length=1),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
-]
+from builder.spec.stack_input import StackInput  # noqa: TC001 - pydantic reads the annotations
+from builder.spec.value_types import Domain, Line, Network, PathPrefix, Section, TimeoutOrNone
 
 
 class ServerInput(Section):
@@ -193,143 +133,6 @@ class AwsInput(Section):
         description="The instance type; by default a small one for the processor.",
         examples=["t3.small"],
         json_schema_extra={"pattern": f"^{rules.AWS_TYPE}$"},
-    )
-
-
-class EgressInput(Section):
-    """One thing that a stack may reach beside DNS, 80 and 443."""
-
-    to: Annotated[str, AfterValidator(rules.egress)] = Field(
-        description="An address, a network, or the name of a host, which the server resolves when it boots or is told.",
-        examples=["203.0.113.7", "db.your-domain.org"],
-    )
-    protocol: Literal["tcp", "udp"] = Field(default="tcp", description="Transport protocol.", examples=["tcp"])
-    ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(
-        default=[], description="Ports; none means all.", examples=[[5432]], max_length=15
-    )
-
-
-class HealthcheckInput(Section):
-    """How the host knows that the service is well."""
-
-    test: Annotated[list[Line], AfterValidator(rules.health_test)] = Field(
-        description="Command inside the container; CMD or CMD-SHELL first is understood.",
-        examples=[["wget", "-q", "-O", "/dev/null", "http://localhost:8080/"]],
-        min_length=1,
-    )
-    interval: Duration | None = Field(default=None, description="Time between two checks.", examples=["30s"])
-    timeout: Duration | None = Field(default=None, description="How long a check may take.", examples=["5s"])
-    retries: Annotated[int, Field(ge=1, le=1000)] | None = Field(
-        default=None, description="Failures in a row until it counts as ill.", examples=[3]
-    )
-    start_period: Duration | None = Field(default=None, description="Grace time after the start.", examples=["10s"])
-
-
-class PublicInput(Section):
-    """What the labels of one service of a Compose file would say, so that the file stays as it is."""
-
-    domains: list[Domain] | None = Field(
-        default=None, description="The public names.", examples=[["app.example.com"]], min_length=1
-    )
-    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        default=None,
-        description="Port inside the container; by default the one that the Compose file publishes or exposes.",
-        examples=[8080],
-    )
-    framework: Line | None = Field(default=None, description="As in the label.", examples=["nextjs"])
-    hardening: Hardening | None = Field(default=None, description="As in the label.", examples=["strict"])
-    max_body: MaxBody | None = Field(default=None, description="The largest request, or none.", examples=["10G"])
-    response_timeout: TimeoutOrNone | None = Field(default=None, description="As in the label.", examples=["5m"])
-
-
-class StackInput(Section):
-    """An app stack: a compose file, or in short form one public service."""
-
-    name: Annotated[str, AfterValidator(rules.stack_name)] = Field(
-        description="Name; the stack's OS user is er-NAME.",
-        examples=["blog"],
-        json_schema_extra={"pattern": f"^{rules.STACK_NAME}$"},
-    )
-    uid: Annotated[int, Field(ge=user.FIRST_UID, le=user.LAST_UID)] | None = Field(
-        default=None,
-        description="Uid of the stack's user, where the one from the name collides.",
-        examples=[user.FIRST_UID],
-    )
-    compose: ComposeFiles | None = Field(
-        default=None,
-        description="Compose file, relative to the spec; of several in a list, each is laid over those before it.",
-        examples=["blog/compose.yaml"],
-    )
-    public: dict[str, PublicInput] = Field(
-        default={},
-        description="By service of the Compose file, where the world reaches it: what labels say, in the spec.",
-        examples=[{"web": {"domains": ["app.example.com"], "port": 8080}}],
-    )
-    egress: Annotated[list[EgressInput], BeforeValidator(rules.none_or_list)] | None = Field(
-        default=None,
-        description="What the stack may reach beside DNS, 80 and 443; none, or an empty list, is nothing at all.",
-        examples=[[]],
-    )
-    secret_env: dict[str, SecretVariables] = Field(
-        default={},
-        description="By service, variables that are secrets: names, or each with its secret or a text made of secrets.",
-        examples=[{"web": {"SECRET_KEY": "secret_key", "DATABASE_URL": "postgres://app:{db_password}@db/app"}}],
-    )
-    image: str | None = Field(
-        default=None,
-        description="Image, fully qualified, or oci-archive:PATH.",
-        examples=["docker.io/library/caddy:2.11"],
-    )
-    command: list[Line] | None = Field(
-        default=None,
-        description="Arguments instead of the image's.",
-        examples=[["caddy", "respond", "hello"]],
-        min_length=1,
-    )
-    domain: Domain | None = Field(default=None, description="The public name.", examples=["hello.example.com"])
-    domains: list[Domain] | None = Field(
-        default=None,
-        description="Several public names.",
-        examples=[["example.com", "www.example.com"]],
-        min_length=1,
-    )
-    port: Port = Field(default=3000, description="Port inside the container.", examples=[8080])
-    max_body: MaxBody | None = Field(
-        default=None, description="The largest request, 2G by default; none for no limit.", examples=["10G"]
-    )
-    response_timeout: TimeoutOrNone | None = Field(
-        default=None,
-        description="How long an answer may take to begin, 60s by default; none for ever.",
-        examples=["5m"],
-    )
-    environment: dict[EnvName, EnvValue] = Field(
-        default={}, description="Environment variables; no secrets.", examples=[{"LOG_LEVEL": "info"}]
-    )
-    memory: Memory | None = Field(default=None, description="Memory limit.", examples=["512M"])
-    cpus: Annotated[float, Field(gt=0, le=1024)] | None = Field(
-        default=None, description="Processor limit.", examples=[0.5]
-    )
-    pids: Annotated[int, Field(ge=8, le=4194304)] | None = Field(
-        default=None, description="Process limit.", examples=[256]
-    )
-    hardening: Hardening = Field(default="standard", description="strict adds a read-only root.", examples=["standard"])
-    cap_add: list[Capability] = Field(default=[], description="Capabilities to keep.", examples=[["NET_BIND_SERVICE"]])
-    read_only: bool = Field(default=False, description="Read-only root file system.", examples=[True])
-    tmpfs: list[Annotated[str, AfterValidator(rules.tmpfs)]] = Field(
-        default=[], description="More tmpfs mounts.", examples=[["/run/app"]]
-    )
-    volumes: list[Annotated[str, AfterValidator(rules.volume)]] = Field(
-        default=[], description="Named volumes.", examples=[["data:/var/lib/app"]]
-    )
-    secrets: list[Annotated[str, AfterValidator(rules.secret_name)]] = Field(
-        default=[],
-        description="Podman secrets of the stack's user, mounted at /run/secrets/NAME.",
-        examples=[["db_password"]],
-    )
-    healthcheck: HealthcheckInput | None = Field(
-        default=None,
-        description="How the host knows that the service is well.",
-        examples=[{"test": ["true"]}],
     )
 
 

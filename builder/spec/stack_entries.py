@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from builder.spec import host_sections, messages, outgoing, rules, secret_env
-from builder.spec.input_model import StackInput
+from builder.spec.stack_input import StackInput
 from builder.stack import user
 from builder.stack.model import EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
 from builder.yamlfile.source import dotted
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from builder.compose import StackContents
     from builder.problems import Mark
     from builder.spec.document import Document
-    from builder.spec.input_model import HealthcheckInput
+    from builder.spec.stack_input import HealthcheckInput
     from builder.yamlfile.source import Loc
 
 

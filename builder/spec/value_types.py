@@ -1,0 +1,69 @@
+"""Types of single values in a spec: the rule that checks one, and what the JSON Schema says of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from builder.spec import rules
+from builder.stack.model import CAPABILITIES
+
+
+class Section(BaseModel):
+    """A mapping in a spec: unknown keys and values of another type are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Line = Annotated[str, AfterValidator(rules.line)]
+Network = Annotated[str, AfterValidator(rules.network)]
+PathPrefix = Annotated[
+    str, AfterValidator(rules.path_prefix), WithJsonSchema({"type": "string", "pattern": f"^{rules.PATH_PREFIX}$"})
+]
+Domain = Annotated[str, AfterValidator(rules.domain)]
+Memory = Annotated[
+    str,
+    BeforeValidator(rules.as_text),
+    AfterValidator(rules.memory),
+    WithJsonSchema({"type": ["string", "integer"]}),
+]
+Duration = Annotated[str, AfterValidator(rules.duration), WithJsonSchema({"type": "string"})]
+MaxBody = Annotated[
+    str,
+    BeforeValidator(rules.as_text),
+    AfterValidator(rules.max_body),
+    WithJsonSchema({"type": ["string", "integer"]}),
+]
+TimeoutOrNone = Annotated[str, AfterValidator(rules.timeout_or_none), WithJsonSchema({"type": "string"})]
+Capability = Annotated[
+    str,
+    AfterValidator(rules.capability),
+    WithJsonSchema({"type": "string", "examples": list(CAPABILITIES)}),
+]
+EnvName = Annotated[str, AfterValidator(rules.environment_name)]
+EnvValue = Annotated[
+    str,
+    BeforeValidator(rules.as_text),
+    AfterValidator(rules.content),
+    WithJsonSchema({"type": ["string", "integer"]}),
+]
+SecretVariables = Annotated[
+    dict[EnvName, Annotated[str, AfterValidator(rules.secret_source)]],
+    BeforeValidator(rules.names_with_default),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                {"type": "object", "additionalProperties": {"type": "string"}},
+            ]
+        }
+    ),
+]
+Port = Annotated[int, Field(ge=1024, le=65535)]
+ComposeFiles = Annotated[
+    list[str],
+    BeforeValidator(rules.as_list),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
