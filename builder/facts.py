@@ -52,11 +52,7 @@ QUADLETS: Final = "/etc/containers/systemd/users"
 # `er server apply --newest-proxy` writes there what it took, by its digest.
 PROXY_IMAGE: Final = "docker.io/library/caddy:2.11.7"
 
-# What a service gets when its spec sets no limit.
-DEFAULT_MEMORY: Final = 512 * 1024 * 1024
-DEFAULT_CPUS: Final = 1.0
-DEFAULT_PIDS: Final = 512
-# Less than this, and podman, which starts the container inside the same limits, may not get far enough.
+# Of a limit. Less than this, and podman, which starts the container inside the same limits, may not get far enough.
 MIN_MEMORY: Final = 64 * 1024 * 1024
 MIN_PIDS: Final = 64
 

@@ -102,6 +102,16 @@ YAML_DATE: Final = Text("`{value}` is a date for some YAML readers and text for 
 
 # Images.
 IMAGE_EMPTY: Final = Text("the image has no name", "as in docker.io/library/caddy:2.11")
+IMAGE_CAPABILITIES: Final = Text(
+    "this image starts as root and becomes a user of its own, which it cannot without capabilities",
+    "add cap_add: [{capabilities}] to {service}",
+    "warning",
+)
+IMAGE_STRICT: Final = Text(
+    "this image starts as root and becomes a user of its own, which it cannot under `strict`",
+    "give {service} the level `standard`, or cap_add: [{capabilities}]",
+    "warning",
+)
 IMAGE_TRANSPORT: Final = Text("`{transport}` is not read", "write the image without it, as in {example}")
 IMAGE_ARCHIVE_MISSING: Final = Text("there is no archive {path}", "the path is relative to the file that names it")
 IMAGE_ARCHIVE_EMPTY: Final = Text("`oci-archive:` needs a path", "as in oci-archive:images/app.tar")

@@ -9,9 +9,10 @@ from builder import spec as specs
 from builder.cli import output
 from builder.cli.options import AsJson, SpecPath
 from builder.problems import Problem, SpecError
+from builder.spec import memory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from builder.spec import Spec
     from builder.stack.model import EgressRule, Service, Stack
@@ -30,7 +31,8 @@ def command(path: SpecPath, as_json: AsJson = False) -> int:
     except SpecError as error:
         spec, problems = None, error.problems
     if as_json:
-        output.json({"ok": spec is not None, "problems": problem_report.as_json(problems), "stacks": _stacks(spec)})
+        found = {"ok": spec is not None, "problems": problem_report.as_json(problems), "stacks": _stacks(spec)}
+        output.json({**found, "memory": _memory(spec)})
     else:
         output.problems(problems)
         if spec is not None:
@@ -63,6 +65,14 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
     ]
 
 
+def _memory(spec: Spec | None) -> dict[str, object] | None:
+    """What heavy images want, in bytes, and the size of a server in GiB; None where none is known to be heavy."""
+    if spec is None or not (found := memory.wanted(spec.stacks)):
+        return None
+    stacks = [{"name": one.stack, "wanted": one.total, "services": dict(one.services)} for one in found]
+    return {"wanted": sum(one.total for one in found), "server": memory.server_size(spec), "stacks": stacks}
+
+
 def _summary(spec: Spec) -> None:
     server = spec.server
     output.note(f"{server.name}: {server.base} {server.arch}, {len(spec.stacks)} stack{'s' * (len(spec.stacks) != 1)}")
@@ -75,6 +85,18 @@ def _summary(spec: Spec) -> None:
             output.note(f"  er-{stack.name} {stack.uid}  may reach nothing outside, not even DNS and the web")
         if names := _secrets(stack):
             output.note(f"  er-{stack.name} {stack.uid}  waits for its secrets: {', '.join(names)}")
+    for line in _memory_lines(spec):
+        output.note(line)
+
+
+def _memory_lines(spec: Spec) -> Iterator[str]:
+    found = memory.wanted(spec.stacks)
+    for one in found:
+        each = ", ".join(f"{name} {output.size(size)}" for name, size in one.services)
+        yield f"  er-{one.stack} wants {output.size(one.total)} of memory at least: {each}"
+    if found:
+        total = output.size(sum(one.total for one in found))
+        yield f"memory: {total} for these heavy images: take a server with {memory.server_size(spec)} GB or more"
 
 
 def _secrets(stack: Stack) -> tuple[str, ...]:
@@ -84,8 +106,14 @@ def _secrets(stack: Stack) -> tuple[str, ...]:
 
 def _line(stack: Stack, service: Service) -> str:
     where = " ".join(f"https://{domain}" for domain in service.domains) or service.kind
-    loose = "" if service.hardening != "off" else "  (security-hardening off)"
-    return f"er-{stack.name} {stack.uid}  {service.name}: {where}{loose}"
+    return f"er-{stack.name} {stack.uid}  {service.name}: {where}{_LEVELS[service.hardening]}"
+
+
+_LEVELS: Final = {
+    "standard": "",
+    "strict": "  (security-hardening strict: no capabilities, and a root that cannot be written)",
+    "off": "  (security-hardening off)",
+}
 
 
 def _egress(stack: Stack, rule: EgressRule) -> str:

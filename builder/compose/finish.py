@@ -7,16 +7,19 @@ services, the volumes in use, and whether their systemd units have names of thei
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from builder import facts
 from builder.compose import environment, messages, ports
 from builder.compose.depends_on import check_dependencies, dependencies
 from builder.compose.draft import StackContents
 from builder.compose.node import attempt
 from builder.compose.values import boolean, mapping
-from builder.oci import image_reference
+from builder.messages import IMAGE_CAPABILITIES, IMAGE_STRICT
+from builder.oci import known_images
 from builder.stack import model
-from builder.stack.model import Attachment, Network, Service, Volume
+from builder.stack.model import Attachment, Limits, Network, Service, Volume
 
 if TYPE_CHECKING:
     from builder.compose.draft import Draft, Project
@@ -53,33 +56,35 @@ def _check(draft: Draft) -> None:
         draft.node.report(messages.SERVICE_NAME, key=True, service=draft.name)
     if draft.node.is_map and draft.node.get("image") is None and draft.node.get("build") is None:
         draft.node.report(messages.IMAGE_MISSING, key=True, service=draft.name)
-    _warn_missing_capabilities(draft)
+    _check_swap(draft)
+    _check_capabilities(draft)
     ports.tell(draft)
 
 
-# Capabilities that images of Docker Hub need which start as root and change to a user of their own.
-_DATABASE: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
-_SERVER: Final = ("CHOWN", "SETGID", "SETUID")
-_CAPABILITIES: Final = {
-    **dict.fromkeys(("postgres", "mariadb", "mysql", "mongo", "redis", "valkey/valkey", "rabbitmq"), _DATABASE),
-    **dict.fromkeys(("pgvector/pgvector", "postgis/postgis", "timescale/timescaledb"), _DATABASE),
-    **dict.fromkeys(("immich-app/postgres", "supabase/postgres", "clickhouse/clickhouse-server"), _DATABASE),
-    **dict.fromkeys(("nextcloud", "ghost", "elasticsearch", "influxdb", "couchdb"), _DATABASE),
-    **dict.fromkeys(("gitea/gitea", "forgejo/forgejo", "paperless-ngx/paperless-ngx"), _DATABASE),
-    **dict.fromkeys(("nginx", "httpd", "wordpress", "drupal", "joomla", "phpmyadmin"), _SERVER),
-}
-_ALWAYS_ROOT: Final = "linuxserver/"  # all of these start as root, with s6
-
-
-def _warn_missing_capabilities(draft: Draft) -> None:
+def _check_capabilities(draft: Draft) -> None:
     """Say which capabilities a well-known image needs, when it gets neither them nor another user."""
-    image = draft.fields.get("image")
-    if image is None or image_reference.is_archive(image) or draft.fields.get("hardening") == "off":
-        return
-    needs = image_reference.known(image, _CAPABILITIES) or (_DATABASE if _ALWAYS_ROOT in image else ())
-    user = draft.fields.get("user", "root").partition(":")[0]
-    if needs and user in ("root", "0") and not set(draft.fields.get("cap_add", ())) >= {"SETGID", "SETUID"}:
-        draft.nodes["image"].report(messages.IMAGE_CAPABILITIES, capabilities=", ".join(needs), service=draft.name)
+    image, hardening, user, added, dropped = (
+        draft.fields.get(key) for key in ("image", "hardening", "user", "cap_add", "cap_drop")
+    )
+    if image and (lacking := known_images.lacking(image, hardening or "standard", user, added or (), dropped or ())):
+        text = IMAGE_STRICT if hardening == "strict" else IMAGE_CAPABILITIES
+        draft.nodes["image"].report(text, capabilities=", ".join(lacking), service=draft.name)
+
+
+def _check_swap(draft: Draft) -> None:
+    """Beside memory_and_swap there is a limit of memory, and not a greater one, unless it has been raised."""
+    total, memory = draft.fields.get("memory_and_swap"), _limits(draft).memory
+    if total is not None and memory is None:
+        draft.nodes["memory_and_swap"].report(messages.SWAP_ALONE, service=draft.name)
+    elif total is not None and memory is not None and facts.MIN_MEMORY < memory > total:
+        draft.nodes["memory_and_swap"].report(messages.SWAP_LOW)
+
+
+def _limits(draft: Draft) -> Limits:
+    """The limits, swap among them: as Compose has it, what memory and swap together are more than memory."""
+    limits: Limits = draft.fields.get("limits", Limits())
+    total = draft.fields.get("memory_and_swap")
+    return limits if total is None or limits.memory is None else replace(limits, swap=max(total - limits.memory, 0))
 
 
 def _check_merged_labels(drafts: list[Draft]) -> None:
@@ -129,11 +134,12 @@ def _attachments(draft: Draft) -> tuple[Attachment, ...]:
 
 
 def _service(draft: Draft, drafts: list[Draft], networks: tuple[Network, ...]) -> Service:
-    fields = {key: value for key, value in draft.fields.items() if key != "links"}
+    fields = {key: value for key, value in draft.fields.items() if key not in ("links", "memory_and_swap")}
     fields.update(
         environment=environment.merged(draft),
         unset_environment=environment.unset(draft),
         depends_on=dependencies(draft, drafts),
+        limits=_limits(draft),
         mounts=tuple(mount for mount, _ in draft.mounts),
         networks=_aliased(draft, drafts) if networks else (),
     )

@@ -62,6 +62,8 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "pull_policy": field("pull", service_fields.pull_policy),
     "restart": takes(service_fields.restart),
     "mem_limit": takes(service_fields.mem_limit),
+    "mem_reservation": takes(service_fields.mem_reservation),
+    "memswap_limit": takes(service_fields.memswap_limit),
     "cpus": takes(service_fields.cpus),
     "pids_limit": takes(service_fields.pids_limit),
     "scale": takes(service_fields.scale),
@@ -142,9 +144,7 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "cpu_rt_period": ignored(_TUNING),
     "cpu_rt_runtime": ignored(_TUNING),
     "cpuset": ignored(_TUNING),
-    "mem_reservation": ignored("left out: nothing is set aside for a service, only its limit counts", None),
     "mem_swappiness": ignored(_TUNING),
-    "memswap_limit": ignored("left out: swap is not counted apart from the host's own"),
     "pull_refresh_after": ignored("left out: images are pulled as pull_policy says"),
 }
 

@@ -108,6 +108,12 @@ HEALTH_TEST: Final = Text(
 HEALTH_RETRIES: Final = Text("the number of retries is at least 1", "leave it out for the usual 3")
 DEPENDS_CONDITION: Final = Text("there is no such condition", "one of {conditions}")
 MEMORY_LOW: Final = Text("raised to {least} MiB: with less, podman cannot start the container", None, "warning")
+SWAP_ALONE: Final = Text(
+    "left out: without mem_limit there is no memory that {service} may have and swap beside it",
+    "add mem_limit",
+    "warning",
+)
+SWAP_LOW: Final = Text("memory and swap together are less than memory alone", "write at least mem_limit")
 PIDS_LOW: Final = Text("raised to {least}: with less, podman cannot start the container", None, "warning")
 REPLICAS: Final = Text(
     "one container of {service} runs here, not {number}", "more need more servers; 0 leaves it out", "warning"
@@ -124,11 +130,6 @@ BUILD_LEFT: Final = Text(
     "left out: images are not built on the server, the one under `image` is pulled", None, "warning", once=True
 )
 IMAGE_MISSING: Final = Text("{service} has no image", "add image: docker.io/…")
-IMAGE_CAPABILITIES: Final = Text(
-    "this image starts as root and changes to a user of its own: with all capabilities dropped it cannot",
-    "add cap_add: [{capabilities}] to {service}, or `user:` with the id it would change to",
-    "warning",
-)
 PLATFORM: Final = Text("the server cannot be {name}", "linux/amd64 or linux/arm64")
 PULL: Final = Text("there is no policy `{name}`", "always, missing or never")
 PULL_BUILD: Final = Text("images are not built on the server", "push it to a registry and write missing")

@@ -81,7 +81,7 @@ def working_dir(node: Node) -> str:
 
 
 def cap_add(node: Node) -> tuple[str, ...]:
-    """Capabilities to keep of those that hardening drops."""
+    """Capabilities beside those that its hardening leaves."""
     return each(_capability_to_add, node)
 
 
@@ -93,7 +93,7 @@ def _capability_to_add(node: Node) -> str:
 
 
 def cap_drop(node: Node) -> tuple[str, ...]:
-    """Capabilities to drop; ALL is what hardening does anyway."""
+    """Capabilities to drop of those that its hardening leaves; ALL leaves those of cap_add alone."""
     return each(_capability, node)
 
 
@@ -197,11 +197,23 @@ def restart(node: Node, draft: Draft) -> None:
 
 
 def mem_limit(node: Node, draft: Draft) -> None:
-    """The most memory, in bytes; 0 is no limit to Compose, and the host's default here."""
+    """The most memory, in bytes; 0 is no limit."""
     value = size(node)
     if 0 < value < facts.MIN_MEMORY:
         node.report(messages.MEMORY_LOW, least=facts.MIN_MEMORY // 2**20)
     _set_limit(draft, node, memory=max(value, facts.MIN_MEMORY) if value else None)
+
+
+def mem_reservation(node: Node, draft: Draft) -> None:
+    """The memory that is left to it, in bytes; 0 is none."""
+    _set_limit(draft, node, reserved=size(node) or None)
+
+
+def memswap_limit(node: Node, draft: Draft) -> None:
+    """Memory and swap together, in bytes; -1 and 0 set no limit. Finish takes the memory off."""
+    total = 0 if spelled(node) == "-1" else size(node)
+    if total:
+        draft.set("memory_and_swap", total, node)
 
 
 def cpus(node: Node, draft: Draft) -> None:
@@ -282,11 +294,11 @@ _LIMITS: Final[dict[str, Row[Draft]]] = {
     "cpus": takes(cpus),
     "pids": takes(pids_limit),
 }
-_RESERVED: Final = "left out: nothing is set aside for a service, only its limits count"
+_RESERVED: Final = "left out: of processors nothing is set aside, each stack gets as much as another"
 _RESERVATIONS: Final[dict[str, Row[Draft]]] = {
-    "memory": ignored(_RESERVED),
+    "memory": takes(mem_reservation),
     "cpus": ignored(_RESERVED),
-    "generic_resources": ignored(_RESERVED),
+    "generic_resources": ignored("left out: a container has processors and memory, nothing else is counted"),
     "devices": refused(NO_DEVICES, DEVICE_HINT),
 }
 _RESOURCES: Final[dict[str, Row[Draft]]] = {

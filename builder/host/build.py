@@ -14,7 +14,7 @@ from builder.host import firewall, rootfs
 from builder.host.model import File, Host, Part
 from builder.host.rootfs import Encoded
 from builder.oci import image_reference
-from builder.stack import names, user
+from builder.stack import names, shares, user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -62,6 +62,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "answers": facts.ANSWERS,
         "ignored": never_banned(spec),
         "own_pages": own_pages(spec),
+        "ceiling": f"{shares.ceiling(len(spec.stacks)):g}",
+        "share": f"{shares.share(len(spec.stacks)):g}",
     }
     yield from rootfs.render(Part.FIRST_BOOT, "host", values)
     if spec.tls.ca_root:

@@ -94,9 +94,6 @@ def _service_of(stack: Stack, name: str) -> Service:
     return next(service for service in stack.services if service.name == name)
 
 
-_PODMAN_PIDS: Final = 2048  # Podman's own limit for a container
-
-
 def _container_section(stack: Stack, service: Service, podman: Podman, server: str | None) -> Iterator[Entry]:
     yield from _image(stack, service)
     yield "ContainerName", service.name
@@ -110,8 +107,6 @@ def _container_section(stack: Stack, service: Service, podman: Podman, server: s
     yield from _health(service.healthcheck, podman)
     if _others_wait_for_health(stack, service) and podman.notify_healthy:
         yield "Notify", "healthy"
-    if (service.limits.pids or 0) > _PODMAN_PIDS:
-        yield "PidsLimit", str(service.limits.pids)
     yield "PodmanArgs", f"--pidfile={names.pidfile(stack.name, service.name)}"
 
 
@@ -144,19 +139,31 @@ def _network_lines(stack: Stack, service: Service, podman: Podman) -> Iterator[E
         yield "Network", line(f"{unit}:{aliases}" if aliases else unit)
 
 
+# Of what Podman gives a container: images need the others when they start as root and become a user of their own.
+# They are left by dropping these, not added: what is added, a process that is not root has from its start.
+_NOT_STANDARD: Final = ("AUDIT_WRITE", "MKNOD", "NET_RAW", "SETFCAP", "SETPCAP", "SYS_CHROOT")
+
+
 def _hardening(service: Service) -> Iterator[Entry]:
-    if service.hardening == "off":
-        for capability in service.cap_drop:
-            yield "DropCapability", capability
-    else:
+    if service.hardening != "off":
         yield "NoNewPrivileges", "true"
-        yield "DropCapability", "all"
-        entrypoint, command = (next(iter(argv or ()), None) for argv in (service.entrypoint, service.command))
-        for capability in image_reference.file_capabilities(service.image, entrypoint, command):
-            if capability not in service.cap_add:
-                yield "AddCapability", capability
-    for capability in service.cap_add:
-        yield "AddCapability", capability
+    added = (*_file_capabilities(service), *service.cap_add)
+    if service.drops_all:
+        dropped: tuple[str, ...] = ("all",)
+    else:
+        base = _NOT_STANDARD if service.hardening == "standard" else ()
+        dropped = tuple(name for name in dict.fromkeys((*base, *service.cap_drop)) if name not in added)
+    for key, names_ in (("DropCapability", dropped), ("AddCapability", dict.fromkeys(added))):
+        if names_:
+            yield key, " ".join(names_)
+
+
+def _file_capabilities(service: Service) -> tuple[str, ...]:
+    """What the program itself asks for, where nothing else would leave it."""
+    if not service.drops_all:
+        return ()
+    entrypoint, command = (next(iter(argv or ()), None) for argv in (service.entrypoint, service.command))
+    return image_reference.file_capabilities(service.image, entrypoint, command)
 
 
 def _health(check: Healthcheck | None, podman: Podman) -> Iterator[Entry]:
@@ -272,16 +279,22 @@ def _restart(service: Service, *, job: bool) -> Iterator[Entry]:
 
 
 def _limits(service: Service) -> Iterator[Entry]:
-    """Limits on the unit's control group, in which the container lives.
+    """Limits on the unit's control group, in which the container lives: those that the user set, and no others.
 
     systemd sets them as far as the kernel has been given the controllers, and the service starts in any case; the same
     limits as arguments of podman make the start fail where one controller is missing.
     """
     limits = service.limits
-    cpus = facts.DEFAULT_CPUS if limits.cpus is None else limits.cpus
-    yield "MemoryMax", str(limits.memory or facts.DEFAULT_MEMORY)
-    yield "CPUQuota", f"{max(round(cpus * 100), 1)}%"
-    yield "TasksMax", str(limits.pids or facts.DEFAULT_PIDS)
+    if limits.memory is not None:
+        yield "MemoryMax", str(limits.memory)
+    if limits.swap is not None:
+        yield "MemorySwapMax", str(limits.swap)
+    if limits.reserved is not None:
+        yield "MemoryLow", str(limits.reserved)
+    if limits.cpus is not None:
+        yield "CPUQuota", f"{max(round(limits.cpus * 100), 1)}%"
+    # Without a word, systemd gives each service 15 % of what the whole host may have.
+    yield "TasksMax", "infinity" if limits.pids is None else str(limits.pids)
 
 
 def _volume_unit(stack: Stack, volume: Volume, podman: Podman) -> Unit:

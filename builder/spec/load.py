@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from builder.problems import Problem, Report, SpecError
-from builder.spec import host_sections, model, stack_entries
+from builder.spec import host_sections, memory, model, stack_entries
 from builder.spec.document import Document, validate
 from builder.yamlfile import source
 
@@ -58,6 +58,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         dns=spec_input.dns,
         stacks=stack_entries.stacks(document, spec_input.stacks, entries),
     )
+    memory.check(document, spec)
     return spec, tuple(report)
 
 

@@ -170,6 +170,11 @@ AWS_REGION: Final = Text(
     "`{value}` is not a region of AWS", "as in eu-central-1; one zone of it, as eu-central-1a, is not meant"
 )
 AWS_TYPE: Final = Text("`{value}` is not an instance type of AWS", "as in t3.small or t4g.small")
+AWS_MEMORY: Final = Text(
+    "{type} has {has} GB of memory, and what is known of the images here needs a server with {least} GB",
+    "`er check` says which want how much; a type with {least} GB, or fewer stacks",
+    "warning",
+)
 
 # Stacks.
 STACK_NAME: Final = Text(

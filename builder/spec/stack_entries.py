@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from builder.messages import IMAGE_CAPABILITIES, IMAGE_STRICT
+from builder.oci import known_images
 from builder.spec import host_sections, messages, outgoing, rules, secret_env
 from builder.spec.stack_input import StackInput
 from builder.stack import user
@@ -63,7 +65,18 @@ def _read_entry(document: Document, index: int) -> StackEntry:
         return StackEntry(index, name, contents=contents)
     _check_short_entry(document, loc, keys, name)
     secret_env.check(document, loc, (Service(_SHORT_NAME, ""),))
-    return StackEntry(index, name, image=host_sections.image(document, (*loc, "image")))
+    image = host_sections.image(document, (*loc, "image"))
+    _check_capabilities(document, loc, image)
+    return StackEntry(index, name, image=image)
+
+
+def _check_capabilities(document: Document, loc: Loc, image: str | None) -> None:
+    """Say which capabilities a well-known image lacks."""
+    hardening, added = document.text((*loc, "hardening")) or "standard", list(document.items((*loc, "cap_add")))
+    names = [(document.text(place) or "").upper().removeprefix("CAP_") for place in added]
+    if image and (lacking := known_images.lacking(image, hardening, None, names, ())):
+        name, text = document.text((*loc, "name")), IMAGE_STRICT if hardening == "strict" else IMAGE_CAPABILITIES
+        document.report(text, (*loc, "image"), capabilities=", ".join(lacking), service=name)
 
 
 # What a stack with a Compose file may say besides.

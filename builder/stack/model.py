@@ -131,11 +131,17 @@ def without_places(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Resource limits. `memory` in bytes, `cpus` in cores; None means the default of the host."""
+    """Resource limits; None where its stack's share and ceiling alone count.
+
+    In bytes: `memory`, beside it `swap`, and `reserved`, which the stack's other services cannot press out. `cpus` in
+    cores.
+    """
 
     memory: int | None = None
     cpus: float | None = None
     pids: int | None = None
+    swap: int | None = None
+    reserved: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +214,11 @@ class Service:
     max_body: int | None = None  # of a request, in bytes; 0 for no limit, None for the proxy's default
     response_timeout: float | None = None  # seconds until an answer begins; 0 and None the same
     mark: Mark | None = field(default=None, compare=False)
+
+    @property
+    def drops_all(self) -> bool:
+        """Whether it has no capability but those of `cap_add`."""
+        return self.hardening == "strict" or "ALL" in self.cap_drop
 
     @property
     def secret_names(self) -> tuple[str, ...]:

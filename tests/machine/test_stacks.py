@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import facts
+from builder.oci import known_images
 from tests.machine.clients import Steady, get
 
 if TYPE_CHECKING:
@@ -171,28 +172,52 @@ def test_a_user_cannot_shadow_its_units(three: Host) -> None:
 # Services.
 
 
-@pytest.mark.parametrize("service", ["plain", "strict", "limited", "variables"])
-def test_a_service_has_no_capability_and_gains_none(edge: Host, service: str) -> None:
-    """Unless it asked for one."""
-    status = _status(edge, "kit", service)
-    assert status["NoNewPrivs"] == "1"
-    assert {int(status[key], 16) for key in ("CapBnd", "CapPrm", "CapEff", "CapInh", "CapAmb")} == {0}
+_SETS = ("CapBnd", "CapPrm", "CapEff", "CapInh", "CapAmb")
+# capabilities(7), as linux/capability.h numbers them.
+_BITS = {
+    "CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "FSETID": 4, "KILL": 5, "SETGID": 6, "SETUID": 7,
+    "NET_BIND_SERVICE": 10, "SYS_NICE": 23,
+}  # fmt: skip
+_STANDARD = set(known_images.STANDARD)
 
 
-def test_every_service_of_a_usual_host_has_no_capability(three: Host) -> None:
+def _capabilities(host: Host, stack: str, service: str) -> dict[str, set[str]]:
+    """Names of each set; a number stands for what is not among those above."""
+    status, names = _status(host, stack, service), {bit: name for name, bit in _BITS.items()}
+    return {key: {names.get(bit, str(bit)) for bit in range(64) if int(status[key], 16) >> bit & 1} for key in _SETS}
+
+
+@pytest.mark.parametrize(
+    ("service", "left"),
+    [
+        ("plain", _STANDARD),
+        ("limited", _STANDARD),
+        ("strict", set()),
+        ("capable", {"NET_BIND_SERVICE"}),
+        ("fewer", _STANDARD - {"CHOWN", "KILL"} | {"SYS_NICE"}),
+    ],
+)
+def test_what_root_in_a_container_keeps(edge: Host, service: str, left: set[str]) -> None:
+    """By its level, less `cap_drop`, and with `cap_add`; nothing of it is handed on to another user's program."""
+    found = _capabilities(edge, "kit", service)
+    assert found == {"CapBnd": left, "CapPrm": left, "CapEff": left, "CapInh": set(), "CapAmb": set()}
+    assert _status(edge, "kit", service)["NoNewPrivs"] == "1"
+
+
+def test_another_user_keeps_nothing(edge: Host) -> None:
+    """`user: "1000"`: what is left to root is only the most that it could have, and it gains nothing."""
+    found = _capabilities(edge, "kit", "person")
+    assert found == {"CapBnd": _STANDARD, "CapPrm": set(), "CapEff": set(), "CapInh": set(), "CapAmb": set()}
+    assert _status(edge, "kit", "person")["NoNewPrivs"] == "1"
+    assert int(_status(edge, "kit", "person")["Uid"].split()[0]) > 1000
+
+
+def test_every_service_of_a_usual_host_has_what_standard_leaves(three: Host) -> None:
     """All services of all stacks."""
     for stack in three.spec.stacks:
         for service in stack.services:
-            status = _status(three, stack.name, service.name)
-            assert status["NoNewPrivs"] == "1", (stack.name, service.name)
-            assert int(status["CapBnd"], 16) == 0, (stack.name, service.name)
-
-
-def test_a_capability_asked_for_is_there_alone(edge: Host) -> None:
-    """cap_add: NET_BIND_SERVICE is bit 10."""
-    status = _status(edge, "kit", "capable")
-    assert int(status["CapBnd"], 16) == 1 << 10
-    assert status["NoNewPrivs"] == "1"
+            assert _status(three, stack.name, service.name)["NoNewPrivs"] == "1", (stack.name, service.name)
+            assert _capabilities(three, stack.name, service.name)["CapBnd"] <= _STANDARD, (stack.name, service.name)
 
 
 @pytest.mark.parametrize("service", ["plain", "strict"])
@@ -214,22 +239,26 @@ def test_strict_has_a_read_only_root(edge: Host) -> None:
 
 
 def test_off_is_off(edge: Host) -> None:
-    """The only way to run something from /tmp and to keep Podman's usual capabilities."""
+    """The only way to run something from /tmp and to keep all of Podman's usual capabilities."""
     assert _status(edge, "kit", "off")["NoNewPrivs"] == "0"
-    assert int(_status(edge, "kit", "off")["CapBnd"], 16) > 1
+    assert _capabilities(edge, "kit", "off")["CapBnd"] > _STANDARD
     said = _inside(edge, "kit", "off", 'printf "#!/bin/sh\\necho ran" >/tmp/try; busybox chmod 755 /tmp/try; /tmp/try')
     assert said == "ran\n"
 
 
 def test_limits_are_in_the_units(edge: Host) -> None:
-    """Memory, processor and number of processes: the spec's, or the defaults."""
-    names = ("MemoryMax", "CPUQuotaPerSecUSec", "TasksMax")
+    """Those of the spec, and none where it says nothing: a stack's share and ceiling hold for all of it."""
+    names = ("MemoryMax", "MemorySwapMax", "MemoryLow", "CPUQuotaPerSecUSec", "TasksMax")
     limited = _show(edge, "kit", "kit-limited.service", *names)
-    assert limited == {"MemoryMax": str(96 * 2**20), "CPUQuotaPerSecUSec": "500ms", "TasksMax": "70"}
+    sizes = {"MemoryMax": str(96 * 2**20), "MemorySwapMax": str(32 * 2**20), "MemoryLow": str(32 * 2**20)}
+    assert limited == {**sizes, "CPUQuotaPerSecUSec": "500ms", "TasksMax": "70"}
     plain = _show(edge, "kit", "kit-plain.service", *names)
-    assert plain["MemoryMax"] == str(facts.DEFAULT_MEMORY)
-    assert plain["CPUQuotaPerSecUSec"] == "1s"
-    assert plain["TasksMax"] == str(facts.DEFAULT_PIDS)
+    assert plain == {name: "0" if name == "MemoryLow" else "infinity" for name in names}
+
+
+def test_podman_has_no_limit_of_processes_of_its_own(edge: Host) -> None:
+    said = edge.machine.run(["podman", "inspect", "--format={{.HostConfig.PidsLimit}}", "plain"], user="er-kit").stdout
+    assert int(said) <= 0
 
 
 def test_the_environment_arrives_as_written(edge: Host) -> None:

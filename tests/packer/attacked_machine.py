@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
+    from builder.stack.model import Stack
+
 SPEC: Final = Path(__file__).parent / "specs" / "attacked"
 OTHERS: Final = ("hello.example.com", "notes.example.com")
 SITE: Final = "evil.example.com"
@@ -147,8 +149,13 @@ class Stage:
         return self.root(f"{line} 2>&1 | tail -n 1", check=False)
 
     @property
+    def evil(self) -> Stack:
+        """The stack that attacks."""
+        return next(stack for stack in self.spec.stacks if stack.name == "evil")
+
+    @property
     def uid(self) -> int:
-        return next(stack.uid for stack in self.spec.stacks if stack.name == "evil")
+        return self.evil.uid
 
     def recover(self) -> None:
         """Restart the stack as the admin would, and wait until it answers."""

@@ -55,6 +55,29 @@ def memory(mib: str) -> dict[str, Any]:
     return {"mib": len(kept)}
 
 
+def herd(mib: str) -> dict[str, Any]:
+    """Memory of many processes, none of which has much: whoever ends the largest process ends somebody else's."""
+    made, end = 0, time.monotonic() + 60
+    while time.monotonic() < end:
+        child = os.fork()
+        if child == 0:
+            kept = mmap.mmap(-1, int(mib) * MIB)
+            for _ in range(int(mib)):
+                kept.write(_CHUNK)
+            signal.pause()
+        made += 1
+        time.sleep(0.05)
+    return {"made": made}
+
+
+def fill_and_take(directory: str, mib: str) -> dict[str, Any]:
+    """Files until there is no room, then memory."""
+    if os.fork() == 0:
+        fill(directory)
+    time.sleep(20)
+    return memory(mib)
+
+
 def cpu(count: str, seconds: str) -> dict[str, Any]:
     """Busy processes."""
     end = time.monotonic() + float(seconds)
@@ -191,5 +214,5 @@ def say(found: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    attacks = (fork, memory, cpu, fill, inodes, words, talk, sockets, scan, flood)
+    attacks = (fork, memory, herd, fill_and_take, cpu, fill, inodes, words, talk, sockets, scan, flood)
     say({attack.__name__: attack for attack in attacks}[sys.argv[1]](*sys.argv[2:]))

@@ -21,6 +21,8 @@ from builder.host.build import PACKAGES
 from builder.host.firewall import CONNECTIONS
 from builder.lab import base_tree
 from builder.polling import until
+from builder.stack import shares
+from builder.stack.model import Limits
 from tests.audit.conftest import ANSWERS, TOOLS
 from tests.audit.test_audits import INDEX
 from tests.machine import containment_page
@@ -38,6 +40,8 @@ pytestmark = [
     pytest.mark.skipif("ER_ATTACKS" not in os.environ, reason="`make attacks` runs these; they need KVM or patience"),
 ]
 MIB = 1 << 20
+# Those of the service `web`; the other one, `greedy`, has none.
+LIMITS = Limits(memory=512 * MIB, cpus=1.0, pids=512)
 SLOWEST = 30.0
 """Seconds; the guest is emulated, and its one processor is what an attacker takes first."""
 
@@ -55,7 +59,7 @@ def boot(stage: Stage) -> str:
 
 
 _BOOT = "cat /proc/sys/kernel/random/boot_id"
-ROWS = 15
+ROWS = 17
 
 
 @pytest.fixture(scope="module")
@@ -111,16 +115,23 @@ def test_modules_and_mounts_are_as_hardened(stage: Stage) -> None:
 
 def test_limits_are_the_kernels(stage: Stage) -> None:
     group = f"/sys/fs/cgroup/stacks.slice/user@{stage.uid}.service/app.slice/evil-web.service"
-    assert int(stage.root(f"cat {group}/memory.max")) == facts.DEFAULT_MEMORY
-    assert int(stage.root(f"cat {group}/pids.max")) == facts.DEFAULT_PIDS
+    assert {one.name: one.limits for one in stage.evil.services} == {"web": LIMITS, "greedy": Limits()}
+    assert int(stage.root(f"cat {group}/memory.max")) == LIMITS.memory
+    assert int(stage.root(f"cat {group}/pids.max")) == LIMITS.pids
     assert stage.root(f"cat {group}/cpu.max") == "100000 100000"
+    without = group.replace("evil-web", "evil-greedy")
+    for name in ("memory.max", "pids.max", "cpu.max"):
+        said = stage.root(f"find {without} -name {name} -exec cat {{}} +", check=False).split("\n")
+        assert {line.split()[0] for line in said if line} <= {"max"}, (name, said)
     total = int(stage.root("sed -n 's/^MemTotal: *\\([0-9]*\\) kB$/\\1/p' /proc/meminfo")) * 1024
     assert int(stage.root("cat /sys/fs/cgroup/stacks.slice/memory.max")) < 0.81 * total
     stack, proxy = f"stacks.slice/user@{stage.uid}.service", f"system.slice/user@{facts.PROXY_UID}.service"
     for name in (stack, proxy, "system.slice/ssh.service"):
         for one in (name, name.partition("/")[0]):
             assert int(stage.root(f"cat /sys/fs/cgroup/{one}/memory.low")) > 0, one
-    assert int(stage.root(f"cat /sys/fs/cgroup/{stack}/memory.max")) < 0.71 * total
+    others = len(stage.spec.stacks) - 1
+    ceiling = int(stage.root(f"cat /sys/fs/cgroup/{stack}/memory.max"))
+    assert ceiling + others * int(stage.root(f"cat /sys/fs/cgroup/{stack}/memory.low")) <= 0.8001 * total
     assert int(stage.root(f"cat /sys/fs/cgroup/{proxy}/memory.max")) < 0.41 * total
     score = "cat /proc/$(pgrep -u er-{} -o caddy)/oom_score_adj"
     assert int(stage.root(score.format("proxy"))) < 0 < int(stage.root(score.format("hello")))
@@ -139,7 +150,7 @@ def test_a_fork_bomb(stage: Stage, tell: Callable[..., None]) -> None:
         assert "at the limit of processes" in stage.er("status").stdout
         # The app is no init: what the bomb left behind stays until a restart, which needs no process of the stack's.
         stage.recover()
-    tell("fork bomb", f"its limit of {facts.DEFAULT_PIDS} processes", "counts the refusals", RESTARTED)
+    tell("fork bomb", f"its limit of {LIMITS.pids} processes", "counts the refusals", RESTARTED)
 
 
 @pytest.mark.parametrize(
@@ -158,25 +169,36 @@ def test_memory(stage: Stage, tell: Callable[..., None], what: str, way: tuple[s
         stage.attack(*way, seconds=90)
         assert evil(stage)["pressure"]["killed"] > before
         stage.recover()
-    tell(what, f"its limit of {facts.DEFAULT_MEMORY // MIB} MiB", "counts what was killed", RESTARTED)
+    tell(what, f"its limit of {(LIMITS.memory or 0) // MIB} MiB", "counts what was killed", RESTARTED)
 
 
-def test_memory_of_a_service_that_has_no_limit(stage: Stage, tell: Callable[..., None]) -> None:
+CEILING = f"its stack's ceiling, {shares.ceiling(3):g} %"
+
+
+@pytest.mark.parametrize(
+    ("what", "way"),
+    [
+        ("memory", ("memory", "16000")),
+        # Each of them smaller than the app of a neighbour, which the kernel would end first if it could choose.
+        ("memory, in many small processes", ("herd", "8")),
+        # Half of what the host has is the size of such a file system.
+        ("memory, and files in memory, in /tmp", ("fill_and_take", "/tmp", "16000")),
+    ],
+    ids=["memory", "herd", "tmpfs"],
+)
+def test_memory_of_a_service_that_has_no_limit(
+    stage: Stage, tell: Callable[..., None], what: str, way: tuple[str, ...]
+) -> None:
     """What its stack may have ends it, before all stacks are at the end of what they may have together."""
     before = evil(stage)["pressure"]["killed"]
     together = "sed -n 's/^max //p' /sys/fs/cgroup/stacks.slice/memory.events.local"
     events = stage.root(together)
     with unnoticed(stage):
-        stage.attack("memory", "4000", seconds=240, service="greedy")
+        stage.attack(*way, seconds=240, service="greedy")
         assert evil(stage)["pressure"]["killed"] > before
         assert stage.root(together) == events
         stage.recover()
-    tell(
-        "memory, by a service without a limit of its own",
-        "its stack's ceiling, 70 %",
-        "counts what was killed",
-        RESTARTED,
-    )
+    tell(f"{what}, by a service without a limit of its own", CEILING, "counts what was killed", RESTARTED)
 
 
 def test_a_fork_bomb_of_a_service_that_has_no_limit(stage: Stage, tell: Callable[..., None]) -> None:
@@ -189,7 +211,7 @@ def test_a_fork_bomb_of_a_service_that_has_no_limit(stage: Stage, tell: Callable
         stage.recover()
     tell(
         "fork bomb, by a service without a limit of its own",
-        "its stack's ceilings, 30 % of processes, 70 % of memory",
+        f"its stack's ceilings, 30 % of processes, {shares.ceiling(3):g} % of memory",
         "counts the refusals, and what was killed",
         RESTARTED,
     )
@@ -205,8 +227,13 @@ def test_shared_memory_has_its_size(stage: Stage, tell: Callable[..., None]) -> 
 
 def test_busy_processes(stage: Stage, tell: Callable[..., None]) -> None:
     with unnoticed(stage):
-        assert stage.attack("cpu", "16", "15") == {"busy": 16}
-    tell("16 busy processes", "its share of the processor", "as load", "as before")
+        assert stage.attack("cpu", "16", "15", service="greedy") == {"busy": 16}
+    tell(
+        "16 busy processes, by a service without a limit of its own",
+        "its share of the processor",
+        "as load",
+        "as before",
+    )
 
 
 def test_what_apps_print_is_in_the_journal(stage: Stage) -> None:

@@ -157,16 +157,17 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "stack",
-            4,
+            5,
             "a stack as values",
             "What spec and Compose files become: services, mounts, networks, limits; the stack's user on the "
-            "host; its domains.",
+            "host; its domains; its share of a server's memory.",
         ),
         Package(
             "oci",
-            2,
+            3,
             "images by name, as archives",
-            "Image references, fully qualified; OCI archives, read and written to the same bytes on any day.",
+            "Image references, fully qualified, and what is known of well-known ones; OCI archives, read and written "
+            "to the same bytes on any day.",
         ),
     ),
     (
@@ -194,7 +195,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     ),
 )
 PACKAGES: Final = {package.name: package for layer in LAYERS for package in layer}
-WHOLE: Final = 206
+WHOLE: Final = 208
 LONGEST: Final = 400
 
 # Imports against the layers, by module without `builder.`, each with its reason.

@@ -17,7 +17,7 @@ from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.messages import Text
 from builder.problems import Report, SpecError
 from builder.quadlet.podman import BASES
-from builder.stack.model import Stack
+from builder.stack.model import Limits, Stack
 from builder.yamlfile import source
 from tests.unit_file import sections
 
@@ -218,6 +218,17 @@ def load(tmp_path: Path, service: str, *, more: str = "") -> tuple[Service | Non
         ("mem_limit: 0", "limits.memory", None),
         ("cpus: '.5'", "limits.cpus", 0.5),
         ("pids_limit: -1", "limits.pids", None),
+        ("cpus: 0", "limits.cpus", None),
+        ("deploy: {resources: {limits: {memory: 1g, cpus: '2', pids: 900}}}", "limits",
+         Limits(2**30, cpus=2.0, pids=900)),
+        ("mem_limit: 512m\nmemswap_limit: 1g", "limits.swap", 512 * 2**20),
+        ("memswap_limit: 512m\nmem_limit: 512m", "limits.swap", 0),
+        ("memswap_limit: 1g\ndeploy: {resources: {limits: {memory: 768m}}}", "limits.swap", 256 * 2**20),
+        ("mem_limit: 512m\nmemswap_limit: -1", "limits.swap", None),
+        ("mem_limit: 16m\nmemswap_limit: 32m", "limits.swap", 0),
+        ("memswap_limit: 1g", "limits", Limits()),
+        ("mem_reservation: 100m", "limits.reserved", 100 * 2**20),
+        ("deploy: {resources: {reservations: {memory: 64m}}}", "limits.reserved", 64 * 2**20),
         ("stop_grace_period: 1m1.5s", "stop_grace_period", 61.5),
         ("stop_grace_period: 1w1d1h", "stop_grace_period", 694_800),
         ("restart: no", "restart", "no"),

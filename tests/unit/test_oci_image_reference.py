@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.oci import image_reference
+from builder.oci import image_reference, known_images
 from builder.problems import Report
 from builder.stack import domains
 
@@ -102,3 +102,39 @@ def test_domains(text: str) -> None:
 )
 def test_private_domains(text: str, *, private: bool) -> None:
     assert domains.is_private(text) is private
+
+
+@pytest.mark.parametrize(
+    ("image", "known"),
+    [
+        ("docker.io/library/postgres:16", True),
+        ("public.ecr.aws/docker/library/postgres:16", True),
+        ("mirror.example.org:5000/library/postgres:16", True),
+        ("docker.io/pgvector/pgvector:pg16", True),
+        ("docker.io/valkey/valkey:8", True),
+        ("ghcr.io/immich-app/postgres:14", True),
+        ("codeberg.org/forgejo/forgejo:9", True),
+        ("codeberg.org/forgejo/forgejo:9-rootless", False),
+        ("lscr.io/linuxserver/sonarr:4", True),
+        ("docker.io/clickhouse/clickhouse-server:24.8", True),
+        ("docker.io/someone/postgres:16", False),
+        ("docker.io/bitnami/redis:7", False),
+    ],
+)
+def test_images_that_start_as_root(image: str, known: bool) -> None:
+    """Under `strict` they cannot become their user; `standard` leaves what they need, unless it is dropped."""
+    lacking = known_images.lacking
+    assert bool(lacking(image, "strict", None, (), ())) is known
+    assert bool(lacking(image, "standard", None, (), ("ALL",))) is known
+    assert bool(lacking(image, "standard", "root:root", (), ("SETUID",))) is known
+    assert lacking(image, "standard", None, (), ()) == ()
+    assert lacking(image, "strict", None, ("SETGID", "SETUID"), ()) == ()
+    assert lacking(image, "strict", "1000", (), ()) == ()
+    assert lacking(image, "off", None, (), ("ALL",)) == ()
+
+
+def test_an_old_elasticsearch_needs_more_than_standard_leaves() -> None:
+    image = "docker.elastic.co/elasticsearch/elasticsearch:{}"
+    assert "SYS_CHROOT" in known_images.lacking(image.format("7.17.9"), "standard", None, (), ())
+    assert known_images.lacking(image.format("7.17.9"), "standard", None, ("SYS_CHROOT",), ()) == ()
+    assert known_images.lacking(image.format("8.15.0"), "standard", None, (), ()) == ()

@@ -10,7 +10,7 @@ from builder import quadlet
 from builder.quadlet.podman import BASES
 from builder.quadlet.unit_file import VARIABLES, EncodingError, Section, Unit, fits_line, line, word, words
 from builder.stack import names
-from builder.stack.model import Healthcheck, Mount, Service, Stack, Tmpfs
+from builder.stack.model import Healthcheck, Limits, Mount, Service, Stack, Tmpfs
 from tests.unit_file import expand, sections, split
 
 # Any text that could arrive in argv; what could not is refused, see below.
@@ -107,11 +107,53 @@ def replace(**changes: object) -> Service:
     return Service(**{"name": "web", "image": WEB.image, **changes})  # type: ignore[arg-type]
 
 
+NOT_STANDARD = "AUDIT_WRITE MKNOD NET_RAW SETFCAP SETPCAP SYS_CHROOT"
+
+
 def test_standard_hardening() -> None:
     assert values(WEB, "Tmpfs") == HARDENED
     assert values(WEB, "NoNewPrivileges") == ["true"]
-    assert values(WEB, "DropCapability") == ["all"]
+    assert values(WEB, "DropCapability") == [NOT_STANDARD]
+    assert not values(WEB, "AddCapability"), "Podman gives what is added to another user as well"
     assert not values(WEB, "ReadOnly")
+
+
+@pytest.mark.parametrize(
+    ("hardening", "added", "dropped", "drop", "add"),
+    [
+        ("standard", ("NET_RAW",), ("KILL", "CHOWN"), f"{NOT_STANDARD} KILL CHOWN".replace("NET_RAW ", ""), "NET_RAW"),
+        ("standard", ("CHOWN",), ("CHOWN",), NOT_STANDARD, "CHOWN"),
+        ("standard", ("CHOWN", "SETUID"), ("ALL",), "all", "NET_BIND_SERVICE CHOWN SETUID"),
+        ("strict", (), (), "all", "NET_BIND_SERVICE"),
+        ("strict", ("NET_BIND_SERVICE", "CHOWN"), ("KILL",), "all", "NET_BIND_SERVICE CHOWN"),
+        ("off", ("KILL",), ("KILL", "CHOWN"), "CHOWN", "KILL"),
+        ("off", ("SETUID",), ("ALL",), "all", "NET_BIND_SERVICE SETUID"),
+    ],
+)
+def test_the_users_capabilities_are_laid_over_those_of_the_level(
+    hardening: str, added: tuple[str, ...], dropped: tuple[str, ...], drop: str, add: str
+) -> None:
+    """NET_BIND_SERVICE is what the image's own program cannot be executed without."""
+    service = replace(hardening=hardening, cap_add=added, cap_drop=dropped)
+    assert values(service, "DropCapability") == [drop]
+    assert values(service, "AddCapability") == [add]
+
+
+LIMITS = ("MemoryMax", "MemorySwapMax", "MemoryLow", "CPUQuota", "TasksMax")
+
+
+def limits(service: Service) -> dict[str, str]:
+    [(_, text)] = quadlet.units(stack(service), base="debian-13")
+    return {key: value for key, value in sections(text)["Service"] if key in LIMITS}
+
+
+def test_a_service_has_the_limits_that_the_user_sets_and_no_others() -> None:
+    """systemd itself would give it a limit of processes."""
+    assert limits(WEB) == {"TasksMax": "infinity"}
+    given = replace(limits=Limits(2**30, cpus=0.5, pids=70, swap=2**29, reserved=2**28))
+    values = (2**30, 2**29, 2**28, "50%", 70)
+    assert limits(given) == {name: str(value) for name, value in zip(LIMITS, values, strict=True)}
+    assert limits(replace(limits=Limits(swap=0)))["MemorySwapMax"] == "0"
 
 
 def test_strict_hardening() -> None:
@@ -119,6 +161,7 @@ def test_strict_hardening() -> None:
     assert values(service, "Tmpfs") == [*HARDENED, "/run:rw,noexec,nosuid,nodev,mode=755"]
     assert values(service, "ReadOnly") == ["true"]
     assert values(service, "ReadOnlyTmpfs") == ["false"]
+    assert values(service, "DropCapability") == ["all"]
 
 
 def test_hardening_off() -> None:
