@@ -24,6 +24,12 @@ network refuses never reaches the host, and is not counted."""
 _RESOURCES: Final = """\
 From inside a container, on a guest with a kernel of its own and one processor. Meanwhile two other stacks answered each
 request with 200, and an admin who came anew over SSH got in every time."""
+_CAPABILITIES: Final = """\
+In three containers of the stack `yard` that share a volume, all in its own user namespace: what images need that start
+as root and become a user of their own is `done` under `standard`. It stays in the stack: what has got another owner
+belongs to ids of the stack's range, a port is one of the container's network, and nobody else on the host can run the
+setuid program, neither another stack nor an admin. Afterwards no file of the host, no setting of its kernel and no
+process of the other stack had changed, and links that lay in the stack's directories at a restart led nowhere."""
 _CLIENT: Final = """\
 Not an app: a client with one address, or a network of 64 bits in IPv6, beside a visitor of the same site on another
 address, to whom every request was answered with 200. Caddy takes 250 requests on each connection of HTTP/2, and has no
@@ -38,6 +44,11 @@ SECTIONS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         "Rights, files, kernel",
         "By a program in the container of `blog`, which is root there. The error is what the kernel answered.",
         ("attempt", "outcome"),
+    ),
+    "capabilities": (
+        "What a container's root may",
+        _CAPABILITIES,
+        ("attempt", "root, `standard`", "root, `strict`", "another user, `standard`"),
     ),
     "user": (
         "Out of the container",
@@ -57,9 +68,9 @@ SECTIONS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
 }
 _HEAD: Final = """# What an app that was taken over can do
 
-Made by the tests (`UPDATE=1 .venv/bin/pytest tests/machine/test_containment.py`): each row is tried on a booted host,
-and compared with this table at every run. What takes a virtual machine, `make attacks` adds. How `egress:` works is in
-[egress.md](egress.md).
+Made by the tests (`UPDATE=1 .venv/bin/pytest tests/machine/test_containment.py tests/machine/test_capabilities.py`):
+each row is tried on a booted host, and compared with this table at every run. What takes a virtual machine, `make
+attacks` adds. How `egress:` works is in [egress.md](egress.md).
 """
 
 Row = dict[str, str]
