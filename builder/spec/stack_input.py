@@ -142,8 +142,12 @@ class StackInput(Section):
     pids: Annotated[int, Field(ge=8, le=4194304)] | None = Field(
         default=None, description="Process limit.", examples=[256]
     )
-    hardening: Hardening = Field(default="standard", description="strict adds a read-only root.", examples=["standard"])
-    cap_add: list[Capability] = Field(default=[], description="Capabilities to keep.", examples=[["NET_BIND_SERVICE"]])
+    hardening: Hardening = Field(
+        default="standard", description="strict: no capabilities, read-only root.", examples=["standard"]
+    )
+    cap_add: list[Capability] = Field(
+        default=[], description="Capabilities beside those that its level leaves.", examples=[["NET_BIND_SERVICE"]]
+    )
     read_only: bool = Field(default=False, description="Read-only root file system.", examples=[True])
     tmpfs: list[Annotated[str, AfterValidator(rules.tmpfs)]] = Field(
         default=[], description="More tmpfs mounts.", examples=[["/run/app"]]

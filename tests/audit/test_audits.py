@@ -204,7 +204,7 @@ def test_user_units_are_confined_as_far_as_they_can(side: Side, findings: Findin
         findings.exposed(
             "er-proxy.service and the apps",
             exposure(host.machine, "er-proxy.service", "er-proxy"),
-            "Podman makes the sandbox: a user and a user namespace, no capabilities, read-only roots.",
+            "Podman makes the sandbox: a user and a user namespace, few capabilities, Caddy's root read-only.",
         )
         assert score <= allowed
 

@@ -40,6 +40,23 @@ def test_one_stack_gets_less_than_all_stacks(three: Host) -> None:
     assert _number(three, "stacks.slice", "MemoryMax") < 0.81 * total
 
 
+def test_a_stack_at_its_ceiling_leaves_the_others_their_share(three: Host) -> None:
+    """Or the kernel would choose what it ends among the processes of all stacks, and take the largest."""
+    shares = {manager: _number(three, manager, "MemoryLow") for manager in managers(three)}
+    for manager in managers(three):
+        others = sum(share for name, share in shares.items() if name != manager)
+        assert _number(three, manager, "MemoryMax") + others <= _number(three, "stacks.slice", "MemoryMax")
+
+
+def test_services_have_no_limits_but_those_of_their_stack(three: Host) -> None:
+    """systemd's default for a service would be a part of what the whole host may have."""
+    for stack in three.spec.stacks:
+        for service in stack.services:
+            words = ["systemctl", "--user", "show", "--property=MemoryMax,CPUQuotaPerSecUSec,TasksMax"]
+            said = three.machine.run([*words, f"{stack.name}-{service.name}"], user=f"er-{stack.name}").stdout
+            assert set(said.split()) == {"MemoryMax=infinity", "CPUQuotaPerSecUSec=infinity", "TasksMax=infinity"}
+
+
 def test_what_is_left_to_each_is_also_left_to_what_it_is_in(three: Host) -> None:
     """Protection that a parent does not have is none."""
     proxy = f"user@{facts.PROXY_UID}.service"

@@ -212,6 +212,12 @@ def test_another_user_keeps_nothing(edge: Host) -> None:
     assert int(_status(edge, "kit", "person")["Uid"].split()[0]) > 1000
 
 
+def test_another_user_has_what_is_added_for_it(edge: Host) -> None:
+    """As Podman does it. So nothing may be added that the user did not ask for."""
+    found = _capabilities(edge, "kit", "helper")
+    assert found == {"CapBnd": _STANDARD, **dict.fromkeys(("CapPrm", "CapEff", "CapInh", "CapAmb"), {"KILL"})}
+
+
 def test_every_service_of_a_usual_host_has_what_standard_leaves(three: Host) -> None:
     """All services of all stacks."""
     for stack in three.spec.stacks:

@@ -133,6 +133,14 @@ def test_limits_are_the_kernels(stage: Stage) -> None:
     ceiling = int(stage.root(f"cat /sys/fs/cgroup/{stack}/memory.max"))
     assert ceiling + others * int(stage.root(f"cat /sys/fs/cgroup/{stack}/memory.low")) <= 0.8001 * total
     assert int(stage.root(f"cat /sys/fs/cgroup/{proxy}/memory.max")) < 0.41 * total
+    # As `er server apply` does it for the stacks that stay when another one comes.
+    drop_in = "/run/systemd/system/user@.service.d/06-test.conf"
+    stage.root(
+        f"mkdir -p {Path(drop_in).parent}; printf '[Service]\\nMemoryMax=50%%\\n' >{drop_in}; systemctl daemon-reload"
+    )
+    assert int(stage.root(f"cat /sys/fs/cgroup/{stack}/memory.max")) < ceiling
+    stage.root(f"rm {drop_in}; systemctl daemon-reload")
+    assert int(stage.root(f"cat /sys/fs/cgroup/{stack}/memory.max")) == ceiling
     score = "cat /proc/$(pgrep -u er-{} -o caddy)/oom_score_adj"
     assert int(stage.root(score.format("proxy"))) < 0 < int(stage.root(score.format("hello")))
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from builder import data, host, spec
+from builder.oci import known_images
 from builder.spec import memory
 from builder.stack import shares
 
+ROOT = Path(__file__).parents[2]
 GIB = 2**30
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"
 HEAD = f"server: {{name: web1}}\nadmin: {{name: er, ssh_keys: ['{KEY}']}}\n"
@@ -90,3 +93,16 @@ def test_an_instance_type_that_is_too_small_is_told(type_: str, has: str | None)
     )
     least = "and what is known of the images here needs a server with 8 GB"
     assert problems == ([] if has is None else [f"{type_} has {has} GB of memory, {least}"])
+
+
+def test_the_docs_say_what_each_image_wants() -> None:
+    """With the reason of each number; both ways."""
+    rows = re.findall(r"^\| (`.*`) \| (\d+) \| .+ \|$", (ROOT / "docs/apps.md").read_text(), re.MULTILINE)
+    said = {name: int(size) for names, size in rows for name in re.findall("`([^`]+)`", names)}
+    assert said == {name: want.mebibytes for name, want in known_images.MEMORY.items()}
+
+
+@pytest.mark.parametrize(("number", "said"), [(1, "70"), (2, "70"), (3, "60"), (4, "50"), (5, "48")])
+def test_the_docs_say_what_a_stack_may_have(number: int, said: str) -> None:
+    assert f"{shares.ceiling(number):g}" == said
+    assert f"{said} % " in (ROOT / "docs/apps.md").read_text()
