@@ -66,6 +66,21 @@ SECTIONS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         ("attempt", "stopped by", "`er server status`", "the stack afterwards"),
     ),
 }
+# What of the section `capabilities` works under `standard`, as it is there for; whatever else works is a finding.
+MAY: Final = {
+    "give a file to another user",
+    "another user's id",
+    "root's id",
+    "another group's id",
+    "read what another user has locked",
+    "change what another user has locked",
+    "the setgid bit of another group",
+    "a program that is setuid, in a volume",
+    "end a process of another user",
+    "a port below 1024",
+}
+# Anybody may: their own files, the own network's ports; root is root already.
+ANYBODY: Final = {"a program that is setuid, in a volume", "a port below 1024"}
 _HEAD: Final = """# What an app that was taken over can do
 
 Made by the tests (`UPDATE=1 .venv/bin/pytest tests/machine/test_containment.py tests/machine/test_capabilities.py`):

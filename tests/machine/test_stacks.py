@@ -215,7 +215,7 @@ def test_another_user_keeps_nothing(edge: Host) -> None:
 def test_another_user_has_what_is_added_for_it(edge: Host) -> None:
     """As Podman does it. So nothing may be added that the user did not ask for."""
     found = _capabilities(edge, "kit", "helper")
-    assert found == {"CapBnd": _STANDARD, **dict.fromkeys(("CapPrm", "CapEff", "CapInh", "CapAmb"), {"KILL"})}
+    assert found == {"CapBnd": _STANDARD, **{key: {"KILL"} for key in ("CapPrm", "CapEff", "CapInh", "CapAmb")}}
 
 
 def test_every_service_of_a_usual_host_has_what_standard_leaves(three: Host) -> None:

@@ -81,7 +81,10 @@ def test_a_change_of_one_stack_loses_no_request_of_another(web: Client) -> None:
 
 
 def test_a_stack_comes_and_goes_and_its_data_stays(web: Client) -> None:
+    """The others' ceilings follow, and their managers go on."""
     run = web.host.machine.run
+    of_shop = "systemctl show -PMemoryMax -PMainPID --value user@$(id -u er-shop)"
+    before = run(of_shop).stdout.split()
     added = web.edited(
         "  - name: notes",
         "  - name: extra\n    image: {app}\n    domain: extra.example.com\n    port: 3000\n  - name: notes",
@@ -95,7 +98,10 @@ def test_a_stack_comes_and_goes_and_its_data_stays(web: Client) -> None:
     assert "sending app.tar" in done.stderr
     until(lambda: _answers(web, "extra.example.com"), timeout=20, what="the new stack")
     uid = run("id -u er-extra").stdout
+    ceilings = [value for value, other in zip(before, run(of_shop).stdout.split(), strict=True) if value != other]
+    assert len(ceilings) == 1, "the ceiling, not the manager's process"
     assert web.er("apply", web.spec, "--yes").returncode == 0
+    assert run(of_shop).stdout.split() == before
     assert run("id er-extra", check=False).returncode == 1
     assert "er-extra" not in run("cat /etc/subuid; ls /var/lib/systemd/linger").stdout
     assert run("test -d /var/lib/easyrunner/home/extra", check=False).returncode == 0
