@@ -146,10 +146,12 @@ services:
     pull_policy: missing
     restart: on-failure:3
     deploy:
-      resources: {limits: {memory: 512m, cpus: "0.5", pids: "100"}}
+      resources: {limits: {memory: 512m, cpus: "0.5", pids: "100"}, reservations: {memory: 64m}}
       restart_policy: {condition: any, max_attempts: "3"}
     scale: "1"
     mem_limit: 512m
+    mem_reservation: 64m
+    memswap_limit: 1g
     cpus: "0.5"
     pids_limit: "100"
     depends_on: {db: {condition: service_healthy, required: "true", restart: "true"}}

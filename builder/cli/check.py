@@ -96,7 +96,8 @@ def _memory_lines(spec: Spec) -> Iterator[str]:
         yield f"  er-{one.stack} wants {output.size(one.total)} of memory at least: {each}"
     if found:
         total = output.size(sum(one.total for one in found))
-        yield f"memory: {total} for these heavy images: take a server with {memory.server_size(spec)} GB or more"
+        size = memory.server_size(spec)
+        yield f"memory: {total} for heavy images, and the other services: take a server with {size} GB or more"
 
 
 def _secrets(stack: Stack) -> tuple[str, ...]:

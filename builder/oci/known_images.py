@@ -77,7 +77,7 @@ MEMORY: Final = {
     **dict.fromkeys(("immich-app/immich-server", "immich-app/immich-machine-learning"), Wanted(2048)),
     **dict.fromkeys(("jenkins/jenkins", "sonarqube", "onlyoffice/documentserver"), Wanted(2048)),
     **dict.fromkeys(("metabase/metabase", "matrixdotorg/synapse", "element-hq/synapse"), Wanted(1024)),
-    **dict.fromkeys(("nextcloud", "mysql", "mastodon/mastodon", "tootsuite/mastodon"), Wanted(512)),
+    **dict.fromkeys(("nextcloud", "mastodon/mastodon", "tootsuite/mastodon"), Wanted(512)),
     "apache/airflow": Wanted(4096, once=True),
     "getsentry/sentry": Wanted(12_288, once=True),
     "keycloak/keycloak": Wanted(1280),
@@ -88,6 +88,10 @@ MEMORY: Final = {
     "sonatype/nexus3": Wanted(4096),
     "zammad/zammad": Wanted(2048, once=True),
 }
+
+
+# What is reckoned for each other service of a server: an app or a database that nobody would call heavy.
+OTHER_MEBIBYTES: Final = 256
 
 
 def memory(image: str) -> Wanted | None:

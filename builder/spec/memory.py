@@ -22,10 +22,14 @@ _MEBIBYTE: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StackMemory:
-    """What the heavy images of one stack want, in bytes by service; one with a limit gets no more than that."""
+    """What the heavy images of one stack want, in bytes by service; one with a limit gets no more than that.
+
+    `others` is the number of its services of which nothing is known.
+    """
 
     stack: str
     services: tuple[tuple[str, int], ...]
+    others: int
 
     @property
     def total(self) -> int:
@@ -35,34 +39,40 @@ class StackMemory:
 
 def wanted(stacks: Sequence[Stack]) -> tuple[StackMemory, ...]:
     """The stacks that have images of which it is known."""
-    found = (StackMemory(stack.name, tuple(_services(stack))) for stack in stacks)
-    return tuple(one for one in found if one.services)
+    return tuple(one for one in map(_stack, stacks) if one.services)
 
 
-def _services(stack: Stack) -> list[tuple[str, int]]:
-    found, counted = [], set()
+def _stack(stack: Stack) -> StackMemory:
+    found, others, counted = [], 0, set()
     for service in stack.services:
         want = known_images.memory(service.image)
-        if want is None or want in counted:
-            continue
-        if want.once:
-            counted.add(want)
-        size = want.mebibytes * _MEBIBYTE
-        found.append((service.name, size if service.limits.memory is None else min(size, service.limits.memory)))
-    return found
+        if want is None:
+            others += 1
+        elif want not in counted:
+            counted |= {want} if want.once else set()
+            size = want.mebibytes * _MEBIBYTE
+            found.append((service.name, size if service.limits.memory is None else min(size, service.limits.memory)))
+    return StackMemory(stack.name, tuple(found), others)
 
 
 def server_size(spec: Spec) -> int | None:
     """The smallest usual size of a server with room for them, in GiB; None where nothing is known to be heavy."""
-    needs = [one.total for one in wanted(spec.stacks)]
-    return shares.server_size(needs, len(spec.stacks)) if needs else None
+    needs = _needs(spec)
+    return shares.server_size(needs) if needs else None
+
+
+def _needs(spec: Spec) -> list[int]:
+    """Of each stack in bytes, other services reckoned as usual ones; none where nothing is known to be heavy."""
+    found = [_stack(stack) for stack in spec.stacks]
+    other = known_images.OTHER_MEBIBYTES * _MEBIBYTE
+    return [one.total + one.others * other for one in found] if any(one.services for one in found) else []
 
 
 def check(document: Document, spec: Spec) -> None:
     """Say so when the instance type that the spec names is too small."""
-    has, needs = _instance_memory(spec.aws.type or ""), [one.total for one in wanted(spec.stacks)]
-    if has and not shares.fits(needs, len(spec.stacks), has):
-        least = shares.server_size(needs, len(spec.stacks))
+    has, needs = _instance_memory(spec.aws.type or ""), _needs(spec)
+    if has and needs and not shares.fits(needs, has):
+        least = shares.server_size(needs)
         document.report(messages.AWS_MEMORY, ("aws", "type"), type=spec.aws.type, has=f"{has:g}", least=least)
 
 

@@ -34,12 +34,12 @@ _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _GIBIBYTE: Final = 1024**3
 
 
-def fits(needs: Sequence[int], stacks: int, gibibytes: float) -> bool:
-    """Whether a server of this size has room for stacks that want so many bytes each; `stacks` counts all of them."""
+def fits(needs: Sequence[int], gibibytes: float) -> bool:
+    """Whether a server of this size has room for its stacks, which want so many bytes each."""
     has = gibibytes * _GIBIBYTE * _SHOWN / 100
-    return sum(needs) <= has * TOGETHER and max(needs, default=0) <= has * ceiling(stacks)
+    return sum(needs) <= has * TOGETHER and max(needs, default=0) <= has * ceiling(len(needs))
 
 
-def server_size(needs: Sequence[int], stacks: int) -> int:
+def server_size(needs: Sequence[int]) -> int:
     """The smallest usual size of a server, in GiB, that has room for them."""
-    return next((size for size in _SIZES if fits(needs, stacks, size)), _SIZES[-1])
+    return next((size for size in _SIZES if fits(needs, size)), _SIZES[-1])

@@ -343,3 +343,20 @@ def test_explain_of_what_is_not_there_is_one_clear_error() -> None:
     assert done.stderr == (
         "error: no setting, file or audit's id is called nonsense\nhint: er explain lists all of them\n"
     )
+
+
+def test_check_adds_up_what_heavy_images_want(tmp_path: Path) -> None:
+    file = tmp_path / "easyrunner.yaml"
+    head = WEB.read_text().partition("stacks:")[0]
+    images = {"sso": "quay.io/keycloak/keycloak:26.0", "find": "elasticsearch:8.15.0", "plain": "docker.io/me/app:1"}
+    stacks = [f"  - {{name: {name}, image: {image}, domain: {name}.example.org}}" for name, image in images.items()]
+    file.write_text(f"{head}stacks:\n" + "\n".join(stacks).replace("sso,", "sso, hardening: strict,"))
+    said = er("check", file).stderr
+    assert "er-sso wants 1.2 GiB of memory at least: web 1.2 GiB" in said
+    assert "memory: 3.2 GiB for heavy images, and the other services: take a server with 8 GB or more" in said
+    assert "er-plain wants" not in said
+    assert "(security-hardening strict: no capabilities, and a root that cannot be written)" in said
+    memory = json.loads(er("check", file, "--json").stdout)["memory"]
+    assert (memory["wanted"], memory["server"]) == (3328 * 2**20, 8)
+    assert [stack["services"] for stack in memory["stacks"]] == [{"web": 1280 * 2**20}, {"web": 2**31}]
+    assert json.loads(er("check", WEB, "--json").stdout)["memory"] is None
