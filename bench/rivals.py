@@ -110,6 +110,6 @@ def plain(caddyfile: str) -> str:
     """The Caddyfile without what belongs to passed sockets and to the host's folders."""
     text = re.sub(r"\tdefault_bind .*?\n\t\}\n", "", caddyfile, flags=re.DOTALL)
     text = re.sub(r"^http:// \{.*?^\}\n", "", text, flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"unix/\S*?\{args\[0\]\}\S*", "{args[0]}", text)
+    text = re.sub(r"\{args\[2\]\}/\S*?\{args\[0\]\}\S*", "{args[0]}", text)
     text = re.sub(r"^\t*import /etc/caddy/.*\n", "", text, flags=re.MULTILINE)
     return text.replace("admin fd/6", "admin off\n\tlocal_certs")

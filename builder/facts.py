@@ -63,7 +63,10 @@ CLIENT_CONNECTIONS: Final = 64
 CLIENT_RATE: Final = 50
 INGRESS_CONNECTIONS: Final = 20_480
 MAX_BODY: Final = 2 * 1024**3
-RESPONSE_TIMEOUT: Final = 60
+# Seconds until an answer begins: an export or a model's answer has its time, and an app that hangs does not hold the
+# proxy for ever. Nobody waits so long for an app that is not there.
+RESPONSE_TIMEOUT: Final = 3600
+QUEUE_TIMEOUT: Final = 60
 
 # When a running server wants attention. Caddy renews when a third is left: a certificate of 90 days that has fewer days
 # than these was not renewed. Its own authority signs for hours, on purpose. Of the disk, this share is to be free.

@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 class Text:
     """What the user reads: `message` is the rule, `hint` the way out. Fields as `{name}` are filled in with values.
 
-    `once`: of all places with the same text, only the first is shown.
+    `once`: of all places with the same text, only the first is shown. `secret`: the line in the file is not shown.
     """
 
     message: str
     hint: str | None = None
     severity: Severity = "error"
     once: bool = False
+    secret: bool = False
 
     def at(self, where: str, mark: Mark | None, **values: object) -> Problem:
         """This text as a problem at one place."""
         hint = None if self.hint is None else self.hint.format(**values)
-        return Problem(self.severity, where, self.message.format(**values), mark, hint)
+        return Problem(self.severity, where, self.message.format(**values), mark, hint, secret=self.secret)
 
     def add_to(self, report: Report, where: str, mark: Mark | None, **values: object) -> None:
         """Add this text to a report, as a problem at one place."""
@@ -139,14 +140,43 @@ IMAGE_UNTAGGED: Final = Text(
 # Domains.
 DOMAIN_EMPTY: Final = Text("the domain is empty")
 DOMAIN_SCHEME: Final = Text("a domain has no `{scheme}`", "write {rest}; HTTPS is always on")
-DOMAIN_PATH: Final = Text("a domain has no path", "write {rest}; one domain goes to one service")
+DOMAIN_PATH: Final = Text("a domain has no path", "write {rest}, and the path as `path: /…` beside it")
 DOMAIN_PORT: Final = Text("a domain has no port, the world comes in by 80 and 443", "write {rest}")
 DOMAIN_SEVERAL: Final = Text("this is more than one domain", "write a list: {listed}")
 DOMAIN_WILDCARD: Final = Text(
-    "a wildcard needs a certificate by DNS challenge, which this host does not do", "name each domain"
+    "a wildcard needs a certificate by DNS challenge, for which this host would hold a key to your DNS zone",
+    "name each domain: each gets a certificate of its own, and `redirect_from` leads further names to the first",
 )
 DOMAIN_ADDRESS: Final = Text(
     "an IP address is no domain", "certificates are for names: point a DNS record at the server"
+)
+PATH_FORM: Final = Text(
+    "`{value}` is not a path",
+    "a slash and words of letters, digits or ._~- between slashes, as in /api: it stands for everything below too",
+)
+HEADER_NAME: Final = Text("`{value}` is not the name of a header", "letters, digits and `-`, as in X-Frame-Options")
+HEADER_PROXYS: Final = Text(
+    "{name} is not set here: it holds for one connection, says how an answer is read, or is the proxy's own",
+    "take it out; what the app itself says of it stays",
+)
+HEADER_BRACES: Final = Text(
+    "no braces in a header here: to Caddy they stand for values of the host",
+    "let the app itself set a header that needs them",
+)
+HEADER_VALUE: Final = Text(
+    "this is not the value of a header",
+    "one line of ASCII without blanks at its ends, not a backtick and a backslash together; null removes a header",
+)
+AUTH_USER: Final = Text(
+    "`{value}` is not a user name here", "letters, digits, `.`, `_`, `@` and `-`, as in alice", secret=True
+)
+AUTH_HASH: Final = Text(
+    "not a bcrypt hash; a password itself has no place in a spec",
+    "make the hash: htpasswd -nBC 12 NAME (what follows the colon), or caddy hash-password",
+    secret=True,
+)
+AUTH_COST: Final = Text(
+    "a bcrypt hash of cost {cost}", "10 to 14: less is guessed too fast, more takes the proxy seconds", secret=True
 )
 DOMAIN_CASE: Final = Text("a domain is lower case", "write {lower}")
 DOMAIN_UNICODE: Final = Text("a domain is written in ASCII", "in punycode this one is {punycode}")

@@ -98,7 +98,7 @@ def _block(problem: Problem, lines: _Lines, *, first: bool) -> Text:
     if problem.mark:
         mark = problem.mark
         text.append(f"  --> {printable(str(mark.file))}:{mark.line}:{mark.column}\n", style="cyan")
-        for line in _excerpt(mark, lines):
+        for line in () if problem.secret else _excerpt(mark, lines):
             text.append(f"{line}\n")
     if problem.hint:
         text.append("hint:", style="bold cyan")
@@ -156,6 +156,8 @@ _SECRET: Final = re.compile(
     (?P<value>"(?:[^"\\]|\\.)*"? | '[^']*'? | [^\s#\[{|>&*"'][^,}\]]*)""",
     re.VERBOSE | re.IGNORECASE,
 )
+# Users with their hashes in one line, where by mistake a password may stand.
+_ACCOUNTS: Final = re.compile(r"(\bbasic_auth[\"']?\s*:\s*\{)[^}]*")
 
 
 def _read_lines(path: Path) -> _Lines:
@@ -177,7 +179,8 @@ def _hide(line: str, *, in_key: bool) -> str:
     if in_key:
         body = line.lstrip()
         return line[: len(line) - len(body)] + (_HIDDEN if body else "")
-    return _SECRET.sub(lambda match: match["name"] + _HIDDEN, _hide_keys(line))
+    line = _ACCOUNTS.sub(rf"\1{_HIDDEN}", _hide_keys(line))
+    return _SECRET.sub(lambda match: match["name"] + _HIDDEN, line)
 
 
 def _hide_keys(text: str) -> str:

@@ -26,7 +26,8 @@ class Mark:
 class Problem:
     """One thing that the user should change, or know.
 
-    `where` is the path of the value in words of the spec, as `stacks[0].port`; it may be empty.
+    `where` is the path of the value in words of the spec, as `stacks[0].port`; it may be empty. With `secret` the
+    line in the file is not shown.
     """
 
     severity: Severity
@@ -34,6 +35,7 @@ class Problem:
     message: str
     mark: Mark | None = None
     hint: str | None = None
+    secret: bool = False
 
 
 class Report:

@@ -70,7 +70,7 @@ class Request:
     @property
     def domains(self) -> tuple[str, ...]:
         """Every domain that the server will answer for."""
-        return tuple(dict.fromkeys(d for stack in self.spec.stacks for s in stack.services for d in s.domains))
+        return tuple(domain for stack in self.spec.stacks for domain in stack.domains)
 
     def user_data(self, on: On) -> bytes:
         """What the instance gets, before base64; raises UserError when it is over EC2's limit."""

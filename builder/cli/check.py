@@ -57,7 +57,16 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
             "no_egress": stack.no_egress,
             "secrets": list(_secrets(stack)),
             "services": [
-                {"name": s.name, "type": s.kind, "domains": list(s.domains), "image": s.image, "hardening": s.hardening}
+                {
+                    "name": s.name,
+                    "type": s.kind,
+                    "domains": list(s.domains),
+                    "paths": list(s.paths),
+                    "redirect_from": list(s.redirect_from),
+                    "users": [name for name, _ in s.basic_auth],
+                    "image": s.image,
+                    "hardening": s.hardening,
+                }
                 for s in stack.services
             ],
         }
@@ -106,15 +115,25 @@ def _secrets(stack: Stack) -> tuple[str, ...]:
 
 
 def _line(stack: Stack, service: Service) -> str:
-    where = " ".join(f"https://{domain}" for domain in service.domains) or service.kind
-    return f"er-{stack.name} {stack.uid}  {service.name}: {where}{_LEVELS[service.hardening]}"
+    addresses = (f"https://{domain}{path}" for domain in service.domains for path in service.paths or ("",))
+    where = " ".join(addresses) or service.kind
+    return f"er-{stack.name} {stack.uid}  {service.name}: {where}{''.join(f'  ({note})' for note in _notes(service))}"
 
 
 _LEVELS: Final = {
     "standard": "",
-    "strict": "  (security-hardening strict: no capabilities, and a root that cannot be written)",
-    "off": "  (security-hardening off)",
+    "strict": "security-hardening strict: no capabilities, and a root that cannot be written",
+    "off": "security-hardening off",
 }
+
+
+def _notes(service: Service) -> Iterator[str]:
+    if service.redirect_from:
+        yield f"{', '.join(service.redirect_from)} leads there"
+    if service.basic_auth:
+        yield f"for {', '.join(name for name, _ in service.basic_auth)}"
+    if level := _LEVELS[service.hardening]:
+        yield level
 
 
 def _egress(stack: Stack, rule: EgressRule) -> str:

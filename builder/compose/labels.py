@@ -16,7 +16,7 @@ from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.node import Document, Node, NodeError, attempt
 from builder.compose.values import boolean, content, duration, integer, pairs, size, text
 from builder.problems import Report
-from builder.stack import domains, model
+from builder.stack import domains, model, public
 from builder.stack.model import UNENCODABLE, ServiceIdentity
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ FRAMEWORK: Final = f"{PREFIX}service.framework"
 HARDENING: Final = f"{PREFIX}service.security-hardening"
 MAX_BODY: Final = f"{PREFIX}service.max-body"
 RESPONSE_TIMEOUT: Final = f"{PREFIX}service.response-timeout"
+PATH: Final = f"{PREFIX}service.path"
+STRIP_PATH: Final = f"{PREFIX}service.strip-path"
+REDIRECT_FROM: Final = f"{PREFIX}service.redirect-from"
+PROTOCOL: Final = f"{PREFIX}service.protocol"
 BUILD_CONTEXT: Final = f"{PREFIX}service.build-context"
 PUBLIC: Final = f"{PREFIX}appIsPublic"
 # EasyRunner's earlier names; the newer wins where both are set.
@@ -56,6 +60,10 @@ _KNOWN: Final = (
     HARDENING,
     MAX_BODY,
     RESPONSE_TIMEOUT,
+    PATH,
+    STRIP_PATH,
+    REDIRECT_FROM,
+    PROTOCOL,
     BUILD_CONTEXT,
     PUBLIC,
     *ALIASES,
@@ -78,8 +86,7 @@ def apply_labels(draft: Draft) -> None:
     found = {name: node.with_value(value) for name, (value, node) in draft.labels.items()}
     for name, node in found.items():
         if name.startswith(PREFIX) and name not in _KNOWN:
-            near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0)[0]
-            node.report(messages.LABEL_UNKNOWN, key=True, name=name, near=near)
+            node.report(messages.LABEL_UNKNOWN, key=True, name=name, near=_near(name))
     found = _with_newer_names(found)
     found |= _of_spec(draft, found)
     _set_kind(draft, found)
@@ -93,7 +100,14 @@ def apply_labels(draft: Draft) -> None:
     _check_public(draft, found)
 
 
-# The keys of `public` in a spec, each with the label that says the same.
+def _near(name: str) -> str:
+    """The label that was probably meant: one that ends in the same word, or is spelled alike."""
+    word = name.rpartition(".")[2]
+    ends = [known for known in _KNOWN if known.endswith(f"-{word}")]
+    return (ends or difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0))[0]
+
+
+# The keys of `public` in a spec, each with the label that says the same. What has no label stands in the spec alone.
 KEYS: Final = {
     "domains": DOMAIN,
     "port": PORT,
@@ -101,6 +115,10 @@ KEYS: Final = {
     "hardening": HARDENING,
     "max_body": MAX_BODY,
     "response_timeout": RESPONSE_TIMEOUT,
+    "path": PATH,
+    "strip_path": STRIP_PATH,
+    "redirect_from": REDIRECT_FROM,
+    "protocol": PROTOCOL,
 }
 
 
@@ -185,9 +203,38 @@ def kind_of(labels: dict[str, str]) -> str:
 
 
 def _domain(node: Node, draft: Draft) -> None:
-    names = [name.strip() for name in content(node).split(",")]
-    good = (domains.normalise(name, node.where, node.mark(), node.document.report) for name in names)
-    draft.set("domains", tuple(dict.fromkeys(name for name in good if name is not None)), node)
+    draft.set("domains", _names(node), node)
+
+
+def _redirect_from(node: Node, draft: Draft) -> None:
+    draft.set("redirect_from", _names(node), node)
+
+
+def _names(node: Node) -> tuple[str, ...]:
+    good = (domains.normalise(name, node.where, node.mark(), node.document.report) for name in _listed(node))
+    return tuple(dict.fromkeys(name for name in good if name is not None))
+
+
+def _listed(node: Node) -> list[str]:
+    """Values with commas between them."""
+    return [value.strip() for value in content(node).split(",")]
+
+
+def _path(node: Node, draft: Draft) -> None:
+    for path in _listed(node):
+        if fault := public.path_fault(path):
+            raise node.error(fault[0], **fault[1])
+    draft.set("paths", public.normal_paths(_listed(node)), node)
+
+
+def _strip_path(node: Node, draft: Draft) -> None:
+    draft.set("strip_path", boolean(node), node)
+
+
+def _protocol(node: Node, draft: Draft) -> None:
+    if node.value not in ("http", "h2c"):
+        raise node.error(messages.LABEL_PROTOCOL, value=node.value)
+    draft.set("protocol", node.value, node)
 
 
 def _port(node: Node, draft: Draft) -> None:
@@ -246,17 +293,24 @@ _PARSERS: Final = {
     HARDENING: _hardening,
     MAX_BODY: _max_body,
     RESPONSE_TIMEOUT: _response_timeout,
+    PATH: _path,
+    STRIP_PATH: _strip_path,
+    REDIRECT_FROM: _redirect_from,
+    PROTOCOL: _protocol,
     BUILD_CONTEXT: _build_context,
     PUBLIC: _is_public,
 }
 
 
 def _check_public(draft: Draft, found: dict[str, Node]) -> None:
-    """A public service needs a domain, and only a public one has one."""
-    if draft.fields["kind"] == "web" and DOMAIN not in found:
-        found.get(TYPE, draft.node).report(messages.LABEL_DOMAIN_MISSING, service=draft.name)
-    if draft.fields["kind"] != "web" and DOMAIN in found:
-        found[DOMAIN].report(messages.LABEL_DOMAIN_PRIVATE, kind=draft.fields["kind"])
+    """A public service needs a domain, and only a public one has one, with what is said of it."""
+    if draft.fields["kind"] == "web":
+        if DOMAIN not in found:
+            found.get(TYPE, draft.node).report(messages.LABEL_DOMAIN_MISSING, service=draft.name)
+        return
+    for label in (DOMAIN, PATH, REDIRECT_FROM):
+        if label in found:
+            found[label].report(messages.LABEL_DOMAIN_PRIVATE, kind=draft.fields["kind"])
 
 
 def injected_variables(
@@ -283,17 +337,19 @@ def injected_variables(
     return known
 
 
-def _identity(name: str, facts: dict[str, Any], public: Node | None) -> ServiceIdentity:
-    said = {} if public is None else {KEYS[key]: _as_label(node.value) for key, node in public.items() if key in KEYS}
+def _identity(name: str, facts: dict[str, Any], spec: Node | None) -> ServiceIdentity:
+    said = {} if spec is None else {KEYS[key]: _as_label(node.value) for key, node in spec.items() if key in KEYS}
     found = {**facts["labels"], **said}
-    kind = "web" if public is not None else kind_of(found)
+    kind = "web" if spec is not None else kind_of(found)
     domain = found.get(DOMAIN, "").split(",")[0].strip() or None
+    paths = public.normal_paths(path.strip() for path in found.get(PATH, "/").split(","))
     port = found.get(PORT) or str(ports.web_port(facts["ports"], facts["expose"], facts["image"])[0] or model.PORT)
     return ServiceIdentity(
         name,
         cast("Kind", kind) if kind in ("web", "internal", "worker") else "internal",
         domain,
         int(port) if port.isdigit() else model.PORT,
+        path=paths[0] if paths else "",
     )
 
 

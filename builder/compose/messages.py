@@ -142,6 +142,7 @@ LABEL_PORT: Final = Text("a port is a number from 1 to 65535", 'the one the app 
 LABEL_HARDENING: Final = Text("`{value}` is not a level of hardening", 'standard, strict or "off", in quotes')
 LABEL_MAX_BODY: Final = Text("`{value}` is not the size of a request", "as in 10G, or none for no limit")
 LABEL_RESPONSE_TIMEOUT: Final = Text("`{value}` is not a time", "as in 5m, or none to wait for ever")
+LABEL_PROTOCOL: Final = Text("`{value}` is not what an app speaks", "http, or h2c: HTTP/2 without TLS, as for gRPC")
 LABEL_BUILD: Final = Text(
     "images are not built on the server", "push the image of {service} to a registry and remove this label"
 )
@@ -155,7 +156,8 @@ LABEL_DOMAIN_MERGED: Final = Text(
     "write `labels: {{}}` at {service}; where it comes by `extends`, `labels: !override {{}}`",
 )
 LABEL_DOMAIN_PRIVATE: Final = Text(
-    "a service of type {kind} is not public, and has no domain", "make its type web, or remove this label"
+    "a service of type {kind} is not public, and has neither domain nor path",
+    "make its type web, or remove this label",
 )
 NOTHING_PUBLIC: Final = Text(
     "no service of this stack is public",

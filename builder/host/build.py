@@ -14,7 +14,7 @@ from builder.host import firewall, rootfs
 from builder.host.model import File, Host, Part
 from builder.host.rootfs import Encoded
 from builder.oci import image_reference
-from builder.stack import names, shares, user
+from builder.stack import names, public, shares, user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,6 +83,7 @@ def _stack(stack: Stack, spec: Spec, values: Mapping[str, object]) -> Iterator[F
     values = {
         **values,
         "stack": stack,
+        "sites": public.sites(stack),
         "subid": (stack.uid - facts.UID_BASE) * facts.SUBID_SIZE,
         "archives": _archives(stack.name, {service.name: service.image for service in stack.services}),
         "data": any(names.data_directories(stack, service) for service in stack.services),
@@ -207,6 +208,7 @@ def _base_values(spec: Spec) -> dict[str, object]:
         "proxy_uid": facts.PROXY_UID,
         "max_body": facts.MAX_BODY,
         "response_timeout": facts.RESPONSE_TIMEOUT,
+        "queue_timeout": facts.QUEUE_TIMEOUT,
         "proxy_image": image_reference.host_name("proxy", "caddy", spec.proxy.image),
         "archives": _archives("proxy", {"caddy": spec.proxy.image}),
         "network": quadlet.pasta(podman),

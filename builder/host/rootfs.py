@@ -98,6 +98,7 @@ def _environment() -> jinja2.Environment:
         autoescape=False,  # noqa: S701
     )
     environment.filters["caddy"] = caddy
+    environment.filters["caddy_below"] = caddy_below
     return environment
 
 
@@ -145,6 +146,11 @@ def caddy(text: str) -> Encoded:
     if "`" not in text:
         return Encoded(f"`{text}`")
     raise EncodingError(f"no token of a Caddyfile: {text!r}")
+
+
+def caddy_below(path: str) -> Encoded:
+    """One token of a Caddyfile: a regular expression of a path and all below it, not of a longer word."""
+    return caddy(f"^{re.escape(path)}(/|$)")
 
 
 def write_files(root: Path, files: tuple[File, ...]) -> None:

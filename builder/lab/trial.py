@@ -83,10 +83,9 @@ def _refuse_other_base(spec: Spec) -> None:
 
 
 def sites(spec: Spec) -> Iterator[Site]:
-    """Every domain of every stack."""
+    """Every domain of every stack, those that only lead to another included."""
     for stack in spec.stacks:
-        for service in stack.public:
-            yield from (Site(stack.name, domain) for domain in service.domains)
+        yield from (Site(stack.name, domain) for domain in stack.domains)
 
 
 def images_by_owner(spec: Spec) -> Iterator[tuple[preload.Owner, tuple[preload.Image, ...]]]:

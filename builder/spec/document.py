@@ -95,7 +95,7 @@ def validate(document: Document) -> SpecInput | None:
         document.report(messages.EMPTY_SPEC, (), given=_type_in_words(data))
         return None
     for loc, value in _scalars(data, ()):
-        if value is None and not str(loc[0]).startswith("x-"):
+        if value is None and not str(loc[0]).startswith("x-") and loc[-2:-1] != _NULL_MEANS:
             document.report(messages.NO_VALUE, loc, on_key=True)
         if isinstance(value, str) and "PRIVATE KEY-----" in value:
             document.report(YAML_PRIVATE_KEY, loc)
@@ -105,6 +105,9 @@ def validate(document: Document) -> SpecInput | None:
         for detail in error.errors(include_url=False):
             _translate(document, detail)
         return None
+
+
+_NULL_MEANS: Final = ("headers",)  # the mapping in which no value means something
 
 
 def _scalars(value: Any, loc: Loc) -> Iterator[tuple[Loc, Any]]:
@@ -169,6 +172,8 @@ def _text_for(document: Document, loc: Loc, path: str, detail: ErrorDetails) -> 
 
 def _unknown_key(path: str, key: str) -> tuple[Text, dict[str, object]]:
     section = path[: -len(key)].rstrip(".")
+    if section not in sections():
+        section = section.rpartition(".")[0]  # of a mapping by names, as `public`
     known = sections()[section].model_fields
     if meant := near(key, known):
         return messages.UNKNOWN_KEY_NEAR, {"key": key, "near": meant}

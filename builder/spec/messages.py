@@ -201,7 +201,30 @@ STACK_DOMAIN: Final = Text(
     "as in `domain: {name}.example.com`; a service without one needs a compose file",
 )
 DOMAIN_AND_DOMAINS: Final = Text("`domain` and `domains` together", "put them all into `domains`")
-DOMAIN_TWICE: Final = Text("`{domain}` goes to another service already", "that one is at {place}")
+DOMAIN_TWICE: Final = Text(
+    "`{domain}` goes to another service already",
+    "that one is at {place}; a `path` at one of them, as in `path: /api`, parts the domain between the two",
+)
+DOMAIN_LISTED_TWICE: Final = Text("`{domain}` is there already", "the first is at {place}; keep one of them")
+DOMAIN_OTHER_STACK: Final = Text(
+    "`{domain}` belongs to another stack already",
+    "that one is at {place}; to a browser one name is one site, with the same cookies: what shares a domain by paths "
+    "is in one stack",
+)
+PATH_TWICE: Final = Text(
+    "{domain}{path} goes to another service already", "that one is at {place}; each path goes to one service"
+)
+PATH_NO_ROOT: Final = Text(
+    "{domain} answers 404 to all but what is below {paths}",
+    "give it a service without `path` if it has a front page",
+    "warning",
+)
+STRIP_ALONE: Final = Text("`strip_path` without a `path` to strip", "write the path as well, as in `path: /api`")
+REDIRECT_SERVED: Final = Text(
+    "{domain} leads to another name, and is served as well", "the other place is {place}; keep one of them"
+)
+REDIRECT_TWICE: Final = Text("{domain} leads to another name already", "that is said at {place}; keep one of them")
+HEADER_TWICE: Final = Text("the header {name} is there twice", "names of headers have no case; keep one of them")
 PORT_LOW: Final = Text(
     "must be {limit} or above, rootless containers cannot bind lower ports",
     "Caddy holds 80 and 443; give the app a high port",

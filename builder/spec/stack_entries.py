@@ -6,19 +6,18 @@ which nothing is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from builder.messages import IMAGE_CAPABILITIES, IMAGE_STRICT
 from builder.oci import known_images
-from builder.spec import host_sections, messages, outgoing, rules, secret_env
+from builder.spec import host_sections, messages, outgoing, public_names, rules, secret_env
 from builder.spec.stack_input import StackInput
-from builder.stack import user
+from builder.stack import public, user
 from builder.stack.model import EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
-from builder.yamlfile.source import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
     from typing import Any
 
@@ -49,7 +48,7 @@ def read_stacks(document: Document) -> tuple[StackEntry, ...]:
     entries = tuple(_read_entry(document, index) for index, _ in enumerate(document.items(("stacks",))))
     _check_names(document, entries)
     _check_uids(document, entries)
-    _check_domains(document, entries)
+    public_names.check(document, ((entry.loc, entry.contents) for entry in entries))
     return entries
 
 
@@ -214,44 +213,6 @@ def _explicit_uid(document: Document, stack: StackEntry) -> int | None:
     return uid if type(uid) is int and user.in_range(uid) else None
 
 
-def _check_domains(document: Document, entries: tuple[StackEntry, ...]) -> None:
-    first: dict[str, Mark] = {}
-    for domain, where, mark in (entry for stack in entries for entry in _domains(document, stack)):
-        if domain in first:
-            place = f"{first[domain].file}:{first[domain].line}"
-            messages.DOMAIN_TWICE.add_to(document.problems, where, mark, domain=domain, place=place)
-        else:
-            first[domain] = mark
-    for domain in document.keys(("fail2ban", "allow")):
-        if first and domain not in first:
-            document.report(
-                messages.ALLOW_DOMAIN, ("fail2ban", "allow", domain), on_key=True, domain=domain, known=", ".join(first)
-            )
-
-
-def _domains(document: Document, stack: StackEntry) -> Iterator[tuple[str, str, Mark]]:
-    """Every public name of a stack, with its place."""
-    for loc in ((*stack.loc, "domain"), *document.items((*stack.loc, "domains"))):
-        domain = document.text(loc)
-        if domain and not stack.contents:
-            host_sections.check_domain(document, domain, dotted(loc), document.mark(loc))
-            yield domain, dotted(loc), document.mark(loc)
-    for service in stack.contents.services if stack.contents else ():
-        where = dotted((*stack.loc, "services", service.name))
-        for domain in service.domains:
-            mark = _mark_of(document, stack, service, domain)
-            host_sections.check_domain(document, domain, where, mark)
-            yield domain, where, mark
-
-
-def _mark_of(document: Document, stack: StackEntry, service: Service, domain: str) -> Mark:
-    """Where a domain of a Compose service is: in the spec, else at the service."""
-    for place in document.items((*stack.loc, "public", service.name, "domains")):
-        if document.text(place) == domain:
-            return document.mark(place)
-    return service.mark or document.mark((*stack.loc, "compose"))
-
-
 def stacks(document: Document, inputs: Iterable[StackInput], entries: Iterable[StackEntry]) -> tuple[Stack, ...]:
     """The stacks of a spec in which nothing is wrong; `inputs` and `entries` are in the order of the file."""
     made = tuple(_stack(document, one, entry) for one, entry in zip(inputs, entries, strict=True))
@@ -263,7 +224,7 @@ def stacks(document: Document, inputs: Iterable[StackInput], entries: Iterable[S
 def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> Stack:
     uid = stack_input.uid or user.uid(stack_input.name)
     mark, found = document.mark(entry.loc), entry.contents
-    services = found.services if found else (_short_service(stack_input, entry.image or "", mark),)
+    services = _with_public(found.services, stack_input) if found else (_short_service(stack_input, entry.image, mark),)
     return Stack(
         stack_input.name,
         uid,
@@ -277,14 +238,23 @@ def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> St
     )
 
 
+def _with_public(services: Iterable[Service], stack_input: StackInput) -> tuple[Service, ...]:
+    """The services of Compose files with what only `public` says of them."""
+    said = stack_input.public
+    return tuple(
+        replace(service, **public_names.fields(said[service.name])) if service.name in said else service
+        for service in services
+    )
+
+
 _SHORT_NAME: Final = "web"
 
 
-def _short_service(stack_input: StackInput, image: str, mark: Mark) -> Service:
+def _short_service(stack_input: StackInput, image: str | None, mark: Mark) -> Service:
     """The only service of a stack in short form; `image` is normalised."""
     return Service(
         name=_SHORT_NAME,
-        image=image,
+        image=image or "",
         kind="web",
         domains=tuple(stack_input.domains or ([stack_input.domain] if stack_input.domain else [])),
         port=stack_input.port,
@@ -300,6 +270,11 @@ def _short_service(stack_input: StackInput, image: str, mark: Mark) -> Service:
         limits=Limits(_number(stack_input.memory), stack_input.cpus, stack_input.pids),
         max_body=_number(stack_input.max_body),
         response_timeout=_number(stack_input.response_timeout),
+        paths=public.normal_paths(stack_input.path or ()),
+        strip_path=stack_input.strip_path,
+        redirect_from=tuple(stack_input.redirect_from or ()),
+        protocol=stack_input.protocol,
+        **public_names.fields(stack_input),
         mark=mark,
     )
 

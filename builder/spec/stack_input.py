@@ -8,22 +8,29 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from builder.spec import rules
 from builder.spec.value_types import (
+    Accounts,
     Capability,
     ComposeFiles,
     Domain,
+    Domains,
     Duration,
     EnvName,
     EnvValue,
+    Headers,
     Line,
     MaxBody,
     Memory,
+    Paths,
     Port,
     SecretVariables,
     Section,
     TimeoutOrNone,
 )
 from builder.stack import user
-from builder.stack.model import Hardening  # noqa: TC001 - pydantic reads the annotations
+from builder.stack.model import (
+    Hardening,  # noqa: TC001 - pydantic reads the annotations
+    Protocol,  # noqa: TC001 - pydantic reads the annotations
+)
 
 
 class EgressInput(Section):
@@ -55,7 +62,46 @@ class HealthcheckInput(Section):
     start_period: Duration | None = Field(default=None, description="Grace time after the start.", examples=["10s"])
 
 
-class PublicInput(Section):
+class ServedInput(Section):
+    """How the proxy serves one public service, in short form and under `public` alike."""
+
+    path: Paths | None = Field(
+        default=None,
+        description="Below which path of its domains it answers, or several; the rest is other services' of the stack.",
+        examples=["/api"],
+    )
+    strip_path: bool = Field(default=False, description="The app sees requests without that path.", examples=[True])
+    redirect_from: Domains | None = Field(
+        default=None,
+        description="Further names, which lead to the first domain for good, path and query kept.",
+        examples=["www.example.com"],
+    )
+    max_body: MaxBody | None = Field(
+        default=None, description="The largest request, 2G by default; none for no limit.", examples=["10G"]
+    )
+    response_timeout: TimeoutOrNone | None = Field(
+        default=None,
+        description="How long an answer may take to begin, 1h by default; none for ever.",
+        examples=["5m"],
+    )
+    protocol: Protocol = Field(
+        default="http",
+        description="What the app speaks; h2c is HTTP/2 without TLS, as gRPC needs it.",
+        examples=["h2c"],
+    )
+    headers: Headers = Field(
+        default={},
+        description="Headers of its answers, over what the app and the proxy say; null removes one.",
+        examples=[{"X-Frame-Options": "DENY", "Content-Security-Policy": "default-src 'self'"}],
+    )
+    basic_auth: Accounts | None = Field(
+        default=None,
+        description="Who may ask: user names, each with the bcrypt hash of a password.",
+        examples=[{"alice": "$2y$12$OMnbH5t3f3oyLs3W8hgr1.xN6mvAqkOQdSWmKtrqrOSCNuGB6tGbe"}],
+    )
+
+
+class PublicInput(ServedInput):
     """What the labels of one service of a Compose file would say, so that the file stays as it is."""
 
     domains: list[Domain] | None = Field(
@@ -68,11 +114,9 @@ class PublicInput(Section):
     )
     framework: Line | None = Field(default=None, description="As in the label.", examples=["nextjs"])
     hardening: Hardening | None = Field(default=None, description="As in the label.", examples=["strict"])
-    max_body: MaxBody | None = Field(default=None, description="The largest request, or none.", examples=["10G"])
-    response_timeout: TimeoutOrNone | None = Field(default=None, description="As in the label.", examples=["5m"])
 
 
-class StackInput(Section):
+class StackInput(ServedInput):
     """An app stack: a compose file, or in short form one public service."""
 
     name: Annotated[str, AfterValidator(rules.stack_name)] = Field(
@@ -124,14 +168,6 @@ class StackInput(Section):
         min_length=1,
     )
     port: Port = Field(default=3000, description="Port inside the container.", examples=[8080])
-    max_body: MaxBody | None = Field(
-        default=None, description="The largest request, 2G by default; none for no limit.", examples=["10G"]
-    )
-    response_timeout: TimeoutOrNone | None = Field(
-        default=None,
-        description="How long an answer may take to begin, 60s by default; none for ever.",
-        examples=["5m"],
-    )
     environment: dict[EnvName, EnvValue] = Field(
         default={}, description="Environment variables; no secrets.", examples=[{"LOG_LEVEL": "info"}]
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from builder.spec import rules
+from builder.stack import public
 from builder.stack.model import CAPABILITIES
 
 
@@ -22,6 +23,37 @@ PathPrefix = Annotated[
     str, AfterValidator(rules.path_prefix), WithJsonSchema({"type": "string", "pattern": f"^{rules.PATH_PREFIX}$"})
 ]
 Domain = Annotated[str, AfterValidator(rules.domain)]
+Domains = Annotated[
+    list[Domain],
+    BeforeValidator(rules.as_list),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
+_PATH = {"type": "string", "pattern": f"^(?:{public.PATH})$"}
+Paths = Annotated[
+    list[Annotated[str, AfterValidator(rules.path)]],
+    BeforeValidator(rules.as_list),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [_PATH, {"type": "array", "items": _PATH, "minItems": 1}]}),
+]
+Headers = Annotated[
+    dict[
+        Annotated[str, AfterValidator(rules.header)],
+        Annotated[str, AfterValidator(rules.header_value)] | None,
+    ],
+    AfterValidator(rules.each_once),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": f"^{public.HEADER}$"},
+            "additionalProperties": {"type": ["string", "null"]},
+        }
+    ),
+]
+Accounts = Annotated[
+    dict[Annotated[str, AfterValidator(rules.user_name)], Annotated[str, AfterValidator(rules.password_hash)]],
+    Field(min_length=1),
+]
 Memory = Annotated[
     str,
     BeforeValidator(rules.as_text),

@@ -47,6 +47,8 @@ PORT: Final = 3000  # where a public service listens when nothing says more
 Kind = Literal["web", "internal", "worker"]
 Hardening = Literal["standard", "strict", "off"]
 Restart = Literal["no", "always", "on-failure", "unless-stopped"]
+# What the app speaks: HTTP/1.1, or HTTP/2 without TLS, as gRPC servers do.
+Protocol = Literal["http", "h2c"]
 Condition = Literal["service_started", "service_healthy", "service_completed_successfully"]
 
 
@@ -213,6 +215,12 @@ class Service:
     pull: Literal["always", "missing", "never"] = "missing"
     max_body: int | None = None  # of a request, in bytes; 0 for no limit, None for the proxy's default
     response_timeout: float | None = None  # seconds until an answer begins; 0 and None the same
+    paths: tuple[str, ...] = ()  # below which it answers on its domains; without any, below all
+    strip_path: bool = False  # the app sees a request without the path
+    redirect_from: tuple[str, ...] = ()  # names that lead to its first domain
+    protocol: Protocol = "http"
+    headers: tuple[tuple[str, str | None], ...] = ()  # of its answers; None removes one
+    basic_auth: tuple[tuple[str, str], ...] = ()  # users, each with the bcrypt hash of the password
     mark: Mark | None = field(default=None, compare=False)
 
     @property
@@ -289,6 +297,11 @@ class Stack:
         """The services that Caddy serves."""
         return tuple(service for service in self.services if service.kind == "web")
 
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Every name that the proxy answers for, those that only lead to another included, each once."""
+        return tuple(dict.fromkeys(name for one in self.public for name in (*one.domains, *one.redirect_from)))
+
 
 def service_unit(stack: str, service: str) -> str:
     """The systemd unit that Podman makes of a service's Quadlet."""
@@ -312,6 +325,12 @@ class ServiceIdentity(NamedTuple):
     domain: str | None
     port: int
     framework: str | None = None
+    path: str = ""  # after the domain, where the service does not have all of it
+
+    @property
+    def url(self) -> str:
+        """Where the world finds it."""
+        return f"https://{self.domain}{self.path}"
 
 
 def injected_variables(stack: Stack, service: Service, server: str | None = None) -> dict[str, str]:
@@ -325,7 +344,8 @@ def injected_variables(stack: Stack, service: Service, server: str | None = None
 def identity(service: Service) -> ServiceIdentity:
     """The identity of a service."""
     domain = service.domains[0] if service.domains else None
-    return ServiceIdentity(service.name, service.kind, domain, service.port, service.framework)
+    path = service.paths[0] if service.paths else ""
+    return ServiceIdentity(service.name, service.kind, domain, service.port, service.framework, path)
 
 
 def variables(
@@ -350,7 +370,7 @@ def _own(stack: str, service: ServiceIdentity) -> Iterator[tuple[str, str]]:
     if service.kind == "web" and service.domain:
         yield "EASYRUNNER_DOMAIN", service.domain
         yield "EASYRUNNER_APP_DOMAIN", service.domain
-        yield "EASYRUNNER_APP_URL", f"https://{service.domain}"
+        yield "EASYRUNNER_APP_URL", service.url
         yield "EASYRUNNER_PORT", str(service.port)
 
 
@@ -360,7 +380,7 @@ def _addresses(peers: Iterable[ServiceIdentity]) -> Iterator[tuple[str, str]]:
         if peer.kind == "web" and peer.domain:
             name = re.sub(r"[^A-Z0-9]", "_", peer.name.upper())
             yield f"EASYRUNNER_SERVICE_{name}_DOMAIN", peer.domain
-            yield f"EASYRUNNER_SERVICE_{name}_URL", f"https://{peer.domain}"
+            yield f"EASYRUNNER_SERVICE_{name}_URL", peer.url
 
 
 def _framework(service: ServiceIdentity) -> Iterator[tuple[str, str]]:

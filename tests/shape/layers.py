@@ -160,7 +160,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
             5,
             "a stack as values",
             "What spec and Compose files become: services, mounts, networks, limits; the stack's user on the "
-            "host; its domains; its share of a server's memory.",
+            "host; its domains, and how the world reaches what is behind them; its share of a server's memory.",
         ),
         Package(
             "oci",

@@ -179,7 +179,8 @@ def test_rivals_get_the_hosts_own_site_configuration(tmp_path: Path) -> None:
     text = rivals.plain(file.content.decode())
     for gone in ("fd/", "fdgram/", "unix/", "import /etc/caddy", "http:// {"):
         assert gone not in text
-    for kept in ("reverse_proxy {args[0]} {", "output file /var/log/caddy/access.log", "-Server", "admin off"):
+    assert "reverse_proxy {args[1]} {args[0]} {" in text
+    for kept in ("output file /var/log/caddy/access.log", "-Server", "admin off"):
         assert kept in text
     assert text.count("{") == text.count("}")
 

@@ -250,7 +250,7 @@ def test_a_domain_of_the_spec_is_told_where_it_is_written(tmp_path: Path) -> Non
     with pytest.raises(SpecError) as caught:
         spec.load(path)
     line = path.read_text().splitlines().index(public) + 1
-    assert [problem.hint for problem in caught.value.problems] == [f"that one is at {path}:{line}"]
+    assert [str(problem.hint).split(";")[0] for problem in caught.value.problems] == [f"that one is at {path}:{line}"]
 
 
 def test_domains_are_compared_across_compose_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +259,9 @@ def test_domains_are_compared_across_compose_files(tmp_path: Path, monkeypatch: 
     other = "  - {name: other, image: 'caddy:2.11', domain: a.example.org}\n"
     with pytest.raises(SpecError) as caught:
         spec.load(compose_spec(tmp_path, other))
-    assert [(p.where, p.hint) for p in caught.value.problems] == [("stacks[1].domain", f"that one is at {mark.file}:1")]
+    [problem] = caught.value.problems
+    assert problem.where == "stacks[1].domain"
+    assert str(problem.hint).startswith(f"that one is at {mark.file}:1;")
 
 
 def test_template_passes_with_a_warning_about_its_key() -> None:
