@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, process
@@ -20,6 +21,7 @@ from builder.aws.resources import instance
 from builder.problems import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from builder.aws.api import Api, Deadline, Progress
@@ -201,11 +203,12 @@ class Site:
     status: int | None = None
     trust: str = ""
     problem: str = ""
+    rpc: bool = False
 
     @property
     def serves(self) -> bool:
-        """Whether an app has answered."""
-        return self.status is not None and self.status < _NOT_YET
+        """Whether an app has answered; with `rpc` the proxy, as the app may have no front page."""
+        return self.status is not None and (self.status < _NOT_YET or self.rpc)
 
 
 _NO_RECORD: Final = "waits for its DNS record: the certificate comes once that leads to the server"
@@ -232,7 +235,8 @@ def _sites(request: Request, boot: FirstBoot, deadline: Deadline) -> list[Site]:
     for domain in request.domains:
         # A certificate of the host's own CA needs no DNS.
         possible = tls.ca == "internal" or request.spec.dns is not None or _leads_to(domain, addresses)
-        site = _site(domain, boot.login.address, trust, deadline if possible else None)
+        ask = partial(_get, domain, boot.login.address, trust, rpc=domain in request.rpc_domains)
+        site = _site(ask, deadline if possible else None)
         sites.append(site if possible or site.serves else replace(site, problem=_NO_RECORD))
     return sites
 
@@ -289,19 +293,19 @@ def _unchecked() -> ssl.SSLContext:
     return context
 
 
-def _site(domain: str, address: str, trust: Trust, deadline: Deadline | None) -> Site:
+def _site(ask: Callable[[], Site], deadline: Deadline | None) -> Site:
     """Asked until it serves; without a deadline once."""
-    site = _get(domain, address, trust)
+    site = ask()
     if deadline is None or site.serves:
         return site
 
     def served() -> Site | None:
         nonlocal site
-        site = _get(domain, address, trust)
+        site = ask()
         return site if site.serves else None
 
     try:
-        return deadline.until(served, domain) or site
+        return deadline.until(served, site.domain) or site
     except NotInTimeError as error:
         raise NotInTimeError(f"{error.message}: {site.problem or f'it answers {site.status}'}") from None
 
@@ -309,14 +313,14 @@ def _site(domain: str, address: str, trust: Trust, deadline: Deadline | None) ->
 _ANSWER_SECONDS: Final = 10.0
 
 
-def _get(domain: str, address: str, trust: Trust, port: int = 443) -> Site:
+def _get(domain: str, address: str, trust: Trust, port: int = 443, *, rpc: bool = False) -> Site:
     """One request for the front page."""
     try:
         with (
             socket.create_connection((address, port), timeout=_ANSWER_SECONDS) as plain,
             trust.context.wrap_socket(plain, server_hostname=domain) as secure,
         ):
-            return Site(domain, address, _status(secure, domain), trust.words)
+            return Site(domain, address, _status(secure, domain), trust.words, rpc=rpc)
     except (OSError, http.client.HTTPException) as error:
         return Site(domain, address, problem=_problem(error))
 

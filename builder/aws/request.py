@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from builder import userdata
 from builder.aws import dns, tags
 from builder.problems import SpecError, UserError
+from builder.stack import public
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -69,8 +70,13 @@ class Request:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """Every domain that the server will answer for."""
+        """Every domain that the server will answer for, those that only lead to another included."""
         return tuple(domain for stack in self.spec.stacks for domain in stack.domains)
+
+    @property
+    def rpc_domains(self) -> frozenset[str]:
+        """Those whose front page may be no page."""
+        return frozenset().union(*map(public.rpc_names, self.spec.stacks))
 
     def user_data(self, on: On) -> bytes:
         """What the instance gets, before base64; raises UserError when it is over EC2's limit."""

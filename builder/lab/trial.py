@@ -18,7 +18,7 @@ from builder.oci import image_reference
 from builder.polling import NotInTimeError
 from builder.problems import UserError
 from builder.process import terminable
-from builder.stack import user
+from builder.stack import public, user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -35,10 +35,11 @@ CA: Final = f"{facts.STATE}/caddy/caddy/pki/authorities/local/root.crt"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A domain, and the stack that answers on it."""
+    """A domain, and the stack that answers on it; with `rpc` its front page may be no page (see public.rpc_names)."""
 
     stack: str
     domain: str
+    rpc: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ def _refuse_other_base(spec: Spec) -> None:
 def sites(spec: Spec) -> Iterator[Site]:
     """Every domain of every stack, those that only lead to another included."""
     for stack in spec.stacks:
-        yield from (Site(stack.name, domain) for domain in stack.domains)
+        rpc = public.rpc_names(stack)
+        yield from (Site(stack.name, domain, domain in rpc) for domain in stack.domains)
 
 
 def images_by_owner(spec: Spec) -> Iterator[tuple[preload.Owner, tuple[preload.Image, ...]]]:
@@ -242,12 +244,12 @@ def _ask(machine: Machine, site: Site, ca: str) -> int:
     certificate = machine.files.path(ca)
     if not certificate.is_file():
         return 0
-    return from_app(https_status(site.domain, machine.ipv4, 443, certificate, seconds=5))
+    return from_app(site, https_status(site.domain, machine.ipv4, 443, certificate, seconds=5))
 
 
-def from_app(status: int) -> int:
+def from_app(site: Site, status: int) -> int:
     """The status when it is the app's own, else 0: the proxy answers 502 for an app that does not answer yet."""
-    return status if status < _SERVER_ERROR else 0
+    return status if status < _SERVER_ERROR or site.rpc else 0
 
 
 _SERVER_ERROR: Final = 500

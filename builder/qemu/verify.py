@@ -297,7 +297,7 @@ class _Boot:
 
     def _answer(self, site: Site) -> Answer:
         def ask() -> int:
-            return trial.from_app(self._host.https_status(site.domain, self._ca))
+            return trial.from_app(site, self._host.https_status(site.domain, self._ca))
 
         status = self._host.wait(ask, timeout=self._left, what=f"https://{site.domain}/ to answer")
         return Answer(self._number, site.domain, status, self._since)

@@ -125,3 +125,13 @@ def sites(stack: Stack) -> tuple[Site, ...]:
 
 def _in_order(routes: Iterable[Route]) -> tuple[Route, ...]:
     return tuple(sorted(routes, key=lambda route: (-len(route.path), route.path)))
+
+
+def rpc_names(stack: Stack) -> frozenset[str]:
+    """The names whose front page is asked of an app by HTTP/2: a gRPC server may answer that with no status at all."""
+    return frozenset(
+        name
+        for site in sites(stack)
+        for name in site.names
+        if any(route.path == ROOT and route.service.protocol == "h2c" for route in site.routes)
+    )

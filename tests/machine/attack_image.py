@@ -24,10 +24,11 @@ _SPARED: Final = ("test", "idlelib", "tkinter", "lib2to3", "ensurepip", "__pycac
 def make(maker: ModuleType) -> None:
     """Write the image, with what examples/make_images.py makes; Python comes from a machine's own tree."""
     tree = base_tree.tree(PACKAGES["debian-13"])
-    image_archive.write(PATH, (*maker.app_files(), *_python(tree)), maker.APP_CONFIG)
+    image_archive.write(PATH, (*maker.app_files(), *python(tree)), maker.APP_CONFIG)
 
 
-def _python(tree: Path) -> Iterator[image_archive.ImageFile]:
+def python(tree: Path) -> Iterator[image_archive.ImageFile]:
+    """A machine's own Python, and what it is linked with."""
     usr = tree / "usr"
     program = (usr / "bin/python3").resolve()
     yield image_archive.ImageFile("usr/bin/python3", (usr / "bin" / program.name).read_bytes(), mode=0o755)

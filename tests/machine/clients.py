@@ -2,6 +2,7 @@
 
     python clients.py h3 ADDRESS NAME CA PATH [HEADER...]
     python clients.py upgrade ADDRESS NAME CA [HEADER...]
+    python clients.py talk ADDRESS NAME CA PATH
     python clients.py unfinished ADDRESS NAME CA
     python clients.py steady ADDRESS NAME CA COUNT INTERVAL
     python clients.py load ADDRESS NAME CA INTERVAL
@@ -31,6 +32,9 @@ from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import H3Connection
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
+from h2.connection import H2Connection
+from h2.events import DataReceived as H2Data
+from h2.events import ResponseReceived, StreamEnded, TrailersReceived
 
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
@@ -178,6 +182,37 @@ def _tls(address: str, name: str, ca: str) -> ssl.SSLSocket:
     return ssl.create_default_context(cafile=ca).wrap_socket(plain, server_hostname=name)
 
 
+def _talk(address: str, name: str, ca: str, path: str) -> object:
+    """A stream both ways: each message is sent when the one before has come back; then the end, and the trailers."""
+    context = ssl.create_default_context(cafile=ca)
+    context.set_alpn_protocols(["h2"])
+    found: dict[str, Any] = {"headers": [], "echoes": [], "trailers": []}
+    with (
+        socket.create_connection((address, 443), timeout=20) as plain,
+        context.wrap_socket(plain, server_hostname=name) as secure,
+    ):
+        http = H2Connection()
+        http.initiate_connection()
+        pseudo = [(":method", "POST"), (":scheme", "https"), (":authority", name), (":path", path)]
+        http.send_headers(1, [*pseudo, ("content-type", "application/grpc"), ("te", "trailers")])
+        left = [b"one", b"two", b"three"]
+        http.send_data(1, left.pop(0))
+        while True:
+            secure.sendall(http.data_to_send())
+            for event in http.receive_data(secure.recv(65536)):
+                if isinstance(event, ResponseReceived):
+                    found["headers"] = [[key.decode(), value.decode()] for key, value in event.headers]
+                elif isinstance(event, H2Data):
+                    http.acknowledge_received_data(event.flow_controlled_length, 1)
+                    if event.data:
+                        found["echoes"].append(event.data.decode())
+                        http.send_data(1, left.pop(0)) if left else http.end_stream(1)
+                elif isinstance(event, TrailersReceived):
+                    found["trailers"] = [[key.decode(), value.decode()] for key, value in event.headers]
+                elif isinstance(event, StreamEnded):
+                    return found
+
+
 def _upgrade(address: str, name: str, ca: str, *headers: str) -> object:
     with _tls(address, name, ca) as connection:
         connection.sendall(
@@ -303,6 +338,8 @@ def main() -> None:
         found: object = asyncio.run(_h3(*words))
     elif command == "upgrade":
         found = _upgrade(*words)
+    elif command == "talk":
+        found = _talk(*words)
     elif command == "unfinished":
         found = _unfinished(words[0], words[1], words[2])
     elif command == "slow":

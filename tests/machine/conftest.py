@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.localhost import requirements
-from tests.machine import attack_image, hosts
+from tests.machine import attack_image, hosts, rpc_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +54,12 @@ def example_images() -> None:
 def toolbox_image(example_images: None) -> None:
     """The archive that the spec `walls` names, made anew: it is of the machine's own Python."""
     attack_image.make(_example_maker())
+
+
+@pytest.fixture(scope="session")
+def rpc_image_made(example_images: None) -> None:
+    """The archive of an app that speaks HTTP/2, which the spec `public` names."""
+    rpc_image.make(_example_maker())
 
 
 @pytest.fixture(scope="session")

@@ -155,6 +155,12 @@ def test_the_apps_own_security_headers_win(edge: Host, over: Callable[[Host, str
     assert list(found.values()) == ["max-age=7", "own", "DENY", "no-referrer"]
 
 
+def test_an_app_that_sets_one_has_the_others_set(edge: Host) -> None:
+    """Each by itself."""
+    reply = over_h2(edge, "/one")
+    assert {name: reply.header(name) for name in _SECURITY} == {**_SECURITY, "x-frame-options": "DENY"}
+
+
 # What apps and frameworks believe because only a proxy says it. `_` and `.` are `-` to CGI and its heirs.
 _CLAIMS = """
     Forwarded Forwarded-For X-Forwarded X-Forwarded-By X-Forwarded-Client-Cert X-Forwarded-For X-Forwarded-Host

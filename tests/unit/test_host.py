@@ -67,7 +67,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("checkout")
     for folder in ("examples", "tests/machine/specs"):
         shutil.copytree(ROOT / folder, copy / folder)
-    for made in ("images/caddy.tar", "images/app.tar", "images/toolbox.tar", "keys/demo.pub"):
+    for made in ("images/caddy.tar", "images/app.tar", "images/toolbox.tar", "images/rpc.tar", "keys/demo.pub"):
         file = copy / ".cache" / made
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(KEY)
@@ -267,7 +267,9 @@ def test_a_service_may_raise_or_end_what_the_proxy_allows() -> None:
     assert "\timport er_app hello/web\n" in _site("memory: 64M")
     assert f"\timport er_route hello/web unix 10737418240 {wait} {queue} 8KiB\n" in _site("max_body: 10G")
     assert f"\timport er_route hello/web unix {size} 0s {queue} 8KiB\n" in _site("response_timeout: none")
-    assert f"\timport er_route hello/web unix 0 90.0s {queue} 8KiB\n" in _site("max_body: none, response_timeout: 1m30s")
+    assert f"\timport er_route hello/web unix 0 90.0s {queue} 8KiB\n" in _site(
+        "max_body: none, response_timeout: 1m30s"
+    )
     assert f"\timport er_route hello/web unix {size} 8.0s 8.0s 8KiB\n" in _site("response_timeout: 8s")
 
 
@@ -277,6 +279,13 @@ def test_how_long_a_request_may_take_is_the_hosts(said: str, line: bytes) -> Non
     assert path not in {f.path for f in host.build(spec_of()).files}
     files = {f.path: f.content for f in host.build(spec_of(more=f"proxy: {{body_timeout: {said}}}")).files}
     assert files[path] == line
+
+
+def test_the_ingress_leaves_its_file_where_the_proxy_looks() -> None:
+    files = {f.path: f.content.decode() for f in host.build(spec_of(more=STACK)).files}
+    assert f'"{facts.PROXY_SOCKETS}/${{USER#er-}}/${{1#er-ingress-}}.up"' in files[f"{facts.LIB}/ingress"]
+    assert f"\t\troot {facts.PROXY_SOCKETS}\n\t\ttry_files {{args[0]}}.up\n" in files[f"{facts.ETC}/caddy/Caddyfile"]
+    assert "/ingress gone %p\n" in files["/usr/lib/systemd/user/er-ingress-.service.d/10-easyrunner.conf"]
 
 
 def test_one_client_cannot_fill_an_ingress() -> None:

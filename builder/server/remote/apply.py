@@ -300,12 +300,16 @@ def unhealthy_stacks() -> set[str]:
 
 def _is_healthy(stack: str) -> bool:
     found = _unit_states({stack})
-    web = [service for kind, service, _ in common.services(stack) if kind == "web"]
-    return bool(found) and all(state in _RUNNING for _, _, state in found) and all(_answers(stack, one) for one in web)
+    public = [(kind, service) for kind, service, _ in common.services(stack) if kind in common.PUBLIC]
+    running = bool(found) and all(state in _RUNNING for _, _, state in found)
+    return running and all(_answers(stack, service, kind) for kind, service in public)
 
 
-def _answers(stack: str, service: str) -> bool:
-    """Whether a web service answers at all, with whatever status, as first boot asks."""
+def _answers(stack: str, service: str, kind: str) -> bool:
+    """Whether a public service answers at all, with whatever status, as first boot asks."""
     socket = f"{facts.PROXY_SOCKETS}/{stack}/{service}.sock"
-    curl = ["curl", "-so", "/dev/null", "-m", _ANSWER, "-w", "%{http_code}"]
-    return common.run([*curl, "--unix-socket", socket, f"http://{service}/"], check=False) not in {"", "000"}
+    curl = ["curl", "-so", "/dev/null", "-m", _ANSWER, "-w", "%{http_code} %{exitcode}"]
+    curl += ["--http2-prior-knowledge"] if kind == "h2c" else []
+    said = common.run([*curl, "--unix-socket", socket, f"http://{service}/"], check=False)
+    status, _, code = said.partition(" ")
+    return status not in {"", "000"} or code == "92"

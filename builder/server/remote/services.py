@@ -239,7 +239,7 @@ def _restart_stack(stack: str, services: set[str] | None, *, manager: bool) -> N
 
 def _restart_services(stack: str, user: str, uid: int, services: set[str] | None) -> None:
     units = [unit for _, name, unit in common.services(stack) if services is None or name in services]
-    sockets = [f"er-ingress-{name}.socket" for kind, name, _ in common.services(stack) if kind == "web"]
+    sockets = [f"er-ingress-{name}.socket" for kind, name, _ in common.services(stack) if kind in common.PUBLIC]
     _restart_units(user, [*_images_unit(uid), *units])
     common.as_user(user, ["systemctl", "--user", "--no-block", "start", *sockets])
 

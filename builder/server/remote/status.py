@@ -84,7 +84,7 @@ def _services() -> dict[str, str]:
 def _stack(name: str, uptime: float) -> Value:
     user = common.user_of(name)
     units = [
-        {"service": service, "public": kind == "web", **_unit(unit, user, uptime)}
+        {"service": service, "public": kind in common.PUBLIC, **_unit(unit, user, uptime)}
         for kind, service, unit in common.services(name)
     ]
     missing, trouble = _missing_secrets(name)
