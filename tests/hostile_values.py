@@ -123,6 +123,10 @@ services:
       xyz.easyrunner.service.domain: app.your-domain.org
       xyz.easyrunner.service.port: "3000"
       xyz.easyrunner.service.framework: nextjs
+      xyz.easyrunner.service.path: /app, /more
+      xyz.easyrunner.service.strip-path: "true"
+      xyz.easyrunner.service.redirect-from: www.your-domain.org
+      xyz.easyrunner.service.protocol: h2c
       own.label: word
     annotations: {own.annotation: word}
     container_name: caller

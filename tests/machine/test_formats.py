@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from tests.unit_file import expand, sections, split
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterator
 
     from builder.host import Host
     from builder.spec import Spec
@@ -120,12 +122,15 @@ def _unusual(stderr: str) -> str:
     return "\n".join(line for line in stderr.splitlines() if not line.startswith(("Would ", "Creating ", "Running ")))
 
 
-def test_caddy_takes_every_configuration_and_reads_the_email(accepted: Accepted, tmp_path: Path) -> None:
+_CADDYS = {"tls", "name", "labels", "domain", "domains", "redirect_from", "path", "headers", "basic_auth", "protocol"}
+
+
+def test_caddy_takes_every_configuration_and_reads_it_as_it_is_meant(accepted: Accepted, tmp_path: Path) -> None:
     """With the sites of all hosts that differ, each under the settings of its host."""
     seen: set[tuple[bytes, ...]] = set()
     for number, (trial, spec, host) in enumerate(accepted):
         found = {file.path: file.content for file in host.files if file.path.startswith(f"{facts.ETC}/caddy/")}
-        if tuple(found.values()) in seen or not {"tls", "domain", "domains", "name", "labels"} & set(trial.where):
+        if tuple(found.values()) in seen or not _CADDYS & set(trial.where):
             continue
         seen.add(tuple(found.values()))
         etc = tmp_path / str(number)
@@ -138,7 +143,33 @@ def test_caddy_takes_every_configuration_and_reads_the_email(accepted: Accepted,
         if spec.tls.email:
             emails = re.findall(r'"email":"((?:[^"\\]|\\.)*)"', done.stdout)
             assert {yaml.safe_load(f'"{email}"') for email in emails} == {spec.tls.email}, trial.name
+        _check_services(spec, json.loads(done.stdout), trial.name)
     assert seen
+
+
+def _check_services(spec: Spec, config: object, name: str) -> None:
+    """Names, headers and users are there as the services have them, and each value is one."""
+    parts = [*_mappings(config)]
+    hosts = {one for part in parts if isinstance(part.get("host"), list) for one in part["host"]}
+    users = {part["username"] for part in parts if "username" in part}
+    headers = [part["set"] for part in parts if isinstance(part.get("set"), dict)]
+    for service in (one for stack in spec.stacks for one in stack.public):
+        assert hosts >= {*service.domains, *service.redirect_from}, name
+        assert users == {user for user, _ in service.basic_auth}, name
+        for header, value in service.headers:
+            assert value is None or {header.lower(): [value]}.items() <= _all_lower(headers).items(), name
+
+
+def _mappings(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _mappings(child)
+
+
+def _all_lower(headers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of what is said twice the first: the proxy's own come after a service's."""
+    return {key.lower(): value for said in reversed(headers) for key, value in said.items()}
 
 
 def test_iptables_takes_every_rule(accepted: Accepted, tmp_path: Path) -> None:

@@ -228,28 +228,33 @@ def test_an_app_of_http2_may_be_asked_over_http1(host: Host) -> None:
 # Answers that come late, and apps that are not there.
 
 
+def _patient(host: Host, name: str, path: str, *words: str) -> str:
+    argv = ["curl", "--silent", "--max-time", "120", "--include", "--cacert", str(host.ca), *words]
+    argv += ["--resolve", f"{name}:443:{host.address(4)}", f"https://{name}{path}"]
+    return host.machine.attacker(0).run(argv, check=False, timeout=150).stdout
+
+
 def test_a_late_answer_is_not_cut_and_an_app_that_is_gone_is_told_in_a_minute(host: Host) -> None:
     """The answer begins after 70 seconds. Another app's start fails: who asks meanwhile hears so after 60."""
     [uid] = [stack.uid for stack in host.spec.stacks if stack.name == "short"]
     drop_in = f"{facts.ETC}/units/{uid}/short-web.service.d/99-dead.conf"
-    late = "https://late.example.com/cgi-bin/late"
     with ThreadPoolExecutor() as pool:
         begun = time.monotonic()
-        asked = pool.submit(host.curl, late, timeout=120)
+        asked = pool.submit(_patient, host, "late.example.com", "/cgi-bin/late")
         host.machine.files.write(drop_in, b"[Service]\nExecStartPre=/bin/false\n")
         host.machine.run("systemctl --user daemon-reload && systemctl --user stop short-web.service", user="er-short")
         try:
-            gone = host.curl("https://short.example.com/", "--data", "x", timeout=100)
+            gone = _patient(host, "short.example.com", "/", "--data", "x")
             waited = time.monotonic() - begun
         finally:
             host.machine.run(["rm", drop_in])
             host.machine.run("systemctl --user daemon-reload", user="er-short")
-        assert clients.parse(gone.stdout).status == 504
+        assert clients.parse(gone).status == 504
         assert 55 < waited < 75
         time.sleep(max(0, begun + 70 - time.monotonic()))
         assert not asked.done()
         host.machine.run("podman exec late touch /tmp/now", user="er-site")
-        assert clients.parse(asked.result().stdout).body == "at last\n"
+        assert clients.parse(asked.result()).body == "at last\n"
     until(lambda: get(host, "https://short.example.com/").status == 200, timeout=60, what="the app that is back")
 
 
