@@ -15,14 +15,12 @@ from builder.stack.public import ROOT
 from builder.yamlfile.source import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any
+    from collections.abc import Collection, Iterable, Iterator
 
     from builder.compose import StackContents
     from builder.messages import Text
     from builder.problems import Mark
     from builder.spec.document import Document
-    from builder.spec.stack_input import ServedInput
     from builder.stack.model import Service
     from builder.yamlfile.source import Loc
 
@@ -47,25 +45,32 @@ class _Name:
 
 def check(document: Document, stacks: Iterable[tuple[Loc, StackContents | None]]) -> None:
     """No two services may have one path of a domain, nor two stacks one domain. `stacks` are by place and contents."""
-    names = tuple(
-        name
-        for index, (loc, contents) in enumerate(stacks)
-        for name in (_of_short_form(document, index, loc) if contents is None else _of(document, index, loc, contents))
-    )
-    by_domain: dict[str, list[_Name]] = {}
-    for name in names:
-        host_sections.check_domain(document, name.domain, name.where, name.mark)
-        if _fits(document, by_domain.setdefault(name.domain, []), name):
-            by_domain[name.domain].append(name)
-    for domain, found in by_domain.items():
-        paths = [path for name in found for path in name.paths]
-        if ROOT not in paths:
-            first, listed = found[0], ", ".join(paths)
-            messages.PATH_NO_ROOT.add_to(document.problems, first.where, first.mark, domain=domain, paths=listed)
+    found: dict[str, list[_Name]] = {}
+    for index, (loc, contents) in enumerate(stacks):
+        names = _of_short_form(document, index, loc) if contents is None else _of(document, index, loc, contents)
+        for name in names:
+            host_sections.check_domain(document, name.domain, name.where, name.mark)
+            others = found.setdefault(name.domain, [])
+            if _fits(document, others, name):
+                others.append(name)
+    for domain, its in found.items():
+        _check_front_page(document, domain, its)
+    _check_allowed(document, found)
+
+
+def _check_front_page(document: Document, domain: str, names: list[_Name]) -> None:
+    paths = [path for name in names for path in name.paths]
+    if ROOT not in paths:
+        first, listed = names[0], ", ".join(paths)
+        messages.PATH_NO_ROOT.add_to(document.problems, first.where, first.mark, domain=domain, paths=listed)
+
+
+def _check_allowed(document: Document, known: Collection[str]) -> None:
+    """What Fail2Ban is told of is there."""
     for domain in document.keys(("fail2ban", "allow")):
-        if by_domain and domain not in by_domain:
+        if known and domain not in known:
             place: Loc = ("fail2ban", "allow", domain)
-            document.report(messages.ALLOW_DOMAIN, place, on_key=True, domain=domain, known=", ".join(by_domain))
+            document.report(messages.ALLOW_DOMAIN, place, on_key=True, domain=domain, known=", ".join(known))
 
 
 def _fits(document: Document, others: list[_Name], name: _Name) -> bool:
@@ -133,8 +138,3 @@ def _mark(document: Document, said: Loc, domain: str, service: Service, loc: Loc
         if document.text(place) == domain:
             return document.mark(place)
     return service.mark or document.mark((*loc, "compose"))
-
-
-def fields(said: ServedInput) -> dict[str, Any]:
-    """What the spec alone says of a service, no label: as fields of the service."""
-    return {"headers": tuple(said.headers.items()), "basic_auth": tuple((said.basic_auth or {}).items())}

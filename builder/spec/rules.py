@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from builder import facts
 from builder.spec import messages
-from builder.stack import domains, public
+from builder.stack import domains
 from builder.stack.model import (
     CAPABILITIES,
     PASSWORD_INSIDE,
@@ -170,20 +170,6 @@ def without_fault(find: Callable[[str], Fault | None]) -> Callable[[str], str]:
 
 
 domain = without_fault(domains.find_fault)
-path = without_fault(public.path_fault)
-header = without_fault(public.header_fault)
-header_value = without_fault(public.header_value_fault)
-user_name = without_fault(public.user_fault)
-password_hash = without_fault(public.hash_fault)
-
-
-def each_once(headers: dict[str, str | None]) -> dict[str, str | None]:
-    """Headers of which no two are one: their names have no case."""
-    names = [name.lower() for name in headers]
-    for name in headers:
-        if names.count(name.lower()) > 1:
-            raise RuleError(messages.HEADER_TWICE, name=name)
-    return headers
 
 
 def environment_name(value: str) -> str:

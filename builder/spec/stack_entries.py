@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from builder.compose import StackContents
     from builder.problems import Mark
     from builder.spec.document import Document
-    from builder.spec.stack_input import HealthcheckInput
+    from builder.spec.stack_input import HealthcheckInput, ServedInput
     from builder.yamlfile.source import Loc
 
 
@@ -242,9 +242,13 @@ def _with_public(services: Iterable[Service], stack_input: StackInput) -> tuple[
     """The services of Compose files with what only `public` says of them."""
     said = stack_input.public
     return tuple(
-        replace(service, **public_names.fields(said[service.name])) if service.name in said else service
-        for service in services
+        replace(service, **_said(said[service.name])) if service.name in said else service for service in services
     )
+
+
+def _said(served: ServedInput) -> dict[str, Any]:
+    """What the spec alone says of a service, no label: as fields of it."""
+    return {"headers": tuple(served.headers.items()), "basic_auth": tuple((served.basic_auth or {}).items())}
 
 
 _SHORT_NAME: Final = "web"
@@ -274,7 +278,7 @@ def _short_service(stack_input: StackInput, image: str | None, mark: Mark) -> Se
         strip_path=stack_input.strip_path,
         redirect_from=tuple(stack_input.redirect_from or ()),
         protocol=stack_input.protocol,
-        **public_names.fields(stack_input),
+        **_said(stack_input),
         mark=mark,
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from builder.spec import rules
+from builder.spec import messages, rules
 from builder.stack import public
 from builder.stack.model import CAPABILITIES
 
@@ -31,17 +31,28 @@ Domains = Annotated[
 ]
 _PATH = {"type": "string", "pattern": f"^(?:{public.PATH})$"}
 Paths = Annotated[
-    list[Annotated[str, AfterValidator(rules.path)]],
+    list[Annotated[str, AfterValidator(rules.without_fault(public.path_fault))]],
     BeforeValidator(rules.as_list),
     Field(min_length=1),
     WithJsonSchema({"anyOf": [_PATH, {"type": "array", "items": _PATH, "minItems": 1}]}),
 ]
+
+
+def _each_once(headers: dict[str, str | None]) -> dict[str, str | None]:
+    """Headers of which no two are one: their names have no case."""
+    names = [name.lower() for name in headers]
+    for name in headers:
+        if names.count(name.lower()) > 1:
+            raise rules.RuleError(messages.HEADER_TWICE, name=name)
+    return headers
+
+
 Headers = Annotated[
     dict[
-        Annotated[str, AfterValidator(rules.header)],
-        Annotated[str, AfterValidator(rules.header_value)] | None,
+        Annotated[str, AfterValidator(rules.without_fault(public.header_fault))],
+        Annotated[str, AfterValidator(rules.without_fault(public.header_value_fault))] | None,
     ],
-    AfterValidator(rules.each_once),
+    AfterValidator(_each_once),
     WithJsonSchema(
         {
             "type": "object",
@@ -51,7 +62,10 @@ Headers = Annotated[
     ),
 ]
 Accounts = Annotated[
-    dict[Annotated[str, AfterValidator(rules.user_name)], Annotated[str, AfterValidator(rules.password_hash)]],
+    dict[
+        Annotated[str, AfterValidator(rules.without_fault(public.user_fault))],
+        Annotated[str, AfterValidator(rules.without_fault(public.hash_fault))],
+    ],
     Field(min_length=1),
 ]
 Memory = Annotated[
