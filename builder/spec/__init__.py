@@ -2,9 +2,9 @@
 
 Core: model, the spec as checked values, which everybody may import. Towards it: load reads the file into a document,
 which is checked against input_model and stack_input, whose single values have their types in value_types and their
-rules in rules; host_sections (with ssh_keys) and stack_entries (with public_names, secret_env and outgoing) check the rest, and read
-Compose files by builder.compose. messages has every text of a problem, schema the JSON Schema of input_model. Other
-packages import what is named here, model, and `rules.near`.
+rules in rules; host_sections (with ssh_keys) and stack_entries (with public_names, secret_env and outgoing) check the
+rest, and read Compose files by builder.compose. messages has every text of a problem, schema the JSON Schema of
+input_model. Other packages import what is named here, model, and `rules.near`.
 """
 
 from builder.spec.host_sections import with_proxy_image
