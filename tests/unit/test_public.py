@@ -157,3 +157,29 @@ def test_a_password_in_a_spec_is_not_shown() -> None:
         spec.loads(f"{_HEAD}stacks:\n{stack}", Path("easyrunner.yaml"))
     assert len(caught.value.problems) == 2
     assert "hunter2" not in problem_report.as_text(caught.value.problems)
+
+
+def test_labels_say_the_same_as_the_spec(tmp_path: Path) -> None:
+    """Half by labels, half in the spec; headers and users in the spec alone."""
+    label = "xyz.easyrunner.service"
+    (tmp_path / "compose.yaml").write_text(
+        "services:\n  api:\n    image: docker.io/library/caddy:2.11\n    labels:\n"
+        f"      {label}.domain: a.example.org\n      {label}.path: /api/, /v1\n      {label}.strip-path: 'true'\n"
+        "  rpc:\n    image: docker.io/library/caddy:2.11\n    labels:\n"
+        f"      {label}.domain: a.example.org\n      {label}.redirect-from: b.example.org, c.example.org\n"
+        f"      {label}.protocol: h2c\n"
+    )
+    said = f"{{path: [/api, /v1], strip_path: true, headers: {{X-A: b}}, basic_auth: {{al: {_HASH}}}}}"
+    path = tmp_path / "easyrunner.yaml"
+    path.write_text(
+        f"{_HEAD}stacks:\n  - {{name: a, compose: compose.yaml, public: {{api: {{headers: {{X-A: b}}}}}}}}\n"
+    )
+    [api, rpc] = spec.load(path)[0].stacks[0].services
+    assert (api.paths, api.strip_path, api.headers) == (("/api", "/v1"), True, (("X-A", "b"),))
+    assert (rpc.protocol, rpc.redirect_from) == ("h2c", ("b.example.org", "c.example.org"))
+    text = (tmp_path / "compose.yaml").read_text()
+    (tmp_path / "compose.yaml").write_text("".join(f"{one}\n" for one in text.splitlines() if "path" not in one))
+    path.write_text(f"{_HEAD}stacks:\n  - {{name: a, compose: compose.yaml, public: {{api: {said}}}}}\n")
+    [other, _] = spec.load(path)[0].stacks[0].services
+    assert replace(other, basic_auth=(), labels=api.labels, environment=api.environment) == api
+    assert other.basic_auth == (("al", _HASH),)
