@@ -19,6 +19,10 @@ PROXY_ADMIN: Final = 2019
 # AWS over IPv6, Google over IPv6, and Azure's WireServer.
 METADATA: Final = ("169.254.0.0/16", "168.63.129.16/32", "fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128")
 
+# What this host's domains resolve to in its containers: Podman's address for the host, and one of nobody's (RFC 4193).
+# The host's own addresses are the container's as well, and a public one may be the provider's.
+OWN_SITES: Final = ("169.254.1.2", "fd65:7a3c:91e4::2")
+
 # Identity. A slot gives both the user's id and its subordinate range: uid = UID_BASE + slot, range = slot * 65536.
 # Slots 1 and 2 are left to the admin (useradd hands out 100000-165535), slot 8 is the proxy.
 UID_BASE: Final = 20_000
@@ -61,6 +65,9 @@ MIN_PIDS: Final = 64
 # more than one client can have.
 CLIENT_CONNECTIONS: Final = 64
 CLIENT_RATE: Final = 50
+# The same of a stack that calls this host's sites: as four visitors, since a page may take several calls.
+STACK_CONNECTIONS: Final = 4 * CLIENT_CONNECTIONS
+STACK_RATE: Final = 4 * CLIENT_RATE
 INGRESS_CONNECTIONS: Final = 20_480
 MAX_BODY: Final = 2 * 1024**3
 # Seconds until an answer begins: an export or a model's answer has its time, and an app that hangs does not hold the

@@ -136,6 +136,11 @@ IMAGE_LATEST: Final = Text(
 IMAGE_UNTAGGED: Final = Text(
     "no tag, so `latest` is taken: another image every day", "pin a version, as in {name}:1.2.3", "warning"
 )
+IMAGE_RUNS_FROM_TMP: Final = Text(
+    "this image loads code that it unpacks into /tmp, and nothing there can be executed",
+    'write tmpfs: ["/tmp:exec"] for {service}, or mount a volume at /tmp',
+    "warning",
+)
 
 # Domains.
 DOMAIN_EMPTY: Final = Text("the domain is empty")

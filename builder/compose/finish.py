@@ -16,7 +16,7 @@ from builder.compose.depends_on import check_dependencies, dependencies
 from builder.compose.draft import StackContents
 from builder.compose.node import attempt
 from builder.compose.values import boolean, mapping
-from builder.messages import IMAGE_CAPABILITIES, IMAGE_STRICT
+from builder.messages import IMAGE_CAPABILITIES, IMAGE_RUNS_FROM_TMP, IMAGE_STRICT
 from builder.oci import known_images
 from builder.stack import model
 from builder.stack.model import Attachment, Limits, Network, Service, Volume
@@ -35,7 +35,11 @@ def finish(project: Project, drafts: list[Draft]) -> StackContents:
     _check_merged_labels(drafts)
     check_dependencies(drafts, project)
     networks = _networks(project, drafts)
-    services = tuple(_service(draft, drafts, networks) for draft in drafts if "image" in draft.fields)
+    with_image = [draft for draft in drafts if "image" in draft.fields]
+    services = tuple(_service(draft, drafts, networks) for draft in with_image)
+    for draft, service in zip(with_image, services, strict=True):
+        if known_images.runs_from_tmp(service.image) and not service.tmp_executes:
+            draft.nodes["image"].report(IMAGE_RUNS_FROM_TMP, service=service.name)
     volumes = _volumes(project)
     _check_units(project, drafts, volumes, networks)
     environment.tell_unset(project)

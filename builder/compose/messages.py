@@ -229,7 +229,7 @@ PORT_UNCLEAR: Final = Text(
 )
 HOST_GATEWAY: Final = Text(
     "left out: the host itself cannot be reached from a container as {name}",
-    "run what is needed as a service",
+    "its sites are reached by their domains; run what else is needed as a service",
     "warning",
     once=True,
 )

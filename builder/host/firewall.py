@@ -38,7 +38,7 @@ def base_files() -> Iterator[File]:
     yield from _files(f"{BASE}/10-base", (_base_filter(), _base_nat()), Part.BAKED)
     yield stack_template()
     yield from _files(
-        f"{LOCKDOWN}/10-lockdown", (_lockdown_filter(), Fragment("nat", (), ("ER-REDIRECT",))), Part.BAKED
+        f"{LOCKDOWN}/10-lockdown", (_lockdown_filter(), Fragment("nat", (), (REDIRECT, OWN_SITES))), Part.BAKED
     )
 
 
@@ -76,17 +76,30 @@ _REDIRECTS: Final = (
 )
 
 
+# Chains of nat: what came from outside, what the host's own users send, and where both end.
+REDIRECT: Final = "ER-REDIRECT"
+OWN_SITES: Final = "ER-OWN"
+_PROXY: Final = "ER-PROXY"
+_STACKS: Final = f"{facts.PROXY_UID + 1}-{facts.UID_BASE + facts.LAST_SLOT}"
+
+
 def _base_nat() -> Fragment:
-    """Redirects of the public ports to the proxy, which needs no privilege for its own."""
-    rules = tuple(
-        Rule(
-            "ER-REDIRECT",
-            f"-p {protocol} --dport {public} -m addrtype --dst-type LOCAL",
-            f"REDIRECT --to-ports {local}",
-        )
-        for protocol, public, local in _REDIRECTS
+    """Redirects of the public ports to the proxy, which needs no privilege for its own.
+
+    Stacks reach this host's sites through the same ones, at its own addresses and at those that its domains have in
+    their containers.
+    """
+    own = f"-m owner --uid-owner {_STACKS}"
+    rules = (
+        Rule(REDIRECT, "-m addrtype --dst-type LOCAL", _PROXY),
+        Rule(OWN_SITES, f"{own} -m addrtype --dst-type LOCAL", _PROXY),
+        *(Rule(OWN_SITES, f"{own} -d {address}", _PROXY, family_of(address)) for address in facts.OWN_SITES),
+        *(
+            Rule(_PROXY, f"-p {protocol} --dport {public}", f"REDIRECT --to-ports {local}")
+            for protocol, public, local in _REDIRECTS
+        ),
     )
-    return Fragment("nat", rules, ("ER-REDIRECT",))
+    return Fragment("nat", rules, (REDIRECT, OWN_SITES, _PROXY))
 
 
 _POLICIES: Final = (("INPUT", "DROP"), ("FORWARD", "DROP"), ("OUTPUT", "ACCEPT"))
@@ -181,14 +194,22 @@ def _output() -> Iterator[Rule]:
 STUB_RESOLVERS: Final = ("127.0.0.53/32", "127.0.0.54/32")
 
 
+# A packet of a connection that nat OUTPUT has redirected. What the proxy answers to visitors is DNAT as well.
+_OWN_CALL: Final = "-m conntrack --ctstate DNAT --ctdir ORIGINAL"
+
+
 def _user_output() -> Iterator[Rule]:
     """What every user of ours may and may not reach, the proxy included; a stack's own rules stand between the two."""
     for network in STUB_RESOLVERS:
         for protocol in ("udp", "tcp"):
             yield Rule("ER-OUT-GUARD", f"-d {network} -p {protocol} --dport 53", "ACCEPT", (4,), "the host's resolver")
+    yield Rule("ER-OUT-GUARD", _OWN_CALL, "ER-OUT-DENY", why="this host's sites, more than a stack may have at once")
     yield Rule("ER-OUT-GUARD", "-o lo", "ER-OUT-DENY", why="nothing else of the host's own, by any of its addresses")
-    for network in facts.METADATA:
-        yield Rule("ER-OUT-GUARD", f"-d {network}", "ER-OUT-DENY", family_of(network), "cloud metadata, link-local")
+    refused = (*facts.METADATA, *(f"{address}/128" for address in facts.OWN_SITES if ":" in address))
+    for network in refused:
+        yield Rule(
+            "ER-OUT-GUARD", f"-d {network}", "ER-OUT-DENY", family_of(network), "cloud metadata, link-local, own sites"
+        )
     for protocol, ports in (("udp", "53,443"), ("tcp", "53,80,443")):
         yield Rule("ER-OUT-WEB", f"-p {protocol} -m multiport --dports {ports}", "ACCEPT", why="DNS, HTTP, HTTPS")
     # Each stack and the proxy log and count in a chain of their own; only a user without rules of its own comes here.
@@ -251,8 +272,17 @@ def stack_template() -> File:
     A prefix has room for 29 characters (xt_LOG), which is what the longest stack's user with a colon and a space takes.
     """
     allowed, refused, owners = chain_of_user("@uid@"), "ER-NO-@uid@", ("@uid@", "@ids@")
+    # Counted by stack: all of them come to the proxy from the host's one address.
+    most = f"-m connlimit --connlimit-upto {facts.STACK_CONNECTIONS} --connlimit-mask 0"
+    rate = f"-m limit --limit {facts.STACK_RATE}/sec --limit-burst {2 * facts.STACK_RATE}"
     rules = (
         *(Rule("ER-OUT-STACKS", f"-m owner --uid-owner {one}", allowed) for one in owners),
+        Rule(
+            allowed,
+            f"{_OWN_CALL} {most} {rate}",
+            "ACCEPT",
+            why="this host's sites, through the redirect",
+        ),
         Rule(allowed, "", "ER-OUT-GUARD"),
         Rule(allowed, f"-m connlimit --connlimit-above {CONNECTIONS} --connlimit-mask 0", "ER-OUT-DENY"),
         Rule(allowed, "", "ER-OUT-WEB"),

@@ -1,4 +1,4 @@
-"""What is known of well-known images by their name: capabilities they need, and the memory they want at least."""
+"""What is known of well-known images by their name: capabilities they need, memory they want, code they load from /tmp."""
 
 from __future__ import annotations
 
@@ -52,6 +52,24 @@ def lacking(
     found = {*left, *added}
     # The others are needed where files have another owner; without these it cannot become its user at all.
     return needed if not found.issuperset(set(needed) & {"SETGID", "SETUID", "SYS_CHROOT"}) else ()
+
+
+# Images that unpack native libraries into /tmp and load them from there: JNA and jffi of the JVM, SQLite's and Snappy's
+# libraries. As reported or documented in elastic.co's executable-jna-tmpdir, jnr/jffi#46, Graylog2/documentation#365,
+# metabase/metabase#8084, xerial/snappy-java#240, luben/zstd-jni#113.
+_RUN_FROM_TMP: Final = dict.fromkeys(
+    (
+        *("elasticsearch", "elasticsearch/elasticsearch", "opensearchproject/opensearch"),
+        *("logstash", "logstash/logstash", "graylog/graylog", "jenkins/jenkins", "metabase/metabase"),
+        *("apache/kafka", "confluentinc/cp-kafka"),
+    ),
+    True,
+)
+
+
+def runs_from_tmp(image: str) -> bool:
+    """Whether a well-known image loads code from /tmp."""
+    return image_reference.known(image, _RUN_FROM_TMP) or False
 
 
 class Wanted(NamedTuple):

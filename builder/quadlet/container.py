@@ -251,7 +251,10 @@ def _service_section(stack: Stack, service: Service, podman: Podman, entries: tu
         yield "TimeoutStopSec", str(math.ceil(service.stop_grace_period) + _STOP_MARGIN)
     yield from _limits(service)
     if directories := names.data_directories(stack, service):
-        yield "ExecStartPre", words(f"{facts.LIB}/data", *directories)
+        owners = names.owners_file(stack.name, service.name)
+        yield "ExecStartPre", f"{facts.LIB}/data {owners} {words(*directories)}"
+        # Read again before each command; before the first one it is not there yet.
+        yield "EnvironmentFile", f"-{owners}"
     for secret in service.env_secrets:
         if secret.built is not None:
             # When the service starts: so it follows a secret that was set anew, a changed text, and one taken back.

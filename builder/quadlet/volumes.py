@@ -8,41 +8,46 @@ from typing import TYPE_CHECKING, Final
 
 from builder.quadlet.unit_file import line, word
 from builder.stack import names
+from builder.stack.model import TMP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.quadlet.unit_file import Entry
-    from builder.stack.model import Mount, Secret, Service, Stack
+    from builder.stack.model import Mount, Secret, Service, Stack, Tmpfs
 
 _SAFE: Final = ("rw", "noexec", "nosuid", "nodev")
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9_/.@+=-]+:")
 _SHM: Final = "/dev/shm"  # noqa: S108 - a path inside the container
-_TEMPORARY: Final = ("/tmp", "/var/tmp", _SHM)  # noqa: S108 - paths inside the container
+_TEMPORARY: Final = (TMP, "/var/tmp", _SHM)  # noqa: S108 - paths inside the container
 _SHM_SIZE: Final = 64 * 1024 * 1024  # Podman's and Docker's default
 
 
 def mounts(stack: Stack, service: Service) -> Iterator[Entry]:
     """The entries of [Container] for everything that is mounted."""
     for mount in service.mounts:
-        yield _mount(_volume(stack, service, mount))
+        yield _mount(_volume(stack, service, mount), _owner_option(stack, service, mount))
     if service.read_only or service.hardening == "strict":
         yield "ReadOnly", "true"
         # Podman's own tmpfs would be mounted without noexec.
         yield "ReadOnlyTmpfs", "false"
     for tmpfs in service.tmpfs:
-        options = ",".join(tmpfs.options)
+        options = ",".join((*tmpfs.options, *_unsaid(tmpfs, service)))
         yield "Tmpfs", line(f"{tmpfs.target}:{options}" if options else tmpfs.target)
     yield from _temporary(service)
     for secret in service.secrets:
         yield "Secret", word(_secret(secret))
 
 
-def _mount(volume: str) -> Entry:
-    """Volume=, or an argument where the path needs quotes, as Podman copies it unquoted to RequiresMountsFor=."""
+def _mount(volume: str, more: str) -> Entry:
+    """Volume=, or an argument where the path needs quotes, as Podman copies it unquoted to RequiresMountsFor=.
+
+    `more` are options that systemd puts in place of a variable, after those of the volume.
+    """
     if volume.startswith("/") and not _PLAIN_PATH.match(volume):
-        return "PodmanArgs", word(f"--volume={volume}")
-    return "Volume", line(volume)
+        argument = word(f"--volume={volume}")
+        return "PodmanArgs", f'{argument[:-1]}{more}"' if argument.endswith('"') else f"{argument}{more}"
+    return "Volume", f"{line(volume)}{more}"
 
 
 def _volume(stack: Stack, service: Service, mount: Mount) -> str:
@@ -54,13 +59,41 @@ def _volume(stack: Stack, service: Service, mount: Mount) -> str:
         source, options = names.file_path(stack.name, mount.source), ["ro"]
     else:
         source = names.data_path(stack.name, mount.source)
-        # The directory is the stack user's, root inside; a service with another user gets it made its own.
-        options += ["U"] if _not_root(service) and not mount.read_only else []
+        options = options or (["U"] if _not_root(service) else ["rw"])
     return ":".join([source, mount.target, *([",".join(options)] if options else [])])
+
+
+def _owner_option(stack: Stack, service: Service, mount: Mount) -> str:
+    """The variable for a directory that the app fills: `data` sets it to ,U while that is new, else to nothing.
+
+    The directory is the stack user's, root inside. With the option Podman gives it to the user that the container runs
+    as, which only the image may say. A service with a user of its own in the Compose file has the option always.
+    """
+    if mount.kind != "bind" or mount.read_only or names.is_brought(stack, mount) or _not_root(service):
+        return ""
+    number = names.data_directories(stack, service).index(names.data_path(stack.name, mount.source))
+    return f"${{ER_OWN{number}}}"
 
 
 def _not_root(service: Service) -> bool:
     return service.user is not None and service.user.partition(":")[0] not in ("0", "root")
+
+
+def _unsaid(tmpfs: Tmpfs, service: Service) -> Iterator[str]:
+    """What a tmpfs of the user's gets beside its options: noexec, as Docker has it, and a size."""
+    if service.hardening != "off" and not {"exec", "noexec"} & set(tmpfs.options):
+        yield "noexec"
+    if not any(option.startswith("size=") for option in tmpfs.options):
+        yield from _size(service)
+
+
+def _size(service: Service) -> Iterator[str]:
+    """What is in a tmpfs counts as memory of who wrote it: a full one is told to the app, which is not killed for it.
+
+    Without a limit the kernel's own holds, half of the machine's memory.
+    """
+    if service.limits.memory is not None:
+        yield f"size={service.limits.memory // 2}"
 
 
 def _temporary(service: Service) -> Iterator[Entry]:
@@ -87,7 +120,7 @@ def _more_options(directory: str, service: Service) -> tuple[str, ...]:
     if directory == "/run":
         return ("mode=755",)
     size = _SHM_SIZE if service.shm_size is None else service.shm_size
-    return ("mode=1777", f"size={size}") if directory == _SHM else ("mode=1777",)
+    return ("mode=1777", f"size={size}") if directory == _SHM else ("mode=1777", *_size(service))
 
 
 def _secret(secret: Secret) -> str:

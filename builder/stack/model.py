@@ -6,6 +6,7 @@ come the names of a stack's systemd units, and the variables that its services a
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
@@ -43,6 +44,7 @@ CAPABILITIES: Final = tuple(
     """.split()  # noqa: SIM905 - a list of words reads better without quotes
 )
 
+TMP: Final = "/tmp"  # noqa: S108 - a path inside the container
 PORT: Final = 3000  # where a public service listens when nothing says more
 Kind = Literal["web", "internal", "worker"]
 Hardening = Literal["standard", "strict", "off"]
@@ -227,6 +229,15 @@ class Service:
     def drops_all(self) -> bool:
         """Whether it has no capability but those of `cap_add`."""
         return self.hardening == "strict" or "ALL" in self.cap_drop
+
+    @property
+    def tmp_executes(self) -> bool:
+        """Whether code can be loaded from where the service has its temporary files: /tmp, or what a variable says."""
+        if self.hardening == "off" or any("tmpdir" in f"{name}={value}".lower() for name, value in self.environment):
+            return True
+        return any(posixpath.normpath(mount.target) == TMP for mount in self.mounts) or any(
+            posixpath.normpath(tmpfs.target) == TMP and "exec" in tmpfs.options for tmpfs in self.tmpfs
+        )
 
     @property
     def secret_names(self) -> tuple[str, ...]:

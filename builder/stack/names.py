@@ -54,6 +54,11 @@ def data_path(stack: str, path: str) -> str:
     return f"{facts.HOMES}/{stack}/data/{path}"
 
 
+def owners_file(stack: str, service: str) -> str:
+    """What `data` says of a service's directories, one variable for each; %t is the user's runtime directory."""
+    return f"%t/{stack}-{service}.owners"
+
+
 def is_brought(stack: Stack, mount: Mount) -> bool:
     """True for a bind mount whose content comes with the host, False for a directory that the app fills."""
     inside = f"{mount.source}/"

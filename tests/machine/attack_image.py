@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 PATH: Final = hosts.IMAGES / "toolbox.tar"
 # What Python and its ctypes are linked with, as the loader looks for it.
-_LIBRARIES: Final = ("libc.so.6", "libm.so.6", "libz.so.1", "libexpat.so.1", "libffi.so.8")
+_LIBRARIES: Final = (
+    *("libc.so.6", "libm.so.6", "libz.so.1", "libexpat.so.1", "libffi.so.8"),
+    *("libssl.so.3", "libcrypto.so.3", "libzstd.so.1"),
+)
 _SPARED: Final = ("test", "idlelib", "tkinter", "lib2to3", "ensurepip", "__pycache__", "pydoc_data", "distutils")
 
 

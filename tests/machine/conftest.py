@@ -26,7 +26,7 @@ def _able() -> None:
     requirements.check_booting()
 
 
-def _example_maker() -> ModuleType:
+def example_maker() -> ModuleType:
     spec = importlib.util.spec_from_file_location("make_images", _ROOT / "examples/make_images.py")
     assert spec is not None
     assert spec.loader is not None
@@ -39,7 +39,7 @@ def _example_maker() -> ModuleType:
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with caddy.tar and app.tar."""
     directory = tmp_path_factory.mktemp("images")
-    _example_maker().make(directory)
+    example_maker().make(directory)
     return directory
 
 
@@ -47,13 +47,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def example_images() -> None:
     """The archives that the specs under tests/machine/specs name."""
     if not all((hosts.IMAGES / name).exists() for name in ("caddy.tar", "app.tar")):
-        _example_maker().make(hosts.IMAGES)
+        example_maker().make(hosts.IMAGES)
 
 
 @pytest.fixture(scope="session")
 def toolbox_image(example_images: None) -> None:
     """The archive that the spec `walls` names, made anew: it is of the machine's own Python."""
-    attack_image.make(_example_maker())
+    attack_image.make(example_maker())
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from builder import facts
 from tests.machine import containment_page
 from tests.machine.egress_host import FAMILIES, HERE, STACKS, Walls, standing, within
 from tests.machine.outside_servers import WEB
-from tests.machine.probes import inside, ping, serving, tcp, udp
+from tests.machine.probes import inside, ping, quic, serving, tcp, udp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,13 +82,16 @@ ATTEMPTS = (
     Attempt("metadata: as an IPv4 address in IPv6", to(at(None, "::ffff:169.254.169.254"), 80)),
     Attempt("another link-local address", to(link_local, 80)),
     Attempt("SSH of the host, at its own address", to(host, facts.SSH)),
-    Attempt("HTTP of the host, at its own address", to(host, facts.HTTP)),
     Attempt("the proxy's own port, at the host's address", to(host, facts.PROXY_HTTP)),
+    Attempt("the same for HTTPS", to(host, facts.PROXY_HTTPS)),
+    Attempt("the same for HTTP/3", to(host, facts.PROXY_HTTPS, quic)),
     Attempt("the proxy's admin API, at loopback", to(at("127.0.0.1", "::1"), facts.PROXY_ADMIN)),
     Attempt("the proxy's admin API, at the host's address", to(host, facts.PROXY_ADMIN)),
     Attempt("SSH, by what containers call their host", to(gateway, facts.SSH)),
     Attempt("the proxy's admin API, by what containers call their host", to(gateway, facts.PROXY_ADMIN)),
-    Attempt("HTTP, by what containers call their host", to(gateway, facts.HTTP)),
+    Attempt("SSH, by what the host's domains are in containers", to(at(*facts.OWN_SITES), facts.SSH)),
+    Attempt("the proxy's own port, by the same", to(at(*facts.OWN_SITES), facts.PROXY_HTTPS)),
+    Attempt("UDP of the host, by the same", to(at(*facts.OWN_SITES), facts.HTTP, udp)),
     Attempt("the host's resolver, at another port (LLMNR)", to(at("127.0.0.53", None), 5355)),
     Attempt("a server on the host's loopback", to(at("127.0.0.1", "::1"), 9998)),
     Attempt("the other stack's app, at the host's address", to(host, 3001)),

@@ -10,7 +10,7 @@ import pytest
 from builder import facts
 from builder.stack import user
 from tests.machine.outside_servers import LOOPBACK, METADATA, OTHER, WEB, link_local, surroundings
-from tests.machine.probes import PATIENCE, Agent, container, inside, outside, ping, serving, tcp, udp, undone
+from tests.machine.probes import PATIENCE, Agent, container, inside, outside, ping, quic, serving, tcp, udp, undone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,16 +202,29 @@ def test_the_admin_api_is_open_to_root_and_the_proxy(three: Host, ask: Ask, user
 @families
 @askers
 def test_services_of_the_host_are_out_of_reach(three: Host, ask: Ask, asker: str, family: int) -> None:
-    """On its loopback and on its addresses, on a port that is closed and on one that is open anywhere else."""
+    """On its loopback and on its addresses; its sites are another matter."""
     machine = three.machine
     addresses = (LOOPBACK[family], three.address(family))
-    asked = [tcp(address, port) for address in addresses for port in (9999, 443)]
+    asked = [tcp(address, port) for address in addresses for port in (9999, 81)]
     with serving(inside(machine), *(f"tcp:{one['to']}:{one['port']}" for one in asked)):
         ask.all_open("root", *asked)
-        asked += [tcp(three.address(family), port) for port in (facts.SSH, facts.HTTP, facts.PROXY_HTTP)]
-        host_name = [tcp("169.254.1.2", port) for port in (9999, 443, facts.SSH)]
+        asked += [tcp(three.address(family), port) for port in (facts.SSH, facts.PROXY_HTTP, facts.PROXY_HTTPS)]
+        host_name = [tcp("169.254.1.2", port) for port in (9999, 81, facts.SSH)]
         got = ask.timed(asker, *asked, *host_name)
         assert "open" not in [outcome for outcome, _ in got], list(zip([*asked, *host_name], got, strict=True))
+
+
+@families
+@askers
+def test_the_hosts_sites_are_for_its_stacks_alone(three: Host, ask: Ask, asker: str, family: int) -> None:
+    """Not for the proxy, which would call itself, nor for ids of containers on the host's own network."""
+    address = three.address(family)
+    asked = (tcp(address, facts.HTTP), tcp(address, facts.HTTPS), quic(address, facts.HTTPS))
+    if asker.startswith("subid:") or asker.endswith("er-proxy") or (asker, family) == (NO_IPV6, 6):
+        got = ask.timed(asker, *asked)
+        assert "open" not in [outcome for outcome, _ in got], list(zip(asked, got, strict=True))
+    else:
+        ask.all_open(asker, *asked)
 
 
 @pytest.mark.parametrize("asker", [asker for asker in ASKERS if asker.startswith("container:")])

@@ -13,7 +13,7 @@ from builder import spec as specs
 from builder.oci import image_archive
 from builder.polling import until
 from tests.machine import hosts
-from tests.machine.conftest import _example_maker
+from tests.machine.conftest import example_maker
 from tests.machine.registry import Registry
 from tests.server.conftest import Client, client
 
@@ -134,7 +134,7 @@ def test_a_newer_release_is_taken_and_pinned_by_its_digest(world: World) -> None
 
 def test_a_release_that_does_not_run_is_taken_back(world: World, tmp_path: Path) -> None:
     """The proxy of before serves, and the spec file still names it."""
-    maker = _example_maker()
+    maker = example_maker()
     dead = image_archive.ImageFile("usr/bin/caddy", b"#!/bin/sh\nexit 1\n", mode=0o755)
     image_archive.write(tmp_path / "dead.tar", (*maker.app_files(), dead), maker.APP_CONFIG)
     world.registry.push(tmp_path / "dead.tar", "caddy", "2.11.11")
@@ -150,7 +150,7 @@ def test_a_release_that_does_not_run_is_taken_back(world: World, tmp_path: Path)
 
 def test_a_release_that_runs_and_does_nothing_is_taken_back(world: World, tmp_path: Path) -> None:
     """It says that it is ready, and takes no connection."""
-    maker = _example_maker()
+    maker = example_maker()
     caddy = next(file for file in maker.app_files() if file.path == "usr/bin/caddy")
     idle = b"#!/bin/sh\nexec real-caddy run --config /idle --adapter caddyfile\n"
     files = (

@@ -67,7 +67,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("checkout")
     for folder in ("examples", "tests/machine/specs"):
         shutil.copytree(ROOT / folder, copy / folder)
-    for made in ("images/caddy.tar", "images/app.tar", "images/toolbox.tar", "images/rpc.tar", "keys/demo.pub"):
+    images = ("caddy", "app", "toolbox", "rpc", "user-number", "user-name", "user-group")
+    for made in (*(f"images/{name}.tar" for name in images), "keys/demo.pub"):
         file = copy / ".cache" / made
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(KEY)

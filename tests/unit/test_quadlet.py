@@ -223,3 +223,29 @@ def test_writable_directories_are_known() -> None:
     service = replace(mounts=(Mount("bind", "data/x", "/data"),), user="1000")
     assert names.data_directories(stack(service), service) == ("/var/lib/easyrunner/home/app/data/data/x",)
     assert values(service, "Volume") == ["/var/lib/easyrunner/home/app/data/data/x:/data:U"]
+
+
+def test_a_directory_without_a_user_may_become_the_images() -> None:
+    """By a variable that `data` sets, also where the path needs quotes; never one that is read-only."""
+    mounts = (Mount("bind", "x", "/x"), Mount("bind", "a b", "/b"), Mount("bind", "r", "/r", read_only=True))
+    service = replace(mounts=mounts)
+    home = "/var/lib/easyrunner/home/app/data"
+    assert values(service, "Volume") == [f"{home}/x:/x:rw${{ER_OWN2}}", f"{home}/r:/r:ro"]
+    assert f'"--volume={home}/a b:/b:rw${{ER_OWN0}}"' in values(service, "PodmanArgs")
+    [(_, unit)] = quadlet.units(stack(service), base="debian-13")
+    lines = unit.splitlines()
+    assert f'ExecStartPre=/usr/lib/easyrunner/data %t/app-web.owners "{home}/a b" {home}/r {home}/x' in lines
+    assert "EnvironmentFile=-%t/app-web.owners" in lines
+
+
+def test_a_tmpfs_has_no_exec_unasked_and_half_of_the_memory() -> None:
+    own = (Tmpfs("/tmp", ("exec",)), Tmpfs("/a"), Tmpfs("/b", ("size=1m", "noexec")))
+    service = replace(tmpfs=own, limits=Limits(memory=1000))
+    assert values(service, "Tmpfs") == [
+        "/tmp:exec,size=500",
+        "/a:noexec,size=500",
+        "/b:size=1m,noexec",
+        "/var/tmp:rw,noexec,nosuid,nodev,mode=1777,size=500",
+        "/dev/shm:rw,noexec,nosuid,nodev,mode=1777,size=67108864",
+    ]
+    assert values(replace(tmpfs=own[1:2], hardening="off"), "Tmpfs") == ["/a"]
