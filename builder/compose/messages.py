@@ -322,7 +322,7 @@ BIND_READ_ONLY: Final = Text(
     "warning",
 )
 BIND_DIRECTORY: Final = Text(
-    "{path} does not exist here, so it becomes an empty directory that the app can write to",
+    "{path} does not exist here, so it becomes an empty directory of the user that the service runs as",
     "if it should be a file, put it beside the compose file",
     "warning",
 )

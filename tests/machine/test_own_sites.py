@@ -13,9 +13,11 @@ from tests.machine import hosts
 from tests.machine.clients import get
 from tests.machine.egress_host import within
 from tests.machine.probes import Agent, end, inside, outside, quic, serving, tcp
+from tests.server.conftest import client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.machine.hosts import Host
     from tests.machine.probes import Place
@@ -243,6 +245,21 @@ def test_a_call_is_never_banned(sites: Host, family: int) -> None:
     assert not any(address in listed for address in own), listed
     assert_served(sites)
     sites.machine.run(["fail2ban-client", "unban", "--all"])
+
+
+def test_a_new_domain_restarts_nobody_and_is_known_from_the_next_start(sites: Host, tmp_path: Path) -> None:
+    """Of a neighbour's; the change restarts no other stack, and one that is taken away is forgotten in the same way."""
+    laptop = client(sites, tmp_path)
+    started = sites.machine.run(["podman", "inspect", "--format={{.Id}}", "web"], user="er-blog").stdout
+    changed = laptop.edited("domain: hermit.example.com", "domains: [hermit.example.com, cell.example.com]")
+    for file, there in ((changed, 200), (laptop.spec, 0)):
+        done = laptop.er("apply", file, "--yes")
+        assert done.returncode == 0, done.stderr
+        before = sites.machine.run(["podman", "inspect", "--format={{.Id}}", "web"], user="er-blog").stdout
+        assert there == 0 or before == started
+        assert laptop.er("restart", "blog").returncode == 0
+        assert fetch(sites, "blog", "https://cell.example.com/")[0] == there
+        assert fetch(sites, "blog", "https://hermit.example.com/")[0] == 200
 
 
 def test_the_way_is_there_again_after_a_reload_and_a_boot(sites: Host) -> None:

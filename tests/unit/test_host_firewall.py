@@ -159,16 +159,18 @@ def test_addresses_stand_in_their_own_family(family: int, host: tuple[list[str],
 @both
 @given(hosts())
 def test_no_wish_of_a_stack_comes_before_its_guard(family: int, host: tuple[list[str], list[Stack]]) -> None:
-    """The host's own addresses and cloud metadata are refused first, whatever `egress:` opens."""
+    """The host's own addresses, but for its sites, and cloud metadata are refused first, whatever `egress:` opens."""
     sources, stacks = host
     text = whole(family, rendered(sources, stacks), (firewall.BASE, firewall.HOST), stacks=stacks)
     for stack in stacks:
         chain = [line for line in rules(text) if line.startswith(f"-A {firewall.chain_of_user(stack.uid)} ")]
-        assert chain[0].endswith("-j ER-OUT-GUARD")
-        assert "-m connlimit" in chain[1]
-        assert chain[2].endswith("-j ER-OUT-WEB")
+        # What the firewall itself has redirected to the proxy, and no more of it than a stack may have.
+        assert re.search(r" --ctstate DNAT --ctdir ORIGINAL -m connlimit .* -m limit .* -j ACCEPT$", chain[0])
+        assert chain[1].endswith("-j ER-OUT-GUARD")
+        assert "-m connlimit" in chain[2]
+        assert chain[3].endswith("-j ER-OUT-WEB")
         wishes = [wish for wish in stack.egress if ip_network(wish.to).version == family]
-        assert len(chain) == len(wishes) + 3
+        assert len(chain) == len(wishes) + 4
 
 
 @both

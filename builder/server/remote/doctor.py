@@ -70,6 +70,8 @@ _JUMPS: Final = (
     "-A INPUT -j ER-INPUT",
     "-A OUTPUT -j ER-OUTPUT",
 )
+# For visitors, and for stacks that call this host's sites.
+_REDIRECTS: Final = ("-A PREROUTING -j ER-REDIRECT", "-A OUTPUT -j ER-OWN")
 
 
 def _rules() -> str:
@@ -81,7 +83,8 @@ def _rules() -> str:
         missing = [jump for jump in _JUMPS if jump not in saved]
         if missing:
             return f"{tool}: {missing[0]} is missing"
-        if "ER-REDIRECT" not in common.run([f"{tool}-save", "-t", "nat"]):
+        saved = common.run([f"{tool}-save", "-t", "nat"])
+        if not all(jump in saved for jump in _REDIRECTS):
             return f"{tool}: the redirect of 80 and 443 is missing"
     return ""
 
