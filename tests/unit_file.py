@@ -55,12 +55,15 @@ def _escape(value: str, position: int) -> tuple[str, int]:
 
 
 def expand(word: str, variables: dict[str, str] | None = None) -> str:
-    """Specifiers and variables put in, as systemd does when it runs a command. Unknown ones are an error."""
+    """Specifiers and variables put in, as systemd does when it runs a command. Unknown ones are an error.
+
+    Those that the host sets for new directories (ER_OWN0, …) are nothing, as they mostly are.
+    """
 
     def replace(found: re.Match[str]) -> str:
         if found[0] == "$$":
             return "$"
-        return (variables or {})[found[1]]
+        return "" if re.fullmatch(r"ER_OWN\d+", found[1]) else (variables or {})[found[1]]
 
     assert not re.search(r"(?<!%)(%%)*%(?!%)", word), word
     return re.sub(r"\$\$|\$\{(\w+)\}", replace, word).replace("%%", "%")

@@ -64,7 +64,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "own_pages": own_pages(spec),
         "ceiling": f"{shares.ceiling(len(spec.stacks)):g}",
         "share": f"{shares.share(len(spec.stacks)):g}",
-        "own_sites": list(dict.fromkeys(domain for stack in spec.stacks for domain in _domains(stack))),
+        "own_sites": list(dict.fromkeys(domain for stack in spec.stacks for domain in stack.domains)),
         "own_addresses": facts.OWN_SITES,
     }
     yield from rootfs.render(Part.FIRST_BOOT, "host", values)

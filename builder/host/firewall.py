@@ -205,11 +205,10 @@ def _user_output() -> Iterator[Rule]:
             yield Rule("ER-OUT-GUARD", f"-d {network} -p {protocol} --dport 53", "ACCEPT", (4,), "the host's resolver")
     yield Rule("ER-OUT-GUARD", _OWN_CALL, "ER-OUT-DENY", why="this host's sites, more than a stack may have at once")
     yield Rule("ER-OUT-GUARD", "-o lo", "ER-OUT-DENY", why="nothing else of the host's own, by any of its addresses")
-    refused = (*facts.METADATA, *(f"{address}/128" for address in facts.OWN_SITES if ":" in address))
-    for network in refused:
-        yield Rule(
-            "ER-OUT-GUARD", f"-d {network}", "ER-OUT-DENY", family_of(network), "cloud metadata, link-local, own sites"
-        )
+    # Not link-local, as the other one is, nor anybody's: what is not redirected would leave the host.
+    own_site = f"{facts.OWN_SITES[1]}/128"
+    for network in (*facts.METADATA, own_site):
+        yield Rule("ER-OUT-GUARD", f"-d {network}", "ER-OUT-DENY", family_of(network), "cloud metadata, link-local")
     for protocol, ports in (("udp", "53,443"), ("tcp", "53,80,443")):
         yield Rule("ER-OUT-WEB", f"-p {protocol} -m multiport --dports {ports}", "ACCEPT", why="DNS, HTTP, HTTPS")
     # Each stack and the proxy log and count in a chain of their own; only a user without rules of its own comes here.
@@ -277,12 +276,7 @@ def stack_template() -> File:
     rate = f"-m limit --limit {facts.STACK_RATE}/sec --limit-burst {2 * facts.STACK_RATE}"
     rules = (
         *(Rule("ER-OUT-STACKS", f"-m owner --uid-owner {one}", allowed) for one in owners),
-        Rule(
-            allowed,
-            f"{_OWN_CALL} {most} {rate}",
-            "ACCEPT",
-            why="this host's sites, through the redirect",
-        ),
+        Rule(allowed, f"{_OWN_CALL} {most} {rate}", "ACCEPT", why="this host's sites, through the redirect"),
         Rule(allowed, "", "ER-OUT-GUARD"),
         Rule(allowed, f"-m connlimit --connlimit-above {CONNECTIONS} --connlimit-mask 0", "ER-OUT-DENY"),
         Rule(allowed, "", "ER-OUT-WEB"),

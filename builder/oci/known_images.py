@@ -1,4 +1,4 @@
-"""What is known of well-known images by their name: capabilities they need, memory they want, code they load from /tmp."""
+"""What is known of well-known images by name: capabilities they need, memory they want, code they load from /tmp."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def toolbox_image(example_images: None) -> None:
 @pytest.fixture(scope="session")
 def rpc_image_made(example_images: None) -> None:
     """The archive of an app that speaks HTTP/2, which the spec `public` names."""
-    rpc_image.make(_example_maker())
+    rpc_image.make(example_maker())
 
 
 @pytest.fixture(scope="session")
