@@ -50,6 +50,10 @@ JOURNAL: Final = "stacks"
 ANSWERS: Final = f"{STATE}/names"
 # Where programs of our users look for their settings, by uid: root's, and empty unless somebody puts a file there.
 CONFIG: Final = f"{STATE}/config"
+# Each stack's passwords of registries, below its directory of settings; Podman is told by REGISTRY_AUTH_FILE.
+AUTH_FILE: Final = "containers/auth.json"
+# Who logs in where, a line each: the stack (or proxy), the registry, the name there.
+LOGINS: Final = f"{ETC}/registries"
 QUADLETS: Final = "/etc/containers/systemd/users"
 
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and

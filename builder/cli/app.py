@@ -27,7 +27,19 @@ from builder.cli import (
     trial,
     user_data,
 )
-from builder.cli.server import apply, bans, doctor, firewall, logs, secrets, services, session, status, verify
+from builder.cli.server import (
+    apply,
+    bans,
+    doctor,
+    firewall,
+    logs,
+    registries,
+    secrets,
+    services,
+    session,
+    status,
+    verify,
+)
 from builder.problems import SpecError, UserError
 
 if TYPE_CHECKING:
@@ -62,6 +74,11 @@ _SERVER_SECRET: Final[tuple[tuple[str, Command], ...]] = (
     ("generate", secrets.generate),
     ("list", secrets.list_),
     ("rm", secrets.rm),
+)
+_SERVER_REGISTRY: Final[tuple[tuple[str, Command], ...]] = (
+    ("login", registries.login),
+    ("list", registries.list_),
+    ("logout", registries.logout),
 )
 
 
@@ -126,6 +143,9 @@ _server = typer.Typer(
     name="server", help="Look after a running server, over ssh.", no_args_is_help=True, rich_markup_mode=None
 )
 _secret = typer.Typer(name="secret", help="The secrets of a stack.", no_args_is_help=True, rich_markup_mode=None)
+_registry = typer.Typer(
+    name="registry", help="Logins to registries that images come from.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.callback()
@@ -145,5 +165,8 @@ for _name, _command in _SERVER:
     _add(_server, _name, _command)
 for _name, _command in _SERVER_SECRET:
     _add(_secret, _name, _command)
+for _name, _command in _SERVER_REGISTRY:
+    _add(_registry, _name, _command)
 _server.add_typer(_secret)
+_server.add_typer(_registry)
 app.add_typer(_server)

@@ -56,6 +56,7 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
             ],
             "no_egress": stack.no_egress,
             "secrets": list(_secrets(stack)),
+            "logins": [{"registry": one.registry, "username": one.username} for one in stack.logins],
             "services": [
                 {
                     "name": s.name,
@@ -94,6 +95,10 @@ def _summary(spec: Spec) -> None:
             output.note(f"  er-{stack.name} {stack.uid}  may reach nothing outside, not even DNS and the web")
         if names := _secrets(stack):
             output.note(f"  er-{stack.name} {stack.uid}  waits for its secrets: {', '.join(names)}")
+        for login in stack.logins:
+            output.note(f"  er-{stack.name} {stack.uid}  logs in to {login.registry} as {login.username}")
+    for text in _maybe_private(spec):
+        output.note(f"  {text}")
     for line in _memory_lines(spec):
         output.note(line)
 
@@ -112,6 +117,21 @@ def _memory_lines(spec: Spec) -> Iterator[str]:
 def _secrets(stack: Stack) -> tuple[str, ...]:
     """What is to be set on the server, each once."""
     return tuple(dict.fromkeys(name for service in stack.services for name in service.secret_names))
+
+
+# Registries in which images are somebody's, public or not: their names do not tell.
+_MAYBE_PRIVATE: Final = ("ghcr.io", "registry.gitlab.com")
+
+
+def _maybe_private(spec: Spec) -> Iterator[str]:
+    """What to write should an image be private, once for each registry."""
+    seen = {one.registry for stack in spec.stacks for one in stack.logins}
+    for image in (service.image for stack in spec.stacks for service in stack.services):
+        registry, _, path = image.partition("/")
+        if registry in _MAYBE_PRIVATE and registry not in seen:
+            seen.add(registry)
+            owner = path.partition("/")[0]
+            yield f"should {image} be private: registries: {{{registry}: {{username: {owner}}}}}"
 
 
 def _line(stack: Stack, service: Service) -> str:

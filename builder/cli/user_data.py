@@ -14,6 +14,7 @@ from builder import host as hosts
 from builder.cli import output
 from builder.cli.options import AsJson, OutputFile, SpecPath, load
 from builder.cli.progress import size_bar
+from builder.cli.server import registries
 from builder.problems import SpecError, UserError
 from builder.providers import Encoding
 
@@ -110,6 +111,9 @@ def _report(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> No
     output.note(f"  what takes the space: {', '.join(f'{one.name} {one.used:,}' for one in biggest)}")
     for stack, secret in userdata.secrets(spec):
         output.note(f"  secret {secret} of stack {stack} is not in it; once the server is up: {_push(stack, secret)}")
+    for stack, registry in userdata.logins(spec):
+        way = registries.way("ADDRESS", registry, stack)
+        output.note(f"  the password of {stack} at {registry} is not in it; once the server is up: {way}")
     output.note(f"  use it:     {_filled(row.command.value, file)}")
     output.note(f"  or here:    {_filled(row.console.value, file)}")
     login = row.login.value.get(spec.server.base, "") if delivery.on == "stock" else ""
@@ -146,6 +150,7 @@ def _as_json(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> d
         "counted": row.counted.value,
         "groups": [{"name": one.name, "used": one.used, "files": one.files} for one in _groups(spec, host, delivery)],
         "secrets": [{"stack": stack, "name": secret} for stack, secret in userdata.secrets(spec)],
+        "logins": [{"stack": stack, "registry": registry} for stack, registry in userdata.logins(spec)],
         "command": _filled(row.command.value, file),
         "console": _filled(row.console.value, file),
         "login": spec.admin.name,

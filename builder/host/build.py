@@ -72,8 +72,17 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         yield File(f"{facts.ETC}/caddy/acme-root.pem", spec.tls.ca_root, Part.FIRST_BOOT)
     port = urllib.parse.urlsplit(directory).port if directory else None
     yield from firewall.host_files(spec.ssh.allow_from, spec.stacks, port, spec.fail2ban.ignore)
+    if logins := _logins(spec):
+        yield File(facts.LOGINS, logins, Part.FIRST_BOOT, "0600")
     for stack in spec.stacks:
         yield from (_owned(stack, file) for file in _stack(stack, spec, values))
+
+
+def _logins(spec: Spec) -> bytes:
+    """Who logs in where: `er server registry` reads it, and first boot, which says what is not there."""
+    owners = (("proxy", spec.proxy.logins), *((stack.name, stack.logins) for stack in spec.stacks))
+    lines = (f"{owner} {login.registry} {login.username}\n" for owner, logins in owners for login in logins)
+    return "".join(lines).encode()
 
 
 def _builds_secrets(stack: Stack) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -128,6 +128,8 @@ _TEXTS_OF_FIELDS: Final[Mapping[tuple[str, str], Text]] = {
     ("stacks.uid", "less_than_equal"): messages.UID_RANGE,
     ("stacks.ports", "extra_forbidden"): messages.KEY_PORTS,
     ("stacks.build", "extra_forbidden"): messages.KEY_BUILD,
+    ("registries.password", "extra_forbidden"): messages.REGISTRY_PASSWORD,
+    ("stacks.registries.password", "extra_forbidden"): messages.REGISTRY_PASSWORD,
 }
 # And those of limits, with the name that pydantic has for the limit.
 _TEXTS_OF_LIMITS: Final[Mapping[str, tuple[Text, str]]] = {
@@ -145,7 +147,7 @@ def _translate(document: Document, detail: ErrorDetails) -> None:
     loc, kind, limits = detail["loc"], detail["type"], detail.get("ctx", {})
     on_key = kind in ("extra_forbidden", "missing") or loc[-1:] == (_KEY,)
     loc = loc[:-1] if loc[-1:] == (_KEY,) else loc
-    path = ".".join(step for step in loc if isinstance(step, str))
+    path = _fields(loc)
     broken = limits.get("error")
     if isinstance(broken, RuleError):
         document.report(broken.text, loc, on_key=on_key, **broken.values)
@@ -157,6 +159,22 @@ def _translate(document: Document, detail: ErrorDetails) -> None:
     else:
         text, values = _text_for(document, loc, path, detail)
         document.report(text, loc, on_key=on_key, **values)
+
+
+def _fields(loc: Loc) -> str:
+    """The fields on the way to a place: without list indexes, and without the names of a mapping of sections."""
+    fields: list[str] = []
+    is_name = False
+    for step in (step for step in loc if isinstance(step, str)):
+        if is_name and step != loc[-1]:
+            is_name = False
+            continue
+        fields.append(step)
+        model, info = sections().get(".".join(fields[:-1])), None
+        if model is not None:
+            info = model.model_fields.get(step)
+        is_name = info is not None and get_origin(info.annotation) is dict and ".".join(fields) in sections()
+    return ".".join(fields)
 
 
 def _text_for(document: Document, loc: Loc, path: str, detail: ErrorDetails) -> tuple[Text, dict[str, object]]:

@@ -22,7 +22,18 @@ from builder.spec.model import (
 )
 from builder.spec.ssh_keys import TEMPLATE_KEY
 from builder.spec.stack_input import StackInput  # noqa: TC001 - pydantic reads the annotations
-from builder.spec.value_types import Domain, Line, Network, PathPrefix, Section, TimeoutOrNone
+from builder.spec.value_types import (
+    Domain,
+    Line,
+    Mirror,
+    Network,
+    PathPrefix,
+    Registry,
+    RegistrySettings,
+    RegistryUsername,
+    Section,
+    TimeoutOrNone,
+)
 
 
 class ServerInput(Section):
@@ -136,6 +147,21 @@ class AwsInput(Section):
     )
 
 
+class RegistryInput(Section):
+    """A registry that images come from."""
+
+    username: RegistryUsername | None = Field(
+        default=None,
+        description="Who all stacks log in as; the password is set on the server, by `er server registry login`.",
+        examples=["me"],
+    )
+    mirrors: list[Mirror] = Field(
+        default=[],
+        description="Where its images are looked for first, in this order.",
+        examples=[["mirror.example.com"]],
+    )
+
+
 class SpecInput(Section):
     """One host and the app stacks on it."""
 
@@ -153,6 +179,11 @@ class SpecInput(Section):
     )
     aws: AwsInput = Field(
         default=AwsInput(), description="What `er launch` asks AWS for.", examples=[{"region": "eu-central-1"}]
+    )
+    registries: dict[Registry, Annotated[RegistryInput, RegistrySettings]] = Field(
+        default={},
+        description="By registry, who logs in there, and where else its images are.",
+        examples=[{"ghcr.io": {"username": "me"}}],
     )
     dns: Dns | None = Field(
         default=None, description="Where `er launch` sets the records of the domains.", examples=["route53"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from builder.problems import Problem, Report, SpecError
-from builder.spec import host_sections, memory, model, stack_entries
+from builder.spec import host_sections, memory, model, registries, stack_entries
 from builder.spec.document import Document, validate
 from builder.yamlfile import source
 
@@ -45,6 +45,8 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
     entries = stack_entries.read_stacks(document)
     if report.failed or spec_input is None:
         raise SpecError(report)
+    stacks = stack_entries.stacks(document, spec_input.stacks, entries)
+    registries.check(document, spec_input, stacks, image)
     spec = model.Spec(
         server=model.Server(
             spec_input.server.name, spec_input.server.base, spec_input.server.arch, spec_input.server.timezone
@@ -52,11 +54,16 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         admin=model.Admin(spec_input.admin.name, keys),
         ssh=model.Ssh(tuple(dict.fromkeys(spec_input.ssh.allow_from))),
         tls=model.Tls(spec_input.tls.email, spec_input.tls.ca, root),
-        proxy=model.Proxy(image, cast("float | None", spec_input.proxy.body_timeout)),
+        proxy=model.Proxy(
+            image,
+            cast("float | None", spec_input.proxy.body_timeout),
+            registries.logins([image], spec_input.registries),
+        ),
         fail2ban=_fail2ban(spec_input.fail2ban),
         aws=model.Aws(spec_input.aws.region, spec_input.aws.type),
         dns=spec_input.dns,
-        stacks=stack_entries.stacks(document, spec_input.stacks, entries),
+        stacks=registries.added(stacks, spec_input),
+        mirrors=tuple((name, tuple(one.mirrors)) for name, one in spec_input.registries.items() if one.mirrors),
     )
     memory.check(document, spec)
     return spec, tuple(report)

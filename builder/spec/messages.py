@@ -281,6 +281,33 @@ SECRET_BUILT: Final = Text(
     "{name} is made on the server, of other secrets, for {service} alone",
     "write the text that it is made of here as well; it may be the same",
 )
+REGISTRY: Final = Text(
+    "`{value}` is not the name of a registry", "as in ghcr.io or registry.example.com:5000: no https://, no path"
+)
+REGISTRY_DOCKER: Final = Text("images name Docker Hub docker.io, not {value}", "write docker.io")
+REGISTRY_EMPTY: Final = Text("says nothing of this registry", "as in `{{username: me}}`, or `{{mirrors: […]}}`")
+REGISTRY_USERNAME: Final = Text(
+    "`{value}` is not a user name at a registry", "one word without a colon; its password is never written here"
+)
+REGISTRY_PASSWORD: Final = Text(
+    "a password has no place here: user-data can be read by others",
+    "take it out; once the server is up: er server registry login HOST REGISTRY",
+)
+REGISTRY_AWS: Final = Text(
+    "er does not renew ECR's passwords by the server's role yet, and each ends after 12 hours",
+    "write {{username: AWS}}; before each change of an image:"
+    " aws ecr get-login-password | er server registry login HOST REGISTRY",
+)
+REGISTRY_PRIVATE: Final = Text(
+    "{registry} gives no image to who is not logged in",
+    "write registries: {{{quoted}: {{username: {username}}}}}, then on the server:"
+    " er server registry login HOST {registry}",
+    "warning",
+)
+REGISTRY_UNUSED: Final = Text("no image comes from {registry}", "images come from: {known}", "warning")
+MIRROR: Final = Text(
+    "`{value}` is not the address of a mirror", "as in mirror.example.com, or registry.example.com:5000/docker-hub"
+)
 EGRESS_MISSING: Final = Text(
     "the firewall refuses this stack what its environment names: {found}",
     "if the app is to reach it, write in this stack: egress: [{rules}]",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from builder.stack.model import Stack
+    from builder.stack.model import Login, Stack
 
 Base = Literal["debian-13", "ubuntu-24.04"]
 Arch = Literal["amd64", "arm64"]
@@ -50,10 +50,14 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """The reverse proxy's image, normalised; `body_timeout` in seconds, 0 for none, None for the default."""
+    """The reverse proxy's image, normalised; `body_timeout` in seconds, 0 for none, None for the default.
+
+    `logins` are those to the registries that the image comes from.
+    """
 
     image: str
     body_timeout: float | None = None
+    logins: tuple[Login, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,5 +88,6 @@ class Spec:
     proxy: Proxy
     fail2ban: Fail2ban
     stacks: tuple[Stack, ...]
+    mirrors: tuple[tuple[str, tuple[str, ...]], ...] = ()  # by registry, in the order in which they are asked
     aws: Aws = Aws()
     dns: Dns | None = None

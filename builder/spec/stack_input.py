@@ -22,6 +22,9 @@ from builder.spec.value_types import (
     Memory,
     Paths,
     Port,
+    Registry,
+    RegistrySettings,
+    RegistryUsername,
     SecretVariables,
     Section,
     TimeoutOrNone,
@@ -116,6 +119,12 @@ class PublicInput(ServedInput):
     hardening: Hardening | None = Field(default=None, description="As in the label.", examples=["strict"])
 
 
+class LoginInput(Section):
+    """A login of one stack to a registry; the password is set on the server."""
+
+    username: RegistryUsername = Field(description="The user name at the registry.", examples=["me"])
+
+
 class StackInput(ServedInput):
     """An app stack: a compose file, or in short form one public service."""
 
@@ -148,6 +157,11 @@ class StackInput(ServedInput):
         default={},
         description="By service, variables that are secrets: names, or each with its secret or a text made of secrets.",
         examples=[{"web": {"SECRET_KEY": "secret_key", "DATABASE_URL": "postgres://app:{db_password}@db/app"}}],
+    )
+    registries: dict[Registry, Annotated[LoginInput, RegistrySettings]] = Field(
+        default={},
+        description="By registry, a login that this stack has instead of the host's.",
+        examples=[{"ghcr.io": {"username": "me"}}],
     )
     image: str | None = Field(
         default=None,

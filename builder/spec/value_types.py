@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -112,4 +112,40 @@ ComposeFiles = Annotated[
     BeforeValidator(rules.as_list),
     Field(min_length=1),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
+
+# A registry as images name it: a word without a dot or a port would be a folder of Docker Hub.
+_REGISTRY: Final = r"(?=.*[.:])[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[0-9]{1,5})?"
+_MIRROR: Final = rf"{_REGISTRY}(?:/[a-z0-9][a-z0-9._/-]*[a-z0-9])?"
+# HTTP's basic authentication ends the name at a colon.
+_USERNAME: Final = "[!-9;-~]{1,200}"
+_DOCKER_HUB: Final = ("index.docker.io", "registry-1.docker.io", "registry.hub.docker.com", "hub.docker.com")
+
+
+def _registry(value: str) -> str:
+    if value in _DOCKER_HUB:
+        raise rules.RuleError(messages.REGISTRY_DOCKER, value=value)
+    return rules.pattern(_REGISTRY, messages.REGISTRY)(value)
+
+
+def _settings(value: Any) -> Any:
+    """What the spec says of a registry, before its keys are looked at."""
+    if value == "aws":
+        raise rules.RuleError(messages.REGISTRY_AWS)
+    if value == {}:
+        raise rules.RuleError(messages.REGISTRY_EMPTY)
+    return value
+
+
+Registry = Annotated[str, AfterValidator(_registry)]
+RegistrySettings = BeforeValidator(_settings)
+RegistryUsername = Annotated[
+    str,
+    AfterValidator(rules.pattern(_USERNAME, messages.REGISTRY_USERNAME)),
+    WithJsonSchema({"type": "string", "pattern": f"^{_USERNAME}$"}),
+]
+Mirror = Annotated[
+    str,
+    AfterValidator(rules.pattern(_MIRROR, messages.MIRROR)),
+    WithJsonSchema({"type": "string", "pattern": f"^{_MIRROR}$"}),
 ]

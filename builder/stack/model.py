@@ -287,6 +287,14 @@ class EgressRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """Who logs in to a registry; the password is set on the server."""
+
+    registry: str
+    username: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """A complete app stack. `uid` is final here: from the name, or from the spec.
 
@@ -301,6 +309,7 @@ class Stack:
     files: tuple[StackFile, ...] = ()
     egress: tuple[EgressRule, ...] = ()
     no_egress: bool = False
+    logins: tuple[Login, ...] = ()  # to the registries that its images come from
     mark: Mark | None = field(default=None, compare=False)
 
     @property

@@ -182,6 +182,12 @@ def _archive_problem(where: str, mark: Mark | None, on: On) -> Problem:
     return Problem("error", where, "an archive on this machine cannot travel in user-data", mark, hint)
 
 
+def logins(spec: Spec) -> tuple[tuple[str, str], ...]:
+    """Stack and registry of each login, whose password user-data never carries."""
+    owners = (("proxy", spec.proxy.logins), *((stack.name, stack.logins) for stack in spec.stacks))
+    return tuple((owner, login.registry) for owner, logins in owners for login in logins)
+
+
 def secrets(spec: Spec) -> tuple[tuple[str, str], ...]:
     """Stack and name of each secret, which user-data never carries; each pair once, in the order of the spec."""
     found = [(stack.name, name) for stack in spec.stacks for service in stack.services for name in service.secret_names]

@@ -12,7 +12,7 @@ from builder import files, problem_report
 from builder.cli import output
 from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote
 from builder.cli.progress import Steps
-from builder.cli.server import firewall
+from builder.cli.server import firewall, registries
 from builder.problems import SpecError
 
 if TYPE_CHECKING:
@@ -178,12 +178,19 @@ def _show_result(host: str, end: dict[str, Any]) -> int:
         for stack, names in end.get("waiting", {}).items():
             ways = "; ".join(f"er server secret set {host} {stack} {name}" for name in names)
             output.note(f"{stack} waits for what only you know: {ways}")
+        for stack, names in end.get("logins", {}).items():
+            ways = "; ".join(registries.way(host, name, stack) for name in names)
+            output.note(f"{stack} waits for a password that only you know: {ways}")
         for stack in end.get("ill", ()):
             output.failure(f"{stack} was ill before this change, and still is", f"see: er server logs {host} {stack}")
         output.note("the server is what the spec says; the tree of before is kept on it, as the last good one")
         firewall.show_names(end.get("names", ()))
         return 0
-    hint = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None
+    refused = [
+        text for stack, found in end.get("refused", {}).items() for text in registries.refusals(host, stack, found)
+    ]
+    said = ["its containers said:", *end["said"]] if end.get("said") else []
+    hint = "\n  ".join([*refused, *said]) or None
     if end["phase"] == "rolled back":
         output.failure(f"the change was taken back, the server is as before: {end['why']}", hint)
     else:

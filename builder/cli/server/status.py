@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.cli import output
 from builder.cli.options import AsJson, Host, SshOptions, remote
-from builder.cli.server import firewall
+from builder.cli.server import firewall, registries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +44,9 @@ def wrong(found: Status) -> Iterator[str]:
         if unit["state"] == "failed":
             yield f"{where} has failed ({unit['result']}); see er server logs"
     yield from _secrets(found)
+    yield from registries.missing("HOST", found["logins"])
+    for stack in found["stacks"]:
+        yield from registries.refusals("HOST", stack["stack"], stack["refusals"])
     yield from firewall.problems_of(name for row in found["egress"] for name in row["names"])
     for one in found["certificates"]:
         if one["late"]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import changed_files, common, egress, images, secrets, services
+from builder.server.remote import changed_files, common, egress, images, registries, secrets, services
 from builder.server.remote.changed_files import NewFile
 from builder.server.remote.common import RemoteError
 
@@ -97,7 +97,9 @@ def apply_run() -> Value:
     services.remove_users(stacks - set(plan["stacks"]))
     installed = sorted(file["path"] for file in plan["files"])
     changed_files.write(changed_files.INSTALLED, json.dumps(installed).encode())
-    changed_files.set_state("done", waiting=outcome.waiting, ill=outcome.unhealthy, names=egress.names())
+    changed_files.set_state(
+        "done", waiting=outcome.waiting, logins=_missing_logins(), ill=outcome.unhealthy, names=egress.names()
+    )
     return {}
 
 
@@ -146,7 +148,8 @@ def _reload(touched: list[str], plan: Value, unhealthy: set[str], set_state: Cal
     services.reload(affected)
     set_state("waiting for the stacks")
     waiting = _wait_until_ready(plan["timeout"], ignored)
-    return _Outcome(waiting, sorted((ignored & unhealthy_stacks()) - waiting.keys()) if ignored else [])
+    explained = waiting.keys() | _missing_logins().keys()
+    return _Outcome(waiting, sorted((ignored & unhealthy_stacks()) - explained) if ignored else [])
 
 
 def _wait_for_confirmation(seconds: float) -> None:
@@ -164,7 +167,7 @@ _ROLLBACK_TIMEOUT: Final = 120.0
 
 def _roll_back(plan: Value, stacks: frozenset[str], unhealthy: set[str], why: str) -> None:
     """Restore the old files, and reload and restart what reads them. `stacks` are those of before the change."""
-    errors = services.container_errors()
+    errors, refused = services.container_errors(), _refusals()
     changed_files.set_state("taking it back", why=why)
     touched = changed_files.saved_paths()
     services.stop_stacks(set(common.stacks()) - stacks)
@@ -173,10 +176,21 @@ def _roll_back(plan: Value, stacks: frozenset[str], unhealthy: set[str], why: st
         old = {**plan, "stacks": common.uids(stacks), "timeout": max(plan["timeout"], _ROLLBACK_TIMEOUT)}
         _reload(touched, old, unhealthy, lambda *_: None)
     except (RemoteError, OSError, subprocess.SubprocessError) as error:
-        changed_files.set_state("failed", why=why, said=errors, then=str(error))
+        changed_files.set_state("failed", why=why, said=errors, refused=refused, then=str(error))
         return
     services.remove_users(set(plan["stacks"]) - stacks)
-    changed_files.set_state("rolled back", why=why, said=errors)
+    changed_files.set_state("rolled back", why=why, said=errors, refused=refused)
+
+
+def _refusals() -> dict[str, list[Value]]:
+    """By stack, why a service has no image; without those whose user does not answer."""
+    found = {}
+    for stack in common.uids(common.stacks()):
+        try:
+            found[stack] = registries.refusals(stack)
+        except RemoteError:
+            continue
+    return {stack: refusals for stack, refusals in found.items() if refusals}
 
 
 # How long everything has to stay up, in seconds.
@@ -198,19 +212,20 @@ def _wait_until_ready(seconds: float, ignored: Collection[str]) -> dict[str, lis
     """Until no unit is restarting, the proxy and every stack answer, and nothing has failed for a while since.
 
     A stack without one of its secrets cannot run, and is not waited for: returns such stacks with the secrets' names.
-    Nor are the `ignored` waited for. Raises RemoteError when the time is up.
+    Nor is one that lacks a login, once a registry has refused it an image, nor the `ignored`. Raises RemoteError when
+    the time is up.
     """
     deadline = time.monotonic() + seconds
     while _jobs_running(ignored) and time.monotonic() < deadline:
         time.sleep(0.1)
-    look = _LOOK if ignored or _waiting_for_secrets() else seconds
+    look = _LOOK if ignored or _waiting_for_secrets() or _missing_logins() else seconds
     while missing := _not_ready(min(deadline - time.monotonic(), look)):
-        if {stack for stack, _ in missing} <= {*_waiting_for_secrets(), *ignored}:
+        if {stack for stack, _ in missing} <= {*_waiting_for_secrets(), *_waiting_for_logins(), *ignored}:
             break
         if time.monotonic() > deadline:
             raise RemoteError(f"not ready: {', '.join(f'{stack}/{service}' for stack, service in missing)}")
     waiting = _waiting_for_secrets()
-    _check_steady(set(common.stacks()) - waiting.keys() - set(ignored))
+    _check_steady(set(common.stacks()) - waiting.keys() - _waiting_for_logins() - set(ignored))
     _check_proxy()
     return waiting
 
@@ -234,6 +249,21 @@ def _missing_secrets(stack: str) -> list[str]:
         return list(secrets.missing(stack))
     except RemoteError:
         return []
+
+
+def _missing_logins() -> dict[str, list[str]]:
+    """Stacks without a login that the spec names, and the registries; they may run all the same."""
+    return {stack: found for stack in common.stacks() if (found := registries.missing(stack))}
+
+
+def _waiting_for_logins() -> set[str]:
+    """Of those, who was refused an image: it starts once somebody has logged in."""
+    refused = _refusals()
+    return {
+        stack
+        for stack, names in _missing_logins().items()
+        if any(one["registry"] in names and one["kind"] in {"login", "limit"} for one in refused.get(stack, ()))
+    }
 
 
 def _not_ready(seconds: float) -> list[tuple[str, str]]:

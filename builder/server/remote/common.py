@@ -74,13 +74,15 @@ def in_session(user: str) -> list[str]:
     """
     account = pwd.getpwnam(user)
     runtime = f"/run/user/{account.pw_uid}"
+    settings = f"{facts.CONFIG}/{account.pw_uid}"
     env = [
         f"USER={user}",
         f"LOGNAME={user}",
         f"HOME={account.pw_dir}",
         "PATH=/usr/local/bin:/usr/bin:/bin",
         f"XDG_RUNTIME_DIR={runtime}",
-        f"XDG_CONFIG_HOME={facts.CONFIG}/{account.pw_uid}",
+        f"XDG_CONFIG_HOME={settings}",
+        f"REGISTRY_AUTH_FILE={settings}/{facts.AUTH_FILE}",
         f"DBUS_SESSION_BUS_ADDRESS=unix:path={runtime}/bus",
     ]
     ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, changed_files, common, egress, secrets, status
+from builder.server.remote import bans, changed_files, common, egress, registries, secrets, status
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -176,6 +176,11 @@ def _secrets() -> str:
     return ", ".join(f"{stack} waits for {name}" for stack, name in missing)
 
 
+def _logins() -> str:
+    missing = (one for one in registries.registry_list() if one["state"] in {"missing", "other"})
+    return ", ".join(f"{one['stack']} has none to {one['registry']} as {one['username']}" for one in missing)
+
+
 def _directories() -> str:
     """Directories of a stack's files that other stacks could read."""
     return ", ".join(path for stack in common.stacks() for path in _open_directories(stack))
@@ -266,6 +271,7 @@ CHECKS: Final = (
     Check("system services", _units, "see journalctl -u UNIT on the server", _restart_units),
     Check("stacks run", _services, "er server logs HOST STACK says why", _start_services),
     Check("secrets set", _secrets, "er server secret set HOST STACK NAME, or generate"),
+    Check("logins to registries", _logins, "er server registry login HOST REGISTRY"),
     Check("stacks apart", _directories, "sudo /usr/lib/easyrunner/users own", changed_files.set_owners),
     Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", egress.resolve),
     Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _free_space),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, common, egress, images, secrets
+from builder.server.remote import bans, common, egress, images, registries, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,7 @@ def status() -> Value:
         "proxy": _unit("er-proxy.service", facts.PROXY_USER, uptime),
         "proxy_image": images.proxy_image(),
         "stacks": [_stack(name, uptime) for name in common.stacks()],
+        "logins": registries.registry_list(),
         "egress": egress.egress(),
         "ports": sorted(listening(), key=lambda port: (port["port"], port["protocol"])),
         "certificates": sorted(certificates(), key=lambda one: one["days"]),
@@ -88,7 +89,14 @@ def _stack(name: str, uptime: float) -> Value:
         for kind, service, unit in common.services(name)
     ]
     missing, trouble = _missing_secrets(name)
-    return {"stack": name, "services": units, "lacking": missing, "trouble": trouble, "pressure": pressure(name)}
+    return {
+        "stack": name,
+        "services": units,
+        "lacking": missing,
+        "refusals": registries.refusals(name),
+        "trouble": trouble,
+        "pressure": pressure(name),
+    }
 
 
 def _missing_secrets(name: str) -> tuple[dict[str, list[str]], str]:
