@@ -1,49 +1,97 @@
-"""A real registry in a namespace of its own: Debian's docker-registry, over plain HTTP."""
+"""A real registry in a namespace of its own: Debian's docker-registry, over plain HTTP, or over HTTPS."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import tarfile
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import subprocess
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from builder.lab.network import Namespace
 
 OPEN = 5000
 CLOSED = 5001
+HTTPS = 443
 USER, PASSWORD = "reader", "secret"
-# bcrypt, as docker-registry wants it, of that password.
-_HTPASSWD = f"{USER}:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _LIST = "application/vnd.oci.image.index.v1+json"
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """Of one authority, for the names of registries: files in PEM form."""
+
+    authority: Path
+    chain: Path
+    key: Path
+
+
+def certificate(directory: Path, *names: str) -> Certificate:
+    """A new authority, and what it signs for these names."""
+    authority, key, chain = (directory / name for name in ("ca.crt", "registry.key", "registry.crt"))
+    new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc", "-days", "2"]
+    _openssl(*new, "-x509", "-subj", "/CN=lab", "-keyout", directory / "ca.key", "-out", authority)
+    alternatives = ",".join(f"DNS:{name}" for name in names)
+    signer = ["-x509", "-CA", authority, "-CAkey", directory / "ca.key", "-addext", f"subjectAltName={alternatives}"]
+    leaf = ["-addext", "basicConstraints=critical,CA:false"]
+    _openssl(*new, *signer, *leaf, "-subj", f"/CN={names[0]}", "-keyout", key, "-out", chain)
+    return Certificate(authority, chain, key)
+
+
+def _openssl(*argv: object) -> None:
+    subprocess.run([str(word) for word in argv], check=True, capture_output=True)
+
+
+def _bcrypt(password: str) -> str:
+    """As docker-registry wants it; the hash of the system's own crypt(3)."""
+    script = "print crypt($ARGV[0], q($2y$05$abcdefghijklmnopqrstuu))"
+    return subprocess.run(["perl", "-e", script, password], check=True, capture_output=True, text=True).stdout
+
+
+def limiting(upstream: str, made: Certificate) -> list[str]:
+    """The program of a registry in front of `upstream` that limits who is not logged in: limiting_registry.py."""
+    program = Path(__file__).with_name("limiting_registry.py")
+    return [sys.executable, str(program), upstream, str(made.chain), str(made.key), USER, PASSWORD]
+
+
 @dataclass
 class Registry:
-    """Doors to one store, each a port: `CLOSED` with a password, all others anybody's."""
+    """Doors to one store, each a port: `CLOSED` and `HTTPS` with a password, all others anybody's."""
 
     place: Namespace
     directory: Path
     ports: tuple[int, ...] = (OPEN, CLOSED)
+    certificate: Certificate | None = None
+
+    def set_passwords(self, passwords: Mapping[str, str]) -> None:
+        """By user; one that runs reads them anew."""
+        lines = (f"{user}:{_bcrypt(password)}\n" for user, password in passwords.items())
+        (self.directory / "htpasswd").write_text("".join(lines))
 
     def _settings(self, port: int) -> Path:
         file = self.directory / f"{port}.json"
         password = self.directory / "htpasswd"
-        password.write_text(_HTPASSWD)
+        if not password.exists():
+            self.set_passwords({USER: PASSWORD})
         settings: dict[str, object] = {
             "version": "0.1",
             "log": {"level": "error"},
             "storage": {"filesystem": {"rootdirectory": str(self.directory / "store")}},
             "http": {"addr": f"0.0.0.0:{port}"},
         }
-        if port == CLOSED:
+        if port == HTTPS and self.certificate:
+            names = {"certificate": str(self.certificate.chain), "key": str(self.certificate.key)}
+            settings["http"] = {"addr": f"0.0.0.0:{port}", "tls": names}
+        if port in {CLOSED, HTTPS}:
             settings["auth"] = {"htpasswd": {"realm": "lab", "path": str(password)}}
         file.write_text(json.dumps(settings))
         return file
@@ -58,8 +106,11 @@ class Registry:
         look = ["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{self.ports[0]}/v2/"]
         return self.place.run(look, check=False).returncode == 0
 
-    def push(self, archive: Path, name: str, tag: str = "1") -> str:
-        """An OCI archive's image as a release, by the registry's own protocol: as a list of one; the list's digest."""
+    def push(self, archive: Path, name: str, tag: str = "1", *, label: str = "") -> str:
+        """An OCI archive's image as a release, by the registry's own protocol: as a list of one; the list's digest.
+
+        `label` makes it another image than the same archive under the same tag.
+        """
         with tarfile.open(archive) as tar:
             items = [item for item in tar if "/sha256/" in item.name]
             blobs = {f"sha256:{item.name.rpartition('/')[2]}": tar.extractfile(item) for item in items}
@@ -68,7 +119,7 @@ class Registry:
             assert index is not None
             manifest = json.loads(contents[json.loads(index.read())["manifests"][0]["digest"]])
         settings = json.loads(contents[manifest["config"]["digest"]])
-        settings["config"]["Labels"] = {"org.opencontainers.image.version": tag}
+        settings["config"]["Labels"] = {"org.opencontainers.image.version": label or tag}
         config = json.dumps(settings).encode()
         manifest["config"] |= {"digest": _digest(config), "size": len(config)}
         for layer in manifest["layers"]:

@@ -112,8 +112,7 @@ def missing(host: str, found: Iterable[dict[str, Any]]) -> Iterator[str]:
 def refusals(host: str, stack: str, found: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Why services have no image, in words, with the way out; what only waits for a login is not said again."""
     for one in found:
-        waits = one["username"] is not None and not one["login"]
-        if not (waits and one["kind"] == "login"):
+        if not (one["waits"] and one["kind"] == "login"):
             yield f"{stack}/{one['service']} has no image: {_reason(host, stack, one)}"
 
 
@@ -129,6 +128,6 @@ def _reason(host: str, stack: str, one: dict[str, Any]) -> str:
         return f"{registry} refuses {one['image']} to who is not logged in; if it is there: {command}"
     if one["kind"] == "login":
         return f"{registry} refuses {one['image']} to {one['username']}; is the password still right? {command}"
-    if one["login"]:
+    if one["username"] is not None and not one["waits"]:
         return f"{registry} limits how many images {one['username']} may fetch, and tells the server to wait"
     return f"{registry} limits how many images an address may fetch without a login; with one it gives more: {command}"

@@ -249,7 +249,7 @@ def _restart(stack: str) -> list[str]:
 def refusals(stack: str) -> list[Value]:
     """Why services that do not run have no image: `service`, `registry`, `image`, what Podman `said`, and its `kind`.
 
-    `login`: whether the stack has a login there, as the spec names it.
+    `username`: the name that the stack logs in with there, if any; `waits`: whether it lacks a login, to any registry.
     """
     return [one for service, unit in _down(stack) if (one := _refused(stack, service, unit))]
 
@@ -276,12 +276,13 @@ def _refused(stack: str, service: str, unit: str) -> Value | None:
         "said": said,
         "kind": kind,
         "username": login.username if login else None,
-        "login": login is not None and registry not in missing(stack),
+        "waits": bool(missing(stack)),
     }
 
 
 def _last_error(stack: str, unit: str) -> str:
     """What Podman, and no container, said last of a unit that it could not start."""
     argv = ["journalctl", f"--namespace=+{facts.JOURNAL}", "-b", "-q", "-o", "cat", "--no-pager", "-n", "1"]
-    match = [f"_SYSTEMD_USER_UNIT={unit}", f"_UID={common.uid(common.user_of(stack))}", "SYSLOG_IDENTIFIER=podman"]
-    return common.run([*argv, "--grep", "^Error:", *match], check=False).strip().removeprefix("Error: ")[:500]
+    match = [f"_SYSTEMD_USER_UNIT={unit}", f"_UID={common.uid(common.user_of(stack))}", "_COMM=podman"]
+    # It says `Error: …` at the end, and before that what it tries again.
+    return common.run([*argv, "--grep", "Error: ", *match], check=False).strip().partition("Error: ")[2][:500]
