@@ -169,6 +169,7 @@ PLANTS = (
     _file("private-keys", "/opt/deploy/id", _PRIVATE, 0o600),
     _file("credentials", "/root/.aws/credentials", "[default]\n", 0o600),
     _file("credentials", "/root/.docker/config.json", "{}\n", 0o600),
+    _file("credentials", "/var/lib/easyrunner/config/20009/containers/auth.json", "{}\n", 0o640),
     _file("credentials", "/opt/deploy/env", "export TOKEN=ghp_" + "a" * 36 + "\n"),
     _file("cloud-init-state", "/var/lib/cloud/data/instance-id", "i-1\n"),
     _file("cloud-init-state", "/var/lib/cloud/seed/nocloud/user-data", "#cloud-config\n"),

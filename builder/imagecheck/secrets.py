@@ -51,6 +51,8 @@ _TOKENS: Final = re.compile(
     rb"\b(?:(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{40}|glpat-[A-Za-z0-9_-]{20}"
     rb"|do[opr]_v1_[0-9a-f]{64}|xox[abpr]-[0-9A-Za-z-]{20}|AIza[0-9A-Za-z_-]{35}|sk_live_[0-9A-Za-z]{24})"
 )
+# Below it each stack's passwords of registries, by its user's number.
+_SETTINGS_OF_STACKS: Final = "/var/lib/easyrunner/config"
 _SYSTEM_FILES: Final = ("/etc/apt/auth.conf", "/etc/boto.cfg", "/etc/openstack/clouds.yaml", "/etc/docker/config.json")
 
 
@@ -65,6 +67,7 @@ def credentials(tree: Tree) -> Iterator[Hit]:
     """Files that clients of clouds and registries keep their secrets in, and tokens of a known form."""
     known = {f"{home}/{name}" for home in tree.homes for name in _CLIENT_FILES}
     known |= {*_SYSTEM_FILES, *tree.children("/etc/apt/auth.conf.d")}
+    known |= {f"{folder}/containers/auth.json" for folder in tree.children(_SETTINGS_OF_STACKS)}
     for path in sorted(known):
         if tree.content(path).strip():
             yield Hit(path, "credentials of a client")

@@ -129,7 +129,10 @@ def test_each_failure_is_one_clear_line(stock: Machine, example_images: None, tm
         archive.write_bytes(b"not an archive")
     line = "er-bake: 40-proxy-image: the image of the proxy could not be stored: is its registry within reach?"
     assert failure(stock, "40-proxy-image") == line
-    line = "er-bake: 50-app-images: an image of a stack could not be stored: is its registry within reach?"
+    line = (
+        "er-bake: 50-app-images: an image of a stack could not be stored: does its registry answer, and give it to who "
+        "is not logged in?"
+    )
     assert failure(stock, "50-app-images") == line
 
     stock.path("/etc/ssh/sshd_config.d/99-broken.conf").write_text("Nonsense yes\n")

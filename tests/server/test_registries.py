@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -201,6 +203,16 @@ def test_nobody_else_reads_a_password(world: World) -> None:
         assert value not in machine.run("podman inspect web", user="er-blog").stdout
 
 
+def test_an_apps_own_file_does_not_count(world: World) -> None:
+    """Where Podman looks by default a stack's user may write: whoever it is there, the admin's login is used."""
+    machine = world.web.host.machine
+    other = json.dumps({"auths": {"registry.test": {"auth": base64.b64encode(b"reader:wrong").decode()}}})
+    own = 'mkdir -p "$XDG_RUNTIME_DIR/containers"; cat >"$XDG_RUNTIME_DIR/containers/auth.json"'
+    machine.run(["sh", "-c", own], user="er-shop", stdin=other.encode())
+    machine.run("podman rmi --force --all; systemctl --user restart shop-web.service", user="er-shop")
+    assert world.answers("shop")
+
+
 def test_a_boot_needs_nobody(world: World) -> None:
     """The password stays, and who has to fetch an image anew has it from the start."""
     machine = world.web.host.machine
@@ -279,7 +291,8 @@ def test_a_stack_that_waits_for_a_login_keeps_no_change_from_standing(world: Wor
     assert "limited.test refuses this password of reader" in wrong.stderr
     assert world.login(PASSWORD, "limited.test").returncode == 0
     world.comes_up("hub")
-    assert web.er("status").returncode == 0
+    until(lambda: web.er("status").returncode == 0, timeout=90, what="a status in which nothing is wrong")
+    assert "easyrunner: ready" in web.host.machine.console_text()
     assert web.er("apply", spec, "--dry-run").stderr.startswith("nothing differs")
 
 

@@ -96,6 +96,13 @@ def show(unit: str, *properties: str, user: str | None = None) -> dict[str, str]
     return assignments(text)
 
 
+def look_again() -> None:
+    """First boot that has given up on a stack waits for it once more, and reports; for when what it lacked has come."""
+    unit = "er-first-boot.service"
+    if show(unit, "ActiveState").get("ActiveState") == "failed":
+        run(["systemctl", "--no-block", "restart", unit], check=False)
+
+
 def assignments(text: str) -> dict[str, str]:
     """The NAME=VALUE lines of a text."""
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)

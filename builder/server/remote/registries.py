@@ -112,11 +112,13 @@ def registry_login() -> Value:
         _ask(login, password)
     for login in logins:
         _set(login, password)
+    restarted = {login.stack: _restart(login.stack) for login in logins}
+    common.look_again()
     return {
         "registry": logins[0].registry,
         "username": logins[0].username,
         "stacks": [login.stack for login in logins],
-        "restarted": {one.stack: _restart(one.stack) for one in logins},
+        "restarted": restarted,
     }
 
 

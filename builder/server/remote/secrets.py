@@ -122,6 +122,7 @@ def _restart(stack: str, user: str, names: Iterable[str]) -> list[str]:
     if units:
         common.as_user(user, ["systemctl", "--user", "reset-failed", *units], check=False)
         common.as_user(user, ["systemctl", "--user", "--no-block", "restart", *units])
+        common.look_again()
     return services
 
 
