@@ -260,6 +260,7 @@ class Podman:
 
 def on_a_host(monkeypatch: pytest.MonkeyPatch, podman: Podman, needed: dict[str, list[str]]) -> None:
     monkeypatch.setattr(common, "as_user", podman.as_user)
+    monkeypatch.setattr(common, "look_again", lambda: None)
     monkeypatch.setattr(common, "stack_user", lambda stack: f"er-{stack}")
     monkeypatch.setattr(common, "services", lambda _: iter([("web", "web", "app-web.service")]))
     monkeypatch.setattr(secrets, "_existing", lambda _: dict.fromkeys(podman.known, "now"))
