@@ -23,7 +23,7 @@ services:
   front:
     image: docker.io/library/caddy:2.11
     labels: {xyz.easyrunner.service.domain: app.example.org, xyz.easyrunner.service.port: "80"}
-  db: {image: "docker.io/library/caddy:2.11", healthcheck: {test: [CMD, ok]}}
+  db: {image: "docker.io/library/caddy:2.11", healthcheck: {test: [CMD, ok]}, volumes: ["data:/db"]}
   web: {image: "docker.io/library/caddy:2.11"}
 volumes: {data: }
 networks: {inside: , default: }
@@ -121,6 +121,7 @@ SERVICE: Final[tuple[Forms, ...]] = (
     ("group_add: ['1000']", "group_add: [1000]"),
     ("healthcheck: {test: curl -f http://127.0.0.1}", "healthcheck: {test: [CMD-SHELL, curl -f http://127.0.0.1]}"),
     ("healthcheck: {test: [CMD, curl, -f, 'http://127.0.0.1']}",),
+    ("healthcheck: {test: [CMD-SHELL, pg_isready, -U, app]}",),
     ("healthcheck: {disable: true}", "healthcheck: {disable: 'true'}"),
     ("healthcheck: {test: [NONE]}",),
     ("healthcheck: {test: ok, interval: 1m30s, timeout: 10s, retries: 3, start_period: 1h, start_interval: 500ms}",
@@ -237,13 +238,19 @@ SERVICE: Final[tuple[Forms, ...]] = (
     ("volumes: ['../data:/data']",),
     ("volumes: ['~/data:/data']",),
     ("volumes: ['/srv/data:/data']",),
+    ("volumes: ['/srv/app.conf:/app.conf']",),
+    ("volumes: ['/etc/letsencrypt:/certs:ro']",),
+    ("volumes: ['/dev/urandom:/dev/random:ro']",),
+    ("volumes: ['./one:/data', './two:/data']",),
     ("volumes: ['/etc/localtime:/etc/localtime:ro']", "volumes: ['/etc/timezone:/etc/timezone:ro']"),
     ("volumes: ['/var/run/docker.sock:/var/run/docker.sock']",),
     ("volumes: ['/proc:/host/proc:ro']",),
     ("volumes: [{type: tmpfs, target: /run, tmpfs: {size: 64m, mode: 0o755}}]",),
     ("volumes: [{type: image, source: redis, target: /a}]",),
     ("volumes: [{type: npipe, source: a, target: /a}]",),
-    ("volumes_from: [db]",),
+    ("volumes_from: [db]", "volumes_from: ['db:rw']"),
+    ("volumes_from: ['db:ro']",),
+    ("volumes_from: ['container:db']",),
     ("working_dir: /srv",),
 )  # fmt: skip
 # And of the top level.
@@ -277,6 +284,7 @@ TOP: Final[tuple[Forms, ...]] = (
     ("volumes: {other: }", "volumes: {other: {}}", "volumes: {other: {driver: local, name: own, labels: {a: b}}}"),
     ("volumes: {other: {driver: nfs}}",),
     ("volumes: {other: {driver_opts: {type: none, o: bind, device: /srv}}}",),
+    ("volumes: {other: {driver_opts: {type: nfs, o: addr=10.0.0.9, device: ':/srv'}}}",),
     ("volumes: {other: {external: true}}", "volumes: {other: {external: {name: own}}}"),
     ("x-own: {a: b}",),
 )  # fmt: skip

@@ -175,6 +175,9 @@ services:
       - /anonymous
       - {type: volume, source: data, target: /long, read_only: "true", volume: {nocopy: "true"}}
       - {type: tmpfs, target: /scratch, tmpfs: {size: 1m, mode: "1777"}}
+      - /srv/shared:/shared
+      - ~/mine:/mine
+      - ../above:/above
     tmpfs: ["/run/app:size=1m"]
     secrets: [word, {source: key, target: inner, uid: "1", gid: "1", mode: "0440"}]
     configs: [{source: inline, target: /inline, mode: "0444"}, {source: brought, target: /brought}]
@@ -194,6 +197,7 @@ services:
   job:
     image: docker.io/library/redis:8
     network_mode: "service:db"
+    volumes_from: ["web:ro"]
 volumes:
   data: {labels: {own.label: word}}
 networks:

@@ -20,18 +20,18 @@ def depends_on(node: Node, draft: Draft) -> None:
     """A list of services, or a mapping with a condition for each."""
     if node.is_map:
         for name, child in node.items():
-            _add(draft, child, service=name, **_options(child))
+            add(draft, child, service=name, **_options(child))
     elif node.is_list:
         for item in node.value:
             listed = attempt(plain, item, None)
             if listed is not None:
-                _add(draft, item, service=listed)
+                add(draft, item, service=listed)
     else:
         raise node.error(messages.WANTS_LIST)
 
 
-def _add(draft: Draft, node: Node, **values: Any) -> None:
-    """Add a dependency, if the service is not one already: `links` say it again."""
+def add(draft: Draft, node: Node, **values: Any) -> None:
+    """Add a dependency, if the service is not one already: `links` and `volumes_from` say it again."""
     known: list[tuple[Dependency, Node]] = draft.fields.setdefault("depends_on", [])
     if all(other.service != values["service"] for other, _ in known):
         known.append((Dependency(**values), node))
@@ -62,7 +62,7 @@ def links(node: Node, draft: Draft) -> None:
     for item in node.value if node.is_list else [node]:
         name, _, alias = (attempt(plain, item, None) or "").partition(":")
         if name:
-            _add(draft, item, service=name)
+            add(draft, item, service=name)
         if alias:
             draft.fields.setdefault("links", []).append((name, alias))
 

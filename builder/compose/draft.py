@@ -36,7 +36,8 @@ class Project:
     service of the first name or, with None, outside of services. `extended` are the services of other files, `public`
     what the spec says of public services, `left_out` the services that are not started, of which some are
     `behind_profiles`. `secret_env` are by service the variables that the spec takes from secrets. `unset` are the
-    variables without any value, and where the first stands, `in_clear` by place those that look like secrets.
+    variables without any value, and where the first stands, `in_clear` by place those that look like secrets;
+    `empty_variables` are filled in as empty at these nodes, `faulty_variables` those of them that are an error.
     """
 
     stack: str
@@ -50,6 +51,7 @@ class Project:
     configs: dict[str, Node] = field(default_factory=dict)
     files: dict[str, StackFile] = field(default_factory=dict)
     extended: dict[Path, dict[str, Node]] = field(default_factory=dict)
+    undeclared_volumes: dict[str, Node] = field(default_factory=dict)
     used_volumes: set[str] = field(default_factory=set)
     anonymous_volumes: set[str] = field(default_factory=set)
     public: dict[str, Node] = field(default_factory=dict)
@@ -58,7 +60,8 @@ class Project:
     secret_env: Mapping[str, Collection[str]] = field(default_factory=dict)
     unset: dict[str, tuple[str, Mark]] = field(default_factory=dict)
     in_clear: dict[Hashable, tuple[Node, dict[str, dict[str, str]]]] = field(default_factory=dict)
-    empty_variables: set[str] = field(default_factory=set)
+    empty_variables: dict[str, Node] = field(default_factory=dict)
+    faulty_variables: set[str] = field(default_factory=set)
 
     def within(self, path: Path) -> Path | None:
         """The path relative to the stack's directory, all links followed; None for one outside of it."""
@@ -72,9 +75,13 @@ class Project:
         relative = self.within(node.document.directory / path)
         if relative is None:
             raise node.error(messages.BIND_OUTSIDE, path=path)
-        if re.search(r"[\x00-\x1f\x7f:\"\\,]", str(relative)) or UNENCODABLE.search(str(relative)):
-            raise node.error(messages.WANTS_PLAIN, value=path)
+        self.check_path(node, str(relative), path)
         return PurePosixPath(relative).as_posix()
+
+    def check_path(self, node: Node, relative: str, path: str) -> None:
+        """Raise NodeError for a path that a unit's Volume= cannot have; `path` is how the file has it."""
+        if re.search(r"[\x00-\x1f\x7f:\"\\,]", relative) or UNENCODABLE.search(relative):
+            raise node.error(messages.WANTS_PLAIN, value=path)
 
     def has_content(self, path: str) -> bool:
         """True when there is something to bring along: a file, or a directory that is not empty."""
@@ -119,7 +126,7 @@ class Draft:
     """One service on its way to a stack.Service: its fields by name, the node of each, and what finish looks at again.
 
     `labels` are (text, node) by name, `aliases` more names on its networks, `env_files` the variables of its env files,
-    `ports` those that would be published.
+    `ports` those that would be published, `volumes_from` (service, read-only, node) of those whose mounts it shares.
     """
 
     name: str
@@ -128,6 +135,7 @@ class Draft:
     fields: dict[str, Any] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     mounts: list[tuple[Mount, Node]] = field(default_factory=list)
+    volumes_from: list[tuple[str, bool, Node]] = field(default_factory=list)
     aliases: list[str] = field(default_factory=list)
     labels: dict[str, tuple[str, Node]] = field(default_factory=dict)
     env_files: dict[str, str] = field(default_factory=dict)

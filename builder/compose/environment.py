@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import messages
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
-from builder.compose.node import Row, attempt, stores, walk
+from builder.compose.node import Required, Row, attempt, stores, walk
 from builder.compose.values import boolean, content, pairs, text
 from builder.problems import Mark
 from builder.stack.model import PASSWORD_INSIDE, UNENCODABLE
@@ -36,6 +36,9 @@ def environment(node: Node, draft: Draft) -> None:
             place.report(messages.ENV_NAME, name=name)
         elif draft.is_secret(name):
             _warn_replaced(name, value, draft)
+        elif isinstance(place.value, Required):
+            missing, way = place.value, place.document.way
+            place.with_value("").report(messages.VARIABLE_REQUIRED, name=missing.name, reason=missing.reason, way=way)
         elif value is None:
             found[name] = _passed_through(name, place, draft)
         elif (known := attempt(content, value, None)) is not None:
@@ -139,7 +142,9 @@ def _read_env_file(node: Node, draft: Draft) -> None:
     draft.project.relative(place, text(place))
     if not path.is_file():
         if options["required"]:
-            raise place.error(messages.ENV_FILE_MISSING, path=text(place))
+            example = example_of(path)
+            missing = messages.ENV_FILE_MISSING if example is None else messages.ENV_FILE_EXAMPLE
+            raise place.error(missing, path=text(place), example=example)
         return
     try:
         lines = path.read_text(encoding="utf-8")
@@ -150,6 +155,18 @@ def _read_env_file(node: Node, draft: Draft) -> None:
     found = _usable_variables(lines, path, draft, raw=options["raw"])
     _note_secrets(found, place, path, draft)
     draft.env_files.update(found)
+
+
+_EXAMPLE: Final = re.compile(r"example|sample|template|dist|default", re.IGNORECASE)
+
+
+def example_of(path: Path) -> str | None:
+    """The file beside a missing env file that projects ship to be copied to its name, as `.env.example`."""
+    if path.exists() or not path.parent.is_dir():
+        return None
+    named = path.name.strip(".")
+    found = [child.name for child in path.parent.iterdir() if named in child.name and _EXAMPLE.search(child.name)]
+    return min(found, key=lambda name: (not name.startswith(path.name), len(name), name), default=None)
 
 
 def _usable_variables(lines: str, path: Path, draft: Draft, *, raw: bool) -> dict[str, str]:
@@ -332,7 +349,8 @@ def _expand(reader: _Reader, value: str, at: int) -> str:
     except FormatError as error:
         _fail_at(reader, at, messages.VARIABLE_FORMAT, inside=error)
     except RequiredError as error:
-        _fail_at(reader, at, messages.VARIABLE_REQUIRED, name=error.name, reason=error.message or "not set")
+        reason = error.message or "not set"
+        _fail_at(reader, at, messages.VARIABLE_REQUIRED, name=error.name, reason=reason, way=messages.SET_VARIABLE)
     return ""
 
 

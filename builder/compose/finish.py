@@ -6,6 +6,7 @@ services, the volumes in use, and whether their systemd units have names of thei
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,8 @@ def finish(project: Project, drafts: list[Draft]) -> StackContents:
     """The contents of the stack; what does not fit together is in the report."""
     for draft in drafts:
         _check(draft)
+    _tell_undeclared(project)
+    _share_mounts(drafts)
     _check_network_modes(drafts)
     _check_merged_labels(drafts)
     check_dependencies(drafts, project)
@@ -89,6 +92,37 @@ def _limits(draft: Draft) -> Limits:
     limits: Limits = draft.fields.get("limits", Limits())
     total = draft.fields.get("memory_and_swap")
     return limits if total is None or limits.memory is None else replace(limits, swap=max(total - limits.memory, 0))
+
+
+def _tell_undeclared(project: Project) -> None:
+    """Report all volumes without a declaration together: a file that has none of them lacks the same lines for each."""
+    if project.undeclared_volumes:
+        name, node = next(iter(project.undeclared_volumes.items()))
+        names = ", ".join(project.undeclared_volumes)
+        lines = ", ".join(f"{other}: {{}}" for other in project.undeclared_volumes)
+        node.report(messages.VOLUME_UNDECLARED, names=names, name=name, lines=lines)
+
+
+def _share_mounts(drafts: list[Draft]) -> None:
+    """Give each service the mounts of those it names in `volumes_from`, on paths where it has none of its own."""
+    by_name = {draft.name: draft for draft in drafts}
+    for draft in drafts:
+        _share(draft, by_name, ())
+
+
+def _share(draft: Draft, by_name: dict[str, Draft], trail: tuple[str, ...]) -> None:
+    named, draft.volumes_from = draft.volumes_from, []
+    for name, read_only, node in named:
+        other = by_name.get(name)
+        if other is None or name in trail:
+            continue  # that is wrong with the dependency already
+        _share(other, by_name, (*trail, draft.name))
+        if not other.mounts:
+            node.report(messages.VOLUMES_FROM_NOTHING, name=name)
+        taken = {posixpath.normpath(mount.target) for mount, _ in draft.mounts}
+        for mount, _ in other.mounts:
+            if posixpath.normpath(mount.target) not in taken:
+                draft.mounts.append((replace(mount, read_only=mount.read_only or read_only), node))
 
 
 def _check_merged_labels(drafts: list[Draft]) -> None:

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import depends_on, environment, labels, messages, networking, ports, service_fields, volumes
+from builder.compose import (
+    depends_on,
+    environment,
+    host_paths,
+    labels,
+    messages,
+    networking,
+    ports,
+    service_fields,
+    volumes,
+)
 from builder.compose.node import Row, ignored, no_effect, refused, takes, walk
 from builder.compose.values import argv, boolean, duration, mapping, plain, size
 from builder.messages import Text
@@ -114,9 +124,7 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "external_links": ignored(
         "left out: containers of other stacks are not reached by their name", "use their public domain"
     ),
-    "volumes_from": refused(
-        "mounts are not taken over from another service", "name the volumes under `volumes` of both services"
-    ),
+    "volumes_from": takes(volumes.volumes_from),
     "label_file": refused("labels are read from the compose file only", "write them under `labels`"),
     "mac_address": ignored("left out: a container cannot choose its hardware address here"),
     "storage_opt": ignored("left out: containers share the disk of the host, without sizes"),
@@ -193,6 +201,17 @@ def _secret_value(node: Node, project: Project) -> None:
     node.report(messages.SECRET_VALUE, name=own if named is None else named.value, stack=project.stack)
 
 
+def _driver_options(node: Node, project: Project) -> None:
+    """A volume at a path of the host, as Docker has it: a fresh server has nothing there, so any directory will do."""
+    options = {name: str(child.value) for name, child in node.items() if child.value not in (None, "")}
+    device = options.get("device", "")
+    bound = "bind" in options.get("o", "").split(",") and options.get("type", "none") in ("none", "bind")
+    if bound and not project.within(project.root / device) and host_paths.reason(device) is messages.BIND_ELSEWHERE:
+        node.report(messages.VOLUME_DEVICE, key=True, device=device)
+    elif options:
+        raise node.error(messages.VOLUME_OPTIONS)
+
+
 _EXTERNAL_VOLUME: Final = Text(
     "a fresh server has no volume that was made before: the stack makes it, empty", None, "warning"
 )
@@ -200,7 +219,7 @@ _EXTERNAL_VOLUME: Final = Text(
 _VOLUME: Final[dict[str, Row[Project]]] = {
     "name": no_effect(),  # on the server it is called after the stack and its key here
     "driver": refused("volumes are directories of the server", _OPTIONS_HINT, unless=("local",)),
-    "driver_opts": refused("volumes are plain directories of the server, without options", _OPTIONS_HINT),
+    "driver_opts": takes(_driver_options),
     "external": takes(_external_volume),
     "labels": no_effect(),  # finish reads them
 }
@@ -231,9 +250,7 @@ _CONFIG: Final[dict[str, Row[Project]]] = {
     "content": no_effect(),
     "name": no_effect(),
     "labels": no_effect(),
-    "environment": refused(
-        "the server has no environment to take it from", "write content: ${{NAME}}, and set NAME in .env"
-    ),
+    "environment": no_effect(),
     "external": refused(
         "a fresh server has no config that was made before", "write `file:` or `content:`", unless=(False,)
     ),

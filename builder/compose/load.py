@@ -14,12 +14,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import labels, messages
 from builder.compose.draft import Draft, Project
-from builder.compose.environment import read_variables
+from builder.compose.environment import example_of, read_variables
 from builder.compose.finish import finish
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.keys import SERVICE, TOP_LEVEL
 from builder.compose.merge import merged
-from builder.compose.node import Document, Faulty, Node, NodeError, Row, attempt, refused, stores, walk
+from builder.compose.node import (
+    Document,
+    Emptied,
+    Faulty,
+    Node,
+    NodeError,
+    Required,
+    Row,
+    attempt,
+    refused,
+    stores,
+    walk,
+)
 from builder.compose.values import plain, text
 from builder.problems import Mark, Report
 from builder.yamlfile import source
@@ -75,10 +87,21 @@ def _load(files: list[Source], project: Project, server: str | None) -> StackCon
         _read_top_level(_tree(files, project), project, tuple(file.path.resolve() for file in files))
     except NodeError as error:
         error.report()
+        _tell_empty(project)
         return None
     drafts = [_read_service(name, node, project) for name, node in _services_to_run(project)]
     labels.check_names(project)
-    return finish(project, drafts)
+    contents = finish(project, drafts)
+    _tell_empty(project)
+    return contents
+
+
+def _tell_empty(project: Project) -> None:
+    """Say of each variable once that it is empty, unless that was an error somewhere."""
+    for name, node in project.empty_variables.items():
+        if name not in project.faulty_variables:
+            text = messages.VARIABLE_SERVER_IP if name == _SERVER_IP else messages.VARIABLE_UNSET
+            node.report(text, name=name, way=node.document.way)
 
 
 def _read_dotenv(file: Source, project: Project) -> dict[str, str]:
@@ -100,7 +123,9 @@ def _read_dotenv(file: Source, project: Project) -> dict[str, str]:
 
 def _tree(files: list[Source], project: Project) -> Node:
     """The nodes of files that are laid over each other, with variables filled in."""
-    documents = [Document(file, project.report, files[0].path) for file in files]
+    example = example_of(project.root / ".env")
+    way = messages.SET_VARIABLE if example is None else messages.COPY_EXAMPLE.format(example=example)
+    documents = [Document(file, project.report, files[0].path, project.faulty_variables, way) for file in files]
     trees = [_TreeBuilder(document, project).build(document.source.data) for document in documents]
     for tree in trees:
         if not tree.is_map:
@@ -134,7 +159,7 @@ class _TreeBuilder:
 
         None for every other value.
         """
-        if len(loc) != 4 or (loc[0], loc[2]) != ("services", "environment"):
+        if not _entry_of_environment(loc):
             return None
         name, equals = (value.partition("=")[0], "=") if isinstance(loc[3], int) else (loc[3], "")
         if name not in self.project.secret_env.get(str(loc[1]), ()):
@@ -150,20 +175,29 @@ class _TreeBuilder:
             node.report(messages.VARIABLE_FORMAT, inside=error)
             return Faulty()
         except RequiredError as error:
-            # Nothing reads these places themselves, and where an alias leads to one, the variable may be a secret.
-            if not _is_extension(node):
-                node.report(messages.VARIABLE_REQUIRED, name=error.name, reason=error.message or "not set")
-            return Faulty()
-        for name in expansion.unset:
-            self._warn(name, node)
-        return expanded
+            return self._required(value, error.name, error.message or "not set", node)
+        if not expansion.unset:
+            return expanded
+        if not _is_extension(node):
+            for name in expansion.unset:
+                self.project.empty_variables.setdefault(name, node)
+        return Emptied.of(expanded, expansion.unset)
 
-    def _warn(self, name: str, node: Node) -> None:
-        """Say once for each variable that it is empty."""
-        if name in self.project.empty_variables or _is_extension(node):
-            return
-        self.project.empty_variables.add(name)
-        node.report(messages.VARIABLE_SERVER_IP if name == _SERVER_IP else messages.VARIABLE_UNSET, name=name)
+    def _required(self, value: str, name: str, reason: str, node: Node) -> str:
+        """What stands for a text with a variable that has to be set, and is not."""
+        if _entry_of_environment(node.loc):
+            # A service may extend this one under a name of its own, and take the variable from a secret.
+            entry = value.partition("=")[0] if isinstance(node.loc[3], int) else str(node.loc[3])
+            if any(entry in names for names in self.project.secret_env.values()):
+                return Required.of(f"{entry}=" if isinstance(node.loc[3], int) else "", name, reason)
+        # Nothing reads these places themselves, and where an alias leads to one, the variable may be a secret.
+        if not _is_extension(node):
+            node.report(messages.VARIABLE_REQUIRED, name=name, reason=reason, way=node.document.way)
+        return Faulty()
+
+
+def _entry_of_environment(loc: Loc) -> bool:
+    return len(loc) == 4 and (loc[0], loc[2]) == ("services", "environment")
 
 
 def _is_extension(node: Node) -> bool:

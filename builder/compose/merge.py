@@ -116,12 +116,13 @@ def _addresses(node: Node) -> Iterator[Node]:
 
 def _by_target(base: Node, over: Node, path: Path) -> Node:
     """What is mounted: of two with one target that of `over` stays."""
-    taken = {_target(item, path[-1]) for item in _items(over)}
-    kept = [item for item in _items(base) if _target(item, path[-1]) not in taken]
+    taken = {mount_target(item, path[-1]) for item in _items(over)}
+    kept = [item for item in _items(base) if mount_target(item, path[-1]) not in taken]
     return over.with_value([*kept, *_items(over)])
 
 
-def _target(item: Node, key: str) -> str:
+def mount_target(item: Node, key: str) -> str:
+    """Where an entry of `volumes`, `tmpfs` and the like is mounted, roughly: the entry has not been checked."""
     if item.is_map:
         found = item.get("target") or item.get("source")
         return "" if found is None else str(found.value).rstrip("/")

@@ -42,14 +42,14 @@ KEY_MISSING: Final = Text("`{name}` is missing here", "add it")
 VARIABLE_FORMAT: Final = Text(
     "`${{{inside}` is not a variable", "write ${{NAME}} or ${{NAME:-default}}; for a dollar as such write $$"
 )
-VARIABLE_REQUIRED: Final = Text(
-    "the variable {name} is required: {reason}", "set it in the file .env beside the compose file"
-)
+# How a variable gets its value: {way} of the texts below.
+SET_VARIABLE: Final = "set it in the file .env beside the compose file"
+COPY_EXAMPLE: Final = "copy {example} to .env beside the compose file, and set it there"
+VARIABLE_REQUIRED: Final = Text("the variable {name} is required: {reason}", "{way}")
 VARIABLE_UNSET: Final = Text(
-    "the variable {name} is not set and counts as empty",
-    "set it in the file .env beside the compose file, or give it a default: ${{{name}:-value}}",
-    "warning",
+    "the variable {name} is not set and counts as empty", "{way}, or give it a default: ${{{name}:-value}}", "warning"
 )
+VARIABLE_BEHIND: Final = Text("{message}; without a value of {names} it is `{value}`", "{way}")
 VARIABLE_SERVER_IP: Final = Text(
     "the address of the server is not known before it exists, {name} counts as empty",
     "use a domain: ${{EASYRUNNER_APP_DOMAIN}}",
@@ -76,6 +76,7 @@ ENV_SECRET: Final = Text(
     "warning",
 )
 ENV_FILE_MISSING: Final = Text("there is no file {path}", "the path is relative to this file; or say required: false")
+ENV_FILE_EXAMPLE: Final = Text("there is no file {path}", "copy {example}, which the project ships, and fill it in")
 ENV_FORMAT: Final = Text("the only format is `raw`", "leave it out for the usual one")
 
 # Process.
@@ -104,6 +105,11 @@ RESTART_PAUSE: Final = Text(
 HEALTH_TEST: Final = Text(
     "a list begins with how to run it",
     'as in ["CMD", "curl", "-f", "http://127.0.0.1"], ["CMD-SHELL", "…"] or ["NONE"]',
+)
+HEALTH_WORDS: Final = Text(
+    "after CMD-SHELL the shell runs `{line}` alone, also with Docker: the words after it are its parameters",
+    "write the whole command as one text, or CMD in place of CMD-SHELL",
+    "warning",
 )
 HEALTH_RETRIES: Final = Text("the number of retries is at least 1", "leave it out for the usual 3")
 DEPENDS_CONDITION: Final = Text("there is no such condition", "one of {conditions}")
@@ -275,11 +281,24 @@ VOLUME_FORM: Final = Text("this is no volume", "as in name:/path, ./path:/path o
 VOLUME_OPTION: Final = Text("a volume has no option `{option}` here", "ro, rw or nocopy")
 VOLUME_TARGET: Final = Text("`{path}` is no place in the container for a volume", "a path below /, as in /data")
 VOLUME_TWICE: Final = Text("something is mounted on {path} already", "keep one of them")
+VOLUME_REPLACED: Final = Text(
+    "left out: what stands later in the list is mounted on the same path, and counts", None, "warning"
+)
+VOLUMES_FROM: Final = Text("this names no service", "as in web, or web:ro")
+VOLUMES_FROM_NOTHING: Final = Text(
+    "{name} mounts nothing in this file, and what only its image names cannot be shared",
+    "name a volume under `volumes` of both services",
+)
+VOLUME_OPTIONS: Final = Text(
+    "volumes are plain directories of the server, without options", "remove it; data lies on the server's own disk"
+)
+VOLUME_DEVICE: Final = Text(
+    "left out: nothing of yours is at {device} on a fresh server, the volume is a directory of its own", None, "warning"
+)
 VOLUME_NAME: Final = Text("`{name}` is not the name of a volume", "a path of your own starts with ./")
 VOLUME_UNDECLARED: Final = Text(
-    "the volume {name} is not declared",
-    "add it under `volumes:` at the top level; a directory is written ./{name}",
-    once=True,
+    "not declared under `volumes` at the top level, which Compose wants as well: {names}",
+    "write there, or in a second file under `compose`, volumes: {{{lines}}}; a directory is written ./{name}",
 )
 VOLUME_TYPE: Final = Text("mounts of type {name} are not made", "volume, bind or tmpfs")
 TMPFS_OPTION: Final = Text("tmpfs has no option `{option}` here", "size=64m, mode=1777, ro, exec, …")
@@ -289,7 +308,8 @@ TMPFS_OWNER: Final = Text(
     "warning",
 )
 BIND_OUTSIDE: Final = Text(
-    "{path} is outside of the stack's directory", "move it beside the compose file; nothing else comes along"
+    "{path} is outside of the stack's directory",
+    "move it beside the compose file; or name under `compose` a file of your own further up, with include: [this file]",
 )
 BIND_EVERYTHING: Final = Text(
     "the whole directory cannot be mounted: the app's code belongs in its image",
@@ -307,13 +327,23 @@ BIND_TIMEZONE: Final = Text(
     "warning",
     once=True,
 )
+BIND_CERTIFICATES: Final = Text(
+    "{path} is the host's own: certificates are Caddy's, and it ends HTTPS",
+    "remove it, and let the app answer in plain HTTP",
+)
+BIND_DEVICE: Final = Text("left out: each container has {path} of its own", None, "warning", once=True)
+BIND_ELSEWHERE: Final = Text(
+    "nothing of yours is at {path} on a fresh server: it becomes an empty directory of the stack, {directory}",
+    "copy there what the app should find, once the server runs; a file beside the compose file comes along",
+    "warning",
+)
 BIND_SYSTEM: Final = Text(
     "{path} is the host's own, and no stack sees it",
     "remove it; a service that watches the host does not fit in a stack",
 )
 BIND_ABSOLUTE: Final = Text(
-    "{path} is a path of the host, on which nothing of yours is",
-    "use a named volume for data, or a file beside the compose file",
+    "{path} is a file of the host, on which nothing of yours is",
+    "put it beside the compose file, and name it there; data goes into a named volume",
 )
 BIND_MISSING: Final = Text("there is no {path} beside the compose file", "add it, or correct the path")
 BIND_READ_ONLY: Final = Text(
@@ -335,6 +365,7 @@ BIND_SECRET: Final = Text(
     "{path} holds a private key, and would lie in user-data in the clear",
     "use `secrets:` with `external: true`, and push the key once the server runs",
 )
+CONFIG_VARIABLE: Final = Text("the variable {name} is not set, of which {config} is made", "{way}")
 CONFIG_OWNER: Final = Text(
     "left out: uid, gid and mode; the file is the host's, and every service that mounts it can read it",
     None,

@@ -7,7 +7,7 @@ gets its row, which parses the node, refuses it with a reason, or leaves it out 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from builder.compose import messages
@@ -15,10 +15,10 @@ from builder.messages import Text
 from builder.yamlfile.places import dotted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from builder.problems import Mark, Report
+    from builder.problems import Mark, Problem, Report
     from builder.yamlfile.places import Loc
     from builder.yamlfile.source import Source
 
@@ -46,6 +46,33 @@ class Faulty(str):
     __slots__ = ()
 
 
+class Required(Faulty):
+    """An entry of `environment` whose `${NAME:?reason}` has no value. That is a problem once a service reads it."""
+
+    name: str
+    reason: str
+
+    @classmethod
+    def of(cls, text: str, name: str, reason: str) -> Required:
+        """The entry, for the variable `name`."""
+        made = cls(text)
+        made.name, made.reason = name, reason
+        return made
+
+
+class Emptied(str):
+    """A text in which variables without a value were filled in as empty: when it cannot be used, that is why."""
+
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str, names: Iterable[str]) -> Emptied:
+        """The text, with the names of these variables."""
+        made = cls(text)
+        made.names = tuple(dict.fromkeys(names))
+        return made
+
+
 RESET: Final = "!reset"
 OVERRIDE: Final = "!override"
 
@@ -55,11 +82,14 @@ class Document:
     """The file that a node is from, and the report for its problems.
 
     `first` is the file that this one is laid over, else the file itself: paths are relative to its directory.
+    `variables` are those whose missing value has been an error, `way` says how they get one.
     """
 
     source: Source
     report: Report
     first: Path
+    variables: set[str] = field(default_factory=set)
+    way: str = messages.SET_VARIABLE
 
     @property
     def directory(self) -> Path:
@@ -130,7 +160,21 @@ class Node:
         rest = tuple(sorted((name, str(value)) for name, value in values.items() if name != "service"))
         identity = (text, self.loc[-1:] if text.once else mark, rest)
         owner = None if text.once else self._service if "service" not in values else str(values["service"])
-        self.document.report.share(text.at(self.where, mark, **values), identity, owner)
+        self.document.report.share(self.explained(text.at(self.where, mark, **values)), identity, owner)
+
+    def explained(self, problem: Problem) -> Problem:
+        """An error in a text that lacks variables, with their names."""
+        if not isinstance(self.value, Emptied) or problem.severity != "error":
+            return problem
+        self.document.variables.update(self.value.names)
+        return messages.VARIABLE_BEHIND.at(
+            problem.where,
+            problem.mark,
+            message=problem.message,
+            value=self.value,
+            names=", ".join(self.value.names),
+            way=self.document.way,
+        )
 
     @property
     def _service(self) -> str | None:

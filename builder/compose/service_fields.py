@@ -29,6 +29,7 @@ from builder.compose.values import (
     text,
 )
 from builder.oci import image_reference
+from builder.problems import Report
 from builder.stack.model import CAPABILITIES, UNENCODABLE, Healthcheck, Limits
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 def image(node: Node, draft: Draft) -> None:
     """The image, fully qualified, or oci-archive: and an absolute path."""
     base_dir = node.document.directory
-    normalised = image_reference.normalise(text(node), base_dir, node.where, node.mark(), draft.project.report)
+    own = Report()
+    normalised = image_reference.normalise(text(node), base_dir, node.where, node.mark(), own)
+    draft.project.report.extend(node.explained(problem) for problem in own)
     if normalised is not None:
         draft.set("image", normalised, node)
 
@@ -343,6 +346,10 @@ def _test(node: Node, values: dict[str, Any]) -> None:
     match each(content, node):
         case ("NONE",):
             values["disable"] = True
+        case ("CMD-SHELL", line, _, *_):
+            # Docker gives all of them to the shell, and so do we; what is run is the first.
+            node.report(messages.HEALTH_WORDS, line=line)
+            values["test"] = ("/bin/sh", "-c", *each(content, node)[1:])
         case ("CMD", *rest) if rest and all(rest[:1]):
             values["test"] = tuple(rest)
         case ("CMD-SHELL", line):

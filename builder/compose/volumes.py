@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import posixpath
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import messages
+from builder.compose import depends_on, host_paths, merge, messages
 from builder.compose.node import Row, attempt, no_effect, refused, stores, takes, walk
 from builder.compose.values import boolean, content, integer, plain, size, text
 from builder.stack.model import TMPFS_OPTION, Mount, Secret, StackFile, Tmpfs
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from builder.compose.draft import Draft
     from builder.compose.node import Node
-    from builder.messages import Text
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 # What a path in Volume= cannot have.
@@ -31,8 +30,24 @@ def volumes(node: Node, draft: Draft) -> None:
     """The list of volumes; every wrong item is reported."""
     if not node.is_list:
         raise node.error(messages.WANTS_LIST)
+    # As Compose does it: of two on one path the later one is mounted.
+    last = {merge.mount_target(item, "volumes"): item for item in node.value}
     for item in node.value:
-        attempt(lambda child: _volume(child, draft), item, None)
+        if last[merge.mount_target(item, "volumes")] is not item:
+            item.report(messages.VOLUME_REPLACED)
+        else:
+            attempt(lambda child: _volume(child, draft), item, None)
+
+
+def volumes_from(node: Node, draft: Draft) -> None:
+    """Services whose mounts this one has as well, each perhaps with `:ro`; it starts after them."""
+    for item in node.value if node.is_list else [node]:
+        found = re.fullmatch(r"([^:]+)(?::(ro|rw))?", text(item))
+        if found is None:
+            item.report(messages.VOLUMES_FROM)
+        else:
+            draft.volumes_from.append((found[1], found[2] == "ro", item))
+            depends_on.add(draft, item, service=found[1])
 
 
 def _volume(node: Node, draft: Draft) -> None:
@@ -97,7 +112,8 @@ def _named(node: Node, name: str, target: str, draft: Draft, *, read_only: bool,
     if not _NAME.fullmatch(name):
         raise node.error(messages.VOLUME_NAME, name=name)
     if name not in draft.project.volumes:
-        raise node.error(messages.VOLUME_UNDECLARED, name=name)
+        draft.project.undeclared_volumes.setdefault(name, node)
+        return
     draft.project.used_volumes.add(name)
     _add(draft, node, Mount("volume", name, _mount_target(node, target), read_only, copy))
 
@@ -111,13 +127,10 @@ def _anonymous(node: Node, target: str, draft: Draft) -> None:
 
 
 def _bind(node: Node, source: str, target: str, draft: Draft, *, read_only: bool) -> None:
-    if source.startswith("~"):
-        raise node.error(messages.BIND_HOME)
-    if source.startswith("/") and draft.project.within(Path(source)) is None:
-        reason = _host_path(source)
-        if reason.severity == "error":
-            raise node.error(reason, path=source)
-        node.report(reason)
+    if not host_paths.is_inside(node, source, draft.project):
+        empty = host_paths.directory(node, source, draft.project)
+        if empty is not None:
+            _add(draft, node, Mount("bind", empty, target, read_only))
         return
     path = draft.project.relative(node, source)
     if path == ".":
@@ -133,20 +146,6 @@ def _bind(node: Node, source: str, target: str, draft: Draft, *, read_only: bool
     if PurePosixPath(path).suffix and not (draft.project.root / path).is_dir():
         node.report(messages.BIND_DIRECTORY, path=source)
     _add(draft, node, Mount("bind", path, target))
-
-
-# Paths of the host that Compose files like to mount; the first match gives the reason.
-_HOST_PATHS: Final[tuple[tuple[str, Text], ...]] = (
-    (r"(/var)?/run/(docker|podman/podman|containerd/containerd)\.sock", messages.BIND_ENGINE),
-    (r"/etc/(localtime|timezone)|/usr/share/zoneinfo(/.*)?", messages.BIND_TIMEZONE),
-    (r"/(proc|sys|dev|run|boot|var/lib/docker)(/.*)?|/var/run(/.*)?|/", messages.BIND_SYSTEM),
-    (r".*", messages.BIND_ABSOLUTE),
-)
-
-
-def _host_path(path: str) -> Text:
-    clean = posixpath.normpath(re.sub("^/+", "/", path))
-    return next(reason for pattern, reason in _HOST_PATHS if re.fullmatch(pattern, clean))
 
 
 def _long_form(node: Node, draft: Draft) -> None:
@@ -345,12 +344,12 @@ _CONFIGS: Final = ".configs"
 
 def _config_file(declared: Node, name: str, draft: Draft) -> str | None:
     """The path of a config's file, which comes along; None when its declaration has been refused."""
-    inline, file = declared.get("content"), declared.get("file")
+    inline, file = _inline(declared, name, draft), declared.get("file")
     if inline is not None:
         if not _NAME.fullmatch(name):
             raise declared.error(messages.SOURCE_NAME, name=name)
         path = f"{_CONFIGS}/{name}"
-        draft.project.files[path] = StackFile(path, content(inline).encode())
+        draft.project.files[path] = StackFile(path, inline.encode())
         return path
     if file is None:
         return None
@@ -359,3 +358,15 @@ def _config_file(declared: Node, name: str, draft: Draft) -> str | None:
         raise file.error(messages.BIND_MISSING, path=text(file))
     draft.project.add_files(file, path)
     return path
+
+
+def _inline(declared: Node, name: str, draft: Draft) -> str | None:
+    """What a config holds by its declaration, or by the variable that this names; None where it is a file."""
+    inline, variable = declared.get("content"), declared.get("environment")
+    if inline is not None or variable is None:
+        return None if inline is None else content(inline)
+    value = draft.project.lookup(None, text(variable))
+    if value is None:
+        way = variable.document.way
+        raise variable.error(messages.CONFIG_VARIABLE, name=text(variable), config=name, way=way)
+    return value

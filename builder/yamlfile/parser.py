@@ -35,6 +35,11 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _Item = tuple[str, yaml.Node, "Mark"]
 
 
+def _is_merge(key: yaml.Node) -> bool:
+    """Whether a key is `<<`; other YAML writers put the tag `!!merge` before it."""
+    return key.value == "<<" and key.tag in (_PLAIN, "tag:yaml.org,2002:merge")
+
+
 class TooManyError(Exception):
     """Aliases unfold to more values than the limit."""
 
@@ -160,7 +165,7 @@ class Constructor:
             mark = self._mark(key_node)
             if first.setdefault(key, mark.line) != mark.line or key in own:
                 self._duplicate(key, loc, mark, first[key])
-            elif key == "<<" and key_node.tag == _PLAIN:
+            elif _is_merge(key_node):
                 merges.append(value_node)
             else:
                 own[key] = (value_node, mark)
@@ -209,7 +214,7 @@ class Constructor:
         inner = []
         for key_node, child in node.value:
             self._count += 1
-            if key_node.value == "<<" and key_node.tag == _PLAIN:
+            if _is_merge(key_node):
                 inner.append(child)
             elif isinstance(key_node, yaml.ScalarNode):
                 yield str(key_node.value), child, self._mark(key_node)

@@ -148,7 +148,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "compose",
-            17,
+            18,
             "Compose files as stacks",
             "A table of every key of the Compose specification, and what becomes of it. Includes, extends, merges "
             "and variables as Compose itself has them.",

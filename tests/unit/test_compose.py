@@ -331,11 +331,9 @@ def test_a_name_without_a_value_is_not_in_the_container(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "service",
     [
-        "volumes: ['data:/x', 'other:/x/']",
         "volumes: ['data:/x']\nconfigs: [{source: c, target: /x}]",
         "configs: [{source: c, target: /x}]\ntmpfs: /x/",
         "volumes: ['data:/x']\ntmpfs: /x:size=1m",
-        "volumes: ['data:/x', {type: tmpfs, target: /x}]",
         "tmpfs: [/x, /x/]",
     ],
 )
