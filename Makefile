@@ -17,7 +17,7 @@ TEST_PACKAGES := bind9-dnsutils bsdextrautils iptables nmap openssl shellcheck d
   xz-utils zstd dnsmasq-base genisoimage
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check fuzz bench attacks bakes cis cuts packer sweeps shape images setup system-boot system-test clean
+.PHONY: help demo test unit check fuzz bench attacks bakes cis cuts packer sweeps wild shape images setup system-boot system-test clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench: system-test setup images $(KEY) ## Measure against what people do today, 
 
 sweeps: system-test setup images $(KEY) ## Cut `er server apply` off at every point, fail every call of AWS in every way; writes their tables
 	UPDATE=1 $(BIN)/pytest -n 2 --dist loadfile tests/server/test_apply_table.py tests/aws/test_faults.py
+
+wild: system-test setup ## Convert the Compose files of 100 known projects, and let Podman's generator read the units; writes docs/wild.md
+	UPDATE=1 $(BIN)/pytest tests/unit/test_wild.py tests/machine/test_wild.py
 
 # Part of `make test` where virtual machines are fast.
 bakes: system-test setup images $(KEY) ## Bake in a container and in a virtual machine, compare, boot by BIOS and UEFI; emulated 20 minutes

@@ -20,21 +20,28 @@ def depends_on(node: Node, draft: Draft) -> None:
     """A list of services, or a mapping with a condition for each."""
     if node.is_map:
         for name, child in node.items():
-            add(draft, child, service=name, **_options(child))
+            _add_written(draft, child, service=name, **_options(child))
     elif node.is_list:
         for item in node.value:
             listed = attempt(plain, item, None)
             if listed is not None:
-                add(draft, item, service=listed)
+                _add_written(draft, item, service=listed)
     else:
         raise node.error(messages.WANTS_LIST)
 
 
 def add(draft: Draft, node: Node, **values: Any) -> None:
-    """Add a dependency, if the service is not one already: `links` and `volumes_from` say it again."""
+    """Add a dependency that another key implies, as `links` and `volumes_from` do; what depends_on says stays."""
     known: list[tuple[Dependency, Node]] = draft.fields.setdefault("depends_on", [])
     if all(other.service != values["service"] for other, _ in known):
         known.append((Dependency(**values), node))
+
+
+def _add_written(draft: Draft, node: Node, **values: Any) -> None:
+    """Add what depends_on says, in place of what another key implied before."""
+    known: list[tuple[Dependency, Node]] = draft.fields.get("depends_on", [])
+    draft.fields["depends_on"] = [item for item in known if item[0].service != values["service"]]
+    add(draft, node, **values)
 
 
 def _options(node: Node) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Project:
     what the spec says of public services, `left_out` the services that are not started, of which some are
     `behind_profiles`. `secret_env` are by service the variables that the spec takes from secrets. `unset` are the
     variables without any value, and where the first stands, `in_clear` by place those that look like secrets;
+    `only_read` are directories that are not there, by path: a service has to write to them, or the path is wrong.
     `empty_variables` are filled in as empty at these nodes, `faulty_variables` those of them that are an error.
     """
 
@@ -51,6 +52,7 @@ class Project:
     configs: dict[str, Node] = field(default_factory=dict)
     files: dict[str, StackFile] = field(default_factory=dict)
     extended: dict[Path, dict[str, Node]] = field(default_factory=dict)
+    only_read: dict[str, tuple[str, Node]] = field(default_factory=dict)
     undeclared_volumes: dict[str, Node] = field(default_factory=dict)
     used_volumes: set[str] = field(default_factory=set)
     anonymous_volumes: set[str] = field(default_factory=set)

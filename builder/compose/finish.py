@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 
 def finish(project: Project, drafts: list[Draft]) -> StackContents:
     """The contents of the stack; what does not fit together is in the report."""
+    awaited = {dependency.service for draft in drafts for dependency in dependencies(draft, drafts)}
     for draft in drafts:
         _check(draft)
+        ports.tell(draft, awaited=draft.name in awaited)
     _tell_undeclared(project)
     _share_mounts(drafts)
+    _check_only_read(project, drafts)
     _check_network_modes(drafts)
     _check_merged_labels(drafts)
     check_dependencies(drafts, project)
@@ -65,7 +68,6 @@ def _check(draft: Draft) -> None:
         draft.node.report(messages.IMAGE_MISSING, key=True, service=draft.name)
     _check_swap(draft)
     _check_capabilities(draft)
-    ports.tell(draft)
 
 
 def _check_capabilities(draft: Draft) -> None:
@@ -101,6 +103,15 @@ def _tell_undeclared(project: Project) -> None:
         names = ", ".join(project.undeclared_volumes)
         lines = ", ".join(f"{other}: {{}}" for other in project.undeclared_volumes)
         node.report(messages.VOLUME_UNDECLARED, names=names, name=name, lines=lines)
+
+
+def _check_only_read(project: Project, drafts: list[Draft]) -> None:
+    """Report directories that are not there, where no service writes what others read."""
+    mounts = [mount for draft in drafts for mount, _ in draft.mounts]
+    filled = {mount.source for mount in mounts if mount.kind == "bind" and not mount.read_only}
+    for path, (source, node) in project.only_read.items():
+        if not any(path == other or path.startswith(f"{other}/") for other in filled):
+            node.report(messages.BIND_MISSING, path=source)
 
 
 def _share_mounts(drafts: list[Draft]) -> None:

@@ -33,6 +33,10 @@ _HOST_PATHS: Final[tuple[tuple[str, Text], ...]] = (
 )
 
 
+# What is there has been written by a person, so that an empty directory is not meant.
+_OF_A_PERSON: Final = re.compile(r"~/\.(ssh|gnupg|aws|azure|kube|docker|config)(/|$)")
+
+
 def is_inside(node: Node, source: str, project: Project) -> bool:
     """Whether a source is in the stack's directory, or is something outside of it that is on this machine."""
     if source.startswith("~"):
@@ -50,7 +54,7 @@ def directory(node: Node, source: str, project: Project) -> str | None:
     Raises NodeError for what no stack sees, and for files.
     """
     if source.startswith("~"):
-        if not re.fullmatch(r"~/[^./][^.]*", source):
+        if not source.startswith("~/") or PurePosixPath(source).suffix or _OF_A_PERSON.match(source):
             raise node.error(messages.BIND_HOME)
         path = f".home{posixpath.normpath(source[1:])}"
     elif source.startswith("/"):
@@ -66,6 +70,21 @@ def directory(node: Node, source: str, project: Project) -> str | None:
         steps = Path(os.path.relpath((node.document.directory / source).resolve(), project.root.resolve())).parts
         path = "/".join(".above" if step == ".." else step for step in steps)
     project.check_path(node, path, source)
+    node.report(messages.BIND_ELSEWHERE, path=source, directory=names.data_path(project.stack, path))
+    return path
+
+
+_OF_COMPOSE: Final = re.compile(r".*compose.*\.ya?ml|.*\benv\b.*|readme.*|licen[cs]e.*|\.git.*", re.IGNORECASE)
+
+
+def holds_nothing(root: Path) -> bool:
+    """Whether a directory has nothing for an app, beside what Compose itself reads."""
+    return all(_OF_COMPOSE.fullmatch(child.name) for child in root.iterdir())
+
+
+def in_place_of_root(node: Node, source: str, project: Project) -> str:
+    """The directory in place of the stack's own, when that holds nothing."""
+    path = ".here"
     node.report(messages.BIND_ELSEWHERE, path=source, directory=names.data_path(project.stack, path))
     return path
 

@@ -65,7 +65,10 @@ def alias(node: Node) -> str:
 
 def _fixed_address(node: Node, values: dict[str, Any]) -> None:  # noqa: ARG001 - the parsers of a table share a signature
     """Left out, unless the file names the address again: then something would call it there."""
-    address = "|".join(re.escape(str(item.value)) for item in (node.value if node.is_list else [node]))
+    items = node.value if node.is_list else [node]
+    # As it is written, too: a variable may be part of it.
+    written = {text for item in items for text in (str(item.value), (item.raw or "").strip("\"'")) if text}
+    address = "|".join(map(re.escape, sorted(written)))
     uses = sum(len(re.findall(rf"(?<![0-9a-fA-F.:])(?:{address})(?![0-9a-fA-F.])", line)) for line in node.lines)
     node.report(messages.ADDRESS_FIXED if uses > 1 else messages.ADDRESS_LEFT, key=True)
 
@@ -129,7 +132,7 @@ def extra_hosts(node: Node) -> tuple[tuple[str, str], ...]:
 def _hosts(node: Node) -> list[tuple[str, str, Node]]:
     if node.is_list:
         entries = [(re.split("[=:]", spelled(item), maxsplit=1), item) for item in node.value]
-        return [(parts[0], parts[-1].strip("[]"), item) for parts, item in entries]
+        return [(parts[0].strip(), parts[-1].strip().strip("[]"), item) for parts, item in entries]
     return [
         (name, spelled(item).strip("[]"), item)
         for name, value, _ in pairs(node)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from builder.compose.node import Node
 
 _PORT: Final = re.compile(
-    r"(?:(?P<ip>[0-9]+(?:\.[0-9]+){3}|\[[0-9a-fA-F:.]+\]):)?(?:[0-9-]*:)?"
+    # An address that is left empty, as by `${ADDRESS:-}:8080:80`, is none.
+    r"(?:(?P<ip>[0-9]+(?:\.[0-9]+){3}|\[[0-9a-fA-F:.]+\])?:)?(?:[0-9-]*:)?"
     r"(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?(?:/(?P<protocol>tcp|udp|sctp))?"
 )
 _MOST_SHOWN: Final = 20
@@ -171,8 +172,11 @@ def take_port(draft: Draft) -> None:
         draft.ports = []  # nothing more is said of them
 
 
-def tell(draft: Draft) -> None:
-    """Say what becomes of the published ports of a service, once its kind and its port are known."""
+def tell(draft: Draft, *, awaited: bool) -> None:
+    """Say what becomes of the published ports of a service, once its kind and its port are known.
+
+    `awaited`: another service depends on it, so that it has a use here also where nothing outside reaches it.
+    """
     if not draft.ports:
         return
     node, public = draft.nodes["ports"], draft.fields.get("kind") == "web"
@@ -183,8 +187,10 @@ def tell(draft: Draft) -> None:
     foreign = [port for port in rest if _is_foreign(port)]
     inside = [port for port in rest if port not in foreign]
     if foreign:
-        alone = not public and not any(_may_be_web(port) for port in rest)
-        text = messages.PORTS_FOREIGN if alone else messages.PORTS_FOREIGN_LEFT
+        alone = not public and not any(_may_be_web(port) and not port.local for port in rest)
+        # What answers by UDP does so to people outside.
+        useless = alone and not (awaited and all(port.protocol == "tcp" for port in foreign))
+        text = messages.PORTS_FOREIGN if useless else messages.PORTS_FOREIGN_LEFT
         node.report(text, key=True, service=draft.name, ports=_shown(foreign), port=foreign[0].number)
     if inside:
         web = next((port.number for port in inside if _may_be_web(port)), None)

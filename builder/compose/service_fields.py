@@ -42,7 +42,8 @@ def image(node: Node, draft: Draft) -> None:
     base_dir = node.document.directory
     own = Report()
     normalised = image_reference.normalise(text(node), base_dir, node.where, node.mark(), own)
-    draft.project.report.extend(node.explained(problem) for problem in own)
+    for problem in own:
+        draft.project.report.share(node.explained(problem), (problem.message, node.mark()), draft.name)
     if normalised is not None:
         draft.set("image", normalised, node)
 

@@ -74,7 +74,8 @@ def _volume(node: Node, draft: Draft) -> None:
 # the last are how a bind mount is made anyway.
 _WITHOUT_EFFECT: Final = (
     *("rw", "z", "Z", "cached", "delegated", "consistent"),
-    *("bind", "rbind", "private", "rprivate"),
+    # And nobody mounts anything below a stack's directory.
+    *("bind", "rbind", "private", "rprivate", "slave", "rslave"),
 )
 
 
@@ -133,19 +134,23 @@ def _bind(node: Node, source: str, target: str, draft: Draft, *, read_only: bool
             _add(draft, node, Mount("bind", empty, target, read_only))
         return
     path = draft.project.relative(node, source)
-    if path == ".":
+    if path == "." and not host_paths.holds_nothing(draft.project.root):
         raise node.error(messages.BIND_EVERYTHING)
+    if path == ".":
+        path = host_paths.in_place_of_root(node, source, draft.project)
     if draft.project.has_content(path):
         draft.project.add_files(node, path)
         if not read_only:
             node.report(messages.BIND_READ_ONLY, path=source)
         _add(draft, node, Mount("bind", path, target, read_only=True))
         return
-    if read_only:
+    if read_only and PurePosixPath(path).suffix:
         raise node.error(messages.BIND_MISSING, path=source)
-    if PurePosixPath(path).suffix and not (draft.project.root / path).is_dir():
+    if read_only:
+        draft.project.only_read.setdefault(path, (source, node))
+    elif PurePosixPath(path).suffix and not (draft.project.root / path).is_dir():
         node.report(messages.BIND_DIRECTORY, path=source)
-    _add(draft, node, Mount("bind", path, target))
+    _add(draft, node, Mount("bind", path, target, read_only))
 
 
 def _long_form(node: Node, draft: Draft) -> None:
@@ -205,7 +210,9 @@ _BIND: Final[dict[str, Row[dict[str, Any]]]] = {
     "selinux": no_effect(),
     "recursive": no_effect(),
     "propagation": refused(
-        "mounts are not passed on between host and container", "remove it", unless=("rprivate", "private")
+        "mounts are not passed on between host and container",
+        "remove it",
+        unless=("rprivate", "private", "rslave", "slave"),
     ),
 }
 _VOLUME: Final[dict[str, Row[dict[str, Any]]]] = {

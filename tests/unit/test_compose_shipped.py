@@ -42,6 +42,7 @@ def service(name: str, *lines: str) -> str:
         ("/srv/media", ".host/srv/media"),
         ("//mnt/../data/", ".host/data"),
         ("~/media", ".home/media"),
+        ("~/.n8n", ".home/.n8n"),
         ("../media/films", ".above/media/films"),
     ],
 )
@@ -80,6 +81,64 @@ def test_what_lies_above_comes_along_by_a_file_further_up(tmp_path: Path) -> Non
     assert mounts(contents) == {"web": (Mount("bind", "site.conf", "/site.conf", read_only=True),)}
 
 
+def test_the_whole_directory_is_empty_where_only_compose_has_files(tmp_path: Path) -> None:
+    text = "services:\n" + service("web", "volumes: ['.:/here:delegated']") + service("other", "volumes: ['.:/in:ro']")
+    contents, _ = load(tmp_path, text, __env="A=b\n")
+    assert mounts(contents) == {
+        "web": (Mount("bind", ".here", "/here"),),
+        "other": (Mount("bind", ".here", "/in", read_only=True),),
+    }
+    (tmp_path / "app.py").write_text("")
+    assert load(tmp_path, text)[0] is None
+
+
+def test_a_directory_that_is_only_read_is_written_by_another_service(tmp_path: Path) -> None:
+    reads, writes = service("web", "volumes: ['./media/films:/a:ro']"), service("app", "volumes: ['./media:/a']")
+    assert load(tmp_path, f"services:\n{reads}{writes}")[0] is not None
+    contents, said = load(tmp_path, f"services:\n{reads}")
+    assert contents is None
+    assert said == ["error: there is no ./media/films beside the compose file"]
+
+
+def test_a_fixed_address_that_is_made_of_a_variable_is_seen_where_it_is_used(tmp_path: Path) -> None:
+    address = "${NETWORK:-172.22.1}.254"
+    text = "services:\n" + service("dns", f'networks: {{default: {{ipv4_address: "{address}"}}}}')
+    assert load(tmp_path, text)[0] is not None
+    contents, said = load(tmp_path, text + service("web", f'dns: ["{address}"]'))
+    assert contents is None
+    assert "error: addresses on a network are handed out, and this one is named elsewhere in the file" in said
+
+
+def test_ports_for_the_host_alone_make_no_web_service(tmp_path: Path) -> None:
+    text = "services:\n" + service("bridge", "ports: ['10000:10000/udp', '127.0.0.1:8080:8080']")
+    contents, said = load(tmp_path, text)
+    assert contents is None
+    assert "error: this host serves HTTP and HTTPS only: nothing outside reaches 10000/udp" in said
+
+
+def test_a_port_of_another_protocol_is_a_warning_where_services_of_the_stack_need_the_service(tmp_path: Path) -> None:
+    broker, app = service("broker", "ports: ['1883:1883']"), service("app", "depends_on: [broker]")
+    assert load(tmp_path, f"services:\n{broker}")[0] is None
+    contents, said = load(tmp_path, f"services:\n{broker}{app}")
+    assert contents is not None
+    assert "warning: this host serves HTTP and HTTPS only: nothing outside reaches 1883" in said
+    game = service("broker", "ports: ['1883:1883', '19132:19132/udp']")
+    assert load(tmp_path, f"services:\n{game}{app}")[0] is None
+
+
+def test_what_is_wrong_with_an_image_of_several_services_is_one_problem(tmp_path: Path) -> None:
+    text = "x-app: &app {image: x/y}\nservices:\n  web: *app\n  worker: {<<: *app, command: work}\n"
+    _, said = load(tmp_path, text)
+    assert len([line for line in said if "no tag" in line]) == 1
+
+
+def test_an_address_may_be_left_empty_and_have_blanks(tmp_path: Path) -> None:
+    text = "services:\n" + service("web", "ports: ['${BIND:-}:8080:80', ':443:443']", "extra_hosts: ['a:192.0.2.1 ']")
+    contents, said = load(tmp_path, text)
+    assert contents is not None, said
+    assert contents.services[0].extra_hosts == (("a", "192.0.2.1"),)
+
+
 def test_of_two_mounts_on_one_path_the_later_counts(tmp_path: Path) -> None:
     text = "services:\n" + service("web", "volumes: ['a:/x', {type: bind, source: ./b, target: /x/}]")
     contents, said = load(tmp_path, f"{text}volumes: {{a: }}\n")
@@ -100,6 +159,17 @@ def test_mounts_of_other_services(tmp_path: Path) -> None:
     assert found["last"] == (Mount("volume", "own", "/own"), *found["worker"])
     assert contents is not None
     assert [[wanted.service for wanted in one.depends_on] for one in contents.services] == [["worker"], ["web"], []]
+
+
+@pytest.mark.parametrize("implied", ["links: [db]", "volumes_from: [db]"])
+def test_what_other_keys_imply_does_not_replace_a_condition(tmp_path: Path, implied: str) -> None:
+    written = "depends_on: {db: {condition: service_healthy}}"
+    for lines in ((implied, written), (written, implied)):
+        text = "services:\n" + service("db", "volumes: [./x:/x]", "healthcheck: {test: ok}") + service("web", *lines)
+        contents, said = load(tmp_path, text)
+        assert contents is not None, said
+        [_, web] = contents.services
+        assert [(wanted.service, wanted.condition) for wanted in web.depends_on] == [("db", "service_healthy")]
 
 
 def test_a_variable_without_a_value_is_one_problem(tmp_path: Path) -> None:
