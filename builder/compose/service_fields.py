@@ -57,8 +57,11 @@ def command(node: Node) -> tuple[str, ...]:
 
 
 def build(node: Node, draft: Draft) -> None:
-    """Nothing is built here; with an image beside it, that is pulled, as Compose tries first."""
-    node.report(messages.BUILD if draft.node.get("image") is None else messages.BUILD_LEFT, key=True)
+    """Nothing is built here; with an image of a registry beside it, that is pulled, as Compose tries first."""
+    image, policy = draft.node.get("image"), draft.node.get("pull_policy")
+    # A name without a slash is one of Docker's own images, or rather, here, what the build is to be called.
+    nowhere = image is None or "/" not in str(image.value) or (policy is not None and policy.value == "never")
+    node.report(messages.BUILD if nowhere else messages.BUILD_LEFT, key=True)
 
 
 def user(node: Node, draft: Draft) -> None:

@@ -172,6 +172,23 @@ def test_what_other_keys_imply_does_not_replace_a_condition(tmp_path: Path, impl
         assert [(wanted.service, wanted.condition) for wanted in web.depends_on] == [("db", "service_healthy")]
 
 
+@pytest.mark.parametrize(
+    ("lines", "taken"),
+    [
+        (["image: ghcr.io/x/y:1", "build: ."], True),
+        (["image: x/y:1", "build: {context: .}"], True),
+        (["image: my_app", "build: ."], False),
+        (["image: ghcr.io/x/y:1", "build: .", "pull_policy: never"], False),
+        (["build: ."], False),
+    ],
+)
+def test_an_image_that_is_only_what_a_build_is_called_is_not_pulled(
+    tmp_path: Path, lines: list[str], taken: bool
+) -> None:
+    text = "services:\n  web:\n" + "".join(f"    {line}\n" for line in lines)
+    assert (load(tmp_path, text)[0] is not None) is taken
+
+
 def test_a_variable_without_a_value_is_one_problem(tmp_path: Path) -> None:
     text = "services:\n" + service(
         "web", 'ports: ["${PORT}"]', 'volumes: ["${DATA}:/a"]', 'environment: {A: "${DATA}"}'
