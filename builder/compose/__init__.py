@@ -5,10 +5,11 @@ each other (merge); keys has a row for it, which calls a parser of service_field
 ports, depends_on or volumes;
 that puts a value into the Draft of its service (draft); finish makes the stack's services, volumes and networks of all
 drafts. Under all of them are node (a value with its place, and tables of keys), values (parsers of single values) and
-messages. Only builder.spec imports from here, and only what is named below.
+messages. survey says what a file has in it for who makes a spec of it. builder.spec imports what is named below, and
+builder.starter also survey, and what environment, labels and ports know of names.
 """
 
 from builder.compose.draft import StackContents
-from builder.compose.load import load
+from builder.compose.load import NAMES, load, override
 
-__all__ = ["StackContents", "load"]
+__all__ = ["NAMES", "StackContents", "load", "override"]

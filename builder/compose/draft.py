@@ -116,11 +116,15 @@ class Project:
 
 
 class Port(NamedTuple):
-    """A port of a container that a Compose file publishes or exposes; `local`: published for the host alone."""
+    """A port of a container that a Compose file publishes or exposes.
+
+    `local`: published for the host alone. `published` is the port of the host, 0 where there is none or any.
+    """
 
     number: int
     protocol: str = "tcp"
     local: bool = False
+    published: int = 0
 
 
 @dataclass

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from builder.compose import messages
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
@@ -16,7 +16,7 @@ from builder.problems import Mark
 from builder.stack.model import PASSWORD_INSIDE, UNENCODABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping
     from pathlib import Path
 
     from builder.compose.draft import Draft, Project
@@ -65,13 +65,18 @@ def _warn_replaced(name: str, value: Node | None, draft: Draft) -> None:
 
 
 _SECRET: Final = re.compile(
-    r"(^|_)(PASSWORD|PASSWD|PASS|SECRET|TOKEN|API_?KEY|PRIVATE_KEY|SECRET_KEY)($|_(BASE|KEY|HASH))"
+    r"(^|_)((PG)?PASSWORD|PASSWD|PASS|PASSPHRASE|SECRET|TOKEN|CREDENTIALS|SALT|API_?KEY"
+    r"|(PRIVATE|SECRET|APP|AUTH|MASTER|ENCRYPTION|SIGNING)_KEY|(MYSQL|DB)_PWD)($|_(BASE|KEY|HASH))",
+    re.IGNORECASE,
 )
+# Switches, whatever they are about.
+_SWITCH: Final = re.compile(r"(^|_)(ALLOW|DISABLE|ENABLE|REQUIRE|RANDOM|USE|NO)_", re.IGNORECASE)
+_TRIVIAL: Final = ("", "0", "1", "no", "yes", "false", "true")
 
 
 def _note_secrets(found: Mapping[str, str | None], node: Node, place: Hashable, draft: Draft) -> None:
     """Keep what looks like a secret, by its place: an env file, or a key that several services have from one line."""
-    secret = {name: value for name, value in found.items() if value is not None and _is_secret(name, value)}
+    secret = {name: value for name, value in found.items() if value is not None and is_secret(name, value)}
     if secret:
         _, services = draft.project.in_clear.setdefault(place, (node, {}))
         services.setdefault(draft.name, {}).update(secret)
@@ -98,17 +103,37 @@ def _source(prefix: str, name: str, value: str) -> str:
     if not _password_inside(value):
         return f"{prefix}{name}" if prefix else name.lstrip("_")
     shown, position = "", 0
-    for found in PASSWORD_INSIDE.finditer(value):
-        start, end = found.span(found.lastgroup or 0)
-        host = re.match(r"@([A-Za-z0-9][A-Za-z0-9-]*)", value[end:])
-        secret = f"{host[1]}_password" if host else f"{prefix}password"
-        shown, position = f"{shown}{_doubled(value[position:start])}{{{secret}}}", end
+    for password in passwords_inside(value):
+        secret = secret_of_host(password.host) or f"{prefix}password"
+        shown, position = f"{shown}{doubled(value[position : password.start])}{{{secret}}}", password.end
     # What is asked for may hold another secret, by any name.
-    path, question, _ = _doubled(value[position:]).partition("?")
+    path, question, _ = doubled(value[position:]).partition("?")
     return json.dumps(f"{shown}{path}{question}{'…' * len(question)}", ensure_ascii=False)
 
 
-def _doubled(text: str) -> str:
+class PasswordInside(NamedTuple):
+    """Where a password stands in a text, and the host that it is for; empty where the text does not say it."""
+
+    start: int
+    end: int
+    host: str
+
+
+def passwords_inside(value: str) -> Iterator[PasswordInside]:
+    """The passwords in URLs, and in lists of settings."""
+    for found in PASSWORD_INSIDE.finditer(value):
+        start, end = found.span(found.lastgroup or 0)
+        host = re.match(r"@([A-Za-z0-9][A-Za-z0-9_-]*)", value[end:])
+        yield PasswordInside(start, end, host[1] if host else "")
+
+
+def secret_of_host(host: str) -> str:
+    """The name of the secret that a password for this host is; empty without a host."""
+    return f"{host}_password" if host else ""
+
+
+def doubled(text: str) -> str:
+    """A text as a value made of secrets has it: a brace as such is written twice."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
@@ -117,12 +142,14 @@ def _password_inside(value: str) -> bool:
     return PASSWORD_INSIDE.search(value) is not None
 
 
-def _is_secret(name: str, value: str) -> bool:
-    return _password_inside(value) or (
-        _SECRET.search(name) is not None
-        and not name.endswith("_FILE")
-        and value.lower() not in ("", "0", "1", "no", "yes", "false", "true")
-    )
+def names_secret(name: str) -> bool:
+    """Whether a variable's name says that its value is a secret."""
+    return _SECRET.search(name) is not None and not name.upper().endswith("_FILE") and not _SWITCH.search(name)
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable with this value looks like a secret."""
+    return _password_inside(value) or (names_secret(name) and value.lower() not in _TRIVIAL)
 
 
 def env_file(node: Node, draft: Draft) -> None:

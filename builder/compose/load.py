@@ -73,7 +73,28 @@ def load(
     return None if own.failed else contents
 
 
+# The names that docker compose looks for, in its order.
+NAMES: Final = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+_OVERRIDES: Final = tuple(
+    f"{name}.override.{kind}" for name in ("compose", "docker-compose") for kind in ("yml", "yaml")
+)
+
+
+def override(path: Path) -> Path | None:
+    """The file that docker compose lays over this one by itself, when it has a usual name and nothing else is named."""
+    beside = (path.parent / name for name in _OVERRIDES if path.name in NAMES)
+    return next((other for other in beside if other.is_file()), None)
+
+
 def _load(files: list[Source], project: Project, server: str | None) -> StackContents | None:
+    drafts = read_drafts(files, project, server)
+    contents = None if drafts is None else finish(project, drafts)
+    _tell_empty(project)
+    return contents
+
+
+def read_drafts(files: list[Source], project: Project, server: str | None) -> list[Draft] | None:
+    """The services that run, each read by itself; None where a file has no services, with the reason in the report."""
     environment = _read_dotenv(files[0], project)
     injected = labels.injected_variables([file.data for file in files], project, server, environment)
 
@@ -87,13 +108,10 @@ def _load(files: list[Source], project: Project, server: str | None) -> StackCon
         _read_top_level(_tree(files, project), project, tuple(file.path.resolve() for file in files))
     except NodeError as error:
         error.report()
-        _tell_empty(project)
         return None
     drafts = [_read_service(name, node, project) for name, node in _services_to_run(project)]
     labels.check_names(project)
-    contents = finish(project, drafts)
-    _tell_empty(project)
-    return contents
+    return drafts
 
 
 def _tell_empty(project: Project) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _PORT: Final = re.compile(
     # An address that is left empty, as by `${ADDRESS:-}:8080:80`, is none.
-    r"(?:(?P<ip>[0-9]+(?:\.[0-9]+){3}|\[[0-9a-fA-F:.]+\])?:)?(?:[0-9-]*:)?"
+    r"(?:(?P<ip>[0-9]+(?:\.[0-9]+){3}|\[[0-9a-fA-F:.]+\])?:)?(?:(?P<published>[0-9-]*):)?"
     r"(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?(?:/(?P<protocol>tcp|udp|sctp))?"
 )
 _MOST_SHOWN: Final = 20
@@ -51,9 +51,10 @@ def _plain(item: Node) -> Any:
 
 def parse(entry: Any) -> tuple[Port, ...] | None:
     """The container's ports of an entry of `ports` or `expose`, short or long form; None for what is none."""
-    address, protocol = "", None
+    address, protocol, published = "", None, ""
     if isinstance(entry, dict):
-        address, protocol, entry = str(entry.get("host_ip", "")), entry.get("protocol"), entry.get("target")
+        address, protocol = str(entry.get("host_ip", "")), entry.get("protocol")
+        published, entry = str(entry.get("published", "")), entry.get("target")
     found = _PORT.fullmatch(str(entry))
     if found is None:
         return None
@@ -62,7 +63,8 @@ def parse(entry: Any) -> tuple[Port, ...] | None:
         return None
     local = re.fullmatch(r"127\..*|\[?::1\]?", found["ip"] or address) is not None
     protocol = str(protocol or found["protocol"] or "tcp")
-    return tuple(Port(number, protocol, local) for number in range(first, last + 1))
+    host = re.fullmatch(r"[0-9]{1,5}", found["published"] or published)
+    return tuple(Port(number, protocol, local, int(host[0]) if host else 0) for number in range(first, last + 1))
 
 
 # Ports of what is no HTTP, and is often published for people or devices outside.
@@ -141,7 +143,7 @@ def web_port(published: Iterable[Port], exposed: Iterable[Port], image: str | No
     # Variants with PHP-FPM speak FastCGI, for a web server beside them.
     known = None if "fpm" in (image or "") else image_reference.known(image, WEB_PORTS)
     for listed, key in ((published, "ports"), (exposed, "expose")):
-        candidates = _web_candidates(listed)
+        candidates = web_candidates(listed)
         if known in candidates:
             return known, key
         if candidates:
@@ -149,7 +151,7 @@ def web_port(published: Iterable[Port], exposed: Iterable[Port], image: str | No
     return known, "image" if known is not None else ""
 
 
-def _web_candidates(listed: Iterable[Port]) -> list[int]:
+def web_candidates(listed: Iterable[Port]) -> list[int]:
     """The ports that could be the web's, those of TLS only when there is no other."""
     found = list(dict.fromkeys(port.number for port in listed if _may_be_web(port)))
     return [number for number in found if number not in _TLS] or found

@@ -3,12 +3,13 @@
 Core: model, the spec as checked values, which everybody may import. Towards it: load reads the file into a document,
 which is checked against input_model and stack_input, whose single values have their types in value_types and their
 rules in rules; host_sections (with ssh_keys) and stack_entries (with public_names, secret_env and outgoing) check the
-rest, and read Compose files by builder.compose. messages has every text of a problem, schema the JSON Schema of
-input_model. Other packages import what is named here, model, and `rules.near`.
+rest, registries the logins, and Compose files are read by builder.compose. messages has every text of a problem, schema
+the JSON Schema of input_model. Other packages import what is named here, model, and `rules.near`; builder.starter also
+outgoing, secret_env and ssh_keys.
 """
 
 from builder.spec.host_sections import with_proxy_image
-from builder.spec.input_model import template
+from builder.spec.input_model import placeholder_key, template
 from builder.spec.load import load, loads
 from builder.spec.model import Admin, Arch, Aws, Base, Fail2ban, Proxy, Server, Spec, Ssh, Tls
 from builder.spec.schema import schema
@@ -26,6 +27,7 @@ __all__ = [
     "Tls",
     "load",
     "loads",
+    "placeholder_key",
     "schema",
     "template",
     "with_proxy_image",

@@ -217,6 +217,11 @@ _KEY_TYPE: Final = b"ssh-ed25519"
 
 def template() -> str:
     """The text of a commented spec to start from. It passes `er check`, with a warning about its key."""
-    blob = b"".join(len(part).to_bytes(4, "big") + part for part in (_KEY_TYPE, TEMPLATE_KEY))
     text = resources.files(__package__).joinpath("starter.yaml").read_text(encoding="utf-8")
-    return text.replace("{key}", base64.b64encode(blob).decode("ascii"))
+    return text.replace("{key}", placeholder_key())
+
+
+def placeholder_key() -> str:
+    """A public key that nobody has the other half of, as authorized_keys has it."""
+    blob = b"".join(len(part).to_bytes(4, "big") + part for part in (_KEY_TYPE, TEMPLATE_KEY))
+    return f"{_KEY_TYPE.decode()} {base64.b64encode(blob).decode('ascii')} replace-me"

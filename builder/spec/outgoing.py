@@ -14,12 +14,13 @@ from builder import facts
 from builder.oci import image_reference
 from builder.spec import messages, rules
 from builder.spec.rules import RuleError
+from builder.stack.model import EgressRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from builder.spec.document import Document
-    from builder.stack.model import EgressRule, Service, Stack
+    from builder.stack.model import Service, Stack
     from builder.yamlfile.source import Loc
 
 # The port of each scheme that a client connects with; 0 where only the URL can say it.
@@ -75,25 +76,38 @@ def check(document: Document, stack: Stack, loc: Loc) -> None:
                 messages.EGRESS_NONE, (*loc, "egress"), on_key=True, images=", ".join(dict.fromkeys(images))
             )
         return
-    missing = tuple(dict.fromkeys(one for one in _destinations(stack) if not _is_open(one, stack.egress)))
-    if missing:
-        document.report(messages.EGRESS_MISSING, (*loc, "name"), found=_in_words(missing), rules=_as_rules(missing))
+    refused = missing(stack)
+    if refused:
+        document.report(messages.EGRESS_MISSING, (*loc, "name"), found=_in_words(refused), rules=_as_rules(refused))
 
 
-def _in_words(missing: tuple[Destination, ...]) -> str:
+def missing(stack: Stack) -> tuple[Destination, ...]:
+    """What the environment of a stack names and no rule of `egress` opens, each once."""
+    return tuple(dict.fromkeys(one for one in _destinations(stack) if not _is_open(one, stack.egress)))
+
+
+def _in_words(refused: tuple[Destination, ...]) -> str:
     named: dict[str, list[str]] = {}
-    for one in missing:
+    for one in refused:
         host = f"[{one.to}]" if ":" in one.to else one.to
         named.setdefault(f"{host}:{one.port}" if one.port else host, []).append(one.variable)
     return ", ".join(f"{where} ({', '.join(dict.fromkeys(names))})" for where, names in named.items())
 
 
-def _as_rules(missing: tuple[Destination, ...]) -> str:
-    ports: dict[tuple[str, str], set[int]] = {}
-    for one in missing:
-        ports.setdefault((one.to, one.protocol), set()).add(one.port)
+def _as_rules(refused: tuple[Destination, ...]) -> str:
     return ", ".join(
-        f"{{to: {_quoted(to)}{', protocol: udp' * (protocol == 'udp')}{_ports(numbers)}}}"
+        f"{{to: {_quoted(rule.to)}{', protocol: udp' * (rule.protocol == 'udp')}{_ports(rule.ports)}}}"
+        for rule in rules_for(refused)
+    )
+
+
+def rules_for(refused: tuple[Destination, ...]) -> tuple[EgressRule, ...]:
+    """The rules that open these; one whose port nobody knows opens all ports of its host."""
+    ports: dict[tuple[str, str], set[int]] = {}
+    for one in refused:
+        ports.setdefault((one.to, one.protocol), set()).add(one.port)
+    return tuple(
+        EgressRule(to, "udp" if protocol == "udp" else "tcp", () if 0 in numbers else tuple(sorted(numbers)))
         for (to, protocol), numbers in ports.items()
     )
 
@@ -102,8 +116,8 @@ def _quoted(to: str) -> str:
     return f'"{to}"' if ":" in to else to
 
 
-def _ports(numbers: set[int]) -> str:
-    return "" if 0 in numbers else f", ports: [{', '.join(map(str, sorted(numbers)))}]"
+def _ports(numbers: tuple[int, ...]) -> str:
+    return f", ports: [{', '.join(map(str, numbers))}]" if numbers else ""
 
 
 def _is_open(one: Destination, opened: tuple[EgressRule, ...]) -> bool:

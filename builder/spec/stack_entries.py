@@ -116,21 +116,16 @@ def _read_compose(document: Document, loc: Loc, stack: str) -> StackContents | N
     )
 
 
-_OVERRIDE_NAMES: Final = tuple(
-    f"{name}.override.{kind}" for name in ("compose", "docker-compose") for kind in ("yml", "yaml")
-)
-
-
 def _override(document: Document, loc: Loc, path: Path) -> tuple[Path, ...]:
     """The file that docker compose takes by itself, when one file with a usual name is asked for."""
+    from builder import compose  # noqa: PLC0415
+
     name = document.text(loc)
-    if name is None or path.name not in _COMPOSE_NAMES:
+    other = None if name is None else compose.override(path)
+    if other is None:
         return ()
-    for other in _OVERRIDE_NAMES:
-        if (path.parent / other).is_file():
-            document.report(messages.COMPOSE_OVERRIDE, loc, path=path.parent / other, compose=name)
-            return (path.parent / other,)
-    return ()
+    document.report(messages.COMPOSE_OVERRIDE, loc, path=other, compose=name)
+    return (other,)
 
 
 def _exists(document: Document, loc: Loc, name: str) -> bool:
@@ -139,7 +134,7 @@ def _exists(document: Document, loc: Loc, name: str) -> bool:
         if path.is_file():
             return True
         if path.is_dir():
-            example = f"{name.rstrip('/')}/{_nearby(path) or _COMPOSE_NAMES[0]}"
+            example = f"{name.rstrip('/')}/{_nearby(path) or 'compose.yaml'}"
             document.report(messages.COMPOSE_DIRECTORY, loc, path=name, example=example)
             return False
         found = _nearby(path.parent)
@@ -153,11 +148,10 @@ def _exists(document: Document, loc: Loc, name: str) -> bool:
     return False
 
 
-_COMPOSE_NAMES: Final = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
-
-
 def _nearby(directory: Path) -> str | None:
-    return next((name for name in _COMPOSE_NAMES if (directory / name).is_file()), None)
+    from builder import compose  # noqa: PLC0415
+
+    return next((name for name in compose.NAMES if (directory / name).is_file()), None)
 
 
 def _check_short_entry(document: Document, loc: Loc, keys: set[str], name: str) -> None:

@@ -129,6 +129,13 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     ),
     (
         Package(
+            "starter",
+            8,
+            "er init --compose",
+            "A first spec for Compose files as they are: which service is public and where it listens, which variables "
+            "are secrets, what a stack must reach. Decisions are values, each with its reasons.",
+        ),
+        Package(
             "quadlet",
             6,
             "stacks as Podman units",
