@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from builder import spec as specs
 from builder.cli import output
 from builder.cli.options import OutputFile
 from builder.problem_report import as_json as problems_as_json
+from builder.problem_report import printable
 from builder.problems import Problem, Report, SpecError, UserError
 
 if TYPE_CHECKING:
@@ -142,10 +144,11 @@ def _ask(question: Question, *, several: bool) -> Request | None:
     """The answer of who sits at the terminal; None for a stack that is to have no domain."""
     from builder.starter import proposal
 
-    output.note(question.text)
-    for number, choice in enumerate(question.choices if question.kind != "domain" else (), 1):
+    output.note(printable(question.text))
+    for number, choice in enumerate(question.choices, 1):
         if choice.label:
-            output.note(f"  {number}  {choice.label}{f': {choice.why}' if choice.why else ''}")
+            before = "it would go to" if question.kind == "domain" else f"{number} "
+            output.note(f"  {before} {printable(f'{choice.label}: {choice.why}' if choice.why else choice.label)}")
     while True:
         output.prompt(_prompt(question, several=several))
         line = sys.stdin.readline()
@@ -174,8 +177,13 @@ def _prompt(question: Question, *, several: bool) -> str:
 
 def _unanswered(questions: Sequence[Question], *, as_json: bool) -> int:
     """Say what is not clear, and which options would make it so; nothing is written."""
-    for question in questions:
-        output.failure(question.text, "\n".join(("give one of these:", *(f"  {way}" for way in question.ways))))
+    for number, question in enumerate(questions):
+        if number:
+            output.note("")
+        output.failure(
+            printable(question.text),
+            "\n".join(("give one of these:", *(f"  {printable(way)}" for way in question.ways))),
+        )
     if as_json:
         listed = [
             {
@@ -219,9 +227,9 @@ def _report(plans: Sequence[Plan], target: str, key_note: str) -> None:
     if target != "SPEC":
         output.note(f"wrote {target}: {len(plans)} stack{'s' * (len(plans) != 1)}; no Compose file was changed")
     for plan in plans:
-        output.note(f"{plan.app.name}: {' and '.join(str(path) for path in plan.app.files.all)}")
+        output.note(printable(f"{plan.app.name}: {' and '.join(str(path) for path in plan.app.files.all)}"))
         for line in _lines(plan):
-            output.note(f"  {line}")
+            output.note(f"  {printable(line)}")
     output.note(key_note)
 
 
@@ -269,16 +277,16 @@ def _report_next(plans: Sequence[Plan], target: str) -> None:
     if commands:
         output.note("then make the server; its services wait for their secrets:")
         for line in commands:
-            output.note(f"  {line}")
+            output.note(f"  {printable(line)}")
 
 
 def _secret_commands(plan: Plan) -> Iterator[str]:
     made = [secret.name for secret in plan.secrets if not secret.by_hand]
     if made:
-        yield f"er server secret generate HOST {plan.app.name} {' '.join(made)}"
+        yield f"er server secret generate HOST {plan.app.name} {' '.join(map(shlex.quote, made))}"
     for secret in plan.secrets:
         if secret.by_hand:
-            yield f"er server secret set HOST {plan.app.name} {secret.name}"
+            yield f"er server secret set HOST {plan.app.name} {shlex.quote(secret.name)}"
 
 
 def _as_json(plans: Sequence[Plan], target: str, problems: Sequence[Problem]) -> dict[str, Any]:

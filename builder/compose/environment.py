@@ -66,7 +66,7 @@ def _warn_replaced(name: str, value: Node | None, draft: Draft) -> None:
 
 _SECRET: Final = re.compile(
     r"(^|_)((PG)?PASSWORD|PASSWD|PASS|PASSPHRASE|SECRET|TOKEN|CREDENTIALS|SALT|API_?KEY"
-    r"|(PRIVATE|SECRET|APP|AUTH|MASTER|ENCRYPTION|SIGNING)_KEY|(MYSQL|DB)_PWD)($|_(BASE|KEY|HASH))",
+    r"|(PRIVATE|SECRET|SECRET_ACCESS|APP|AUTH|JWT|MASTER|ENCRYPTION|SIGNING)_KEY|(MYSQL|DB)_PWD)($|_(BASE|KEY|HASH))",
     re.IGNORECASE,
 )
 # Switches, whatever they are about.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -104,7 +105,8 @@ def stack_names(written: Iterable[tuple[str | None, StackFiles]]) -> tuple[str, 
 
 def valid_name(text: str) -> str:
     """The name of a stack from any text."""
-    plain = re.sub(r"[^a-z0-9]+", "-", text.lower().encode("ascii", "ignore").decode()).strip("-")
+    ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^a-z0-9]+", "-", ascii_only.lower()).strip("-")
     plain = plain if plain[:1].isalpha() else f"app-{plain}".strip("-")
     name = plain[:_LONGEST].strip("-")
     return f"{name}-app" if name == "proxy" else name

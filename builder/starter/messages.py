@@ -60,8 +60,8 @@ IMAGE_WEB: Final = "its image listens on {port}"
 NAMED: Final = "is called {name}"
 NAMED_INNER: Final = "is called {name}, as what works behind the web's"
 LAST: Final = "no other service waits for it"
-WAITED_FOR: Final = "{services} wait for it"
-IMAGE_INNER: Final = "its image keeps data for other services"
+WAITED_FOR: Final = "waited for by {services}"
+IMAGE_INNER: Final = "its image works for other services"
 IMAGE_ADMIN: Final = "its image is a tool for who looks after others"
 IMAGE_FASTCGI: Final = "its image speaks FastCGI, for a web server beside it"
 JOB: Final = "others wait for its end"
@@ -79,6 +79,7 @@ PORT_COMMAND: Final = "its command says so"
 
 # Secrets: where one comes from.
 FROM_VARIABLE: Final = "${{{name}}} in the file"
+FROM_DOTENV: Final = "${{{name}}} in the file, with a value in .env"
 FROM_VALUE: Final = "a value in the file, which is best set anew"
 FROM_DATABASE: Final = "{database} and who connects to it have one password"
 FROM_DECLARATION: Final = "`secrets:` of the file"
@@ -100,7 +101,8 @@ EDGE_UNNEEDED: Final = (
     "{service} is a proxy for the whole host, which EasyRunner has: nothing needs it here. What takes it away, in a "
     "file of your own given by a second --compose: services: {{{service}: !reset null}}"
 )
-ALSO_PUBLISHES: Final = "{service} publishes a port too; --domain NAME={target}{port} makes it public"
+NOTHING_PUBLIC: Final = "nothing of it is public: --domain NAME={target} makes a service so"
+ALSO_PUBLISHES: Final = "{service} publishes a port too; --domain NAME={target} makes it public"
 PROTOCOL_TLS: Final = (
     "{port} of {service} is HTTPS as a rule; Caddy speaks HTTP to it: let it serve HTTP, or name that port"
 )

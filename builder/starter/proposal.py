@@ -6,6 +6,7 @@ the spec then says of each stack, with all reasons.
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -36,6 +37,11 @@ class App:
     name: str
     files: StackFiles
     survey: Survey
+
+    @property
+    def directory(self) -> str:
+        """The name of the directory of its first file."""
+        return self.files.files[0].resolve().parent.name
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -84,7 +90,11 @@ def resolve(apps: Sequence[App], requests: Sequence[Request], without: Iterable[
             app = next(app for app in apps if app.name == request.stack)
             found[index] = _in_stack(request, app, several=len(apps) > 1)
     silent = [app for app in apps if app.name not in asked and app.name not in without]
-    found += [_ask_domain(app, several=len(apps) > 1) for app in silent if app.candidates and not _labelled(app)]
+    found += [
+        _ask_domain(app, several=len(apps) > 1)
+        for app in silent
+        if web_service.looks_public(app.candidates) and not _labelled(app)
+    ]
     _check_ports(found)
     return found
 
@@ -93,6 +103,9 @@ def _with_stack(request: Request, apps: Sequence[App]) -> Request | Question:
     names = [app.name for app in apps]
     if request.stack in names:
         return request
+    named = [app.name for app in apps if app.directory == request.stack]
+    if request.stack is not None and len(named) == 1:
+        return replace(request, stack=named[0])
     if request.stack is not None:
         raise error(messages.DOMAIN_STACK, given=request.given, stack=request.stack, known=", ".join(names))
     owners = [app.name for app in apps if any(request.domain in one.hosts for one in app.candidates)]
@@ -159,7 +172,7 @@ def _service_for(request: Request, app: App) -> str | None:
 
 def _target(app: App, service: str, port: int | None, *, several: bool) -> str:
     """As `--domain` takes it behind the `=`."""
-    return f"{f'{app.name}/' if several else ''}{service}:{port or 'PORT'}"
+    return shlex.quote(f"{f'{app.name}/' if several else ''}{service}:{port or 'PORT'}")
 
 
 def _ask_service(request: Request, app: App, *, several: bool) -> Question:
@@ -172,17 +185,23 @@ def _ask_service(request: Request, app: App, *, several: bool) -> Question:
 
 
 def _choices(request: Request, app: App, domain: str, several: bool) -> Iterator[Choice]:
-    for one in app.candidates:
-        port = request.port or one.port.number
-        option = f"--domain {domain}={_target(app, one.service, port, several=several)}"
-        yield Choice(one.service, "; ".join(one.reasons), option, replace(request, stack=app.name, service=one.service))
+    for one in web_service.likely(app.candidates):
+        known = request.port or one.port.number
+        ports = (known,) if known else one.port.choices or (None,)
+        for port in ports:
+            target = _target(app, one.service, port, several=several)
+            chosen = replace(request, stack=app.name, service=one.service, port=port)
+            label = one.service if len(ports) == 1 else f"{one.service}:{port}"
+            yield Choice(label, "; ".join(one.reasons), f"--domain {domain}={target}", chosen)
 
 
 def _ask_domain(app: App, *, several: bool) -> Question:
     hosts = next((one.hosts[0] for one in app.candidates if one.hosts), "NAME")
     request = Request("", "", app.name)
     best = web_service.clear(app.candidates)
-    choices = [one for one in _choices(request, app, hosts, several) if best is None or one.label == best.service]
+    choices = [
+        one for one in _choices(request, app, hosts, several) if best is None or one.request.service == best.service
+    ]
     return _question("domain", messages.ASK_DOMAIN, app.name, request, tuple(choices))
 
 
@@ -294,14 +313,7 @@ def _plan(app: App, requests: Sequence[Request], uid: int | None, *, several: bo
     reach: dict[str, list[str]] = {}
     for one in missing:
         reach.setdefault(one.to, []).append(one.variable)
-    secret_names = {name for names in found.section.values() for name in names}
-    filled = {one.sources for one in found.secrets}
-    in_secrets = {source for sources in filled for source in sources}
-    env = {
-        name: required
-        for name, required in app.survey.unset.items()
-        if messages.FROM_VARIABLE.format(name=name) not in in_secrets and name not in secret_names
-    }
+    filled = {name for secret in found.secrets for name in secret.variables}
     return Plan(
         app,
         uid,
@@ -310,7 +322,11 @@ def _plan(app: App, requests: Sequence[Request], uid: int | None, *, several: bo
         (*found.secrets, *declared),
         outgoing.rules_for(missing),
         {to: tuple(dict.fromkeys(names)) for to, names in reach.items()},
-        {name: required for name, required in env.items() if not name.startswith("EASYRUNNER_")},
+        {
+            name: required
+            for name, required in app.survey.unset.items()
+            if name not in filled and not name.startswith("EASYRUNNER_")
+        },
         tuple(_notes(app, public, several=several)),
     )
 
@@ -366,6 +382,8 @@ def _notes(app: App, public: Sequence[Public], *, several: bool) -> Iterator[str
     for one in public:
         if one.port in _TLS:
             yield messages.PROTOCOL_TLS.format(port=one.port, service=one.service)
+    if not public:
+        yield messages.NOTHING_PUBLIC.format(target=_target(app, "SERVICE", None, several=several))
     yield from _also_publish(app, {one.service for one in public}, several=several)
 
 
@@ -374,4 +392,4 @@ def _also_publish(app: App, public: set[str], *, several: bool) -> Iterator[str]
         service = app.service(one.service)
         if one.published and one.service not in public and service is not None:
             target = _target(app, one.service, one.port.number, several=several)
-            yield messages.ALSO_PUBLISHES.format(service=one.service, target=target, port="")
+            yield messages.ALSO_PUBLISHES.format(service=one.service, target=target)

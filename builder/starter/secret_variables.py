@@ -27,13 +27,15 @@ if TYPE_CHECKING:
 class ProposedSecret:
     """A secret to be set on the server: `uses` are (service, variable), `sources` say where it comes from.
 
-    `by_hand`: its value comes from elsewhere, or has a form of its own, so that a random one would not do.
+    `by_hand`: its value comes from elsewhere, or has a form of its own, so that a random one would not do. `variables`
+    are those that the file fills in.
     """
 
     name: str
     uses: tuple[tuple[str, str], ...]
     sources: tuple[str, ...]
     by_hand: bool = False
+    variables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,13 @@ class _Use:
 
 def propose(survey: Survey) -> SecretEnv:
     """The secrets of a stack."""
-    secret, kept = _secret_variables(survey)
+    secret, clear = _secret_variables(survey)
+    kept = [messages.KEPT_VARIABLE.format(name=name, place=" and ".join(survey.outside[name][:2])) for name in clear]
     uses = []
     for service in survey.services:
         for name, setting in service.settings.items():
+            if {*clear} & {*variables(setting.template)}:
+                continue
             use = _Use(service, name, _pieces(name, setting, secret, survey))
             if not use.atoms:
                 continue
@@ -90,23 +95,19 @@ def propose(survey: Survey) -> SecretEnv:
     section: dict[str, dict[str, str]] = {}
     for use in uses:
         section.setdefault(use.service.name, {})[use.variable] = _source(use, names)
-    return SecretEnv(section, groups.proposed(names), tuple(dict.fromkeys(kept)))
+    return SecretEnv(section, groups.proposed(names, survey), tuple(dict.fromkeys(kept)))
 
 
 # Variables of the file that are filled in.
 
 
 def _secret_variables(survey: Survey) -> tuple[set[str], list[str]]:
-    """The variables that are filled into the file and are secrets, and what is said of those that cannot be."""
+    """The variables that are filled into the file and are secrets, and those that would be and cannot."""
     secret: set[str] = set()
-    kept = []
     for service in survey.services:
         for name, setting in service.settings.items():
             secret.update(one for one in variables(setting.template) if _is_secret_variable(one, name, setting, survey))
-    for name in sorted(secret & {*survey.outside}):
-        secret.discard(name)
-        kept.append(messages.KEPT_VARIABLE.format(name=name, place=" and ".join(survey.outside[name][:2])))
-    return secret, kept
+    return secret - {*survey.outside}, sorted(secret & {*survey.outside})
 
 
 def _is_secret_variable(name: str, variable: str, setting: Setting, survey: Survey) -> bool:
@@ -164,7 +165,8 @@ def _pieces(name: str, setting: Setting, secret: set[str], survey: Survey) -> li
         if _OPEN not in value:
             found.append((inside.start, inside.end, _Atom("url", inside.host or name, value)))
     if not found and setting.value is not None and is_secret(name, text):
-        return [_Atom("value", name, text)]
+        # An env file that is `.env` too has what is filled in elsewhere.
+        return [_Atom("variable" if survey.lookup(name) == text else "value", name, text)]
     pieces: list[str | _Atom] = []
     position = 0
     for start, end, atom in sorted(found):
@@ -273,16 +275,13 @@ class _Groups:
             unique = f"{name}_{number}"
         return unique
 
-    def proposed(self, names: dict[_Atom, str]) -> tuple[ProposedSecret, ...]:
+    def proposed(self, names: dict[_Atom, str], survey: Survey) -> tuple[ProposedSecret, ...]:
         """Every secret, with who has it and where it comes from."""
         made = []
         for leader, uses in self._by_leader().items():
             atoms = [atom for use in uses for atom in use.atoms if self._find(atom) == leader]
             name = names[leader] or f"{uses[0].service.name}-{uses[0].variable}"
-            sources = [
-                messages.FROM_VARIABLE.format(name=atom.name) if atom.kind == "variable" else messages.FROM_VALUE
-                for atom in atoms
-            ]
+            sources = [_where_from(atom, survey) for atom in atoms]
             if leader in self.databases and len({atom[:2] for atom in atoms}) > 1:
                 sources.append(messages.FROM_DATABASE.format(database=self.databases[leader]))
             pairs = dict.fromkeys((use.service.name, use.variable) for use in uses)
@@ -290,8 +289,16 @@ class _Groups:
                 _is_from_elsewhere(word) for atom in atoms for word in (atom.name, *(name for _, name in pairs))
             )
             formed = any(atom.value.startswith("base64:") for atom in atoms)
-            made.append(ProposedSecret(name, tuple(pairs), tuple(dict.fromkeys(sources)), by_hand or formed))
+            filled = tuple(dict.fromkeys(atom.name for atom in atoms if atom.kind == "variable"))
+            made.append(ProposedSecret(name, tuple(pairs), tuple(dict.fromkeys(sources)), by_hand or formed, filled))
         return tuple(made)
+
+
+def _where_from(atom: _Atom, survey: Survey) -> str:
+    if atom.kind != "variable":
+        return messages.FROM_VALUE
+    text = messages.FROM_VARIABLE if survey.lookup(atom.name) is None else messages.FROM_DOTENV
+    return text.format(name=atom.name)
 
 
 def _source(use: _Use, names: dict[_Atom, str]) -> str:
@@ -365,10 +372,10 @@ def _of_user(names: list[str], passwords: list[_Atom], user: str) -> _Atom:
 
 # Words of what others give out: a random value would not do.
 _OTHERS: Final = (
-    "SMTP MAIL EMAIL MAILER MAILGUN SENDGRID POSTMARK SES AWS S3 R2 B2 GCP GCS AZURE STRIPE PAYPAL GITHUB GITLAB "
-    "GOOGLE FACEBOOK TWITTER DISCORD SLACK TELEGRAM TWILIO OPENAI ANTHROPIC GEMINI MISTRAL HUGGINGFACE HF CLOUDFLARE SENTRY "
-    "OAUTH OAUTH2 OIDC SAML LDAP CLIENT RECAPTCHA TURNSTILE HCAPTCHA CAPTCHA LICENSE MAPBOX MAXMIND VAPID DKIM API "
-    "APIKEY IMAP BACKUP RESTIC CERT PRIVATE BOT"
+    "SMTP MAIL EMAIL MAILER MAILGUN SENDGRID POSTMARK SES AWS S3 R2 B2 GCP GCS AZURE STRIPE PAYPAL GITHUB "
+    "GITLAB GOOGLE FACEBOOK TWITTER DISCORD SLACK TELEGRAM TWILIO OPENAI ANTHROPIC GEMINI MISTRAL HUGGINGFACE "
+    "HF CLOUDFLARE SENTRY OAUTH OAUTH2 OIDC SAML LDAP CLIENT RECAPTCHA TURNSTILE HCAPTCHA CAPTCHA LICENSE "
+    "MAPBOX MAXMIND VAPID DKIM API APIKEY IMAP BACKUP RESTIC CERT PRIVATE BOT"
 )
 
 

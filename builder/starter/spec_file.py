@@ -59,12 +59,12 @@ def text(plans: Iterable[Plan], directory: Path, key: str | None, placeholder: s
     listed = [_stack(plan, directory) for plan in plans]
     parts = [
         _HEAD,
-        _yaml({"server": {"name": "web1", "base": "debian-13", "arch": "amd64"}}),
+        as_yaml({"server": {"name": "web1", "base": "debian-13", "arch": "amd64"}}),
         "" if key else _PLACEHOLDER,
-        _yaml({"admin": {"name": "er", "ssh_keys": [key or placeholder]}}),
-        _yaml({"tls": {"ca": "letsencrypt"}}),
+        as_yaml({"admin": {"name": "er", "ssh_keys": [key or placeholder]}}),
+        as_yaml({"tls": {"ca": "letsencrypt"}}),
         _SECRETS if any("secret_env" in stack for stack in listed) else "",
-        _yaml({"stacks": listed}),
+        as_yaml({"stacks": listed}),
     ]
     return "\n".join((parts[0], *_joined(parts[1:])))
 
@@ -81,7 +81,8 @@ def _joined(parts: list[str]) -> list[str]:
     return joined
 
 
-def _yaml(value: object) -> str:
+def as_yaml(value: object) -> str:
+    """A value as YAML: short mappings and lists on one line."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=100_000)
 
 

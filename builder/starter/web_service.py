@@ -54,10 +54,11 @@ _KNOWN_IMAGE: Final = 20
 _EXPOSED: Final = 12
 _NAME: Final = (20, 10, -30)
 _STACK_NAME: Final = 8
-_LAST: Final = 5
-_WAITED_FOR: Final = -5
+_LAST: Final = 8
+_WAITED_FOR: Final = -8
 _INNER: Final = -60
-_TOOL: Final = -40
+_TOOL: Final = -70
+_NO_BROWSER: Final = -40
 
 _FRONT: Final = (80, 443)
 _USUAL: Final = (3000, 3001, 4000, 4200, 5000, 5173, 8000, 8008, 8080, 8081, 8088, 8090, 8443, 8888, 9000)
@@ -78,7 +79,7 @@ _INNER_IMAGES: Final = _words(
     "postgres postgresql pgvector postgis timescaledb pgbouncer mysql mariadb percona mongo mongodb redis valkey keydb "
     "dragonfly memcached rabbitmq elasticsearch opensearch clickhouse cassandra scylla cockroach couchdb influxdb "
     "kafka redpanda zookeeper nats etcd consul mosquitto meilisearch typesense qdrant weaviate milvus neo4j solr "
-    "selenium chrome chromium browserless gotenberg tika clamav postfix exim opendkim alpine busybox exporter"
+    "selenium chrome chromium browserless gotenberg tika clamav postfix exim opendkim exporter"
 )
 _TOOL_IMAGES: Final = _words(
     "adminer phpmyadmin pgadmin4 pgadmin redisinsight mailhog mailpit mailcatcher maildev dozzle portainer "
@@ -112,6 +113,7 @@ def _may_be_public(service: ServiceFacts) -> bool:
 # What the likeliest has to weigh, and by how much more than the next, to be taken without a question.
 _ENOUGH: Final = 15
 _LEAD: Final = 15
+_UNLIKELY: Final = -20  # at most this: something speaks against it
 
 
 def clear(found: Collection[Candidate]) -> Candidate | None:
@@ -119,9 +121,20 @@ def clear(found: Collection[Candidate]) -> Candidate | None:
     first, *others = found or (None,)
     if first is None or not others:
         return first
-    if first.weight >= _ENOUGH and first.weight - others[0].weight >= _LEAD:
+    second = others[0].weight
+    if (first.weight >= _ENOUGH and first.weight - second >= _LEAD) or (first.weight >= 0 and second <= _UNLIKELY):
         return first
     return None
+
+
+def looks_public(found: Collection[Candidate]) -> bool:
+    """Whether a stack looks as if the world should reach it."""
+    return any(one.weight >= _ENOUGH or (one.published and one.weight > _UNLIKELY) for one in found)
+
+
+def likely(found: Collection[Candidate]) -> tuple[Candidate, ...]:
+    """Those that are worth being asked about: all but the unlikely, where there are others."""
+    return tuple(one for one in found if one.weight > _UNLIKELY) or tuple(found)
 
 
 def _candidate(service: ServiceFacts, survey: Survey, stack: str) -> Candidate:
@@ -201,7 +214,7 @@ def _of_ports(service: ServiceFacts) -> Iterator[Evidence]:
         best = max(_weight(port) for port in published)
         yield best, messages.PUBLISHES.format(ports=_shown(published))
     elif service.ports:
-        yield _TOOL, messages.PUBLISHES_OTHERS
+        yield _NO_BROWSER, messages.PUBLISHES_OTHERS
     exposed = _web_ports(service.exposed)
     if exposed and not published:
         yield _EXPOSED, messages.EXPOSES.format(ports=_shown(exposed))
@@ -219,7 +232,7 @@ def _shown(listed: Collection[Port]) -> str:
 
 def _of_image(service: ServiceFacts) -> Iterator[Evidence]:
     last = _last_part(service.image)
-    if set(re.split(r"[^a-z0-9]+", last)) & _INNER_IMAGES:
+    if _words_of(last) & _INNER_IMAGES:
         yield _INNER, messages.IMAGE_INNER
     elif last in _TOOL_IMAGES:
         yield _TOOL, messages.IMAGE_ADMIN
@@ -230,7 +243,7 @@ def _of_image(service: ServiceFacts) -> Iterator[Evidence]:
 
 
 def _of_name(service: ServiceFacts, stack: str) -> Iterator[Evidence]:
-    words = set(re.split(r"[^a-z0-9]+", service.name.lower()))
+    words = _words_of(service.name)
     if words & _INNER_NAMES:
         yield _NAME[2], messages.NAMED_INNER.format(name=service.name)
     elif words & _FIRST_NAMES:
@@ -241,13 +254,20 @@ def _of_name(service: ServiceFacts, stack: str) -> Iterator[Evidence]:
         yield _STACK_NAME, messages.NAMED.format(name=service.name)
 
 
+def _words_of(name: str) -> set[str]:
+    return set(re.split(r"[^a-z0-9]+", name.lower()))
+
+
 def _of_others(service: ServiceFacts, survey: Survey) -> Iterator[Evidence]:
     waiting = {one.name: one.waits_for[service.name] for one in survey.services if service.name in one.waits_for}
     if "service_completed_successfully" in waiting.values():
         yield _INNER, messages.JOB
-    elif waiting:
-        yield _WAITED_FOR, messages.WAITED_FOR.format(services=", ".join(waiting))
-    elif len(survey.services) > 1:
+        return
+    # Who works behind the web's may well wait for it.
+    front = [name for name in waiting if not _words_of(name) & _INNER_NAMES]
+    if front:
+        yield _WAITED_FOR, messages.WAITED_FOR.format(services=", ".join(front))
+    elif not waiting and len(survey.services) > 1 and not _words_of(service.name) & _INNER_NAMES:
         yield _LAST, messages.LAST
 
 
