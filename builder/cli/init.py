@@ -93,8 +93,8 @@ def _from_compose(named: list[Path], domains: list[str], target: str, *, as_json
     place = Path("-" if files.is_stream(target) else target)
     key, key_note = _admin_key()
     content = spec_file.text(plans, place.parent, key, specs.placeholder_key())
-    problems = _problems(content, place)
     files.write(target, content.encode(), report=output.note)
+    problems = _problems(content, place)
     errors = [problem for problem in problems if problem.severity == "error"]
     if as_json:
         output.json(_as_json(plans, target, problems))

@@ -87,7 +87,7 @@ def as_yaml(value: object) -> str:
 
 
 def _stack(plan: Plan, directory: Path) -> dict[str, Any]:
-    files = [os.path.relpath(path, directory) for path in plan.app.files.files]
+    files = [_relative(path, directory) for path in plan.app.files.files]
     stack: dict[str, Any] = {"name": plan.app.name}
     if plan.uid is not None:
         stack["uid"] = plan.uid
@@ -100,6 +100,14 @@ def _stack(plan: Plan, directory: Path) -> dict[str, Any]:
     if plan.egress:
         stack["egress"] = [_rule(rule.to, rule.protocol, rule.ports) for rule in plan.egress]
     return stack
+
+
+def _relative(path: Path, directory: Path) -> str:
+    """A path from a directory; where it leads up, then from where the links of that directory lead."""
+    plain = os.path.relpath(path, directory)
+    if plain.partition(os.sep)[0] != os.pardir:
+        return plain
+    return os.path.join(os.path.relpath(path.parent.resolve(), directory.resolve()), path.name)
 
 
 def _variables(sources: dict[str, str]) -> list[str] | dict[str, str]:
