@@ -12,7 +12,6 @@ import typer
 from builder import files
 from builder import spec as specs
 from builder.cli import output
-from builder.cli.options import OutputFile
 from builder.problem_report import as_json as problems_as_json
 from builder.problem_report import printable
 from builder.problems import Problem, Report, SpecError, UserError
@@ -20,7 +19,8 @@ from builder.problems import Problem, Report, SpecError, UserError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from builder.starter.proposal import App, Plan, Question
+    from builder.starter.plan import Plan
+    from builder.starter.questions import App, Question
     from builder.starter.request import Request
 
 NAME = "init"
@@ -32,7 +32,9 @@ def command(
         str | None, typer.Argument(metavar="[SPEC]", help="Where to write it; - is stdout.", show_default=_SPEC)
     ] = None,
     *,
-    file: OutputFile = None,
+    file: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="FILE", help="The same as SPEC; - is stdout.")
+    ] = None,
     compose: Annotated[
         list[Path] | None,
         typer.Option(
@@ -78,7 +80,7 @@ def command(
 
 
 def _from_compose(named: list[Path], domains: list[str], target: str, *, as_json: bool) -> int:
-    from builder.starter import proposal, request, spec_file
+    from builder.starter import plan, request, spec_file
 
     files.check(target)
     if as_json and files.is_stdout(target):
@@ -89,7 +91,7 @@ def _from_compose(named: list[Path], domains: list[str], target: str, *, as_json
     resolved, questions = _resolved(apps, requests)
     if questions:
         return _unanswered(questions, as_json=as_json)
-    plans = proposal.plans(apps, resolved)
+    plans = plan.plans(apps, resolved)
     place = Path("-" if files.is_stream(target) else target)
     key, key_note = _admin_key()
     content = spec_file.text(plans, place.parent, key, specs.placeholder_key())
@@ -109,25 +111,27 @@ def _apps(named: list[Path]) -> list[App]:
     """The stacks that the paths name, with what their files say. Raises SpecError for files that cannot be read."""
     from builder.compose.survey import survey
     from builder.starter import compose_files
-    from builder.starter.proposal import App
+    from builder.starter.questions import App
 
     report = Report()
-    found = [(files, survey(files.all, report)) for files in compose_files.find(named)]
-    if any(said is None for _, said in found):
+    found = compose_files.find(named)
+    said = [survey(files.all, report) for files in found]
+    written = [(one.name, files) for one, files in zip(said, found, strict=True) if one is not None]
+    if len(written) < len(found):
         raise SpecError(report)
-    known = [(files, said) for files, said in found if said is not None]
-    names = compose_files.stack_names((said.name, files) for files, said in known)
-    return [App(name, files, said) for name, (files, said) in zip(names, known, strict=True)]
+    names = compose_files.stack_names(written)
+    # What is filled in may be the name of the stack.
+    again = [(name, files, survey(files.all, report, name)) for name, files in zip(names, found, strict=True)]
+    return [App(name, files, one) for name, files, one in again if one is not None]
 
 
 def _resolved(apps: Sequence[App], requests: list[Request]) -> tuple[list[Request], list[Question]]:
     """Each request with its stack, service and port; or the questions that nobody is here to answer."""
-    from builder.starter import proposal
-    from builder.starter.proposal import Question
+    from builder.starter.questions import Question, resolve
 
     without: set[str] = set()
     while True:
-        found = proposal.resolve(apps, requests, without)
+        found = resolve(apps, requests, without)
         questions = [one for one in found if isinstance(one, Question)]
         if not questions or not sys.stdin.isatty():
             return [one for one in found if not isinstance(one, Question)], questions
@@ -142,7 +146,7 @@ def _resolved(apps: Sequence[App], requests: list[Request]) -> tuple[list[Reques
 
 def _ask(question: Question, *, several: bool) -> Request | None:
     """The answer of who sits at the terminal; None for a stack that is to have no domain."""
-    from builder.starter import proposal
+    from builder.starter import questions
 
     output.note(printable(question.text))
     for number, choice in enumerate(question.choices, 1):
@@ -157,7 +161,7 @@ def _ask(question: Question, *, several: bool) -> Request | None:
         if question.kind == "domain" and several and not line.strip():
             return None
         try:
-            answer = proposal.answered(question, line.strip())
+            answer = questions.answered(question, line.strip())
         except UserError as error:
             output.failure(error.message, error.hint)
             continue

@@ -73,19 +73,19 @@ class Survey:
     outside: Mapping[str, tuple[str, ...]]
 
 
-def survey(files: Iterable[Path], report: Report) -> Survey | None:
+def survey(files: Iterable[Path], report: Report, stack: str = "app") -> Survey | None:
     """What Compose files say that are laid over each other; None when they cannot be read, with reasons in the report.
 
-    What else is wrong with them is not reported here.
+    What else is wrong with them is not reported here. `stack` is the name of the stack, which a file may fill in.
     """
     found = [source.read(path, report, dialect="compose") for path in files]
     read = [file for file in found if file is not None]
     if len(read) < len(found):
         return None
     own = Report()
-    project = Project("app", read[0].path.parent, own, lambda _service, _name: None)
+    project = Project(stack, read[0].path.parent, own, lambda _service, _name: None)
     drafts = read_drafts(read, project, None)
-    if not drafts:
+    if drafts is None or (not drafts and own.failed):
         report.extend(own)
         return None
     templates = [(node, text) for draft in drafts for node, text in _templates(draft.node)]

@@ -106,6 +106,7 @@ ALSO_PUBLISHES: Final = "{service} publishes a port too; --domain NAME={target} 
 PROTOCOL_TLS: Final = (
     "{port} of {service} is HTTPS as a rule; Caddy speaks HTTP to it: let it serve HTTP, or name that port"
 )
+FILES_IN_DOTENV: Final = ".env says COMPOSE_FILE={names}: docker compose takes those files, here --compose names them"
 ENV_EXAMPLE: Final = "{name} lies beside and .env does not: copy it to .env, and set its values"
 UNSET_REQUIRED: Final = "without a value in .env, and required: {names}"
 UNSET_EMPTY: Final = "without a value in .env, so empty: {names}"

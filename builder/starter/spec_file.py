@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
-    from builder.starter.proposal import Plan
+    from builder.starter.plan import Plan
 
 _HEAD: Final = """\
 # One web host and the app stacks on it.   er check FILE   shows every problem at once.
@@ -107,7 +107,7 @@ def _relative(path: Path, directory: Path) -> str:
     plain = os.path.relpath(path, directory)
     if plain.partition(os.sep)[0] != os.pardir:
         return plain
-    return os.path.join(os.path.relpath(path.parent.resolve(), directory.resolve()), path.name)
+    return str(Path(os.path.relpath(path.parent.resolve(), directory.resolve()), path.name))
 
 
 def _variables(sources: dict[str, str]) -> list[str] | dict[str, str]:

@@ -117,3 +117,10 @@ def test_files_without_their_labels(case: str, tmp_path: Path, monkeypatch: pyte
         done = er("init", "--compose", "compose.yaml", "--domain", option[1].replace("PORT", "3000"))
     assert done.code == 0, done.err
     specs.load(Path("easyrunner.yaml"))
+
+
+def test_the_docs_show_what_is_said() -> None:
+    page = (TOP.parents[1] / "docs/apps.md").read_text()
+    words, said = ((GOLDEN / "shop" / name).read_text() for name in ("words", "expected/said.txt"))
+    block = "".join(("```console\n$ er init ", words, said.removesuffix("exit 0\n"), "```\n"))
+    assert block in page, block

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from builder.compose.survey import Survey, survey
 from builder.problems import Report, UserError
 from builder.stack import user
-from builder.starter import compose_files, proposal, request, secret_variables, spec_file, web_service
+from builder.starter import compose_files, plan, questions, request, secret_variables, spec_file, web_service
 from builder.starter.compose_files import StackFiles
-from builder.starter.proposal import App, Question
+from builder.starter.questions import App, Question
 from builder.starter.request import Request
 from builder.yamlfile import source
 
@@ -348,6 +348,14 @@ def test_names_of_secrets_do_not_meet(read: Read) -> None:
     assert names == ["db_token", "db_token_2", "db_password", "db_password_2"]
 
 
+def test_the_name_of_the_stack_is_filled_in(tmp_path: Path) -> None:
+    url = "postgres://${COMPOSE_PROJECT_NAME}:${P}@db/x"
+    (tmp_path / "compose.yaml").write_text(yaml.safe_dump({"services": {"web": service(environment={"URL": url})}}))
+    said = survey([tmp_path / "compose.yaml"], Report(), "shop")
+    assert said is not None
+    assert secret_env(said) == {"web": {"URL": "postgres://shop:{p}@db/x"}}
+
+
 # ---- what is asked for
 
 
@@ -390,7 +398,7 @@ def app_of(said: Survey, name: str = "app") -> App:
 
 
 def resolved(apps: list[App], *domains: str) -> list[Request | Question]:
-    return proposal.resolve(apps, [request.parse(one, stacks=len(apps) > 1) for one in domains])
+    return questions.resolve(apps, [request.parse(one, stacks=len(apps) > 1) for one in domains])
 
 
 def test_a_domain_goes_where_the_file_says(read: Read) -> None:
@@ -413,16 +421,16 @@ def test_a_service_has_one_port(read: Read) -> None:
     with pytest.raises(UserError, match="81 and 82"):
         resolved(apps, "a.example.org=web:81", "b.example.org=web:82")
     both = resolved(apps, "a.example.org=web:81", "b.example.org=web:81")
-    [plan] = proposal.plans(apps, [one for one in both if isinstance(one, Request)])
-    assert plan.public[0].written == {"domains": ["a.example.org", "b.example.org"], "port": 81}
+    [found] = plan.plans(apps, [one for one in both if isinstance(one, Request)])
+    assert found.public[0].written == {"domains": ["a.example.org", "b.example.org"], "port": 81}
 
 
 def test_the_domain_of_a_label_is_not_said_twice(read: Read) -> None:
     labels = {"xyz.easyrunner.service.domain": "a.example.org", "xyz.easyrunner.service.port": "3000"}
     apps = [app_of(read({"web": service(labels=labels)}))]
     assert resolved(apps) == []
-    [plan] = proposal.plans(apps, [one for one in resolved(apps, "a.example.org") if isinstance(one, Request)])
-    assert plan.public[0].written == {}
+    [found] = plan.plans(apps, [one for one in resolved(apps, "a.example.org") if isinstance(one, Request)])
+    assert found.public[0].written == {}
     with pytest.raises(UserError, match="by its label"):
         resolved(apps, "b.example.org")
 
@@ -445,11 +453,11 @@ def test_answers(read: Read, text: str, service_name: str) -> None:
     services = {"one": service(ports=["8080"]), "two": service(ports=["3000"])}
     [question] = resolved([app_of(read(services))], "a.example.org")
     assert isinstance(question, Question)
-    answer = proposal.answered(question, text)
+    answer = questions.answered(question, text)
     assert isinstance(answer, Request)
     assert answer.service == service_name
-    assert isinstance(proposal.answered(question, "3"), str)
-    assert isinstance(proposal.answered(question, "x"), str)
+    assert isinstance(questions.answered(question, "3"), str)
+    assert isinstance(questions.answered(question, "x"), str)
 
 
 # ---- names and files
@@ -476,7 +484,7 @@ def test_no_two_stacks_have_one_name(tmp_path: Path) -> None:
 def test_stacks_whose_names_give_one_uid_get_others(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     said = read({"web": service()})
     monkeypatch.setattr(user, "uid", lambda _name: 30_000)
-    found = proposal.plans([app_of(said, "a"), app_of(said, "b"), app_of(said, "c")], [])
+    found = plan.plans([app_of(said, "a"), app_of(said, "b"), app_of(said, "c")], [])
     assert [plan.uid for plan in found] == [None, 30_001, 30_002]
 
 
