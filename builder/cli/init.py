@@ -276,12 +276,16 @@ def _report_problems(problems: Sequence[Problem], errors: Sequence[Problem], tar
 
 
 def _report_next(plans: Sequence[Plan], target: str) -> None:
+    from builder.starter import messages
+
     output.note(f"next: er check {target}")
     commands = [line for plan in plans for line in _secret_commands(plan)]
     if commands:
         output.note("then make the server; its services wait for their secrets:")
         for line in commands:
             output.note(f"  {printable(line)}")
+        if any(secret.by_hand for plan in plans for secret in plan.secrets):
+            output.note(messages.NOT_USED)
 
 
 def _secret_commands(plan: Plan) -> Iterator[str]:

@@ -149,7 +149,9 @@ def names_secret(name: str) -> bool:
 
 def is_secret(name: str, value: str) -> bool:
     """Whether a variable with this value looks like a secret."""
-    return _password_inside(value) or (names_secret(name) and value.lower() not in _TRIVIAL)
+    return _password_inside(value) or (
+        names_secret(name) and value.lower() not in _TRIVIAL and not value.startswith("/")
+    )
 
 
 def env_file(node: Node, draft: Draft) -> None:

@@ -81,6 +81,9 @@ PORT_COMMAND: Final = "its command says so"
 FROM_VARIABLE: Final = "${{{name}}} in the file"
 FROM_DOTENV: Final = "${{{name}}} in the file, with a value in .env"
 FROM_VALUE: Final = "a value in the file, which is best set anew"
+FROM_VALUE_ALONE: Final = (
+    "a value in the file that no other service names: who connects may have it built in, so set the same again"
+)
 FROM_DATABASE: Final = "{database} and who connects to it have one password"
 FROM_DECLARATION: Final = "`secrets:` of the file"
 KEPT_VARIABLE: Final = (
@@ -90,6 +93,11 @@ KEPT_VARIABLE: Final = (
 KEPT_VALUE: Final = (
     "the value of {name} of {service} stays in the clear, and in user-data: a command or health check of the file has "
     "it too, where no secret can be"
+)
+
+UNSET_BESIDE: Final = (
+    "{name} of {service} is a text in the spec from now on, in which {unset} is empty: set it in .env and make the "
+    "spec anew, or write it there"
 )
 
 # What else is worth knowing.
@@ -110,5 +118,8 @@ FILES_IN_DOTENV: Final = ".env says COMPOSE_FILE={names}: docker compose takes t
 ENV_EXAMPLE: Final = "{name} lies beside and .env does not: copy it to .env, and set its values"
 UNSET_REQUIRED: Final = "without a value in .env, and required: {names}"
 UNSET_EMPTY: Final = "without a value in .env, so empty: {names}"
+NOT_USED: Final = (
+    "what you do not use, such as a mail server's password: take its line out of the spec, or it is waited for"
+)
 KEY_TAKEN: Final = "admin key: {path}"
 KEY_MISSING: Final = "admin key: put your own into the spec, the one in it is nobody's"

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from builder.compose.environment import doubled, is_secret, names_secret, passwords_inside, secret_of_host
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.survey import expanded, variables
-from builder.oci import image_reference
-from builder.starter import messages
+from builder.starter import databases, messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -89,6 +88,7 @@ def propose(survey: Survey) -> SecretEnv:
                 kept.append(messages.KEPT_VALUE.format(name=name, service=service.name))
             elif not any(isinstance(piece, str) and not piece.isprintable() for piece in use.pieces):
                 uses.append(use)
+                kept += _unset_beside(use, setting, secret, survey)
     groups = _Groups(uses)
     groups.join_databases(survey)
     names = groups.names()
@@ -96,6 +96,13 @@ def propose(survey: Survey) -> SecretEnv:
     for use in uses:
         section.setdefault(use.service.name, {})[use.variable] = _source(use, names)
     return SecretEnv(section, groups.proposed(names, survey), tuple(dict.fromkeys(kept)))
+
+
+def _unset_beside(use: _Use, setting: Setting, secret: set[str], survey: Survey) -> Iterator[str]:
+    """What is said of other variables in a text that is made of secrets: the spec has the text as it is now."""
+    names = [name for name in variables(setting.template) if name not in secret and name in survey.unset]
+    if names and not use.whole:
+        yield messages.UNSET_BESIDE.format(name=use.variable, service=use.service.name, unset=", ".join(names))
 
 
 # Variables of the file that are filled in.
@@ -232,18 +239,28 @@ class _Groups:
     def _database_passwords(self) -> dict[str, list[tuple[str, _Atom]]]:
         found: dict[str, list[tuple[str, _Atom]]] = {}
         for use in self.uses:
-            if use.whole and _family(use.service.image):
+            if use.whole and databases.family(use.service.image):
                 found.setdefault(use.service.name, []).append((use.variable, use.atoms[0]))
         return found
 
     def _join_database(self, use: _Use, atom: _Atom, own: dict[str, list[tuple[str, _Atom]]], survey: Survey) -> None:
-        database = _database_of(use, atom, survey)
-        passwords = [one for name, one in own.get(database, ()) if _may_be_one(one.value, atom.value)]
-        names = [name for name, one in own.get(database, ()) if one in passwords]
-        if passwords:
-            chosen = _of_user(names, passwords, _user(use, atom))
-            self._join(chosen, atom)
-            self.databases[self._find(chosen)] = database
+        if use.whole:
+            database = databases.of_variable(use.variable, use.service, survey)
+            user = databases.user_of(use.variable, use.service)
+        else:
+            database = databases.of_host(_host_after(use, atom), survey)
+            user = _user_before(use, atom)
+        for name, one in own.get(database, ()):
+            known = one.value and atom.value
+            if databases.is_for_user(name, user) if not known else one.value == atom.value:
+                self._join(one, atom)
+                self.databases[self._find(one)] = database
+                return
+        if use.whole and atom.kind == "value" and databases.is_store_key(use.variable):
+            stores = [(name, one) for name, passwords in own.items() for _, one in passwords if one.value == atom.value]
+            for name, one in stores[:1]:
+                self._join(one, atom)
+                self.databases[self._find(one)] = name
 
     def names(self) -> dict[_Atom, str]:
         """The name of the secret of each password; empty where the one variable that has it gives the name."""
@@ -265,7 +282,7 @@ class _Groups:
     def _name(self, leader: _Atom, uses: list[_Use], taken: set[str]) -> str:
         atoms = [atom for use in uses for atom in use.atoms if self._find(atom) == leader]
         variable = next((atom.name for atom in atoms if atom.kind == "variable"), None)
-        whole = next((use.variable for use in uses if use.whole and _family(use.service.image)), None)
+        whole = next((use.variable for use in uses if use.whole and databases.family(use.service.image)), None)
         host = next((atom.name for atom in atoms if atom.kind == "url"), None)
         wanted = variable or whole or (host and secret_of_host(host)) or uses[0].variable
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", wanted).strip("_.-").lower() or "secret"
@@ -277,21 +294,27 @@ class _Groups:
 
     def proposed(self, names: dict[_Atom, str], survey: Survey) -> tuple[ProposedSecret, ...]:
         """Every secret, with who has it and where it comes from."""
-        made = []
-        for leader, uses in self._by_leader().items():
-            atoms = [atom for use in uses for atom in use.atoms if self._find(atom) == leader]
-            name = names[leader] or f"{uses[0].service.name}-{uses[0].variable}"
-            sources = [_where_from(atom, survey) for atom in atoms]
-            if leader in self.databases and len({atom[:2] for atom in atoms}) > 1:
-                sources.append(messages.FROM_DATABASE.format(database=self.databases[leader]))
-            pairs = dict.fromkeys((use.service.name, use.variable) for use in uses)
-            by_hand = not any(_family(use.service.image) for use in uses) and any(
-                _is_from_elsewhere(word) for atom in atoms for word in (atom.name, *(name for _, name in pairs))
-            )
-            formed = any(atom.value.startswith("base64:") for atom in atoms)
-            filled = tuple(dict.fromkeys(atom.name for atom in atoms if atom.kind == "variable"))
-            made.append(ProposedSecret(name, tuple(pairs), tuple(dict.fromkeys(sources)), by_hand or formed, filled))
-        return tuple(made)
+        return tuple(self._proposed(leader, uses, names[leader], survey) for leader, uses in self._by_leader().items())
+
+    def _proposed(self, leader: _Atom, uses: list[_Use], name: str, survey: Survey) -> ProposedSecret:
+        atoms = [atom for use in uses for atom in use.atoms if self._find(atom) == leader]
+        sources = [_where_from(atom, survey) for atom in atoms]
+        if leader in self.databases and len({atom[:2] for atom in atoms}) > 1:
+            sources.append(messages.FROM_DATABASE.format(database=self.databases[leader]))
+        own = [use for use in uses if databases.family(use.service.image)]
+        alone = len(own) == len(uses) == 1 < len(survey.services) and atoms[0].kind == "value"
+        if alone:
+            sources = [messages.FROM_VALUE_ALONE]
+        words = {*(atom.name for atom in atoms), *(use.variable for use in uses)}
+        elsewhere = not own and any(_is_from_elsewhere(word) for word in words)
+        formed = any(atom.value.startswith("base64:") for atom in atoms)
+        return ProposedSecret(
+            name or f"{uses[0].service.name}-{uses[0].variable}",
+            tuple(dict.fromkeys((use.service.name, use.variable) for use in uses)),
+            tuple(dict.fromkeys(sources)),
+            by_hand=alone or elsewhere or formed,
+            variables=tuple(dict.fromkeys(atom.name for atom in atoms if atom.kind == "variable")),
+        )
 
 
 def _where_from(atom: _Atom, survey: Survey) -> str:
@@ -308,66 +331,23 @@ def _source(use: _Use, names: dict[_Atom, str]) -> str:
     return "".join(doubled(piece) if isinstance(piece, str) else f"{{{names[piece]}}}" for piece in use.pieces)
 
 
-# Databases and their like, by the words of their images, and of the variables that are for them.
-_FAMILIES: Final = {
-    "sql": ("postgres postgresql pgvector postgis timescaledb mysql mariadb percona", "DB DATABASE SQL"),
-    "postgres": ("postgres postgresql pgvector postgis timescaledb", "POSTGRES POSTGRESQL PG PGPASSWORD PGSQL"),
-    "mysql": ("mysql mariadb percona", "MYSQL MARIADB"),
-    "mongo": ("mongo mongodb", "MONGO MONGODB DB DATABASE"),
-    "redis": ("redis valkey keydb", "REDIS VALKEY CACHE"),
-    "rabbitmq": ("rabbitmq", "RABBITMQ AMQP"),
-    "clickhouse": ("clickhouse", "CLICKHOUSE"),
-    "minio": ("minio", "MINIO S3"),
-    "search": ("elasticsearch opensearch meilisearch typesense", "ELASTIC ELASTICSEARCH OPENSEARCH MEILI MEILISEARCH"),
-}
+def _host_after(use: _Use, atom: _Atom) -> str:
+    """The host that follows a password in a URL; empty where none does."""
+    position = use.pieces.index(atom) + 1
+    rest = use.pieces[position] if position < len(use.pieces) else ""
+    host = re.match(r"@([A-Za-z0-9._-]+)", rest if isinstance(rest, str) else "")
+    if host is None:
+        # As drivers have it: Server=db;Port=5432;Password=…
+        texts = ";".join(piece for piece in use.pieces if isinstance(piece, str))
+        host = re.search(r"(?:^|[\s;?&])(?:server|host|data source)=([^\s;,:&]+)", texts, re.IGNORECASE)
+    return host[1] if host else ""
 
 
-def _family(image: str | None) -> set[str]:
-    words = set(re.split(r"[^a-z0-9]+", image_reference.split(image or "").path.rpartition("/")[2]))
-    return {family for family, (images, _) in _FAMILIES.items() if words & {*images.split()}}
-
-
-_PASSWORD_ENDING: Final = re.compile(r"_*(PASSWORD|PASSWD|PASS|PWD|KEY|SECRET)$", re.IGNORECASE)
-
-
-def _database_of(use: _Use, atom: _Atom, survey: Survey) -> str:
-    """The service whose password it is, by the host in a URL or beside it, else by the name of the variable."""
-    by_name = {name: one.name for one in survey.services for name in one.names}
-    if not use.whole:
-        position = use.pieces.index(atom) + 1
-        rest = use.pieces[position] if position < len(use.pieces) else ""
-        host = re.match(r"@([A-Za-z0-9._-]+)", rest if isinstance(rest, str) else "")
-        return by_name.get(host[1], "") if host else ""
-    stem = _PASSWORD_ENDING.sub("", use.variable)
-    for ending in ("_HOST", "_HOSTNAME", "_SERVER", "_ADDRESS", "HOST", "__host", "_host"):
-        setting = use.service.settings.get(f"{stem}{ending}")
-        if setting is not None and setting.value:
-            return by_name.get(setting.value.partition(":")[0], "")
-    words = set(re.split(r"[^A-Z0-9]+", use.variable.upper()))
-    families = {family for family, (_, named) in _FAMILIES.items() if words & {*named.split()}}
-    fitting = [one.name for one in survey.services if _family(one.image) & families]
-    return fitting[0] if len(fitting) == 1 else ""
-
-
-def _may_be_one(one: str, other: str) -> bool:
-    return not one or not other or one == other
-
-
-def _user(use: _Use, atom: _Atom) -> str:
-    """The user that the password is for, as far as the file says it."""
-    if not use.whole:
-        before = use.pieces[use.pieces.index(atom) - 1] if use.pieces[0] is not atom else ""
-        found = re.search(r"//([^:/@]*):$", before if isinstance(before, str) else "")
-        return found[1] if found else ""
-    stem = _PASSWORD_ENDING.sub("", use.variable)
-    named = (use.service.settings.get(f"{stem}{ending}") for ending in ("_USER", "_USERNAME", "USER"))
-    return next((setting.value for setting in named if setting is not None and setting.value), "")
-
-
-def _of_user(names: list[str], passwords: list[_Atom], user: str) -> _Atom:
-    """Of several passwords of a database that of root only for root."""
-    wanted = [one for name, one in zip(names, passwords, strict=True) if ("ROOT" in name.upper()) == (user == "root")]
-    return (wanted or passwords)[0]
+def _user_before(use: _Use, atom: _Atom) -> str:
+    """The user that stands before a password in a URL."""
+    before = use.pieces[use.pieces.index(atom) - 1] if use.pieces[0] is not atom else ""
+    found = re.search(r"//([^:/@]*):$", before if isinstance(before, str) else "")
+    return found[1] if found else ""
 
 
 # Words of what others give out: a random value would not do.
@@ -375,12 +355,15 @@ _OTHERS: Final = (
     "SMTP MAIL EMAIL MAILER MAILGUN SENDGRID POSTMARK SES AWS S3 R2 B2 GCP GCS AZURE STRIPE PAYPAL GITHUB "
     "GITLAB GOOGLE FACEBOOK TWITTER DISCORD SLACK TELEGRAM TWILIO OPENAI ANTHROPIC GEMINI MISTRAL HUGGINGFACE "
     "HF CLOUDFLARE SENTRY OAUTH OAUTH2 OIDC SAML LDAP CLIENT RECAPTCHA TURNSTILE HCAPTCHA CAPTCHA LICENSE "
-    "MAPBOX MAXMIND VAPID DKIM API APIKEY IMAP BACKUP RESTIC CERT PRIVATE BOT"
+    "MAPBOX MAXMIND VAPID DKIM APIKEY IMAP BACKUP RESTIC CERT PRIVATE BOT"
 )
 
 
 def _is_from_elsewhere(name: str) -> bool:
-    return bool(set(re.split(r"[^A-Z0-9]+", name.upper())) & {*_OTHERS.split()})
+    words = set(re.split(r"[^A-Z0-9]+", name.upper()))
+    if "INTERNAL" in words:
+        return False
+    return bool(words & {*_OTHERS.split()}) or re.search(r"API_?(KEY|TOKEN|SECRET)$", name.upper()) is not None
 
 
 def declared(survey: Survey, known: Iterable[str]) -> Iterator[ProposedSecret]:

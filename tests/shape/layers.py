@@ -130,7 +130,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "starter",
-            9,
+            10,
             "er init --compose",
             "A first spec for Compose files as they are: which service is public and where it listens, which variables "
             "are secrets, what a stack must reach. Decisions are values, each with its reasons.",

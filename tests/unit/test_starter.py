@@ -205,6 +205,7 @@ def db(**environment: str) -> dict[str, Any]:
         ({"SECRET_KEY": ""}, {}),
         ({"ALLOW_EMPTY_PASSWORD": "yes", "ENABLE_PASSWORD": "on"}, {}),
         ({"DB_PASSWORD_FILE": "/run/secrets/db"}, {}),
+        ({"DB_PASSWORD": "/run/secrets/db"}, {}),
         ({"LEVEL": "${LEVEL}", "KEY": "abc"}, {}),
         ({"URL": "https://x:${P}@h.example.org/a{b}"}, {"URL": "https://x:{p}@h.example.org/a{{b}}"}),
         ({"URL": "redis://:${P:-abc}@cache:6379/0?x=$NONE"}, {"URL": "redis://:{p}@cache:6379/0?x="}),
@@ -245,6 +246,9 @@ def test_one_variable_at_several_places_is_one_secret(read: Read) -> None:
         ({"URL": "postgres://u:${A}@db:5432/x"}, {"POSTGRES_PASSWORD": "${B}"}, True),
         ({"URL": "postgres://u:${A}@db.example.org/x"}, {"POSTGRES_PASSWORD": "${B}"}, False),
         ({"ADMIN_PASSWORD": "same"}, {"POSTGRES_PASSWORD": "same"}, False),
+        ({"DATABASE_ENCRYPTION_KEY": "${A}"}, {"POSTGRES_PASSWORD": "${B}"}, False),
+        ({"URL": "Server=db;User Id=u;Password=${A};Database=x"}, {"POSTGRES_PASSWORD": "${B}"}, True),
+        ({"URL": "Server=other;User Id=u;Password=${A}"}, {"POSTGRES_PASSWORD": "${B}"}, False),
         ({"MYSQL_PASSWORD": "${A}"}, {"POSTGRES_PASSWORD": "${B}"}, False),
         ({"SMTP_PASSWORD": "${A}"}, {"POSTGRES_PASSWORD": "${B}"}, False),
     ],
@@ -277,6 +281,39 @@ def test_the_password_of_root_is_for_root(read: Read) -> None:
     }
     uses = [{name for _, name in secret.uses} for secret in secret_variables.propose(read(services)).secrets]
     assert uses == [{"DB_PASSWORD", "MYSQL_PASSWORD"}, {"URL", "MYSQL_ROOT_PASSWORD"}]
+
+
+@pytest.mark.parametrize(
+    ("app", "joined"),
+    [
+        ({"S3_ENDPOINT": "http://minio:9000", "AWS_SECRET_ACCESS_KEY": "${A}"}, True),
+        ({"S3_ENDPOINT": "https://s3.example.org", "AWS_SECRET_ACCESS_KEY": "${A}"}, False),
+        ({"OBJECT_STORAGE_SECRET_ACCESS_KEY": "the-same-value"}, True),
+    ],
+)
+def test_the_key_of_a_store_is_the_stores_own(read: Read, app: dict[str, str], joined: bool) -> None:
+    value = "the-same-value" if "the-same-value" in app.values() else "${ROOT}"
+    services = {
+        "web": service(environment=app),
+        "minio": service("minio/minio:1", environment={"MINIO_ROOT_PASSWORD": value}),
+    }
+    found = secret_variables.propose(read(services)).secrets
+    assert (len(found), found[0].by_hand) == ((1, False) if joined else (2, True))
+
+
+def test_a_password_that_nobody_else_names_may_be_built_in(read: Read) -> None:
+    services = {"web": service(), "db": db(POSTGRES_PASSWORD="postgres")}
+    [found] = secret_variables.propose(read(services)).secrets
+    assert (found.by_hand, "built in" in found.sources[0]) == (True, True)
+    [alone] = secret_variables.propose(read({"db": db(POSTGRES_PASSWORD="postgres")})).secrets
+    assert not alone.by_hand
+
+
+def test_what_is_empty_in_a_text_of_secrets_is_said(read: Read) -> None:
+    services = {"web": service(environment={"URL": "postgres://${DB_USER}:${P}@db/${DB_NAME:-x}"})}
+    found = secret_variables.propose(read(services))
+    assert found.section == {"web": {"URL": "postgres://:{p}@db/x"}}
+    assert "in which DB_USER is empty" in found.kept[0]
 
 
 def test_one_value_under_two_names_is_two_secrets(read: Read) -> None:
