@@ -19,7 +19,7 @@ from builder.compose.node import attempt
 from builder.compose.values import boolean, mapping
 from builder.messages import IMAGE_CAPABILITIES, IMAGE_RUNS_FROM_TMP, IMAGE_STRICT
 from builder.oci import known_images
-from builder.stack import model
+from builder.stack import names
 from builder.stack.model import Attachment, Limits, Network, Service, Volume
 
 if TYPE_CHECKING:
@@ -220,13 +220,13 @@ def _check_units(
     project: Project, drafts: list[Draft], volumes: tuple[Volume, ...], networks: tuple[Network, ...]
 ) -> None:
     """No two parts of a stack may become one systemd unit, nor one of EasyRunner's own."""
-    made = model.unit_names(
+    made = names.unit_names(
         project.stack,
         services=[draft.name for draft in drafts],
         volumes=[volume.name for volume in volumes],
         networks=[network.name for network in networks],
     )
     for draft in drafts:
-        unit = model.service_unit(project.stack, draft.name)
+        unit = names.service_unit(project.stack, draft.name)
         if made.count(unit) > 1 or unit.startswith("er-ingress-"):
             draft.node.report(messages.SERVICE_COLLIDES, key=True, service=draft.name)

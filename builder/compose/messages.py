@@ -227,7 +227,6 @@ PORTS_FOREIGN_LEFT: Final = Text(
 PORT_TAKEN: Final = {
     "ports": Text("{port} is taken as the port of {service}, from `ports`", None, "warning"),
     "expose": Text("{port} is taken as the port of {service}, from `expose`", None, "warning"),
-    "image": Text("{port} is taken as the port of {service}: this image listens there", None, "warning"),
 }
 PORT_UNCLEAR: Final = Text(
     "which of {ports} is the web's port of {service} is not clear",

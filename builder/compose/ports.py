@@ -279,7 +279,9 @@ def take_port(draft: Draft) -> None:
     """The port of a public service for which neither label nor spec names one."""
     number, key = web_port(draft.ports, draft.exposed, draft.fields.get("image"))
     if number is not None:
-        draft.nodes[key].report(messages.PORT_TAKEN[key], key=True, port=number, service=draft.name)
+        # Where an image listens is known; what `ports` and `expose` say may be meant otherwise.
+        if key in messages.PORT_TAKEN:
+            draft.nodes[key].report(messages.PORT_TAKEN[key], key=True, port=number, service=draft.name)
         draft.set("port", number, draft.nodes[key])
     elif key:
         listed = draft.ports if key == "ports" else draft.exposed

@@ -59,11 +59,11 @@ def _container_unit(stack: Stack, service: Service, podman: Podman, server: str 
 def _unit_section(stack: Stack, service: Service) -> Iterator[Entry]:
     yield "Description", f"{stack.name}: {service.name}"
     for dependency in service.depends_on:
-        unit = model.service_unit(stack.name, dependency.service)
+        unit = names.service_unit(stack.name, dependency.service)
         yield "After", unit
         yield _requirement(stack, dependency), unit
     if service.network_mode.startswith("service:"):
-        unit = model.service_unit(stack.name, service.network_mode.removeprefix("service:"))
+        unit = names.service_unit(stack.name, service.network_mode.removeprefix("service:"))
         yield from (("After", unit), ("Requires", unit))
     yield from _start_limit(service)
 

@@ -1,7 +1,7 @@
 """An app stack as values: what Compose files and the spec's short form both become.
 
 Nothing here knows about YAML, Quadlet files or hosts. Paths inside containers are str, sizes bytes, times seconds. Last
-come the names of a stack's systemd units, and the variables that its services are given.
+come the variables that its services are given.
 """
 
 from __future__ import annotations
@@ -321,20 +321,6 @@ class Stack:
     def domains(self) -> tuple[str, ...]:
         """Every name that the proxy answers for, those that only lead to another included, each once."""
         return tuple(dict.fromkeys(name for one in self.public for name in (*one.domains, *one.redirect_from)))
-
-
-def service_unit(stack: str, service: str) -> str:
-    """The systemd unit that Podman makes of a service's Quadlet."""
-    return f"{stack}-{service}.service"
-
-
-def unit_names(stack: str, *, services: list[str], volumes: list[str], networks: list[str]) -> list[str]:
-    """The systemd units that Podman makes of a stack's Quadlets; two of one name would hide each other."""
-    return [
-        *(service_unit(stack, name) for name in services),
-        *(f"{stack}-{name}-volume.service" for name in volumes),
-        *(f"{stack}-{name}-network.service" for name in networks),
-    ]
 
 
 class ServiceIdentity(NamedTuple):

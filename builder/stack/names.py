@@ -29,6 +29,20 @@ def network_unit(stack: str, network: str) -> str:
     return f"{stack}-{network}.network"
 
 
+def service_unit(stack: str, service: str) -> str:
+    """The systemd unit that Podman makes of a service's Quadlet."""
+    return f"{stack}-{service}.service"
+
+
+def unit_names(stack: str, *, services: list[str], volumes: list[str], networks: list[str]) -> list[str]:
+    """The systemd units that Podman makes of a stack's Quadlets; two of one name would hide each other."""
+    return [
+        *(service_unit(stack, name) for name in services),
+        *(f"{stack}-{name}-volume.service" for name in volumes),
+        *(f"{stack}-{name}-network.service" for name in networks),
+    ]
+
+
 def volume(stack: str, name: str) -> str:
     """The Podman volume."""
     return f"{stack}_{name}"
