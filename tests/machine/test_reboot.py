@@ -82,6 +82,13 @@ def test_a_user_cannot_shadow_its_units(again: tuple[Host, _Before]) -> None:
     remove_shadows(host, "hello")
 
 
+def test_what_stacks_said_until_the_end_is_kept(again: tuple[Host, _Before]) -> None:
+    """Their journal ends after their managers: Podman would not outlive it, and so leave apps that ignore SIGTERM."""
+    host, _ = again
+    said = host.machine.run("journalctl --namespace=stacks -b -1 -o cat --no-pager").stdout
+    assert said.count("Finished systemd-exit.service") == len(host.spec.stacks)
+
+
 def test_no_unit_has_failed(again: tuple[Host, _Before]) -> None:
     """Of the host, and of every user manager."""
     host, _ = again
