@@ -1,6 +1,6 @@
 """Every call of a launch, and of a destroy, fails in turn: what the account has then, and after a re-run.
 
-In a third of the ways each, which change from call to call; `make sweeps` tries all and writes docs/aws-faults.md anew.
+In a sixth of the ways each, which change from call to call; `make sweeps` tries all and writes docs/aws-faults.md anew.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from builder.aws.permissions import OPERATIONS
 from tests.aws import er_command
 from tests.aws.wire import Answer, Call, refusal
+from tests.sweeps import WHOLE
 
 if TYPE_CHECKING:
     from tests.aws.er_command import Er
@@ -28,7 +29,7 @@ CLOSED = Answer(0, b"")
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.aws.er_command"])
 KILL = "done, then kill -9"
-_SHARE = 1 if os.environ.get("UPDATE") else 3
+_SHARE = 1 if WHOLE else 6
 LAUNCH = ("--no-wait", "--eip")
 
 

@@ -148,10 +148,10 @@ def test_every_delivery_decodes_to_the_tree(provider: str, on: On) -> None:
 def unpacked(config: dict[str, Any]) -> list[dict[str, str]]:
     """The files of the packed form."""
     text = config["bootcmd"][-1][-1].replace(" ", "")
-    number = sum(
-        "".join(map(chr, range(33, 127))).replace("'", "").index(digit) * 93**at
-        for at, digit in enumerate(reversed(text))
-    )
+    digits = "".join(map(chr, range(33, 127))).replace("'", "")
+    number = 0
+    for digit in text:
+        number = number * 93 + digits.index(digit)
     content = number.to_bytes((number.bit_length() + 7) // 8, "big")
     fields = iter(lzma.decompress(content).decode().split("\0"))
     return [
