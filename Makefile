@@ -9,6 +9,8 @@ RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 IMAGES := .cache/images/app.tar
 KEY := .cache/keys/demo
+# Tests at a time. Half of what they do is waiting for hosts, so that this is for two processors.
+WORKERS ?= 4
 
 # Booting hosts (er try) and testing them. On other systems than Debian and Ubuntu they are yours to install.
 BOOT_PACKAGES := python3 python3-venv ca-certificates curl debian-archive-keyring iproute2 mmdebstrap openssh-client \
@@ -27,7 +29,7 @@ demo: system-boot images $(KEY) ## Bake the example host's image here, boot it t
 
 test: system-test setup images $(KEY) ## Run all tests; hosts are booted where that can be done
 	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ]; then \
-	  $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder; \
+	  $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder; \
 	elif [ -n "$$CI" ]; then \
 	  echo "error: the machine tests need root and Linux, and CI runs them all" >&2; exit 1; \
 	else \
@@ -53,8 +55,10 @@ bench: system-test setup images $(KEY) ## Measure against what people do today, 
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.sizes
 
-sweeps: system-test setup images $(KEY) ## Cut `er server apply` off at every point, fail every call of AWS in every way; writes their tables
-	UPDATE=1 $(BIN)/pytest -n 2 --dist loadfile tests/server/test_apply_table.py tests/aws/test_faults.py
+# Of each of these `make test` tries a few points.
+sweeps: system-test setup images $(KEY) ## Try every provider, every point of an `er server apply`, every call of AWS, every firewall rule; writes their tables
+	ER_SWEEPS=1 UPDATE=1 $(BIN)/pytest -n 2 --dist loadfile $(addprefix tests/,server/test_apply_table.py aws/test_faults.py \
+	  datasource/test_boots.py machine/test_firewall_mutation.py)
 
 wild: system-test setup ## Convert the Compose files of 100 known projects, and let Podman's generator read the units; writes docs/wild.md
 	UPDATE=1 $(BIN)/pytest tests/unit/test_wild.py tests/machine/test_wild.py

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
+from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     import pytest
+    from _pytest.terminal import TerminalReporter
     from xdist.remote import Producer  # type: ignore[import-untyped]
 
-# The image that test_bake.py bakes is booted by the others as well.
-ONE_BAKE = "tests/packer/test_bake.py"
-SHARING = {f"tests/packer/test_{name}.py": ONE_BAKE for name in ("attacks", "two_bakes")}
-# Minutes each, longest first: begun last, they would keep one worker busy while the other has nothing to do.
+# The image that test_bake.py bakes is booted by the others as well, and likewise the one of test_same_host.py.
+SHARED = {
+    "tests/packer/test_bake.py": ("attacks", "two_bakes"),
+    "tests/packer/test_same_host.py": ("steps",),
+}
+SHARING = {f"tests/packer/test_{name}.py": first for first, names in SHARED.items() for name in names}
+# Minutes each, longest first: begun last, they would keep one worker busy while the others have nothing to do.
 LONGEST = [
     f"tests/{name}.py"
     for name in (
-        "machine/test_power_cuts", "server/test_apply", "packer/test_bake", "audit/test_audits", "packer/test_disk",
-        "datasource/test_boots", "machine/test_fail2ban", "server/test_apply_table", "packer/test_same_host",
-        "packer/test_failures", "server/test_stack_files", "server/test_commands", "machine/test_stock",
-        "aws/test_faults", "server/test_proxy_image", "packer/test_steps", "packer/test_vm", "aws/test_whole_way",
+        "packer/test_same_host", "server/test_stack_files", "server/test_apply", "packer/test_bake",
+        "machine/test_power_cuts", "audit/test_audits", "machine/test_fail2ban", "machine/test_stock",
+        "packer/test_disk", "datasource/test_other_boots", "server/test_proxy_image", "datasource/test_boots",
+        "server/test_apply_table", "machine/test_egress_names", "packer/test_failures", "machine/test_firewall",
+        "server/test_commands", "machine/test_registry", "packer/test_vm", "cli/test_cli", "unit/test_userdata",
+        "machine/test_firewall_mutation", "packer/test_clouds", "aws/test_whole_way", "machine/test_imagecheck",
+        "aws/test_faults", "aws/test_launch",
     )
 ]  # fmt: skip
 
@@ -54,3 +65,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
     return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+PAGE = Path(__file__).parents[1] / "docs/tests.md"
+# A file of so many seconds is worth a line of its own.
+WORTH = 10
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    """Where the time of a run went: the seconds of each file, fixtures included."""
+    if config.getvalue("dist") != "loadfile":
+        return
+    seconds: Counter[str] = Counter()
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        seconds[getattr(report, "nodeid", "").partition("::")[0].removeprefix("tests/")] += getattr(
+            report, "duration", 0
+        )
+    terminalreporter.section("seconds by file")
+    for file, spent in seconds.most_common():
+        if spent >= WORTH:
+            terminalreporter.write_line(f"{spent:6.0f}  {file}")
+    terminalreporter.write_line(f"{seconds.total():6.0f}  all")
+    if os.environ.get("ER_TIMES"):
+        PAGE.write_text(with_times(PAGE.read_text(), seconds))
+
+
+def with_times(page: str, seconds: Counter[str]) -> str:
+    """The page with these in the last column of its table of files."""
+    rows = dict(re.findall(r"^(\| (\S+\.py) \| \d+ \|).*\n", page, re.MULTILINE))
+    named = {file: round(seconds[file]) for file in rows.values()}
+    for start, file in rows.items():
+        page = re.sub(rf"^{re.escape(start)}.*$", f"{start} {named[file]} |", page, flags=re.MULTILINE)
+    others = round(seconds.total()) - sum(named.values())
+    return re.sub(r"^(\| all others \| \d+ \|).*$", rf"\g<1> {others} |", page, flags=re.MULTILINE)

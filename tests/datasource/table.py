@@ -17,7 +17,7 @@ PAGE: Final = ROOT / "docs" / "providers-booted.md"
 _HEAD: Final = """\
 # Booted under each provider's own datasource
 
-Made by the test run itself (`UPDATE=1 .venv/bin/pytest tests/datasource`): a host of one stack, on a stock image, at
+Made by `make sweeps` (`make test` boots at a few of them): a host of one stack, on a stock image, at
 a local emulation of each provider. The cloud-init of Debian 13, unmodified, searches among all its datasources, finds
 this one by the firmware's values, asks the metadata service, and configures network, logins and the host from what it
 got. Each boot ends with the page answering on HTTPS over IPv4 and IPv6, the user-data byte for byte as it was handed

@@ -8,7 +8,6 @@ import pytest
 
 from builder import host, process, userdata
 from builder import spec as specs
-from builder.host.build import PACKAGES
 from builder.lab import base_tree, trial
 from builder.lab.machine import Machine
 from tests.machine.hosts import ROOT, Host, booted, written
@@ -68,9 +67,11 @@ def test_a_host_without_its_packages_is_closed_and_says_what_is_missing(tmp_path
     """No mirror answers: SSH is let in and nothing else, over both families, and cloud-init reports it."""
     spec, key = written("three", tmp_path)
     wanted = trial.plan(spec, timeout=300)
-    there = tuple(package for package in PACKAGES["debian-13"] if package != "podman")
     nobody = {"/etc/apt/sources.list": b"deb http://127.0.0.1:9/debian trixie main\n"}
-    with Machine(base_tree.tree(there), wanted.user_data, name=wanted.name, extra_files=nobody) as machine:
+    tree = base_tree.tree(wanted.packages)
+    with Machine(tree, wanted.user_data, name=wanted.name, extra_files=nobody) as machine:
+        remove = ["chroot", str(machine.disk.root), "dpkg", "--remove", "--force-depends", "podman"]
+        process.run(machine.mounts.argv(remove, group="remove"))
         machine.boot()
         machine.wait(machine.cloud_init_done, timeout=300, what="cloud-init")
         assert "provision: not installed: podman" in machine.console_text()

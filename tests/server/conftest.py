@@ -71,7 +71,7 @@ class Client:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=400,
             check=False,
         )
 

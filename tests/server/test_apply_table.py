@@ -1,4 +1,4 @@
-"""Changes under load, and changes cut off at many points: docs/apply.md is this run's table."""
+"""Changes under load, and changes cut off at many points: docs/apply.md is the table of `make sweeps`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from builder.server import apply
 from tests.machine.clients import Load
 from tests.server.apply_bench import STEPS, Bench, Step, paths
 from tests.server.apply_page import Asked, Changed, Cut, Page
+from tests.sweeps import sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +40,9 @@ _TWO = (
 )
 POINTS = tuple(f"{number}/12" for number in range(12))
 PHASES = ("started", "changing files", "telling services", "waiting for the stacks", "waiting for you")
-# The page is of all of them (`make sweeps`); for each run of the tests some are enough.
-CUTS = (*POINTS, *PHASES) if os.environ.get("UPDATE") else ("1/12", "5/12", "9/12", "changing files", "waiting for you")
+# test_apply.py cuts off at the first and the last phase, and makes most of the changes one by one.
+CUTS = sample((*POINTS, *PHASES), ("5/12", "changing files"))
+CHANGES = sample([step.name for step in STEPS], ("stack removed", "broken: the program is not there"))
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +53,21 @@ def bench(web: Client) -> Iterator[Bench]:
     page.write()
 
 
-@pytest.mark.parametrize("step", STEPS, ids=[step.name for step in STEPS])
-def test_a_change_loses_no_request_of_another_stack(bench: Bench, step: Step) -> None:
-    old, new = paths(bench.text, step)
-    assert old in bench.text
-    text = bench.text.replace(old, new)
+def _with_left_out(name: str) -> list[Step]:
+    """The change of this name, after those before it that this run leaves out: they are made at once."""
+    names = [step.name for step in STEPS]
+    at = names.index(name)
+    first = max((number + 1 for number in range(at) if names[number] in CHANGES), default=0)
+    return list(STEPS[first : at + 1])
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_loses_no_request_of_another_stack(bench: Bench, name: str) -> None:
+    text = bench.text
+    for step in _with_left_out(name):
+        old, new = paths(text, step)
+        assert old in text
+        text = text.replace(old, new)
     loads = [Load(bench.web.host, name, family=family) for name, family in OTHERS]
     own = Load(bench.web.host, OWN)
     began = time.monotonic()
