@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -15,7 +16,7 @@ from builder.host import hardening
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from builder.lab.machine import Machine
     from builder.lab.network import Namespace
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from tests.machine.hosts import Host
 
 pytestmark = pytest.mark.machine
+
+T = TypeVar("T")
 
 INDEX = 85
 SITE = "hello.example.com"
@@ -63,8 +66,14 @@ def _tls(host: Host, directory: Path) -> Tls:
     return Tls(host.machine.attacker(3).start(["testssl", *options, *tests, f"{SITE}:443"]), result)
 
 
+def on_each(side: Side, look: Callable[[Machine], T]) -> dict[str, T]:
+    """What is seen of each host, all looked at at once: most of it is waiting."""
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(side.machines, pool.map(look, side.machines.values()), strict=True))
+
+
 def lynis(machine: Machine) -> str:
-    machine.run(["lynis", "audit", "system", "--quick", "--no-colors", "--quiet"], check=False, timeout=400)
+    machine.run(["lynis", "audit", "system", "--quick", "--no-colors", "--quiet"], check=False, timeout=600)
     return machine.path("/var/log/lynis-report.dat").read_text(errors="replace")
 
 
@@ -79,7 +88,7 @@ def test_lynis(side: Side, findings: Findings) -> None:
     for host in side.ours.values():
         # The first look at the system's files, which comes a quarter of an hour after a boot.
         host.machine.run("systemctl start er-integrity.service", timeout=180)
-    said = {name: lynis(machine) for name, machine in side.machines.items()}
+    said = on_each(side, lynis)
     findings.scores["Lynis, hardening index of 100"] = {name: index(text) for name, text in said.items()}
     left = r"^(?:suggestion|warning)\[\]=([\w-]+)\|"
     findings.check("lynis", {name: set(re.findall(left, said[name], re.MULTILINE)) for name in side.ours})
@@ -94,7 +103,7 @@ def oscap(machine: Machine) -> tuple[float, set[str], set[str]]:
         r"""sed 's/<[^ <>]*platform idref="cpe:.o:debian:debian_linux:12".>//' """ + CONTENT + " >/root/ds.xml; "
         f"{CPE}; cd /root; oscap xccdf eval --profile {PROFILE} --results result.xml ds.xml"
     )
-    said = machine.run(script, check=False, timeout=180)
+    said = machine.run(script, check=False, timeout=400)
     assert said.returncode in {0, 2}, said.stderr
     results = re.findall(r"^Rule\s+\S+content_rule_(\S+).*?^Result\s+(\w+)$", said.stdout, re.MULTILINE | re.DOTALL)
     score = re.search(r"<score[^>]*>([\d.]+)", machine.path("/root/result.xml").read_text())
@@ -104,7 +113,7 @@ def oscap(machine: Machine) -> tuple[float, set[str], set[str]]:
 
 
 def test_openscap(side: Side, findings: Findings) -> None:
-    said = {name: oscap(machine) for name, machine in side.machines.items()}
+    said = on_each(side, oscap)
     findings.scores["OpenSCAP, ANSSI BP-028 enhanced for Debian 12, score of 100"] = {n: said[n][0] for n in said}
     findings.scores["— rules passed"] = {name: len(passed) for name, (_, passed, _) in said.items()}
     findings.check("ssg", {name: said[name][2] for name in side.ours})
@@ -138,17 +147,14 @@ def test_ssh_audit(side: Side, findings: Findings) -> None:
 def ports(source: Namespace, address: str) -> set[int]:
     """Open TCP ports, all 65,535 tried."""
     argv = ["nmap", "-n", "-Pn", "-sS", "-p-", "-T5", "--min-rate", "6000", "--max-retries", "2", "-oG", "-"]
-    said = source.run([*argv, *(["-6"] if ":" in address else []), address], timeout=180).stdout
+    said = source.run([*argv, *(["-6"] if ":" in address else []), address], timeout=300).stdout
     assert "Status: Up" in said
     return {int(port) for port in re.findall(r"\b(\d+)/open/tcp", said)}
 
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_nmap(side: Side, findings: Findings, family: int) -> None:
-    said = {
-        name: ports(machine.attacker(2), machine.ipv4 if family == 4 else machine.ipv6)
-        for name, machine in side.machines.items()
-    }
+    said = on_each(side, lambda machine: ports(machine.attacker(2), machine.ipv4 if family == 4 else machine.ipv6))
     findings.scores[f"nmap, open TCP ports over IPv{family}"] = {name: _listed(found) for name, found in said.items()}
     assert {name: said[name] for name in side.ours} == dict.fromkeys(side.ours, OPEN)
 
