@@ -19,7 +19,7 @@ TEST_PACKAGES := bind9-dnsutils bsdextrautils iptables nmap openssl shellcheck d
   xz-utils zstd dnsmasq-base genisoimage
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check fuzz bench attacks bakes cis cuts packer sweeps wild shape images setup system-boot system-test clean
+.PHONY: help demo test unit check fuzz bench attacks audits bakes cis cuts packer sweeps wild shape images setup system-boot system-test clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,15 +65,18 @@ wild: system-test setup ## Convert the Compose files of 100 known projects, and 
 
 # Part of `make test` where virtual machines are fast.
 bakes: system-test setup images $(KEY) ## Bake in a container and in a virtual machine, compare, boot by BIOS and UEFI; emulated 20 minutes
-	ER_BAKES=1 $(BIN)/pytest tests/packer/test_bake.py tests/packer/test_two_bakes.py
+	ER_BAKES=1 $(BIN)/pytest $(addprefix tests/packer/test_,bake.py two_bakes.py disk.py)
 
 attacks: system-test setup images $(KEY) ## Attack a virtual machine from inside a container; writes its table into docs/containment.md
 	ER_ATTACKS=1 UPDATE=1 $(BIN)/pytest tests/packer/test_attacks.py
 
+audits: system-test setup images $(KEY) ## Run Lynis, OpenSCAP, testssl.sh and others on a plain host and on both of ours; writes docs/audits.md
+	ER_SWEEPS=1 UPDATE=1 $(BIN)/pytest tests/audit/test_audits.py
+
 # No package has the content yet; it is built from the source of the SCAP Security Guide (product debian13).
 cis: system-test setup images $(KEY) ## Score hosts by CIS Debian 13: make cis CONTENT=/path/of/ssg-debian13-ds.xml
 	@[ -r "$(CONTENT)" ] || { echo "error: say which: make cis CONTENT=/path/of/ssg-debian13-ds.xml" >&2; exit 1; }
-	ER_CIS_CONTENT="$(abspath $(CONTENT))" $(BIN)/pytest -s tests/audit/test_cis.py
+	ER_SWEEPS=1 ER_CIS_CONTENT="$(abspath $(CONTENT))" $(BIN)/pytest -s tests/audit/test_cis.py
 
 cuts: system-test setup images $(KEY) ## Cut the power at every step of a first boot and boot again; writes docs/power-cuts.md
 	$(BIN)/python -m tests.machine.cuts

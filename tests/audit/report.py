@@ -17,7 +17,7 @@ _TITLES = {"lynis": "Lynis", "ssg": "SCAP Security Guide", "tls": "testssl.sh"}
 _ONLY = {None: "", "lab": " *(in the lab only)*", "vm": " *(on a kernel of its own only)*"}
 _HEAD = """# Audits by strangers' tools
 
-Written by `UPDATE=1 pytest tests/audit`: a plain Debian 13, a host of ours made from the stock image, and one made from
+Written by `make audits`: a plain Debian 13, a host of ours made from the stock image, and one made from
 the baked image, booted side by side, in the same run. They are booted in the lab, as containers that share the kernel
 of the machine it runs on: the kernel's own settings (`kernel.*`, `fs.*`, `dev.*`) cannot be set there and count against
 all three, as do AppArmor and auditd, which need a kernel of their own. `make attacks` runs Lynis in a virtual machine:
@@ -57,7 +57,7 @@ class Findings:
 
     def write(self) -> None:
         """Write the page, when it was asked for, every audit ran, and every finding has its answer."""
-        ran = self.left.keys() == self.answers.keys()
+        ran = self.left.keys() == self.answers.keys() and all(len(found) == 2 for found in self.left.values())
         if (
             os.environ.get("UPDATE")
             and ran

@@ -21,6 +21,7 @@ from builder.localhost import cache, debian_mirror
 from builder.problems import UserError
 from builder.qemu import Settings, Vm
 from tests.packer import shared_bake
+from tests.packer.conftest import skip_if_emulated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,6 +152,7 @@ def test_it_grows_with_its_disk(stock: Vm) -> None:
 
 def test_cleaned_and_shut_down_it_is_clean(stock: Vm, tmp_path: Path) -> None:
     """What a real kernel and a real shutdown would write comes not back. By a login that became root with sudo."""
+    skip_if_emulated()
     stock.ssh("sudo systemctl is-system-running --wait", timeout=_SECONDS)
     assert stock.ssh("sudo test -s /var/lib/systemd/random-seed", check=False).returncode == 0
     zipapp = imagecheck.bundle(tmp_path / "check.pyz").read_bytes()
