@@ -118,8 +118,6 @@ FILES_IN_DOTENV: Final = ".env says COMPOSE_FILE={names}: docker compose takes t
 ENV_EXAMPLE: Final = "{name} lies beside and .env does not: copy it to .env, and set its values"
 UNSET_REQUIRED: Final = "without a value in .env, and required: {names}"
 UNSET_EMPTY: Final = "without a value in .env, so empty: {names}"
-NOT_USED: Final = (
-    "what you do not use, such as a mail server's password: take its line out of the spec, or it is waited for"
-)
+NOT_USED: Final = "what you do not use, such as a mail server's password, is waited for: take its line out of the spec"
 KEY_TAKEN: Final = "admin key: {path}"
 KEY_MISSING: Final = "admin key: put your own into the spec, the one in it is nobody's"

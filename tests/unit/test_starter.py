@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,8 +12,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builder import spec as specs
 from builder.compose.survey import Survey, survey
-from builder.problems import Report, UserError
+from builder.problems import Report, SpecError, UserError
 from builder.stack import user
 from builder.starter import compose_files, plan, questions, request, secret_variables, spec_file, web_service
 from builder.starter.compose_files import StackFiles
@@ -577,4 +580,57 @@ def without_unencodable(value: Any) -> Any:
         return {without_unencodable(key): without_unencodable(one) for key, one in value.items()}
     if isinstance(value, list):
         return [without_unencodable(one) for one in value]
-    return value.encode("utf-8", "ignore").decode()
+    return value.encode("utf-8", "ignore").decode() if isinstance(value, str) else value
+
+
+NAMES = st.sampled_from(["web", "db", "no", "a b", "1", "x\ny", "ü", "-", "web.1", "'"])
+VALUES = st.one_of(
+    st.none(),
+    st.integers(),
+    TEXTS,
+    st.lists(
+        st.sampled_from(
+            ["${P}", "$P", "${P:-x}", "${P:?}", "${", "$$", "://u:", "@db/", "?password=", ";", "{", "}", "\n", "é"]
+        ),
+        max_size=6,
+    ).map("".join),
+)
+VARIABLES = st.dictionaries(
+    st.sampled_from(["SECRET_KEY", "DB_PASSWORD", "URL", "A B", "", "PORT", "VIRTUAL_HOST"]), VALUES
+)
+SERVICES = st.dictionaries(
+    NAMES,
+    st.fixed_dictionaries(
+        {"image": st.sampled_from(["x/y:1", POSTGRES, "${IMAGE}", "", "A B"])},
+        optional={
+            "environment": VARIABLES,
+            "command": VALUES,
+            "ports": st.lists(st.sampled_from(["80", "8080:80", "1:2:3:4", "${P}:80", 80, "53/udp", None]), max_size=3),
+            "labels": st.dictionaries(st.sampled_from(["caddy", "caddy.reverse_proxy", "traefik.enable", ""]), VALUES),
+            "depends_on": st.lists(NAMES, max_size=2),
+        },
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(SERVICES)
+def test_whatever_a_file_says_a_spec_comes_of_it(services: dict[str, Any]) -> None:
+    """It is YAML that says the same again; what is wrong with the file, `er check` finds."""
+    with TemporaryDirectory() as name:
+        place = Path(name)
+        data = without_unencodable({"services": services})
+        (place / "compose.yaml").write_text(yaml.safe_dump(data, allow_unicode=False), encoding="utf-8")
+        said = survey([place / "compose.yaml"], Report())
+        if said is None:
+            return
+        apps = [App("app", StackFiles((place / "compose.yaml",)), said)]
+        one = apps[0].candidates[0].service if apps[0].candidates else said.services[0].name
+        plans = plan.plans(apps, [Request("a.example.org", "", "app", one, 8080)])
+        text = spec_file.text(plans, place, None, specs.placeholder_key())
+        report = Report()
+        assert source.parse(text, place / "x.yaml", report, dialect="spec") is not None
+        assert [*report] == []
+        with suppress(SpecError):
+            specs.loads(text, place / "x.yaml")
