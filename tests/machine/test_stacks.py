@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -210,6 +211,23 @@ def test_another_user_keeps_nothing(edge: Host) -> None:
     assert found == {"CapBnd": _STANDARD, "CapPrm": set(), "CapEff": set(), "CapInh": set(), "CapAmb": set()}
     assert _status(edge, "kit", "person")["NoNewPrivs"] == "1"
     assert int(_status(edge, "kit", "person")["Uid"].split()[0]) > 1000
+
+
+def test_the_user_of_an_image_keeps_nothing(edge: Host) -> None:
+    """As `plain` is run, from an image that names a user: what Podman is told of capabilities is in its unit."""
+    run = edge.machine.run
+    uid = next(stack.uid for stack in edge.spec.stacks if stack.name == "kit")
+    unit = edge.machine.path(f"{facts.QUADLETS}/{uid}/kit-plain.container").read_text()
+    [dropped] = re.findall("^DropCapability=(.*)$", unit, re.MULTILINE)
+    assert "AddCapability" not in unit
+    run(["podman", "commit", "-q", "--change=USER 1000", "plain", "localhost/of-a-user"], user="er-kit", timeout=120)
+    words = ["podman", "run", "--rm", "--network=none", "--security-opt=no-new-privileges"]
+    words += [f"--cap-drop={name}" for name in dropped.split()]
+    said = run([*words, "localhost/of-a-user", "cat", "/proc/self/status"], user="er-kit", timeout=120).stdout
+    found = dict(line.split(":\t", 1) for line in said.splitlines() if ":\t" in line)
+    assert found["Uid"].split()[0] == "1000"
+    assert {int(found[name], 16) for name in _SETS if name != "CapBnd"} == {0}
+    assert int(found["CapBnd"], 16) == sum(1 << _BITS[name] for name in _STANDARD)
 
 
 def test_another_user_has_what_is_added_for_it(edge: Host) -> None:
