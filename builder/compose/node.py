@@ -157,10 +157,14 @@ class Node:
         if isinstance(self.value, Faulty):
             return
         mark = self.mark(key=key)
-        rest = tuple(sorted((name, str(value)) for name, value in values.items() if name != "service"))
-        identity = (text, self.loc[-1:] if text.once else mark, rest)
+        problem = text.at(self.where, mark, **values)
         owner = None if text.once else self._service if "service" not in values else str(values["service"])
-        self.document.report.share(self.explained(text.at(self.where, mark, **values)), identity, owner)
+        if isinstance(self.value, Emptied) and not key and problem.severity == "error":
+            # Whatever else goes wrong for lack of the same variables follows from that.
+            self.document.report.share(self.explained(problem), self.value.names, owner)
+            return
+        rest = tuple(sorted((name, str(value)) for name, value in values.items() if name != "service"))
+        self.document.report.share(problem, (text, self.loc[-1:] if text.once else mark, rest), owner)
 
     def explained(self, problem: Problem) -> Problem:
         """An error in a text that lacks variables, with their names."""

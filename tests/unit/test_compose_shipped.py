@@ -199,6 +199,15 @@ def test_a_variable_without_a_value_is_one_problem(tmp_path: Path) -> None:
         "error: this is no port; without a value of PORT it is ``",
         "error: this is no volume; without a value of DATA it is `:/a`",
     ]
+    text = "services:\n" + service("web", 'volumes: ["${DATA}:/a"]') + service("app", 'volumes: ["${DATA}:/b:ro"]')
+    assert load(tmp_path, text)[1] == ["error: this is no volume; without a value of DATA it is `:/a` (also for app)"]
+
+
+def test_only_http_of_ports_by_udp_is_caddys(tmp_path: Path) -> None:
+    label = "labels: {xyz.easyrunner.service.domain: app.example.org, xyz.easyrunner.service.port: '80'}"
+    text = "services:\n" + service("web", label, "ports: [80:80, 443:443, '443:443/udp', '8443:8443/udp']")
+    _, said = load(tmp_path, text)
+    assert "warning: this host serves HTTP and HTTPS only: nothing outside reaches 8443/udp" in said
 
 
 def test_a_secret_of_a_service_that_extends_another_is_not_asked_for(tmp_path: Path) -> None:
