@@ -53,6 +53,8 @@ _INSTEAD: Final[Mapping[str, Any]] = {
     "admin.ssh_keys": [KEY],
     "tls.ca": "https://ca.your-domain.org/acme/directory",
     "tls.ca_root": None,
+    "registries": {"docker.io": {"username": "me", "mirrors": ["mirror.your-domain.org"]}},
+    "stacks.registries": {"docker.io": {"username": "you"}},
     "stacks.domain": None,
     "stacks.domains": ["hello.your-domain.org", "www.your-domain.org"],
     "stacks.compose": None,
