@@ -283,8 +283,7 @@ def test_a_stack_that_waits_for_a_login_keeps_no_change_from_standing(world: Wor
     done = web.er("apply", spec, "--yes", "--timeout", "120")
     assert done.returncode == 0, done.stderr
     assert (
-        "hub waits for a password that only you know: er server registry login web limited.test --stack hub"
-        in done.stderr
+        "hub lacks a password that only you know: er server registry login web limited.test --stack hub" in done.stderr
     )
     assert time.monotonic() - started < 110
     wrong = world.login("wrong", "limited.test")

@@ -176,10 +176,12 @@ def test_which_logins_are_there(server: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"auths": []}'])
-def test_a_broken_file_is_named(server: Path, content: str) -> None:
+def test_a_broken_file_keeps_nobody_from_looking(server: Path, content: str) -> None:
+    """Podman reads nothing of it either; who changes it hears which file it is."""
     _auth(server, 1, content)
+    assert registries.missing("blog") == ["ghcr.io"]
     with pytest.raises(RemoteError, match=r"auth\.json is no auth\.json"):
-        registries.registry_list()
+        registries._set(registries.Login("blog", "ghcr.io", "me"), b"p")
 
 
 def test_the_environment_of_every_stack_names_its_file() -> None:

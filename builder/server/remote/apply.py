@@ -7,6 +7,7 @@ confirms it with `apply-confirm`.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import subprocess
 import sys
@@ -148,7 +149,7 @@ def _reload(touched: list[str], plan: Value, unhealthy: set[str], set_state: Cal
     services.reload(affected)
     set_state("waiting for the stacks")
     waiting = _wait_until_ready(plan["timeout"], ignored)
-    explained = waiting.keys() | _missing_logins().keys()
+    explained = waiting.keys() | _waiting_for_logins()
     return _Outcome(waiting, sorted((ignored & unhealthy_stacks()) - explained) if ignored else [])
 
 
@@ -183,13 +184,11 @@ def _roll_back(plan: Value, stacks: frozenset[str], unhealthy: set[str], why: st
 
 
 def _refusals() -> dict[str, list[Value]]:
-    """By stack, why a service has no image; without those whose user does not answer."""
+    """By stack, why a service has no image. It only explains: whatever is wrong with that, the change goes on."""
     found = {}
     for stack in common.uids(common.stacks()):
-        try:
+        with contextlib.suppress(RemoteError, OSError, LookupError, ValueError):
             found[stack] = registries.refusals(stack)
-        except RemoteError:
-            continue
     return {stack: refusals for stack, refusals in found.items() if refusals}
 
 
@@ -258,11 +257,10 @@ def _missing_logins() -> dict[str, list[str]]:
 
 def _waiting_for_logins() -> set[str]:
     """Of those, who was refused an image: it starts once somebody has logged in."""
-    refused = _refusals()
     return {
         stack
-        for stack, names in _missing_logins().items()
-        if any(one["registry"] in names and one["kind"] in {"login", "limit"} for one in refused.get(stack, ()))
+        for stack, refused in (_refusals() if _missing_logins() else {}).items()
+        if any(one["waits"] and one["kind"] in {"login", "limit"} for one in refused)
     }
 
 

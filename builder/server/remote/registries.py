@@ -61,12 +61,15 @@ def _named() -> list[Login]:
         lines = Path(facts.LOGINS).read_text().splitlines()
     except FileNotFoundError:
         return []
-    return [Login(*line.split(" ")) for line in lines]
+    return [Login(*words) for line in lines if len(words := line.split()) == len(Login._fields)]
 
 
 def _usernames(stack: str) -> dict[str, str]:
-    """The user name of each login that is set, by registry."""
-    return {name: _username(entry) for name, entry in _read(stack).get("auths", {}).items()}
+    """The user name of each login that is set, by registry; none of a file that Podman cannot read either."""
+    try:
+        return {name: _username(entry) for name, entry in _read(stack).get("auths", {}).items()}
+    except RemoteError:
+        return {}
 
 
 def _username(entry: Any) -> str:
@@ -77,7 +80,7 @@ def _username(entry: Any) -> str:
 
 
 def _read(stack: str) -> dict[str, Any]:
-    """What is in the file of a stack; nothing where there is none."""
+    """What is in the file of a stack; nothing where there is none. Raises RemoteError where it is something else."""
     try:
         found = json.loads(_path(stack).read_bytes())
     except (FileNotFoundError, KeyError):
@@ -248,6 +251,10 @@ def _restart(stack: str) -> list[str]:
     return down
 
 
+# How long a stack's manager and the journal have to answer, in seconds: what they know only explains.
+_LOOK: Final = 20
+
+
 def refusals(stack: str) -> list[Value]:
     """Why services that do not run have no image: `service`, `registry`, `image`, what Podman `said`, and its `kind`.
 
@@ -257,10 +264,12 @@ def refusals(stack: str) -> list[Value]:
 
 
 def _down(stack: str) -> Iterator[tuple[str, str]]:
-    user = common.user_of(stack)
-    for _, service, unit in common.services(stack):
-        if common.show(unit, "ActiveState", user=user).get("ActiveState") in {"activating", "failed"}:
-            yield service, unit
+    units = {unit: service for _, service, unit in common.services(stack)}
+    argv = ["systemctl", "--user", "show", "-p", "Id", "-p", "ActiveState", *units]
+    shown = common.as_user(common.user_of(stack), argv, check=False, timeout=_LOOK)
+    for found in map(common.assignments, shown.split("\n\n")):
+        if found.get("Id") in units and found.get("ActiveState") in {"activating", "failed"}:
+            yield units[found["Id"]], found["Id"]
 
 
 def _refused(stack: str, service: str, unit: str) -> Value | None:
@@ -287,4 +296,8 @@ def _last_error(stack: str, unit: str) -> str:
     argv = ["journalctl", f"--namespace=+{facts.JOURNAL}", "-b", "-q", "-o", "cat", "--no-pager", "-n", "1"]
     match = [f"_SYSTEMD_USER_UNIT={unit}", f"_UID={common.uid(common.user_of(stack))}", "_COMM=podman"]
     # It says `Error: …` at the end, and before that what it tries again.
-    return common.run([*argv, "--grep", "Error: ", *match], check=False).strip().partition("Error: ")[2][:500]
+    return (
+        common.run([*argv, "--grep", "Error: ", *match], check=False, timeout=_LOOK)
+        .strip()
+        .partition("Error: ")[2][:500]
+    )
