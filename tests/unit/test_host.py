@@ -102,15 +102,17 @@ def test_only_a_host_with_names_in_its_egress_carries_what_resolves_them() -> No
     }
 
 
-def test_containers_know_every_domain_of_the_host_and_a_host_without_any_says_nothing() -> None:
-    settings = "/etc/containers/containers.conf.d/20-easyrunner.conf"
-    files = {file.path: file.content.decode() for file in host.build(spec_of(more=STACK)).files}
-    domains = {domain for one in spec_of(more=STACK).stacks for service in one.services for domain in service.domains}
+def test_containers_know_every_domain_of_the_host() -> None:
+    spec = spec_of(more=STACK)
+    files = {file.path: file.content.decode() for file in host.build(spec).files}
+    domains = {domain for one in spec.stacks for service in one.services for domain in service.domains}
     assert {tuple(line.split()) for line in files["/etc/easyrunner/hosts"].splitlines()} == {
         (address, domain) for address in facts.OWN_SITES for domain in domains
     }
-    assert 'base_hosts_file="/etc/easyrunner/hosts"' in files[settings]
-    assert not {settings, "/etc/easyrunner/hosts"} & {file.path for file in host.build(spec_of()).files}
+    settings = files["/etc/containers/containers.conf.d/10-easyrunner.conf"]
+    assert 'base_hosts_file="/etc/easyrunner/hosts"' in settings
+    bare = {file.path: file.content for file in host.build(spec_of()).files}
+    assert bare["/etc/easyrunner/hosts"] == b"127.0.0.1 localhost\n"
 
 
 def test_what_podman_believes_to_run_is_forgotten_alike() -> None:
