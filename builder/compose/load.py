@@ -191,7 +191,7 @@ class _TreeBuilder:
             expanded = expansion.expand(value)
         except FormatError as error:
             node.report(messages.VARIABLE_FORMAT, inside=error)
-            return Faulty()
+            return Faulty(_name_alone(value, node.loc))
         except RequiredError as error:
             return self._required(value, error.name, error.message or "not set", node)
         if not expansion.unset:
@@ -211,11 +211,17 @@ class _TreeBuilder:
         # Nothing reads these places themselves, and where an alias leads to one, the variable may be a secret.
         if not _is_extension(node):
             node.report(messages.VARIABLE_REQUIRED, name=name, reason=reason, way=node.document.way)
-        return Faulty()
+        return Faulty(_name_alone(value, node.loc))
 
 
 def _entry_of_environment(loc: Loc) -> bool:
     return len(loc) == 4 and (loc[0], loc[2]) == ("services", "environment")
+
+
+def _name_alone(value: str, loc: Loc) -> str:
+    """What is left of a text that cannot be filled in: the name where it is an entry of a list under `environment`."""
+    name = value.partition("=")[0] if _entry_of_environment(loc) and isinstance(loc[3], int) else ""
+    return f"{name}=" if name and "$" not in name else ""
 
 
 def _is_extension(node: Node) -> bool:

@@ -41,7 +41,7 @@ class NodeError(Exception):
 
 
 class Faulty(str):
-    """The empty text that stands for a value with a problem that has been reported: nothing more is said about it."""
+    """What stands for a value with a problem that has been reported, as a rule empty: nothing more is said about it."""
 
     __slots__ = ()
 

@@ -13,7 +13,6 @@ from builder.compose.draft import Draft, Port, Project, StackContents
 from builder.compose.finish import finish
 from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.load import read_drafts
-from builder.compose.values import pairs
 from builder.problems import Report
 from builder.yamlfile import source
 
@@ -144,25 +143,22 @@ def _settings(draft: Draft) -> dict[str, Setting]:
     found = {name: Setting(value.replace("$", "$$"), value) for name, value in draft.env_files.items()}
     node = draft.node.get("environment") if draft.node.is_map else None
     values = draft.fields.get("environment", {})
-    for name, value, place in pairs(node) if node is not None and (node.is_map or node.is_list) else ():
-        if name not in values:
-            continue
-        written = None if value is None else _written(place)
-        template = f"${{{name}}}" if value is None else _literal(values[name]) if written is None else written
-        found[name] = Setting(template, values[name])
+    for name, template in _entries(node) if node is not None else ():
+        value = values.get(name, "")
+        plain = f"${{{name}}}" if value is None else value.replace("$", "$$")
+        found[name] = Setting(plain if template is None else template, value)
     return {name: setting for name, setting in found.items() if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)}
 
 
-def _literal(value: str | None) -> str:
-    return (value or "").replace("$", "$$")
-
-
-def _written(place: Node) -> str | None:
-    """The text of a value before variables were filled in; None where it is no text."""
-    text = _at(place)
-    if isinstance(text, str) and isinstance(place.loc[-1], int):
-        return text.partition("=")[2]
-    return text if isinstance(text, str) else None
+def _entries(node: Node) -> Iterator[tuple[str, str | None]]:
+    """Names and texts of `environment` as the file writes them; None for one without a value, or that is no text."""
+    for key, child in node.items() if node.is_map else (("", item) for item in node.value if node.is_list):
+        text = _at(child)
+        if not isinstance(child.loc[-1], int):
+            yield key, text if isinstance(text, str) else None
+        elif isinstance(text, str):
+            name, equals, value = text.partition("=")
+            yield name, value if equals else None
 
 
 def _at(node: Node) -> object:

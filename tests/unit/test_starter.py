@@ -225,6 +225,19 @@ def test_secrets_of_one_service(read: Read, environment: dict[str, str], section
     assert secret_env(read({"web": service(environment=environment)})) == ({"web": section} if section else {})
 
 
+@pytest.mark.parametrize("over", [None, ["B_TOKEN=${B_TOKEN:?}"], {"B_TOKEN": "${B_TOKEN:?}"}])
+def test_a_list_says_the_same_as_a_mapping(tmp_path: Path, over: Any) -> None:
+    """Also with a variable that is required and not set, and laid over by another file."""
+    written = ["SECRET_KEY=${SECRET_KEY:?not set}", "A_TOKEN", "URL=redis://:${P:?}@cache", "${NAME}=x", "LEVEL=1"]
+    files = [tmp_path / "a.yaml", *([tmp_path / "b.yaml"] if over else [])]
+    for path, environment in zip(files, (written, over), strict=False):
+        path.write_text(yaml.safe_dump({"services": {"web": service(environment=environment)}}))
+    said = survey(files, Report())
+    assert said is not None
+    more = {"B_TOKEN": ""} if over else {}
+    assert secret_env(said) == {"web": {"SECRET_KEY": "", "A_TOKEN": "", "URL": "redis://:{p}@cache", **more}}
+
+
 def test_one_variable_at_several_places_is_one_secret(read: Read) -> None:
     services = {
         "web": service(environment=["DATABASE_URL=postgres://app:${PG_PASS}@db/app", "SECRET_KEY=${SECRET_KEY}"]),
