@@ -36,6 +36,10 @@ DOMAIN_LABEL: Final = Text(
     "!override {{}}}}}} does that, given by a second --compose",
 )
 
+DOMAIN_PORT_LABEL: Final = Text(
+    "--domain {given}: {service} has the port {label} by its label xyz.easyrunner.service.port", "leave :{port} out"
+)
+
 # What is not clear, as a question and as an error.
 ASK_DOMAIN: Final = Text("stack {stack} has no domain", "{ways}")
 ASK_STACK: Final = Text("which stack is {domain} for?", "{ways}")

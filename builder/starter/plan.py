@@ -113,7 +113,7 @@ def _public(app: App, requests: Sequence[Request]) -> Iterator[Public]:
         written: dict[str, object] = {}
         if label is None:
             written["domains"] = list(domains)
-        if port.why != messages.PORT_LABEL.format(label=own_labels.PORT) and number and asked:
+        if not port.is_label and number and asked:
             written["port"] = number
         yield Public(
             service.name,

@@ -143,8 +143,12 @@ def _in_stack(request: Request, app: App, *, several: bool) -> Request | Questio
     label = service.labels.get(own_labels.DOMAIN)
     if label is not None and request.domain not in domains_of(label):
         raise error(messages.DOMAIN_LABEL, given=request.given, service=service.name, label=label)
+    port = web_service.port_of(service)
+    if request.port not in (None, port.number) and port.is_label:
+        raise error(
+            messages.DOMAIN_PORT_LABEL, given=request.given, service=service.name, label=port.number, port=request.port
+        )
     if request.port is None:
-        port = web_service.port_of(service)
         return replace(request, port=port.number) if port.number else _ask_port(request, port, app, several=several)
     return request
 

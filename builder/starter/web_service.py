@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from builder.compose import labels as own_labels
 from builder.compose import ports as port_lists
 from builder.oci import image_reference
+from builder.stack import model
 from builder.starter import messages
 from builder.starter.request import parse_port
 
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WebPort:
-    """Where a service listens: None where that is not clear, with the ports that it may be. `why` is the reason."""
+    """Where a service listens: None where that is not clear, with the ports that it may be. `why` is the reason.
+
+    `is_label`: a label of EasyRunner says it, so that the spec cannot.
+    """
 
     number: int | None
     why: str = ""
     choices: tuple[int, ...] = ()
+    is_label: bool = False
 
 
 @dataclass(frozen=True)
@@ -283,7 +288,10 @@ def port_of(service: ServiceFacts) -> WebPort:
     """Where the service listens, by what says it best."""
     label = _with_older(service).get(own_labels.PORT)
     if label is not None:
-        return WebPort(parse_port(label), messages.PORT_LABEL.format(label=own_labels.PORT))
+        # One that is no port is said by `er check`.
+        return WebPort(
+            parse_port(label) or model.PORT, messages.PORT_LABEL.format(label=own_labels.PORT), is_label=True
+        )
     edge = _edge_port(service)
     if edge is not None:
         return edge

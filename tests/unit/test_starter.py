@@ -484,8 +484,9 @@ def test_the_domain_of_a_label_is_not_said_twice(read: Read) -> None:
     assert resolved(apps) == []
     [found] = plan.plans(apps, [one for one in resolved(apps, "a.example.org") if isinstance(one, Request)])
     assert found.public[0].written == {}
-    with pytest.raises(UserError, match="by its label"):
-        resolved(apps, "b.example.org")
+    for wrong in ("b.example.org", "a.example.org=web:3001"):
+        with pytest.raises(UserError, match="by its label"):
+            resolved(apps, wrong)
 
 
 def test_stacks_that_look_public_want_a_domain(read: Read) -> None:
