@@ -139,7 +139,6 @@ WEB_PORTS: Final = {
     "binwiederhier/ntfy": 80,
     "bitnami/nginx": 8080,
     "bitnami/wordpress": 8080,
-    "caddy": 80,
     "calcom/cal.com": 3000,
     "casbin/casdoor": 8000,
     "coder/coder": 7080,

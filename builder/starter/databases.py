@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from builder.compose.environment import names_secret
 from builder.oci import image_reference
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from builder.compose.survey import ServiceFacts, Survey
 
 # By the words of their images, and of the variables that are for them.
@@ -81,3 +84,18 @@ _OF_ROOT: Final = re.compile(r"(MYSQL|MARIADB)_ROOT_PASSWORD", re.IGNORECASE)
 def is_for_user(variable: str, user: str) -> bool:
     """Whether a database's own variable has the password of this user: MySQL's root has one of its own."""
     return (_OF_ROOT.fullmatch(variable) is not None) == (user == "root")
+
+
+def passwords_in_files(survey: Survey) -> Iterator[tuple[str, str, str]]:
+    """Databases that read their password from a file below /run/secrets: service, variable, and the secret's name."""
+    secrets = {
+        (service.name, f"/run/secrets/{secret.target or secret.name}"): secret.name
+        for service in survey.contents.services
+        for secret in service.secrets
+    }
+    for service in survey.services:
+        for variable, setting in service.settings.items() if family(service.image) else ():
+            plain = variable.removesuffix("_FILE")
+            secret = secrets.get((service.name, setting.value or ""))
+            if secret is not None and plain != variable and names_secret(plain):
+                yield service.name, plain, secret

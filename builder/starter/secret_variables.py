@@ -230,7 +230,9 @@ class _Groups:
 
     def join_databases(self, survey: Survey) -> None:
         """Who connects to a database has its password, unless the file has another one there."""
-        own = {name: passwords for name, passwords in self._database_passwords().items() if passwords}
+        own = self._database_passwords()
+        for service, variable, secret in databases.passwords_in_files(survey):
+            own.setdefault(service, []).append((variable, _Atom("declared", secret)))
         for use in self.uses:
             for atom in use.atoms:
                 if use.service.name not in own:
@@ -264,11 +266,15 @@ class _Groups:
 
     def names(self) -> dict[_Atom, str]:
         """The name of the secret of each password; empty where the one variable that has it gives the name."""
-        taken: set[str] = set()
+        taken = {atom.name for atom in self.leader if atom.kind == "declared"}
         found: dict[_Atom, str] = {}
         for leader, uses in self._by_leader().items():
-            name = "" if len(uses) == 1 and uses[0].whole else self._name(leader, uses, taken)
+            if leader.kind == "declared":
+                name = leader.name
+            else:
+                name = "" if len(uses) == 1 and uses[0].whole else self._name(leader, uses, taken)
             taken.add(name)
+            found[leader] = name
             found.update({atom: name for use in uses for atom in use.atoms if self._find(atom) == leader})
         return found
 
@@ -299,7 +305,7 @@ class _Groups:
     def _proposed(self, leader: _Atom, uses: list[_Use], name: str, survey: Survey) -> ProposedSecret:
         atoms = [atom for use in uses for atom in use.atoms if self._find(atom) == leader]
         sources = [_where_from(atom, survey) for atom in atoms]
-        if leader in self.databases and len({atom[:2] for atom in atoms}) > 1:
+        if leader in self.databases and len({atom[:2] for atom in (leader, *atoms)}) > 1:
             sources.append(messages.FROM_DATABASE.format(database=self.databases[leader]))
         own = [use for use in uses if databases.family(use.service.image)]
         alone = len(own) == len(uses) == 1 < len(survey.services) and atoms[0].kind == "value"
