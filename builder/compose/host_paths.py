@@ -28,7 +28,7 @@ _HOST_PATHS: Final[tuple[tuple[str, Text], ...]] = (
     (r"/etc/(letsencrypt|ssl|pki)(/.*)?", messages.BIND_CERTIFICATES),
     (r"/(proc|sys|dev|run|boot|etc|lib|lib64|usr|bin|sbin|root|var/lib/docker|var/log)(/.*)?", messages.BIND_SYSTEM),
     (r"/var/run(/.*)?|/var|/home|/", messages.BIND_SYSTEM),
-    (r".*\.[A-Za-z0-9]+", messages.BIND_ABSOLUTE),
+    (r".*[^/]\.[A-Za-z0-9]+", messages.BIND_ABSOLUTE),  # has a suffix; a name that begins with a dot has none
     (r".*", messages.BIND_ELSEWHERE),
 )
 
@@ -56,7 +56,7 @@ def directory(node: Node, source: str, project: Project) -> str | None:
     if source.startswith("~"):
         if not source.startswith("~/") or PurePosixPath(source).suffix or _OF_A_PERSON.match(source):
             raise node.error(messages.BIND_HOME)
-        path = f".home{posixpath.normpath(source[1:])}"
+        path = f".home{posixpath.normpath(source[1:])}".rstrip("/")
     elif source.startswith("/"):
         text = reason(source)
         if text.severity == "error":

@@ -43,6 +43,9 @@ def service(name: str, *lines: str) -> str:
         ("//mnt/../data/", ".host/data"),
         ("~/media", ".home/media"),
         ("~/.n8n", ".home/.n8n"),
+        ("/home/me/.n8n", ".host/home/me/.n8n"),
+        ("~/../../etc", ".home/etc"),
+        ("~/", ".home"),
         ("../media/films", ".above/media/films"),
     ],
 )
