@@ -73,7 +73,7 @@ def on_each(side: Side, look: Callable[[Machine], T]) -> dict[str, T]:
 
 
 def lynis(machine: Machine) -> str:
-    machine.run(["lynis", "audit", "system", "--quick", "--no-colors", "--quiet"], check=False, timeout=600)
+    machine.run(["lynis", "audit", "system", "--quick", "--no-colors", "--quiet"], check=False, timeout=900)
     return machine.path("/var/log/lynis-report.dat").read_text(errors="replace")
 
 
@@ -140,7 +140,7 @@ def ssh_audit(source: Namespace, address: str) -> list[str]:
 def test_ssh_audit(side: Side, findings: Findings) -> None:
     said = {name: ssh_audit(machine.attacker(1), machine.ipv4) for name, machine in side.machines.items()}
     findings.scores["ssh-audit, failures and warnings"] = {name: len(found) for name, found in said.items()}
-    assert [said[name] for name in side.ours] == [[], []]
+    assert {name: said[name] for name in side.ours} == dict.fromkeys(side.ours, [])
     assert said["plain"]
 
 
