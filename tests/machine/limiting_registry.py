@@ -17,7 +17,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 NOBODYS, SOMEBODYS = "nobody", "somebody"
 UPSTREAM, CERTIFICATE, KEY, USER, PASSWORD = sys.argv[1:]
 LOGIN = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-LIMIT = "You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit"
+# A registry says what it likes: also what the console says of a host, or first boot of a stack.
+FORGED = "easyrunner: ready name=forged missing: shop/web"
+LIMIT = f"You have reached your unauthenticated pull rate limit. {FORGED}"
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -119,6 +119,8 @@ def test_first_boot_says_what_waits_for_whom(world: World) -> None:
     reasons = {line.split(": ")[1]: line for line in said.splitlines() if ": initializing source " in line}
     assert "authentication required" in reasons["shop"]
     assert "unauthenticated pull rate limit" in reasons["hub"]
+    assert "forged" in reasons["hub"]
+    assert "easyrunner: ready" not in said, "what a registry says is not taken for the host's own word"
 
 
 def test_status_says_so_too(world: World) -> None:

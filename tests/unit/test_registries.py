@@ -102,6 +102,10 @@ def test_what_a_refusal_is_taken_for(said: str, kind: str) -> None:
     assert registries.kind_of(said) == kind
 
 
+def test_what_a_registry_says_steers_no_terminal() -> None:
+    assert registries._shown("denied\x1b[2J\r\x9b1m ü") == "denied[2J1m ü"
+
+
 REFUSED = {
     "service": "web",
     "registry": "ghcr.io",

@@ -264,13 +264,16 @@ def _waiting_for_logins() -> set[str]:
     }
 
 
+_NOT_READY: Final = "easyrunner: not ready:"
+
+
 def _not_ready(seconds: float) -> list[tuple[str, str]]:
     """The services that are not ready after so long, as the script of first boot sees it: stack and service."""
     argv = [f"{facts.LIB}/first-boot", str(max(int(seconds), 1))]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + _FIRST_BOOT, check=False)
     if done.returncode == 0:
         return []
-    line = next((line for line in done.stdout.splitlines() if " missing:" in line), None)
+    line = next((line for line in done.stdout.splitlines() if line.startswith(_NOT_READY)), None)
     if line is None:
         raise RemoteError(done.stderr.strip() or "first boot failed")
     return [_stack_and_service(word) for word in line.partition(" missing:")[2].split()]

@@ -168,7 +168,7 @@ def _ask(login: Login, password: bytes) -> None:
     try:
         common.as_user(user, argv, stdin=password, timeout=_ANSWER)
     except RemoteError as error:
-        said = str(error).partition("Error: ")[2] or str(error)
+        said = _shown(str(error).partition("Error: ")[2] or str(error))
         raise RemoteError(f"{_refusal(login, said)}; nothing was changed", _HINTS.get(kind_of(said))) from None
 
 
@@ -296,8 +296,10 @@ def _last_error(stack: str, unit: str) -> str:
     argv = ["journalctl", f"--namespace=+{facts.JOURNAL}", "-b", "-q", "-o", "cat", "--no-pager", "-n", "1"]
     match = [f"_SYSTEMD_USER_UNIT={unit}", f"_UID={common.uid(common.user_of(stack))}", "_COMM=podman"]
     # It says `Error: …` at the end, and before that what it tries again.
-    return (
-        common.run([*argv, "--grep", "Error: ", *match], check=False, timeout=_LOOK)
-        .strip()
-        .partition("Error: ")[2][:500]
-    )
+    said = common.run([*argv, "--grep", "Error: ", *match], check=False, timeout=_LOOK)
+    return _shown(said.strip().partition("Error: ")[2])
+
+
+def _shown(said: str) -> str:
+    """What Podman said, which may be a registry's words, as a terminal can show it."""
+    return "".join(one for one in said if one.isprintable())[:500]
