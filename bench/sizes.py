@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 _COUNTS: Final = (1, 3, 10, 30, 100)
 _KEY: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7V7PMUCQ7VuHnrPtuVfWdQ7H4mhSr0x2kKyOhIVqYV ops@example.org"
 _GOALS: Final[tuple[tuple[On, int, int], ...]] = (("baked", 3, 2_500), ("baked", 100, 16_384), ("stock", 3, 10_000))
-_FORMS: Final = ("plain", "mime", "mime, shared", "packed", "gzip, shared")
+_FORMS: Final = ("plain", "mime", "mime, shared", "packed", "gzip, shared", "packed-gzip")
 _INTRODUCTION: Final = """# How large user-data is
 
 Written by `make bench`; edit nothing here. Bytes as handed over, base64 included, for hosts whose stacks
 are one service each, with names, images, domains and ports that have nothing in common; below that, three
 services and twenty variables each. *plain* is readable, *mime* the same compressed, in ASCII; *shared* writes what the
-stacks have in common once; *packed* is ASCII with the files as one block. `er user-data` takes the first that fits;
-with `--small` the smallest.
+stacks have in common once; *packed* is ASCII with the files as one block, *packed-gzip* such a one as bytes.
+`er user-data` takes the first that fits; with `--small` the smallest.
 
 """
 

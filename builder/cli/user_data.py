@@ -89,7 +89,7 @@ def command(
 
 
 def _write(target: str, delivery: Delivery) -> None:
-    if delivery.encoding is Encoding.GZIP and files.is_terminal(target):
+    if delivery.encoding.is_binary and files.is_terminal(target):
         raise UserError("this user-data is binary, not for a terminal", "write it to a file with -o FILE")
     if target == files.STDOUT:
         output.data(delivery.content)
@@ -136,7 +136,7 @@ def _filled(template: str, file: Path | None) -> str:
 
 def _as_json(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> dict[str, object]:
     row = providers.get(delivery.provider)
-    binary = delivery.encoding is Encoding.GZIP
+    binary = delivery.encoding.is_binary
     content = base64.b64encode(delivery.content) if binary else delivery.content
     return {
         "provider": delivery.provider,

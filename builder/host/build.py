@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import textwrap
 import urllib.parse
 from dataclasses import replace
 from itertools import pairwise
@@ -64,8 +65,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "own_pages": own_pages(spec),
         "ceiling": f"{shares.ceiling(len(spec.stacks)):g}",
         "share": f"{shares.share(len(spec.stacks)):g}",
-        "own_sites": list(dict.fromkeys(domain for stack in spec.stacks for domain in stack.domains)),
-        "own_addresses": facts.OWN_SITES,
+        "own_sites": _own_sites(spec),
     }
     yield from rootfs.render(Part.FIRST_BOOT, "host", values)
     if spec.tls.ca_root:
@@ -191,6 +191,16 @@ def _image_pages(stack: Stack) -> Iterator[str]:
     images = {re.split("[:@]", service.image.rpartition("/")[2])[0] for service in stack.services}
     if _domains(stack):
         yield from (_IN_ANY_DIRECTORY + pages for image, pages in _IMAGE_PAGES.items() if image in images)
+
+
+_LONGEST_LINE: Final = 400
+
+
+def _own_sites(spec: Spec) -> list[Encoded]:
+    """Lines of /etc/hosts for this host's domains; musl reads at most 511 characters of one."""
+    domains = dict.fromkeys(domain for stack in spec.stacks for domain in stack.domains)
+    lines = textwrap.wrap(" ".join(domains), _LONGEST_LINE, break_long_words=False, break_on_hyphens=False)
+    return [Encoded(f"{address} {line}") for address in facts.OWN_SITES for line in lines]
 
 
 def _domains(stack: Stack) -> list[str]:

@@ -23,15 +23,26 @@ class Encoding(StrEnum):
     """How user-data is written, plainest first.
 
     `mime`: a MIME multipart of one part, application/gzip in base64: plain ASCII. `gzip`: raw bytes. `packed`: a
-    cloud-config in ASCII whose files are one block, for who takes neither. `script`: a shell script that brings the
-    cloud-config along, for who runs scripts only.
+    cloud-config in ASCII whose files are one block, for who takes neither; `packed-gzip`: such a one in raw bytes.
+    `script`: a shell script that brings the cloud-config along, for who runs scripts only.
     """
 
     PLAIN = "plain"
     MIME = "mime"
     GZIP = "gzip"
     PACKED = "packed"
+    PACKED_GZIP = "packed-gzip"
     SCRIPT = "script"
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether it is more than text."""
+        return self in (Encoding.GZIP, Encoding.PACKED_GZIP)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the files are one block."""
+        return self in (Encoding.PACKED, Encoding.PACKED_GZIP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +96,8 @@ class Provider:
         """The encodings that this provider takes, plainest first."""
         if self.script:
             return (Encoding.SCRIPT,)
-        return (Encoding.PLAIN, Encoding.MIME, Encoding.GZIP if self.binary.value else Encoding.PACKED)
+        small = (Encoding.GZIP, Encoding.PACKED_GZIP) if self.binary.value else (Encoding.PACKED,)
+        return (Encoding.PLAIN, Encoding.MIME, *small)
 
     def root(self, base: str) -> bool:
         """Whether one logs into its stock image of this base as root."""

@@ -261,7 +261,7 @@ def _service_section(stack: Stack, service: Service, podman: Podman, entries: tu
             yield "ExecStartPre", words(names.BUILD_SECRET, ",".join((secret.name, *secret.sources)), secret.built)
     if service.kind == "web":
         # A crash restarts the app and tells nobody; the ingress would still sit in the dead container's network.
-        yield "ExecStopPost", f"-/usr/bin/systemctl --user --no-block stop er-ingress-{service.name}.service"
+        yield "ExecStopPost", f"-systemctl --user --no-block stop er-ingress-{service.name}.service"
     if _others_wait_for_health(stack, service) and not podman.notify_healthy:
         yield "ExecStartPost", f"/usr/bin/podman wait --condition=healthy {service.name}"
     for variable, value in VARIABLES.items():
@@ -296,8 +296,8 @@ def _limits(service: Service) -> Iterator[Entry]:
         yield "MemoryLow", str(limits.reserved)
     if limits.cpus is not None:
         yield "CPUQuota", f"{max(round(limits.cpus * 100), 1)}%"
-    # Without a word, systemd gives each service 15 % of what the whole host may have.
-    yield "TasksMax", "infinity" if limits.pids is None else str(limits.pids)
+    if limits.pids is not None:
+        yield "TasksMax", str(limits.pids)
 
 
 def _volume_unit(stack: Stack, volume: Volume, podman: Podman) -> Unit:

@@ -78,8 +78,9 @@ def forms(spec: Spec, host: Host, row: Provider, on: On) -> Iterator[tuple[Encod
     yield Encoding.MIME, True, encoding.multipart(small)
     if row.binary.value:
         yield Encoding.GZIP, True, small
-    elif (content := packed(spec, host, on)) is not None:
-        yield Encoding.PACKED, False, content
+    form = Encoding.PACKED_GZIP if row.binary.value else Encoding.PACKED
+    if (content := packed(spec, host, on, binary=row.binary.value)) is not None:
+        yield form, False, content
 
 
 def _too_large(spec: Spec, host: Host, row: Provider, on: On, used: int) -> UserError:

@@ -92,32 +92,44 @@ def script(document: bytes) -> bytes:
 
 # Until provisioning is complete every boot writes the files again, as bootcmd takes away the marks of write_files.
 _UNPACK: Final = (
-    "import lzma,os,sys\n"
+    "import base64,lzma,os,sys\n"
     f"if not os.path.exists('{COMPLETE}'):\n"
-    " n=0\n"
-    " for c in sys.argv[1].encode():\n"
-    "  if c>32:n=n*93+c-33-(c>39)\n"
-    " d=iter(lzma.decompress(n.to_bytes(n.bit_length()+7>>3,'big')).split(b'\\0'))\n"
+    "{decode}"
+    " d=iter(lzma.decompress(b).split(b'\\0'))\n"
     " for p,m,c in zip(d,d,d):\n"
     "  os.makedirs(os.path.dirname(p),exist_ok=True)\n"
     "  open(p,'wb').write(c);os.chmod(p,int(m,8))\n"
 )
+_DECODE_DIGITS: Final = (
+    " n=0\n for c in sys.argv[1].encode():\n  if c>32:n=n*93+c-33-(c>39)\n b=n.to_bytes(n.bit_length()+7>>3,'big')\n"
+)
+_DECODE_BASE64: Final = " b=base64.b64decode(sys.argv[1])\n"
+# Linux takes no longer argument (MAX_ARG_STRLEN).
+_LONGEST_ARGUMENT: Final = 131_071
 
 
-def packed(spec: Spec, host: Host, on: On) -> bytes | None:
-    """The cloud-config, in ASCII, with its files as one block that bootcmd unpacks.
+def packed(spec: Spec, host: Host, on: On, *, binary: bool = False) -> bytes | None:
+    """The cloud-config with its files as one block that bootcmd unpacks: in ASCII, or with `binary` as gzip.
 
-    None when a file holds NUL, which separates them.
+    The block of the one is a number of base 93. That of the other is base64: the 6 bits that each of its characters
+    takes in gzip are all that it holds, so LZMA's size is kept.
+    None when a file holds NUL, which separates them, or the block is longer than an argument may be.
     """
     files = host.only(*PARTS[on])
     if any(b"\0" in file.content for file in files):
         return None
+    content = _lzma(_joined(files))
+    # YAML folds the ends of the lines to spaces, which both ways of decoding skip.
+    block = _lines(base64.b64encode(content) if binary else _digits(content)).decode().rstrip()
+    if len(block) > _LONGEST_ARGUMENT:
+        return None
+    unpack = _UNPACK.replace("{decode}", _DECODE_BASE64 if binary else _DECODE_DIGITS)
+    code = "".join(f"    {line}\n" for line in unpack.splitlines())
+    indented = block.replace("\n", "\n   ")
+    command = f"- - python3\n  - -c\n  - |\n{code}  - '{indented}'\n"
     head, tail = head_and_tail(spec, ascii_only=True)
-    code = "".join(f"    {line}\n" for line in _UNPACK.splitlines())
-    # YAML folds the ends of the lines to spaces, which the code skips.
-    data = _lines(_digits(_lzma(_joined(files)))).decode().rstrip().replace("\n", "\n   ")
-    command = f"- - python3\n  - -c\n  - |\n{code}  - '{data}'\n"
-    return head.replace("write_files:\n", command).encode("ascii") + tail.encode("ascii")
+    document = head.replace("write_files:\n", command).encode("ascii") + tail.encode("ascii")
+    return gzip(document) if binary else document
 
 
 def _joined(files: Iterable[File]) -> bytes:

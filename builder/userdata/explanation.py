@@ -26,14 +26,14 @@ def explain(spec: Spec, host: Host, delivery: Delivery) -> Iterator[tuple[str, s
         "bootcmd",
         f"until {facts.STATE}/complete exists, each boot does everything again: the power may go at any time",
     )
-    if delivery.encoding is Encoding.PACKED:
+    if delivery.encoding.is_packed:
         yield "bootcmd", "unpacks the files, at the moment when write_files would write them"
     yield "hostname", f"the server is called {spec.server.name}"
     yield "users", f"{spec.admin.name}, with sudo and {len(spec.admin.ssh_keys)} SSH key(s), before SSH shuts out root"
     yield "disable_root", "root's keys no longer open a shell"
     yield "ssh_genkeytypes", "the host makes itself an Ed25519 key, and no other"
     yield (
-        "the block" if delivery.encoding is Encoding.PACKED else "write_files",
+        "the block" if delivery.encoding.is_packed else "write_files",
         f"{len(host.only(*PARTS[delivery.on]))} files, owned by root:",
     )
     for group in sorted(groups(spec, host, delivery.on, delivery.used, compressed=False), key=lambda one: one.name):
@@ -50,6 +50,7 @@ FORMS: Final = {
     (Encoding.MIME, True): "a MIME multipart in ASCII: the cloud-config, compressed; what stacks share is there once",
     (Encoding.GZIP, True): "the cloud-config as raw gzip; what stacks share is there once",
     (Encoding.PACKED, False): "a cloud-config in ASCII whose files are one compressed block",
+    (Encoding.PACKED_GZIP, False): "a cloud-config as raw gzip, whose files are one compressed block",
     (Encoding.SCRIPT, False): "a launch script that brings the cloud-config along, compressed",
 }
 _GROUPS: Final = {

@@ -86,6 +86,7 @@ def test_cloud_init_reads_every_form(name: str, on: On, tmp_path: Path) -> None:
         (Encoding.MIME, False),
         (Encoding.MIME, True),
         (Encoding.GZIP, True),
+        (Encoding.PACKED_GZIP, False),
     ]
     for form, shared, content in forms:
         found = read(content, tmp_path)

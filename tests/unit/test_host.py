@@ -106,13 +106,23 @@ def test_containers_know_every_domain_of_the_host() -> None:
     spec = spec_of(more=STACK)
     files = {file.path: file.content.decode() for file in host.build(spec).files}
     domains = {domain for one in spec.stacks for service in one.services for domain in service.domains}
-    assert {tuple(line.split()) for line in files["/etc/easyrunner/hosts"].splitlines()} == {
+    lines = [line.split() for line in files["/etc/easyrunner/hosts"].splitlines()]
+    assert {(line[0], name) for line in lines for name in line[1:]} == {
         (address, domain) for address in facts.OWN_SITES for domain in domains
     }
     settings = files["/etc/containers/containers.conf.d/10-easyrunner.conf"]
     assert 'base_hosts_file="/etc/easyrunner/hosts"' in settings
     bare = {file.path: file.content for file in host.build(spec_of()).files}
     assert bare["/etc/easyrunner/hosts"] == b"127.0.0.1 localhost\n"
+    many = "".join(
+        f"  - {{name: s{n}, uid: {21_000 + n}, image: 'caddy:2', domain: {'a' * 50}.n{n}.example.org}}\n"
+        for n in range(30)
+    )
+    hosts = {file.path: file.content for file in host.build(spec_of(more=f"stacks:\n{many}")).files}[
+        "/etc/easyrunner/hosts"
+    ]
+    assert hosts.count(b".example.org") == 60
+    assert max(map(len, hosts.splitlines())) < 512  # musl reads no more of a line
 
 
 def test_what_podman_believes_to_run_is_forgotten_alike() -> None:

@@ -149,7 +149,7 @@ def limits(service: Service) -> dict[str, str]:
 
 def test_a_service_has_the_limits_that_the_user_sets_and_no_others() -> None:
     """systemd itself would give it a limit of processes."""
-    assert limits(WEB) == {"TasksMax": "infinity"}
+    assert limits(WEB) == {}
     given = replace(limits=Limits(2**30, cpus=0.5, pids=70, swap=2**29, reserved=2**28))
     values = (2**30, 2**29, 2**28, "50%", 70)
     assert limits(given) == {name: str(value) for name, value in zip(LIMITS, values, strict=True)}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import functools
 import gzip
 import json
 import lzma
+import random
 import secrets as randomness
+import string
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -137,27 +140,48 @@ def test_every_delivery_decodes_to_the_tree(provider: str, on: On) -> None:
             assert found.content.startswith(b"#!/bin/sh\n")
             assert found.content.isascii()
             continue
-        if found.encoding is not Encoding.GZIP:
-            assert found.content.isascii()
+        assert found.encoding.is_binary or found.content.isascii()
         config = yaml.safe_load(decoded(found.content))
-        files = {entry["path"]: entry["content"] for entry in config.get("write_files") or unpacked(config)}
+        given = config.get("write_files") or unpacked(config, found.encoding)
+        files = {entry["path"]: entry["content"] for entry in given}
         parts = userdata.cloudconfig.PARTS[on]
         assert files == {file.path: file.content.decode() for file in host.only(*parts)}
 
 
-def unpacked(config: dict[str, Any]) -> list[dict[str, str]]:
-    """The files of the packed form."""
+def unpacked(config: dict[str, Any], form: Encoding) -> list[dict[str, str]]:
+    """The files of a packed form."""
     text = config["bootcmd"][-1][-1].replace(" ", "")
-    digits = "".join(map(chr, range(33, 127))).replace("'", "")
-    number = 0
-    for digit in text:
-        number = number * 93 + digits.index(digit)
-    content = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    content = base64.b64decode(text) if form is Encoding.PACKED_GZIP else of_digits(text)
     fields = iter(lzma.decompress(content).decode().split("\0"))
     return [
         {"path": path, "mode": mode, "content": content}
         for path, mode, content in zip(fields, fields, fields, strict=True)
     ]
+
+
+def of_digits(text: str) -> bytes:
+    """The bytes of a number of base 93."""
+    digits = "".join(map(chr, range(33, 127))).replace("'", "")
+    number = 0
+    for digit in text:
+        number = number * 93 + digits.index(digit)
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+def test_a_block_that_is_no_argument_is_not_packed() -> None:
+    """Linux takes arguments of 131,071 characters (MAX_ARG_STRLEN)."""
+    noise = "".join(random.Random(7).choices(string.ascii_letters + string.digits, k=200_000))
+    spec, host = spec_of(
+        [stack("shop", environment={f"V{at}": noise[at : at + 1000] for at in range(0, 200_000, 1000)})]
+    )
+    for binary in (False, True):
+        assert encoding.packed(spec, host, "stock", binary=binary) is None
+
+
+def test_the_packed_form_is_the_smallest_in_bytes_too() -> None:
+    spec, host = spec_of([stack("shop")])
+    found = {form: len(content) for form, _, content in delivery.forms(spec, host, providers.get("aws"), "stock")}
+    assert found[Encoding.PACKED_GZIP] < found[Encoding.GZIP]
 
 
 def test_compression_has_no_date_and_no_name_in_it() -> None:
