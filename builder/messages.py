@@ -136,6 +136,11 @@ IMAGE_LATEST: Final = Text(
 IMAGE_UNTAGGED: Final = Text(
     "no tag, so `latest` is taken: another image every day", "pin a version, as in {name}:1.2.3", "warning"
 )
+IMAGE_READ_ONLY: Final = Text(
+    "this image writes to {paths}, and under `strict` its root is read-only",
+    "give {service} the level `standard`, or volumes there",
+    "warning",
+)
 IMAGE_RUNS_FROM_TMP: Final = Text(
     "this image loads code that it unpacks into /tmp, and nothing there can be executed",
     'write tmpfs: ["/tmp:exec"] for {service}, or mount a volume at /tmp',

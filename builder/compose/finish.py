@@ -17,7 +17,7 @@ from builder.compose.depends_on import check_dependencies, dependencies
 from builder.compose.draft import StackContents
 from builder.compose.node import attempt
 from builder.compose.values import boolean, mapping
-from builder.messages import IMAGE_CAPABILITIES, IMAGE_RUNS_FROM_TMP, IMAGE_STRICT
+from builder.messages import IMAGE_CAPABILITIES, IMAGE_READ_ONLY, IMAGE_RUNS_FROM_TMP, IMAGE_STRICT
 from builder.oci import known_images
 from builder.stack import names
 from builder.stack.model import Attachment, Limits, Network, Service, Volume
@@ -46,6 +46,8 @@ def finish(project: Project, drafts: list[Draft]) -> StackContents:
     for draft, service in zip(with_image, services, strict=True):
         if known_images.runs_from_tmp(service.image) and not service.tmp_executes:
             draft.nodes["image"].report(IMAGE_RUNS_FROM_TMP, service=service.name)
+        if paths := known_images.not_writable(service.image, service.hardening, service.targets):
+            draft.nodes["image"].report(IMAGE_READ_ONLY, service=service.name, paths=", ".join(paths))
     volumes = _volumes(project)
     _check_units(project, drafts, volumes, networks)
     environment.tell_unset(project)
@@ -110,7 +112,7 @@ def _check_only_read(project: Project, drafts: list[Draft]) -> None:
     mounts = [mount for draft in drafts for mount, _ in draft.mounts]
     filled = {mount.source for mount in mounts if mount.kind == "bind" and not mount.read_only}
     for path, (source, node) in project.only_read.items():
-        if not any(path == other or path.startswith(f"{other}/") for other in filled):
+        if not any(f"{path}/".startswith(f"{other}/") or other.startswith(f"{path}/") for other in filled):
             node.report(messages.BIND_MISSING, path=source)
 
 

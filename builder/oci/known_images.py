@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder.oci import image_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
 # Images that start as root and become a user of their own, by the end of their path, from whichever registry.
 _OWNER: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")  # first it takes its data over
@@ -70,6 +71,26 @@ _RUN_FROM_TMP: Final = dict.fromkeys(
 def runs_from_tmp(image: str) -> bool:
     """Whether a well-known image loads code from /tmp."""
     return image_reference.known(image, _RUN_FROM_TMP) or False
+
+
+# Where images write beside their volumes when they start; what is missing here may do so as well.
+_SEARCH: Final = ("config", "logs")
+_WRITTEN: Final = {
+    **dict.fromkeys(
+        ("elasticsearch", "elasticsearch/elasticsearch"), tuple(f"/usr/share/elasticsearch/{name}" for name in _SEARCH)
+    ),
+    "opensearchproject/opensearch": tuple(f"/usr/share/opensearch/{name}" for name in _SEARCH),
+    "keycloak/keycloak": ("/opt/keycloak/data", "/opt/keycloak/lib/quarkus"),
+    "nginx": ("/var/cache/nginx",),
+    "httpd": ("/usr/local/apache2/logs",),
+    "tomcat": tuple(f"/usr/local/tomcat/{name}" for name in ("logs", "temp", "work")),
+}
+
+
+def not_writable(image: str, hardening: str, mounted: Iterable[str]) -> tuple[str, ...]:
+    """Where an image writes and cannot, as its root is read-only and nothing is mounted there or above."""
+    paths = image_reference.known(image, _WRITTEN) or () if hardening == "strict" else ()
+    return tuple(path for path in paths if not any(PurePosixPath(path).is_relative_to(one) for one in mounted))
 
 
 class Wanted(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from builder.messages import IMAGE_CAPABILITIES, IMAGE_RUNS_FROM_TMP, IMAGE_STRICT
+from builder.messages import IMAGE_CAPABILITIES, IMAGE_READ_ONLY, IMAGE_RUNS_FROM_TMP, IMAGE_STRICT
 from builder.oci import known_images
 from builder.spec import host_sections, messages, outgoing, public_names, rules, secret_env
 from builder.spec.stack_input import StackInput
@@ -215,6 +215,10 @@ def stacks(document: Document, inputs: Iterable[StackInput], entries: Iterable[S
         service = stack.services[0]
         if not entry.contents and known_images.runs_from_tmp(service.image) and not service.tmp_executes:
             document.report(IMAGE_RUNS_FROM_TMP, (*entry.loc, "image"), service="the stack")
+        paths = known_images.not_writable(service.image, service.hardening, service.targets)
+        if paths and not entry.contents:
+            place = (*entry.loc, "image")
+            document.report(IMAGE_READ_ONLY, place, service="the stack", paths=", ".join(paths))
     return made
 
 

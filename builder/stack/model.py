@@ -226,6 +226,11 @@ class Service:
     mark: Mark | None = field(default=None, compare=False)
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        """The paths in the container where something is mounted."""
+        return (*(mount.target for mount in self.mounts), *(tmpfs.target for tmpfs in self.tmpfs))
+
+    @property
     def drops_all(self) -> bool:
         """Whether it has no capability but those of `cap_add`."""
         return self.hardening == "strict" or "ALL" in self.cap_drop

@@ -17,7 +17,7 @@ from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.messages import Text
 from builder.problems import Report, SpecError
 from builder.quadlet.podman import BASES
-from builder.stack.model import Limits, Stack
+from builder.stack.model import Limits, Mount, Stack
 from builder.yamlfile import source
 from tests.unit_file import sections
 
@@ -199,6 +199,16 @@ def load(tmp_path: Path, service: str, *, more: str = "") -> tuple[Service | Non
     report = Report()
     parts = compose.load(path, stack="app", report=report)
     return (parts.services[0] if parts else None), report
+
+
+@pytest.mark.parametrize(("written", "fits"), [("./files", True), ("./files/a", True), (".", False), ("./file", False)])
+def test_what_one_service_only_reads_may_be_what_another_writes(tmp_path: Path, written: str, fits: bool) -> None:
+    """A web server beside its app: the directory is made on the server. Without a writer it has to come along."""
+    other = f"  app:\n    image: example.org/app:1\n    volumes: ['{written}/:/srv', './all:/all']\n"
+    service, report = load(tmp_path, "volumes: ['./files:/srv:ro', './all/public:/public:ro']", more=other)
+    missing = [problem for problem in report if problem.where == "services.web.volumes[0]"]
+    assert [problem.message for problem in missing] == ([] if fits else ["there is no ./files beside the compose file"])
+    assert service is None or service.mounts[1] == Mount("bind", "all/public", "/public", read_only=True)
 
 
 @pytest.mark.parametrize(
