@@ -36,7 +36,7 @@ def verify(root: Path, units: Path) -> None:
         "mkdir -p /tmp/out && cd /tmp/out && "
         "QUADLET_UNIT_DIRS=/mnt /usr/libexec/podman/quadlet -no-kmsg-log -user /tmp/out /tmp/out /tmp/out && "
         # They are the host's own, not the tree's.
-        "sed -E -i 's@=/usr/lib/easyrunner/(data|secret) @=/bin/true @' /tmp/out/*.service && "
+        "sed -E -i 's@=/usr/lib/easyrunner/(address|data|secret) @=/bin/true @' /tmp/out/*.service && "
         "HOME=/root XDG_RUNTIME_DIR=/tmp SYSTEMD_LOG_LEVEL=warning systemd-analyze --user --man=no "
         "--generators=no --recursive-errors=no verify /tmp/out/*.service"
     )

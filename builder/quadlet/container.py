@@ -133,10 +133,10 @@ def _network_lines(stack: Stack, service: Service, podman: Podman) -> Iterator[E
         yield "Network", "none"
     elif not service.networks:
         yield from pasta(podman, resolver=not service.dns)
-    for attachment in service.networks:
-        aliases = ",".join(f"alias={alias}" for alias in attachment.aliases)
-        unit = names.network_unit(stack.name, attachment.network)
-        yield "Network", line(f"{unit}:{aliases}" if aliases else unit)
+    for number, attachment in enumerate(service.networks):
+        aliases = "".join(f"alias={alias}," for alias in attachment.aliases)
+        network = line(f"{names.network_unit(stack.name, attachment.network)}:{aliases}")
+        yield "Network", f"{network}${{ER_ADDRESS{number}}}"  # an option: see _keeps_address
 
 
 # Of what Podman gives a container: images need the others when they start as root and become a user of their own.
@@ -250,11 +250,8 @@ def _service_section(stack: Stack, service: Service, podman: Podman, entries: tu
     if service.stop_grace_period is not None:
         yield "TimeoutStopSec", str(math.ceil(service.stop_grace_period) + _STOP_MARGIN)
     yield from _limits(service)
-    if directories := names.data_directories(stack, service):
-        owners = names.owners_file(stack.name, service.name)
-        yield "ExecStartPre", f"{facts.LIB}/data {owners} {words(*directories)}"
-        # Read again before each command; before the first one it is not there yet.
-        yield "EnvironmentFile", f"-{owners}"
+    yield from _keeps_address(stack, service)
+    yield from _owns_directories(stack, service)
     for secret in service.env_secrets:
         if secret.built is not None:
             # When the service starts: so it follows a secret that was set anew, a changed text, and one taken back.
@@ -267,6 +264,26 @@ def _service_section(stack: Stack, service: Service, podman: Podman, entries: tu
     for variable, value in VARIABLES.items():
         if any(f"${{{variable}}}" in text for _, text in entries):
             yield "Environment", f'"{variable}={value}"'
+
+
+def _keeps_address(stack: Stack, service: Service) -> Iterator[Entry]:
+    """The service has the same addresses after each start: a neighbour may have asked for them only once."""
+    if service.networks:
+        file = names.address_file(stack.name, service.name)
+        number = names.host_numbers([other.name for other in stack.services])[service.name]
+        networks = words(*(names.network(stack.name, attachment.network) for attachment in service.networks))
+        yield "ExecStartPre", f"{facts.LIB}/address {file} {word(service.name)} {number} {networks}"
+        # Read again before each command; before the first one it is not there yet.
+        yield "EnvironmentFile", f"-{file}"
+        yield "ExecStartPost", f"/usr/bin/rm -f {file}"
+
+
+def _owns_directories(stack: Stack, service: Service) -> Iterator[Entry]:
+    """The directories that the app fills are made, and their mounts get the option that gives them to its user."""
+    if directories := names.data_directories(stack, service):
+        owners = names.owners_file(stack.name, service.name)
+        yield "ExecStartPre", f"{facts.LIB}/data {owners} {words(*directories)}"
+        yield "EnvironmentFile", f"-{owners}"
 
 
 def _restart(service: Service, *, job: bool) -> Iterator[Entry]:

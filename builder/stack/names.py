@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from builder.stack.model import Mount, Service, Stack
 
 
@@ -66,6 +69,29 @@ def file_path(stack: str, path: str) -> str:
 def data_path(stack: str, path: str) -> str:
     """Where a writable bind mount lives: the stack's own."""
     return f"{facts.HOMES}/{stack}/data/{path}"
+
+
+def address_file(stack: str, service: str) -> str:
+    """What `address` says of a service's networks, one variable for each; %t is the user's runtime directory."""
+    return f"%t/{stack}-{service}.address"
+
+
+# Host numbers of a /24 that services have; below them are those that Podman hands out first.
+_NUMBERS: Final = range(129, 254)
+
+
+def host_numbers(services: Collection[str]) -> dict[str, int]:
+    """The last part of the address that each service of a stack has on its networks.
+
+    It follows from the name, so that a service that comes or goes moves no other; of two with the same hash one has the
+    next number that is free.
+    """
+    found: dict[str, int] = {}
+    for name in sorted(services):
+        first = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) % len(_NUMBERS)
+        turn = (*_NUMBERS[first:], *_NUMBERS[:first])
+        found[name] = next((number for number in turn if number not in found.values()), turn[0])
+    return found
 
 
 def owners_file(stack: str, service: str) -> str:

@@ -10,7 +10,7 @@ from builder import quadlet
 from builder.quadlet.podman import BASES
 from builder.quadlet.unit_file import VARIABLES, EncodingError, Section, Unit, fits_line, line, word, words
 from builder.stack import names
-from builder.stack.model import Healthcheck, Limits, Mount, Service, Stack, Tmpfs
+from builder.stack.model import Attachment, Healthcheck, Limits, Mount, Service, Stack, Tmpfs
 from tests.unit_file import expand, sections, split
 
 # Any text that could arrive in argv; what could not is refused, see below.
@@ -223,6 +223,32 @@ def test_writable_directories_are_known() -> None:
     service = replace(mounts=(Mount("bind", "data/x", "/data"),), user="1000")
     assert names.data_directories(stack(service), service) == ("/var/lib/easyrunner/home/app/data/data/x",)
     assert values(service, "Volume") == ["/var/lib/easyrunner/home/app/data/data/x:/data:U"]
+
+
+def test_a_service_keeps_its_address_whoever_comes_or_goes() -> None:
+    """Each has its own, and none of those that Podman hands out first."""
+    letters = [f"service-{number}" for number in range(40)]
+    all_of_them = names.host_numbers(letters)
+    assert len(set(all_of_them.values())) == 40
+    assert all(128 < number < 254 for number in all_of_them.values())
+    moved = [name for name in letters[:20] if names.host_numbers(letters[:20])[name] != all_of_them[name]]
+    assert len(moved) < 10, "only those whose hash is another's"
+    assert names.host_numbers(["db", "web"]) == {name: names.host_numbers([name])[name] for name in ("db", "web")}
+
+
+def test_an_address_is_an_option_of_each_network() -> None:
+    networks = (Attachment("back", ("store",)), Attachment("front"))
+    service = replace(networks=networks)
+    assert values(service, "Network") == [
+        "app-back.network:alias=store,${ER_ADDRESS0}",
+        "app-front.network:${ER_ADDRESS1}",
+    ]
+    [(_, unit)] = quadlet.units(stack(service), base="debian-13")
+    lines = unit.splitlines()
+    assert "ExecStartPre=/usr/lib/easyrunner/address %t/app-web.address web 231 app_back app_front" in lines
+    assert lines.index("EnvironmentFile=-%t/app-web.address") < lines.index(
+        "ExecStartPost=/usr/bin/rm -f %t/app-web.address"
+    )
 
 
 def test_a_directory_without_a_user_may_become_the_images() -> None:
