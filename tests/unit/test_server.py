@@ -15,7 +15,7 @@ import pytest
 
 from builder.server import apply, ssh
 from builder.server.remote import apply as remote_apply
-from builder.server.remote import changed_files, images, main, services
+from builder.server.remote import changed_files, common, images, main, services
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,3 +192,19 @@ def _imported(tree: ast.Module) -> Iterator[str]:
             module = node.module or ""
             package = module == "builder" or module == "builder.server.remote"
             yield from (f"{module}.{name.name}" if package else module for name in node.names)
+
+
+def test_a_host_that_has_just_started_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the users of stacks nor their sessions are there in its first seconds."""
+    with pytest.raises(common.RemoteError, match="there is no user er-gone") as gone:
+        common.as_user("er-gone", ["true"])
+
+    def refused(*_: object, **__: object) -> str:
+        raise common.RemoteError("podman failed: Failed to obtain podman configuration")
+
+    monkeypatch.setattr(common, "run", refused)
+    monkeypatch.setattr(common, "_runtime", lambda _: str(tmp_path / "none"))
+    with pytest.raises(common.RemoteError, match="root has no session") as early:
+        common.as_user("root", ["true"])
+    assert "needs a minute" in str(gone.value.hint)
+    assert gone.value.hint == early.value.hint

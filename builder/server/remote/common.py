@@ -61,9 +61,12 @@ def as_user(
     user: str, argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True, timeout: float = _USER_TIMEOUT
 ) -> str:
     """Run as a stack's user, in the session that linger keeps. An error names the user."""
+    words = [*in_session(user), *argv]
     try:
-        return run([*in_session(user), *argv], stdin=stdin, check=check, timeout=timeout)
+        return run(words, stdin=stdin, check=check, timeout=timeout)
     except RemoteError as error:
+        if not Path(_runtime(pwd.getpwnam(user))).exists():
+            raise RemoteError(f"{user} has no session", _STARTING) from None
         raise RemoteError(f"{user}: {str(error).replace(_SETPRIV, argv[0], 1)}", error.hint) from None
 
 
@@ -72,8 +75,11 @@ def in_session(user: str) -> list[str]:
 
     Without --no-new-privs: where nothing of the stack runs, Podman has to make its user namespace, with newuidmap.
     """
-    account = pwd.getpwnam(user)
-    runtime = f"/run/user/{account.pw_uid}"
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        raise RemoteError(f"there is no user {user}", _STARTING) from None
+    runtime = _runtime(account)
     settings = f"{facts.CONFIG}/{account.pw_uid}"
     env = [
         f"USER={user}",
@@ -87,6 +93,13 @@ def in_session(user: str) -> list[str]:
     ]
     ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups"]
     return [_SETPRIV, *ids, "env", "--ignore-environment", "--chdir=/", *env]
+
+
+_STARTING: Final = "a server that has just been made needs a minute: try again; if it stays so: er server doctor"
+
+
+def _runtime(account: pwd.struct_passwd) -> str:
+    return f"/run/user/{account.pw_uid}"
 
 
 def show(unit: str, *properties: str, user: str | None = None) -> dict[str, str]:
