@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG: Final = "application/vnd.oci.image.config.v1+json"
-_LAYER: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
+_BASE: Final = "application/vnd.oci.image.layer.v1.tar"
+_LAYER: Final = f"{_BASE}+gzip"
 _CAPABILITY: Final = "SCHILY.xattr.security.capability"
 # VFS_CAP_REVISION_2 with the effective bit, permitted = CAP_NET_BIND_SERVICE (bit 10), little endian.
 NET_BIND_SERVICE: Final = bytes.fromhex("0100000200040000000000000000000000000000")
@@ -35,7 +36,7 @@ NET_BIND_SERVICE: Final = bytes.fromhex("010000020004000000000000000000000000000
 class ImageFile:
     """A file of an image; a `link` makes it a symbolic link, `directory` an empty directory.
 
-    `capability` is the content of the attribute security.capability.
+    `capability` is the content of the attribute security.capability; `owner` is its user and its group.
     """
 
     path: str
@@ -44,6 +45,7 @@ class ImageFile:
     link: str | None = None
     directory: bool = False
     capability: bytes | None = None
+    owner: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +61,32 @@ class ImageConfig:
     architecture: str = "amd64"
 
 
-def write(target: Path, files: Iterable[ImageFile], config: ImageConfig, *, name: str = "latest") -> None:
-    """Write an image of one layer as an OCI archive; the file appears complete or not at all."""
+def write(
+    target: Path,
+    files: Iterable[ImageFile],
+    config: ImageConfig,
+    *,
+    name: str = "latest",
+    base: Path | None = None,
+) -> None:
+    """Write an image of one layer as an OCI archive; the file appears complete or not at all.
+
+    `base` is a tar file that becomes a layer below that one, as it is: images of the same base share it.
+    """
     layer_tar = _tar(_with_parents(files))
     layer = gzip.compress(layer_tar, compresslevel=1, mtime=0)
-    settings = _to_json(_image_config(config, f"sha256:{_digest(layer_tar)}"))
+    below = [base.read_bytes()] if base else []
+    settings = _to_json(_image_config(config, [f"sha256:{_digest(tar)}" for tar in (*below, layer_tar)]))
     manifest = _to_json(
         {
             "schemaVersion": 2,
             "mediaType": _MANIFEST,
             "config": _descriptor(_CONFIG, settings),
-            "layers": [_descriptor(_LAYER, layer)],
+            "layers": [*(_descriptor(_BASE, tar) for tar in below), _descriptor(_LAYER, layer)],
         }
     )
     index = _descriptor(_MANIFEST, manifest) | {"annotations": {"org.opencontainers.image.ref.name": name}}
-    blobs = [ImageFile(f"blobs/sha256/{_digest(blob)}", blob) for blob in (settings, layer, manifest)]
+    blobs = [ImageFile(f"blobs/sha256/{_digest(blob)}", blob) for blob in (settings, *below, layer, manifest)]
     archive = _tar(
         [
             *sorted(blobs, key=lambda blob: blob.path),
@@ -84,7 +97,7 @@ def write(target: Path, files: Iterable[ImageFile], config: ImageConfig, *, name
     write_file(target, archive)
 
 
-def _image_config(config: ImageConfig, layer: str) -> dict[str, Any]:
+def _image_config(config: ImageConfig, layers: list[str]) -> dict[str, Any]:
     run: dict[str, Any] = {
         "Env": [f"{key}={value}" for key, value in config.environment],
         "Entrypoint": list(config.entrypoint),
@@ -97,7 +110,7 @@ def _image_config(config: ImageConfig, layer: str) -> dict[str, Any]:
         "architecture": config.architecture,
         "os": "linux",
         "config": {key: value for key, value in run.items() if value},
-        "rootfs": {"type": "layers", "diff_ids": [layer]},
+        "rootfs": {"type": "layers", "diff_ids": layers},
     }
 
 
@@ -122,6 +135,7 @@ def _tar(files: Iterable[ImageFile]) -> bytes:
 def _member(file: ImageFile) -> tarfile.TarInfo:
     member = tarfile.TarInfo(file.path.strip("/"))
     member.mode = file.mode
+    member.uid, member.gid = file.owner
     if file.directory:
         member.type = tarfile.DIRTYPE
     elif file.link is not None:

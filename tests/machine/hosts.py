@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder import process
+from builder import facts, process
 from builder import spec as specs
 from builder.lab import base_tree, preload, trial
 from builder.lab.machine import Machine
+from builder.stack import user
 
 if TYPE_CHECKING:
     import subprocess
@@ -117,17 +118,20 @@ def booted(
     timeout: float = 90,
     start: bool = True,
     form: Callable[[Spec], bytes] | None = None,
+    images: Mapping[str, Path] | None = None,
 ) -> Iterator[Host]:
     """Boot the spec `name` of tests/machine/specs; `edit` may change its text first; `tmp` is a fresh directory.
 
     `form` makes another form of the user-data than the readable one.
     `packages` are on the disk before the first boot: those of the host, unless said; with none it is a stock image.
+    `images` are archives by the name that a spec without any archive has for them: they are on the disk as if pulled.
     """
     spec, key = written(name, tmp, edit)
     wanted = trial.plan(spec, timeout=300)
     tree = base_tree.tree(wanted.packages)
     disk = tree if packages is None else base_tree.tree(packages)
-    preloads = tuple(preload.prepare(tree, owner, images) for owner, images in wanted.images)
+    owners = (*wanted.images, *_pulled(spec, images or {}))
+    preloads = tuple(preload.prepare(tree, owner, found) for owner, found in owners)
     files = {**dict(wanted.extra_files), **(extra_files or {})}
     user_data = form(spec) if form else wanted.user_data
     with Machine(disk, user_data, name=wanted.name, extra_files=files, preloads=preloads) as machine:
@@ -135,3 +139,12 @@ def booted(
         if start:
             host.boot(timeout)
         yield host
+
+
+def _pulled(spec: Spec, archives: Mapping[str, Path]) -> Iterator[tuple[preload.Owner, tuple[preload.Image, ...]]]:
+    """By each stack's user the images that it would pull."""
+    for stack in spec.stacks:
+        names = dict.fromkeys(service.image for service in stack.services if service.image in archives)
+        if names:
+            owner = preload.Owner(stack.uid, user.subids(stack.uid).first, f"{facts.HOMES}/{stack.name}")
+            yield owner, tuple(preload.Image(archives[name], name) for name in names)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.machine.hosts import Host
 
-_ER = Path(sysconfig.get_path("scripts"), "er")
+ER = Path(sysconfig.get_path("scripts"), "er")
 _SSH = """\
 Host web
   HostName {address}
@@ -56,7 +56,7 @@ class Client:
 
     def argv(self, command: str, *words: object) -> list[str]:
         """The command line; the ssh config is the user's own, found by ssh itself."""
-        return [str(_ER), "server", *command.split(), "web", *map(str, words)]
+        return [str(ER), "server", *command.split(), "web", *map(str, words)]
 
     @property
     def env(self) -> dict[str, str]:

@@ -1,0 +1,2 @@
+CREATE EXTENSION IF NOT EXISTS plpgsql;
+CREATE SCHEMA made_at_first_start;
