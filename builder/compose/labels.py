@@ -16,8 +16,9 @@ from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.node import Document, Node, NodeError, attempt
 from builder.compose.values import boolean, content, duration, integer, pairs, size, text
 from builder.problems import Report
-from builder.stack import domains, model, public
-from builder.stack.model import UNENCODABLE, ServiceIdentity
+from builder.stack import domains, model, public, variables
+from builder.stack.model import UNENCODABLE
+from builder.stack.variables import ServiceIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -333,7 +334,7 @@ def injected_variables(
     known: dict[str | None, dict[str, str]] = {None: shared}
     for peer in peers:
         # The framework adds PORT and the like to the container, not to the file.
-        known[peer.name] = model.variables(stack, peer._replace(framework=None), peers, server)
+        known[peer.name] = variables.of_service(stack, peer._replace(framework=None), peers, server)
     return known
 
 

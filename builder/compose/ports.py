@@ -318,7 +318,7 @@ def tell(draft: Draft, *, awaited: bool) -> None:
 def _is_served(port: Port, own: int | None) -> bool:
     """Whether Caddy makes up for it: the web's own port, and the app's HTTPS beside it."""
     if port.protocol != "tcp":
-        return own is not None and port == Port(443, "udp", port.local)  # HTTP/3 is Caddy's
+        return own is not None and (port.number, port.protocol) == (443, "udp")  # HTTP/3 is Caddy's
     return own is not None and (port.number == own or port.number in _TLS)
 
 

@@ -13,7 +13,7 @@ from builder.quadlet.container_keys import container_options, option
 from builder.quadlet.podman import BASES, defaults, pasta
 from builder.quadlet.unit_file import VARIABLES, Section, Unit, line, word, words
 from builder.quadlet.volumes import mounts
-from builder.stack import model, names
+from builder.stack import names, variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,7 +116,7 @@ def _image(stack: Stack, service: Service) -> Iterator[Entry]:
 
 
 def _environment(stack: Stack, service: Service, server: str | None) -> Iterator[Entry]:
-    for name, value in (*model.injected_variables(stack, service, server).items(), *service.environment):
+    for name, value in (*variables.injected(stack, service, server).items(), *service.environment):
         yield "Environment", word(f"{name}={value}")
     for secret in service.env_secrets:
         yield "Secret", word(f"{secret.name},type=env,target={secret.variable}")

@@ -212,14 +212,17 @@ def stacks(document: Document, inputs: Iterable[StackInput], entries: Iterable[S
     made = tuple(_stack(document, one, entry) for one, entry in zip(inputs, entries, strict=True))
     for stack, entry in zip(made, entries, strict=True):
         outgoing.check(document, stack, entry.loc)
-        service = stack.services[0]
-        if not entry.contents and known_images.runs_from_tmp(service.image) and not service.tmp_executes:
-            document.report(IMAGE_RUNS_FROM_TMP, (*entry.loc, "image"), service="the stack")
-        paths = known_images.not_writable(service.image, service.hardening, service.targets)
-        if paths and not entry.contents:
-            place = (*entry.loc, "image")
-            document.report(IMAGE_READ_ONLY, place, service="the stack", paths=", ".join(paths))
+        if not entry.contents:
+            _check_image(document, stack.services[0], (*entry.loc, "image"))
     return made
+
+
+def _check_image(document: Document, service: Service, place: Loc) -> None:
+    """Say what a well-known image of a stack in short form needs and does not have."""
+    if known_images.runs_from_tmp(service.image) and not service.tmp_executes:
+        document.report(IMAGE_RUNS_FROM_TMP, place, service="the stack")
+    if paths := known_images.not_writable(service.image, service.hardening, service.targets):
+        document.report(IMAGE_READ_ONLY, place, service="the stack", paths=", ".join(paths))
 
 
 def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> Stack:

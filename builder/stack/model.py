@@ -1,7 +1,6 @@
 """An app stack as values: what Compose files and the spec's short form both become.
 
-Nothing here knows about YAML, Quadlet files or hosts. Paths inside containers are str, sizes bytes, times seconds. Last
-come the variables that its services are given.
+Nothing here knows about YAML, Quadlet files or hosts. Paths inside containers are str, sizes bytes, times seconds.
 """
 
 from __future__ import annotations
@@ -9,11 +8,9 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from builder.problems import Mark
 
 
@@ -326,77 +323,3 @@ class Stack:
     def domains(self) -> tuple[str, ...]:
         """Every name that the proxy answers for, those that only lead to another included, each once."""
         return tuple(dict.fromkeys(name for one in self.public for name in (*one.domains, *one.redirect_from)))
-
-
-class ServiceIdentity(NamedTuple):
-    """What the variables of a stack say of one of its services."""
-
-    name: str
-    kind: Kind
-    domain: str | None
-    port: int
-    framework: str | None = None
-    path: str = ""  # after the domain, where the service does not have all of it
-
-    @property
-    def url(self) -> str:
-        """Where the world finds it."""
-        return f"https://{self.domain}{self.path}"
-
-
-def injected_variables(stack: Stack, service: Service, server: str | None = None) -> dict[str, str]:
-    """The variables that `er` gives to a service, without those that the user sets; `server` is the host's name."""
-    peers = [identity(peer) for peer in stack.services]
-    taken = {name for name, _ in service.environment} | {secret.variable for secret in service.env_secrets}
-    injected = variables(stack.name, identity(service), peers, server)
-    return {name: value for name, value in injected.items() if name not in taken}
-
-
-def identity(service: Service) -> ServiceIdentity:
-    """The identity of a service."""
-    domain = service.domains[0] if service.domains else None
-    path = service.paths[0] if service.paths else ""
-    return ServiceIdentity(service.name, service.kind, domain, service.port, service.framework, path)
-
-
-def variables(
-    stack: str, service: ServiceIdentity, peers: Iterable[ServiceIdentity], server: str | None = None
-) -> dict[str, str]:
-    """The variables that `er` gives to a service, in a fixed order; `peers` are all services of its stack."""
-    return dict(
-        [
-            *_own(stack, service),
-            *_addresses(peers),
-            *([("EASYRUNNER_SERVER_NAME", server)] if server else []),
-            *_framework(service),
-        ]
-    )
-
-
-def _own(stack: str, service: ServiceIdentity) -> Iterator[tuple[str, str]]:
-    yield "EASYRUNNER_STACK", stack
-    yield "EASYRUNNER_APP_NAME", stack
-    yield "EASYRUNNER_SERVICE", service.name
-    yield "EASYRUNNER_SERVICE_TYPE", service.kind
-    if service.kind == "web" and service.domain:
-        yield "EASYRUNNER_DOMAIN", service.domain
-        yield "EASYRUNNER_APP_DOMAIN", service.domain
-        yield "EASYRUNNER_APP_URL", service.url
-        yield "EASYRUNNER_PORT", str(service.port)
-
-
-def _addresses(peers: Iterable[ServiceIdentity]) -> Iterator[tuple[str, str]]:
-    """Where the stack's public services are, so that one can address another."""
-    for peer in peers:
-        if peer.kind == "web" and peer.domain:
-            name = re.sub(r"[^A-Z0-9]", "_", peer.name.upper())
-            yield f"EASYRUNNER_SERVICE_{name}_DOMAIN", peer.domain
-            yield f"EASYRUNNER_SERVICE_{name}_URL", peer.url
-
-
-def _framework(service: ServiceIdentity) -> Iterator[tuple[str, str]]:
-    """A framework takes its port from PORT; Next.js binds the name in HOSTNAME, by default not the loopback."""
-    if service.kind == "web" and service.framework:
-        yield "PORT", str(service.port)
-        if service.framework == "nextjs":
-            yield "HOSTNAME", "0.0.0.0"  # noqa: S104 - inside the container's own network

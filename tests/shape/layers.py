@@ -164,7 +164,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "stack",
-            6,
+            7,
             "a stack as values",
             "What spec and Compose files become: services, mounts, networks, limits; the stack's user on the "
             "host; its domains, and how the world reaches what is behind them; its share of a server's memory.",

@@ -92,7 +92,8 @@ def test_an_instance_type_that_is_too_small_is_told(type_: str, has: str | None)
         stacks("quay.io/keycloak/keycloak:26.0", "elasticsearch:8.15.0", more=f"aws: {{type: {type_}}}\n")
     )
     least = "and what is known of the images here needs a server with 8 GB"
-    assert problems == ([] if has is None else [f"{type_} has {has} GB of memory, {least}"])
+    told = [problem for problem in problems if "of memory" in problem]
+    assert told == ([] if has is None else [f"{type_} has {has} GB of memory, {least}"])
 
 
 def test_the_docs_say_what_each_image_wants() -> None:

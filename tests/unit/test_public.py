@@ -10,7 +10,7 @@ import pytest
 
 from builder import host, problem_report, spec
 from builder.problems import SpecError
-from builder.stack import model, public
+from builder.stack import public, variables
 from builder.stack.model import Service, Stack
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def test_sites_are_names_that_are_served_alike() -> None:
 
 def test_an_app_is_told_its_whole_address() -> None:
     api = _service("api", "a.org", paths=("/api", "/b"))
-    told = model.injected_variables(Stack("s", 1, (api,)), api)
+    told = variables.injected(Stack("s", 1, (api,)), api)
     assert told["EASYRUNNER_APP_URL"] == told["EASYRUNNER_SERVICE_API_URL"] == "https://a.org/api"
     assert told["EASYRUNNER_DOMAIN"] == "a.org"
 
