@@ -35,8 +35,8 @@ class Console(rich.console.Console):
             yield Segment(text if control else printable(text, keep="\n"), style, control)
 
 
-# It looks sys.stderr up each time it prints.
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+# It looks sys.stderr up each time it prints. Without emoji, as `:x:` is part of a port or a mount.
+console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def note(message: str, style: str = "") -> None:
@@ -94,7 +94,7 @@ def table(rows: Table) -> None:
     """Write a table to stdout, a blank line after it; as wide as the terminal, or as it needs elsewhere."""
     with _stdout() as stdout:
         width = None if stdout.isatty() else 200
-        Console(file=stdout, highlight=False, width=width).print(rows, "", sep="\n")
+        Console(file=stdout, highlight=False, markup=False, emoji=False, width=width).print(rows, "", sep="\n")
 
 
 @contextmanager

@@ -120,3 +120,18 @@ def _makes_a_console(node: ast.AST) -> bool:
         and any(name.name == "Console" for name in node.names)
         and node.level == 0
     )
+
+
+def test_no_text_is_taken_for_markup_or_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    """`:x:`, `:lock:` and `[/etc]` stay as somebody wrote them."""
+    texts = ("a.example.org=web:x: no", "cache:/data:lock:ro", "[red]x[/] [/etc/hosts]")
+    for text in texts:
+        output.note(text)
+        output.failure(text, text)
+    rows = output.new_table("what", "why")
+    for text in texts:
+        rows.add_row(text, text)
+    output.table(rows)
+    said = capsys.readouterr()
+    assert [said.err.count(text) for text in texts] == [3, 3, 3]
+    assert [said.out.count(text) for text in texts] == [2, 2, 2]
