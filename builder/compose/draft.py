@@ -34,11 +34,12 @@ class Project:
 
     `root` is the stack's own directory; nothing outside of it comes along. `lookup` gives a variable's value, for the
     service of the first name or, with None, outside of services. `extended` are the services of other files, `public`
-    what the spec says of public services, `left_out` the services that are not started, of which some are
-    `behind_profiles`. `secret_env` are by service the variables that the spec takes from secrets. `unset` are the
-    variables without any value, and where the first stands, `in_clear` by place those that look like secrets;
-    `only_read` are directories that are not there, by path: a service has to write to them, or the path is wrong.
-    `empty_variables` are filled in as empty at these nodes, `faulty_variables` those of them that are an error.
+    what the spec says of public services, `says_public` whether it says anything at all, `left_out` the services that
+    are not started, of which some are `behind_profiles`. `secret_env` are by service the variables that the spec takes
+    from secrets. `unset` are the variables without any value, and where the first stands, `in_clear` by place those
+    that look like secrets; `only_read` are directories that are not there, by path: a service has to write to them, or
+    the path is wrong. `empty_variables` are filled in as empty at these nodes, `faulty_variables` those of them that
+    are an error.
     """
 
     stack: str
@@ -57,6 +58,7 @@ class Project:
     used_volumes: set[str] = field(default_factory=set)
     anonymous_volumes: set[str] = field(default_factory=set)
     public: dict[str, Node] = field(default_factory=dict)
+    says_public: bool = False
     behind_profiles: set[str] = field(default_factory=set)
     left_out: set[str] = field(default_factory=set)
     secret_env: Mapping[str, Collection[str]] = field(default_factory=dict)

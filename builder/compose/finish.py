@@ -52,8 +52,9 @@ def finish(project: Project, drafts: list[Draft]) -> StackContents:
     _check_units(project, drafts, volumes, networks)
     environment.tell_unset(project)
     environment.tell_secrets(project)
-    # Where something is wrong, that may be why.
-    if drafts and not project.report.failed and all(draft.fields.get("kind") != "web" for draft in drafts):
+    # Where something is wrong, or was meant to be said by the spec, that is why.
+    excused = project.report.failed or project.says_public
+    if drafts and not excused and all(draft.fields.get("kind") != "web" for draft in drafts):
         first = next((draft for draft in drafts if draft.ports), drafts[0])
         first.node.report(messages.NOTHING_PUBLIC, key=True, service=first.name)
     files = tuple(project.files[path] for path in sorted(project.files))

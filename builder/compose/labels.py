@@ -108,7 +108,7 @@ def _near(name: str) -> str:
     return (ends or difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0))[0]
 
 
-# The keys of `public` in a spec, each with the label that says the same. What has no label stands in the spec alone.
+# The keys of `public` in a spec, each with the label that says the same; then those without a label.
 KEYS: Final = {
     "domains": DOMAIN,
     "port": PORT,
@@ -121,6 +121,7 @@ KEYS: Final = {
     "redirect_from": REDIRECT_FROM,
     "protocol": PROTOCOL,
 }
+ONLY_IN_SPEC: Final = ("headers", "basic_auth")
 
 
 def public_of_spec(source: Source, loc: Loc, report: Report) -> dict[str, Node]:
@@ -306,12 +307,18 @@ _PARSERS: Final = {
 def _check_public(draft: Draft, found: dict[str, Node]) -> None:
     """A public service needs a domain, and only a public one has one, with what is said of it."""
     if draft.fields["kind"] == "web":
-        if DOMAIN not in found:
+        if DOMAIN not in found and not _is_misspelt(draft):
             found.get(TYPE, draft.node).report(messages.LABEL_DOMAIN_MISSING, service=draft.name)
         return
     for label in (DOMAIN, PATH, REDIRECT_FROM):
         if label in found:
             found[label].report(messages.LABEL_DOMAIN_PRIVATE, kind=draft.fields["kind"])
+
+
+def _is_misspelt(draft: Draft) -> bool:
+    """Whether the spec has an unknown key for the service, an error that may be meant for its domains."""
+    said = draft.project.public.get(draft.name)
+    return said is not None and any(key not in KEYS and key not in ONLY_IN_SPEC for key, _ in said.items())
 
 
 def injected_variables(

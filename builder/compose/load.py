@@ -58,7 +58,7 @@ def load(
     """Read a Compose file for the stack of this name, and those to lay `over` it. None when they cannot be used.
 
     Problems, with marks in the files, are added to the report. `server` is the host's name, for the variable of it.
-    `public` is where a spec says which services are public: a mapping of their names, checked there. `secret_env` are
+    `public` is where a spec says anything of public services: a mapping of their names, checked there. `secret_env` are
     by service the variables that the spec takes from secrets: what the files say of them is left out.
     """
     own = Report()
@@ -67,6 +67,7 @@ def load(
     contents = None
     if len(files) == len(found):
         project = Project(stack, path.parent, own, lambda _service, _name: None, secret_env=secret_env or {})
+        project.says_public = public is not None
         project.public = {} if public is None else labels.public_of_spec(*public, own)
         contents = _load(files, project, server)
     report.extend(own)

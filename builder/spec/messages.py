@@ -192,6 +192,9 @@ STACK_NEITHER: Final = Text(
 STACK_BOTH: Final = Text(
     "`compose` and `image` together", "keep one: `image` is the short form of a stack of one service"
 )
+STACK_COMPOSE_PUBLIC: Final = Text(
+    "`{name}` beside `compose`", "say which service it is for: public: {{SERVICE: {{{key}: …}}}}"
+)
 STACK_COMPOSE_KEY: Final = Text("`{name}` beside `compose`", "write it in {compose}, at the service it is for")
 STACK_PUBLIC: Final = Text(
     "`public` goes with `compose`", "the stack has one service: write `domain` and `port` beside `image`"

@@ -27,7 +27,7 @@ def variables(document: Document, stack: Loc) -> dict[str, tuple[str, ...]]:
     found = {}
     for service in document.keys((*stack, KEY)):
         value = document.get((*stack, KEY, service))
-        named = value if isinstance(value, list | dict) else ()
+        named = value if isinstance(value, list | dict) else (value,)
         found[service] = tuple(name for name in named if isinstance(name, str))
     return found
 

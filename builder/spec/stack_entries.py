@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from builder.messages import IMAGE_CAPABILITIES, IMAGE_READ_ONLY, IMAGE_RUNS_FROM_TMP, IMAGE_STRICT
 from builder.oci import known_images
 from builder.spec import host_sections, messages, outgoing, public_names, rules, secret_env
-from builder.spec.stack_input import StackInput
+from builder.spec.stack_input import PublicInput, StackInput
 from builder.stack import public, user
 from builder.stack.model import EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
 
@@ -87,7 +87,12 @@ def _check_compose_entry(document: Document, loc: Loc, keys: set[str]) -> None:
     for key in document.keys(loc):
         if key == "image":
             document.report(messages.STACK_BOTH, (*loc, key), on_key=True)
-        elif "image" not in keys and key in StackInput.model_fields and key not in _COMPOSE_KEYS:
+        elif "image" in keys or key not in StackInput.model_fields or key in _COMPOSE_KEYS:
+            continue
+        elif key == "domain" or key in PublicInput.model_fields:
+            public_key = "domains" if key == "domain" else key
+            document.report(messages.STACK_COMPOSE_PUBLIC, (*loc, key), on_key=True, name=key, key=public_key)
+        else:
             files = [document.text(place) for place in _compose_places(document, (*loc, "compose"))]
             document.report(messages.STACK_COMPOSE_KEY, (*loc, key), on_key=True, name=key, compose=files[0])
 
@@ -111,7 +116,7 @@ def _read_compose(document: Document, loc: Loc, stack: str) -> StackContents | N
         over=(*found[1:], *_override(document, loc, found[0])),
         stack=stack,
         report=document.problems,
-        public=(document.source, public) if document.get(public) is not None else None,
+        public=(document.source, public) if document.get(public) else None,
         secret_env=secret_env.variables(document, loc[:-1]),
     )
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import host, problem_report, spec
+from builder.compose import labels
 from builder.problems import SpecError
+from builder.spec.stack_input import PublicInput
 from builder.stack import public, variables
 from builder.stack.model import Service, Stack
 
@@ -183,3 +185,8 @@ def test_labels_say_the_same_as_the_spec(tmp_path: Path) -> None:
     [other, _] = spec.load(path)[0].stacks[0].services
     assert replace(other, basic_auth=(), labels=api.labels, environment=api.environment) == api
     assert other.basic_auth == (("al", _HASH),)
+
+
+def test_every_key_of_a_public_service_is_known_where_compose_files_are_read() -> None:
+    """A key that is not counts as a misspelt one there."""
+    assert {*labels.KEYS, *labels.ONLY_IN_SPEC} == set(PublicInput.model_fields)
