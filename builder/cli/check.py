@@ -62,6 +62,7 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
                     "name": s.name,
                     "type": s.kind,
                     "domains": list(s.domains),
+                    "port": s.port if s.kind == "web" else None,
                     "paths": list(s.paths),
                     "redirect_from": list(s.redirect_from),
                     "users": [name for name, _ in s.basic_auth],
@@ -148,6 +149,8 @@ _LEVELS: Final = {
 
 
 def _notes(service: Service) -> Iterator[str]:
+    if service.kind == "web":
+        yield f"port {service.port}"
     if service.redirect_from:
         yield f"{', '.join(service.redirect_from)} leads there"
     if service.basic_auth:

@@ -291,6 +291,15 @@ def test_check_says_what_a_stack_may_reach_and_when_names_are_resolved(tmp_path:
     assert [wish["resolved"] is None for wish in wishes] == [False, True]
 
 
+def test_check_says_where_the_proxy_reaches_a_public_service(tmp_path: Path) -> None:
+    """A port that was taken from elsewhere, or left out, is seen before the server is made."""
+    file = tmp_path / "easyrunner.yaml"
+    file.write_text(HELLO.format(egress="path: /x"))
+    assert "web: https://hello.example.org/x  (port 8080)\n" in er("check", file).stderr
+    [service] = json.loads(er("check", file, "--json").stdout)["stacks"][0]["services"]
+    assert service["port"] == 8080
+
+
 HELLO = """
 server: {{name: web1}}
 admin: {{ssh_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"]}}
