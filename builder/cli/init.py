@@ -242,7 +242,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     from builder.starter import messages
 
     for public in plan.public:
-        where = " ".join(f"https://{domain}" for domain in public.domains)
+        where = " ".join(f"https://{domain}{path}" for domain in public.domains for path in public.paths or ("",))
         yield f"public: {where} to {public.service}, port {public.port}"
         yield f"  {public.service}: {'; '.join(public.reasons)}"
         if public.port_reason:
@@ -317,6 +317,7 @@ def _plan_as_json(plan: Plan) -> dict[str, Any]:
             {
                 "service": one.service,
                 "domains": list(one.domains),
+                "paths": list(one.paths),
                 "port": one.port,
                 "why": list(one.reasons),
                 "port_why": one.port_reason or None,

@@ -44,7 +44,7 @@ DOMAIN_PORT_LABEL: Final = Text(
 ASK_DOMAIN: Final = Text("stack {stack} has no domain", "{ways}")
 ASK_STACK: Final = Text("which stack is {domain} for?", "{ways}")
 ASK_SERVICE: Final = Text("which service of {stack} answers {domain} is not clear", "{ways}")
-ASK_PORT: Final = Text("where {service} of {stack} listens is said nowhere that counts", "{ways}")
+ASK_PORT: Final = Text("no port is named for {service} of {stack}", "{ways}")
 ASK_PORTS: Final = Text("which port of {service} of {stack} is the web's is not clear", "{ways}")
 NO_CANDIDATE: Final = Text(
     "no service of {stack} can be the one for {domain}", "say which: --domain {domain}=SERVICE:PORT; it has {known}"
@@ -55,7 +55,6 @@ ANSWER_PORT: Final = "a port from 1 to 65535"
 # Reasons: why a service is taken for the web's.
 LABEL_TYPE: Final = "its labels say so"
 EDGE_LABEL: Final = "its label {label} is for a proxy before it"
-EDGE_VARIABLE: Final = "its variable {variable} is for a proxy before it"
 EDGE_HOST: Final = "{place} names {host}"
 PUBLISHES: Final = "publishes {ports}"
 PUBLISHES_OTHERS: Final = "publishes nothing that a browser speaks"
@@ -69,7 +68,6 @@ IMAGE_INNER: Final = "its image works for other services"
 IMAGE_ADMIN: Final = "its image is a tool for who looks after others"
 IMAGE_FASTCGI: Final = "its image speaks FastCGI, for a web server beside it"
 JOB: Final = "others wait for its end"
-NO_NETWORK: Final = "it has no network of its own"
 ONLY: Final = "the only one that can be"
 ASKED: Final = "as asked for"
 
@@ -115,6 +113,7 @@ EDGE_UNNEEDED: Final = (
 )
 NOTHING_PUBLIC: Final = "nothing of it is public: --domain NAME={target} makes a service so"
 ALSO_PUBLISHES: Final = "{service} publishes a port too; --domain NAME={target} makes it public"
+ALSO_NAMED: Final = "{service} is {host} for a proxy before it; --domain {host}={target} makes it public"
 PROTOCOL_TLS: Final = (
     "{port} of {service} is HTTPS as a rule; Caddy speaks HTTP to it: let it serve HTTP, or name that port"
 )

@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Public:
-    """A public service: its domains, and where it listens. What labels of the file say is not `written` again."""
+    """A public service: its domains, or `paths` of them, and where it listens.
+
+    What labels of the file say is not `written` again.
+    """
 
     service: str
     domains: tuple[str, ...]
+    paths: tuple[str, ...]
     port: int | None
     reasons: tuple[str, ...]
     port_reason: str
@@ -105,24 +109,43 @@ def _public(app: App, requests: Sequence[Request]) -> Iterator[Public]:
     for service in app.survey.services:
         label = service.labels.get(own_labels.DOMAIN)
         asked = by_service.get(service.name, [])
-        if not asked and label is None:
-            continue
         port = web_service.port_of(service)
         number = next((one.port for one in asked if one.port), port.number)
-        domains = tuple(one.domain for one in asked)
+        domains, paths = _by_path(app, service.name, requests) if label is None and number else ((), ())
+        if asked:
+            domains, paths = tuple(one.domain for one in asked), () if _is_told(asked) else paths
+        if not domains and label is None:
+            continue
         written: dict[str, object] = {}
         if label is None:
             written["domains"] = list(domains)
-        if not port.is_label and number and asked:
+        if paths:
+            written["path"] = paths[0] if len(paths) == 1 else list(paths)
+        if paths and web_service.strips_path(service):
+            written["strip_path"] = True
+        if not port.is_label and number and domains:
             written["port"] = number
         yield Public(
             service.name,
             tuple(domains_of(label)) if label is not None else domains,
+            paths,
             number,
             _reasons(app, service.name),
             port.why if number == port.number else messages.ASKED,
             written,
         )
+
+
+def _by_path(app: App, service: str, requests: Sequence[Request]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The domains asked for of which the file gives a service one and the same paths, and these."""
+    given = next((one.paths for one in app.candidates if one.service == service), {})
+    found = [(one.domain, given[one.domain]) for one in requests if one.domain in given]
+    return tuple(domain for domain, paths in found if paths == found[0][1]), found[0][1] if found else ()
+
+
+def _is_told(asked: Sequence[Request]) -> bool:
+    """Whether the user named the service, who then means the whole domain."""
+    return any("=" in one.given for one in asked)
 
 
 def _reasons(app: App, service: str) -> tuple[str, ...]:
@@ -153,7 +176,18 @@ def _notes(app: App, public: Sequence[Public], *, several: bool) -> Iterator[str
             yield messages.PROTOCOL_TLS.format(port=one.port, service=one.service)
     if not public:
         yield messages.NOTHING_PUBLIC.format(target=target(app, "SERVICE", None, several=several))
+    yield from _also_named(app, public, several=several)
     yield from _also_publish(app, {one.service for one in public}, several=several)
+
+
+def _also_named(app: App, public: Sequence[Public], *, several: bool) -> Iterator[str]:
+    """What is public by the labels or variables of a proxy, and is not here."""
+    served = {domain for one in public for domain in one.domains}
+    for one in app.candidates:
+        host = next((host for host in one.hosts if host not in served), None)
+        if host is not None and one.service not in {other.service for other in public}:
+            place = target(app, one.service, one.port.number, several=several)
+            yield messages.ALSO_NAMED.format(service=one.service, host=host, target=place)
 
 
 def _also_publish(app: App, public: set[str], *, several: bool) -> Iterator[str]:

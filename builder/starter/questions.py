@@ -164,9 +164,15 @@ def _labelled(app: App) -> bool:
 
 def _service_for(request: Request, app: App) -> str | None:
     """The service that the file itself gives this domain, else the one that is clearly the web's."""
-    owners = [one.service for one in app.candidates if request.domain in one.hosts]
-    best = web_service.clear(app.candidates)
-    return owners[0] if len(owners) == 1 else best.service if best else None
+    owners = _owners(request.domain, app)
+    whole = [one for one in owners if request.domain not in one.paths] or owners
+    best = None if owners else web_service.clear(app.candidates)
+    return whole[0].service if len(whole) == 1 else best.service if best else None
+
+
+def _owners(domain: str, app: App) -> list[Candidate]:
+    """The services to which the file gives this domain, or a path of it."""
+    return [one for one in app.candidates if domain in one.hosts]
 
 
 def target(app: App, service: str, port: int | None, *, several: bool) -> str:
@@ -178,13 +184,12 @@ def _ask_service(request: Request, app: App, *, several: bool) -> Question:
     if not app.candidates:
         known = ", ".join(one.name for one in app.survey.services)
         raise error(messages.NO_CANDIDATE, stack=app.name, domain=request.domain, known=known)
-    return _question(
-        "service", messages.ASK_SERVICE, app.name, request, tuple(_choices(request, app, request.domain, several))
-    )
+    return _question("service", messages.ASK_SERVICE, app.name, request, tuple(_choices(request, app, several)))
 
 
-def _choices(request: Request, app: App, domain: str, several: bool) -> Iterator[Choice]:
-    for one in web_service.likely(app.candidates):
+def _choices(request: Request, app: App, several: bool) -> Iterator[Choice]:
+    for one in _owners(request.domain, app) or web_service.likely(app.candidates):
+        domain = request.domain or next(iter(one.hosts), "NAME")
         known = request.port or one.port.number
         ports = (known,) if known else one.port.choices or (None,)
         for port in ports:
@@ -195,12 +200,9 @@ def _choices(request: Request, app: App, domain: str, several: bool) -> Iterator
 
 
 def _ask_domain(app: App, *, several: bool) -> Question:
-    hosts = next((one.hosts[0] for one in app.candidates if one.hosts), "NAME")
     request = Request("", "", app.name)
     best = web_service.clear(app.candidates)
-    choices = [
-        one for one in _choices(request, app, hosts, several) if best is None or one.request.service == best.service
-    ]
+    choices = [one for one in _choices(request, app, several) if best is None or one.request.service == best.service]
     return _question("domain", messages.ASK_DOMAIN, app.name, request, tuple(choices))
 
 

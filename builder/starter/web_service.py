@@ -7,18 +7,18 @@ told about a service by its labels or variables counts more than all else; such 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from builder.compose import labels as own_labels
 from builder.compose import ports as port_lists
 from builder.oci import image_reference
-from builder.stack import model
+from builder.stack import model, public
 from builder.starter import messages
 from builder.starter.request import parse_port
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from builder.compose.draft import Port
     from builder.compose.survey import ServiceFacts, Survey
@@ -39,7 +39,10 @@ class WebPort:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A service that may be the web's, the heavier the likelier. `hosts` are the names that the file gives it."""
+    """A service that may be the web's, the heavier the likelier.
+
+    `hosts` are the names that the file gives it, `paths` by name those below which alone it answers there.
+    """
 
     service: str
     weight: int
@@ -47,6 +50,7 @@ class Candidate:
     port: WebPort
     hosts: tuple[str, ...] = ()
     published: bool = False
+    paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 Evidence = tuple[int, str]
@@ -154,7 +158,9 @@ def _candidate(service: ServiceFacts, survey: Survey, stack: str) -> Candidate:
     port = port_of(service)
     reasons = tuple(dict.fromkeys(reason for weight, reason in sorted(evidence, key=lambda one: -abs(one[0]))))
     published = bool(_web_ports(service.ports)) and not any(weight <= _TOOL for weight, _ in evidence)
-    return Candidate(service.name, sum(weight for weight, _ in evidence), reasons, port, hosts, published)
+    return Candidate(
+        service.name, sum(weight for weight, _ in evidence), reasons, port, hosts, published, _edge_paths(service)
+    )
 
 
 def _of_labels(service: ServiceFacts) -> Iterator[Evidence]:
@@ -185,6 +191,35 @@ def _edge_hosts(service: ServiceFacts) -> Iterator[tuple[str, str]]:
     for host in re.split(r"[\s,]+", (setting.value or "") if setting else ""):
         if host:
             yield _bare(host), "VIRTUAL_HOST"
+
+
+_OR_HOST: Final = re.compile(r"\|\|(?=[^|]*Host\()")
+_PATH_RULE: Final = re.compile(r"(?<!!)Path(?:Prefix)?\(([^)]*)\)")
+
+
+def _edge_paths(service: ServiceFacts) -> dict[str, tuple[str, ...]]:
+    """By name the paths that a proxy before it is told, where it is not told the whole name."""
+    found: dict[str, list[str]] = {}
+    rules = [value for label, value in service.labels.items() if _ROUTER.fullmatch(label)]
+    for rule in (part for whole in rules for part in _OR_HOST.split(whole)):
+        paths = [path for listed in _PATH_RULE.findall(rule) for path in _QUOTED.findall(listed)]
+        for host in (host for listed in _HOST_RULE.findall(rule) for host in _QUOTED.findall(listed)):
+            found.setdefault(host, []).extend(paths or [public.ROOT])
+    setting = service.settings.get("VIRTUAL_PATH")
+    path = (setting.value if setting else None) or public.ROOT
+    for host in (host for host, place in _edge_hosts(service) if place == "VIRTUAL_HOST"):
+        found.setdefault(host, []).append(path)
+    good = {host: paths for host, paths in found.items() if not any(map(public.path_fault, paths))}
+    return {host: normal for host, paths in good.items() if (normal := public.normal_paths(paths))}
+
+
+_STRIPS: Final = re.compile(r"traefik\.http\.middlewares\.[^.]+\.stripprefix\.prefixes", re.IGNORECASE)
+
+
+def strips_path(service: ServiceFacts) -> bool:
+    """Whether a proxy before it is told to take the path away."""
+    destination = service.settings.get("VIRTUAL_DEST")
+    return any(map(_STRIPS.fullmatch, service.labels)) or (destination is not None and destination.value == "/")
 
 
 def _bare(address: str) -> str:

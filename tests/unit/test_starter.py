@@ -484,6 +484,58 @@ def test_a_domain_goes_where_the_file_says(read: Read) -> None:
     ]
 
 
+_RULE = "traefik.http.routers.x.rule"
+
+
+def test_services_that_share_a_domain_have_their_paths(tmp_path: Path, read: Read) -> None:
+    """As the labels for Traefik, or the variables for nginx-proxy, have it; the one without a path has the rest."""
+    below = "Host(`a.example.org`) && (PathPrefix(`/api`) || PathPrefix(`/v2/`))"
+    strip = {"traefik.http.middlewares.s.stripprefix.prefixes": "/api"}
+    services = {
+        "api": service(labels={_RULE: below, **strip}, expose=["4000"]),
+        "front": service(labels={_RULE: "Host(`a.example.org`) && !PathPrefix(`/api`)"}, expose=["3000"]),
+        "files": service(
+            environment={"VIRTUAL_HOST": "a.example.org", "VIRTUAL_PATH": "/files/", "VIRTUAL_PORT": "5000"}
+        ),
+        "other": service(labels={_RULE: "Host(`o.example.org`)"}, expose=["7000"]),
+    }
+    apps = [App("app", StackFiles((tmp_path / "compose.yaml",)), read(services))]
+    [found] = plan.plans(apps, [one for one in resolved(apps, "a.example.org") if isinstance(one, Request)])
+    assert {one.service: one.written for one in found.public} == {
+        "api": {"domains": ["a.example.org"], "path": ["/api", "/v2"], "strip_path": True, "port": 4000},
+        "front": {"domains": ["a.example.org"], "port": 3000},
+        "files": {"domains": ["a.example.org"], "path": "/files", "port": 5000},
+    }
+    assert [note for note in found.notes if "o.example.org" in note] == [
+        "other is o.example.org for a proxy before it; --domain o.example.org=other:7000 makes it public"
+    ]
+    specs.loads(spec_file.text([found], tmp_path, None, specs.placeholder_key()), tmp_path / "easyrunner.yaml")
+
+
+def test_who_names_a_service_means_the_whole_domain(read: Read) -> None:
+    below = "Host(`a.example.org`) && PathPrefix(`/api`)"
+    apps = [app_of(read({"api": service(labels={_RULE: below}, expose=["4000"]), "other": OTHER}))]
+    for domain, path in (("a.example.org", "/api"), ("a.example.org=api", None)):
+        [found] = plan.plans(apps, [one for one in resolved(apps, domain) if isinstance(one, Request)])
+        assert found.public[0].written.get("path") == path
+
+
+def test_a_choice_has_the_domain_that_the_file_gives_it(read: Read) -> None:
+    services = {
+        name: service(labels={_RULE: f"Host(`{name}.example.org`)"}, expose=["3000"]) for name in ("shop", "admin")
+    }
+    [question] = resolved([app_of(read(services))])
+    assert isinstance(question, Question)
+    assert [choice.option for choice in question.choices] == [
+        "--domain shop.example.org=shop:3000",
+        "--domain admin.example.org=admin:3000",
+    ]
+    services = {name: service(labels={_RULE: "Host(`a.example.org`)"}, expose=["3000"]) for name in ("shop", "admin")}
+    [question] = resolved([app_of(read({**services, "web": OTHER}))], "a.example.org")
+    assert isinstance(question, Question)
+    assert [choice.label for choice in question.choices] == ["shop", "admin"]
+
+
 def test_a_service_has_one_port(read: Read) -> None:
     apps = [app_of(read({"web": service()}))]
     with pytest.raises(UserError, match="81 and 82"):
