@@ -188,6 +188,7 @@ AUTH_HASH: Final = Text(
 AUTH_COST: Final = Text(
     "a bcrypt hash of cost {cost}", "10 to 14: less is guessed too fast, more takes the proxy seconds", secret=True
 )
+DOMAIN_DOT: Final = Text("a domain has no dot at its end here", "write {rest}")
 DOMAIN_CASE: Final = Text("a domain is lower case", "write {lower}")
 DOMAIN_UNICODE: Final = Text("a domain is written in ASCII", "in punycode this one is {punycode}")
 DOMAIN_UNDERSCORE: Final = Text("`_` is not allowed in the name of a web host", "use `-`")

@@ -338,7 +338,8 @@ BIND_ELSEWHERE: Final = Text(
 )
 BIND_SYSTEM: Final = Text(
     "{path} is the host's own, and no stack sees it",
-    "remove it; a service that watches the host does not fit in a stack",
+    "an app's own data or settings go beside the compose file, as ./data, or into a volume; what watches the host does "
+    "not fit in a stack",
 )
 BIND_ABSOLUTE: Final = Text(
     "{path} is a file of the host, on which nothing of yours is",

@@ -70,6 +70,8 @@ def _not_ascii_lower(text: str) -> Fault | None:
 def _malformed(text: str) -> Fault | None:
     if "_" in text and re.fullmatch(r"[a-z0-9._-]+", text):
         return messages.DOMAIN_UNDERSCORE, {}
+    if text.endswith(".") and _malformed(text[:-1]) is None:
+        return messages.DOMAIN_DOT, {"rest": text[:-1]}
     labels = text.split(".")
     if len(text) > _LONGEST or not all(_LABEL.fullmatch(label) for label in labels) or labels[-1].isdigit():
         return messages.DOMAIN_FORM, {"value": text}
