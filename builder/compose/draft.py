@@ -67,6 +67,13 @@ class Project:
     empty_variables: dict[str, Node] = field(default_factory=dict)
     faulty_variables: set[str] = field(default_factory=set)
 
+    def starts(self, profiles: Node) -> bool:
+        """Whether COMPOSE_PROFILES of `.env` names one of these, as docker compose reads it; * names all."""
+        chosen = {name.strip() for name in (self.lookup(None, "COMPOSE_PROFILES") or "").split(",")}
+        return any(
+            node.value in chosen or "*" in chosen for node in (profiles.value if profiles.is_list else [profiles])
+        )
+
     def within(self, path: Path) -> Path | None:
         """The path relative to the stack's directory, all links followed; None for one outside of it."""
         try:

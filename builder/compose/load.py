@@ -300,15 +300,16 @@ def _other_file(node: Node, project: Project) -> Source:
 
 
 def _services_to_run(project: Project) -> list[tuple[str, Node]]:
-    """The services with all they extend, without those of profiles."""
+    """The services with all they extend, without those of profiles that nobody starts."""
     found = []
     for name, node in project.services.items():
         service = attempt(partial(_extended, name, project), node, None)
         if service is None:
             continue
         profiles, zero = service.get("profiles"), _no_containers(service)
-        if profiles is not None and profiles.value:
-            profiles.report(messages.SERVICE_PROFILE, key=True, service=name)
+        if profiles is not None and profiles.value and not project.starts(profiles):
+            first = (profiles.value if profiles.is_list else [profiles])[0].value
+            profiles.report(messages.SERVICE_PROFILE, key=True, service=name, profile=first)
             project.behind_profiles.add(name)
         elif zero is not None:
             zero.report(messages.SERVICE_ZERO, service=name)

@@ -247,14 +247,15 @@ SERVICE_NAME: Final = Text(
 )
 SERVICE_PROFILE: Final = Text(
     "{service} belongs to a profile and is left out, as Compose does",
-    "remove `profiles` if it should run",
+    "if it should run, name its profile in the file .env, as in COMPOSE_PROFILES={profile}",
     "warning",
 )
 SERVICE_ZERO: Final = Text("{service} is left out: it has no containers", "set it to 1 if it should run", "warning")
 SERVICE_COLLIDES: Final = Text("{service} would get the same unit as another part of this stack", "rename one of them")
 DEPENDS_UNKNOWN: Final = Text("there is no service {name}", "name a service of this file")
 DEPENDS_PROFILE: Final = Text(
-    "{name} belongs to a profile and is not started", "remove its `profiles`, or say required: false here"
+    "{name} belongs to a profile and is not started",
+    "start it by COMPOSE_PROFILES in the file .env, or say required: false here",
 )
 DEPENDS_CYCLE: Final = Text("these services wait for each other: {names}", "take one of the depends_on away")
 DEPENDS_NO_CHECK: Final = Text(

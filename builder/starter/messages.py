@@ -49,6 +49,10 @@ ASK_PORTS: Final = Text("which port of {service} of {stack} is the web's is not 
 NO_CANDIDATE: Final = Text(
     "no service of {stack} can be the one for {domain}", "say which: --domain {domain}=SERVICE:PORT; it has {known}"
 )
+NOTHING_STARTED: Final = Text(
+    "no service of {stack} is started: each belongs to a profile, or has no containers",
+    "name the profiles that should run in the file .env beside it, as in COMPOSE_PROFILES=a,b",
+)
 ANSWER_NUMBER: Final = "a number from 1 to {most}"
 ANSWER_PORT: Final = "a port from 1 to 65535"
 

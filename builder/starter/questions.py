@@ -181,6 +181,8 @@ def target(app: App, service: str, port: int | None, *, several: bool) -> str:
 
 
 def _ask_service(request: Request, app: App, *, several: bool) -> Question:
+    if not app.survey.services:
+        raise error(messages.NOTHING_STARTED, stack=app.name)
     if not app.candidates:
         known = ", ".join(one.name for one in app.survey.services)
         raise error(messages.NO_CANDIDATE, stack=app.name, domain=request.domain, known=known)

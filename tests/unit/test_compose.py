@@ -534,3 +534,30 @@ def test_no_value_of_a_compose_file_becomes_a_line_of_a_unit(
         ["Unit", "Container", "Service", "Install"],
     )
     assert all(key in BASES[base].container for key, _ in sections(text)["Container"])
+
+
+@pytest.mark.parametrize(
+    ("dotenv", "started"),
+    [
+        ("", ["web"]),
+        ("COMPOSE_PROFILES=\n", ["web"]),
+        ("COMPOSE_PROFILES=other\n", ["web"]),
+        ("STORE=files\nCOMPOSE_PROFILES=other, ${STORE:-none}\n", ["web", "store"]),
+        ("COMPOSE_PROFILES=*\n", ["web", "store"]),
+    ],
+)
+def test_profiles_are_started_by_dotenv(tmp_path: Path, dotenv: str, started: list[str]) -> None:
+    """As docker compose reads it; profiles named on a command line nobody knows here."""
+    store = "  store:\n    image: example.org/store:1\n    profiles: [files, all]\n"
+    (tmp_path / ".env").write_text(dotenv)
+    (tmp_path / "compose.yaml").write_text(f"services:\n  web:\n    image: example.org/web:1\n{store}")
+    report = Report()
+    found = compose.load(tmp_path / "compose.yaml", stack="app", report=report)
+    assert found is not None
+    assert [service.name for service in found.services] == started
+    told = [problem.hint for problem in report if "belongs to a profile" in problem.message]
+    assert told == (
+        []
+        if "store" in started
+        else ["if it should run, name its profile in the file .env, as in COMPOSE_PROFILES=files"]
+    )
