@@ -65,8 +65,8 @@ _NAME: Final = (20, 10, -30)
 _STACK_NAME: Final = 8
 _LAST: Final = 8
 _WAITED_FOR: Final = -8
-_INNER: Final = -60
-_TOOL: Final = -70
+_INNER: Final = -80
+_TOOL: Final = -70  # a browser shows it, at least
 _NO_BROWSER: Final = -40
 
 _FRONT: Final = (80, 443)
@@ -88,7 +88,8 @@ _INNER_IMAGES: Final = _words(
     "postgres postgresql pgvector postgis timescaledb pgbouncer mysql mariadb percona mongo mongodb redis valkey keydb "
     "dragonfly memcached rabbitmq elasticsearch opensearch clickhouse cassandra scylla cockroach couchdb influxdb "
     "kafka redpanda zookeeper nats etcd consul mosquitto meilisearch typesense qdrant weaviate milvus neo4j solr "
-    "selenium chrome chromium browserless gotenberg tika clamav postfix exim opendkim exporter"
+    "logstash fluentd promtail loki selenium chrome chromium browserless gotenberg tika clamav postfix exim opendkim "
+    "exporter"
 )
 _TOOL_IMAGES: Final = _words(
     "adminer phpmyadmin pgadmin4 pgadmin redisinsight mailhog mailpit mailcatcher maildev dozzle portainer "

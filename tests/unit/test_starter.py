@@ -126,6 +126,17 @@ def test_the_service(read: Read, services: dict[str, Any], chosen: str | None) -
     assert (found.service if found else None) == chosen
 
 
+def test_a_tool_is_likelier_than_what_no_browser_shows(read: Read) -> None:
+    services = {
+        "elasticsearch": service("elasticsearch:8.15.0", ports=["9200:9200"]),
+        "logstash": service("logstash:8.15.0", ports=["5000:5000", "9600:9600"], depends_on=["elasticsearch"]),
+        "kibana": service("kibana:8.15.0", ports=["5601:5601"], depends_on=["elasticsearch"]),
+    }
+    found = web_service.candidates(read(services), "app")
+    assert found[0].service == "kibana"
+    assert web_service.clear(found) is None
+
+
 def test_reasons_are_those_of_the_weight(read: Read) -> None:
     services = {"web": service(ports=["8080:3000"]), "db": service(POSTGRES)}
     first, second = web_service.candidates(read(services), "stack")
