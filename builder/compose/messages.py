@@ -181,7 +181,7 @@ PUBLIC_TYPE: Final = Text(
 # Networks.
 NETWORK_HOST: Final = Text(
     "a service on the host's network would get past the firewall",
-    "remove it; the label xyz.easyrunner.service.port of {service} is how the world reaches it",
+    "remove it; the world reaches {service} by `public` in the spec, with its domains and its port",
 )
 NETWORK_MODE: Final = Text("there is no network mode `{name}` here", "none or service:NAME; or use `networks`")
 NETWORK_AND_MODE: Final = Text("`networks` and `network_mode` exclude each other", "keep one of them")
