@@ -336,6 +336,7 @@ def injected_variables(
     peers = [_identity(name, facts, project.public.get(name)) for name, facts in services.items()]
     stack = project.stack
     shared = {"EASYRUNNER_STACK": stack, "EASYRUNNER_APP_NAME": stack, "COMPOSE_PROJECT_NAME": stack}
+    shared |= {"PWD": "."}  # for who mounts ${PWD}/data
     if server:
         shared["EASYRUNNER_SERVER_NAME"] = server
     known: dict[str | None, dict[str, str]] = {None: shared}

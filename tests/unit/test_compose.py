@@ -561,3 +561,13 @@ def test_profiles_are_started_by_dotenv(tmp_path: Path, dotenv: str, started: li
         if "store" in started
         else ["if it should run, name its profile in the file .env, as in COMPOSE_PROFILES=files"]
     )
+
+
+@pytest.mark.parametrize("source", ["$PWD/site.conf", "${PWD}/site.conf", "${PWD:?}/site.conf", "./site.conf"])
+def test_the_directory_that_compose_runs_in_is_the_files_own(tmp_path: Path, source: str) -> None:
+    """Where a shell would fill in the path of this machine, which a server does not have."""
+    (tmp_path / "site.conf").write_text("")
+    service, report = load(tmp_path, f"volumes: ['{source}:/etc/site.conf:ro']")
+    assert service is not None
+    assert [mount.source for mount in service.mounts] == ["site.conf"]
+    assert not any("PWD is not set" in problem.message for problem in report)
