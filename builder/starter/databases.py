@@ -49,15 +49,20 @@ def of_variable(variable: str, service: ServiceFacts, survey: Survey) -> str:
         return stores[0].name if len(stores) == 1 else ""
     if not _PASSWORD.search(variable):
         return ""
-    stem = _PASSWORD.sub("", variable)
-    for ending in ("_HOST", "_HOSTNAME", "_SERVER", "_ADDRESS", "HOST", "__host", "_host"):
-        setting = service.settings.get(f"{stem}{ending}")
-        if setting is not None and setting.value:
-            return of_host(setting.value.partition(":")[0], survey)
+    if host := host_beside(variable, service):
+        return of_host(host, survey)
     words = set(re.split(r"[^A-Z0-9]+", variable.upper()))
     families = {name for name, (_, named) in _FAMILIES.items() if words & {*named.split()}}
     fitting = [one.name for one in survey.services if family(one.image) & families]
     return fitting[0] if len(fitting) == 1 else ""
+
+
+def host_beside(variable: str, service: ServiceFacts) -> str:
+    """The host that the password in a variable is for, as far as one beside it says."""
+    stem = _PASSWORD.sub("", variable)
+    endings = ("_HOST", "_HOSTNAME", "_SERVER", "_ADDRESS", "HOST", "__host", "_host")
+    named = (service.settings.get(f"{stem}{ending}") for ending in endings)
+    return next((setting.value.partition(":")[0] for setting in named if setting is not None and setting.value), "")
 
 
 def _names_host(service: ServiceFacts, host: str) -> bool:

@@ -91,6 +91,7 @@ FROM_VALUE_ALONE: Final = (
     "a value in the file that no other service names: who connects may have it built in, so set the same again"
 )
 FROM_DATABASE: Final = "{database} and who connects to it have one password"
+FROM_OUTSIDE: Final = "what {host} outside of the stack has"
 FROM_DECLARATION: Final = "`secrets:` of the file"
 KEPT_VARIABLE: Final = (
     "{name} stays in the clear, and in user-data: {place} needs it too, where no secret can be. Where it has no value, "

@@ -311,8 +311,13 @@ class _Groups:
         alone = len(own) == len(uses) == 1 < len(survey.services) and atoms[0].kind == "value"
         if alone:
             sources = [messages.FROM_VALUE_ALONE]
+        hosts = {_host_of(use, atom) for use in uses for atom in use.atoms if self._find(atom) == leader}
+        outside = sorted(host for host in hosts if "." in host and not databases.of_host(host, survey))
+        if outside and not own:
+            sources = [one for one in sources if one != messages.FROM_VALUE]
+            sources.append(messages.FROM_OUTSIDE.format(host=" and ".join(outside)))
         words = {*(atom.name for atom in atoms), *(use.variable for use in uses)}
-        elsewhere = not own and any(_is_from_elsewhere(word) for word in words)
+        elsewhere = not own and (bool(outside) or any(_is_from_elsewhere(word) for word in words))
         formed = any(atom.value.startswith("base64:") for atom in atoms)
         return ProposedSecret(
             name or f"{uses[0].service.name}-{uses[0].variable}",
@@ -335,6 +340,11 @@ def _source(use: _Use, names: dict[_Atom, str]) -> str:
     if use.whole:
         return names[use.atoms[0]]
     return "".join(doubled(piece) if isinstance(piece, str) else f"{{{names[piece]}}}" for piece in use.pieces)
+
+
+def _host_of(use: _Use, atom: _Atom) -> str:
+    """The host that a password is for, as far as the file says."""
+    return databases.host_beside(use.variable, use.service) if use.whole else _host_after(use, atom)
 
 
 def _host_after(use: _Use, atom: _Atom) -> str:

@@ -418,6 +418,23 @@ def test_what_others_give_out_is_set_by_hand(read: Read) -> None:
     }
 
 
+def test_the_password_of_a_host_outside_is_set_by_hand(read: Read) -> None:
+    """A random one would be refused there; of a service of the stack it would do."""
+    environment = {
+        "DATABASE_URL": "postgres://app:pw1@db.example.net/app",
+        "REDIS_HOST": "cache.example.net",
+        "REDIS_PASSWORD": "pw2",
+        "QUEUE_URL": "amqp://app:pw3@queue/app",
+    }
+    services = {"web": service(environment=environment), "queue": service("rabbitmq:4")}
+    found = secret_variables.propose(read(services)).secrets
+    assert {one.uses[0][1]: (one.by_hand, one.sources) for one in found} == {
+        "DATABASE_URL": (True, ("what db.example.net outside of the stack has",)),
+        "REDIS_PASSWORD": (True, ("what cache.example.net outside of the stack has",)),
+        "QUEUE_URL": (False, ("a value in the file, which is best set anew",)),
+    }
+
+
 def test_names_of_secrets_do_not_meet(read: Read) -> None:
     services = {
         "a": service(environment=["X=--a${DB_TOKEN} ${db_token}", "Y=redis://:one@db", "Z=redis://:two@db"]),
