@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import messages
 from builder.compose.draft import Port
-from builder.oci import image_reference
+from builder.oci import known_images
 from builder.stack import model
 
 if TYPE_CHECKING:
@@ -69,183 +69,16 @@ def parse(entry: Any) -> tuple[Port, ...] | None:
 
 # Ports of what is no HTTP, and is often published for people or devices outside.
 _OTHER_PROTOCOLS: Final = frozenset(
-    (
-        *(
-            20,
-            21,
-            22,
-            25,
-            53,
-            88,
-            110,
-            139,
-            143,
-            389,
-            445,
-            465,
-            587,
-            636,
-            853,
-            990,
-            993,
-            995,
-            1025,
-            1194,
-            1883,
-            1935,
-            2222,
-        ),
-        *(3478, 4190, 5060, 5061, 5222, 5269, 5349, 6667, 6697, 8554, 8883, 25565, 64738),
-    )
-)
+    {20, 21, 22, 25, 53, 88, 110, 139, 143, 389, 445, 465, 587, 636, 853, 990, 993, 995, 1025, 1194, 1883, 1935,
+     2222, 3478, 4190, 5060, 5061, 5222, 5269, 5349, 6667, 6697, 8554, 8883, 25565, 64738}
+)  # fmt: skip
 # And of what the other services of a stack talk to: databases, queues, caches.
 _INNER_PROTOCOLS: Final = frozenset(
-    (
-        *(
-            1433,
-            1521,
-            2181,
-            3306,
-            4222,
-            5432,
-            5433,
-            5671,
-            5672,
-            6379,
-            6380,
-            6432,
-            6543,
-            9042,
-            9092,
-            11211,
-            26257,
-            26379,
-        ),
-        *(27017, 27018),
-    )
-)
+    {1433, 1521, 2181, 3306, 4222, 5432, 5433, 5671, 5672, 6379, 6380, 6432, 6543, 9042, 9092, 11211, 26257, 26379,
+     27017, 27018}
+)  # fmt: skip
 # HTTPS of the app's own, which nobody needs behind Caddy.
 _TLS: Final = (443, 8443)
-# Where well-known images listen, by the end of their path: what their Dockerfiles EXPOSE, or their projects name.
-WEB_PORTS: Final = {
-    "activepieces/activepieces": 80,
-    "actualbudget/actual-server": 5006,
-    "adminer": 8080,
-    "apache/superset": 8088,
-    "appsmith/appsmith-ce": 80,
-    "authelia/authelia": 9091,
-    "axllent/mailpit": 8025,
-    "baserow/baserow": 80,
-    "binwiederhier/ntfy": 80,
-    "bitnami/nginx": 8080,
-    "bitnami/wordpress": 8080,
-    "calcom/cal.com": 3000,
-    "casbin/casdoor": 8000,
-    "coder/coder": 7080,
-    "dgtlmoon/changedetection.io": 5000,
-    "diced/zipline": 3000,
-    "directus/directus": 8055,
-    "docmost/docmost": 3000,
-    "documenso/documenso": 3000,
-    "docuseal/docuseal": 3000,
-    "dolibarr/dolibarr": 80,
-    "dpage/pgadmin4": 80,
-    "drupal": 80,
-    "emby/embyserver": 8096,
-    "etherpad/etherpad": 9001,
-    "excalidraw/excalidraw": 80,
-    "filebrowser/filebrowser": 80,
-    "fireflyiii/core": 8080,
-    "forgejo/forgejo": 3000,
-    "formbricks/formbricks": 3000,
-    "freshrss/freshrss": 80,
-    "getfider/fider": 3000,
-    "ghost": 2368,
-    "gitea": 3000,
-    "gitea/gitea": 3000,
-    "gitlab/gitlab-ce": 80,
-    "go-vikunja/vikunja": 3456,
-    "goauthentik/server": 9000,
-    "gotify/server": 80,
-    "grafana/grafana": 3000,
-    "grafana/grafana-enterprise": 3000,
-    "grafana/grafana-oss": 3000,
-    "gristlabs/grist": 8484,
-    "hedgedoc/hedgedoc": 3000,
-    "home-assistant/home-assistant": 8123,
-    "homeassistant/home-assistant": 8123,
-    "httpd": 80,
-    "immich-app/immich-server": 2283,
-    "infisical/infisical": 8080,
-    "jellyfin/jellyfin": 8096,
-    "jenkins/jenkins": 8080,
-    "jgraph/drawio": 8080,
-    "joomla": 80,
-    "karakeep-app/karakeep": 3000,
-    "kestra/kestra": 8080,
-    "keycloak/keycloak": 8080,
-    "kimai/kimai2": 8001,
-    "kutt/kutt": 3000,
-    "langfuse/langfuse": 3000,
-    "linuxserver/calibre-web": 8083,
-    "linuxserver/qbittorrent": 8080,
-    "linuxserver/syncthing": 8384,
-    "listmonk/listmonk": 9000,
-    "louislam/uptime-kuma": 3001,
-    "lukevella/rallly": 3000,
-    "mastodon/mastodon": 3000,
-    "mastodon/mastodon-streaming": 4000,
-    "matomo": 80,
-    "mattermost/focalboard": 8000,
-    "mattermost/mattermost-team-edition": 8065,
-    "mealie-recipes/mealie": 9000,
-    "mediawiki": 80,
-    "metabase/metabase": 3000,
-    "miniflux/miniflux": 8080,
-    "n8nio/n8n": 5678,
-    "neosmemo/memos": 5230,
-    "nextcloud": 80,
-    "nginx": 80,
-    "nginxinc/nginx-unprivileged": 8080,
-    "nocodb/nocodb": 8080,
-    "nodered/node-red": 1880,
-    "odoo": 8069,
-    "open-webui/open-webui": 8080,
-    "outlinewiki/outline": 3000,
-    "paperless-ngx/paperless-ngx": 8000,
-    "penpotapp/frontend": 8080,
-    "photoprism/photoprism": 2342,
-    "phpmyadmin": 80,
-    "phpmyadmin/phpmyadmin": 80,
-    "plausible/community-edition": 8000,
-    "pocket-id/pocket-id": 1411,
-    "portainer/portainer-ce": 9000,
-    "prestashop/prestashop": 80,
-    "prom/prometheus": 9090,
-    "pterodactyl/panel": 80,
-    "redmine": 3000,
-    "registry": 5000,
-    "requarks/wiki": 3000,
-    "rocket.chat": 3000,
-    "rocketchat/rocket.chat": 3000,
-    "roundcube/roundcubemail": 80,
-    "searxng/searxng": 8080,
-    "sissbruecker/linkding": 9090,
-    "solr": 8983,
-    "sonarqube": 9000,
-    "sonatype/nexus3": 8081,
-    "stirlingtools/stirling-pdf": 8080,
-    "syncthing/syncthing": 8384,
-    "tomcat": 8080,
-    "traccar/traccar": 8082,
-    "umami-software/umami": 3000,
-    "vaultwarden/server": 80,
-    "wallabag/wallabag": 80,
-    "weblate/weblate": 8080,
-    "wekanteam/wekan": 8080,
-    "wordpress": 80,
-    "yourls": 80,
-}
 
 
 def web_port(published: Iterable[Port], exposed: Iterable[Port], image: str | None) -> tuple[int | None, str]:
@@ -253,8 +86,7 @@ def web_port(published: Iterable[Port], exposed: Iterable[Port], image: str | No
 
     The second is empty where nothing says anything.
     """
-    # Variants with PHP-FPM speak FastCGI, for a web server beside them.
-    known = None if "fpm" in (image or "") else image_reference.known(image, WEB_PORTS)
+    known = known_images.web_port(image)
     for listed, key in ((published, "ports"), (exposed, "expose")):
         candidates = web_candidates(listed)
         if known in candidates:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from builder.compose import labels as own_labels
 from builder.compose import ports as port_lists
-from builder.oci import image_reference
+from builder.oci import image_reference, known_images
 from builder.stack import model, public
 from builder.starter import messages
 from builder.starter.request import parse_port
@@ -277,9 +277,9 @@ def _of_image(service: ServiceFacts) -> Iterator[Evidence]:
         yield _INNER, messages.IMAGE_INNER
     elif last in _TOOL_IMAGES:
         yield _TOOL, messages.IMAGE_ADMIN
-    elif "fpm" in (service.image or ""):
+    elif known_images.speaks_fastcgi(service.image):
         yield _INNER, messages.IMAGE_FASTCGI
-    elif (port := image_reference.known(service.image, port_lists.WEB_PORTS)) is not None:
+    elif (port := known_images.web_port(service.image)) is not None:
         yield _KNOWN_IMAGE, messages.IMAGE_WEB.format(port=port)
 
 
