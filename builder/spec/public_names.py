@@ -128,7 +128,9 @@ def _of(document: Document, index: int, loc: Loc, contents: StackContents) -> It
                 paths = (ROOT,) if moved else service.paths or (ROOT,)
                 yield _Name(domain, index, service.name, where, mark, paths, redirected=moved)
         if service.strip_path and not service.paths:
-            mark = service.mark or document.mark(loc)
+            said = (*loc, "public", service.name, "strip_path")
+            in_spec = document.get(said) is not None
+            mark = document.mark(said, key=True) if in_spec else service.mark or document.mark(loc)
             messages.STRIP_ALONE.add_to(document.problems, where, mark)
 
 
