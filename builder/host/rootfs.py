@@ -29,7 +29,8 @@ _TREES: Final[Mapping[Part, data.Tree]] = {Part.BAKED: "images", Part.FIRST_BOOT
 def render(part: Part, scope: Scope, values: Mapping[str, object], **words: object) -> Iterator[File]:
     """The files of one part and scope; `values` are for templates, `words` replace @word@ in paths.
 
-    A template that renders to nothing makes no file. Comments are left out; all formats of the trees use `#`.
+    A template that renders to nothing makes no file. Comments are left out; all formats of the trees use `#`. Scripts
+    are indented with tabs.
     Raises jinja2.UndefinedError for a name that `values` lacks, EncodingError for a value that no encoder has seen.
     """
     for source, content in _sources(part):
@@ -58,7 +59,7 @@ def _file(part: Part, source: str, content: bytes, values: Mapping[str, object],
     if path.suffix == _SUFFIX:
         path = path.with_suffix("")
         content = _template(content.decode()).render(values).encode()
-    content = _without_comments(content)
+    content = _with_tabs(_without_comments(content))
     name = str(path)
     for word, value in words.items():
         name = name.replace(f"@{word}@", str(value))
@@ -70,6 +71,13 @@ def _without_comments(content: bytes) -> bytes:
     first, *rest = content.splitlines(keepends=True) or [b""]
     kept = [line for line in rest if not line.lstrip().startswith(b"#")]
     return b"".join([first] * (first.startswith(b"#!") or not first.startswith(b"#")) + kept)
+
+
+def _with_tabs(content: bytes) -> bytes:
+    """A script that is indented with tabs where the tree's has four spaces, which compress less well."""
+    if not content.startswith(b"#!"):
+        return content
+    return re.sub(rb"^(?: {4})+", lambda spaces: b"\t" * (len(spaces[0]) // 4), content, flags=re.MULTILINE)
 
 
 def _mode_of(path: str, content: bytes) -> str:
