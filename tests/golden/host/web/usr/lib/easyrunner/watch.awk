@@ -26,7 +26,7 @@ function say(client, what,    all, part, hex, net, i, own, line) {
 	for (i = split($0, part, "\""); i > 1; i--) if (part[i] == ":") value[part[i - 1]] = part[i + 1]
 	host = tolower(value["host"])
 	gsub(/:[0-9]+$| /, "", host)
-	if (match($0, /"status":4../) && value["sec_fetch_site"] !~ /^(cross-site|same-(site|origin))$/)
+	if (match($0, /"status":4../) && value["sec_fetch_site"] !~ /^(cross|same)-/)
 		say(value["remote_ip"], substr($0, RSTART + 9, 3) " //" substr(host value["uri"], 1, 500))
 	next
 }
@@ -35,9 +35,9 @@ function say(client, what,    all, part, hex, net, i, own, line) {
 	pid = $3
 	sub(/^[^ ]+ [^ ]+ [^ ]+ (fatal: )?/, "")
 	if (/^Connection from /) from[pid] = $3
-	else if (/^(Accepted|Connection (closed|reset) by|Disconnected from|Disconnecting|Timeout before authentication for) /) {
-		if (/^Timeout.*, pid = /) pid = "sshd-session[" $NF "]:"
-		if (/^(Timeout|[A-Z][a-z]+ ((closed|reset) by |from )?(authenticating|invalid) user) /) say(from[pid], "no login")
+	else if (/^(Accepted|Connection (closed|reset)|Disconnect(ed|ing)|Timeout) /) {
+		if (/^Timeout.* pid = /) pid = "sshd-session[" $NF "]:"
+		if (/^Timeout| (authenticating|invalid) user /) say(from[pid], "no login")
 		delete from[pid]
 	}
 }
