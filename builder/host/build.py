@@ -59,6 +59,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "acme_directory": directory,
         "by_name": any(rule.by_name for stack in spec.stacks for rule in stack.egress),
         "builds_secrets": any(_builds_secrets(stack) for stack in spec.stacks),
+        "keeps_addresses": any(service.networks for stack in spec.stacks for service in stack.services),
+        "makes_directories": any(_makes_directories(stack) for stack in spec.stacks),
         "names": facts.NAMES,
         "answers": facts.ANSWERS,
         "ignored": never_banned(spec),
@@ -89,6 +91,10 @@ def _builds_secrets(stack: Stack) -> bool:
     return any(secret.built is not None for service in stack.services for secret in service.env_secrets)
 
 
+def _makes_directories(stack: Stack) -> bool:
+    return any(names.data_directories(stack, service) for service in stack.services)
+
+
 def _stack(stack: Stack, spec: Spec, values: Mapping[str, object]) -> Iterator[File]:
     """The files of a stack: from templates, its Quadlet units, and what the user's Compose file mounts."""
     values = {
@@ -97,7 +103,7 @@ def _stack(stack: Stack, spec: Spec, values: Mapping[str, object]) -> Iterator[F
         "sites": public.sites(stack),
         "subid": (stack.uid - facts.UID_BASE) * facts.SUBID_SIZE,
         "archives": _archives(stack.name, {service.name: service.image for service in stack.services}),
-        "data": any(names.data_directories(stack, service) for service in stack.services),
+        "data": _makes_directories(stack),
     }
     words = {"stack": stack.name, "uid": stack.uid}
     yield from rootfs.render(Part.FIRST_BOOT, "stack", values, **words)

@@ -102,6 +102,27 @@ def test_only_a_host_with_names_in_its_egress_carries_what_resolves_them() -> No
     }
 
 
+@pytest.mark.parametrize(
+    ("services", "program"),
+    [
+        ('{web: {image: "x:1"}}', set()),
+        ("{web: {image: 'x:1'}}", set()),
+        ("{web: {image: 'x:1'}, db: {image: 'y:1'}}", {"address"}),
+        ("{web: {image: 'x:1', volumes: ['./data:/data']}}", {"data"}),
+    ],
+)
+def test_only_a_host_whose_units_call_a_program_carries_it(services: str, program: set[str], tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(f"services: {services}")
+    stacks = "stacks: [{name: app, compose: compose.yaml}]"
+    text = MINIMAL.format(name="web1", base="debian-13", admin="er", key=KEY, more=stacks)
+    files = host.build(specs.loads(text, tmp_path / "easyrunner.yaml")[0]).files
+    units = b"".join(file.content for file in files if file.path.endswith(".container"))
+    called = {word.decode() for word in re.findall(rb"ExecStartPre=/usr/lib/easyrunner/(\w+)", units)}
+    assert called == program
+    there = {file.path.rpartition("/")[2] for file in files if file.path.startswith(f"{facts.LIB}/")}
+    assert there & {"address", "data"} == program
+
+
 def test_containers_know_every_domain_of_the_host() -> None:
     spec = spec_of(more=STACK)
     files = {file.path: file.content.decode() for file in host.build(spec).files}
