@@ -119,8 +119,8 @@ def packed(spec: Spec, host: Host, on: On, *, binary: bool = False) -> bytes | N
     if any(b"\0" in file.content for file in files):
         return None
     content = _lzma(_joined(files))
-    # YAML folds the ends of lines to spaces, which the digits' decoder skips. Gzip passes through no editor and no mail:
-    # one line then, without two more characters that all 64 others would be longer for.
+    # YAML folds the ends of lines to spaces, which the digits' decoder skips. Gzip passes through no editor and no
+    # mail: one line then, as 64 characters are what six bits can tell apart.
     block = (base64.b64encode(content) if binary else _lines(_digits(content))).decode().rstrip()
     if len(block) > _LONGEST_ARGUMENT:
         return None
@@ -134,7 +134,7 @@ def packed(spec: Spec, host: Host, on: On, *, binary: bool = False) -> bytes | N
 
 
 def _joined(files: Iterable[File]) -> bytes:
-    """Path, mode and content of each file, separated by NUL: the host's own, then stack by stack, as alike files follow."""
+    """Path, mode and content of each file, separated by NUL; a stack's files stand together, as they are alike."""
     ordered = sorted(files, key=lambda file: file.stack)
     return b"\0".join(
         field for file in ordered for field in (file.path.encode(), file.initial_mode.encode(), file.content)
