@@ -57,13 +57,13 @@ def _escape(value: str, position: int) -> tuple[str, int]:
 def expand(word: str, variables: dict[str, str] | None = None) -> str:
     """Specifiers and variables put in, as systemd does when it runs a command. Unknown ones are an error.
 
-    Those that the host sets for new directories (ER_OWN0, …) are nothing, as they mostly are.
+    Those that the host sets when a service starts, for new directories (ER_OWN0, …) and for addresses, are nothing.
     """
 
     def replace(found: re.Match[str]) -> str:
         if found[0] == "$$":
             return "$"
-        return "" if re.fullmatch(r"ER_OWN\d+", found[1]) else (variables or {})[found[1]]
+        return "" if re.fullmatch(r"ER_(OWN|ADDRESS)\d+", found[1]) else (variables or {})[found[1]]
 
     assert not re.search(r"(?<!%)(%%)*%(?!%)", word), word
     return re.sub(r"\$\$|\$\{(\w+)\}", replace, word).replace("%%", "%")

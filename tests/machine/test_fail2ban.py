@@ -60,7 +60,9 @@ INTRO = """# Fail2Ban
 and so is one that sshd ends after 30 seconds. Connections that end before a user is named (a port scan, another
 program's greeting) are no failures: there sshd's own limits hold, `PerSourceMaxStartups` (5 at a time) on both bases
 and `PerSourcePenalties` where there is one, on Debian 13. Of requests only those answered with 4xx count; pages that
-exist never do. Nobody is banned from SSH, or for a week, for what he asked of a site.
+exist never do. A wrong password (401, of `basic_auth` or of an app) counts as any 4xx does, for er-web-flood alone: who
+types it wrong a few times is not banned, and who guesses has 200 tries in a minute before each ban. Nobody is banned
+from SSH, or for a week, for what he asked of a site.
 
 **Who counts.** The address of the connection's socket, which `er-watch` writes at the front of a line of its own;
 nothing that a client sends stands before it. An IPv6 client is its /64 and is counted and banned as that, since a

@@ -146,6 +146,19 @@ def test_containers_know_every_domain_of_the_host() -> None:
     assert max(map(len, hosts.splitlines())) < 512  # musl reads no more of a line
 
 
+def test_no_drop_in_of_a_user_hides_one_of_all_users() -> None:
+    """Of two with one name systemd reads the one in the directory of the instance alone (systemd.unit(5))."""
+    folder = "/etc/systemd/system/user@"
+    found = [
+        file.path.removeprefix(folder).split(".service.d/")
+        for file in host.build(spec_of(more=STACK)).files
+        if file.path.startswith(folder)
+    ]
+    of_all = {name for instance, name in found if not instance}
+    assert len(of_all) >= 2
+    assert not of_all & {name for instance, name in found if instance}
+
+
 def test_what_podman_believes_to_run_is_forgotten_alike() -> None:
     """By a manager that comes back, and by er-room, which takes a stack's containers away without one."""
     rootfs = ROOT / "images/rootfs"
