@@ -98,7 +98,7 @@ def test_the_containers_of_a_killed_manager_can_be_removed(three: Host) -> None:
     """By the words with which er-room makes room, without a manager of the stack's user."""
     uid = three.machine.user("er-shop").uid
     room = three.machine.path("/usr/lib/easyrunner/room").read_text()
-    words = room[room.index("    systemctl stop ") : room.index("    for stack in $(stacks); do [ ")]
+    words = room[room.index("systemctl stop ") : room.index("for stack in $(stacks); do [ ")]
     three.machine.run(f"systemctl kill --signal=KILL user@{uid}")
     try:
         script = words.replace("rm -f .ballast", "").replace("systemd-run -q", "systemd-run --collect -q")
