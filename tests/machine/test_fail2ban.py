@@ -78,7 +78,8 @@ much before by changing its address, or with four pages in ten minutes. A ban fr
 nothing.
 
 **A site's own pages.** `/wp-admin/` is a scanner's page, and WordPress's own. A stack with an image of WordPress,
-phpMyAdmin, Solr or Tomcat has its own pages allowed on its domains; others are named in the spec, and a web jail that
+phpMyAdmin, Solr or Tomcat has its own pages allowed on its domains, whichever path it has there; others are named in
+the spec, and a web jail that
 is not wanted is switched off:
 
 ```yaml
