@@ -77,7 +77,7 @@ def test_the_policy_comes_out_the_same_wherever_a_run_of_it_ended(three: Host) -
     """The loop of `provision`, as it is, on the stock files: whole, and whole again after its first so many lines."""
     machine = three.machine
     text = machine.files.path("/usr/lib/easyrunner/provision").read_text()
-    loop = re.search(r"^ *while read -r file line.*?^ *done <\S+$", text, re.DOTALL | re.MULTILINE)
+    loop = re.search(r"^\s*while read -r file line.*?^\s*done <\S+$", text, re.DOTALL | re.MULTILINE)
     assert loop is not None
     rows = [line.split(" ", 1) for line in machine.files.path("/usr/lib/easyrunner/lines").read_text().splitlines()]
     stock = {path: (base_tree.tree() / path.lstrip("/")).read_bytes() for path, _ in rows}
