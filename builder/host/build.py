@@ -82,9 +82,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
 
 def _logins(spec: Spec) -> bytes:
     """Who logs in where: `er server registry` reads it, and first boot, which says what is not there."""
-    owners = (("proxy", spec.proxy.logins), *((stack.name, stack.logins) for stack in spec.stacks))
-    lines = (f"{owner} {login.registry} {login.username}\n" for owner, logins in owners for login in logins)
-    return "".join(lines).encode()
+    return "".join(f"{owner} {login.registry} {login.username}\n" for owner, login in spec.logins).encode()
 
 
 def _builds_secrets(stack: Stack) -> bool:

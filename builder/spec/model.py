@@ -91,3 +91,9 @@ class Spec:
     mirrors: tuple[tuple[str, tuple[str, ...]], ...] = ()  # by registry, in the order in which they are asked
     aws: Aws = Aws()
     dns: Dns | None = None
+
+    @property
+    def logins(self) -> tuple[tuple[str, Login], ...]:
+        """Each login to a registry, by the stack that has it, or `proxy`."""
+        owners = (("proxy", self.proxy.logins), *((stack.name, stack.logins) for stack in self.stacks))
+        return tuple((owner, login) for owner, logins in owners for login in logins)

@@ -185,8 +185,7 @@ def _archive_problem(where: str, mark: Mark | None, on: On) -> Problem:
 
 def logins(spec: Spec) -> tuple[tuple[str, str], ...]:
     """Stack and registry of each login, whose password user-data never carries."""
-    owners = (("proxy", spec.proxy.logins), *((stack.name, stack.logins) for stack in spec.stacks))
-    return tuple((owner, login.registry) for owner, logins in owners for login in logins)
+    return tuple((owner, login.registry) for owner, login in spec.logins)
 
 
 def secrets(spec: Spec) -> tuple[tuple[str, str], ...]:

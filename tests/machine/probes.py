@@ -196,3 +196,17 @@ def undone(do: Sequence[Sequence[str]], undo: Sequence[Sequence[str]], place: Pl
     finally:
         for argv in undo:
             process.run(place.argv(argv), timeout=20, check=False)
+
+
+# A program: ADDRESS SECONDS, connections to port 80 one after another until one is not there in that time.
+QUICK = """
+import socket, struct, sys
+for number in range(5000):
+    try:
+        one = socket.create_connection((sys.argv[1], 80), timeout=float(sys.argv[2]))
+    except OSError:
+        break
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    one.close()
+print(number)
+"""

@@ -12,7 +12,7 @@ from builder import facts, process
 from tests.machine import hosts
 from tests.machine.clients import get
 from tests.machine.egress_host import within
-from tests.machine.probes import Agent, end, inside, outside, quic, serving, tcp
+from tests.machine.probes import QUICK, Agent, end, inside, outside, quic, serving, tcp
 from tests.server.conftest import client
 
 if TYPE_CHECKING:
@@ -199,22 +199,9 @@ def test_a_stack_has_so_many_connections_and_others_still_theirs(sites: Host, fa
     )
 
 
-_QUICK = """
-import socket, struct, sys
-for number in range(5000):
-    try:
-        one = socket.create_connection((sys.argv[1], 80), timeout=3)
-    except OSError:
-        break
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    one.close()
-print(number)
-"""
-
-
 @families
 def test_a_stack_makes_so_many_connections_a_second(sites: Host, family: int) -> None:
-    argv = ["podman", "exec", "web", "python3", "-c", _QUICK, OWN[family]]
+    argv = ["podman", "exec", "web", "python3", "-c", QUICK, OWN[family], "3"]
     made = int(sites.machine.run(argv, user="er-blog").stdout)
     assert facts.STACK_RATE <= made < 4_999
     sites.machine.wait(

@@ -14,6 +14,7 @@ from builder import facts
 from builder.host import firewall
 from tests.machine import clients, containment_page
 from tests.machine.clients import Load, get
+from tests.machine.probes import QUICK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,26 +114,13 @@ def test_one_client_has_so_many_connections_and_another_still_its_own(
     tell(f"{most + 10} connections at a time, IPv{family}", f"{most} of them")
 
 
-_QUICK = """
-import socket, struct, sys
-for number in range(5000):
-    try:
-        one = socket.create_connection((sys.argv[1], 80), timeout=0.3)
-    except OSError:
-        break
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    one.close()
-print(number)
-"""
-
-
 @FAMILIES
 def test_one_client_makes_so_many_connections_a_second(
     edge: Host, tell: Callable[[str, str], None], family: int
 ) -> None:
     """Each of them closed at once; after the burst it waits, and another does not."""
     before = _dropped(edge, family)
-    made = int(edge.machine.attacker(1).run(["python3", "-c", _QUICK, edge.address(family)], timeout=120).stdout)
+    made = int(edge.machine.attacker(1).run(["python3", "-c", QUICK, edge.address(family), "0.3"], timeout=120).stdout)
     assert 2 * facts.CLIENT_RATE <= made < 5_000
     assert _dropped(edge, family) > before
     assert get(edge, f"{_URL}/", family=4).status == 200
