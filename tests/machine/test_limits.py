@@ -38,6 +38,8 @@ def test_one_stack_gets_less_than_all_stacks(three: Host) -> None:
             assert 0 < _number(three, manager, name) < together, (manager, name)
     total = int(three.machine.run("awk '/^MemTotal/ { print $2 }' /proc/meminfo").stdout) * 1024
     assert _number(three, "stacks.slice", "MemoryMax") < 0.81 * total
+    proxy = _number(three, f"user@{facts.PROXY_UID}.service", "MemoryMax")
+    assert 0.39 * total < proxy < 0.41 * total, "its own ceiling, not a stack's"
 
 
 def test_a_stack_at_its_ceiling_leaves_the_others_their_share(three: Host) -> None:
