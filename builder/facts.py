@@ -34,6 +34,11 @@ PROXY_USER: Final = "er-proxy"
 PROXY_UID: Final = UID_BASE + PROXY_SLOT
 STACK_USER_PREFIX: Final = "er-"
 
+# The login that deploys: its user, whose id is below those of the proxy and the stacks, and the group that sshd lets in.
+DEPLOY_LOGIN: Final = "deploy"
+DEPLOY_UID: Final = UID_BASE + PROXY_SLOT - 1
+DEPLOY_GROUP: Final = "er-deploy"
+
 # Paths on the host.
 ETC: Final = "/etc/easyrunner"
 LIB: Final = "/usr/lib/easyrunner"

@@ -182,6 +182,7 @@ STACK_NAME: Final = Text(
     "lower case letters, digits and `-`, a letter first, no `-` at the end, at most 24 characters",
 )
 STACK_PROXY: Final = Text("`proxy` is the name of the reverse proxy's own user", "choose another name")
+STACK_DEPLOY: Final = Text("er-deploy is the group of those who may only deploy", "choose another name")
 STACK_TWICE: Final = Text(
     "a second stack with the name `{name}`", "the first one is on line {line}; each has a name of its own"
 )
@@ -308,6 +309,27 @@ REGISTRY_PRIVATE: Final = Text(
     "warning",
 )
 REGISTRY_UNUSED: Final = Text("no image comes from {registry}", "images come from: {known}", "warning")
+DEPLOY_NONE: Final = Text(
+    "no SSH key: nobody could deploy this stack",
+    "make one for your CI: ssh-keygen -t ed25519 -N '' -f ci; its public half, ci.pub, goes here",
+)
+DEPLOY_KEY_TAKEN: Final = Text(
+    "this is a key of the stack {owner} too: sshd takes the first line of a key, so it could not deploy {stack}",
+    "make a key for this stack alone: ssh-keygen -t ed25519 -N '' -f ci",
+)
+DEPLOY_KEY_ADMIN: Final = Text(
+    "this key is the admin's: whoever has it opens the whole server, and not this stack alone",
+    "make a key for this stack alone: ssh-keygen -t ed25519 -N '' -f ci",
+)
+DEPLOY_GIT: Final = Text(
+    "er does not take a git push yet", "take this line out; er deploy HOST STACK --build DIR builds and deploys"
+)
+DEPLOY_ADMIN: Final = Text("`deploy` is the login of those who may only deploy", "choose another name, as in er or ops")
+DEPLOY_ALLOW: Final = Text(
+    "SSH answers to these networks alone, so no deploy key works from elsewhere: hosted CI has no fixed addresses",
+    "remove allow_from, or run the CI that deploys within these networks",
+    "warning",
+)
 MIRROR: Final = Text(
     "`{value}` is not the address of a mirror", "as in mirror.example.com, or registry.example.com:5000/docker-hub"
 )

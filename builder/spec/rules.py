@@ -155,6 +155,8 @@ def stack_name(value: str) -> str:
     """The name of a stack; `er-` and the name is an OS user."""
     if value == "proxy":
         raise RuleError(messages.STACK_PROXY)
+    if value == "deploy":
+        raise RuleError(messages.STACK_DEPLOY)
     return pattern(STACK_NAME, messages.STACK_NAME)(value)
 
 

@@ -79,7 +79,7 @@ def _check_capabilities(document: Document, loc: Loc, image: str | None) -> None
 
 
 # What a stack with a Compose file may say besides.
-_COMPOSE_KEYS: Final = ("name", "uid", "compose", "public", "egress", "secret_env", "registries")
+_COMPOSE_KEYS: Final = ("name", "uid", "compose", "public", "egress", "secret_env", "registries", "deploy")
 
 
 def _check_compose_entry(document: Document, loc: Loc, keys: set[str]) -> None:

@@ -125,6 +125,16 @@ class LoginInput(Section):
     username: RegistryUsername = Field(description="The user name at the registry.", examples=["me"])
 
 
+class DeployInput(Section):
+    """Who may deploy this stack, and nothing else on the server."""
+
+    ssh_keys: list[str] = Field(
+        description="Public keys, or paths of .pub files relative to the spec; none of them is of another stack.",
+        examples=[["ssh-ed25519 AAAA… ci@example", "keys/ci.pub"]],
+        json_schema_extra={"minItems": 1},
+    )
+
+
 class StackInput(ServedInput):
     """An app stack: a compose file, or in short form one public service."""
 
@@ -162,6 +172,11 @@ class StackInput(ServedInput):
         default={},
         description="By registry, a login that this stack has instead of the host's.",
         examples=[{"ghcr.io": {"username": "me"}}],
+    )
+    deploy: DeployInput | None = Field(
+        default=None,
+        description="SSH keys that may put another image into this stack, see how it is, and nothing else.",
+        examples=[{"ssh_keys": ["keys/ci.pub"]}],
     )
     image: str | None = Field(
         default=None,

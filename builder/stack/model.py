@@ -297,6 +297,13 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class Deploy:
+    """Who may deploy a stack and do nothing else: whole public keys, as lines of authorized_keys."""
+
+    ssh_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """A complete app stack. `uid` is final here: from the name, or from the spec.
 
@@ -312,6 +319,7 @@ class Stack:
     egress: tuple[EgressRule, ...] = ()
     no_egress: bool = False
     logins: tuple[Login, ...] = ()  # to the registries that its images come from
+    deploy: Deploy | None = None
     mark: Mark | None = field(default=None, compare=False)
 
     @property
