@@ -34,7 +34,7 @@ PROXY_USER: Final = "er-proxy"
 PROXY_UID: Final = UID_BASE + PROXY_SLOT
 STACK_USER_PREFIX: Final = "er-"
 
-# The login that deploys: its user, whose id is below those of the proxy and the stacks, and the group that sshd lets in.
+# The login that may only deploy: its user, with an id below the proxy's, and the group by which sshd lets it in.
 DEPLOY_LOGIN: Final = "deploy"
 DEPLOY_UID: Final = UID_BASE + PROXY_SLOT - 1
 DEPLOY_GROUP: Final = "er-deploy"
@@ -60,6 +60,13 @@ AUTH_FILE: Final = "containers/auth.json"
 # Who logs in where, a line each: the stack (or proxy), the registry, the name there.
 LOGINS: Final = f"{ETC}/registries"
 QUADLETS: Final = "/etc/containers/systemd/users"
+
+# Whose keys may deploy what, a line of authorized_keys each; and where the service listens that does what they ask.
+DEPLOY_KEYS: Final = f"{ETC}/deploy-keys"
+DEPLOY_SOCKET: Final = f"{RUN}/deploy.sock"
+# What a deploy key has instead of a shell, and the remote part that stays on hosts with such keys.
+DEPLOY_SHELL: Final = f"{LIB}/deploy"
+DEPLOY_CODE: Final = f"{LIB}/remote"
 
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, quadlet
-from builder.host import firewall, rootfs
+from builder.host import deploy, firewall, rootfs
 from builder.host.model import File, Host, Part
 from builder.host.rootfs import Encoded
 from builder.oci import image_reference
@@ -68,6 +68,13 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "ceiling": f"{shares.ceiling(len(spec.stacks)):g}",
         "share": f"{shares.share(len(spec.stacks)):g}",
         "own_sites": _own_sites(spec),
+        "deploys": any(stack.deploy for stack in spec.stacks),
+        "deploy_login": facts.DEPLOY_LOGIN,
+        "deploy_uid": facts.DEPLOY_UID,
+        "deploy_keys": facts.DEPLOY_KEYS,
+        "deploy_shell": facts.DEPLOY_SHELL,
+        "deploy_socket": facts.DEPLOY_SOCKET,
+        "deploy_code": facts.DEPLOY_CODE,
     }
     yield from rootfs.render(Part.FIRST_BOOT, "host", values)
     if spec.tls.ca_root:
@@ -76,6 +83,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
     yield from firewall.host_files(spec.ssh.allow_from, spec.stacks, port, spec.fail2ban.ignore)
     if logins := _logins(spec):
         yield File(facts.LOGINS, logins, Part.FIRST_BOOT, "0600")
+    yield from deploy.files(spec)
     for stack in spec.stacks:
         yield from (_owned(stack, file) for file in _stack(stack, spec, values))
 
@@ -242,6 +250,7 @@ def _base_values(spec: Spec) -> dict[str, object]:
         "images": facts.IMAGES,
         "run": facts.RUN,
         "state": facts.STATE,
+        "deploy_group": facts.DEPLOY_GROUP,
         "subid_size": facts.SUBID_SIZE,
         # useradd takes the id after the highest in its range: without an end below ours, the next one is a stack's.
         "uid_max": facts.UID_BASE - 1,

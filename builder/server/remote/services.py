@@ -53,6 +53,7 @@ def _ingress_sockets(user: str, action: str, services: Iterable[str]) -> None:
 _SYSTEM_FILES: Final = (
     ("/etc/systemd/journald*", "journal"),
     ("/etc/systemd/*", "systemd"),
+    ("/etc/systemd/system/easyrunner-deploy*", "deploy"),
     ("/usr/lib/systemd/system/*", "systemd"),
     (f"{facts.FIREWALL}/*", "firewall"),
     # The firewall has a chain for each stack by its ids.
@@ -140,6 +141,10 @@ def reload(found: Affected) -> None:
         raise RemoteError(failed)
 
 
+# Where deploy keys are served, on hosts that have such.
+_DEPLOYS: Final = Path("/etc/systemd/system/easyrunner-deploy.socket")
+
+
 def _reload_system(readers: set[str]) -> None:
     if "journal" in readers:
         common.run(["systemctl", "restart", "systemd-journald.service"])
@@ -151,6 +156,8 @@ def _reload_system(readers: set[str]) -> None:
         common.run(["systemctl", "restart", "er-firewall.service"], check=False)
         if not common.firewall_loaded():
             raise RemoteError("the firewall's rules do not load")
+    if "deploy" in readers and _DEPLOYS.exists():
+        common.run(["systemctl", "restart", _DEPLOYS.name])
     if "ssh" in readers:
         common.run(["sshd", "-t"])
         common.run(["systemctl", "reload-or-restart", "ssh.service"])
@@ -254,7 +261,11 @@ def stop_stacks(stacks: Iterable[str]) -> None:
 def stop_units(removed: Iterable[str]) -> None:
     """Stop the units of files that will be removed, while systemd still knows them."""
     for path in map(Path, removed):
-        if path.parent == Path("/etc/systemd/system") and path.suffix == ".service":
+        if (
+            path.parent == Path("/etc/systemd/system")
+            and path.suffix in (".service", ".socket")
+            and "@" not in path.name
+        ):
             common.run(["systemctl", "stop", path.name], check=False)
         if path.suffix not in (".container", ".socket") or not path.parent.name.isdigit():
             continue

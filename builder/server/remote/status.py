@@ -38,7 +38,7 @@ def status() -> Value:
         "files_full": is_full("files_"),
         "firewall": common.firewall_loaded(),
         "services": services,
-        "proxy": _unit("er-proxy.service", facts.PROXY_USER, uptime),
+        "proxy": common.unit("er-proxy.service", facts.PROXY_USER, uptime),
         "proxy_image": images.proxy_image(),
         "stacks": [_stack(name, uptime) for name in common.stacks()],
         "logins": registries.registry_list(),
@@ -85,7 +85,7 @@ def _services() -> dict[str, str]:
 def _stack(name: str, uptime: float) -> Value:
     user = common.user_of(name)
     units = [
-        {"service": service, "public": kind in common.PUBLIC, **_unit(unit, user, uptime)}
+        {"service": service, "public": kind in common.PUBLIC, **common.unit(unit, user, uptime)}
         for kind, service, unit in common.services(name)
     ]
     missing, trouble = _missing_secrets(name)
@@ -105,37 +105,6 @@ def _missing_secrets(name: str) -> tuple[dict[str, list[str]], str]:
         return secrets.missing(name), ""
     except common.RemoteError as error:
         return {}, str(error)
-
-
-# Of systemd, as systemctl show has them.
-_PROPERTIES: Final = (
-    "ActiveState",
-    "SubState",
-    "Result",
-    "NRestarts",
-    "MemoryCurrent",
-    "MemoryMax",
-    "ActiveEnterTimestampMonotonic",
-)
-
-
-def _unit(unit: str, user: str, uptime: float) -> Value:
-    found = common.show(unit, *_PROPERTIES, user=user)
-    since = int(found.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
-    return {
-        "state": found.get("ActiveState", "unknown"),
-        "detail": found.get("SubState", ""),
-        "result": found.get("Result", ""),
-        "restarts": int(found.get("NRestarts") or 0),
-        "seconds": int(uptime - since) if since else 0,
-        "memory": _bytes(found.get("MemoryCurrent", "")),
-        "limit": _bytes(found.get("MemoryMax", "")),
-    }
-
-
-def _bytes(text: str) -> int | None:
-    """None for what systemd has no number for: `[not set]`, `infinity`, or the largest number there is."""
-    return int(text) if text.isdigit() and int(text) < 1 << 60 else None
 
 
 def listening() -> Iterator[Value]:
