@@ -51,9 +51,8 @@ def _code() -> tuple[tuple[str, bytes], ...]:
     """Path below the directory and content of each file."""
     modules: dict[str, bytes] = {}
     _add(_STARTS, modules)
-    packages = {f"{name}/__init__.py": b"" for name in ("builder", "builder/server", "builder/server/remote")}
     found = {f"{name.replace('.', '/')}.py": content for name, content in modules.items()}
-    return tuple(sorted({"__main__.py": _MAIN.encode(), **packages, **found}.items()))
+    return tuple(sorted({"__main__.py": _MAIN.encode(), **found}.items()))
 
 
 def _add(names: Iterator[str] | tuple[str, ...], modules: dict[str, bytes]) -> None:

@@ -54,6 +54,9 @@ def main() -> None:
     except (RemoteError, UserError) as error:
         _log(f"{who}: refused: {error}")
         _answer(b"1", (f"er-error: {error}\n" + (f"er-hint: {error.hint}\n" if error.hint else "")).encode())
+    except Exception:
+        _answer(b"1", b"er-error: the server could not do this\ner-hint: its admin finds the reason in its journal\n")
+        raise
 
 
 def _run(key: DeployKey, request: str) -> Any:

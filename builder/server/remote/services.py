@@ -261,11 +261,7 @@ def stop_stacks(stacks: Iterable[str]) -> None:
 def stop_units(removed: Iterable[str]) -> None:
     """Stop the units of files that will be removed, while systemd still knows them."""
     for path in map(Path, removed):
-        if (
-            path.parent == Path("/etc/systemd/system")
-            and path.suffix in (".service", ".socket")
-            and "@" not in path.name
-        ):
+        if path.parent == Path("/etc/systemd/system") and path.suffix in (".service", ".socket"):
             common.run(["systemctl", "stop", path.name], check=False)
         if path.suffix not in (".container", ".socket") or not path.parent.name.isdigit():
             continue
