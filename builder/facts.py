@@ -60,6 +60,9 @@ AUTH_FILE: Final = "containers/auth.json"
 # Who logs in where, a line each: the stack (or proxy), the registry, the name there.
 LOGINS: Final = f"{ETC}/registries"
 QUADLETS: Final = "/etc/containers/systemd/users"
+# What stacks run by a release: whole units by uid, where Podman's generator reads no drop-ins; and the records.
+RELEASE_UNITS: Final = f"{ETC}/releases"
+RELEASES: Final = f"{STATE}/data/releases"
 
 # Whose keys may deploy what, a line of authorized_keys each; and where the service listens that does what they ask.
 DEPLOY_KEYS: Final = f"{ETC}/deploy-keys"
