@@ -67,9 +67,9 @@ RELEASES: Final = f"{STATE}/data/releases"
 # Whose keys may deploy what, a line of authorized_keys each; and where the service listens that does what they ask.
 DEPLOY_KEYS: Final = f"{ETC}/deploy-keys"
 DEPLOY_SOCKET: Final = f"{RUN}/deploy.sock"
-# What a deploy key has instead of a shell, and the remote part that stays on hosts with such keys.
+# What a deploy key has instead of a shell; and the remote part that serves it, which the admin's last apply has left.
 DEPLOY_SHELL: Final = f"{LIB}/deploy"
-DEPLOY_CODE: Final = f"{LIB}/remote"
+DEPLOY_CODE: Final = f"{STATE}/remote.zip"
 
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.

@@ -14,6 +14,7 @@ from builder.cli import (
     build_image,
     check,
     check_image,
+    deploy,
     destroy,
     explain,
     init,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 # Each module has the NAME of its command and the function `command`.
 _COMMANDS: Final = (
-    init, check, render, tree, user_data, provider_table, trial, build_image, check_image, launch, servers, destroy,
+    init, check, render, tree, user_data, provider_table, trial, build_image, check_image, launch, deploy, servers, destroy,
     schema, explain,
 )  # fmt: skip
 _SERVER: Final[tuple[tuple[str, Command], ...]] = (

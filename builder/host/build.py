@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, quadlet
-from builder.host import deploy, firewall, rootfs
+from builder.host import firewall, rootfs
 from builder.host.model import File, Host, Part
 from builder.host.rootfs import Encoded
 from builder.oci import image_reference
@@ -83,7 +83,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
     yield from firewall.host_files(spec.ssh.allow_from, spec.stacks, port, spec.fail2ban.ignore)
     if logins := _logins(spec):
         yield File(facts.LOGINS, logins, Part.FIRST_BOOT, "0600")
-    yield from deploy.files(spec)
+    if keys := _deploy_keys(spec):
+        yield File(facts.DEPLOY_KEYS, keys, Part.FIRST_BOOT)
     for stack in spec.stacks:
         yield from (_owned(stack, file) for file in _stack(stack, spec, values))
 
@@ -91,6 +92,12 @@ def _first_boot(spec: Spec) -> Iterator[File]:
 def _logins(spec: Spec) -> bytes:
     """Who logs in where: `er server registry` reads it, and first boot, which says what is not there."""
     return "".join(f"{owner} {login.registry} {login.username}\n" for owner, login in spec.logins).encode()
+
+
+def _deploy_keys(spec: Spec) -> bytes:
+    """Lines of authorized_keys; what is not in them a key may not do: see `restrict` in sshd(8)."""
+    found = ((stack.name, key) for stack in spec.stacks if stack.deploy for key in stack.deploy.ssh_keys)
+    return "".join(f'restrict,command="{facts.DEPLOY_SHELL} {name}" {key}\n' for name, key in found).encode()
 
 
 def _builds_secrets(stack: Stack) -> bool:

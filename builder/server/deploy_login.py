@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from builder import facts, process
+from builder import facts
 from builder.problems import UserError
-from builder.server.ssh import KeyRefusedError, UnreachableError, explain_failure
+from builder.server.ssh import KeyRefusedError, call, explain_failure, long_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +26,18 @@ class DeployLogin:
     host: str
     options: tuple[str, ...] = ()
 
-    def ask(self, verb: str, *words: str, stdin: bytes = b"", fresh: bool = False, timeout: float = 120) -> Any:
+    def ask(
+        self,
+        verb: str,
+        *words: str,
+        stdin: bytes | Iterable[bytes] = b"",
+        fresh: bool = False,
+        compress: bool = False,
+        timeout: float = 120,
+    ) -> Any:
         """As `Remote.ask`, by the host's own remote part; raises the same."""
-        try:
-            done = process.run(self.argv([verb, *words], fresh=fresh), stdin=stdin, timeout=timeout, check=False)
-        except FileNotFoundError:
-            way = "apt-get install openssh-client"
-            raise UnreachableError("the program ssh is not installed", way) from None
-        except subprocess.TimeoutExpired:
-            raise UserError(f"{self.host} did not answer within {timeout:.0f} s", "try again; is it busy?") from None
+        options = () if isinstance(stdin, bytes) else long_options(compress=compress)
+        done = call(self.host, self.argv([verb, *words], fresh=fresh, options=options), stdin, timeout)
         if done.returncode != 0:
             raise self.explained(done.returncode, done.stderr)
         try:
@@ -44,10 +46,10 @@ class DeployLogin:
             way = "is it a host of er, and the stack one with deploy keys?"
             raise UserError(f"{self.host} answered something that is no JSON: {done.stdout[:80]!r}", way) from error
 
-    def argv(self, command: Sequence[str], *, fresh: bool = False) -> list[str]:
+    def argv(self, command: Sequence[str], *, fresh: bool = False, options: Sequence[str] = ()) -> list[str]:
         """The call of ssh; nobody is asked anything, and an unknown host key is refused."""
         own = ["-o", "ControlMaster=no", "-o", "ControlPath=none"] if fresh else []
-        own += ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15"]
+        own += ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15", *options]
         return ["ssh", "-T", *self.options, *own, "--", self.host, shlex.join(command)]
 
     def explained(self, code: int, stderr: str) -> UserError:

@@ -149,7 +149,10 @@ def _package_files() -> Iterator[tuple[str, bytes]]:
 _CANNOT_CONNECT: Final = 255
 # The remote part's own errors: one line that begins like this, and a hint on the next.
 _REMOTE_ERROR, _REMOTE_HINT = "er-error: ", "er-hint: "
+# A host key that is known by its fingerprint: the one that is there instead.
+SEEN_KEY: Final = "er-host-key: "
 _KEY_CHANGED: Final = "REMOTE HOST IDENTIFICATION HAS CHANGED"
+_KEY_UNKNOWN: Final = "Host key verification failed"
 _KEY_REFUSED: Final = "Permission denied"
 # Where the key stands that was known: ssh prints it, under whatever name and in whatever file it is.
 _KNOWN_AT: Final = re.compile(r"Offending \S+ key in (.+):(\d+)")
@@ -161,7 +164,7 @@ _CAUSES: Final = (
         "if the server was made anew, compare its fingerprint with the console's, then remove the old key: {known}",
     ),
     (
-        "Host key verification failed",
+        _KEY_UNKNOWN,
         "the host key is not known",
         "compare the fingerprint with the one on the server's console, then log in once with: ssh {host}",
     ),
@@ -203,6 +206,9 @@ def explain_failure(host: str, code: int, stderr: str) -> UserError:
     lines = [line.strip() for line in stderr.strip().splitlines() if line.strip()]
     if own := _after(_REMOTE_ERROR, lines):
         return UserError(f"{host}: {own}", _after(_REMOTE_HINT, lines))
+    if code == _CANNOT_CONNECT and _KEY_UNKNOWN in stderr and (seen := _after(SEEN_KEY, lines)):
+        way = "is it the right server? its console shows its fingerprint, and for its admin er server status"
+        return KeyChangedError(f"{host}: the host key is {seen}, and not the one that was given", way)
     error = _error_class(code, stderr)
     for text, meaning, hint in _CAUSES:
         if text in stderr:

@@ -91,10 +91,8 @@ class Host:
         self.boot()
 
 
-def written(
-    name: str, tmp: Path, edit: Callable[[str], str] = str, keys: tuple[str, ...] = ()
-) -> tuple[Spec, Path]:
-    """The spec `name` of tests/machine/specs in a fresh directory, and the key made for its admin; more are made by name."""
+def written(name: str, tmp: Path, edit: Callable[[str], str] = str, keys: tuple[str, ...] = ()) -> tuple[Spec, Path]:
+    """The spec `name` of tests/machine/specs in a fresh directory, with a key for its admin, and further `keys`."""
     folder = tmp / name
     shutil.copytree(SPECS / name, folder)
     key = folder / "id"

@@ -63,6 +63,8 @@ def command(
     if found and not yes and not _confirmed(len(found)):
         return 1
     end = _follow(_carry_out(server, spec, tree, found, timeout))
+    if end.get("phase", "done") == "done" and any(stack.deploy for stack in spec.stacks):
+        server.ask("deploy-enable")
     if newest_proxy and end.get("phase", "done") == "done":
         _write_proxy_image(path, spec)
     if not end:

@@ -3,13 +3,15 @@
 systemd starts this for each connection to the socket that only the group of that login can open. The request is the
 command line that ssh was given, up to a NUL; what follows is the input of its verb. Which stack it is about is the
 key's: see `deploy_key`. The answer is a digit, 0 or 1, and then JSON or the lines of an error.
+
+A deploy key sends no code: what serves it is the remote part that the admin's last `er server apply` has left.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
+import io
 import json
 import os
 import re
@@ -19,25 +21,54 @@ import socket
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from builder import facts
+from builder import facts, files
 from builder.problems import UserError
-from builder.server.remote import deploy_key, stack_status
+from builder.server.remote import deploy_key
 from builder.server.remote.common import RemoteError
+from builder.server.remote.main import function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from builder.server.remote.common import Value
     from builder.server.remote.deploy_key import DeployKey
 
-# What words may look like; they are whole words of a command line, and no name may begin like an option.
+# What words may look like; they are whole words of a command line, and none may begin like an option.
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
-_NUMBER: Final = r"[0-9]{1,15}"
-# Verb, what it runs, and its words after the stack, each of which may be left out from the end if it says so.
-REQUESTS: Final[dict[str, tuple[Callable[..., Any], tuple[str, ...]]]] = {
-    "stack-status": (stack_status.stack_status, ()),
-    "stack-logs": (stack_status.stack_logs, (_NUMBER, f"(?:{_NAME})?")),
+_TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_NUMBER: Final = r"[0-9]{1,9}"
+_PHASE: Final = r"[a-z' ]{1,60}"
+# The longest that one call may wait, in seconds.
+_SECONDS: Final = r"[0-9]|[1-5][0-9]"
+
+
+class Request(NamedTuple):
+    """The words of a verb that follow its stack; of those at least so many have to be there.
+
+    `tells` is for a verb whose input says who asks for it: that is the key. `adds` is what the service says as well.
+    """
+
+    words: tuple[str, ...] = ()
+    least: int = 0
+    tells: bool = False
+    adds: tuple[str, ...] = ()
+
+
+# A push takes no layer from another stack's storage, nor says which are there: by naming digests, which are no secrets,
+# somebody could get at images that are.
+REQUESTS: Final = {
+    "stack-status": Request(),
+    "stack-logs": Request((_NUMBER, _NAME), 1),
+    "push-target": Request((_NAME,)),
+    "push-missing": Request((_NAME, "look"), 1, adds=("own",)),
+    "push-layers": Request((_NAME,), 1),
+    "push-finish": Request((_NAME, _TAG), 2),
+    "release-start": Request(tells=True),
+    "release-wait": Request((_PHASE, _SECONDS), 2),
+    "release-list": Request(),
+    "release-rollback": Request((f"{_NUMBER}|spec",), tells=True),
 }
 
 
@@ -61,7 +92,9 @@ def main() -> None:
 
 def _run(key: DeployKey, request: str) -> Any:
     verb, words = parsed(request, key.stack)
-    return REQUESTS[verb][0](*words)
+    if REQUESTS[verb].tells:
+        sys.stdin = io.TextIOWrapper(io.BytesIO(told(sys.stdin.buffer.read(_LONGEST), key)))
+    return function(verb)(*words, *REQUESTS[verb].adds)
 
 
 def parsed(request: str, stack: str) -> tuple[str, tuple[str, ...]]:
@@ -74,14 +107,31 @@ def parsed(request: str, stack: str) -> tuple[str, tuple[str, ...]]:
         raise RemoteError("a deploy key has no shell, and may not do this", f"what it may: er deploy HOST {stack}")
     if words[:1] != [stack]:
         raise RemoteError(f"this key is for the stack {stack} alone")
-    pairs = itertools.zip_longest(REQUESTS[verb][1], words[1:])
-    if not all(form is not None and word is not None and re.fullmatch(form, word) for form, word in pairs):
+    forms, rest = REQUESTS[verb].words, words[1:]
+    fits = REQUESTS[verb].least <= len(rest) <= len(forms)
+    if not fits or not all(re.fullmatch(form, word) for form, word in zip(forms, rest, strict=False)):
         raise RemoteError(f"{verb} does not take these words", "is er of the same version here as on the server?")
     return verb, tuple(words)
 
 
+_SOURCES: Final = ("push", "build", "registry")
+
+
+def told(text: bytes, key: DeployKey) -> bytes:
+    """The input of a release: what it may say, and that this key asks for it. Raises RemoteError."""
+    try:
+        found = json.loads(text or b"{}")
+        images = {str(service): str(name) for service, name in found.get("images", {}).items()}
+        timeout = min(max(int(found.get("timeout", 300)), 1), 3600)
+        source = found["source"] if found.get("source") in _SOURCES else ""
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        raise RemoteError("what came through was cut short, nothing was changed", "try again") from None
+    by = key.comment or key.fingerprint
+    return json.dumps({"images": images, "source": source, "timeout": timeout, "by": by}).encode()
+
+
 # A request is short, and is there at once; in bytes and in seconds.
-_LONGEST: Final = 4096
+_LONGEST: Final = 65_536
 _WITHIN: Final = 20
 
 
@@ -133,3 +183,11 @@ def _log(text: str) -> None:
 
 def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)[:600]
+
+
+def deploy_enable() -> Value:
+    """Keep this remote part, which the admin has sent along, for deploy keys: they may send none."""
+    content, kept = Path(sys.path[0]).read_bytes(), Path(facts.DEPLOY_CODE)
+    if not kept.exists() or kept.read_bytes() != content:
+        files.replace(kept, content, 0o600)
+    return {"keys": len([*deploy_key.keys()])}

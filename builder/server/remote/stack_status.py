@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common
+from builder.server.remote import common, release_record
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 
 
 def stack_status(stack: str) -> Value:
-    """The state of each service of a stack; times are in seconds."""
+    """The state of each service of a stack, and the image that the spec names; times are in seconds."""
     user = common.stack_user(stack)
     uptime = float(Path("/proc/uptime").read_text().split()[0])
     units = [
-        {"service": service, "public": kind in common.PUBLIC, **common.unit(unit, user, uptime)}
+        {
+            "service": service,
+            "public": kind in common.PUBLIC,
+            "image": release_record.of_spec(stack, service),
+            **common.unit(unit, user, uptime),
+        }
         for kind, service, unit in common.services(stack)
     ]
     return {"stack": stack, "services": units}
@@ -28,7 +33,7 @@ def stack_status(stack: str) -> Value:
 _MOST: Final = 5000
 
 
-def stack_logs(stack: str, lines: str, service: str) -> Value:
+def stack_logs(stack: str, lines: str, service: str = "") -> Value:
     """What a stack says, or one service of it: the newest `lines`, at most 5,000 of them."""
     user = common.stack_user(stack)
     names = [name for _, name, _ in common.services(stack)]

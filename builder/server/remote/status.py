@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, common, egress, images, registries, secrets
+from builder.server.remote import bans, common, deploy_key, egress, images, registries, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,8 +47,23 @@ def status() -> Value:
         "certificates": sorted(certificates(), key=lambda one: one["days"]),
         "updates": updates(),
         "reboot_needed": Path("/run/reboot-required").exists(),
+        "host_keys": list(host_keys()),
+        "deploys": deploys(),
         "jails": bans.jails() if services["fail2ban"] == "active" else [],
     }
+
+
+def host_keys() -> Iterator[Value]:
+    """The public keys by which ssh knows this host: `type`, `key` in base64, `fingerprint`."""
+    for path in sorted(Path("/etc/ssh").glob("ssh_host_*_key.pub")):
+        kind, blob, *_ = path.read_text().split()
+        yield {"type": kind, "key": blob, "fingerprint": deploy_key.fingerprint(blob)}
+
+
+def deploys() -> Value:
+    """How many `keys` may deploy something here, and whether they are `served`: they wait for an `er server apply`."""
+    has_keys = Path(facts.DEPLOY_KEYS).exists()
+    return {"keys": len([*deploy_key.keys()]) if has_keys else 0, "served": Path(facts.DEPLOY_CODE).exists()}
 
 
 _MEMINFO: Final = re.compile(r"^(MemTotal|MemAvailable|SwapTotal|SwapFree): +(\d+) kB$", re.MULTILINE)
