@@ -37,8 +37,8 @@ def command(
         typer.Option(
             "--image",
             metavar="REF",
-            help="An image of Docker, Podman, an archive or a layout here, which is sent; or a tag or digest of the image "
-            "that the spec names, which the server fetches.",
+            help="An image of Docker or Podman here, an archive or a layout, which is sent; or a tag or digest of the "
+            "image that the spec names, which the server fetches.",
         ),
     ] = "",
     build: Annotated[
@@ -137,9 +137,8 @@ def _push(steps: Steps, server: Server, stack: str, target: Target, image: str) 
 
     def report(progress: Progress) -> None:
         sent[0] = progress.sent
-        steps.detail(
-            f"layer {progress.layer} of {progress.layers}, {output.size(progress.sent)} of {output.size(progress.bytes)}"
-        )
+        of = f"{output.size(progress.sent)} of {output.size(progress.bytes)}"
+        steps.detail(f"layer {progress.layer} of {progress.layers}, {of}")
 
     since = time.monotonic()
     steps.start("sending the image")

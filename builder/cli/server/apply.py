@@ -64,7 +64,8 @@ def command(
         return 1
     end = _follow(_carry_out(server, spec, tree, found, timeout))
     if end.get("phase", "done") == "done" and any(stack.deploy for stack in spec.stacks):
-        server.ask("deploy-enable")
+        if server.ask("deploy-enable")["new"]:
+            output.note("deploy keys are served by this version of er now")
     if newest_proxy and end.get("phase", "done") == "done":
         _write_proxy_image(path, spec)
     if not end:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 import os
 import re
 import signal
@@ -96,8 +97,7 @@ def _started(pid: int) -> int:
 # Before Debian 13 one program was all of sshd.
 _PROGRAMS: Final = ("/usr/lib/openssh/sshd-session", "/usr/sbin/sshd")
 _ACCEPTED: Final = re.compile(
-    rf"^Accepted publickey for {facts.DEPLOY_LOGIN} from \S+ port \d+ ssh2: \S+ (SHA256:[A-Za-z0-9+/]{{43}})$",
-    re.MULTILINE,
+    rf"Accepted publickey for {facts.DEPLOY_LOGIN} from \S+ port \d+ ssh2: \S+ (SHA256:[A-Za-z0-9+/]{{43}})"
 )
 # Seconds that the journal may be behind.
 _PATIENCE: Final = 5.0
@@ -106,17 +106,24 @@ _PATIENCE: Final = 5.0
 def _accepted(sshd: int) -> str:
     """The fingerprint of the key that this process of sshd has accepted. Raises LookupError.
 
-    Before that it repeats what its helper without rights says, and marks such lines at their end.
+    It also repeats what its helper without rights says before that; such messages have more at their end.
     """
     since = f"--since=@{_boot_time() + _started(sshd) / os.sysconf('SC_CLK_TCK') - 2:.0f}"
-    argv = ["journalctl", "-q", "-b", "--no-pager", "-o", "cat", since, f"_PID={sshd}", "_UID=0"]
-    argv += [f"_EXE={program}" for program in _PROGRAMS]
+    argv = ["journalctl", "-q", "-b", "--no-pager", "-o", "json", "--output-fields=MESSAGE", since]
+    argv += [f"_PID={sshd}", "_UID=0", *(f"_EXE={program}" for program in _PROGRAMS)]
     deadline = time.monotonic() + _PATIENCE
-    while not (found := _ACCEPTED.findall(common.run(argv, check=False, timeout=20))):
+    while not (found := accepted(common.run(argv, check=False, timeout=20))):
         if time.monotonic() > deadline:
             raise LookupError
         time.sleep(0.2)
-    return str(found[-1])
+    (fingerprint,) = found
+    return fingerprint
+
+
+def accepted(journal: str) -> set[str]:
+    """The fingerprints in messages that say that a key was accepted, and nothing else; each line is one in JSON."""
+    messages = (json.loads(line).get("MESSAGE") for line in journal.splitlines())
+    return {match[1] for text in messages if isinstance(text, str) and (match := _ACCEPTED.fullmatch(text))}
 
 
 def _boot_time() -> int:

@@ -186,8 +186,9 @@ def _printable(text: str) -> str:
 
 
 def deploy_enable() -> Value:
-    """Keep this remote part, which the admin has sent along, for deploy keys: they may send none."""
+    """Keep this remote part, which the admin has sent along, for deploy keys: they send none. `new` is whether it is."""
     content, kept = Path(sys.path[0]).read_bytes(), Path(facts.DEPLOY_CODE)
-    if not kept.exists() or kept.read_bytes() != content:
+    new = not kept.exists() or kept.read_bytes() != content
+    if new:
         files.replace(kept, content, 0o600)
-    return {"keys": len([*deploy_key.keys()])}
+    return {"new": new}
