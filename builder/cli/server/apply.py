@@ -63,11 +63,8 @@ def command(
     if found and not yes and not _confirmed(len(found)):
         return 1
     end = _follow(_carry_out(server, spec, tree, found, timeout))
-    if end.get("phase", "done") == "done" and any(stack.deploy for stack in spec.stacks):
-        if server.ask("deploy-enable")["new"]:
-            output.note("deploy keys are served by this version of er now")
-    if newest_proxy and end.get("phase", "done") == "done":
-        _write_proxy_image(path, spec)
+    if end.get("phase", "done") == "done":
+        _finish(server, spec, path if newest_proxy else None)
     if not end:
         return _nothing_done("done", found, as_json=as_json)
     if as_json:
@@ -98,6 +95,14 @@ def _unreachable(host: str, tree: Tree, error: UserError, *, as_json: bool) -> i
         desired = [{"path": file.path, "mode": file.mode} for file in tree.files]
         output.json({"phase": "dry run", "changes": None, "files": desired, "missing": problem_report.missing([error])})
     return 0
+
+
+def _finish(server: Remote, spec: Spec, path: Path | None) -> None:
+    """What is left to do when the server is what the spec says; a `path` is that of a spec with the newest proxy."""
+    if any(stack.deploy for stack in spec.stacks) and server.ask("deploy-enable")["new"]:
+        output.note("deploy keys are served by this version of er from now on")
+    if path is not None:
+        _write_proxy_image(path, spec)
 
 
 def _write_proxy_image(path: Path, spec: Spec) -> None:

@@ -186,7 +186,7 @@ def _printable(text: str) -> str:
 
 
 def deploy_enable() -> Value:
-    """Keep this remote part, which the admin has sent along, for deploy keys: they send none. `new` is whether it is."""
+    """Keep this remote part, which the admin has sent along, for deploy keys; `new` is whether it was another one."""
     content, kept = Path(sys.path[0]).read_bytes(), Path(facts.DEPLOY_CODE)
     new = not kept.exists() or kept.read_bytes() != content
     if new:
