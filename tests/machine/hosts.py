@@ -97,7 +97,8 @@ def written(name: str, tmp: Path, edit: Callable[[str], str] = str, keys: tuple[
     shutil.copytree(SPECS / name, folder)
     key = folder / "id"
     for one in (key.name, *keys):
-        process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(folder / one)])
+        comment = "test" if one == key.name else f"ci of {one}"
+        process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(folder / one)])
     file = folder / "easyrunner.yaml"
     # Specs name their images relative to the checkout; the copy stands elsewhere.
     for path in folder.rglob("*.yaml"):

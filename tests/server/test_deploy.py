@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -68,7 +69,7 @@ class World:
         argv = [*map(str, (ER, "deploy", self.web.host.address(4), *words, *own))]
         return subprocess.run(argv, capture_output=True, text=True, timeout=400, check=False, env=self.web.env)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Of the host key, as the host shows it."""
         found: str = self.web.json("status")["host_keys"][0]["fingerprint"]
@@ -157,7 +158,7 @@ def test_it_sees_its_stack_and_goes_back(world: World) -> None:
     assert login.er("logs", "blog", "--follow", *own).returncode == 2
     assert login.er("status", *own).returncode == 2
     listed = json.loads(world.ssh("release-list", "blog").stdout)
-    assert [(one["source"], one["by"]) for one in listed[:1]] == [("push", "blog")]
+    assert [(one["source"], one["by"]) for one in listed[:1]] == [("push", "ci of blog")]
 
 
 @dataclass
@@ -293,7 +294,7 @@ def test_who_deploys_is_the_key_whatever_is_said(world: World) -> None:
         timeout=60,
         what="it",
     )
-    assert json.loads(world.ssh("release-list", "blog").stdout)[0]["by"] == "blog"
+    assert json.loads(world.ssh("release-list", "blog").stdout)[0]["by"] == "ci of blog"
 
 
 def test_a_push_that_has_no_room_is_refused_before_it_begins(world: World) -> None:

@@ -306,7 +306,9 @@ def test_a_refused_key_and_another_host_key_are_explained() -> None:
     assert login.explained(255, said).message == f"deploy@web: the host key is {_PRINT}, and not the one that was given"
 
 
-@pytest.mark.parametrize("text", ["SHA256:", "SHA256:short", "MD5:aa:bb", f"{_PRINT}'; id #", f"{_PRINT} x", f"{_PRINT}\n"])
+@pytest.mark.parametrize(
+    "text", ["SHA256:", "SHA256:short", "MD5:aa:bb", f"{_PRINT}'; id #", f"{_PRINT} x", f"{_PRINT}\n"]
+)
 def test_no_other_text_is_a_fingerprint(text: str) -> None:
     """It stands in a command of ssh's configuration."""
     with pytest.raises(ValueError, match=re.escape(text)):
