@@ -24,13 +24,13 @@ class Attack:
 _SHELL = "a deploy key has no shell"
 _OTHER = "this key is for the stack blog alone"
 _WORDS = "does not take these words"
-_CLOSED = "administratively prohibited"
+_CLOSED = "stdio forwarding failed"
 _FORWARD = ("-L", "127.0.0.1:7001:127.0.0.1:2019")
 _ENVIRONMENT = ("-o", "SendEnv=LD_PRELOAD PYTHONPATH BASH_ENV EDITOR", "-o", "SetEnv=PYTHONSTARTUP=/tmp/x")
 
 ATTACKS = (
     Attack("a shell", said=_SHELL),
-    Attack("a shell on a terminal", before=("-tt",), said=_SHELL),
+    Attack("a shell on a terminal", before=("-tt",), said="PTY allocation request failed"),
     Attack("a command", ("id",), said=_SHELL),
     Attack("a command behind one that is allowed", ("stack-status blog; id",), said=_OTHER),
     Attack("a command in place of a word", ("stack-status $(id)",), said=_OTHER),
@@ -57,7 +57,7 @@ ATTACKS = (
     Attack("layers of other stacks, by leaving out that only its own count", ("push-missing blog",), said=_WORDS),
     Attack("to wait for ever", ("release-wait blog done 999999",), said=_WORDS),
     Attack("scp to the server", ("/etc/hostname", "HOST:/tmp/x"), program="scp", by="sshd", said="onnection closed"),
-    Attack("scp as it was before sftp", ("/etc/hostname", "HOST:/tmp/x"), ("-O",), program="scp", said=_SHELL),
+    Attack("scp as of old", ("/etc/hostname", "HOST:/tmp/x"), ("-O",), program="scp", said="lost connection"),
     Attack("scp from the server", ("HOST:/etc/shadow", "/dev/null"), ("-O",), program="scp", said=_SHELL),
     Attack("sftp", ("HOST",), program="sftp", by="sshd", said="onnection closed"),
     Attack("a git push", ("git-receive-pack '/blog'",), said=_SHELL),
@@ -65,7 +65,6 @@ ATTACKS = (
     Attack("the connection as a way to a port", (), ("-W", "127.0.0.1:2019"), by="sshd", said=_CLOSED),
     Attack("a port on the server", (), ("-N", "-R", "7002:127.0.0.1:22"), by="sshd", said="port forwarding failed"),
     Attack("a proxy (SOCKS)", ("stack-status blog",), ("-D", "127.0.0.1:7003"), by="no effect"),
-    Attack("a socket of the server's", (), ("-W", "/run/easyrunner/deploy.sock"), by="sshd", said=_CLOSED),
     Attack("a network device", (), ("-N", "-w", "0:0"), by="sshd", said="unnel"),
     Attack("the agent", ("stack-status blog",), ("-A",), by="no effect"),
     Attack("a window (X11)", ("stack-status blog",), ("-X",), by="no effect"),
