@@ -38,6 +38,7 @@ VERBS: Final = {
     "release-run": "releases",
     "release-list": "releases",
     "release-rollback": "releases",
+    "release-state": "releases",
     "inventory": "changed_files",
     "apply-start": "apply",
     "apply-state": "apply",
