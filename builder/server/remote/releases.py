@@ -108,7 +108,7 @@ def _allowed(stack: str, service: str, name: str) -> str:
     sound = (not found.tag or _TAG.fullmatch(found.tag)) and (not found.digest or _DIGEST.fullmatch(found.digest))
     if found.name != spec.name or spec.name.startswith("localhost/") or not sound or not (found.tag or found.digest):
         raise RemoteError(
-            f"{stack}/{service} cannot run {name[:300]}",
+            f"{stack}/{service} cannot run {''.join(one for one in name if one.isprintable())[:300]}",
             f"a tag or a digest of {spec.name}, which the spec names, or an image that was sent; another one is a "
             "change of the spec",
         )
