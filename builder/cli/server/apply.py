@@ -72,7 +72,7 @@ def command(
     if not end:
         return _nothing_done("done", found, as_json=as_json)
     if as_json:
-        output.json({**end, "changes": _summary(found)})
+        output.json({**end, "changes": _summary(found), "releases": released})
     return _show_result(host, end)
 
 

@@ -162,6 +162,11 @@ def of_spec(stack: str, service: str) -> str:
     return _image_of(unit_path(stack, service))
 
 
+def waits(stack: str, service: str) -> bool:
+    """Whether the spec builds the image of a service, and no release has brought one yet."""
+    return of_spec(stack, service) == repository(stack, service) and not _overridden(stack, service)
+
+
 _OVERRIDE: Final = re.compile(
     rf"{facts.QUADLETS}/(?P<uid>\d+)/(?P<unit>[^/]+\.container)\.d/{re.escape(_DROP_IN)}"
     rf"|{facts.RELEASE_UNITS}/(?P<uid2>\d+)/(?P<unit2>[^/]+\.container)"
