@@ -173,6 +173,8 @@ def _show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
             state, since = new, time.monotonic()
             if state["phase"] == "no answer":
                 steps.line("the server cannot be reached since the change; it takes it back by itself within 90 s")
+            if "holder" in state:
+                steps.line(f"somebody else is at it: {state['holder']}")
             steps.start(state["phase"])
     return state
 
