@@ -9,7 +9,7 @@ import typer
 
 from builder.cli import output
 from builder.cli.options import AsJson, Host, SshOptions, asking
-from builder.cli.server import firewall, registries
+from builder.cli.server import firewall, registries, releases
 from builder.server import host_keys
 from builder.server.deploy_login import DeployLogin
 
@@ -47,6 +47,8 @@ def command(
     else:
         output.table(_host(found))
         output.table(_stacks(found))
+        if released := [one for stack in found["stacks"] for one in stack["releases"]]:
+            output.table(_releases(released))
         output.table(firewall.refusals_table(found["egress"]))
         if found["certificates"]:
             output.table(_certificates(found))
@@ -167,6 +169,13 @@ def _stacks(found: Status) -> Table:
     for stack in found["stacks"]:
         if text := ", ".join(limits_met(stack["pressure"])):
             rows.add_row(stack["stack"], text)
+    return rows
+
+
+def _releases(found: list[Status]) -> Table:
+    rows = output.new_table("runs by a release", "")
+    for where, text in releases.deployed(found):
+        rows.add_row(where, text)
     return rows
 
 
