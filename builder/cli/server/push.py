@@ -25,9 +25,17 @@ def command(
     host: Host,
     service: Annotated[str, typer.Argument(metavar="STACK[/SERVICE]", help="Whose image it is.")],
     image: Annotated[
-        str, typer.Argument(metavar="IMAGE", help="An image of Docker or Podman here, an archive, or an OCI layout.")
-    ],
+        str,
+        typer.Argument(
+            metavar="[IMAGE]",
+            help="An image of Docker or Podman here, an archive, or an OCI layout; without it, it is built.",
+        ),
+    ] = "",
     *,
+    spec: Annotated[
+        Path | None, typer.Option("--spec", metavar="SPEC", help="Whose `build:` counts; easyrunner.yaml by default.")
+    ] = None,
+    pull: Annotated[bool, typer.Option("--pull", help="Build without a cache, from the newest base images.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent and change nothing.")] = False,
     timeout: Annotated[
         float, typer.Option("--timeout", min=10, metavar="SECONDS", help="Take it back when not ready by then.")
@@ -44,6 +52,13 @@ def command(
 
     server = remote(host, ssh)
     stack, _, name = service.partition("/")
+    if not image:
+        from builder.cli import building
+
+        build = building.Options(pull, dry_run, timeout, as_json)
+        return building.push(server, spec or Path("easyrunner.yaml"), stack, name, build)
+    if spec or pull:
+        raise typer.BadParameter("--spec and --pull are for an image that is built: give no IMAGE")
     target = push.target(server, stack, name)
     with tempfile.TemporaryDirectory(prefix="er-push-") as scratch:
         found = engines.find(image, target.architecture, Path(scratch))
@@ -59,7 +74,17 @@ def command(
     end = _switch(server, stack, target.service, pushed, timeout)
     if as_json:
         output.json({**end, "image": pushed, **summary})
-    return _show_result(f"{stack}/{target.service}", pushed, end)
+    return show_result(f"{stack}/{target.service}", pushed, end)
+
+
+def send_image(server: Remote, stack: str, service: str, image: LocalImage, tag: str) -> str:
+    """Send the layers of an image that the server lacks, and show that; the image's name there."""
+    from builder.server import push
+
+    missing = push.missing(server, stack, service, image)
+    output.note(_summary_text(f"{stack}/{service}", _summary(image, missing)))
+    _send(server, stack, service, missing)
+    return push.finish(server, stack, service, image, tag)
 
 
 def _summary(image: LocalImage, missing: tuple[Missing, ...]) -> dict[str, Any]:
@@ -118,13 +143,14 @@ def _switch(server: Remote, stack: str, service: str, image: str, timeout: float
 
     states = releases.switch(server, stack, {service: image}, source="push", timeout=timeout)
     try:
-        return _show_states(states)
+        return show_states(states)
     except KeyboardInterrupt:
         output.note(f"the server goes on by itself; how it ended: er server status {server.host}")
         raise
 
 
-def _show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
+def show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """Show each state of a switch as a step; the last one."""
     since = time.monotonic()
     state: dict[str, Any] = {}
     with Steps() as steps:
@@ -138,7 +164,8 @@ def _show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
     return state
 
 
-def _show_result(service: str, image: str, end: dict[str, Any]) -> int:
+def show_result(service: str, image: str, end: dict[str, Any]) -> int:
+    """How a switch ended, in words; the exit code."""
     if end["phase"] == "done":
         number = end.get("release", {}).get("number")
         output.note(f"{service} runs {image}" + (f", release {number}" if number else ""))
