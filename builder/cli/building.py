@@ -1,4 +1,4 @@
-"""What commands do with services that are built: say what would be, build it here, and bring it to the server."""
+"""What commands do with services that are built: say what would be, and build it here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.cli import output
-from builder.cli.server import push as pushing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -181,71 +180,6 @@ def _made(program: Program, job: Job, directory: Path) -> Made:
             found: Made = end.value
             output.note(f"{job.name}: built in {time.monotonic() - since:.1f} s, {found.tag}")
             return found
-
-
-def deliver(server: Remote, ready: Iterable[Ready], timeout: float) -> dict[str, dict[str, Any]]:
-    """Send what the server lacks, and let each stack run all its images at once; how it ended, by stack."""
-    from builder.server import releases
-
-    images: dict[str, dict[str, str]] = {}
-    for one in ready:
-        stack, service = one.job.source.stack, one.job.source.service
-        name = one.job.there
-        if one.made is not None:
-            name = pushing.send_image(server, stack, service, one.made.image, one.made.tag)
-        images.setdefault(stack, {})[service] = name
-    ends = {}
-    for stack, names in images.items():
-        end = pushing.show_states(releases.switch(server, stack, names, source="build", timeout=timeout))
-        ends[stack] = {**end, "images": names}
-        for service, name in names.items():
-            pushing.show_result(f"{stack}/{service}", name, end)
-    return ends
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a push without an image was asked for."""
-
-    pull: bool
-    dry_run: bool
-    timeout: float
-    as_json: bool
-
-
-def push(server: Remote, path: Path, stack: str, service: str, options: Options) -> int:
-    """Build what the spec says of a stack, or of one service, and let it run that; the exit code."""
-    from builder.cli.options import load
-
-    spec = load(path)
-    found = plan(server, spec, pull=options.pull, only=(stack, service))
-    if found is None:
-        return _nothing_to_build(spec, path, stack, service)
-    show(found)
-    if options.dry_run:
-        if options.as_json:
-            output.json({"phase": "dry run", "builds": summary(found)})
-        return 0
-    with built(found) as ready:
-        ends = deliver(server, ready, options.timeout)
-    if options.as_json:
-        output.json({"phase": _phase(ends), "builds": summary(found), "releases": ends})
-    return 0 if all(end["phase"] == "done" for end in ends.values()) else 1
-
-
-def _nothing_to_build(spec: Spec, path: Path, stack: str, service: str) -> int:
-    known = [one.name for one in spec.stacks]
-    where = f"{stack}/{service}" if service else stack
-    if stack not in known:
-        output.failure(f"{path} has no stack {stack}", f"it has: {', '.join(known)}")
-    else:
-        output.failure(f"nothing of {where} is built", "name the IMAGE to push, or write build: into the spec")
-    return 1
-
-
-def _phase(ends: dict[str, dict[str, Any]]) -> str:
-    """The worst of how the stacks' switches ended."""
-    return next((end["phase"] for end in ends.values() if end["phase"] != "done"), "done")
 
 
 def summary(found: Plan | None) -> list[dict[str, Any]]:

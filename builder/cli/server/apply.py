@@ -12,7 +12,7 @@ from builder import files, problem_report
 from builder.cli import building, output
 from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote
 from builder.cli.progress import Steps
-from builder.cli.server import firewall, registries, releases
+from builder.cli.server import firewall, push, registries, releases
 from builder.problems import SpecError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def command(
         good = end.get("phase", "done") == "done"
         if newest_proxy and good:
             _write_proxy_image(path, spec)
-        switched = building.deliver(server, images, timeout) if good else {}
+        switched = push.deliver(server, images, timeout) if good else {}
     return _end(host, end, found, _built(builds, switched), as_json=as_json)
 
 

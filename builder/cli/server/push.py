@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from builder.cli import output
-from builder.cli.options import AsJson, Host, SshOptions, remote
+from builder.cli import building, output
+from builder.cli.options import AsJson, Host, SshOptions, load, remote
 from builder.cli.progress import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from builder.cli.building import Ready
     from builder.oci.local_images import LocalImage
     from builder.server import Remote
     from builder.server.push import Missing, Progress
+    from builder.spec import Spec
 
 
 def command(
@@ -27,7 +30,7 @@ def command(
     image: Annotated[
         str,
         typer.Argument(
-            metavar="[IMAGE]",
+            metavar="IMAGE",
             help="An image of Docker or Podman here, an archive, or an OCI layout; without it, it is built.",
         ),
     ] = "",
@@ -53,10 +56,8 @@ def command(
     server = remote(host, ssh)
     stack, _, name = service.partition("/")
     if not image:
-        from builder.cli import building
-
-        build = building.Options(pull, dry_run, timeout, as_json)
-        return building.push(server, spec or Path("easyrunner.yaml"), stack, name, build)
+        options = _Options(pull, dry_run, timeout, as_json)
+        return _push_built(server, spec or Path("easyrunner.yaml"), stack, name, options)
     if spec or pull:
         raise typer.BadParameter("--spec and --pull are for an image that is built: give no IMAGE")
     target = push.target(server, stack, name)
@@ -177,3 +178,66 @@ def show_result(service: str, image: str, end: dict[str, Any]) -> int:
         then = f"; then: {end['then']}" if end.get("then") else ""
         output.failure(f"{service}: the switch failed: {end.get('why')}{then}", said or "see er server doctor")
     return 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """How a push without an image was asked for."""
+
+    pull: bool
+    dry_run: bool
+    timeout: float
+    as_json: bool
+
+
+def _push_built(server: Remote, path: Path, stack: str, service: str, options: _Options) -> int:
+    """Build what the spec says of a stack, or of one service, and let it run that; the exit code."""
+    spec = load(path)
+    found = building.plan(server, spec, pull=options.pull, only=(stack, service))
+    if found is None:
+        return _nothing_to_build(spec, path, stack, service)
+    building.show(found)
+    if options.dry_run:
+        if options.as_json:
+            output.json({"phase": "dry run", "builds": building.summary(found)})
+        return 0
+    with building.built(found) as ready:
+        ends = deliver(server, ready, options.timeout)
+    if options.as_json:
+        output.json({"phase": _phase(ends), "builds": building.summary(found), "releases": ends})
+    return 0 if all(end["phase"] == "done" for end in ends.values()) else 1
+
+
+def _nothing_to_build(spec: Spec, path: Path, stack: str, service: str) -> int:
+    known = [one.name for one in spec.stacks]
+    where = f"{stack}/{service}" if service else stack
+    if stack not in known:
+        output.failure(f"{path} has no stack {stack}", f"it has: {', '.join(known)}")
+    else:
+        output.failure(f"nothing of {where} is built", "name the IMAGE to push, or write build: into the spec")
+    return 1
+
+
+def _phase(ends: dict[str, dict[str, Any]]) -> str:
+    """The worst of how the stacks' switches ended."""
+    return next((end["phase"] for end in ends.values() if end["phase"] != "done"), "done")
+
+
+def deliver(server: Remote, ready: Iterable[Ready], timeout: float) -> dict[str, dict[str, Any]]:
+    """Send what the server lacks, and let each stack run all its images at once; how it ended, by stack."""
+    from builder.server import releases
+
+    images: dict[str, dict[str, str]] = {}
+    for one in ready:
+        stack, service = one.job.source.stack, one.job.source.service
+        name = one.job.there
+        if one.made is not None:
+            name = send_image(server, stack, service, one.made.image, one.made.tag)
+        images.setdefault(stack, {})[service] = name
+    ends = {}
+    for stack, names in images.items():
+        end = show_states(releases.switch(server, stack, names, source="build", timeout=timeout))
+        ends[stack] = {**end, "images": names}
+        for service, name in names.items():
+            show_result(f"{stack}/{service}", name, end)
+    return ends
