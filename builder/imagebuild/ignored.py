@@ -68,7 +68,10 @@ def read(path: Path) -> Iterator[Pattern]:
             try:
                 yield pattern(stripped)
             except ValueError:
-                raise UserError(f"{path}:{number}: `{stripped}` is no pattern", "a [ has its ]") from None
+                raise UserError(
+                    f"{path}:{number}: `{stripped}` is no pattern",
+                    "a [ has its ], and nothing ends with a backslash or is an exclamation mark alone",
+                ) from None
 
 
 def pattern(text: str) -> Pattern:
@@ -104,7 +107,9 @@ def _form(text: str) -> re.Pattern[str]:
             parts.append("(?:.*/)?" if rest else ".*")
             continue
         character, rest = rest[0], rest[1:]
-        if character == "\\" and rest:
+        if character == "\\":
+            if not rest:
+                raise ValueError(text)
             character, rest = rest[0], rest[1:]
             parts.append(re.escape(character))
         elif character == "[":
