@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.cli import output
+from builder.problems import UserError
+from builder.stack.model import Build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from builder.imagebuild.build_programs import Program
     from builder.imagebuild.make import Made, Source
-    from builder.server import Remote
+    from builder.server.deploy_login import Login
+    from builder.server.push import Target
     from builder.spec import Spec
     from builder.stack.model import Service, Stack
 
@@ -66,7 +69,7 @@ def is_built(image: str) -> bool:
     return image.startswith("localhost/") and ":" not in image
 
 
-def plan(server: Remote, spec: Spec, *, pull: bool = False, only: tuple[str, str] | None = None) -> Plan | None:
+def plan(server: Login, spec: Spec, *, pull: bool = False, only: tuple[str, str] | None = None) -> Plan | None:
     """What is to be built for a server; None where nothing of the spec is. `only` one stack, or a service of it.
 
     `pull`: whatever has changed, everything is built anew. Raises UserError.
@@ -86,6 +89,21 @@ def plan(server: Remote, spec: Spec, *, pull: bool = False, only: tuple[str, str
         if source.stack not in known:
             known[source.stack] = _releases(server, source.stack)
     return Plan(program, tuple(_job(source, known[source.stack], pull=pull) for source in sources))
+
+
+def plan_of(server: Login, stack: str, target: Target, directory: Path) -> Plan:
+    """What is to be built of a directory for one service, without a spec. Raises UserError."""
+    from builder.imagebuild import build_programs, make
+    from builder.oci import containerfile
+
+    name = containerfile.find(directory)
+    if name is None:
+        names = " or ".join(containerfile.NAMES)
+        raise UserError(f"{directory} has no {names}", "name the directory that has one, or an image: --image REF")
+    program, build = build_programs.find(), Build(directory, name)
+    source = make.read(program, stack, target.service, build, f"linux/{target.architecture}")
+    _tell(source)
+    return Plan(program, (_job(source, _releases(server, stack), pull=False),))
 
 
 def _sources(spec: Spec, chosen: Iterable[tuple[Stack, Service]]) -> tuple[Program, list[Source]]:
@@ -115,9 +133,8 @@ def _tell(source: Source) -> None:
         output.note(f"{source.stack}/{source.service}: programs of {source.platform} are emulated here, which is slow")
 
 
-def _releases(server: Remote, stack: str) -> list[dict[str, Any]]:
+def _releases(server: Login, stack: str) -> list[dict[str, Any]]:
     """The releases of a stack, the newest first; none of one that the server does not have yet."""
-    from builder.problems import UserError
     from builder.server import releases
     from builder.server.ssh import UnreachableError
 

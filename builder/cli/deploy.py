@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
 from builder import facts
-from builder.cli import output
+from builder.cli import building, output
 from builder.cli.options import AsJson, SshOptions, Stack, asking
-from builder.cli.progress import Steps
-from builder.problems import Report, UserError
+from builder.cli.server import push
+from builder.problems import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from builder.server.deploy_login import Login
 
-    from builder.server import Remote
-    from builder.server.deploy_login import DeployLogin
-    from builder.server.push import Progress, Target
-
-    Server = Remote | DeployLogin
     State = dict[str, Any]
 
 NAME = "deploy"
@@ -70,15 +64,21 @@ def command(
     """
     if bool(image) == (build is not None):
         raise typer.BadParameter("say what to deploy: --image REF, or --build DIR")
-    if build is not None:
-        raise UserError("er deploy does not build yet", "build the image, then: er deploy HOST STACK --image NAME")
     options = [*(ssh or []), *_key(key), *_host_key(host_key, known_hosts)]
     server = asking(host if "@" in host else f"{facts.DEPLOY_LOGIN}@{host}", options)
-    with Steps() as steps:
-        end = _deploy(steps, server, stack, service, image, timeout, wait=wait)
+    images, source = _brought(server, stack, service, image, build)
+    if not images:
+        if as_json:
+            output.json({"stack": stack, "images": {}, "phase": "done", "changed": []})
+        return 0
+    end = _switched(server, stack, images, source, timeout, wait=wait)
     if as_json:
-        output.json(end)
-    return _show_end(stack, end)
+        output.json({"stack": stack, "images": images, **end})
+    (name, what), *_ = images.items()
+    if end["phase"] not in facts.APPLY_ENDS:
+        output.note(f"{stack}/{name}: begun ({end['phase']}); the server goes on by itself")
+        return 0
+    return push.show_result(f"{stack}/{name}", what, end)
 
 
 def _key(path: Path | None) -> list[str]:
@@ -101,21 +101,27 @@ def _host_key(fingerprint: str, known_hosts: Path | None) -> list[str]:
     return list(words[1::2])
 
 
-def _deploy(steps: Steps, server: Server, stack: str, service: str, image: str, timeout: int, *, wait: bool) -> State:
-    """Bring the image to the server, and switch to it; the state in which that ended, or began."""
-    from builder.server import push, releases
+def _brought(
+    server: Login, stack: str, service: str, image: str, build: Path | None
+) -> tuple[dict[str, str], Literal["push", "build", "registry"]]:
+    """The image by its service, which the server has now or can fetch, and where it comes from; none if it runs."""
+    from builder.oci import engines
+    from builder.server import push as pushes
 
-    target = push.target(server, stack, service)
-    name = _of_registry(server, stack, target.service, image)
-    source = "registry" if name else "push"
-    if not name:
-        name = _push(steps, server, stack, target, image)
-    states = releases.switch(server, stack, {target.service: name}, source=source, timeout=timeout)
-    end = _followed(steps, states) if wait else _begun(states)
-    return {"stack": stack, "service": target.service, "image": name, **end}
+    target = pushes.target(server, stack, service)
+    if build is not None:
+        plan = building.plan_of(server, stack, target, build)
+        building.show(plan)
+        with building.built(plan) as ready:
+            return push.brought(server, ready).get(stack, {}), "build"
+    if name := _of_registry(server, stack, target.service, image):
+        return {target.service: name}, "registry"
+    with tempfile.TemporaryDirectory(prefix="er-deploy-") as scratch:
+        found = engines.find(image, target.architecture, Path(scratch))
+        return {target.service: push.send_image(server, stack, target.service, found)}, "push"
 
 
-def _of_registry(server: Server, stack: str, service: str, image: str) -> str:
+def _of_registry(server: Login, stack: str, service: str, image: str) -> str:
     """The full name of an image that the server can fetch: of the repository that the spec names; else nothing."""
     from builder.oci import image_reference
 
@@ -129,63 +135,13 @@ def _of_registry(server: Server, stack: str, service: str, image: str) -> str:
     return full if image_reference.split(full)[:2] == image_reference.split(named)[:2] else ""
 
 
-def _push(steps: Steps, server: Server, stack: str, target: Target, image: str) -> str:
-    from builder.oci import engines
-    from builder.server import push
-
-    sent = [0]
-
-    def report(progress: Progress) -> None:
-        sent[0] = progress.sent
-        of = f"{output.size(progress.sent)} of {output.size(progress.bytes)}"
-        steps.detail(f"layer {progress.layer} of {progress.layers}, {of}")
-
-    since = time.monotonic()
-    steps.start("sending the image")
-    with tempfile.TemporaryDirectory(prefix="er-deploy-") as scratch:
-        found = engines.find(image, target.architecture, Path(scratch))
-        name = push.push(server, stack, target.service, found, report=report)
-    steps.end("sending the image", time.monotonic() - since)
-    steps.line(f"{output.size(sent[0])} sent; the server has it as {name}")
-    return name
-
-
-def _followed(steps: Steps, states: Iterator[State]) -> State:
-    state: State = {}
-    since = time.monotonic()
-    for new in states:
-        if state:
-            steps.end(state["phase"], time.monotonic() - since)
-        state, since = new, time.monotonic()
-        if holder := state.get("holder"):
-            steps.line(f"the stack is being changed: {holder}")
-        if state["phase"] not in facts.APPLY_ENDS:
-            steps.start(state["phase"])
-    return state
-
-
 # In this one nothing has begun.
 _WAITING: Final = "waiting for its turn"
 
 
-def _begun(states: Iterator[State]) -> State:
-    return next(state for state in states if state["phase"] != _WAITING)
+def _switched(server: Login, stack: str, images: dict[str, str], source: str, timeout: int, *, wait: bool) -> State:
+    """The state in which the switch ended, or without `wait` began."""
+    from builder.server import releases
 
-
-def _show_end(stack: str, end: State) -> int:
-    phase = end["phase"]
-    if phase == "done":
-        number = end["release"]["number"]
-        what = f"release {number}, {end['service']} runs {end['image']}"
-        output.note(f"{stack}: {what}" if end["changed"] else f"{stack}: {what}, as it did before")
-        return 0
-    said = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None
-    if phase == "rolled back":
-        output.failure(f"{stack} did not come up with {end['image']}, and runs what it ran: {end['why']}", said)
-        return 1
-    if phase == "failed":
-        then = f"; then: {end['then']}" if end.get("then") else ""
-        output.failure(f"{stack} was not switched: {end['why']}{then}", said)
-        return 1
-    output.note(f"{stack}: begun ({phase}); the server goes on by itself")
-    return 0
+    states = releases.switch(server, stack, images, source=source, timeout=timeout)
+    return push.show_states(states) if wait else next(one for one in states if one["phase"] != _WAITING)

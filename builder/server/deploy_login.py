@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder import facts
 from builder.problems import UserError
-from builder.server.ssh import KeyRefusedError, call, explain_failure, long_options
+from builder.server.ssh import KeyRefusedError, Remote, call, explain_failure, long_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,6 +59,10 @@ class DeployLogin:
             way = "is it a key of the stack's deploy.ssh_keys, and has er server apply brought that spec to the server?"
             return KeyRefusedError(error.message, way)
         return error
+
+
+Login = Remote | DeployLogin
+"""Who asks a host: its admin, or a deploy key."""
 
 
 def is_deploy(host: str) -> bool:

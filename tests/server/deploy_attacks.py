@@ -30,7 +30,7 @@ _ENVIRONMENT = ("-o", "SendEnv=LD_PRELOAD PYTHONPATH BASH_ENV EDITOR", "-o", "Se
 
 ATTACKS = (
     Attack("a shell", said=_SHELL),
-    Attack("a shell on a terminal", before=("-tt",), said="PTY allocation request failed"),
+    Attack("a shell on a terminal", before=("-tt",), by="sshd", said="PTY allocation request failed"),
     Attack("a command", ("id",), said=_SHELL),
     Attack("a command behind one that is allowed", ("stack-status blog; id",), said=_OTHER),
     Attack("a command in place of a word", ("stack-status $(id)",), said=_OTHER),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder.cli import building, output
-from builder.cli.options import AsJson, Host, SshOptions, load, remote
+from builder.cli.options import AsJson, Host, SshOptions, asking, load
 from builder.cli.progress import Steps
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from builder.cli.building import Ready
     from builder.oci.local_images import LocalImage
-    from builder.server import Remote
+    from builder.server.deploy_login import Login
     from builder.server.push import Missing, Progress
     from builder.spec import Spec
 
@@ -53,7 +53,7 @@ def command(
     from builder.oci import engines
     from builder.server import push
 
-    server = remote(host, ssh)
+    server = asking(host, ssh)
     stack, _, name = service.partition("/")
     if not image:
         options = _Options(pull, dry_run, timeout, as_json)
@@ -78,7 +78,7 @@ def command(
     return show_result(f"{stack}/{target.service}", pushed, end)
 
 
-def send_image(server: Remote, stack: str, service: str, image: LocalImage, tag: str) -> str:
+def send_image(server: Login, stack: str, service: str, image: LocalImage, tag: str = "") -> str:
     """Send the layers of an image that the server lacks, and show that; the image's name there."""
     from builder.server import push
 
@@ -118,7 +118,7 @@ def _size(count: float) -> str:
     return f"{count / 1000:.1f} GB"
 
 
-def _send(server: Remote, stack: str, service: str, missing: tuple[Missing, ...]) -> None:
+def _send(server: Login, stack: str, service: str, missing: tuple[Missing, ...]) -> None:
     from builder.server import push
 
     if not missing:
@@ -139,7 +139,7 @@ def _send(server: Remote, stack: str, service: str, missing: tuple[Missing, ...]
         steps.end("sending", time.monotonic() - since)
 
 
-def _switch(server: Remote, stack: str, service: str, image: str, timeout: float) -> dict[str, Any]:
+def _switch(server: Login, stack: str, service: str, image: str, timeout: float) -> dict[str, Any]:
     from builder.server import releases
 
     states = releases.switch(server, stack, {service: image}, source="push", timeout=timeout)
@@ -190,7 +190,7 @@ class _Options:
     as_json: bool
 
 
-def _push_built(server: Remote, path: Path, stack: str, service: str, options: _Options) -> int:
+def _push_built(server: Login, path: Path, stack: str, service: str, options: _Options) -> int:
     """Build what the spec says of a stack, or of one service, and let it run that; the exit code."""
     spec = load(path)
     found = building.plan(server, spec, pull=options.pull, only=(stack, service))
@@ -223,10 +223,8 @@ def _phase(ends: dict[str, dict[str, Any]]) -> str:
     return next((end["phase"] for end in ends.values() if end["phase"] != "done"), "done")
 
 
-def deliver(server: Remote, ready: Iterable[Ready], timeout: float) -> dict[str, dict[str, Any]]:
-    """Send what the server lacks, and let each stack run all its images at once; how it ended, by stack."""
-    from builder.server import releases
-
+def brought(server: Login, ready: Iterable[Ready]) -> dict[str, dict[str, str]]:
+    """Send what the server lacks; by stack and service, the names of the images there."""
     images: dict[str, dict[str, str]] = {}
     for one in ready:
         stack, service = one.job.source.stack, one.job.source.service
@@ -234,8 +232,15 @@ def deliver(server: Remote, ready: Iterable[Ready], timeout: float) -> dict[str,
         if one.made is not None:
             name = send_image(server, stack, service, one.made.image, one.made.tag)
         images.setdefault(stack, {})[service] = name
+    return images
+
+
+def deliver(server: Login, ready: Iterable[Ready], timeout: float) -> dict[str, dict[str, Any]]:
+    """Send what the server lacks, and let each stack run all its images at once; how it ended, by stack."""
+    from builder.server import releases
+
     ends = {}
-    for stack, names in images.items():
+    for stack, names in brought(server, ready).items():
         end = show_states(releases.switch(server, stack, names, source="build", timeout=timeout))
         ends[stack] = {**end, "images": names}
         for service, name in names.items():
