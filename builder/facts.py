@@ -34,6 +34,11 @@ PROXY_USER: Final = "er-proxy"
 PROXY_UID: Final = UID_BASE + PROXY_SLOT
 STACK_USER_PREFIX: Final = "er-"
 
+# The login that may only deploy: its user, with an id below the proxy's, and the group by which sshd lets it in.
+DEPLOY_LOGIN: Final = "deploy"
+DEPLOY_UID: Final = UID_BASE + PROXY_SLOT - 1
+DEPLOY_GROUP: Final = "er-deploy"
+
 # Paths on the host.
 ETC: Final = "/etc/easyrunner"
 LIB: Final = "/usr/lib/easyrunner"
@@ -55,6 +60,16 @@ AUTH_FILE: Final = "containers/auth.json"
 # Who logs in where, a line each: the stack (or proxy), the registry, the name there.
 LOGINS: Final = f"{ETC}/registries"
 QUADLETS: Final = "/etc/containers/systemd/users"
+# What stacks run by a release: whole units by uid, where Podman's generator reads no drop-ins; and the records.
+RELEASE_UNITS: Final = f"{ETC}/releases"
+RELEASES: Final = f"{STATE}/data/releases"
+
+# Whose keys may deploy what, a line of authorized_keys each; and where the service listens that does what they ask.
+DEPLOY_KEYS: Final = f"{ETC}/deploy-keys"
+DEPLOY_SOCKET: Final = f"{RUN}/deploy.sock"
+# What a deploy key has instead of a shell; and the remote part that serves it, which the admin's last apply has left.
+DEPLOY_SHELL: Final = f"{LIB}/deploy"
+DEPLOY_CODE: Final = f"{STATE}/remote.zip"
 
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.

@@ -14,6 +14,7 @@ from builder.cli import (
     build_image,
     check,
     check_image,
+    deploy,
     destroy,
     explain,
     init,
@@ -33,7 +34,9 @@ from builder.cli.server import (
     doctor,
     firewall,
     logs,
+    push,
     registries,
+    releases,
     secrets,
     services,
     session,
@@ -49,14 +52,17 @@ if TYPE_CHECKING:
 
 # Each module has the NAME of its command and the function `command`.
 _COMMANDS: Final = (
-    init, check, render, tree, user_data, provider_table, trial, build_image, check_image, launch, servers, destroy,
-    schema, explain,
+    init, check, render, tree, user_data, provider_table, trial, build_image, check_image, launch, deploy, servers,
+    destroy, schema, explain,
 )  # fmt: skip
 _SERVER: Final[tuple[tuple[str, Command], ...]] = (
     ("status", status.command),
     ("doctor", doctor.command),
     ("verify", verify.command),
     ("apply", apply.command),
+    ("push", push.command),
+    ("releases", releases.list_),
+    ("rollback", releases.rollback),
     ("logs", logs.command),
     ("exec", session.exec_),
     ("shell", session.shell),

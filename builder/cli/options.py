@@ -10,6 +10,7 @@ import typer
 from builder import spec as specs
 from builder.cli import output
 from builder.server import Remote
+from builder.server.deploy_login import DeployLogin, Login, is_deploy
 
 if TYPE_CHECKING:
     from builder.spec import Spec
@@ -35,6 +36,12 @@ def load(path: Path) -> Spec:
     spec, warnings = specs.load(path)
     output.problems(warnings)
     return spec
+
+
+def asking(host: str, ssh_options: list[str] | None) -> Login:
+    """The same, or for `deploy@` the login of those who may only deploy, which some commands can do with."""
+    found = remote(host, ssh_options)
+    return DeployLogin(host, found.options) if is_deploy(host) else found
 
 
 def remote(host: str, ssh_options: list[str] | None) -> Remote:

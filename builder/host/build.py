@@ -59,6 +59,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "acme_directory": directory,
         "by_name": any(rule.by_name for stack in spec.stacks for rule in stack.egress),
         "builds_secrets": any(_builds_secrets(stack) for stack in spec.stacks),
+        "builds_images": any(service.build for stack in spec.stacks for service in stack.services),
+        "quadlets": facts.QUADLETS,
         "keeps_addresses": any(service.networks for stack in spec.stacks for service in stack.services),
         "makes_directories": any(_makes_directories(stack) for stack in spec.stacks),
         "names": facts.NAMES,
@@ -68,6 +70,13 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "ceiling": f"{shares.ceiling(len(spec.stacks)):g}",
         "share": f"{shares.share(len(spec.stacks)):g}",
         "own_sites": _own_sites(spec),
+        "deploys": any(stack.deploy for stack in spec.stacks),
+        "deploy_login": facts.DEPLOY_LOGIN,
+        "deploy_uid": facts.DEPLOY_UID,
+        "deploy_keys": facts.DEPLOY_KEYS,
+        "deploy_shell": facts.DEPLOY_SHELL,
+        "deploy_socket": facts.DEPLOY_SOCKET,
+        "deploy_code": facts.DEPLOY_CODE,
     }
     yield from rootfs.render(Part.FIRST_BOOT, "host", values)
     if spec.tls.ca_root:
@@ -76,6 +85,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
     yield from firewall.host_files(spec.ssh.allow_from, spec.stacks, port, spec.fail2ban.ignore)
     if logins := _logins(spec):
         yield File(facts.LOGINS, logins, Part.FIRST_BOOT, "0600")
+    if keys := _deploy_keys(spec):
+        yield File(facts.DEPLOY_KEYS, keys, Part.FIRST_BOOT)
     for stack in spec.stacks:
         yield from (_owned(stack, file) for file in _stack(stack, spec, values))
 
@@ -83,6 +94,12 @@ def _first_boot(spec: Spec) -> Iterator[File]:
 def _logins(spec: Spec) -> bytes:
     """Who logs in where: `er server registry` reads it, and first boot, which says what is not there."""
     return "".join(f"{owner} {login.registry} {login.username}\n" for owner, login in spec.logins).encode()
+
+
+def _deploy_keys(spec: Spec) -> bytes:
+    """Lines of authorized_keys; what is not in them a key may not do: see `restrict` in sshd(8)."""
+    found = ((stack.name, key) for stack in spec.stacks if stack.deploy for key in stack.deploy.ssh_keys)
+    return "".join(f'restrict,command="{facts.DEPLOY_SHELL} {name}" {key}\n' for name, key in found).encode()
 
 
 def _builds_secrets(stack: Stack) -> bool:
@@ -242,6 +259,7 @@ def _base_values(spec: Spec) -> dict[str, object]:
         "images": facts.IMAGES,
         "run": facts.RUN,
         "state": facts.STATE,
+        "deploy_group": facts.DEPLOY_GROUP,
         "subid_size": facts.SUBID_SIZE,
         # useradd takes the id after the highest in its range: without an end below ours, the next one is a stack's.
         "uid_max": facts.UID_BASE - 1,

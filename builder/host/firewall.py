@@ -103,7 +103,7 @@ def _base_nat() -> Fragment:
 
 
 _POLICIES: Final = (("INPUT", "DROP"), ("FORWARD", "DROP"), ("OUTPUT", "ACCEPT"))
-_USERS: Final = f"{facts.PROXY_UID}-{facts.UID_BASE + facts.LAST_SLOT}"
+_USERS: Final = f"{facts.DEPLOY_UID}-{facts.UID_BASE + facts.LAST_SLOT}"
 _SUBIDS: Final = f"{facts.FIRST_SLOT * facts.SUBID_SIZE}-{(facts.LAST_SLOT + 1) * facts.SUBID_SIZE - 1}"
 # New connections from outside to the proxy.
 WEB: Final = "ER-WEB"

@@ -127,7 +127,9 @@ _TEXTS_OF_FIELDS: Final[Mapping[tuple[str, str], Text]] = {
     ("stacks.uid", "greater_than_equal"): messages.UID_RANGE,
     ("stacks.uid", "less_than_equal"): messages.UID_RANGE,
     ("stacks.ports", "extra_forbidden"): messages.KEY_PORTS,
-    ("stacks.build", "extra_forbidden"): messages.KEY_BUILD,
+    ("stacks.deploy", "missing"): messages.DEPLOY_NONE,
+    ("stacks.deploy.ssh_keys", "missing"): messages.DEPLOY_NONE,
+    ("stacks.deploy.git", "extra_forbidden"): messages.DEPLOY_GIT,
     ("registries.password", "extra_forbidden"): messages.REGISTRY_PASSWORD,
     ("stacks.registries.password", "extra_forbidden"): messages.REGISTRY_PASSWORD,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from builder.problems import Problem, Report, SpecError
-from builder.spec import host_sections, memory, model, registries, stack_entries
+from builder.spec import deploy_access, host_sections, memory, model, registries, stack_entries
 from builder.spec.document import Document, validate
 from builder.yamlfile import source
 
@@ -37,6 +37,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         raise SpecError(report)
     document = Document(file, report)
     keys = host_sections.admin_keys(document)
+    deploys = deploy_access.read(document, keys)
     spec_input = validate(document)
     host_sections.check_base(document)
     host_sections.check_networks(document)
@@ -62,7 +63,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         fail2ban=_fail2ban(spec_input.fail2ban),
         aws=model.Aws(spec_input.aws.region, spec_input.aws.type),
         dns=spec_input.dns,
-        stacks=registries.added(stacks, spec_input),
+        stacks=deploy_access.added(registries.added(stacks, spec_input), deploys),
         mirrors=tuple((name, tuple(one.mirrors)) for name, one in spec_input.registries.items() if one.mirrors),
     )
     memory.check(document, spec)

@@ -16,10 +16,6 @@ KEY_PORTS: Final = Text(
     "`ports` is refused: apps bind no port of the host",
     "Caddy reaches the app by a socket: write `port: 8080`, the port inside the container",
 )
-KEY_BUILD: Final = Text(
-    "`build` is refused: the server builds nothing",
-    "build the image before, push it to a registry or save it as oci-archive:PATH",
-)
 MISSING: Final = Text("is missing", "as in `{key}: {example}`")
 NO_VALUE: Final = Text("has no value", "write one, or remove the key")
 WRONG_TYPE: Final = Text("must be {wanted}, not {given}", "as in `{key}: {example}`")
@@ -182,15 +178,17 @@ STACK_NAME: Final = Text(
     "lower case letters, digits and `-`, a letter first, no `-` at the end, at most 24 characters",
 )
 STACK_PROXY: Final = Text("`proxy` is the name of the reverse proxy's own user", "choose another name")
+STACK_DEPLOY: Final = Text("er-deploy is the group of those who may only deploy", "choose another name")
 STACK_TWICE: Final = Text(
     "a second stack with the name `{name}`", "the first one is on line {line}; each has a name of its own"
 )
 STACK_NEITHER: Final = Text(
-    "neither `compose` nor `image`",
-    "write `compose: {name}/compose.yaml`, or `image:` with `domain:` and `port:`",
+    "neither `compose`, `image` nor `build`",
+    "write `compose: {name}/compose.yaml`, or `image:` (or `build: .`) with `domain:` and `port:`",
 )
 STACK_BOTH: Final = Text(
-    "`compose` and `image` together", "keep one: `image` is the short form of a stack of one service"
+    "`{one}` and `{other}` together",
+    "keep one: `image` and `build` are the short form of a stack of one service, pulled or built",
 )
 STACK_COMPOSE_PUBLIC: Final = Text(
     "`{name}` beside `compose`", "say which service it is for: public: {{SERVICE: {{{key}: …}}}}"
@@ -308,6 +306,27 @@ REGISTRY_PRIVATE: Final = Text(
     "warning",
 )
 REGISTRY_UNUSED: Final = Text("no image comes from {registry}", "images come from: {known}", "warning")
+DEPLOY_NONE: Final = Text(
+    "no SSH key: nobody could deploy this stack",
+    "make one for your CI: ssh-keygen -t ed25519 -N '' -f ci; its public half, ci.pub, goes here",
+)
+DEPLOY_KEY_TAKEN: Final = Text(
+    "this is a key of the stack {owner} too: sshd takes the first line of a key, so it could not deploy {stack}",
+    "make a key for this stack alone: ssh-keygen -t ed25519 -N '' -f ci",
+)
+DEPLOY_KEY_ADMIN: Final = Text(
+    "this key is the admin's: whoever has it opens the whole server, and not this stack alone",
+    "make a key for this stack alone: ssh-keygen -t ed25519 -N '' -f ci",
+)
+DEPLOY_GIT: Final = Text(
+    "er does not take a git push yet", "take this line out; er deploy HOST STACK --build DIR builds and deploys"
+)
+DEPLOY_ADMIN: Final = Text("`deploy` is the login of those who may only deploy", "choose another name, as in er or ops")
+DEPLOY_ALLOW: Final = Text(
+    "SSH answers to these networks alone, so no deploy key works from elsewhere: hosted CI has no fixed addresses",
+    "remove allow_from, or run the CI that deploys within these networks",
+    "warning",
+)
 MIRROR: Final = Text(
     "`{value}` is not the address of a mirror", "as in mirror.example.com, or registry.example.com:5000/docker-hub"
 )
@@ -324,6 +343,7 @@ EGRESS_NONE: Final = Text(
 MAX_BODY: Final = Text("`{value}` is not the size of a request", "as in 10G, or none for no limit")
 TIMEOUT_OR_NONE: Final = Text("`{value}` is not a time", "as in 5m, or none to wait for ever")
 DURATION: Final = Text("`{value}` is not a time", "as in 30s or 1m30s")
+AGE: Final = Text("`{value}` is not an age", "hours, days or weeks, as in 12h, 7d or 2w")
 HEALTHCHECK_TEST: Final = Text(
     "CMD takes a command after it, CMD-SHELL one line", 'as in [CMD, wget, -q, "http://localhost:8080/"]'
 )

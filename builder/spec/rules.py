@@ -155,6 +155,8 @@ def stack_name(value: str) -> str:
     """The name of a stack; `er-` and the name is an OS user."""
     if value == "proxy":
         raise RuleError(messages.STACK_PROXY)
+    if value == "deploy":
+        raise RuleError(messages.STACK_DEPLOY)
     return pattern(STACK_NAME, messages.STACK_NAME)(value)
 
 
@@ -248,6 +250,16 @@ def _seconds(value: str) -> float | None:
     if not value or not found:
         return None
     return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1, 0.001), strict=True))
+
+
+AGE: Final = "[1-9][0-9]{0,3}[hdw]"
+_AGES: Final = {"h": 3600, "d": 86_400, "w": 604_800}
+
+
+def age(value: str) -> float:
+    """A time in seconds, of hours, days or weeks."""
+    pattern(AGE, messages.AGE)(value)
+    return int(value[:-1]) * _AGES[value[-1]]
 
 
 def timeout_or_none(value: str) -> float:

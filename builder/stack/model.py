@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from builder.problems import Mark
 
 
@@ -164,11 +166,33 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Build:
+    """What an image is made of, on the machine that er runs on: nothing of it but the image lands on the host.
+
+    `containerfile` is relative to `context` and may leave it, as in ../web.Containerfile; `inline` is the text of one
+    that is no file. `max_age` in seconds: an image older than that is built anew, also from the same content, or None
+    for the default. `never` are files that are no part of the context, whatever is ignored: env files, secrets.
+    """
+
+    context: Path
+    containerfile: str = ""
+    inline: str | None = None
+    target: str | None = None
+    args: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    network: Literal["default", "none"] = "default"
+    max_age: float | None = None
+    never: tuple[Path, ...] = ()
+    archive: Path | None = None  # the image, once it has been built for a bake or a trial
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """One container of a stack. `mark` is where it stands in the user's file."""
 
     name: str
-    image: str
+    image: str  # of a service with `build`: names.own_image(), which nothing but a release puts there
     kind: Kind = "worker"
     domains: tuple[str, ...] = ()
     port: int = PORT
@@ -212,6 +236,7 @@ class Service:
     env_secrets: tuple[EnvSecret, ...] = ()
     limits: Limits = Limits()
     pull: Literal["always", "missing", "never"] = "missing"
+    build: Build | None = None
     max_body: int | None = None  # of a request, in bytes; 0 for no limit, None for the proxy's default
     response_timeout: float | None = None  # seconds until an answer begins; 0 and None the same
     paths: tuple[str, ...] = ()  # below which it answers on its domains; without any, below all
@@ -221,6 +246,11 @@ class Service:
     headers: tuple[tuple[str, str | None], ...] = ()  # of its answers; None removes one
     basic_auth: tuple[tuple[str, str], ...] = ()  # users, each with the bcrypt hash of the password
     mark: Mark | None = field(default=None, compare=False)
+
+    @property
+    def built_archive(self) -> Path | None:
+        """The archive of its image, once that has been built for a bake or a trial."""
+        return self.build.archive if self.build else None
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -297,6 +327,13 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class Deploy:
+    """Who may deploy a stack and do nothing else: whole public keys, as lines of authorized_keys."""
+
+    ssh_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """A complete app stack. `uid` is final here: from the name, or from the spec.
 
@@ -312,6 +349,7 @@ class Stack:
     egress: tuple[EgressRule, ...] = ()
     no_egress: bool = False
     logins: tuple[Login, ...] = ()  # to the registries that its images come from
+    deploy: Deploy | None = None
     mark: Mark | None = field(default=None, compare=False)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
@@ -35,6 +36,20 @@ def network_unit(stack: str, network: str) -> str:
 def service_unit(stack: str, service: str) -> str:
     """The systemd unit that Podman makes of a service's Quadlet."""
     return f"{stack}-{service}.service"
+
+
+_IMAGE_NAME: Final = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+
+
+def own_image(stack: str, service: str) -> str:
+    """The name, without a tag, of an image that came to the stack's store without a registry: pushed, or built.
+
+    A service's name may have capitals and more, an image's may not: two services never share the name of one.
+    """
+    if not _IMAGE_NAME.fullmatch(service):
+        digest = hashlib.sha256(service.encode()).hexdigest()[:8]
+        service = "-".join((*re.findall(r"[a-z0-9]+", service.lower()), digest))
+    return f"localhost/{stack}/{service}"
 
 
 def unit_names(stack: str, *, services: list[str], volumes: list[str], networks: list[str]) -> list[str]:

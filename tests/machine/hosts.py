@@ -91,12 +91,14 @@ class Host:
         self.boot()
 
 
-def written(name: str, tmp: Path, edit: Callable[[str], str] = str) -> tuple[Spec, Path]:
-    """The spec `name` of tests/machine/specs in a fresh directory, and the key made for its admin."""
+def written(name: str, tmp: Path, edit: Callable[[str], str] = str, keys: tuple[str, ...] = ()) -> tuple[Spec, Path]:
+    """The spec `name` of tests/machine/specs in a fresh directory, with a key for its admin, and further `keys`."""
     folder = tmp / name
     shutil.copytree(SPECS / name, folder)
     key = folder / "id"
-    process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(key)])
+    for one in (key.name, *keys):
+        comment = "test" if one == key.name else f"ci of {one}"
+        process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(folder / one)])
     file = folder / "easyrunner.yaml"
     # Specs name their images relative to the checkout; the copy stands elsewhere.
     for path in folder.rglob("*.yaml"):
@@ -119,6 +121,7 @@ def booted(
     start: bool = True,
     form: Callable[[Spec], bytes] | None = None,
     images: Mapping[str, Path] | None = None,
+    keys: tuple[str, ...] = (),
 ) -> Iterator[Host]:
     """Boot the spec `name` of tests/machine/specs; `edit` may change its text first; `tmp` is a fresh directory.
 
@@ -126,7 +129,7 @@ def booted(
     `packages` are on the disk before the first boot: those of the host, unless said; with none it is a stock image.
     `images` are archives by the name that a spec without any archive has for them: they are on the disk as if pulled.
     """
-    spec, key = written(name, tmp, edit)
+    spec, key = written(name, tmp, edit, keys)
     wanted = trial.plan(spec, timeout=300)
     tree = base_tree.tree(wanted.packages)
     disk = tree if packages is None else base_tree.tree(packages)

@@ -31,7 +31,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "cli",
-            31,
+            34,
             "one module a command",
             "The commands of `er`, one module each, `er server …` in a folder of its own. The only place that "
             "prints: data to stdout, talk to stderr, problems as text or JSON.",
@@ -54,7 +54,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "server",
-            17,
+            28,
             "a running host, over ssh",
             "`er server …`: the near side calls ssh and understands its failures. `server/remote/` is sent along "
             "and runs as root under the host's own Python: the standard library and three loose modules.",
@@ -91,6 +91,13 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
             3,
             "what an image is made of",
             "The manifest and the CycloneDX SBOM beside an image, and what differs between two of them.",
+        ),
+        Package(
+            "imagebuild",
+            6,
+            "images made here from source",
+            "From a directory with a Containerfile to an image: the files that count, what it is made of as one "
+            "digest, and a run of Podman, Buildah or Docker. Nothing changed means nothing built.",
         ),
         Package(
             "imagecheck",
@@ -146,7 +153,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "spec",
-            18,
+            19,
             "the spec, checked",
             "The user's YAML file, read and checked: every problem at once, with line, column and a way out. Its "
             "texts, its JSON Schema, and the first spec that `er init` writes.",
@@ -155,7 +162,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "compose",
-            19,
+            20,
             "Compose files as stacks",
             "A table of every key of the Compose specification, and what becomes of it. Includes, extends, merges "
             "and variables as Compose itself has them.",
@@ -171,10 +178,11 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "oci",
-            3,
+            7,
             "images by name, as archives",
             "Image references, fully qualified, and what is known of well-known ones; OCI archives, read and written "
-            "to the same bytes on any day.",
+            "to the same bytes on any day; images of the local Docker or Podman, layer by layer; what a Containerfile "
+            "names and exposes.",
         ),
     ),
     (
@@ -202,7 +210,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     ),
 )
 PACKAGES: Final = {package.name: package for layer in LAYERS for package in layer}
-WHOLE: Final = 225
+WHOLE: Final = 252
 LONGEST: Final = 400
 
 # Imports against the layers, by module without `builder.`, each with its reason.

@@ -8,7 +8,8 @@ import typer
 
 from builder import facts, process
 from builder.cli import output
-from builder.cli.options import Host, SshOptions, remote
+from builder.cli.options import Host, SshOptions, asking
+from builder.server.deploy_login import DeployLogin
 from builder.server.ssh import explain_failure
 
 
@@ -26,8 +27,14 @@ def command(
     """Show what a stack says."""
     if refused and service:
         raise typer.BadParameter("the firewall knows stacks, not their services: leave the service out with --refused")
+    server = asking(host, ssh)
+    if isinstance(server, DeployLogin):
+        if refused or follow or since:
+            raise typer.BadParameter("a deploy key sees the newest lines: there is --lines, and no other option")
+        output.text(server.ask("stack-logs", stack, str(lines), *([service] if service else []))["text"])
+        return 0
     journalctl = refusals(stack) if refused else journal(stack, service)
-    argv = remote(host, ssh).argv(["sudo", "-n", *journalctl, *options(lines, follow=follow, since=since)])
+    argv = server.argv(["sudo", "-n", *journalctl, *options(lines, follow=follow, since=since)])
     code, stderr = process.show(argv, output.text)
     if code != 0:
         raise explain_failure(host, code, stderr)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from builder.cli import output
-from builder.cli.options import AsJson, Host, SshOptions, remote
-from builder.cli.server import firewall, registries
+from builder.cli.options import AsJson, Host, SshOptions, asking
+from builder.cli.server import firewall, registries, releases
+from builder.server import host_keys
+from builder.server.deploy_login import DeployLogin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,20 +21,59 @@ if TYPE_CHECKING:
 Status = dict[str, Any]
 
 
-def command(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
+def command(
+    host: Host,
+    stack: Annotated[str, typer.Argument(metavar="STACK", help="Only this one, as a deploy key may see it.")] = "",
+    *,
+    known_hosts: Annotated[
+        bool, typer.Option("--known-hosts", help="Print the lines for known_hosts, and nothing else.")
+    ] = False,
+    ssh: SshOptions = None,
+    as_json: AsJson = False,
+) -> int:
     """Show services, stacks, ports, certificates, disk, memory, load, updates and bans; 1 when something is wrong."""
-    found: Status = remote(host, ssh).ask("status")
+    server = asking(host, ssh)
+    if stack:
+        return _show_stack(server.ask("stack-status", stack), as_json=as_json)
+    if isinstance(server, DeployLogin):
+        raise typer.BadParameter("a deploy key sees its own stack alone: er server status HOST STACK")
+    found: Status = server.ask("status")
+    lines = host_keys.known_hosts(host, server.options, found["host_keys"])
+    if known_hosts:
+        output.data(lines.encode())
+        return 0
     if as_json:
-        output.json({**found, "wrong": list(wrong(found))})
+        output.json({**found, "known_hosts": lines, "wrong": list(wrong(found))})
     else:
         output.table(_host(found))
         output.table(_stacks(found))
+        if released := [one for stack in found["stacks"] for one in stack["releases"]]:
+            output.table(_releases(released))
         output.table(firewall.refusals_table(found["egress"]))
         if found["certificates"]:
             output.table(_certificates(found))
         for text in wrong(found):
             output.failure(text)
     return 1 if any(wrong(found)) else 0
+
+
+def _show_stack(found: Status, *, as_json: bool) -> int:
+    down = [one for one in found["services"] if one["state"] == "failed"]
+    if as_json:
+        output.json(found)
+        return 1 if down else 0
+    rows = output.new_table("service", "state", "since", ">restarts", "image of the spec")
+    for one in found["services"]:
+        since = output.duration(one["seconds"]) if one["state"] == "active" else ""
+        rows.add_row(one["service"], _state(one), since, str(one["restarts"]), one["image"])
+    output.table(rows)
+    for one in down:
+        output.failure(f"{one['service']} has failed ({one['result']})")
+    return 1 if down else 0
+
+
+def _state(unit: Status) -> str:
+    return f"{unit['state']} ({unit['detail'] if unit['result'] == 'success' else unit['result']})"
 
 
 def wrong(found: Status) -> Iterator[str]:
@@ -51,6 +94,8 @@ def wrong(found: Status) -> Iterator[str]:
     for one in found["certificates"]:
         if one["late"]:
             yield f"the certificate of {one['domain']} {_left(one['seconds'])}"
+    if found["deploys"]["keys"] and not found["deploys"]["served"]:
+        yield "deploy keys are not served yet; that begins with: er server apply HOST SPEC"
     yield from _disk_space(found)
 
 
@@ -72,6 +117,9 @@ def _secrets(found: Status) -> Iterator[str]:
         for name, services in stack["lacking"].items():
             way = f"er server secret set HOST {stack['stack']} {name}"
             yield f"{stack['stack']}: {', '.join(services)} waits for the secret {name}; set it with: {way}"
+        for service in stack["unbuilt"]:
+            where = f"{stack['stack']}/{service}"
+            yield f"{where} waits for its first image; er server apply HOST SPEC, or er server push HOST {where} IMAGE"
 
 
 def _units(found: Status) -> Iterator[tuple[str, Status]]:
@@ -97,6 +145,8 @@ def _host(found: Status) -> Table:
     rows.add_row("services", " ".join(f"{name}:{state}" for name, state in found["services"].items()))
     ports = dict.fromkeys(f"{port['port']}/{port['protocol']}" for port in found["ports"])
     rows.add_row("ports", " ".join(ports))
+    for key in found["host_keys"]:
+        rows.add_row("host key", f"{key['fingerprint']} {key['type']}; for known_hosts: --known-hosts")
     banned = [one["address"] for jail in found["jails"] for one in jail["banned"]]
     rows.add_row("banned", " ".join(banned) or "nobody")
     return rows
@@ -116,13 +166,19 @@ def _stacks(found: Status) -> Table:
     rows = output.new_table("service", "state", "since", ">memory", ">of", ">restarts")
     for where, unit in _units(found):
         since = output.duration(unit["seconds"]) if unit["state"] == "active" else ""
-        state = f"{unit['state']} ({unit['detail'] if unit['result'] == 'success' else unit['result']})"
         rows.add_row(
-            where, state, since, output.size(unit["memory"]), output.size(unit["limit"]), str(unit["restarts"])
+            where, _state(unit), since, output.size(unit["memory"]), output.size(unit["limit"]), str(unit["restarts"])
         )
     for stack in found["stacks"]:
         if text := ", ".join(limits_met(stack["pressure"])):
             rows.add_row(stack["stack"], text)
+    return rows
+
+
+def _releases(found: list[Status]) -> Table:
+    rows = output.new_table("runs by a release", "")
+    for where, text in releases.deployed(found):
+        rows.add_row(where, text)
     return rows
 
 

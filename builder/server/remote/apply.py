@@ -16,8 +16,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import changed_files, common, egress, images, registries, secrets, services
-from builder.server.remote.changed_files import NewFile
+from builder.server.remote import (
+    background,
+    changed_files,
+    common,
+    egress,
+    first_images,
+    images,
+    locks,
+    readiness,
+    registries,
+    release_record,
+    releases,
+    secrets,
+    services,
+)
+from builder.server.remote.changed_files import APPLY, NewFile
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -27,25 +41,21 @@ if TYPE_CHECKING:
 
 # Not er-*: those units share a sandbox in which sysctl may not write.
 UNIT: Final = "easyrunner-apply"
-_CODE: Final = changed_files.DIRECTORY / "code.zip"
-_RUN_CODE: Final = "import sys;sys.path.insert(0,sys.argv.pop(1));from builder.server.remote.main import main;main()"
 
 
 def apply_start() -> Value:
     """Take the plan from stdin and start the work in a unit of its own, which a lost connection does not end."""
     plan = sys.stdin.buffer.read()
     _check_plan(plan)
-    if UNIT in common.run(["systemctl", "list-units", "--no-legend", "--plain", f"{UNIT}.service"], check=False):
+    if background.is_running(UNIT):
         raise RemoteError("another change is being applied", "wait for its end, two minutes at most; then try again")
-    changed_files.DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
-    changed_files.restore_old()
-    changed_files.CONFIRMED.unlink(missing_ok=True)
-    changed_files.write(changed_files.PLAN, plan)
-    changed_files.write(_CODE, Path(sys.path[0]).read_bytes())
-    changed_files.set_state("started")
-    words = ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", "--description=EasyRunner: apply a change"]
-    common.run([*words, "python3", "-I", "-c", _RUN_CODE, str(_CODE), "apply-run"])
-    return changed_files.state()
+    APPLY.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    APPLY.restore_old()
+    APPLY.confirmed.unlink(missing_ok=True)
+    changed_files.write(APPLY.plan, plan)
+    APPLY.set_state("started")
+    background.start(UNIT, "apply a change", APPLY, "apply-run")
+    return APPLY.state()
 
 
 def _check_plan(plan: bytes) -> None:
@@ -57,76 +67,99 @@ def _check_plan(plan: bytes) -> None:
 
 def apply_state() -> Value:
     """The state of a change that is under way; the phase is `none` where there is none, whatever an old one says."""
-    return changed_files.state() if _is_running() else {"phase": "none"}
+    return APPLY.state() if background.is_running(UNIT) else {"phase": "none"}
 
 
 def apply_wait(phase: str, seconds: str) -> Value:
     """The state once its phase is another one, or when the time is up."""
-    deadline = time.monotonic() + float(seconds)
-    while (state := changed_files.state())["phase"] == phase and time.monotonic() < deadline:
-        if phase not in facts.APPLY_ENDS and not _is_running():
-            # It may have ended between the two looks.
-            last = changed_files.state()
-            return last if last["phase"] != phase else {"phase": "failed", "why": "its unit is gone"}
-        time.sleep(0.1)
-    return state
-
-
-def _is_running() -> bool:
-    return common.show(f"{UNIT}.service", "ActiveState").get("ActiveState") in ("active", "activating")
+    return background.wait(UNIT, APPLY, phase, float(seconds))
 
 
 def apply_confirm() -> Value:
     """The client says, over a new connection, that the change has not locked it out."""
-    if changed_files.state()["phase"] != "waiting for you":
-        raise RemoteError(f"nothing waits to be confirmed: {changed_files.state()['phase']}")
-    changed_files.write(changed_files.CONFIRMED, b"")
+    if APPLY.state()["phase"] != "waiting for you":
+        raise RemoteError(f"nothing waits to be confirmed: {APPLY.state()['phase']}")
+    changed_files.write(APPLY.confirmed, b"")
     return {}
 
 
+# How long the releases of stacks that are on their way may take, in seconds.
+_TURN: Final = 900.0
+
+
 def apply_run() -> Value:
-    """The work of the unit: change the files, wait until all is ready and confirmed; or restore the old files."""
-    plan = json.loads(changed_files.PLAN.read_bytes())
+    """The work of the unit, once no stack is being changed."""
+    try:
+        with locks.host("er server apply", _TURN, lambda holder: APPLY.set_state(locks.WAITING, holder=holder)):
+            _apply(json.loads(APPLY.plan.read_bytes()))
+    except locks.BusyError as busy:
+        APPLY.set_state("failed", why=str(busy), then="nothing was changed")
+    return {}
+
+
+def _apply(plan: Value) -> None:
+    """Change the files, wait until all is ready and confirmed; or restore the old files."""
+    for stack in common.uids(common.stacks()):
+        releases.recover(stack)
     stacks, unhealthy = frozenset(common.stacks()), unhealthy_stacks()
     try:
         outcome = _change(plan, unhealthy)
         _wait_for_confirmation(plan["confirm_within"])
     except Exception as error:
         _roll_back(plan, stacks, unhealthy, str(error) or type(error).__name__)
-        return {}
-    changed_files.commit()
+        return
+    APPLY.commit()
     services.remove_users(stacks - set(plan["stacks"]))
     installed = sorted(file["path"] for file in plan["files"])
     changed_files.write(changed_files.INSTALLED, json.dumps(installed).encode())
-    changed_files.set_state(
-        "done", waiting=outcome.waiting, logins=_missing_logins(), ill=outcome.unhealthy, names=egress.names()
+    for stack in outcome.affected:
+        # It is only written down: whatever is wrong with that, the change stands.
+        with contextlib.suppress(RemoteError, OSError, LookupError, ValueError):
+            release_record.observe(stack, "er server apply")
+            release_record.prune(stack)
+    APPLY.set_state(
+        "done",
+        waiting=outcome.waiting,
+        logins=_missing_logins(),
+        images=first_images.each(),
+        ill=outcome.unhealthy,
+        names=egress.names(),
     )
-    return {}
 
 
 class _Outcome(NamedTuple):
-    """`waiting`: stacks that wait for secrets, and which. `unhealthy`: those that were so before, and still are."""
+    """`waiting`: stacks that wait for secrets, and which. `unhealthy`: those that were so before, and still are.
+
+    `affected`: stacks of which something restarted.
+    """
 
     waiting: dict[str, list[str]]
     unhealthy: list[str]
+    affected: list[str]
 
 
 def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
     """Write the new tree, reload and restart what reads it, and wait until it is ready."""
     new = {file.path: file for file in map(_new_file, plan["files"])}
-    removed = sorted(set(changed_files.own_files()) - set(new))
+    own = set(changed_files.own_files())
+    units = {path: file.content for path, file in new.items()}
+    released = release_record.kept(own, units)
+    removed = sorted(own - set(new) - released)
+    refreshed = release_record.refreshed(released, units)
     changed = [file for file in new.values() if not file.is_installed()]
-    touched = [*(file.path for file in changed), *removed, *changed_files.admin_key_files(plan)]
+    touched = [*(file.path for file in changed), *removed, *refreshed, *changed_files.admin_key_files(plan)]
     _pull_proxy_image(new)
-    changed_files.set_state("changing files")
+    APPLY.set_state("changing files")
     # The rules that the host generated from lists of names come and go with those.
-    changed_files.save_old([*touched, *egress.generated_from(touched)])
+    APPLY.save_old([*touched, *egress.generated_from(touched)])
     services.stop_stacks(set(common.stacks()) - set(plan["stacks"]))
-    services.stop_units(removed)
+    services.stop_units(path for path in removed if not release_record.unit_of(path))
     changed_files.install(changed, [*removed, *egress.generated_from(removed)])
     changed_files.set_owners()
+    for path, content in refreshed.items():
+        release_record.write_override(Path(path), content)
     changed_files.write_admin_keys(plan)
-    return _reload(touched, plan, unhealthy, changed_files.set_state)
+    return _reload(touched, plan, unhealthy, APPLY.set_state)
 
 
 def _new_file(file: Value) -> NewFile:
@@ -137,7 +170,7 @@ def _pull_proxy_image(new: Mapping[str, NewFile]) -> None:
     """Pull the image of a changed unit of the proxy while the old one still serves."""
     unit = new.get(images.PROXY_UNIT)
     if unit and not unit.is_installed():
-        changed_files.set_state("fetching the proxy's image")
+        APPLY.set_state("fetching the proxy's image")
         images.pull(images.image_of_unit(unit.content.decode()))
 
 
@@ -149,14 +182,15 @@ def _reload(touched: list[str], plan: Value, unhealthy: set[str], set_state: Cal
     services.reload(affected)
     set_state("waiting for the stacks")
     waiting = _wait_until_ready(plan["timeout"], ignored)
-    explained = waiting.keys() | _waiting_for_logins()
-    return _Outcome(waiting, sorted((ignored & unhealthy_stacks()) - explained) if ignored else [])
+    explained = waiting.keys() | _waiting_for_logins() | first_images.each().keys()
+    ill = sorted((ignored & unhealthy_stacks()) - explained) if ignored else []
+    return _Outcome(waiting, ill, sorted(affected.stacks.keys() & plan["stacks"].keys()))
 
 
 def _wait_for_confirmation(seconds: float) -> None:
-    changed_files.set_state("waiting for you", seconds=seconds)
+    APPLY.set_state("waiting for you", seconds=seconds)
     deadline = time.monotonic() + seconds
-    while not changed_files.CONFIRMED.exists():
+    while not APPLY.confirmed.exists():
         if time.monotonic() > deadline:
             raise RemoteError(f"no new connection confirmed the change within {seconds:.0f} s")
         time.sleep(0.1)
@@ -169,18 +203,18 @@ _ROLLBACK_TIMEOUT: Final = 120.0
 def _roll_back(plan: Value, stacks: frozenset[str], unhealthy: set[str], why: str) -> None:
     """Restore the old files, and reload and restart what reads them. `stacks` are those of before the change."""
     errors, refused = services.container_errors(), _refusals()
-    changed_files.set_state("taking it back", why=why)
-    touched = changed_files.saved_paths()
+    APPLY.set_state("taking it back", why=why)
+    touched = APPLY.saved_paths()
     services.stop_stacks(set(common.stacks()) - stacks)
-    changed_files.restore_old()
+    APPLY.restore_old()
     try:
         old = {**plan, "stacks": common.uids(stacks), "timeout": max(plan["timeout"], _ROLLBACK_TIMEOUT)}
         _reload(touched, old, unhealthy, lambda *_: None)
     except (RemoteError, OSError, subprocess.SubprocessError) as error:
-        changed_files.set_state("failed", why=why, said=errors, refused=refused, then=str(error))
+        APPLY.set_state("failed", why=why, said=errors, refused=refused, then=str(error))
         return
     services.remove_users(set(plan["stacks"]) - stacks)
-    changed_files.set_state("rolled back", why=why, said=errors, refused=refused)
+    APPLY.set_state("rolled back", why=why, said=errors, refused=refused)
 
 
 def _refusals() -> dict[str, list[Value]]:
@@ -192,26 +226,18 @@ def _refusals() -> dict[str, list[Value]]:
     return {stack: refusals for stack, refusals in found.items() if refusals}
 
 
-# How long everything has to stay up, in seconds.
-_STEADY: Final = 3.0
 # Timeout in seconds of one run of first-boot where a stack is known not to become ready.
 _LOOK: Final = 25.0
 # What such a run may take besides, in seconds: services that hang, and the report on the console.
 _FIRST_BOOT: Final = 600.0
-# Timeout in seconds of a question to a user manager.
-_MANAGER: Final = 20
-# Timeout in seconds of the request that tells whether a service was healthy before the change.
-_ANSWER: Final = "3"
-# SubState of a unit.
-_RUNNING: Final = frozenset({"running", "exited", "dead"})
-_FAILED: Final = frozenset({"auto-restart", "auto-restart-queued", "failed"})
 
 
 def _wait_until_ready(seconds: float, ignored: Collection[str]) -> dict[str, list[str]]:
     """Until no unit is restarting, the proxy and every stack answer, and nothing has failed for a while since.
 
     A stack without one of its secrets cannot run, and is not waited for: returns such stacks with the secrets' names.
-    Nor is one that lacks a login, once a registry has refused it an image, nor the `ignored`. Raises RemoteError when
+    Nor is one that lacks a login, once a registry has refused it an image, nor the `ignored`, nor a service whose first
+    image has still to come. Raises RemoteError when
     the time is up.
     """
     deadline = time.monotonic() + seconds
@@ -234,7 +260,7 @@ def _jobs_running(ignored: Collection[str]) -> bool:
     argv = ["systemctl", "--user", "list-jobs", "--no-legend"]
     stacks = [stack for stack in common.uids(common.stacks()) if stack not in ignored]
     users = [facts.PROXY_USER, *map(common.user_of, stacks)]
-    jobs = (common.as_user(user, argv, check=False, timeout=_MANAGER) for user in users)
+    jobs = (common.as_user(user, argv, check=False, timeout=readiness.MANAGER) for user in users)
     return any(" running" in text or " waiting" in text for text in jobs)
 
 
@@ -290,29 +316,15 @@ def _stack_and_service(word: str) -> tuple[str, str]:
 
 def _check_steady(stacks: set[str]) -> None:
     """A service that starts and fails looks well for a moment: none restarts, or is about to, for a while."""
-    before = {name: restarts for name, restarts, _ in _unit_states(stacks)}
-    deadline = time.monotonic() + _STEADY
+    waiting = {f"{stack}/{service}" for stack, found in first_images.each().items() for service in found}
+    before = {name: restarts for name, restarts, _ in readiness.unit_states(stacks)}
+    deadline = time.monotonic() + readiness.STEADY
     while time.monotonic() < deadline:
-        now = _unit_states(stacks)
-        failed = sorted(name for name, restarts, state in now if state in _FAILED or restarts > before[name])
+        now = [one for one in readiness.unit_states(stacks) if one[0] not in waiting]
+        failed = sorted(name for name, restarts, state in now if state in readiness.FAILED or restarts > before[name])
         if failed:
             raise RemoteError(f"{', '.join(failed)}: started and fell over")
         time.sleep(0.1)
-
-
-def _unit_states(stacks: set[str]) -> list[tuple[str, int, str]]:
-    """Of the proxy and every service of these stacks: `stack/service`, NRestarts and SubState."""
-    found = []
-    every = {stack: {unit: f"{stack}/{service}" for _, service, unit in common.services(stack)} for stack in stacks}
-    every["proxy"] = {"er-proxy.service": "proxy"}
-    for stack, units in sorted(every.items()):
-        argv = ["systemctl", "--user", "show", "-p", "Id", "-p", "NRestarts", "-p", "SubState", *units]
-        shown = common.as_user(common.user_of(stack), argv, check=False, timeout=_MANAGER)
-        for block in shown.split("\n\n"):
-            values = common.assignments(block)
-            if values.get("Id") in units:
-                found.append((units[values["Id"]], int(values.get("NRestarts") or 0), values.get("SubState", "")))
-    return found
 
 
 def _check_proxy() -> None:
@@ -330,17 +342,7 @@ def unhealthy_stacks() -> set[str]:
 
 
 def _is_healthy(stack: str) -> bool:
-    found = _unit_states({stack})
+    found = readiness.unit_states({stack})
     public = [(kind, service) for kind, service, _ in common.services(stack) if kind in common.PUBLIC]
-    running = bool(found) and all(state in _RUNNING for _, _, state in found)
-    return running and all(_answers(stack, service, kind) for kind, service in public)
-
-
-def _answers(stack: str, service: str, kind: str) -> bool:
-    """Whether a public service answers at all, with whatever status, as first boot asks."""
-    socket = f"{facts.PROXY_SOCKETS}/{stack}/{service}.sock"
-    curl = ["curl", "-so", "/dev/null", "-m", _ANSWER, "-w", "%{http_code} %{exitcode}"]
-    curl += ["--http2-prior-knowledge"] if kind == "h2c" else []
-    said = common.run([*curl, "--unix-socket", socket, f"http://{service}/"], check=False)
-    status, _, code = said.partition(" ")
-    return status not in {"", "000"} or code == "92"
+    running = bool(found) and all(state in readiness.RUNNING for _, _, state in found)
+    return running and all(readiness.answers(stack, service, kind) for kind, service in public)

@@ -109,6 +109,38 @@ def show(unit: str, *properties: str, user: str | None = None) -> dict[str, str]
     return assignments(text)
 
 
+# Of systemd, as systemctl show has them.
+_PROPERTIES: Final = (
+    "ActiveState",
+    "SubState",
+    "Result",
+    "NRestarts",
+    "MemoryCurrent",
+    "MemoryMax",
+    "ActiveEnterTimestampMonotonic",
+)
+
+
+def unit(unit: str, user: str, uptime: float) -> Value:
+    """How a unit of a user is; `uptime` is the host's. Sizes are in bytes, times in seconds."""
+    found = show(unit, *_PROPERTIES, user=user)
+    since = int(found.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
+    return {
+        "state": found.get("ActiveState", "unknown"),
+        "detail": found.get("SubState", ""),
+        "result": found.get("Result", ""),
+        "restarts": int(found.get("NRestarts") or 0),
+        "seconds": int(uptime - since) if since else 0,
+        "memory": _bytes(found.get("MemoryCurrent", "")),
+        "limit": _bytes(found.get("MemoryMax", "")),
+    }
+
+
+def _bytes(text: str) -> int | None:
+    """None for what systemd has no number for: `[not set]`, `infinity`, or the largest number there is."""
+    return int(text) if text.isdigit() and int(text) < 1 << 60 else None
+
+
 def look_again() -> None:
     """First boot that has given up on a stack waits for it once more, and reports; for when what it lacked has come."""
     unit = "er-first-boot.service"
@@ -141,6 +173,11 @@ def user_of(stack: str) -> str:
 def uid(user: str) -> int:
     """The number of a user."""
     return pwd.getpwnam(user).pw_uid
+
+
+def gid(user: str) -> int:
+    """The number of a user's own group."""
+    return pwd.getpwnam(user).pw_gid
 
 
 def uids(stacks: Iterable[str]) -> dict[str, int]:

@@ -9,7 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, changed_files, common, egress, registries, secrets, status
+from builder.server.remote import (
+    bans,
+    changed_files,
+    common,
+    egress,
+    first_images,
+    locks,
+    registries,
+    release_record,
+    releases,
+    secrets,
+    status,
+)
+from builder.server.remote.changed_files import APPLY
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -20,12 +33,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """`look` returns what is wrong, or nothing; `fix` is set where it is safe to do unasked."""
+    """`look` returns what is wrong, or nothing; `fix` is set where it is safe to do unasked; `note` is good to know."""
 
     name: str
     look: Callable[[], str]
     remedy: str
     fix: Callable[[], object] | None = None
+    note: Callable[[], str] | None = None
 
 
 def doctor(mode: str = "") -> list[Value]:
@@ -49,6 +63,7 @@ def _examine(check: Check, *, fix: bool) -> Value:
         "ok": not wrong or fixed,
         "fixed": fixed,
         "wrong": wrong,
+        "note": check.note() if check.note and not wrong else "",
         "remedy": check.remedy if wrong and not fixed else "",
         "fixable": bool(wrong and not fixed and check.fix),
     }
@@ -181,6 +196,10 @@ def _logins() -> str:
     return ", ".join(f"{one['stack']} has none to {one['registry']} as {one['username']}" for one in missing)
 
 
+def _first_images() -> str:
+    return ", ".join(f"{stack}/{service}" for stack, found in first_images.each().items() for service in found)
+
+
 def _directories() -> str:
     """Directories of a stack's files that other stacks could read."""
     return ", ".join(path for stack in common.stacks() for path in _open_directories(stack))
@@ -254,15 +273,43 @@ def _certificates() -> str:
     return ", ".join(f"{one['domain']} ({one['days']} days)" for one in status.certificates() if one["late"])
 
 
-def _pending() -> str:
-    return (
-        "a change was cut off half-way"
-        if changed_files.PENDING.exists() and changed_files.state()["phase"] in {"failed", "done"}
-        else ""
+def _releases() -> str:
+    """Releases whose image is gone: what runs may go on, and does not start again."""
+    every = {stack: found for stack in common.stacks() if (found := release_record.deployed(stack))}
+    return ", ".join(
+        f"{stack}/{service} has lost its image {name}"
+        for stack, found in every.items()
+        for service, name in _lost(stack, found)
     )
 
 
+def _lost(stack: str, names: dict[str, str]) -> Iterator[tuple[str, str]]:
+    here = release_record.store(stack)
+    yield from ((service, name) for service, name in names.items() if release_record.find(here, name) is None)
+
+
+def _deployed() -> str:
+    every = (one for stack in common.stacks() for one in release_record.current(stack))
+    return ", ".join(f"{one['stack']}/{one['service']} runs {one['image']} by a release" for one in every)
+
+
+def _pending() -> str:
+    apply_left = APPLY.pending.exists() and APPLY.state()["phase"] in {"failed", "done"}
+    found = ["a change was cut off half-way"] if apply_left else []
+    found += [f"a release of {stack} was cut off half-way" for stack in common.stacks() if releases.is_left(stack)]
+    return ", ".join(found)
+
+
+def _take_back() -> None:
+    APPLY.restore_old()
+    for stack in common.stacks():
+        with locks.stack(stack, "er server doctor --fix"):
+            releases.recover(stack)
+
+
 CHECKS: Final = (
+    # Before stacks are started that would not come up with it.
+    Check("no change half-way", _pending, "er server doctor HOST --fix", _take_back),
     Check("firewall in force", _firewall, "er server reapply-firewall HOST", _reload_firewall),
     Check("firewall complete", _rules, "er server reapply-firewall HOST", _reload_firewall),
     Check("ssh by key only", _ssh, "er server apply HOST SPEC lays the policy anew; look into /etc/ssh/sshd_config"),
@@ -271,7 +318,9 @@ CHECKS: Final = (
     Check("system services", _units, "see journalctl -u UNIT on the server", _restart_units),
     Check("stacks run", _services, "er server logs HOST STACK says why", _start_services),
     Check("secrets set", _secrets, "er server secret set HOST STACK NAME, or generate"),
+    Check("first images", _first_images, "er server apply HOST SPEC, or er server push HOST STACK/SERVICE IMAGE"),
     Check("logins to registries", _logins, "er server registry login HOST REGISTRY"),
+    Check("releases in place", _releases, "er server rollback HOST STACK, or send it again", note=_deployed),
     Check("stacks apart", _directories, "sudo /usr/lib/easyrunner/users own", changed_files.set_owners),
     Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", egress.resolve),
     Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _free_space),
@@ -279,5 +328,4 @@ CHECKS: Final = (
     Check("security updates", _updates, "sudo unattended-upgrade", _update),
     Check("clock", _clock, "see timedatectl timesync-status"),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
-    Check("no change half-way", _pending, "er server apply HOST SPEC", changed_files.restore_old),
 )

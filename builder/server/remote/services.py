@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common, egress
+from builder.server.remote import common, egress, locks
 from builder.server.remote.common import RemoteError, Value
 
 if TYPE_CHECKING:
@@ -33,11 +33,12 @@ def services(action: str, stack: str, service: str = "") -> Value:
     if not units:
         names = ", ".join(name for _, name, _ in common.services(stack))
         raise RemoteError(f"the stack {stack} has no service {service}", f"it has: {names}")
-    if action == "stop":
-        _ingress_sockets(user, "stop", units)
-    common.as_user(user, ["systemctl", "--user", action, *units.values()], timeout=_TIMEOUT)
-    if action != "stop":
-        _ingress_sockets(user, "start", units)
+    with locks.stack(stack, f"er server {action}"):
+        if action == "stop":
+            _ingress_sockets(user, "stop", units)
+        common.as_user(user, ["systemctl", "--user", action, *units.values()], timeout=_TIMEOUT)
+        if action != "stop":
+            _ingress_sockets(user, "start", units)
     return {name: common.show(unit, "ActiveState", user=user).get("ActiveState") for name, unit in units.items()}
 
 
@@ -53,6 +54,7 @@ def _ingress_sockets(user: str, action: str, services: Iterable[str]) -> None:
 _SYSTEM_FILES: Final = (
     ("/etc/systemd/journald*", "journal"),
     ("/etc/systemd/*", "systemd"),
+    ("/etc/systemd/system/easyrunner-deploy*", "deploy"),
     ("/usr/lib/systemd/system/*", "systemd"),
     (f"{facts.FIREWALL}/*", "firewall"),
     # The firewall has a chain for each stack by its ids.
@@ -140,6 +142,10 @@ def reload(found: Affected) -> None:
         raise RemoteError(failed)
 
 
+# Where deploy keys are served, on hosts that have such.
+_DEPLOYS: Final = Path("/etc/systemd/system/easyrunner-deploy.socket")
+
+
 def _reload_system(readers: set[str]) -> None:
     if "journal" in readers:
         common.run(["systemctl", "restart", "systemd-journald.service"])
@@ -151,6 +157,8 @@ def _reload_system(readers: set[str]) -> None:
         common.run(["systemctl", "restart", "er-firewall.service"], check=False)
         if not common.firewall_loaded():
             raise RemoteError("the firewall's rules do not load")
+    if "deploy" in readers and _DEPLOYS.exists():
+        common.run(["systemctl", "restart", _DEPLOYS.name])
     if "ssh" in readers:
         common.run(["sshd", "-t"])
         common.run(["systemctl", "reload-or-restart", "ssh.service"])
@@ -254,7 +262,7 @@ def stop_stacks(stacks: Iterable[str]) -> None:
 def stop_units(removed: Iterable[str]) -> None:
     """Stop the units of files that will be removed, while systemd still knows them."""
     for path in map(Path, removed):
-        if path.parent == Path("/etc/systemd/system") and path.suffix == ".service":
+        if path.parent == Path("/etc/systemd/system") and path.suffix in (".service", ".socket"):
             common.run(["systemctl", "stop", path.name], check=False)
         if path.suffix not in (".container", ".socket") or not path.parent.name.isdigit():
             continue

@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, common, egress, images, registries, secrets
+from builder.server.remote import (
+    bans,
+    common,
+    deploy_key,
+    egress,
+    first_images,
+    images,
+    registries,
+    release_record,
+    secrets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +48,7 @@ def status() -> Value:
         "files_full": is_full("files_"),
         "firewall": common.firewall_loaded(),
         "services": services,
-        "proxy": _unit("er-proxy.service", facts.PROXY_USER, uptime),
+        "proxy": common.unit("er-proxy.service", facts.PROXY_USER, uptime),
         "proxy_image": images.proxy_image(),
         "stacks": [_stack(name, uptime) for name in common.stacks()],
         "logins": registries.registry_list(),
@@ -47,8 +57,23 @@ def status() -> Value:
         "certificates": sorted(certificates(), key=lambda one: one["days"]),
         "updates": updates(),
         "reboot_needed": Path("/run/reboot-required").exists(),
+        "host_keys": list(host_keys()),
+        "deploys": deploys(),
         "jails": bans.jails() if services["fail2ban"] == "active" else [],
     }
+
+
+def host_keys() -> Iterator[Value]:
+    """The public keys by which ssh knows this host: `type`, `key` in base64, `fingerprint`."""
+    for path in sorted(Path("/etc/ssh").glob("ssh_host_*_key.pub")):
+        kind, blob, *_ = path.read_text().split()
+        yield {"type": kind, "key": blob, "fingerprint": deploy_key.fingerprint(blob)}
+
+
+def deploys() -> Value:
+    """How many `keys` may deploy something here, and whether they are `served`: they wait for an `er server apply`."""
+    has_keys = Path(facts.DEPLOY_KEYS).exists()
+    return {"keys": len([*deploy_key.keys()]) if has_keys else 0, "served": Path(facts.DEPLOY_CODE).exists()}
 
 
 _MEMINFO: Final = re.compile(r"^(MemTotal|MemAvailable|SwapTotal|SwapFree): +(\d+) kB$", re.MULTILINE)
@@ -85,7 +110,7 @@ def _services() -> dict[str, str]:
 def _stack(name: str, uptime: float) -> Value:
     user = common.user_of(name)
     units = [
-        {"service": service, "public": kind in common.PUBLIC, **_unit(unit, user, uptime)}
+        {"service": service, "public": kind in common.PUBLIC, **common.unit(unit, user, uptime)}
         for kind, service, unit in common.services(name)
     ]
     missing, trouble = _missing_secrets(name)
@@ -94,6 +119,8 @@ def _stack(name: str, uptime: float) -> Value:
         "services": units,
         "lacking": missing,
         "refusals": registries.refusals(name),
+        "unbuilt": first_images.waiting(name),
+        "releases": release_record.current(name),
         "trouble": trouble,
         "pressure": pressure(name),
     }
@@ -105,37 +132,6 @@ def _missing_secrets(name: str) -> tuple[dict[str, list[str]], str]:
         return secrets.missing(name), ""
     except common.RemoteError as error:
         return {}, str(error)
-
-
-# Of systemd, as systemctl show has them.
-_PROPERTIES: Final = (
-    "ActiveState",
-    "SubState",
-    "Result",
-    "NRestarts",
-    "MemoryCurrent",
-    "MemoryMax",
-    "ActiveEnterTimestampMonotonic",
-)
-
-
-def _unit(unit: str, user: str, uptime: float) -> Value:
-    found = common.show(unit, *_PROPERTIES, user=user)
-    since = int(found.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
-    return {
-        "state": found.get("ActiveState", "unknown"),
-        "detail": found.get("SubState", ""),
-        "result": found.get("Result", ""),
-        "restarts": int(found.get("NRestarts") or 0),
-        "seconds": int(uptime - since) if since else 0,
-        "memory": _bytes(found.get("MemoryCurrent", "")),
-        "limit": _bytes(found.get("MemoryMax", "")),
-    }
-
-
-def _bytes(text: str) -> int | None:
-    """None for what systemd has no number for: `[not set]`, `infinity`, or the largest number there is."""
-    return int(text) if text.isdigit() and int(text) < 1 << 60 else None
 
 
 def listening() -> Iterator[Value]:

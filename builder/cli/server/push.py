@@ -1,0 +1,248 @@
+"""`er server push`: an image that is here runs on the server, without a registry."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from builder.cli import building, output
+from builder.cli.options import AsJson, Host, SshOptions, asking, load
+from builder.cli.progress import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from builder.cli.building import Ready
+    from builder.oci.local_images import LocalImage
+    from builder.server.deploy_login import Login
+    from builder.server.push import Missing, Progress
+    from builder.spec import Spec
+
+
+def command(
+    host: Host,
+    service: Annotated[str, typer.Argument(metavar="STACK[/SERVICE]", help="Whose image it is.")],
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE",
+            help="An image of Docker or Podman here, an archive, or an OCI layout; without it, it is built.",
+        ),
+    ] = "",
+    *,
+    spec: Annotated[
+        Path | None, typer.Option("--spec", metavar="SPEC", help="Whose `build:` counts; easyrunner.yaml by default.")
+    ] = None,
+    pull: Annotated[bool, typer.Option("--pull", help="Build without a cache, from the newest base images.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent and change nothing.")] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=10, metavar="SECONDS", help="Take it back when not ready by then.")
+    ] = 300,
+    ssh: SshOptions = None,
+    as_json: AsJson = False,
+) -> int:
+    """Send an image that is here, only the layers that the server lacks, and let the service run it.
+
+    What does not come up is taken back by itself. After a cut the same command goes on where it stopped.
+    """
+    from builder.oci import engines
+    from builder.server import push
+
+    server = asking(host, ssh)
+    stack, _, name = service.partition("/")
+    if not image:
+        options = _Options(pull, dry_run, timeout, as_json)
+        return _push_built(server, spec or Path("easyrunner.yaml"), stack, name, options)
+    if spec or pull:
+        raise typer.BadParameter("--spec and --pull are for an image that is built: give no IMAGE")
+    target = push.target(server, stack, name)
+    with tempfile.TemporaryDirectory(prefix="er-push-") as scratch:
+        found = engines.find(image, target.architecture, Path(scratch))
+        missing = push.missing(server, stack, target.service, found, look=dry_run)
+        summary = _summary(found, missing)
+        output.note(_summary_text(f"{stack}/{target.service}", summary))
+        if dry_run:
+            if as_json:
+                output.json({"phase": "dry run", **summary})
+            return 0
+        _send(server, stack, target.service, missing)
+        pushed = push.finish(server, stack, target.service, found)
+    end = _switch(server, stack, target.service, pushed, timeout)
+    if as_json:
+        output.json({**end, "image": pushed, **summary})
+    return show_result(f"{stack}/{target.service}", pushed, end)
+
+
+def send_image(server: Login, stack: str, service: str, image: LocalImage, tag: str = "") -> str:
+    """Send the layers of an image that the server lacks, and show that; the image's name there."""
+    from builder.server import push
+
+    missing = push.missing(server, stack, service, image)
+    output.note(_summary_text(f"{stack}/{service}", _summary(image, missing)))
+    _send(server, stack, service, missing)
+    return push.finish(server, stack, service, image, tag)
+
+
+def _summary(image: LocalImage, missing: tuple[Missing, ...]) -> dict[str, Any]:
+    return {
+        "id": image.id,
+        "layers": len(image.layers),
+        "bytes": sum(layer.size for layer in image.layers),
+        "missing": [{"digest": one.layer.digest, "size": one.layer.size, "here": one.here} for one in missing],
+    }
+
+
+def _summary_text(service: str, summary: dict[str, Any]) -> str:
+    missing = summary["missing"]
+    left = sum(one["size"] - one["here"] for one in missing)
+    lacks = f"the server lacks {len(missing)}, {_size(left)}" if left else "the server has them all"
+    cut = " of a push that was cut" if any(one["here"] for one in missing) else ""
+    count = f"{summary['layers']} layers" if summary["layers"] > 1 else "1 layer"
+    whole = f"{count} of {_size(summary['bytes'])} in all"
+    return f"{service}: image {summary['id'][:12]}, {whole}; {lacks}{cut}"
+
+
+def _size(count: float) -> str:
+    """Of bytes, in words."""
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    for unit in ("kB", "MB"):
+        count /= 1000
+        if count < 1000:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1000:.1f} GB"
+
+
+def _send(server: Login, stack: str, service: str, missing: tuple[Missing, ...]) -> None:
+    from builder.server import push
+
+    if not missing:
+        return
+    since = time.monotonic()
+    with Steps() as steps:
+
+        def show(progress: Progress) -> None:
+            of = f"{_size(progress.sent)} of {_size(progress.bytes)}"
+            steps.detail(f"{of}, {progress.sent / progress.bytes:.0%}, layer {progress.layer} of {progress.layers}")
+
+        steps.start("sending")
+        try:
+            push.send(server, stack, service, missing, show)
+        except KeyboardInterrupt:
+            output.note("what has arrived stays there for a day: the same command goes on where it stopped")
+            raise
+        steps.end("sending", time.monotonic() - since)
+
+
+def _switch(server: Login, stack: str, service: str, image: str, timeout: float) -> dict[str, Any]:
+    from builder.server import releases
+
+    states = releases.switch(server, stack, {service: image}, source="push", timeout=timeout)
+    try:
+        return show_states(states)
+    except KeyboardInterrupt:
+        output.note(f"the server goes on by itself; how it ended: er server status {server.host}")
+        raise
+
+
+def show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """Show each state of a switch as a step; the last one."""
+    since = time.monotonic()
+    state: dict[str, Any] = {}
+    with Steps() as steps:
+        for new in states:
+            if state:
+                steps.end(state["phase"], time.monotonic() - since)
+            state, since = new, time.monotonic()
+            if holder := state.get("holder"):
+                steps.line(f"{holder} goes first")
+            steps.start(state["phase"])
+    return state
+
+
+def show_result(service: str, image: str, end: dict[str, Any]) -> int:
+    """How a switch ended, in words; the exit code."""
+    if end["phase"] == "done":
+        number = end.get("release", {}).get("number")
+        output.note(f"{service} runs {image}" + (f", release {number}" if number else ""))
+        return 0
+    said = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None
+    if end["phase"] == "rolled back":
+        output.failure(f"{service} did not come up and runs what it ran before: {end['why']}", said)
+    else:
+        then = f"; then: {end['then']}" if end.get("then") else ""
+        output.failure(f"{service}: the switch failed: {end.get('why')}{then}", said or "see er server doctor")
+    return 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """How a push without an image was asked for."""
+
+    pull: bool
+    dry_run: bool
+    timeout: float
+    as_json: bool
+
+
+def _push_built(server: Login, path: Path, stack: str, service: str, options: _Options) -> int:
+    """Build what the spec says of a stack, or of one service, and let it run that; the exit code."""
+    spec = load(path)
+    found = building.plan(server, spec, pull=options.pull, only=(stack, service))
+    if found is None:
+        return _nothing_to_build(spec, path, stack, service)
+    building.show(found)
+    if options.dry_run:
+        if options.as_json:
+            output.json({"phase": "dry run", "builds": building.summary(found)})
+        return 0
+    with building.built(found) as ready:
+        ends = deliver(server, ready, options.timeout)
+    if options.as_json:
+        output.json({"phase": _phase(ends), "builds": building.summary(found), "releases": ends})
+    return 0 if all(end["phase"] == "done" for end in ends.values()) else 1
+
+
+def _nothing_to_build(spec: Spec, path: Path, stack: str, service: str) -> int:
+    known = [one.name for one in spec.stacks]
+    where = f"{stack}/{service}" if service else stack
+    if stack not in known:
+        output.failure(f"{path} has no stack {stack}", f"it has: {', '.join(known)}")
+    else:
+        output.failure(f"nothing of {where} is built", "name the IMAGE to push, or write build: into the spec")
+    return 1
+
+
+def _phase(ends: dict[str, dict[str, Any]]) -> str:
+    """The worst of how the stacks' switches ended."""
+    return next((end["phase"] for end in ends.values() if end["phase"] != "done"), "done")
+
+
+def brought(server: Login, ready: Iterable[Ready]) -> dict[str, dict[str, str]]:
+    """Send what the server lacks; by stack and service, the names of the images there."""
+    images: dict[str, dict[str, str]] = {}
+    for one in ready:
+        stack, service = one.job.source.stack, one.job.source.service
+        name = one.job.there
+        if one.made is not None:
+            name = send_image(server, stack, service, one.made.image, one.made.tag)
+        images.setdefault(stack, {})[service] = name
+    return images
+
+
+def deliver(server: Login, ready: Iterable[Ready], timeout: float) -> dict[str, dict[str, Any]]:
+    """Send what the server lacks, and let each stack run all its images at once; how it ended, by stack."""
+    from builder.server import releases
+
+    ends = {}
+    for stack, names in brought(server, ready).items():
+        end = show_states(releases.switch(server, stack, names, source="build", timeout=timeout))
+        ends[stack] = {**end, "images": names}
+        for service, name in names.items():
+            show_result(f"{stack}/{service}", name, end)
+    return ends
