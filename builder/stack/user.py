@@ -32,8 +32,22 @@ def user(stack: str) -> str:
 
 def uid(stack: str) -> int:
     """The uid that a stack's name gives, on every machine and in every spec the same."""
-    number = int.from_bytes(hashlib.sha256(stack.encode()).digest(), "big")
+    return _hashed(stack)
+
+
+def _hashed(text: str) -> int:
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
     return FIRST_UID + number % (facts.LAST_SLOT - FIRST_STACK_SLOT + 1)
+
+
+def build_user(uid: int) -> str:
+    """The OS user of what a stack builds on the server; no stack has this name, since none begins with a digit."""
+    return f"{facts.STACK_USER_PREFIX}{uid}-build"
+
+
+def build_uid(uid: int) -> int:
+    """The uid of what a stack builds on the server; it follows from the stack's, and moves with it."""
+    return _hashed(f"{uid}:build")
 
 
 def subids(uid: int) -> SubIds:

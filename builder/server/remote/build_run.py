@@ -1,0 +1,327 @@
+"""The work of a build's unit: the build itself in another one, as its own user; then the image for the stack's store.
+
+The inner unit has what the build may see, write and take. Where it would leave too little to others it is ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import shutil
+import stat
+import subprocess
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from builder import facts
+from builder.server.remote import builds, common, images
+from builder.server.remote.common import RemoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.server.remote.common import Value
+
+_MIB: Final = 1 << 20
+# Of the disk, and of the server's memory: with less available a build is ended. A full disk stops stacks at 5 %, and
+# out of memory the kernel chooses what it ends.
+_FREE, _AVAILABLE = 0.10, 0.04
+# What one build may write, in bytes, and what it may take in seconds; a request may say less.
+_WRITES: Final = 20_480 * _MIB
+_SECONDS: Final = 3600
+_PROCESSES: Final = 1000
+# A store is emptied when it is larger at the end of a build, in bytes and as a share of the disk.
+_CACHE, _CACHE_SHARE = 10_240 * _MIB, 0.2
+# What is kept of the output, and read at once, in bytes.
+_LONGEST_OUTPUT: Final = 8 * _MIB
+_CHUNK: Final = 65_536
+# How long the stack's Podman may take to read the image, in seconds.
+_HAND_OVER: Final = 900
+
+
+def build_run(stack: str) -> Value:
+    """The work of the unit. Its state says last how it ended: then somebody else may begin."""
+    build = builds.of(stack)
+    request = json.loads((build.directory / "request.json").read_bytes())
+    try:
+        end = {"phase": "done", "image": _make(build, build.state()["service"], request)}
+    except RemoteError as error:
+        end = {"phase": "failed", "why": str(error), "hint": error.hint or ""}
+    except (OSError, subprocess.SubprocessError) as error:
+        end = {"phase": "failed", "why": str(error), "hint": ""}
+    (build.directory / "context.tar").unlink(missing_ok=True)
+    shutil.rmtree(build.layout, ignore_errors=True)
+    if _size_of(build.home) > min(_CACHE, _CACHE_SHARE * builds.disk()[1]):
+        shutil.rmtree(build.home, ignore_errors=True)
+    build.set_state(**end)
+    return {}
+
+
+def _make(build: builds.Build, service: str, request: Value) -> str:
+    """Build it, and hand it over; returns the name of the image in the stack's store."""
+    _make_directories(build)
+    build.set_state("building")
+    watch = _Watch(build, request)
+    with (build.directory / "context.tar").open("rb") as context, (build.directory / "output").open("ab") as output:
+        process = subprocess.Popen(
+            _argv(build, request), stdin=context, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        with watch.looking():
+            assert process.stdout is not None  # noqa: S101 - it is a pipe
+            last = _copy(process.stdout, output)
+            code = process.wait()
+    result = common.show(build.inner_unit, "Result").get("Result", "")
+    common.run(["systemctl", "reset-failed", build.inner_unit], check=False)
+    if watch.why:
+        # What it has written is what there is too little room for.
+        shutil.rmtree(build.home, ignore_errors=True)
+        raise watch.why
+    if code:
+        raise _failure(result, last, watch.seconds)
+    build.set_state("handing over")
+    return _hand_over(build, service)
+
+
+def _make_directories(build: builds.Build) -> None:
+    """All of them are made by root in a directory of root's, and then given away: no link is followed."""
+    uid = common.uid(build.user)
+    build.home.mkdir(mode=0o700, exist_ok=True)
+    os.chown(build.home, uid, pwd.getpwnam(build.user).pw_gid)
+    shutil.rmtree(build.layout, ignore_errors=True)
+    build.layout.mkdir(mode=0o700)
+    # setgid: what is put there can be read by the stack's group.
+    os.chown(build.layout, uid, pwd.getpwnam(common.user_of(build.stack)).pw_gid)
+    build.layout.chmod(0o2750)
+
+
+# $1 is where the image goes; the rest are words for `podman build`. What came is unpacked as this user, and what it
+# has of links and devices is the user's own affair: tar makes no device without rights, and takes no path out of here.
+_SCRIPT: Final = """exec 2>&1
+layout=$1
+shift
+podman() { command podman --cgroup-manager=cgroupfs --log-level=error "$@"; }
+rm -rf context tmp
+mkdir -p context tmp
+tar --extract --file=- --directory=context --no-same-owner --same-permissions || exit
+[ -z "$INLINE" ] || printf '%s' "$INLINE" >.containerfile
+podman build "$@" --tag localhost/built context </dev/null || exit
+podman save --quiet --format oci-dir --uncompressed --output "$layout" localhost/built || exit
+rm -rf context tmp
+"""
+# What a build may not see, whatever it makes of Podman: other stacks, their secrets, the ways to their apps.
+_HIDDEN: Final = (facts.HOMES, facts.RUN, facts.STACKS, facts.CONFIG, facts.IMAGES, facts.QUADLETS)
+
+
+def _argv(build: builds.Build, request: Value) -> list[str]:
+    """The unit of the build: who it is, what it may see and write, and what it may take."""
+    home = build.home
+    runtime = f"build-{build.stack}"
+    properties = [
+        f"User={build.user}",
+        f"WorkingDirectory={home}",
+        f"RuntimeDirectory={runtime}",
+        "RuntimeDirectoryMode=0700",
+        "ProtectSystem=strict",
+        "ProtectHome=yes",
+        "PrivateTmp=yes",
+        f"ReadWritePaths={home} {build.layout}",
+        f"InaccessiblePaths={' '.join(f'-{path}' for path in _HIDDEN)}",
+        "UMask=0022",
+        "Delegate=yes",
+        "MemoryHigh=35%",
+        "MemoryMax=40%",
+        "OOMPolicy=kill",
+        "OOMScoreAdjust=1000",
+        f"TasksMax={_PROCESSES}",
+        f"LimitNPROC={_PROCESSES}",
+        f"LimitFSIZE={_at_most(request, 'writes', _WRITES)}",
+        "LimitCORE=0",
+        f"RuntimeMaxSec={_at_most(request, 'seconds', _SECONDS)}",
+        "TimeoutStopSec=5",
+        "Nice=19",
+        "CPUSchedulingPolicy=idle",
+        "IOSchedulingClass=idle",
+    ]
+    env = {
+        "HOME": str(home),
+        "TMPDIR": str(home / "tmp"),
+        "XDG_RUNTIME_DIR": f"/run/{runtime}",
+        "INLINE": request.get("inline") or "",
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+    }
+    auth = Path(facts.CONFIG, str(common.uid(common.user_of(build.stack))), facts.AUTH_FILE)
+    if auth.exists():
+        # A copy of the stack's logins to registries, for the images that it builds upon.
+        properties.append(f"LoadCredential=auth.json:{auth}")
+        env["REGISTRY_AUTH_FILE"] = f"/run/credentials/{build.inner_unit}/auth.json"
+    return [
+        *("systemd-run", "--quiet", "--pipe", "--wait", f"--unit={build.inner_unit}", "--slice=builds.slice"),
+        *(f"--property={one}" for one in properties),
+        *(f"--setenv={name}={value}" for name, value in env.items()),
+        *("sh", "-c", _SCRIPT, "sh", str(build.layout)),
+        *_build_words(request),
+    ]
+
+
+def _at_most(request: Value, name: str, most: int) -> int:
+    wanted = request.get(name)
+    return min(wanted, most) if isinstance(wanted, int) and wanted > 0 else most
+
+
+# Each becomes a single word of Podman's, so that no value is an option of its own.
+_OPTIONS: Final = {"args": "--build-arg", "labels": "--label", "extra_hosts": "--add-host"}
+
+
+def _build_words(request: Value) -> Iterator[str]:
+    """Words of `podman build`."""
+    yield from ("--layers", "--format=oci", f"--pull={'always' if request.get('pull') else 'missing'}")
+    file = request.get("containerfile") or ""
+    if request.get("inline"):
+        yield "--file=.containerfile"
+    elif file:
+        yield f"--file=context/{file}"
+    if request.get("target"):
+        yield f"--target={request['target']}"
+    # Without a word Podman takes the host's network.
+    yield f"--network={'none' if request.get('network') == 'none' else 'private'}"
+    for name, option in _OPTIONS.items():
+        yield from (f"{option}={value}" for value in request.get(name, []))
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> str:
+    """Copy what is printed as it comes, up to the limit; returns the last line that says anything."""
+    written, last = 0, b""
+    while block := os.read(source.fileno(), _CHUNK):
+        last = (last + block)[-4096:]
+        if written < _LONGEST_OUTPUT:
+            target.write(block[: _LONGEST_OUTPUT - written])
+            target.flush()
+            written += len(block)
+            if written >= _LONGEST_OUTPUT:
+                target.write(b"\n... what it prints from here on is not kept\n")
+                target.flush()
+    lines = [line for line in last.decode(errors="replace").splitlines() if line.strip()]
+    return builds.printable(lines[-1]) if lines else ""
+
+
+class _Watch:
+    """Ends a build that leaves too little of the disk or the memory to others. `why` says so."""
+
+    def __init__(self, build: builds.Build, request: Value) -> None:
+        self.why: RemoteError | None = None
+        self.seconds = _at_most(request, "seconds", _SECONDS)
+        self._build = build
+        self._writes = _at_most(request, "writes", _WRITES)
+        self._before = builds.disk()[0]
+        self._used = _size_of(build.home)
+        self._ended = threading.Event()
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._look)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.1):
+            self.why = self._wrong()
+            if self.why:
+                common.run(["systemctl", "kill", "--signal=KILL", self._build.inner_unit], check=False)
+                common.run(["systemctl", "stop", self._build.inner_unit], check=False)
+                return
+
+    def _wrong(self) -> RemoteError | None:
+        free, total = builds.disk()
+        if free < _FREE * total:
+            return RemoteError(
+                f"it was ended, as of the server's disk only {free // _MIB} MiB were left",
+                "what takes it: er server status",
+            )
+        # What is free is quick to ask, and others write as well: only then its own is counted.
+        if self._before - free > self._writes and _size_of(self._build.home) - self._used > self._writes:
+            return RemoteError(
+                f"it was ended, as it has written more than {self._writes // _MIB} MiB", "does a step of it never end?"
+            )
+        if _memory_available() < _AVAILABLE:
+            return RemoteError(
+                "it was ended, as the server's memory was nearly gone", "build it here, without --on-server"
+            )
+        return None
+
+
+def _size_of(directory: Path) -> int:
+    """Bytes on the disk."""
+    words = common.run(
+        ["du", "--summarize", "--one-file-system", "--block-size=1", str(directory)], check=False
+    ).split()
+    return int(words[0]) if words else 0
+
+
+def _memory_available() -> float:
+    """The share of the server's memory that is free, or would be at once."""
+    found = dict(re.findall(r"^(Mem\w+): +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE))
+    return int(found["MemAvailable"]) / int(found["MemTotal"])
+
+
+def _failure(result: str, last: str, seconds: int) -> RemoteError:
+    """Why a build has failed, by what systemd saw of its unit, or by what it printed last."""
+    if result == "timeout":
+        return RemoteError(f"it was ended after {seconds} s", "does a step of it wait for something?")
+    if result == "oom-kill":
+        return RemoteError(
+            f"it took more memory than a build may have: {_limit()}", "build it here, without --on-server"
+        )
+    if "exit status 137" in last:
+        return RemoteError(f"{last}: killed, as what takes too much memory is; a build may have {_limit()}")
+    if "Resource temporarily unavailable" in last or "can't fork" in last:
+        return RemoteError(f"{last}: a build may have {_PROCESSES} processes at once")
+    return RemoteError(last or f"it failed: {result}")
+
+
+def _limit() -> str:
+    most = common.show("builds.slice", "MemoryMax").get("MemoryMax", "")
+    return f"{int(most) // _MIB} MiB" if most.isdigit() else "40 % of the server's"
+
+
+_BLOB: Final = re.compile(r"blobs/sha256/[0-9a-f]{64}")
+_LAYOUT: Final = frozenset({"index.json", "oci-layout"})
+
+
+def _hand_over(build: builds.Build, service: str) -> str:
+    """The stack's user reads the image into its own store; returns its name there, which has the image's own digest."""
+    _check_layout(build.layout)
+    user = common.user_of(build.stack)
+    image = common.as_user(user, ["podman", "pull", "--quiet", f"oci:{build.layout}"], timeout=_HAND_OVER).strip()
+    if not re.fullmatch(r"[0-9a-f]{64}", image):
+        raise RemoteError(f"Podman took it over under a name that is no digest: {builds.printable(image)}")
+    name = f"{_image_name(build.stack, service)}:{image[:12]}"
+    common.as_user(user, ["podman", "tag", image, name], timeout=common.PODMAN_TIMEOUT)
+    return name
+
+
+def _image_name(stack: str, service: str) -> str:
+    """Without a tag: what the service's unit names, where that comes from no registry."""
+    unit = Path(facts.QUADLETS, str(common.uid(common.user_of(stack))), f"{stack}-{service}.container")
+    name = images.split_reference(images.image_of_unit(unit.read_text())).name
+    return name if name.startswith(images.LOCAL) else f"{images.LOCAL}{stack}/{service.lower()}"
+
+
+def _check_layout(layout: Path) -> None:
+    """Nothing in it but plain files by their digest: no link leads the stack's user elsewhere. Its build has ended."""
+    for directory, names, found in os.walk(layout):
+        for name in (*names, *found):
+            path = Path(directory, name)
+            inside = str(path.relative_to(layout))
+            mode = path.lstat().st_mode
+            is_place = stat.S_ISDIR(mode) and inside in ("blobs", "blobs/sha256")
+            is_file = stat.S_ISREG(mode) and (inside in _LAYOUT or _BLOB.fullmatch(inside))
+            if not is_place and not is_file:
+                raise RemoteError(f"what it made is no image: there is {builds.printable(inside)}")

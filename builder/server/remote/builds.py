@@ -1,0 +1,284 @@
+"""Images that are made on the server: by a user and in a slice of their own, and given up before anybody else suffers.
+
+`build-start` takes what an image is made of, and begins the work in a unit of its own (`build-run`), which a lost
+connection does not end; `build-wait` returns what has been printed, and how it ended. Nothing of what came is unpacked
+by root, nor anything of what was made of it: the one is done by the build's user, the other by the stack's.
+
+/var/lib/easyrunner/builds/STACK has
+
+request.json  what to make, and who asked
+context.tar   what to make it of, as it came
+state.json    how far it is
+output        what it printed, up to a limit
+home/         the build's own: its image store, which is the cache of later builds
+layout/       the image on its way to the stack's store
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets as random
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from builder import facts, files
+from builder.server.remote import common
+from builder.server.remote.common import RemoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.server.remote.common import Value
+
+MIB: Final = 1 << 20
+# The first line of what comes, in bytes; and of what it is made of, which is unpacked beside it.
+_LONGEST_REQUEST: Final = MIB
+_LARGEST_CONTEXT: Final = 2048 * MIB
+# Of the disk: without so much free no build begins.
+_FREE_TO_BEGIN: Final = 0.12
+# What is sent of the output at once, in bytes.
+_CHUNK: Final = 65_536
+ENDS: Final = frozenset({"done", "failed"})
+
+
+@dataclass(frozen=True)
+class Build:
+    """Where and as whom a stack's images are built."""
+
+    stack: str
+    user: str
+
+    @property
+    def directory(self) -> Path:
+        """Root's, but what is in it."""
+        return Path(facts.BUILDS, self.stack)
+
+    @property
+    def home(self) -> Path:
+        """The build user's."""
+        return self.directory / "home"
+
+    @property
+    def layout(self) -> Path:
+        """Where the build leaves the image, and the stack finds it."""
+        return self.directory / "layout"
+
+    @property
+    def unit(self) -> str:
+        """The work of root's: it starts the other one, looks after it, and hands over what that has made."""
+        return f"easyrunner-build-{self.stack}.service"
+
+    @property
+    def inner_unit(self) -> str:
+        """Not below that name: a stack may be called so."""
+        return f"build@{self.stack}.service"
+
+    def state(self) -> Value:
+        """The state of the last build; its phase is `none` when there was none."""
+        try:
+            found: Value = json.loads((self.directory / "state.json").read_bytes())
+        except FileNotFoundError:
+            return {"phase": "none"}
+        return found
+
+    def set_state(self, phase: str, **more: object) -> None:
+        """Write the state that clients read."""
+        keep = {name: value for name, value in self.state().items() if name in _KEPT}
+        files.replace(
+            self.directory / "state.json", json.dumps({**keep, "phase": phase, **more}).encode(), 0o600, owner=(0, 0)
+        )
+
+    def is_running(self) -> bool:
+        """Whether its work is under way."""
+        return common.show(self.unit, "ActiveState").get("ActiveState") in ("active", "activating")
+
+
+# Of a state, what stays the same from one phase to the next.
+_KEPT: Final = ("build", "service", "by", "since")
+
+
+def of(stack: str, service: str = "") -> Build:
+    """Raises RemoteError where there is no such stack or service, or nothing of it is built here."""
+    common.stack_user(stack)
+    if service and service not in (known := [name for _, name, _ in common.services(stack)]):
+        raise RemoteError(f"the stack {stack} has no service {service}", f"it has: {', '.join(known)}")
+    lines = Path(facts.STACKS, stack, "subids").read_text().splitlines()
+    users = [line.partition(":")[0] for line in lines[1:]]
+    if not users or not _exists(users[0]):
+        raise RemoteError(f"nothing of {stack} is built here", "write build: into its spec, then: er server apply")
+    return Build(stack, users[0])
+
+
+def _exists(user: str) -> bool:
+    try:
+        common.uid(user)
+    except KeyError:
+        return False
+    return True
+
+
+def build_start(stack: str, service: str) -> Value:
+    """Begin to make the image of a service; returns the state, with the number of the build.
+
+    stdin has a line of JSON, a `Request` of builder/server/builds.py with the `size` of the tar archive behind it.
+    """
+    build = of(stack, service)
+    request = _read_request()
+    build.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+    Path(facts.BUILDS).chmod(0o711)
+    with _locked(build):
+        if build.is_running():
+            raise _busy(build)
+        _check_room(int(request["size"]))
+        _receive(build.directory / "context.tar", int(request["size"]))
+        number = random.token_hex(6)
+        by = printable(request.get("by", ""))
+        files.replace(build.directory / "request.json", json.dumps(request).encode(), 0o600, owner=(0, 0))
+        (build.directory / "state.json").unlink(missing_ok=True)
+        (build.directory / "output").write_bytes(b"")
+        build.set_state("started", build=number, service=service, by=by, since=int(time.time()))
+        _start(build)
+    return build.state()
+
+
+def build_state(stack: str) -> Value:
+    """The state of the build that is under way; the phase is `none` where none is."""
+    build = of(stack)
+    return build.state() if build.is_running() else {"phase": "none"}
+
+
+def _busy(build: Build) -> RemoteError:
+    state = build.state()
+    since = time.strftime("%H:%M:%S", time.localtime(state.get("since", time.time())))
+    by = f" by {state['by']}" if state.get("by") else ""
+    return RemoteError(f"{build.stack} is being built{by} since {since}", "wait for its end; then try again")
+
+
+@contextmanager
+def _locked(build: Build) -> Iterator[None]:
+    """One request at a time: while one receives what to build, no other writes to the same place."""
+    with (build.directory / "lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RemoteError(f"somebody else sends what {build.stack} is built of", "try again in a moment") from None
+        yield
+
+
+# Of a request, what are lists of words.
+LISTS: Final = ("args", "labels", "extra_hosts")
+_KEYS: Final = frozenset(
+    {"size", "by", "containerfile", "inline", "target", "network", "pull", "seconds", "writes", *LISTS}
+)
+
+
+def _read_request() -> Value:
+    """The first line of stdin. Raises RemoteError for what no client of ours sends."""
+    line = sys.stdin.buffer.readline(_LONGEST_REQUEST + 1)
+    try:
+        request = json.loads(line)
+        size = request["size"]
+        known = isinstance(request, dict) and request.keys() <= _KEYS and type(size) is int and size >= 0
+        texts = all(isinstance(word, str) for name in LISTS for word in request.get(name, []))
+        texts = texts and all(isinstance(request.get(name, ""), str) for name in ("by", "containerfile", "target"))
+    except (ValueError, KeyError, TypeError):
+        known = texts = False
+    if not known or not texts or "\0" in line.decode(errors="replace"):
+        raise RemoteError("what came through is no request to build, nothing was changed", "is er here of its version?")
+    if size > _LARGEST_CONTEXT:
+        raise RemoteError(
+            f"what it is built of has {size // MIB} MiB; at most {_LARGEST_CONTEXT // MIB} are taken",
+            "name what the build does not need in .containerignore",
+        )
+    return dict(request)
+
+
+def _check_room(size: int) -> None:
+    free, total = disk()
+    if free - 2 * size < _FREE_TO_BEGIN * total:
+        raise RemoteError(
+            f"of the server's disk {free // MIB} MiB are free: too little to build, nothing was changed",
+            "see what takes it: er server status; stacks are stopped where it gets full",
+        )
+
+
+def disk() -> tuple[int, int]:
+    """Bytes that are free, and all; of a disk with few files left, as little as that is."""
+    found = os.statvfs(facts.STATE)
+    bytes_free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    files_free = found.f_favail / found.f_files if found.f_files else 1.0
+    return min(bytes_free, int(files_free * total)), total
+
+
+def _receive(path: Path, size: int) -> None:
+    path.unlink(missing_ok=True)
+    left = size
+    with path.open("xb") as target:
+        path.chmod(0o600)
+        while left and (block := sys.stdin.buffer.read(min(left, MIB))):
+            target.write(block)
+            left -= len(block)
+    if left:
+        path.unlink()
+        raise RemoteError("what it is built of was cut off on its way, nothing was changed", "try again")
+
+
+_RUN_CODE: Final = "import sys;sys.path.insert(0,sys.argv.pop(1));from builder.server.remote.main import main;main()"
+
+
+def _start(build: Build) -> None:
+    code = build.directory / "code.zip"
+    files.replace(code, Path(sys.path[0]).read_bytes(), 0o600, owner=(0, 0))
+    words = [
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        f"--unit={build.unit}",
+        f"--description=EasyRunner: build {build.stack}",
+    ]
+    common.run([*words, "python3", "-I", "-c", _RUN_CODE, str(code), "build-run", build.stack])
+
+
+def build_wait(stack: str, offset: str, seconds: str, number: str = "") -> Value:
+    """The state, with the `text` printed from this `offset` on and the offset of the next; as soon as there is either.
+
+    After so many seconds it is as it was. With the number of a build RemoteError says that another one has come since.
+    """
+    build = of(stack)
+    deadline = time.monotonic() + float(seconds)
+    while True:
+        running, state = build.is_running(), build.state()
+        if number and state.get("build") != number:
+            raise RemoteError("another build has begun since", f"it is {state.get('by') or 'somebody else'}'s")
+        text = _output(build, int(offset))
+        if state["phase"] not in ENDS and not running:
+            # It may have ended between the two looks.
+            state = build.state()
+            if state["phase"] not in ENDS:
+                state = {**state, "phase": "failed", "why": "its unit is gone", "hint": "was the server restarted?"}
+        if text or state["phase"] in ENDS or time.monotonic() > deadline:
+            return {**state, "text": text.decode(errors="replace"), "offset": int(offset) + len(text)}
+        time.sleep(0.5)
+
+
+def _output(build: Build, offset: int) -> bytes:
+    """Whole lines where there are any, so that no character is cut."""
+    try:
+        with (build.directory / "output").open("rb") as stream:
+            stream.seek(offset)
+            text = stream.read(_CHUNK)
+    except FileNotFoundError:
+        return b""
+    end = text.rfind(b"\n") + 1
+    return text[:end] if end else text
+
+
+def printable(text: Any) -> str:
+    """On one line, and short."""
+    return "".join(one for one in str(text) if one.isprintable())[:300]
