@@ -55,6 +55,7 @@ def build_run(stack: str) -> Value:
         end = {"phase": "failed", "why": str(error), "hint": ""}
     (build.directory / "context.tar").unlink(missing_ok=True)
     shutil.rmtree(build.layout, ignore_errors=True)
+    _remove_scratch(build)
     if _size_of(build.home) > min(_CACHE, _CACHE_SHARE * builds.disk()[1]):
         shutil.rmtree(build.home, ignore_errors=True)
     build.set_state(**end)
@@ -91,11 +92,18 @@ def _make_directories(build: builds.Build) -> None:
     uid = common.uid(build.user)
     build.home.mkdir(mode=0o700, exist_ok=True)
     os.chown(build.home, uid, pwd.getpwnam(build.user).pw_gid)
+    _remove_scratch(build)
     shutil.rmtree(build.layout, ignore_errors=True)
     build.layout.mkdir(mode=0o700)
     # setgid: what is put there can be read by the stack's group.
     os.chown(build.layout, uid, pwd.getpwnam(common.user_of(build.stack)).pw_gid)
     build.layout.chmod(0o2750)
+
+
+def _remove_scratch(build: builds.Build) -> None:
+    """What one build leaves and no later one uses, whatever rights it has."""
+    for name in ("context", "tmp"):
+        shutil.rmtree(build.home / name, ignore_errors=True)
 
 
 # $1 is where the image goes; the rest are words for `podman build`. What came is unpacked as this user, and what it
@@ -104,13 +112,11 @@ _SCRIPT: Final = """exec 2>&1
 layout=$1
 shift
 podman() { command podman --cgroup-manager=cgroupfs --log-level=error "$@"; }
-rm -rf context tmp
-mkdir -p context tmp
+mkdir context tmp
 tar --extract --file=- --directory=context --no-same-owner --same-permissions || exit
 [ -z "$INLINE" ] || printf '%s' "$INLINE" >.containerfile
 podman build "$@" --tag localhost/built context </dev/null || exit
-podman save --quiet --format oci-dir --uncompressed --output "$layout" localhost/built || exit
-rm -rf context tmp
+podman save --quiet --format oci-dir --uncompressed --output "$layout" localhost/built
 """
 # What a build may not see, whatever it makes of Podman: other stacks, their secrets, the ways to their apps.
 _HIDDEN: Final = (facts.HOMES, facts.RUN, facts.STACKS, facts.CONFIG, facts.IMAGES, facts.QUADLETS)
@@ -193,7 +199,7 @@ def _build_words(request: Value) -> Iterator[str]:
 
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> str:
-    """Copy what is printed as it comes, up to the limit; returns the last line that says anything."""
+    """Copy what is printed as it comes, up to the limit; returns the last of it."""
     written, last = 0, b""
     while block := os.read(source.fileno(), _CHUNK):
         last = (last + block)[-4096:]
@@ -204,8 +210,7 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> str:
             if written >= _LONGEST_OUTPUT:
                 target.write(b"\n... what it prints from here on is not kept\n")
                 target.flush()
-    lines = [line for line in last.decode(errors="replace").splitlines() if line.strip()]
-    return builds.printable(lines[-1]) if lines else ""
+    return last.decode(errors="replace")
 
 
 class _Watch:
@@ -251,9 +256,7 @@ class _Watch:
                 f"it was ended, as it has written more than {self._writes // _MIB} MiB", "does a step of it never end?"
             )
         if _memory_available() < _AVAILABLE:
-            return RemoteError(
-                "it was ended, as the server's memory was nearly gone", "build it here, without --on-server"
-            )
+            return RemoteError("it was ended, as the server's memory was nearly gone", _ELSEWHERE)
         return None
 
 
@@ -271,19 +274,29 @@ def _memory_available() -> float:
     return int(found["MemAvailable"]) / int(found["MemTotal"])
 
 
-def _failure(result: str, last: str, seconds: int) -> RemoteError:
-    """Why a build has failed, by what systemd saw of its unit, or by what it printed last."""
+def _failure(result: str, said: str, seconds: int) -> RemoteError:
+    """Why a build has failed: what systemd saw of its unit, or what it said last."""
     if result == "timeout":
         return RemoteError(f"it was ended after {seconds} s", "does a step of it wait for something?")
     if result == "oom-kill":
-        return RemoteError(
-            f"it took more memory than a build may have: {_limit()}", "build it here, without --on-server"
-        )
-    if "exit status 137" in last:
-        return RemoteError(f"{last}: killed, as what takes too much memory is; a build may have {_limit()}")
-    if "Resource temporarily unavailable" in last or "can't fork" in last:
-        return RemoteError(f"{last}: a build may have {_PROCESSES} processes at once")
-    return RemoteError(last or f"it failed: {result}")
+        return RemoteError(f"it took more memory than a build may have, {_limit()}", _ELSEWHERE)
+    reason = _reason(said)
+    if "exit status 137" in said:
+        return RemoteError(f"{reason}: it was killed, and a build may have {_limit()} of memory", _ELSEWHERE)
+    if "resource temporarily unavailable" in said.lower():
+        return RemoteError(f"{reason}: a build may have {_PROCESSES} processes at once", _ELSEWHERE)
+    return RemoteError(reason or f"it failed: {result}")
+
+
+_ELSEWHERE: Final = "build it on your own machine: without --on-server"
+
+
+def _reason(said: str) -> str:
+    """Podman's own words, or else the last line; of a long text the beginning and the end."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    own = said.rpartition("Error: ")[2] if "Error: " in said else lines[-1] if lines else ""
+    text = builds.printable(" ".join(own.split()), 4096)
+    return text if len(text) < 250 else f"{text[:120]} … {text[-120:]}"
 
 
 def _limit() -> str:

@@ -141,7 +141,7 @@ def build_start(stack: str, service: str) -> Value:
         by = printable(request.get("by", ""))
         files.replace(build.directory / "request.json", json.dumps(request).encode(), 0o600, owner=(0, 0))
         (build.directory / "state.json").unlink(missing_ok=True)
-        (build.directory / "output").write_bytes(b"")
+        files.replace(build.directory / "output", b"", 0o600, owner=(0, 0))
         build.set_state("started", build=number, service=service, by=by, since=int(time.time()))
         _start(build)
     return build.state()
@@ -253,6 +253,8 @@ def build_wait(stack: str, offset: str, seconds: str, number: str = "") -> Value
     build = of(stack)
     deadline = time.monotonic() + float(seconds)
     while True:
+        # Also before the first look: what is printed in that time comes in one call.
+        time.sleep(0.5)
         running, state = build.is_running(), build.state()
         if number and state.get("build") != number:
             raise RemoteError("another build has begun since", f"it is {state.get('by') or 'somebody else'}'s")
@@ -264,7 +266,6 @@ def build_wait(stack: str, offset: str, seconds: str, number: str = "") -> Value
                 state = {**state, "phase": "failed", "why": "its unit is gone", "hint": "was the server restarted?"}
         if text or state["phase"] in ENDS or time.monotonic() > deadline:
             return {**state, "text": text.decode(errors="replace"), "offset": int(offset) + len(text)}
-        time.sleep(0.5)
 
 
 def _output(build: Build, offset: int) -> bytes:
@@ -279,6 +280,6 @@ def _output(build: Build, offset: int) -> bytes:
     return text[:end] if end else text
 
 
-def printable(text: Any) -> str:
+def printable(text: Any, length: int = 300) -> str:
     """On one line, and short."""
-    return "".join(one for one in str(text) if one.isprintable())[:300]
+    return "".join(one for one in str(text) if one.isprintable())[:length]
