@@ -57,6 +57,9 @@ AUTH_FILE: Final = "containers/auth.json"
 # Who logs in where, a line each: the stack (or proxy), the registry, the name there.
 LOGINS: Final = f"{ETC}/registries"
 QUADLETS: Final = "/etc/containers/systemd/users"
+# What stacks run by a release: whole units by uid, where Podman's generator reads no drop-ins; and the records.
+RELEASE_UNITS: Final = f"{ETC}/releases"
+RELEASES: Final = f"{STATE}/data/releases"
 
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.

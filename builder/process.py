@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Final, NoReturn, Self, cast
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
 
@@ -68,6 +68,42 @@ def run(
     if check and done.returncode != 0:
         raise CommandError(argv, done.returncode, stderr or stdout)
     return subprocess.CompletedProcess(done.args, done.returncode, stdout, stderr)
+
+
+def feed(
+    argv: Sequence[str], chunks: Iterable[bytes], *, timeout: float | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run to the end with stdin handed over piece by piece; output is text. Who does not read on gets no more.
+
+    `timeout` is in seconds, from when the last piece is on its way.
+    """
+    with (
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(list(argv), stdin=subprocess.PIPE, stdout=output, stderr=errors) as running,
+    ):
+        try:
+            with contextlib.suppress(BrokenPipeError), cast("IO[bytes]", running.stdin) as stdin:
+                for chunk in chunks:
+                    stdin.write(chunk)
+            code = running.wait(timeout)
+        except BaseException:
+            running.kill()
+            raise
+        texts = [_whole(stream) for stream in (output, errors)]
+    return subprocess.CompletedProcess(running.args, code, *texts)
+
+
+def into(argv: Sequence[str], target: IO[bytes]) -> None:
+    """Run to the end with stdout into a file. Raises CommandError on a non-zero exit."""
+    done = subprocess.run(list(argv), stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        raise CommandError(argv, done.returncode, done.stderr.decode(errors="replace"))
+
+
+def _whole(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode(errors="replace")
 
 
 def show(argv: Sequence[str], write: Callable[[str], object]) -> tuple[int, str]:

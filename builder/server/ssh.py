@@ -7,6 +7,7 @@ part are of one version. It goes through stdin, since sudo logs command lines.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 import shlex
@@ -20,7 +21,7 @@ from builder import process
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _SOURCES: Final = Path(__file__).resolve().parents[1]
 # What `builder.server.remote` imports besides the standard library.
@@ -52,19 +53,25 @@ class Remote:
     host: str
     options: tuple[str, ...] = ()
 
-    def ask(self, verb: str, *words: str, stdin: bytes = b"", fresh: bool = False, timeout: float = 120) -> Any:
+    def ask(
+        self,
+        verb: str,
+        *words: str,
+        stdin: bytes | Iterable[bytes] = b"",
+        fresh: bool = False,
+        compress: bool = False,
+        timeout: float = 120,
+    ) -> Any:
         """Run a verb of the remote part as root; returns the value that it prints as JSON.
 
-        `timeout` is in seconds. Raises UnreachableError, or UserError with what the remote part says.
+        `stdin` that comes in pieces may be long: ssh notices a dead connection then, and with `compress` it compresses.
+        `timeout` is in seconds; of pieces, from when the last one is on its way. Raises UnreachableError, or UserError
+        with what the remote part says.
         """
-        argv = self.argv(remote_command(verb, words), fresh=fresh)
-        try:
-            done = process.run(argv, stdin=package() + stdin, timeout=timeout, check=False)
-        except FileNotFoundError:
-            way = "apt-get install openssh-client"
-            raise UnreachableError("the program ssh is not installed", way) from None
-        except subprocess.TimeoutExpired:
-            raise UserError(f"{self.host} did not answer within {timeout:.0f} s", "try again; is it busy?") from None
+        options = () if isinstance(stdin, bytes) else long_options(compress=compress)
+        argv = self.argv(remote_command(verb, words), fresh=fresh, options=options)
+        pieces = package() + stdin if isinstance(stdin, bytes) else itertools.chain((package(),), stdin)
+        done = call(self.host, argv, pieces, timeout)
         if done.returncode != 0:
             raise explain_failure(self.host, done.returncode, done.stderr)
         try:
@@ -75,10 +82,11 @@ class Remote:
                 "a login script on the host prints text; it should do so in interactive shells only",
             ) from error
 
-    def argv(self, command: Sequence[str], *, fresh: bool = False) -> list[str]:
+    def argv(self, command: Sequence[str], *, fresh: bool = False, options: Sequence[str] = ()) -> list[str]:
         """The call of ssh; `fresh` opens a connection of its own even where the user's config shares one."""
         own = ["-o", "ControlMaster=no", "-o", "ControlPath=none"] if fresh else []
-        return ["ssh", "-T", "-o", "ConnectTimeout=15", *own, *self.options, "--", self.host, shlex.join(command)]
+        own = [*own, *options, *self.options]
+        return ["ssh", "-T", "-o", "ConnectTimeout=15", *own, "--", self.host, shlex.join(command)]
 
     def session(self, request: Mapping[str, Any], *, tty: bool) -> NoReturn:
         """Go on as the ssh of a command in a container; see `remote/session.py` for the request.
@@ -93,6 +101,26 @@ class Remote:
         command = shlex.join(["sudo", "-n", "python3", "-I", path])
         own = ["-t" if tty else "-T", "-o", "ConnectTimeout=15", *self.options, "-o", "LogLevel=ERROR"]
         return ["ssh", *own, "--", self.host, command]
+
+
+def call(
+    host: str, argv: Sequence[str], stdin: bytes | Iterable[bytes], timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run ssh to its end, whatever that is; stdin at once or in pieces. Raises UserError where there is no end."""
+    try:
+        if isinstance(stdin, bytes):
+            return process.run(argv, stdin=stdin, timeout=timeout, check=False)
+        return process.feed(argv, stdin, timeout=timeout)
+    except FileNotFoundError:
+        raise UnreachableError("the program ssh is not installed", "apt-get install openssh-client") from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{host} did not answer within {timeout:.0f} s", "try again; is it busy?") from None
+
+
+def long_options(*, compress: bool) -> list[str]:
+    """Options of a long transfer: a connection that has died is given up after a minute."""
+    alive = ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
+    return [*alive, "-o", f"Compression={'yes' if compress else 'no'}"]
 
 
 def remote_command(verb: str, words: Sequence[str]) -> list[str]:

@@ -54,7 +54,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "server",
-            17,
+            27,
             "a running host, over ssh",
             "`er server …`: the near side calls ssh and understands its failures. `server/remote/` is sent along "
             "and runs as root under the host's own Python: the standard library and three loose modules.",
@@ -171,10 +171,10 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "oci",
-            3,
+            6,
             "images by name, as archives",
             "Image references, fully qualified, and what is known of well-known ones; OCI archives, read and written "
-            "to the same bytes on any day.",
+            "to the same bytes on any day; images of the local Docker or Podman, layer by layer.",
         ),
     ),
     (
@@ -202,7 +202,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     ),
 )
 PACKAGES: Final = {package.name: package for layer in LAYERS for package in layer}
-WHOLE: Final = 225
+WHOLE: Final = 240
 LONGEST: Final = 400
 
 # Imports against the layers, by module without `builder.`, each with its reason.

@@ -12,12 +12,21 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import changed_files, common, egress, images, registries, secrets, services
-from builder.server.remote.changed_files import NewFile
+from builder.server.remote import (
+    background,
+    changed_files,
+    common,
+    egress,
+    images,
+    readiness,
+    registries,
+    secrets,
+    services,
+)
+from builder.server.remote.changed_files import APPLY, NewFile
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -27,25 +36,21 @@ if TYPE_CHECKING:
 
 # Not er-*: those units share a sandbox in which sysctl may not write.
 UNIT: Final = "easyrunner-apply"
-_CODE: Final = changed_files.DIRECTORY / "code.zip"
-_RUN_CODE: Final = "import sys;sys.path.insert(0,sys.argv.pop(1));from builder.server.remote.main import main;main()"
 
 
 def apply_start() -> Value:
     """Take the plan from stdin and start the work in a unit of its own, which a lost connection does not end."""
     plan = sys.stdin.buffer.read()
     _check_plan(plan)
-    if UNIT in common.run(["systemctl", "list-units", "--no-legend", "--plain", f"{UNIT}.service"], check=False):
+    if background.is_running(UNIT):
         raise RemoteError("another change is being applied", "wait for its end, two minutes at most; then try again")
-    changed_files.DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
-    changed_files.restore_old()
-    changed_files.CONFIRMED.unlink(missing_ok=True)
-    changed_files.write(changed_files.PLAN, plan)
-    changed_files.write(_CODE, Path(sys.path[0]).read_bytes())
-    changed_files.set_state("started")
-    words = ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", "--description=EasyRunner: apply a change"]
-    common.run([*words, "python3", "-I", "-c", _RUN_CODE, str(_CODE), "apply-run"])
-    return changed_files.state()
+    APPLY.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    APPLY.restore_old()
+    APPLY.confirmed.unlink(missing_ok=True)
+    changed_files.write(APPLY.plan, plan)
+    APPLY.set_state("started")
+    background.start(UNIT, "apply a change", APPLY, "apply-run")
+    return APPLY.state()
 
 
 def _check_plan(plan: bytes) -> None:
@@ -57,36 +62,25 @@ def _check_plan(plan: bytes) -> None:
 
 def apply_state() -> Value:
     """The state of a change that is under way; the phase is `none` where there is none, whatever an old one says."""
-    return changed_files.state() if _is_running() else {"phase": "none"}
+    return APPLY.state() if background.is_running(UNIT) else {"phase": "none"}
 
 
 def apply_wait(phase: str, seconds: str) -> Value:
     """The state once its phase is another one, or when the time is up."""
-    deadline = time.monotonic() + float(seconds)
-    while (state := changed_files.state())["phase"] == phase and time.monotonic() < deadline:
-        if phase not in facts.APPLY_ENDS and not _is_running():
-            # It may have ended between the two looks.
-            last = changed_files.state()
-            return last if last["phase"] != phase else {"phase": "failed", "why": "its unit is gone"}
-        time.sleep(0.1)
-    return state
-
-
-def _is_running() -> bool:
-    return common.show(f"{UNIT}.service", "ActiveState").get("ActiveState") in ("active", "activating")
+    return background.wait(UNIT, APPLY, phase, float(seconds))
 
 
 def apply_confirm() -> Value:
     """The client says, over a new connection, that the change has not locked it out."""
-    if changed_files.state()["phase"] != "waiting for you":
-        raise RemoteError(f"nothing waits to be confirmed: {changed_files.state()['phase']}")
-    changed_files.write(changed_files.CONFIRMED, b"")
+    if APPLY.state()["phase"] != "waiting for you":
+        raise RemoteError(f"nothing waits to be confirmed: {APPLY.state()['phase']}")
+    changed_files.write(APPLY.confirmed, b"")
     return {}
 
 
 def apply_run() -> Value:
     """The work of the unit: change the files, wait until all is ready and confirmed; or restore the old files."""
-    plan = json.loads(changed_files.PLAN.read_bytes())
+    plan = json.loads(APPLY.plan.read_bytes())
     stacks, unhealthy = frozenset(common.stacks()), unhealthy_stacks()
     try:
         outcome = _change(plan, unhealthy)
@@ -94,11 +88,11 @@ def apply_run() -> Value:
     except Exception as error:
         _roll_back(plan, stacks, unhealthy, str(error) or type(error).__name__)
         return {}
-    changed_files.commit()
+    APPLY.commit()
     services.remove_users(stacks - set(plan["stacks"]))
     installed = sorted(file["path"] for file in plan["files"])
     changed_files.write(changed_files.INSTALLED, json.dumps(installed).encode())
-    changed_files.set_state(
+    APPLY.set_state(
         "done", waiting=outcome.waiting, logins=_missing_logins(), ill=outcome.unhealthy, names=egress.names()
     )
     return {}
@@ -118,15 +112,15 @@ def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
     changed = [file for file in new.values() if not file.is_installed()]
     touched = [*(file.path for file in changed), *removed, *changed_files.admin_key_files(plan)]
     _pull_proxy_image(new)
-    changed_files.set_state("changing files")
+    APPLY.set_state("changing files")
     # The rules that the host generated from lists of names come and go with those.
-    changed_files.save_old([*touched, *egress.generated_from(touched)])
+    APPLY.save_old([*touched, *egress.generated_from(touched)])
     services.stop_stacks(set(common.stacks()) - set(plan["stacks"]))
     services.stop_units(removed)
     changed_files.install(changed, [*removed, *egress.generated_from(removed)])
     changed_files.set_owners()
     changed_files.write_admin_keys(plan)
-    return _reload(touched, plan, unhealthy, changed_files.set_state)
+    return _reload(touched, plan, unhealthy, APPLY.set_state)
 
 
 def _new_file(file: Value) -> NewFile:
@@ -137,7 +131,7 @@ def _pull_proxy_image(new: Mapping[str, NewFile]) -> None:
     """Pull the image of a changed unit of the proxy while the old one still serves."""
     unit = new.get(images.PROXY_UNIT)
     if unit and not unit.is_installed():
-        changed_files.set_state("fetching the proxy's image")
+        APPLY.set_state("fetching the proxy's image")
         images.pull(images.image_of_unit(unit.content.decode()))
 
 
@@ -154,9 +148,9 @@ def _reload(touched: list[str], plan: Value, unhealthy: set[str], set_state: Cal
 
 
 def _wait_for_confirmation(seconds: float) -> None:
-    changed_files.set_state("waiting for you", seconds=seconds)
+    APPLY.set_state("waiting for you", seconds=seconds)
     deadline = time.monotonic() + seconds
-    while not changed_files.CONFIRMED.exists():
+    while not APPLY.confirmed.exists():
         if time.monotonic() > deadline:
             raise RemoteError(f"no new connection confirmed the change within {seconds:.0f} s")
         time.sleep(0.1)
@@ -169,18 +163,18 @@ _ROLLBACK_TIMEOUT: Final = 120.0
 def _roll_back(plan: Value, stacks: frozenset[str], unhealthy: set[str], why: str) -> None:
     """Restore the old files, and reload and restart what reads them. `stacks` are those of before the change."""
     errors, refused = services.container_errors(), _refusals()
-    changed_files.set_state("taking it back", why=why)
-    touched = changed_files.saved_paths()
+    APPLY.set_state("taking it back", why=why)
+    touched = APPLY.saved_paths()
     services.stop_stacks(set(common.stacks()) - stacks)
-    changed_files.restore_old()
+    APPLY.restore_old()
     try:
         old = {**plan, "stacks": common.uids(stacks), "timeout": max(plan["timeout"], _ROLLBACK_TIMEOUT)}
         _reload(touched, old, unhealthy, lambda *_: None)
     except (RemoteError, OSError, subprocess.SubprocessError) as error:
-        changed_files.set_state("failed", why=why, said=errors, refused=refused, then=str(error))
+        APPLY.set_state("failed", why=why, said=errors, refused=refused, then=str(error))
         return
     services.remove_users(set(plan["stacks"]) - stacks)
-    changed_files.set_state("rolled back", why=why, said=errors, refused=refused)
+    APPLY.set_state("rolled back", why=why, said=errors, refused=refused)
 
 
 def _refusals() -> dict[str, list[Value]]:
@@ -192,19 +186,10 @@ def _refusals() -> dict[str, list[Value]]:
     return {stack: refusals for stack, refusals in found.items() if refusals}
 
 
-# How long everything has to stay up, in seconds.
-_STEADY: Final = 3.0
 # Timeout in seconds of one run of first-boot where a stack is known not to become ready.
 _LOOK: Final = 25.0
 # What such a run may take besides, in seconds: services that hang, and the report on the console.
 _FIRST_BOOT: Final = 600.0
-# Timeout in seconds of a question to a user manager.
-_MANAGER: Final = 20
-# Timeout in seconds of the request that tells whether a service was healthy before the change.
-_ANSWER: Final = "3"
-# SubState of a unit.
-_RUNNING: Final = frozenset({"running", "exited", "dead"})
-_FAILED: Final = frozenset({"auto-restart", "auto-restart-queued", "failed"})
 
 
 def _wait_until_ready(seconds: float, ignored: Collection[str]) -> dict[str, list[str]]:
@@ -234,7 +219,7 @@ def _jobs_running(ignored: Collection[str]) -> bool:
     argv = ["systemctl", "--user", "list-jobs", "--no-legend"]
     stacks = [stack for stack in common.uids(common.stacks()) if stack not in ignored]
     users = [facts.PROXY_USER, *map(common.user_of, stacks)]
-    jobs = (common.as_user(user, argv, check=False, timeout=_MANAGER) for user in users)
+    jobs = (common.as_user(user, argv, check=False, timeout=readiness.MANAGER) for user in users)
     return any(" running" in text or " waiting" in text for text in jobs)
 
 
@@ -290,29 +275,14 @@ def _stack_and_service(word: str) -> tuple[str, str]:
 
 def _check_steady(stacks: set[str]) -> None:
     """A service that starts and fails looks well for a moment: none restarts, or is about to, for a while."""
-    before = {name: restarts for name, restarts, _ in _unit_states(stacks)}
-    deadline = time.monotonic() + _STEADY
+    before = {name: restarts for name, restarts, _ in readiness.unit_states(stacks)}
+    deadline = time.monotonic() + readiness.STEADY
     while time.monotonic() < deadline:
-        now = _unit_states(stacks)
-        failed = sorted(name for name, restarts, state in now if state in _FAILED or restarts > before[name])
+        now = readiness.unit_states(stacks)
+        failed = sorted(name for name, restarts, state in now if state in readiness.FAILED or restarts > before[name])
         if failed:
             raise RemoteError(f"{', '.join(failed)}: started and fell over")
         time.sleep(0.1)
-
-
-def _unit_states(stacks: set[str]) -> list[tuple[str, int, str]]:
-    """Of the proxy and every service of these stacks: `stack/service`, NRestarts and SubState."""
-    found = []
-    every = {stack: {unit: f"{stack}/{service}" for _, service, unit in common.services(stack)} for stack in stacks}
-    every["proxy"] = {"er-proxy.service": "proxy"}
-    for stack, units in sorted(every.items()):
-        argv = ["systemctl", "--user", "show", "-p", "Id", "-p", "NRestarts", "-p", "SubState", *units]
-        shown = common.as_user(common.user_of(stack), argv, check=False, timeout=_MANAGER)
-        for block in shown.split("\n\n"):
-            values = common.assignments(block)
-            if values.get("Id") in units:
-                found.append((units[values["Id"]], int(values.get("NRestarts") or 0), values.get("SubState", "")))
-    return found
 
 
 def _check_proxy() -> None:
@@ -330,17 +300,7 @@ def unhealthy_stacks() -> set[str]:
 
 
 def _is_healthy(stack: str) -> bool:
-    found = _unit_states({stack})
+    found = readiness.unit_states({stack})
     public = [(kind, service) for kind, service, _ in common.services(stack) if kind in common.PUBLIC]
-    running = bool(found) and all(state in _RUNNING for _, _, state in found)
-    return running and all(_answers(stack, service, kind) for kind, service in public)
-
-
-def _answers(stack: str, service: str, kind: str) -> bool:
-    """Whether a public service answers at all, with whatever status, as first boot asks."""
-    socket = f"{facts.PROXY_SOCKETS}/{stack}/{service}.sock"
-    curl = ["curl", "-so", "/dev/null", "-m", _ANSWER, "-w", "%{http_code} %{exitcode}"]
-    curl += ["--http2-prior-knowledge"] if kind == "h2c" else []
-    said = common.run([*curl, "--unix-socket", socket, f"http://{service}/"], check=False)
-    status, _, code = said.partition(" ")
-    return status not in {"", "000"} or code == "92"
+    running = bool(found) and all(state in readiness.RUNNING for _, _, state in found)
+    return running and all(readiness.answers(stack, service, kind) for kind, service in public)

@@ -1,8 +1,8 @@
-"""The files of an apply: which ones on the host are er's, how they are replaced, and what restores the old ones.
+"""The files of a change: which ones on the host are er's, how they are replaced, and what restores the old ones.
 
-All of that is on disk, in /var/lib/easyrunner/apply, before the first file changes:
+All of that is on disk before the first file changes, in /var/lib/easyrunner/apply, or apply-STACK for a release:
 
-plan.json   the new tree, as the client sent it
+plan.json   what the client sent: the new tree, or the images
 old.tar     every file that the change replaces or removes, as it was; `added` names those that did not exist
 pending     exists from the first change until the end; the boot that finds it restores the old files
 state.json  how far the change is; `confirmed` says that the client can still log in
@@ -104,39 +104,85 @@ def _name(look_up: Callable[[int], Any], number: int) -> str:
         return str(number)
 
 
-DIRECTORY: Final = Path(facts.STATE, "apply")
-PLAN, OLD, ADDED, PENDING, STATE, CONFIRMED = (
-    DIRECTORY / name for name in ("plan.json", "old.tar", "added", "pending", "state.json", "confirmed")
-)
+@dataclass(frozen=True)
+class Change:
+    """A change of files that can be taken back, with the directory that it keeps for that."""
+
+    directory: Path
+
+    @property
+    def plan(self) -> Path:
+        """What the client sent."""
+        return self.directory / "plan.json"
+
+    @property
+    def confirmed(self) -> Path:
+        """It is there when the client has said that it can still log in."""
+        return self.directory / "confirmed"
+
+    @property
+    def pending(self) -> Path:
+        """It is there while files have changed and may be taken back."""
+        return self.directory / "pending"
+
+    @property
+    def _old(self) -> Path:
+        return self.directory / "old.tar"
+
+    @property
+    def _added(self) -> Path:
+        return self.directory / "added"
+
+    def state(self) -> Value:
+        """The state of the last change; its phase is `none` when there was none."""
+        try:
+            found: Value = json.loads((self.directory / "state.json").read_bytes())
+        except FileNotFoundError:
+            return {"phase": "none"}
+        return found
+
+    def set_state(self, phase: str, **more: object) -> None:
+        """Write the state that clients read."""
+        write(self.directory / "state.json", json.dumps({"phase": phase, **more}).encode())
+
+    def save_old(self, paths: Iterable[str]) -> None:
+        """Save the files at these paths, then mark the change as pending. Nothing has changed before this returns."""
+        added, buffer = [], io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for path in sorted(paths):
+                if os.path.lexists(path):
+                    tar.add(path, recursive=False)
+                else:
+                    added.append(path)
+        write(self._old, buffer.getvalue())
+        write(self._added, "".join(f"{path}\0" for path in added).encode())
+        write(self.pending, b"")
+
+    def commit(self) -> None:
+        """The change stays: it is pending no more."""
+        self.pending.unlink()
+        files.sync(self.directory)
+
+    def saved_paths(self) -> list[str]:
+        """The paths that a pending change writes or removes; none without one."""
+        if not self.pending.exists():
+            return []
+        with tarfile.open(self._old) as tar:
+            old = [f"/{name}" for name in tar.getnames()]
+        return [path for path in (*self._added.read_text().split("\0"), *old) if path]
+
+    def restore_old(self) -> None:
+        """Restore the old files by the script that a boot uses."""
+        common.run([f"{facts.LIB}/rollback", str(self.directory)])
+        set_owners()
 
 
-def state() -> Value:
-    """The state of the last apply; its phase is `none` when there was none."""
-    return json.loads(STATE.read_bytes()) if STATE.exists() else {"phase": "none"}
-
-
-def set_state(phase: str, **more: object) -> None:
-    """Write the state that clients read."""
-    write(STATE, json.dumps({"phase": phase, **more}).encode())
+APPLY: Final = Change(Path(facts.STATE, "apply"))
 
 
 def write(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Replace a file, owned by root and with exactly this mode; a power cut leaves the old or the new file."""
     files.replace(path, content, mode, owner=(0, 0), name=f".{path.name}.er-new")
-
-
-def save_old(paths: Iterable[str]) -> None:
-    """Save the files at these paths, then mark the change as pending. Nothing has changed before this returns."""
-    added, buffer = [], io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for path in sorted(paths):
-            if os.path.lexists(path):
-                tar.add(path, recursive=False)
-            else:
-                added.append(path)
-    write(OLD, buffer.getvalue())
-    write(ADDED, "".join(f"{path}\0" for path in added).encode())
-    write(PENDING, b"")
 
 
 @dataclass(frozen=True)
@@ -207,24 +253,3 @@ def admin_key_files(plan: Value) -> list[str]:
     except KeyError:
         return []
     return [f"{home}/.ssh/authorized_keys"]
-
-
-def commit() -> None:
-    """The change stays: it is pending no more."""
-    PENDING.unlink()
-    files.sync(DIRECTORY)
-
-
-def saved_paths() -> list[str]:
-    """The paths that a pending change writes or removes; none without one."""
-    if not PENDING.exists():
-        return []
-    with tarfile.open(OLD) as tar:
-        old = [f"/{name}" for name in tar.getnames()]
-    return [path for path in (*ADDED.read_text().split("\0"), *old) if path]
-
-
-def restore_old() -> None:
-    """Restore the old files by the script that a boot uses."""
-    common.run([f"{facts.LIB}/rollback"])
-    set_owners()

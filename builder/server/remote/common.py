@@ -143,6 +143,11 @@ def uid(user: str) -> int:
     return pwd.getpwnam(user).pw_uid
 
 
+def gid(user: str) -> int:
+    """The number of a user's own group."""
+    return pwd.getpwnam(user).pw_gid
+
+
 def uids(stacks: Iterable[str]) -> dict[str, int]:
     """The users' numbers of those stacks that have a user."""
     found = {}

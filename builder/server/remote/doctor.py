@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from builder import facts
 from builder.server.remote import bans, changed_files, common, egress, registries, secrets, status
+from builder.server.remote.changed_files import APPLY
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def _certificates() -> str:
 def _pending() -> str:
     return (
         "a change was cut off half-way"
-        if changed_files.PENDING.exists() and changed_files.state()["phase"] in {"failed", "done"}
+        if APPLY.pending.exists() and APPLY.state()["phase"] in {"failed", "done"}
         else ""
     )
 
@@ -279,5 +280,5 @@ CHECKS: Final = (
     Check("security updates", _updates, "sudo unattended-upgrade", _update),
     Check("clock", _clock, "see timedatectl timesync-status"),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
-    Check("no change half-way", _pending, "er server apply HOST SPEC", changed_files.restore_old),
+    Check("no change half-way", _pending, "er server apply HOST SPEC", APPLY.restore_old),
 )

@@ -1,0 +1,93 @@
+"""Releases of a stack: the switch to images that its store has or its registry gives, and the way back.
+
+The host does the work in a unit of its own (builder/server/remote/releases.py); this follows it to its end.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from builder import facts
+from builder.problems import UserError
+from builder.server.ssh import UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+
+class Server(Protocol):
+    """Whoever takes a verb of the remote part: the admin's connection, or a deploy key's."""
+
+    def ask(self, verb: str, *words: str, stdin: bytes = b"", timeout: float = 120) -> Any:
+        """The value that the verb returns."""
+        ...
+
+
+def switch(
+    server: Server, stack: str, images: Mapping[str, str], *, source: str, by: str = "", timeout: float = 300
+) -> Iterator[dict[str, Any]]:
+    """Let services run these images, by name; yields each state once, the last is how it ended.
+
+    It ends in `done` with the new `release`, or in `rolled back` or `failed` with `why` and what containers `said`.
+    Without `by` it is who is logged in there. `timeout` is how long the services have to become ready, in seconds.
+    """
+    request = {"images": dict(images), "source": source, "by": by, "timeout": timeout}
+    content = json.dumps(request).encode()
+    yield from _follow(server, stack, lambda: server.ask("release-start", stack, stdin=content))
+
+
+def roll_back(
+    server: Server, stack: str, release: str = "", *, by: str = "", timeout: float = 300
+) -> Iterator[dict[str, Any]]:
+    """Back to a release by its number, without one to that before, with `spec` to the spec's images; as `switch`."""
+    content = json.dumps({"by": by, "timeout": timeout}).encode()
+    words = [stack, *([release] if release else [])]
+    yield from _follow(server, stack, lambda: server.ask("release-rollback", *words, stdin=content))
+
+
+def releases(server: Server, stack: str) -> list[dict[str, Any]]:
+    """The releases of a stack, the newest first; `current` is the one that runs."""
+    found: list[dict[str, Any]] = server.ask("release-list", stack)
+    return found
+
+
+_WAITING: Final = "waiting for its turn"
+# How long another change of the stack is waited for, and between two looks, in seconds.
+_TURN, _PAUSE = 600.0, 2.0
+# Seconds that one call waits on the host, and how long a host that does not answer is tried.
+_CALL_SECONDS, _RECONNECT_WITHIN = 20, 300.0
+
+
+def _follow(server: Server, stack: str, start: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    deadline = time.monotonic() + _TURN
+    state, shown = start(), ""
+    while state["phase"] == _WAITING:
+        if state["holder"] != shown:
+            shown = state["holder"]
+            yield state
+        if time.monotonic() > deadline:
+            raise UserError(f"{stack} is still being changed: {shown}", "wait for its end, then try again")
+        time.sleep(_PAUSE)
+        state = start()
+    yield state
+    while state["phase"] not in facts.APPLY_ENDS:
+        new = _wait(server, stack, state["phase"])
+        if new["phase"] != state["phase"]:
+            yield new
+        state = new
+
+
+def _wait(server: Server, stack: str, phase: str) -> dict[str, Any]:
+    """The next state; a connection that is lost is made anew, as the host goes on by itself."""
+    deadline = time.monotonic() + _RECONNECT_WITHIN
+    while True:
+        try:
+            state: dict[str, Any] = server.ask("release-wait", stack, phase, str(_CALL_SECONDS))
+        except UnreachableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return state

@@ -1,0 +1,340 @@
+"""A release: services of one stack run other images than the spec names, or those again.
+
+`release-start` begins the switch in a unit of its own, whose work is `release-run`; the client follows it with
+`release-wait`. It needs nobody's confirmation, as it cannot lock anybody out. What does not come up is taken back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from builder.server.remote import background, changed_files, common, images, locks, readiness, release_record
+from builder.server.remote.changed_files import Change
+from builder.server.remote.common import RemoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.server.remote.common import Value
+
+_SOURCES: Final = ("push", "build", "git", "registry", "rollback")
+# The phase in which nothing has begun, because somebody else changes the stack.
+WAITING: Final = "waiting for its turn"
+
+
+def release_list(stack: str) -> list[Value]:
+    """The releases of a stack, the newest first; `current` is the one that runs."""
+    common.stack_user(stack)
+    try:
+        with locks.stack(stack, "looking at its releases", 0):
+            release_record.observe(stack)
+    except RemoteError:
+        pass  # it is being changed, or its Podman does not answer: what was recorded is shown
+    found = release_record.releases(stack)
+    return [{**one, "current": one is found[-1]} for one in reversed(found)]
+
+
+class Request(NamedTuple):
+    """What is to run, by service; an empty name is the spec's own image. `again` is a release that runs once more."""
+
+    images: dict[str, str]
+    source: str
+    by: str
+    timeout: float
+    again: Value | None = None
+
+
+def release_start(stack: str) -> Value:
+    """Begin what stdin asks for: JSON with `images` (service: name), `source`, `by`, and `timeout` in seconds."""
+    asked = _asked(sys.stdin.buffer.read())
+    names = {str(service): str(name) for service, name in asked.get("images", {}).items()}
+    source = str(asked.get("source", ""))
+    common.stack_user(stack)
+    if source not in _SOURCES or not names:
+        raise RemoteError("what is to be released is not said; nothing was changed", "try again")
+    found = {service: _allowed(stack, service, name) for service, name in names.items()}
+    return _start(stack, Request(found, source, _by(asked), _timeout(asked)))
+
+
+def _asked(text: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(text or b"{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("images", {}), dict):
+        raise RemoteError("what came through was cut short, nothing was changed", "try again")
+    return found
+
+
+def _by(asked: Mapping[str, Any]) -> str:
+    text = str(asked.get("by") or os.environ.get("SUDO_USER") or "root")
+    return "".join(one for one in text if one.isprintable())[:100]
+
+
+def _timeout(asked: Mapping[str, Any]) -> float:
+    try:
+        return min(max(float(asked.get("timeout", 300)), 1), 3600)
+    except (TypeError, ValueError):
+        return 300
+
+
+_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def _allowed(stack: str, service: str, name: str) -> str:
+    """The full name of an image that this service may run. Raises RemoteError."""
+    if service not in (known := release_record.services(stack)):
+        raise RemoteError(f"the stack {stack} has no service {service}", f"it has: {', '.join(known)}")
+    own, named = release_record.repository(stack, service), release_record.of_spec(stack, service)
+    spec = images.split_reference(named)
+    if name == named and name.startswith("localhost/"):
+        return ""
+    if name.startswith(f"{own}:") and _TAG.fullmatch(name.removeprefix(f"{own}:")):
+        return name
+    if _DIGEST.fullmatch(name):
+        name = f"{spec.name}@{name}"
+    elif _TAG.fullmatch(name):
+        name = f"{spec.name}:{name}"
+    found = images.split_reference(name)
+    sound = (not found.tag or _TAG.fullmatch(found.tag)) and (not found.digest or _DIGEST.fullmatch(found.digest))
+    if found.name != spec.name or spec.name.startswith("localhost/") or not sound or not (found.tag or found.digest):
+        raise RemoteError(
+            f"{stack}/{service} cannot run {name[:300]}",
+            f"a tag or a digest of {spec.name}, which the spec names, or an image that was sent; another one is a "
+            "change of the spec",
+        )
+    return name
+
+
+def release_rollback(stack: str, number: str = "") -> Value:
+    """Begin the way back to a release by its number, to the one before, or with `spec` to the spec's images.
+
+    stdin may say `by` and `timeout` as for release-start.
+    """
+    asked = _asked(sys.stdin.buffer.read())
+    common.stack_user(stack)
+    release_list(stack)
+    if number == "spec":
+        names = dict.fromkeys(release_record.deployed(stack), "")
+        if not names:
+            raise RemoteError(f"{stack} runs what the spec names already")
+        return _start(stack, Request(names, "rollback", _by(asked), _timeout(asked)))
+    target = _target(stack, number)
+    services = release_record.services(stack)
+    names = {service: image["name"] for service, image in target["images"].items() if service in services}
+    return _start(stack, Request(names, "rollback", _by(asked), _timeout(asked), target))
+
+
+def _target(stack: str, number: str) -> Value:
+    found = release_record.releases(stack)
+    if number:
+        target = next((one for one in found if str(one["number"]) == number), None)
+        known = ", ".join(str(one["number"]) for one in reversed(found)) or "none"
+        if target is None:
+            raise RemoteError(f"{stack} has no release {number[:20]}", f"it has: {known}")
+        return target
+    if len(found) < 2:
+        raise RemoteError(
+            f"{stack} has no release before the one that runs", "er server releases HOST STACK lists them"
+        )
+    return found[-2]
+
+
+def _unit(stack: str) -> str:
+    return f"easyrunner-release-{stack}"
+
+
+def _change(stack: str) -> Change:
+    """The place where a stack's release is on its way; the script `rollback` knows it by its name."""
+    return Change(Path(f"{changed_files.APPLY.directory}-{stack}"))
+
+
+def _start(stack: str, request: Request) -> Value:
+    unit, change, what = _unit(stack), _change(stack), f"a release ({request.source}, by {request.by})"
+    try:
+        with locks.stack(stack, what, 0):
+            if background.is_running(unit):
+                raise locks.BusyError(stack, "a release that has just begun")
+            change.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            changed_files.write(change.plan, json.dumps(request._asdict()).encode())
+            change.set_state("started")
+            background.start(unit, f"a release of {stack}", change, "release-run", stack)
+    except locks.BusyError as busy:
+        return {"phase": WAITING, "holder": busy.holder}
+    return change.state()
+
+
+def release_wait(stack: str, phase: str, seconds: str) -> Value:
+    """The state once its phase is another one, or when the time is up."""
+    common.stack_user(stack)
+    return background.wait(_unit(stack), _change(stack), phase, float(seconds))
+
+
+def release_run(stack: str) -> Value:
+    """The work of the unit."""
+    change = _change(stack)
+    request = Request(**json.loads(change.plan.read_bytes()))
+    try:
+        with locks.stack(stack, f"a release ({request.source}, by {request.by})", _TURN):
+            _release(stack, change, request)
+    except Exception as error:
+        change.set_state("failed", why=str(error) or type(error).__name__)
+    return {}
+
+
+# How long the unit waits for a lock, in seconds: who holds it now has taken it after the start.
+_TURN: Final = 900.0
+
+
+def _release(stack: str, change: Change, request: Request) -> None:
+    """With the stack's lock held: fetch, switch, wait; or take back."""
+    recover(stack, change)
+    release_record.observe(stack)
+    before = release_record.running(stack)
+    wanted = _fetch(stack, change, request)
+    changed = _differing(stack, wanted, before)
+    try:
+        _switch(stack, change, wanted, changed, request.timeout)
+        release = _record(stack, request, wanted)
+    except Exception as error:
+        _take_back(stack, change, changed, before, str(error) or type(error).__name__)
+        return
+    change.commit()
+    removed = release_record.prune(stack)
+    change.set_state("done", release=release, changed=changed, removed=removed)
+
+
+class Wanted(NamedTuple):
+    """What a service is to run: the id, the name in its unit (none for the spec's image), the entry of the record."""
+
+    id: str
+    name: str
+    entry: Value
+
+
+def _fetch(stack: str, change: Change, request: Request) -> dict[str, Wanted]:
+    """Find each image in the store of the stack, or pull it. Nothing that runs changes."""
+    found = {}
+    for service, name in request.images.items():
+        asked = name or release_record.of_spec(stack, service)
+        again = (request.again or {}).get("images", {}).get(service)
+        every = release_record.store(stack)
+        image = release_record.find(every, asked)
+        if again:
+            image = next((one for one in every if one.id == again["id"]), None)
+        elif not asked.startswith("localhost/") and (name or image is None):
+            change.set_state("fetching the image", image=asked)
+            image = _pulled(stack, asked)
+        if image is None:
+            raise RemoteError(f"{stack} has no image {asked}; nothing was changed")
+        entry = release_record.entry(stack, service, image, again["image"] if again else asked)
+        of_spec = release_record.find(every, release_record.of_spec(stack, service))
+        is_spec = not name or (again is not None and of_spec is not None and of_spec.id == image.id)
+        found[service] = Wanted(image.id, "" if is_spec else entry["name"], entry)
+    return found
+
+
+# How long a registry may take to give an image, in seconds.
+_PULL: Final = 1800
+
+
+def _pulled(stack: str, name: str) -> release_record.Image:
+    """Pull an image as the stack does; a tag that the spec names goes on naming what it named."""
+    old = release_record.find(release_record.store(stack), name)
+    limit = f"--property=RuntimeMaxSec={_PULL}"
+    unit = ["systemd-run", "--user", "--quiet", "--wait", "--pipe", "--collect", limit]
+    user = common.user_of(stack)
+    try:
+        new = common.as_user(user, [*unit, "podman", "--log-level=error", "pull", "--quiet", name], timeout=_PULL + 60)
+    except RemoteError as error:
+        said = str(error).partition("Error: ")[2] or str(error)
+        raise RemoteError(f"{name} cannot be fetched: {said}; nothing was changed") from None
+    number = new.split()[-1] if new.split() else ""
+    image = next((one for one in release_record.store(stack) if one.id == number), None)
+    if image is None:
+        raise RemoteError(f"{name} was fetched and is not there; nothing was changed")
+    if old is not None and old.id != image.id:
+        common.as_user(user, ["podman", "tag", old.id, name])
+    return image
+
+
+def _differing(stack: str, wanted: Mapping[str, Wanted], before: Mapping[str, str]) -> list[str]:
+    """The services that have to restart."""
+    return [
+        service
+        for service in release_record.services(stack)
+        if service in wanted and wanted[service].id != before.get(service)
+    ]
+
+
+def _switch(stack: str, change: Change, wanted: Mapping[str, Wanted], changed: list[str], timeout: float) -> None:
+    change.set_state("switching", services=changed)
+    paths = [
+        *(str(release_record.override_path(stack, service)) for service in wanted),
+        str(release_record.path(stack)),
+    ]
+    _keep_images(stack)
+    change.save_old(paths)
+    release_record.install(stack, {service: one.name for service, one in wanted.items()})
+    _restart(stack, changed)
+    change.set_state("waiting for the stack", services=changed)
+    readiness.wait_for(stack, changed, timeout)
+
+
+# Podman does not wait until an image is on the disk. What came without a registry has no other copy either: see
+# user@.service.d/00-easyrunner.conf.
+_ON_DISK: Final = "cd ~/.local/share/containers && : >precious && sync -f ."
+
+
+def _keep_images(stack: str) -> None:
+    common.as_user(common.user_of(stack), ["sh", "-c", _ON_DISK], timeout=600)
+
+
+def _restart(stack: str, services: list[str]) -> None:
+    user = common.user_of(stack)
+    units = [unit for _, service, unit in common.services(stack) if service in services]
+    common.as_user(user, ["systemctl", "--user", "daemon-reload"])
+    if units:
+        common.as_user(user, ["systemctl", "--user", "reset-failed", *units], check=False)
+        common.as_user(user, ["systemctl", "--user", "--no-block", "restart", *units])
+
+
+def _record(stack: str, request: Request, wanted: Mapping[str, Wanted]) -> Value:
+    """What runs now, as a release: of services that it does not change, what the last one says."""
+    last = next(iter(release_record.releases(stack)[-1:]), None)
+    entries = {**(last["images"] if last else {}), **{service: one.entry for service, one in wanted.items()}}
+    services = release_record.services(stack)
+    kept = {service: entry for service, entry in entries.items() if service in services}
+    return release_record.append(stack, kept, request.source, request.by, request.again)
+
+
+# What was taken back has at least so many seconds to become ready again.
+_BACK: Final = 120.0
+
+
+def _take_back(stack: str, change: Change, changed: list[str], before: Mapping[str, str], why: str) -> None:
+    said = readiness.last_words(stack, changed)
+    change.set_state("taking it back", why=why)
+    ran = [service for service in changed if service in before]
+    try:
+        change.restore_old()
+        _restart(stack, changed)
+        readiness.wait_for(stack, ran, _BACK)
+    except Exception as error:
+        change.set_state("failed", why=why, said=said, then=str(error) or type(error).__name__)
+        return
+    release_record.prune(stack)
+    change.set_state("rolled back", why=why, said=said)
+
+
+def recover(stack: str, change: Change) -> None:
+    """Take back what a release has left half-way whose process was ended."""
+    if change.pending.exists():
+        change.restore_old()
+        _restart(stack, release_record.services(stack))
