@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import builds, common, images
+from builder.server.remote import builds, common, image_storage, release_record
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ _CACHE, _CACHE_SHARE = 10_240 * _MIB, 0.2
 # What is kept of the output, and read at once, in bytes.
 _LONGEST_OUTPUT: Final = 8 * _MIB
 _CHUNK: Final = 65_536
-# How long the stack's Podman may take to read the image, in seconds.
-_HAND_OVER: Final = 900
 
 
 def build_run(stack: str) -> Value:
@@ -106,7 +104,8 @@ def _remove_scratch(build: builds.Build) -> None:
         shutil.rmtree(build.home / name, ignore_errors=True)
 
 
-# $1 is where the image goes; the rest are words for `podman build`. What came is unpacked as this user, and what it
+# $1 is where the image goes; the rest are words for `podman build`. Podman writes no layer that is there, so empty ones
+# stand for those that the stack has. What came is unpacked as this user, and what it
 # has of links and devices is the user's own affair: tar makes no device without rights, and takes no path out of here.
 _SCRIPT: Final = """exec 2>&1
 layout=$1
@@ -116,6 +115,8 @@ mkdir context tmp
 tar --extract --file=- --directory=context --no-same-owner --same-permissions || exit
 [ -z "$INLINE" ] || printf '%s' "$INLINE" >.containerfile
 podman build "$@" --tag localhost/built context </dev/null || exit
+mkdir -p "$layout/blobs/sha256"
+(cd "$layout/blobs/sha256" && touch oci-layout $KNOWN && rm oci-layout)
 podman save --quiet --format oci-dir --uncompressed --output "$layout" localhost/built
 """
 # What a build may not see, whatever it makes of Podman: other stacks, their secrets, the ways to their apps.
@@ -157,6 +158,7 @@ def _argv(build: builds.Build, request: Value) -> list[str]:
         "TMPDIR": str(home / "tmp"),
         "XDG_RUNTIME_DIR": f"/run/{runtime}",
         "INLINE": request.get("inline") or "",
+        "KNOWN": " ".join(digest.partition(":")[2] for digest in image_storage.layers_of(common.user_of(build.stack))),
         "PATH": "/usr/local/bin:/usr/bin:/bin",
     }
     auth = Path(facts.CONFIG, str(common.uid(common.user_of(build.stack))), facts.AUTH_FILE)
@@ -311,20 +313,15 @@ _LAYOUT: Final = frozenset({"index.json", "oci-layout"})
 def _hand_over(build: builds.Build, service: str) -> str:
     """The stack's user reads the image into its own store; returns its name there, which has the image's own digest."""
     _check_layout(build.layout)
-    user = common.user_of(build.stack)
-    image = common.as_user(user, ["podman", "pull", "--quiet", f"oci:{build.layout}"], timeout=_HAND_OVER).strip()
-    if not re.fullmatch(r"[0-9a-f]{64}", image):
-        raise RemoteError(f"Podman took it over under a name that is no digest: {builds.printable(image)}")
-    name = f"{_image_name(build.stack, service)}:{image[:12]}"
+    user, scratch = common.user_of(build.stack), build.directory / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        image = image_storage.pull(user, build.layout, scratch, f"{build.unit}-pull")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    name = f"{release_record.repository(build.stack, service)}:{image[:12]}"
     common.as_user(user, ["podman", "tag", image, name], timeout=common.PODMAN_TIMEOUT)
     return name
-
-
-def _image_name(stack: str, service: str) -> str:
-    """Without a tag: what the service's unit names, where that comes from no registry."""
-    unit = Path(facts.QUADLETS, str(common.uid(common.user_of(stack))), f"{stack}-{service}.container")
-    name = images.split_reference(images.image_of_unit(unit.read_text())).name
-    return name if name.startswith(images.LOCAL) else f"{images.LOCAL}{stack}/{service.lower()}"
 
 
 def _check_layout(layout: Path) -> None:

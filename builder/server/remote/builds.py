@@ -27,8 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from builder import facts, files
-from builder.server.remote import common
+from builder import facts
+from builder.server.remote import background, changed_files, common
+from builder.server.remote.changed_files import Change
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -71,32 +72,30 @@ class Build:
 
     @property
     def unit(self) -> str:
-        """The work of root's: it starts the other one, looks after it, and hands over what that has made."""
-        return f"easyrunner-build-{self.stack}.service"
+        """The work of root's, without its ending: it looks after the other one, and hands over what that has made."""
+        return f"easyrunner-build-{self.stack}"
 
     @property
     def inner_unit(self) -> str:
         """Not below that name: a stack may be called so."""
         return f"build@{self.stack}.service"
 
+    @property
+    def change(self) -> Change:
+        """Keeps the state."""
+        return Change(self.directory)
+
     def state(self) -> Value:
         """The state of the last build; its phase is `none` when there was none."""
-        try:
-            found: Value = json.loads((self.directory / "state.json").read_bytes())
-        except FileNotFoundError:
-            return {"phase": "none"}
-        return found
+        return self.change.state()
 
     def set_state(self, phase: str, **more: object) -> None:
         """Write the state that clients read."""
-        keep = {name: value for name, value in self.state().items() if name in _KEPT}
-        files.replace(
-            self.directory / "state.json", json.dumps({**keep, "phase": phase, **more}).encode(), 0o600, owner=(0, 0)
-        )
+        self.change.set_state(phase, **{name: value for name, value in self.state().items() if name in _KEPT}, **more)
 
     def is_running(self) -> bool:
         """Whether its work is under way."""
-        return common.show(self.unit, "ActiveState").get("ActiveState") in ("active", "activating")
+        return background.is_running(self.unit)
 
 
 # Of a state, what stays the same from one phase to the next.
@@ -139,11 +138,10 @@ def build_start(stack: str, service: str) -> Value:
         _receive(build.directory / "context.tar", int(request["size"]))
         number = random.token_hex(6)
         by = printable(request.get("by", ""))
-        files.replace(build.directory / "request.json", json.dumps(request).encode(), 0o600, owner=(0, 0))
-        (build.directory / "state.json").unlink(missing_ok=True)
-        files.replace(build.directory / "output", b"", 0o600, owner=(0, 0))
-        build.set_state("started", build=number, service=service, by=by, since=int(time.time()))
-        _start(build)
+        changed_files.write(build.directory / "request.json", json.dumps(request).encode())
+        changed_files.write(build.directory / "output", b"")
+        build.change.set_state("started", build=number, service=service, by=by, since=int(time.time()))
+        background.start(build.unit, f"build {stack}", build.change, "build-run", stack)
     return build.state()
 
 
@@ -227,22 +225,6 @@ def _receive(path: Path, size: int) -> None:
     if left:
         path.unlink()
         raise RemoteError("what it is built of was cut off on its way, nothing was changed", "try again")
-
-
-_RUN_CODE: Final = "import sys;sys.path.insert(0,sys.argv.pop(1));from builder.server.remote.main import main;main()"
-
-
-def _start(build: Build) -> None:
-    code = build.directory / "code.zip"
-    files.replace(code, Path(sys.path[0]).read_bytes(), 0o600, owner=(0, 0))
-    words = [
-        "systemd-run",
-        "--quiet",
-        "--collect",
-        f"--unit={build.unit}",
-        f"--description=EasyRunner: build {build.stack}",
-    ]
-    common.run([*words, "python3", "-I", "-c", _RUN_CODE, str(code), "build-run", build.stack])
 
 
 def build_wait(stack: str, offset: str, seconds: str, number: str = "") -> Value:
