@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from builder.compose import StackContents
     from builder.problems import Mark
     from builder.spec.document import Document
-    from builder.spec.stack_input import HealthcheckInput, ServedInput
+    from builder.spec.stack_input import EgressInput, HealthcheckInput, ServedInput
     from builder.yamlfile.source import Loc
 
 
@@ -79,7 +79,7 @@ def _check_capabilities(document: Document, loc: Loc, image: str | None) -> None
 
 
 # What a stack with a Compose file may say besides.
-_COMPOSE_KEYS: Final = ("name", "uid", "compose", "public", "egress", "secret_env", "registries")
+_COMPOSE_KEYS: Final = ("name", "uid", "compose", "public", "egress", "build_egress", "secret_env", "registries")
 
 
 def _check_compose_entry(document: Document, loc: Loc, keys: set[str]) -> None:
@@ -205,6 +205,27 @@ def _check_uids(document: Document, entries: tuple[StackEntry, ...]) -> None:
         text = messages.UID_TAKEN if explicit[other.index] else messages.UID_COLLISION
         place = (*stack.loc, "uid" if explicit[stack.index] else "name")
         document.report(text, place, uid=uid, name=stack.name, other=other.name, free=free)
+    _check_build_uids(document, taken)
+
+
+def _check_build_uids(document: Document, stacks: dict[int, StackEntry]) -> None:
+    """Nor may what is built on the server have the uid of a stack or of another's builds."""
+    taken = {uid: stack.name for uid, stack in stacks.items()}
+    for uid, stack in stacks.items():
+        if not _is_built(document, stack):
+            continue
+        build = user.build_uid(uid)
+        other = taken.setdefault(build, f"{stack.name}'s builds")
+        if other != f"{stack.name}'s builds":
+            free = user.free_uid(uid + 1, taken, builds=True)
+            document.report(
+                messages.BUILD_UID, (*stack.loc, "name"), uid=build, name=stack.name, other=other, free=free
+            )
+
+
+def _is_built(document: Document, stack: StackEntry) -> bool:
+    services = stack.contents.services if stack.contents else ()
+    return document.get((*stack.loc, "build")) is not None or any(service.build for service in services)
 
 
 def _explicit_uid(document: Document, stack: StackEntry) -> int | None:
@@ -241,10 +262,16 @@ def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> St
         found.volumes if found else _short_volumes(stack_input),
         found.networks if found else (),
         found.files if found else (),
-        egress=tuple(EgressRule(rule.to, rule.protocol, tuple(rule.ports)) for rule in stack_input.egress or ()),
+        egress=_egress(stack_input.egress),
         no_egress=stack_input.egress == [],
+        build_egress=_egress(stack_input.build_egress),
+        no_build_egress=stack_input.build_egress == [],
         mark=mark,
     )
+
+
+def _egress(rules: Iterable[EgressInput] | None) -> tuple[EgressRule, ...]:
+    return tuple(EgressRule(rule.to, rule.protocol, tuple(rule.ports)) for rule in rules or ())
 
 
 def _with_public(services: Iterable[Service], stack_input: StackInput) -> tuple[Service, ...]:

@@ -60,8 +60,12 @@ def in_range(uid: int) -> bool:
     return FIRST_UID <= uid <= LAST_UID
 
 
-def free_uid(start: int, taken: Collection[int]) -> int:
-    """The first uid from `start` on that nobody has; begins again at the start of the range."""
+def free_uid(start: int, taken: Collection[int], *, builds: bool = False) -> int:
+    """The first uid from `start` on that nobody has, nor its builds'; begins again at the start of the range."""
     size = LAST_UID - FIRST_UID + 1
     candidates = (FIRST_UID + (start - FIRST_UID + step) % size for step in range(size))
-    return next(candidate for candidate in candidates if candidate not in taken)
+    return next(
+        candidate
+        for candidate in candidates
+        if candidate not in taken and not (builds and build_uid(candidate) in taken)
+    )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from builder import facts
 from builder.server.remote import (
     background,
+    builds,
     changed_files,
     common,
     egress,
@@ -90,6 +91,7 @@ def apply_run() -> Value:
         return {}
     APPLY.commit()
     services.remove_users(stacks - set(plan["stacks"]))
+    builds.remove_unused()
     installed = sorted(file["path"] for file in plan["files"])
     changed_files.write(changed_files.INSTALLED, json.dumps(installed).encode())
     APPLY.set_state(

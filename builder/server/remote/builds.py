@@ -19,7 +19,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pwd
+import re
 import secrets as random
+import shutil
 import sys
 import time
 from contextlib import contextmanager
@@ -167,6 +170,26 @@ def _locked(build: Build) -> Iterator[None]:
         except BlockingIOError:
             raise RemoteError(f"somebody else sends what {build.stack} is built of", "try again in a moment") from None
         yield
+
+
+_USER: Final = re.compile(rf"{facts.STACK_USER_PREFIX}\d+-build")
+
+
+def remove_unused() -> None:
+    """Remove what is left of builds where nothing is built any more: what runs, the store, the user."""
+    used = set()
+    for directory in Path(facts.BUILDS).glob("*/"):
+        try:
+            used.add(of(directory.name).user)
+        except RemoteError:
+            build = Build(directory.name, "")
+            common.run(["systemctl", "stop", f"{build.unit}.service", build.inner_unit], check=False)
+            shutil.rmtree(directory, ignore_errors=True)
+    stacks = (path.read_text() for path in Path(facts.STACKS).glob("*/subids"))
+    used.update(line.partition(":")[0] for text in stacks for line in text.splitlines())
+    for account in pwd.getpwall():
+        if _USER.fullmatch(account.pw_name) and account.pw_name not in used:
+            common.run(["userdel", account.pw_name], check=False)
 
 
 # Of a request, what are lists of words.
