@@ -147,6 +147,21 @@ IMAGE_RUNS_FROM_TMP: Final = Text(
     "warning",
 )
 
+# Builds.
+BUILD_CONTEXT: Final = Text(
+    "there is no directory {context} to build from", "the path is relative to the file that names it"
+)
+BUILD_REMOTE: Final = Text(
+    "{context} is not a directory of this machine", "clone it beside this file, and name the directory"
+)
+BUILD_NO_FILE: Final = Text(
+    "{context} has no Containerfile or Dockerfile to build from",
+    "write {path}; its first line is as in FROM docker.io/library/debian:13",
+)
+BUILD_FILE_MISSING: Final = Text(
+    "there is no file {path} in {context} to build from", "the path is relative to the context"
+)
+
 # Domains.
 DOMAIN_EMPTY: Final = Text("the domain is empty")
 DOMAIN_SCHEME: Final = Text("a domain has no `{scheme}`", "write {rest}; HTTPS is always on")

@@ -24,12 +24,12 @@ services:
     image: docker.io/library/caddy:2.11
     labels: {xyz.easyrunner.service.domain: app.example.org, xyz.easyrunner.service.port: "80"}
   db: {image: "docker.io/library/caddy:2.11", healthcheck: {test: [CMD, ok]}, volumes: ["data:/db"]}
-  web: {image: "docker.io/library/caddy:2.11"}
-volumes: {data: }
+{web}volumes: {data: }
 networks: {inside: , default: }
 secrets: {word: {external: true}}
 configs: {file: {content: x}}
 """
+_PULLED: Final = '  web: {image: "docker.io/library/caddy:2.11"}\n'
 _FILES: Final = {
     "app.env": "A=1\n",
     "site.conf": "x\n",
@@ -37,6 +37,9 @@ _FILES: Final = {
     "base.yaml": "services: {web: {init: true}}\n",
     "more.yaml": "services: {more: {image: docker.io/x/y:1}}\n",
     "changed.yaml": "services: {more: {init: true}}\n",
+    "app/Dockerfile": "FROM scratch\n",
+    "app/deploy/web.Dockerfile": "FROM scratch\n",
+    "empty/README": "x\n",
 }
 
 Forms = tuple[str, ...]
@@ -45,7 +48,31 @@ SERVICE: Final[tuple[Forms, ...]] = (
     ("annotations: {a: b}", "annotations: [a=b]"),
     ("attach: false",),
     ("blkio_config: {weight: 300}",),
-    ("build: .", "build: {context: ., args: {A: b}}"),
+    ("build: ./app", "build: {context: ./app}", "build: {context: app, dockerfile: Dockerfile, network: default}"),
+    ("build: {context: ./app, additional_contexts: {other: ./base}}",),
+    ("build: {context: ./app, args: {A: b}}", "build: {context: ./app, args: [A=b]}"),
+    ("build: {context: ./app, cache_from: [alpine]}", "build: {context: ./app, cache_to: [type=local]}"),
+    ("build: {context: https://example.com/repo.git}",),
+    ("build: {context: ./app, dockerfile: deploy/web.Dockerfile}",),
+    ("build: {context: ./app, dockerfile_inline: FROM scratch}",),
+    ("build: {context: ./app, entitlements: [security.insecure]}",),
+    ("build: {context: ./app, extra_hosts: {a: 10.0.0.1}}", "build: {context: ./app, extra_hosts: ['a:10.0.0.1']}"),
+    ("build: {context: ./app, isolation: hyperv}",),
+    ("build: {context: ./app, labels: {a: b}}", "build: {context: ./app, labels: [a=b]}"),
+    ("build: {context: ./app, network: none}",),
+    ("build: {context: ./app, network: host}",),
+    ("build: {context: ./app, no_cache: true}",),
+    ("build: {context: ./app, platforms: [linux/amd64, linux/arm64]}", "build: {context: ./app, pull: true}"),
+    ("build: {context: ./app, platforms: [linux/s390x]}",),
+    ("build: {context: ./app, privileged: true}",),
+    ("build: {context: ./app, provenance: true}", "build: {context: ./app, sbom: true}"),
+    ("build: {context: ./app, secrets: [word]}",),
+    ("build: {context: ./app, shm_size: 64m}", "build: {context: ./app, ulimits: {nproc: 65535}}"),
+    ("build: {context: ./app, ssh: [default]}",),
+    ("build: {context: ./app, tags: ['x/y:1']}",),
+    ("build: {context: ./app, target: release}",),
+    ("build: {context: ./empty}",),
+    ("build: {context: ./app, x-max-age: 3d}",),
     ("cap_add: [NET_ADMIN]", "cap_add: [CAP_NET_ADMIN]", "cap_add: [net_admin]"),
     ("cap_add: [ALL]",),
     ("cap_drop: [CHOWN]",),
@@ -293,8 +320,10 @@ TOP: Final[tuple[Forms, ...]] = (
 def read(directory: Path, form: str, *, top: bool) -> tuple[StackContents | None, Report]:
     """What the form becomes, laid over the rest of the file, and what is said about it."""
     for name, text in _FILES.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(text)
-    (directory / "compose.yaml").write_text(_AROUND)
+    web = "" if form.startswith("build:") else _PULLED
+    (directory / "compose.yaml").write_text(_AROUND.replace("{web}", web))
     (directory / "form.yaml").write_text(f"{form}\n" if top else f"services:\n  web:\n    {form}\n")
     report = Report()
     over = [directory / "form.yaml"]
@@ -316,8 +345,9 @@ def rows(forms: tuple[Forms, ...], *, top: bool) -> Iterator[tuple[Forms, str, l
     """Each row: its forms, what becomes of them in words, each once, and their contents."""
     for row in forms:
         found, said = [], []
-        for form in row:
-            with tempfile.TemporaryDirectory() as directory:
+        # What is built names its directory: it is the same one for all forms of a row.
+        with tempfile.TemporaryDirectory() as directory:
+            for form in row:
                 contents, report = read(Path(directory), form, top=top)
                 found.append(contents)
                 said.append(verdict(report))

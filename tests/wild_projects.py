@@ -36,7 +36,7 @@ NEEDS: Final = {
     "other ports": "this host serves HTTP and HTTPS only",
     "fixed addresses": "addresses on a network are handed out",
     "source directory": "the whole directory cannot be mounted",
-    "build": "images are not built on the server",
+    "build": "to build from",
 }
 
 

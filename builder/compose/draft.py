@@ -141,7 +141,8 @@ class Draft:
     """One service on its way to a stack.Service: its fields by name, the node of each, and what finish looks at again.
 
     `labels` are (text, node) by name, `aliases` more names on its networks, `env_files` the variables of its env files,
-    `ports` those that would be published, `volumes_from` (service, read-only, node) of those whose mounts it shares.
+    which are at `env_paths`, `ports` those that would be published, `volumes_from` (service, read-only, node) of those
+    whose mounts it shares.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Draft:
     aliases: list[str] = field(default_factory=list)
     labels: dict[str, tuple[str, Node]] = field(default_factory=dict)
     env_files: dict[str, str] = field(default_factory=dict)
+    env_paths: list[Path] = field(default_factory=list)
     on_proxy_network: bool = False
     ports: list[Port] = field(default_factory=list)
     exposed: list[Port] = field(default_factory=list)

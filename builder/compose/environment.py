@@ -169,6 +169,7 @@ def _read_env_file(node: Node, draft: Draft) -> None:
     place: Node = options.get("path", node)
     path = place.document.directory / text(place)
     draft.project.relative(place, text(place))
+    draft.env_paths.append(path)
     if not path.is_file():
         if options["required"]:
             example = example_of(path)

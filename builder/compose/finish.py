@@ -23,6 +23,8 @@ from builder.stack import names
 from builder.stack.model import Attachment, Limits, Network, Service, Volume
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from builder.compose.draft import Draft, Project
     from builder.compose.node import Node
     from builder.problems import Mark
@@ -195,9 +197,19 @@ def _service(draft: Draft, drafts: list[Draft], networks: tuple[Network, ...]) -
         mounts=tuple(mount for mount, _ in draft.mounts),
         networks=_aliased(draft, drafts) if networks else (),
     )
+    if "build" in fields:
+        fields["build"] = replace(fields["build"], never=_never(draft))
+        fields["pull"] = "never"
     # Compose's default is `no`. Here it is `on-failure`: one that fails is started again, one that ends well is not.
     fields.setdefault("restart", "on-failure")
     return Service(name=draft.name, mark=draft.node.mark(key=True), **fields)
+
+
+def _never(draft: Draft) -> tuple[Path, ...]:
+    """The files beside the Compose file that hold secrets: no build gets them."""
+    secrets = draft.project.secrets.values()
+    files = ((node, file) for node in secrets if (file := node.get("file")) is not None)
+    return (*draft.env_paths, *(node.document.directory / str(file.value) for node, file in files))
 
 
 def _aliased(draft: Draft, drafts: list[Draft]) -> tuple[Attachment, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from builder.compose import (
+    build_keys,
     depends_on,
     environment,
     host_paths,
@@ -69,7 +70,7 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "ulimits": field("ulimits", service_fields.ulimits),
     "security_opt": takes(service_fields.security_opt),
     "platform": field("platform", service_fields.platform),
-    "pull_policy": field("pull", service_fields.pull_policy),
+    "pull_policy": takes(service_fields.pull_policy),
     "restart": takes(service_fields.restart),
     "mem_limit": takes(service_fields.mem_limit),
     "mem_reservation": takes(service_fields.mem_reservation),
@@ -97,7 +98,7 @@ SERVICE: Final[Mapping[str, Row[Draft]]] = {
     "expose": takes(ports.expose),
     "attach": no_effect(),
     "develop": no_effect(),
-    "build": takes(service_fields.build),
+    "build": takes(build_keys.build),
     "privileged": refused(
         "a privileged container is the host, and no stack is",
         "name the capabilities it needs in cap_add",

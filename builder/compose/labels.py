@@ -281,7 +281,8 @@ def _unless_none(parse: Callable[[Node], float], node: Node, text: Text) -> floa
 
 
 def _build_context(node: Node, draft: Draft) -> None:
-    raise node.error(messages.LABEL_BUILD, service=draft.name)
+    if draft.node.get("build") is None:
+        raise node.error(messages.LABEL_BUILD, context=node.value, service=draft.name)
 
 
 def _is_public(node: Node, draft: Draft) -> None:  # noqa: ARG001 - the parsers of a table share a signature

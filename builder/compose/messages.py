@@ -127,18 +127,24 @@ REPLICAS: Final = Text(
 DEPLOY_MODE: Final = Text("jobs of Swarm are not run", "write restart: on-failure")
 
 # Images.
-BUILD: Final = Text(
-    "images are not built on the server",
-    "build it, push it to a registry, and keep only `image:`; or save it with "
-    "`podman save --format oci-archive` and write image: oci-archive:PATH",
-)
 BUILD_LEFT: Final = Text(
-    "left out: images are not built on the server, the one under `image` is pulled", None, "warning", once=True
+    "left out: the image under `image` is pulled, as Compose tries first",
+    "`pull_policy: build` builds it instead",
+    "warning",
+    once=True,
+)
+BUILD_INLINE: Final = Text("`dockerfile` beside `dockerfile_inline`", "keep one of them")
+BUILD_ARGUMENT: Final = Text(
+    "left out: no value is known of {name}", "write one, or put it into the .env beside the compose file", "warning"
+)
+BUILD_NETWORK: Final = Text("left out: a build is not on the network {name}", "none is the other choice", "warning")
+BUILD_PLATFORM: Final = Text(
+    "left out: no server is {name}", "images are built for the server's own processor", "warning"
 )
 IMAGE_MISSING: Final = Text("{service} has no image", "add image: docker.io/…")
 PLATFORM: Final = Text("the server cannot be {name}", "linux/amd64 or linux/arm64")
 PULL: Final = Text("there is no policy `{name}`", "always, missing or never")
-PULL_BUILD: Final = Text("images are not built on the server", "push it to a registry and write missing")
+PULL_BUILD: Final = Text("there is no `build` that says what of", "write `build: .` beside it")
 PULL_EVERY: Final = Text("{name} becomes always: the image is looked for at each start", None, "warning")
 
 # Labels.
@@ -149,9 +155,7 @@ LABEL_HARDENING: Final = Text("`{value}` is not a level of hardening", 'standard
 LABEL_MAX_BODY: Final = Text("`{value}` is not the size of a request", "as in 10G, or none for no limit")
 LABEL_RESPONSE_TIMEOUT: Final = Text("`{value}` is not a time", "as in 5m, or none to wait for ever")
 LABEL_PROTOCOL: Final = Text("`{value}` is not what an app speaks", "http, or h2c: HTTP/2 without TLS, as for gRPC")
-LABEL_BUILD: Final = Text(
-    "images are not built on the server", "push the image of {service} to a registry and remove this label"
-)
+LABEL_BUILD: Final = Text("a label alone builds nothing", "write build: {context} at {service}, and remove this label")
 LABEL_DOMAIN_MISSING: Final = Text(
     "{service} is of type web and has no domain",
     "add the label xyz.easyrunner.service.domain: app.example.com, or write it in the spec: "

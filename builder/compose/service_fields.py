@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from builder import facts
-from builder.compose import messages
+from builder.compose import build_keys, messages
 from builder.compose.node import Row, attempt, ignored, refused, stores, takes, walk
 from builder.compose.values import (
     argv,
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 
 def image(node: Node, draft: Draft) -> None:
-    """The image, fully qualified, or oci-archive: and an absolute path."""
+    """The image, fully qualified, or oci-archive: and an absolute path. Of what is built it is but another name."""
+    if build_keys.is_built(draft.node):
+        return
     base_dir = node.document.directory
     own = Report()
     normalised = image_reference.normalise(text(node), base_dir, node.where, node.mark(), own)
@@ -54,14 +56,6 @@ def command(node: Node) -> tuple[str, ...]:
     if not arguments:
         raise node.error(messages.COMMAND_EMPTY)
     return arguments
-
-
-def build(node: Node, draft: Draft) -> None:
-    """Nothing is built here; with an image of a registry beside it, that is pulled, as Compose tries first."""
-    image, policy = draft.node.get("image"), draft.node.get("pull_policy")
-    # A name without a slash is one of Docker's own images, or rather, here, what the build is to be called.
-    nowhere = image is None or "/" not in str(image.value) or (policy is not None and policy.value == "never")
-    node.report(messages.BUILD if nowhere else messages.BUILD_LEFT, key=True)
 
 
 def user(node: Node, draft: Draft) -> None:
@@ -175,8 +169,17 @@ def platform(node: Node) -> str:
     return name
 
 
-def pull_policy(node: Node) -> Literal["always", "missing", "never"]:
-    """When the image is pulled, in the words of Podman's Pull=."""
+def pull_policy(node: Node, draft: Draft) -> None:
+    """When the image is pulled, in the words of Podman's Pull=; one that is built here never is."""
+    built = build_keys.is_built(draft.node)
+    if built and node.value == "build":
+        return
+    policy = _pull_policy(node)
+    if not built:
+        draft.set("pull", policy, node)
+
+
+def _pull_policy(node: Node) -> Literal["always", "missing", "never"]:
     name = plain(node)
     if re.fullmatch(r"daily|weekly|every_[0-9]+[wdhms]([0-9]+[wdhms])*", name):
         node.report(messages.PULL_EVERY, name=name)

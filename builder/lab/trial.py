@@ -6,7 +6,6 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from builder import facts, host, process, userdata
@@ -19,9 +18,11 @@ from builder.polling import NotInTimeError
 from builder.problems import UserError
 from builder.process import terminable
 from builder.stack import public, user
+from builder.stack.model import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
 
     from builder.spec import Spec
 
@@ -94,21 +95,19 @@ def images_by_owner(spec: Spec) -> Iterator[tuple[preload.Owner, tuple[preload.I
     """The archives by the user whose storage they go to: the proxy's, then each stack's."""
     for name, uid, services in _users(spec):
         found = tuple(
-            preload.Image(
-                Path(image.removeprefix(image_reference.ARCHIVE)), image_reference.host_name(name, service, image)
-            )
-            for service, image in services
-            if image_reference.is_archive(image)
+            preload.Image(archive, image_reference.host_name(name, service.name, service.image))
+            for service in services
+            if (archive := image_reference.archive_of(service.image, service.built_archive))
         )
         if found:
             yield preload.Owner(uid, user.subids(uid).first, f"{facts.HOMES}/{name}"), found
 
 
-def _users(spec: Spec) -> Iterator[tuple[str, int, tuple[tuple[str, str], ...]]]:
-    """Name, uid, and the services with their images."""
-    yield "proxy", facts.PROXY_UID, (("caddy", spec.proxy.image),)
+def _users(spec: Spec) -> Iterator[tuple[str, int, tuple[Service, ...]]]:
+    """Name, uid and services."""
+    yield "proxy", facts.PROXY_UID, (Service("caddy", spec.proxy.image),)
     for stack in spec.stacks:
-        yield stack.name, stack.uid, tuple((service.name, service.image) for service in stack.services)
+        yield stack.name, stack.uid, stack.services
 
 
 @dataclass(frozen=True, slots=True)

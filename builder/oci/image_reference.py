@@ -30,6 +30,16 @@ def is_archive(image: str) -> bool:
     return image.startswith(ARCHIVE)
 
 
+def archive_of(image: str, built: Path | None) -> Path | None:
+    """The archive of this machine that a normalised image comes from: one that was `built`, or the one it names."""
+    return built or (Path(image.removeprefix(ARCHIVE)) if is_archive(image) else None)
+
+
+def is_pulled(image: str) -> bool:
+    """True for a normalised image that a registry has: it is no archive, and none that only a release brings."""
+    return not is_archive(image) and not image.startswith("localhost/")
+
+
 def normalise(text: str, base_dir: Path, where: str, mark: Mark | None, report: Report) -> str | None:
     """The image as the host will ask for it; None when it cannot be used, and the reason is added to the report.
 
@@ -94,7 +104,7 @@ def known(image: str | None, table: Mapping[str, T]) -> T | None:
 
     The name is the last part of the path for images of docker.io/library, and of the mirrors of it, else the last two.
     """
-    if image is None or is_archive(image):
+    if image is None or not is_pulled(image):
         return None
     parts = split(image).path.split("/")
     official = len(parts) == 1 or parts[-2] == "library"

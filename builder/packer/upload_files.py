@@ -11,6 +11,7 @@ check.pyz               the program by which the image checks itself
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -23,6 +24,7 @@ from builder import data, facts
 from builder.host import Host, Part
 from builder.oci import image_reference
 from builder.stack import user
+from builder.stack.model import Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -59,7 +61,7 @@ def collect(spec: Spec, host: Host, *, check: bytes, with_stacks: bool = False, 
         **(_stack_files(host) if with_stacks else {}),
         **({"apt-sources.list": apt_sources.encode()} if apt_sources else {}),
     }
-    archives = {_archive(image.name): image.archive for images in lists.values() for image in images if image.archive}
+    archives = {_archive(image): image.archive for images in lists.values() for image in images if image.archive}
     return Upload(files, {f"images/{name}": path for name, path in archives.items()})
 
 
@@ -109,25 +111,30 @@ class _Image:
 
 def _images(spec: Spec, *, with_stacks: bool) -> Iterator[tuple[str, tuple[_Image, ...]]]:
     """User, and the images that its storage is to have."""
-    yield facts.PROXY_USER, (_image("proxy", "caddy", spec.proxy.image),)
+    yield facts.PROXY_USER, (_image("proxy", Service("caddy", spec.proxy.image)),)
     for stack in spec.stacks if with_stacks else ():
-        images = (_image(stack.name, service.name, service.image) for service in stack.services)
+        there = (one for one in stack.services if one.build is None or one.built_archive)
+        images = (_image(stack.name, service) for service in there)
         yield user.user(stack.name), tuple(dict.fromkeys(images))
 
 
-def _image(stack: str, service: str, image: str) -> _Image:
-    archive = Path(image.removeprefix(image_reference.ARCHIVE)) if image_reference.is_archive(image) else None
-    return _Image(image_reference.host_name(stack, service, image), archive)
+def _image(stack: str, service: Service) -> _Image:
+    archive = image_reference.archive_of(service.image, service.built_archive)
+    return _Image(image_reference.host_name(stack, service.name, service.image), archive)
 
 
 def _image_list(images: Iterable[_Image]) -> bytes:
-    lines = (f"{image.name} {_archive(image.name)}" if image.archive else image.name for image in images)
+    lines = (f"{image.name} {_archive(image)}" if image.archive else image.name for image in images)
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _archive(name: str) -> str:
-    """By content, which an archive's name ends with: the same one of several services is uploaded once."""
-    return f"{name.rpartition(':')[2]}.tar"
+def _archive(image: _Image) -> str:
+    """By content, which the tag of an archive says: the same one of several services is uploaded once.
+
+    An image that was built has no tag yet, and is of one service.
+    """
+    own = hashlib.sha256(image.name.encode()).hexdigest()[:12]
+    return f"{image.name.rpartition(':')[2] if ':' in image.name else own}.tar"
 
 
 def _stack_files(host: Host) -> dict[str, bytes]:

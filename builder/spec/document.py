@@ -127,7 +127,6 @@ _TEXTS_OF_FIELDS: Final[Mapping[tuple[str, str], Text]] = {
     ("stacks.uid", "greater_than_equal"): messages.UID_RANGE,
     ("stacks.uid", "less_than_equal"): messages.UID_RANGE,
     ("stacks.ports", "extra_forbidden"): messages.KEY_PORTS,
-    ("stacks.build", "extra_forbidden"): messages.KEY_BUILD,
     ("registries.password", "extra_forbidden"): messages.REGISTRY_PASSWORD,
     ("stacks.registries.password", "extra_forbidden"): messages.REGISTRY_PASSWORD,
 }

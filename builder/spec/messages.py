@@ -16,10 +16,6 @@ KEY_PORTS: Final = Text(
     "`ports` is refused: apps bind no port of the host",
     "Caddy reaches the app by a socket: write `port: 8080`, the port inside the container",
 )
-KEY_BUILD: Final = Text(
-    "`build` is refused: the server builds nothing",
-    "build the image before, push it to a registry or save it as oci-archive:PATH",
-)
 MISSING: Final = Text("is missing", "as in `{key}: {example}`")
 NO_VALUE: Final = Text("has no value", "write one, or remove the key")
 WRONG_TYPE: Final = Text("must be {wanted}, not {given}", "as in `{key}: {example}`")
@@ -186,11 +182,12 @@ STACK_TWICE: Final = Text(
     "a second stack with the name `{name}`", "the first one is on line {line}; each has a name of its own"
 )
 STACK_NEITHER: Final = Text(
-    "neither `compose` nor `image`",
-    "write `compose: {name}/compose.yaml`, or `image:` with `domain:` and `port:`",
+    "neither `compose`, `image` nor `build`",
+    "write `compose: {name}/compose.yaml`, or `image:` (or `build: .`) with `domain:` and `port:`",
 )
 STACK_BOTH: Final = Text(
-    "`compose` and `image` together", "keep one: `image` is the short form of a stack of one service"
+    "`{one}` and `{other}` together",
+    "keep one: `image` and `build` are the short form of a stack of one service, pulled or built",
 )
 STACK_COMPOSE_PUBLIC: Final = Text(
     "`{name}` beside `compose`", "say which service it is for: public: {{SERVICE: {{{key}: …}}}}"
@@ -327,6 +324,7 @@ EGRESS_NONE: Final = Text(
 MAX_BODY: Final = Text("`{value}` is not the size of a request", "as in 10G, or none for no limit")
 TIMEOUT_OR_NONE: Final = Text("`{value}` is not a time", "as in 5m, or none to wait for ever")
 DURATION: Final = Text("`{value}` is not a time", "as in 30s or 1m30s")
+AGE: Final = Text("`{value}` is not an age", "hours, days or weeks, as in 12h, 7d or 2w")
 HEALTHCHECK_TEST: Final = Text(
     "CMD takes a command after it, CMD-SHELL one line", 'as in [CMD, wget, -q, "http://localhost:8080/"]'
 )

@@ -70,7 +70,7 @@ class Destination(NamedTuple):
 def check(document: Document, stack: Stack, loc: Loc) -> None:
     """Warn of what the environment names and the firewall refuses; `loc` is the stack's place in the spec."""
     if stack.no_egress:
-        images = [s.image for s in stack.services if not image_reference.is_archive(s.image)]
+        images = [s.image for s in stack.services if image_reference.is_pulled(s.image)]
         if images:
             document.report(
                 messages.EGRESS_NONE, (*loc, "egress"), on_key=True, images=", ".join(dict.fromkeys(images))

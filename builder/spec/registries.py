@@ -53,9 +53,9 @@ def _asked(images: Iterable[str], of_host: Mapping[str, RegistryInput]) -> tuple
 
 
 def _registries(images: Iterable[str]) -> Iterator[str]:
-    """The registries of normalised images; an archive has none."""
+    """The registries of normalised images; what is built, or an archive, has none."""
     for image in images:
-        if not image_reference.is_archive(image):
+        if image_reference.is_pulled(image):
             yield image_reference.split(image).registry
 
 

@@ -250,6 +250,16 @@ def _seconds(value: str) -> float | None:
     return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1, 0.001), strict=True))
 
 
+AGE: Final = "[1-9][0-9]{0,3}[hdw]"
+_AGES: Final = {"h": 3600, "d": 86_400, "w": 604_800}
+
+
+def age(value: str) -> float:
+    """A time in seconds, of hours, days or weeks."""
+    pattern(AGE, messages.AGE)(value)
+    return int(value[:-1]) * _AGES[value[-1]]
+
+
 def timeout_or_none(value: str) -> float:
     """A time in seconds, 0 for ever."""
     if value == NONE:

@@ -9,12 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from builder.messages import IMAGE_CAPABILITIES, IMAGE_READ_ONLY, IMAGE_RUNS_FROM_TMP, IMAGE_STRICT
-from builder.oci import known_images
+from builder.messages import (
+    BUILD_CONTEXT,
+    BUILD_FILE_MISSING,
+    BUILD_NO_FILE,
+    BUILD_REMOTE,
+    IMAGE_CAPABILITIES,
+    IMAGE_READ_ONLY,
+    IMAGE_RUNS_FROM_TMP,
+    IMAGE_STRICT,
+)
+from builder.oci import containerfile, known_images
 from builder.spec import host_sections, messages, outgoing, public_names, rules, secret_env
 from builder.spec.stack_input import PublicInput, StackInput
-from builder.stack import public, user
-from builder.stack.model import EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
+from builder.stack import names, public, user
+from builder.stack.model import Build, EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,11 +39,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StackEntry:
-    """One entry of `stacks`: its name, and its image or the contents of its Compose file, where they can be used."""
+    """One entry of `stacks`: its name, and its image, what that is built from, or the contents of its Compose file."""
 
     index: int
     name: str
     image: str | None = None
+    build: Build | None = None
     contents: StackContents | None = None
 
     @property
@@ -64,9 +74,43 @@ def _read_entry(document: Document, index: int) -> StackEntry:
         return StackEntry(index, name, contents=contents)
     _check_short_entry(document, loc, keys, name)
     secret_env.check(document, loc, (Service(_SHORT_NAME, ""),))
+    if "build" in keys:
+        return StackEntry(index, name, image=names.own_image(name, _SHORT_NAME), build=_read_build(document, loc))
     image = host_sections.image(document, (*loc, "image"))
     _check_capabilities(document, loc, image)
     return StackEntry(index, name, image=image)
+
+
+def _read_build(document: Document, loc: Loc) -> Build | None:
+    """Where the image is built from, None with the reason in the report; `_built` adds what its keys say."""
+    place: Loc = (*loc, "build") if document.text((*loc, "build")) is not None else (*loc, "build", "context")
+    name = document.text(place)
+    if name is None:
+        return None  # no text: that is said by its type
+    if "://" in name or name.startswith("git@"):
+        document.report(BUILD_REMOTE, place, context=name)
+        return None
+    context, written = document.base / name, document.text((*loc, "build", "containerfile"))
+    if not _is_directory(context):
+        document.report(BUILD_CONTEXT, place, context=name)
+        return None
+    if written is None:
+        found = containerfile.find(context)
+        if found is None:
+            path = f"{name.rstrip('/')}/{containerfile.NAMES[0]}"
+            document.report(BUILD_NO_FILE, place, context=name, path=path)
+        return Build(context, found) if found else None
+    if not (context / written).is_file():
+        document.report(BUILD_FILE_MISSING, (*loc, "build", "containerfile"), context=name, path=written)
+        return None
+    return Build(context, containerfile.path_in(context, context / written))
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _check_capabilities(document: Document, loc: Loc, image: str | None) -> None:
@@ -79,15 +123,16 @@ def _check_capabilities(document: Document, loc: Loc, image: str | None) -> None
 
 
 # What a stack with a Compose file may say besides.
+_SHORT_KEYS: Final = frozenset({"image", "build"})
 _COMPOSE_KEYS: Final = ("name", "uid", "compose", "public", "egress", "build_egress", "secret_env", "registries")
 
 
 def _check_compose_entry(document: Document, loc: Loc, keys: set[str]) -> None:
     """Refuse what belongs into the Compose file, at its services."""
     for key in document.keys(loc):
-        if key == "image":
-            document.report(messages.STACK_BOTH, (*loc, key), on_key=True)
-        elif "image" in keys or key not in StackInput.model_fields or key in _COMPOSE_KEYS:
+        if key in _SHORT_KEYS:
+            document.report(messages.STACK_BOTH, (*loc, key), on_key=True, one="compose", other=key)
+        elif keys & _SHORT_KEYS or key not in StackInput.model_fields or key in _COMPOSE_KEYS:
             continue
         elif key == "domain" or key in PublicInput.model_fields:
             public_key = "domains" if key == "domain" else key
@@ -164,8 +209,10 @@ def _check_short_entry(document: Document, loc: Loc, keys: set[str], name: str) 
         return
     if "public" in keys:
         document.report(messages.STACK_PUBLIC, (*loc, "public"), on_key=True)
-    if "image" not in keys:
+    if not keys & _SHORT_KEYS:
         document.report(messages.STACK_NEITHER, loc, name=name or "app")
+    elif keys >= _SHORT_KEYS:
+        document.report(messages.STACK_BOTH, (*loc, "build"), on_key=True, one="image", other="build")
     elif {"domain", "domains"} <= keys:
         document.report(messages.DOMAIN_AND_DOMAINS, (*loc, "domain"), on_key=True)
     elif not {"domain", "domains"} & keys:
@@ -254,7 +301,7 @@ def _check_image(document: Document, service: Service, place: Loc) -> None:
 def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> Stack:
     uid = stack_input.uid or user.uid(stack_input.name)
     mark, found = document.mark(entry.loc), entry.contents
-    services = _with_public(found.services, stack_input) if found else (_short_service(stack_input, entry.image, mark),)
+    services = _with_public(found.services, stack_input) if found else (_short_service(stack_input, entry, mark),)
     return Stack(
         stack_input.name,
         uid,
@@ -290,14 +337,17 @@ def _said(served: ServedInput) -> dict[str, Any]:
 _SHORT_NAME: Final = "web"
 
 
-def _short_service(stack_input: StackInput, image: str | None, mark: Mark) -> Service:
-    """The only service of a stack in short form; `image` is normalised."""
+def _short_service(stack_input: StackInput, entry: StackEntry, mark: Mark) -> Service:
+    """The only service of a stack in short form."""
+    build = _built(stack_input, entry.build)
     return Service(
         name=_SHORT_NAME,
-        image=image or "",
+        image=entry.image or "",
+        build=build,
+        pull="never" if build else "missing",
         kind="web",
         domains=tuple(stack_input.domains or ([stack_input.domain] if stack_input.domain else [])),
-        port=stack_input.port,
+        port=_port(stack_input, build),
         hardening=stack_input.hardening,
         command=tuple(stack_input.command) if stack_input.command else None,
         environment=tuple(stack_input.environment.items()),
@@ -317,6 +367,21 @@ def _short_service(stack_input: StackInput, image: str | None, mark: Mark) -> Se
         **_said(stack_input),
         mark=mark,
     )
+
+
+def _built(stack_input: StackInput, build: Build | None) -> Build | None:
+    said = stack_input.build
+    if build is None or said is None:
+        return None
+    return replace(build, target=said.target, args=tuple(said.args.items()), max_age=_number(said.max_age))
+
+
+def _port(stack_input: StackInput, build: Build | None) -> int:
+    """The port that is written, else the only one that the Containerfile exposes."""
+    if build is None or "port" in stack_input.model_fields_set:
+        return stack_input.port
+    ports = containerfile.ports(build.context / build.containerfile, build.inline, dict(build.args), build.target)
+    return ports[0] if len(ports) == 1 else stack_input.port
 
 
 def _short_volumes(stack_input: StackInput) -> tuple[Volume, ...]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic_core import CoreSchema  # noqa: TC002 - pydantic reads the annotations
 
 from builder.spec import rules
 from builder.spec.value_types import (
     Accounts,
+    Age,
     Capability,
     ComposeFiles,
     Domain,
@@ -119,6 +127,37 @@ class PublicInput(ServedInput):
     hardening: Hardening | None = Field(default=None, description="As in the label.", examples=["strict"])
 
 
+class BuildInput(Section):
+    """What the image is built from, on the machine that er runs on; a text alone is the context."""
+
+    context: Line = Field(description="Directory, relative to the spec.", examples=["."])
+    containerfile: Line | None = Field(
+        default=None,
+        description="Relative to the context; by default its Containerfile, or its Dockerfile.",
+        examples=["deploy/web.Containerfile"],
+    )
+    target: Line | None = Field(
+        default=None, description="Stage that is built; the last one by default.", examples=["release"]
+    )
+    args: dict[EnvName, EnvValue] = Field(
+        default={}, description="Build arguments (ARG); no secrets.", examples=[{"NODE_ENV": "production"}]
+    )
+    max_age: Age | None = Field(
+        default=None,
+        description="After so long it is built anew, without a cache and from the newest base, 7d by default.",
+        examples=["7d"],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _context_alone(cls, value: Any) -> Any:
+        return {"context": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(core)]}
+
+
 class LoginInput(Section):
     """A login of one stack to a registry; the password is set on the server."""
 
@@ -172,6 +211,11 @@ class StackInput(ServedInput):
         default=None,
         description="Image, fully qualified, or oci-archive:PATH.",
         examples=["docker.io/library/caddy:2.11"],
+    )
+    build: BuildInput | None = Field(
+        default=None,
+        description="Instead of an image: the directory that it is built from, with a Containerfile or Dockerfile.",
+        examples=["."],
     )
     command: list[Line] | None = Field(
         default=None,

@@ -75,6 +75,7 @@ Memory = Annotated[
     WithJsonSchema({"type": ["string", "integer"]}),
 ]
 Duration = Annotated[str, AfterValidator(rules.duration), WithJsonSchema({"type": "string"})]
+Age = Annotated[str, AfterValidator(rules.age), WithJsonSchema({"type": "string", "pattern": f"^{rules.AGE}$"})]
 MaxBody = Annotated[
     str,
     BeforeValidator(rules.as_text),

@@ -170,20 +170,21 @@ class Build:
     """What an image is made of, on the machine that er runs on: nothing of it but the image lands on the host.
 
     `containerfile` is relative to `context` and may leave it, as in ../web.Containerfile; `inline` is the text of one
-    that is no file. An argument without a value has the one of er's own environment. `max_age` in seconds: an image
-    older than that is built anew, also from the same content, or None for the default.
+    that is no file. `max_age` in seconds: an image older than that is built anew, also from the same content, or None
+    for the default. `never` are files that are no part of the context, whatever is ignored: env files, secrets.
     """
 
     context: Path
     containerfile: str = ""
     inline: str | None = None
     target: str | None = None
-    args: tuple[tuple[str, str | None], ...] = ()
+    args: tuple[tuple[str, str], ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     extra_hosts: tuple[tuple[str, str], ...] = ()
     network: Literal["default", "none"] = "default"
     max_age: float | None = None
-    never: tuple[Path, ...] = ()  # files that are not sent to the build whatever is ignored: those of env_file, secrets
+    never: tuple[Path, ...] = ()
+    archive: Path | None = None  # the image, once it has been built for a bake or a trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +246,11 @@ class Service:
     headers: tuple[tuple[str, str | None], ...] = ()  # of its answers; None removes one
     basic_auth: tuple[tuple[str, str], ...] = ()  # users, each with the bcrypt hash of the password
     mark: Mark | None = field(default=None, compare=False)
+
+    @property
+    def built_archive(self) -> Path | None:
+        """The archive of its image, once that has been built for a bake or a trial."""
+        return self.build.archive if self.build else None
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -155,7 +155,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "compose",
-            19,
+            20,
             "Compose files as stacks",
             "A table of every key of the Compose specification, and what becomes of it. Includes, extends, merges "
             "and variables as Compose itself has them.",
@@ -171,10 +171,11 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "oci",
-            6,
+            7,
             "images by name, as archives",
             "Image references, fully qualified, and what is known of well-known ones; OCI archives, read and written "
-            "to the same bytes on any day; images of the local Docker or Podman, layer by layer.",
+            "to the same bytes on any day; images of the local Docker or Podman, layer by layer; what a Containerfile "
+            "names and exposes.",
         ),
     ),
     (
@@ -202,7 +203,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     ),
 )
 PACKAGES: Final = {package.name: package for layer in LAYERS for package in layer}
-WHOLE: Final = 240
+WHOLE: Final = 245
 LONGEST: Final = 400
 
 # Imports against the layers, by module without `builder.`, each with its reason.

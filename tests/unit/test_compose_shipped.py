@@ -178,18 +178,24 @@ def test_what_other_keys_imply_does_not_replace_a_condition(tmp_path: Path, impl
 @pytest.mark.parametrize(
     ("lines", "taken"),
     [
-        (["image: ghcr.io/x/y:1", "build: ."], True),
-        (["image: x/y:1", "build: {context: .}"], True),
-        (["image: my_app", "build: ."], False),
-        (["image: ghcr.io/x/y:1", "build: .", "pull_policy: never"], False),
-        (["build: ."], False),
+        (["image: ghcr.io/x/y:1", "build: ."], "ghcr.io/x/y:1"),
+        (["image: x/y:1", "build: {context: .}"], "docker.io/x/y:1"),
+        (["image: my_app", "build: ."], "localhost/app/web"),
+        (["image: ghcr.io/x/y:1", "build: .", "pull_policy: never"], "localhost/app/web"),
+        (["image: ghcr.io/x/y:1", "pull_policy: build", "build: ."], "localhost/app/web"),
+        (["build: ."], "localhost/app/web"),
     ],
 )
 def test_an_image_that_is_only_what_a_build_is_called_is_not_pulled(
-    tmp_path: Path, lines: list[str], taken: bool
+    tmp_path: Path, lines: list[str], taken: str
 ) -> None:
     text = "services:\n  web:\n" + "".join(f"    {line}\n" for line in lines)
-    assert (load(tmp_path, text)[0] is not None) is taken
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    contents, said = load(tmp_path, text)
+    assert contents is not None, said
+    [web] = contents.services
+    built = taken.startswith("localhost/")
+    assert (web.image, web.pull == "never", web.build is not None) == (taken, built, built)
 
 
 def test_a_variable_without_a_value_is_one_problem(tmp_path: Path) -> None:
