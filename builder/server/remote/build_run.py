@@ -283,7 +283,7 @@ def _failure(result: str, said: str, seconds: int) -> RemoteError:
     if result == "oom-kill":
         return RemoteError(f"it took more memory than a build may have, {_limit()}", _ELSEWHERE)
     reason = _reason(said)
-    if "exit status 137" in said:
+    if "exited on killed" in said or "exit status 137" in said:
         return RemoteError(f"{reason}: it was killed, and a build may have {_limit()} of memory", _ELSEWHERE)
     if "resource temporarily unavailable" in said.lower():
         return RemoteError(f"{reason}: a build may have {_PROCESSES} processes at once", _ELSEWHERE)

@@ -231,7 +231,7 @@ def _check_room(size: int) -> None:
 
 def disk() -> tuple[int, int]:
     """Bytes that are free, and all; of a disk with few files left, as little as that is."""
-    found = os.statvfs(facts.STATE)
+    found = os.statvfs(facts.BUILDS)
     bytes_free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
     files_free = found.f_favail / found.f_files if found.f_files else 1.0
     return min(bytes_free, int(files_free * total)), total
