@@ -205,7 +205,7 @@ def test_systemd_holds_its_limits(site: Site, first: tuple[str, str]) -> None:
         unit = dict(line.split("=", 1) for line in shown.splitlines())
         assert (unit["Slice"], unit["User"], unit["OOMPolicy"]) == ("builds.slice", site.builder, "kill")
         assert int(unit["MemoryHigh"]) < int(unit["MemoryMax"]) < 16 << 30
-        assert (unit["TasksMax"], unit["Nice"], unit["RuntimeMaxUSec"]) == ("1000", "19", "20s")
+        assert (unit["TasksMax"], unit["Nice"], unit["RuntimeMaxUSec"]) == ("1000", "10", "20s")
         weight = site.host.machine.run("systemctl show builds.slice -p CPUWeight -p MemoryLow").stdout.split()
         assert weight == ["CPUWeight=5", "MemoryLow=0"]
         # Somebody else waits, and is told for whom.

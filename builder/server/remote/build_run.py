@@ -149,8 +149,7 @@ def _argv(build: builds.Build, request: Value) -> list[str]:
         "LimitCORE=0",
         f"RuntimeMaxSec={_at_most(request, 'seconds', _SECONDS)}",
         "TimeoutStopSec=5",
-        "Nice=19",
-        "CPUSchedulingPolicy=idle",
+        "Nice=10",
         "IOSchedulingClass=idle",
     ]
     env = {
