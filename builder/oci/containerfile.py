@@ -30,7 +30,7 @@ class Containerfile:
     """What a Containerfile says: the images that it names, in order, each once, and what its last stage exposes.
 
     `images` have the values of build arguments filled in; one in which something stays unknown is left out. `runs`:
-    whether any stage runs a program.
+    whether any stage runs a program of the image's own processor, not one of the machine that builds.
     """
 
     images: tuple[str, ...]
@@ -74,12 +74,13 @@ class _Stage:
 
     def __init__(self, name: str, image: str = "", exposed: Iterable[int] = ()) -> None:
         self.name, self.image, self.exposed, self.runs = name, image, list(exposed), False
+        self.native = False
 
     def add(self, word: str, rest: str) -> None:
         if word == "EXPOSE":
             found = (re.fullmatch(r"([0-9]{1,5})(?:/tcp)?", one) for one in rest.split())
             self.exposed += [number for one in found if one and (number := int(one[1])) not in self.exposed]
-        self.runs = self.runs or word == "RUN"
+        self.runs = self.runs or (word == "RUN" and not self.native)
 
 
 def _stage(rest: str, values: Mapping[str, str], stages: list[_Stage]) -> _Stage:
@@ -88,7 +89,9 @@ def _stage(rest: str, values: Mapping[str, str], stages: list[_Stage]) -> _Stage
     image = _filled(words[0], values) if words else ""
     name = words[2].lower() if len(words) > 2 and words[1].lower() == "as" else ""
     below = next((stage for stage in stages if stage.name and stage.name == image.lower()), None)
-    return _Stage(name, image.lower() if below else image, below.exposed if below else ())
+    stage = _Stage(name, image.lower() if below else image, below.exposed if below else ())
+    stage.native = any(word.startswith("--platform=") and "BUILDPLATFORM" in word for word in rest.split())
+    return stage
 
 
 def _built(stages: list[_Stage], target: str | None) -> _Stage:

@@ -7,6 +7,7 @@ writes for images in Docker's format. A layer is read where it is; nothing is un
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import tarfile
 from dataclasses import dataclass
@@ -72,36 +73,69 @@ class _Directory:
 
 
 class _Archive:
-    """A tar file; of a compressed one each look at a layer would begin anew, so it has to be a plain one."""
+    """A tar file; in a compressed one every look at a layer would begin anew, so it has to be a plain one."""
 
     def __init__(self, path: Path) -> None:
-        self._tar = tarfile.open(path, mode="r:")  # noqa: SIM115 - it is read as long as its layers are
-        self._members = {str(PurePosixPath(member.name)): member for member in self._tar}
+        self._path = path
+        with tarfile.open(path, mode="r:") as archive:
+            self._members = {str(PurePosixPath(member.name)): member for member in archive}
+        end = max((member.offset_data + member.size for member in self._members.values() if member.isreg()), default=0)
+        if end > path.stat().st_size:
+            raise tarfile.ReadError(path)
 
     def has(self, name: str) -> bool:
-        return name in self._members
+        return str(PurePosixPath(name)) in self._members
 
     def size(self, name: str) -> int:
         return self._member(name).size
 
     def open(self, name: str) -> IO[bytes]:
-        stream = self._tar.extractfile(self._member(name))
-        if stream is None:
-            raise KeyError(name)
-        return stream
+        member = self._member(name)
+        return io.BufferedReader(_Window(self._path, member.offset_data, member.size))
 
     def _member(self, name: str) -> tarfile.TarInfo:
-        """Docker of before has one layer in several places, as links to the first."""
+        """Docker of before has a layer in several places, as links to the first. Raises KeyError."""
         member = self._members[str(PurePosixPath(name))]
-        if not member.issym():
-            return member
-        parts: list[str] = []
-        for part in PurePosixPath(member.name).parent.joinpath(member.linkname).parts:
-            parts = parts[:-1] if part == ".." else [*parts, part]
-        found = self._members["/".join(parts)]
-        if not found.isfile():
+        if member.issym():
+            parts: list[str] = []
+            for part in (PurePosixPath(member.name).parent / member.linkname).parts:
+                parts = parts[:-1] if part == ".." else [*parts, part]
+            member = self._members["/".join(parts)]
+        if not member.isreg():
             raise KeyError(name)
-        return found
+        return member
+
+
+class _Window(io.RawIOBase):
+    """Some bytes of a file as a file."""
+
+    def __init__(self, path: Path, start: int, size: int) -> None:
+        self._stream = path.open("rb")
+        self._start, self._size, self._at = start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence], 0)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        self._stream.seek(self._start + self._at)
+        content = self._stream.read(min(len(buffer), max(self._size - self._at, 0)))
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 # The most that a description in an image may be, in bytes.
@@ -207,7 +241,7 @@ def _layers(files: _Files, path: Path, names: list[str], settings: Json, *, chec
     diff_ids = settings["rootfs"]["diff_ids"]
     if len(diff_ids) != len(names) or not names:
         raise ValueError(names)
-    if missing := [name for name in names if not files.has(str(PurePosixPath(name)))]:
+    if missing := [name for name in names if not files.has(name)]:
         raise messages.layers_missing(path, len(missing))
     return tuple(_layer(files, name, diff_id, checked=checked) for name, diff_id in zip(names, diff_ids, strict=True))
 

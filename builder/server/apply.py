@@ -23,7 +23,7 @@ from builder.problems import UserError
 from builder.server.ssh import KeyRefusedError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from builder.host import Host
     from builder.server.ssh import Remote
@@ -80,6 +80,15 @@ def differences(remote: Remote, host: Host) -> tuple[Difference, ...]:
     paths = sorted({*desired, *existing})
     every = (Difference(path, existing.get(path), desired.get(path)) for path in paths)
     return tuple(one for one in every if one.old != one.new)
+
+
+def changed_images(found: Iterable[Difference]) -> frozenset[str]:
+    """The paths of the units that name another image than before."""
+    return frozenset(one.path for one in found if one.old and one.new and _image(one.old[1]) != _image(one.new[1]))
+
+
+def _image(content: bytes) -> list[bytes]:
+    return [line for line in content.splitlines() if line.startswith(b"Image=")]
 
 
 def _existing(path: str, rights: str, content: str, problem: str = "") -> tuple[str, bytes]:

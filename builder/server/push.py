@@ -100,8 +100,7 @@ def push(
     stopped when this is called again. Raises UserError.
     """
     send(server, stack, service, missing(server, stack, service, image), report)
-    answer = server.ask("push-finish", stack, service, tag or image.id[:12], timeout=_LONG)
-    return str(answer["image"])
+    return finish(server, stack, service, image, tag)
 
 
 def send(
@@ -116,6 +115,12 @@ def send(
     except UnreachableError as error:
         hint = "the same command goes on where it stopped"
         raise UnreachableError(error.message, f"{hint}; {error.hint}" if error.hint else hint) from None
+
+
+def finish(server: Server, stack: str, service: str, image: LocalImage, tag: str = "") -> str:
+    """Have the stack's Podman take an image whose layers are all there; returns its name in the storage there."""
+    answer = server.ask("push-finish", stack, service, tag or image.id[:12], timeout=_LONG)
+    return str(answer["image"])
 
 
 _PIECE: Final = 1 << 18

@@ -53,6 +53,12 @@ def releases(server: Server, stack: str) -> list[dict[str, Any]]:
     return found
 
 
+def deployed(server: Server) -> list[dict[str, Any]]:
+    """Each service of the host that runs by a release: `stack`, `service`, `image`, what is `of_spec`, its `unit`."""
+    found: list[dict[str, Any]] = server.ask("release-state")
+    return found
+
+
 _WAITING: Final = "waiting for its turn"
 # How long another change of the stack is waited for, and between two looks, in seconds.
 _TURN, _PAUSE = 600.0, 2.0

@@ -12,7 +12,7 @@ from builder import files, problem_report
 from builder.cli import output
 from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote
 from builder.cli.progress import Steps
-from builder.cli.server import firewall, registries
+from builder.cli.server import firewall, registries, releases
 from builder.problems import SpecError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def command(
     """Bring a server to what SPEC says now; what does not come up is taken back by itself."""
     from builder import host as hosts
     from builder.server import apply
+    from builder.server.releases import deployed
     from builder.server.ssh import KeyChangedError, UnreachableError
 
     spec = load(path)
@@ -53,11 +54,14 @@ def command(
             spec = apply.with_newest_proxy(server, spec, bring=not dry_run)
         tree = hosts.build(spec)
         found = apply.differences(server, tree)
+        released = deployed(server)
     except UnreachableError as error:
         if not dry_run or isinstance(error, KeyChangedError):
             raise
         return _unreachable(host, hosts.build(spec), error, as_json=as_json)
     _show_differences(found)
+    for line in releases.before_apply(host, released, apply.changed_images(found)):
+        output.note(line)
     if dry_run:
         return _nothing_done("dry run", found, as_json=as_json)
     if found and not yes and not _confirmed(len(found)):

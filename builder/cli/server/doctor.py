@@ -27,9 +27,11 @@ def command(
 
 
 def _show(found: list[dict[str, Any]], *, fix: bool) -> None:
-    rows = output.new_table("", "check", "what is wrong")
+    rows = output.new_table("", "check", "what is wrong, or good to know")
     for one in found:
-        rows.add_row("FIXED" if one["fixed"] else "ok" if one["ok"] else "FAIL", one["check"], one["wrong"])
+        rows.add_row(
+            "FIXED" if one["fixed"] else "ok" if one["ok"] else "FAIL", one["check"], one["wrong"] or one["note"]
+        )
     output.table(rows)
     for one in found:
         if one["remedy"]:

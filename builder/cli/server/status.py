@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.cli import output
 from builder.cli.options import AsJson, Host, SshOptions, remote
-from builder.cli.server import firewall, registries
+from builder.cli.server import firewall, registries, releases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,8 @@ def command(host: Host, ssh: SshOptions = None, as_json: AsJson = False) -> int:
     else:
         output.table(_host(found))
         output.table(_stacks(found))
+        if released := [one for stack in found["stacks"] for one in stack["releases"]]:
+            output.table(_releases(released))
         output.table(firewall.refusals_table(found["egress"]))
         if found["certificates"]:
             output.table(_certificates(found))
@@ -123,6 +125,13 @@ def _stacks(found: Status) -> Table:
     for stack in found["stacks"]:
         if text := ", ".join(limits_met(stack["pressure"])):
             rows.add_row(stack["stack"], text)
+    return rows
+
+
+def _releases(found: list[Status]) -> Table:
+    rows = output.new_table("runs by a release", "")
+    for where, text in releases.deployed(found):
+        rows.add_row(where, text)
     return rows
 
 

@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
@@ -22,8 +23,11 @@ from builder.server.remote import (
     common,
     egress,
     images,
+    locks,
     readiness,
     registries,
+    release_record,
+    releases,
     secrets,
     services,
 )
@@ -79,48 +83,77 @@ def apply_confirm() -> Value:
     return {}
 
 
+# How long the releases of stacks that are on their way may take, in seconds.
+_TURN: Final = 900.0
+
+
 def apply_run() -> Value:
-    """The work of the unit: change the files, wait until all is ready and confirmed; or restore the old files."""
-    plan = json.loads(APPLY.plan.read_bytes())
+    """The work of the unit, once no stack is being changed."""
+    try:
+        with locks.host("er server apply", _TURN, lambda holder: APPLY.set_state(locks.WAITING, holder=holder)):
+            _apply(json.loads(APPLY.plan.read_bytes()))
+    except locks.BusyError as busy:
+        APPLY.set_state("failed", why=str(busy), then="nothing was changed")
+    return {}
+
+
+def _apply(plan: Value) -> None:
+    """Change the files, wait until all is ready and confirmed; or restore the old files."""
+    for stack in common.uids(common.stacks()):
+        releases.recover(stack)
     stacks, unhealthy = frozenset(common.stacks()), unhealthy_stacks()
     try:
         outcome = _change(plan, unhealthy)
         _wait_for_confirmation(plan["confirm_within"])
     except Exception as error:
         _roll_back(plan, stacks, unhealthy, str(error) or type(error).__name__)
-        return {}
+        return
     APPLY.commit()
     services.remove_users(stacks - set(plan["stacks"]))
     builds.remove_unused()
     installed = sorted(file["path"] for file in plan["files"])
     changed_files.write(changed_files.INSTALLED, json.dumps(installed).encode())
+    for stack in outcome.affected:
+        # It is only written down: whatever is wrong with that, the change stands.
+        with contextlib.suppress(RemoteError, OSError, LookupError, ValueError):
+            release_record.observe(stack, "er server apply")
+            release_record.prune(stack)
     APPLY.set_state(
         "done", waiting=outcome.waiting, logins=_missing_logins(), ill=outcome.unhealthy, names=egress.names()
     )
-    return {}
 
 
 class _Outcome(NamedTuple):
-    """`waiting`: stacks that wait for secrets, and which. `unhealthy`: those that were so before, and still are."""
+    """`waiting`: stacks that wait for secrets, and which. `unhealthy`: those that were so before, and still are.
+
+    `affected`: stacks of which something restarted.
+    """
 
     waiting: dict[str, list[str]]
     unhealthy: list[str]
+    affected: list[str]
 
 
 def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
     """Write the new tree, reload and restart what reads it, and wait until it is ready."""
     new = {file.path: file for file in map(_new_file, plan["files"])}
-    removed = sorted(set(changed_files.own_files()) - set(new))
+    own = set(changed_files.own_files())
+    units = {path: file.content for path, file in new.items()}
+    released = release_record.kept(own, units)
+    removed = sorted(own - set(new) - released)
+    refreshed = release_record.refreshed(released, units)
     changed = [file for file in new.values() if not file.is_installed()]
-    touched = [*(file.path for file in changed), *removed, *changed_files.admin_key_files(plan)]
+    touched = [*(file.path for file in changed), *removed, *refreshed, *changed_files.admin_key_files(plan)]
     _pull_proxy_image(new)
     APPLY.set_state("changing files")
     # The rules that the host generated from lists of names come and go with those.
     APPLY.save_old([*touched, *egress.generated_from(touched)])
     services.stop_stacks(set(common.stacks()) - set(plan["stacks"]))
-    services.stop_units(removed)
+    services.stop_units(path for path in removed if not release_record.unit_of(path))
     changed_files.install(changed, [*removed, *egress.generated_from(removed)])
     changed_files.set_owners()
+    for path, content in refreshed.items():
+        release_record.write_override(Path(path), content)
     changed_files.write_admin_keys(plan)
     return _reload(touched, plan, unhealthy, APPLY.set_state)
 
@@ -146,7 +179,8 @@ def _reload(touched: list[str], plan: Value, unhealthy: set[str], set_state: Cal
     set_state("waiting for the stacks")
     waiting = _wait_until_ready(plan["timeout"], ignored)
     explained = waiting.keys() | _waiting_for_logins()
-    return _Outcome(waiting, sorted((ignored & unhealthy_stacks()) - explained) if ignored else [])
+    ill = sorted((ignored & unhealthy_stacks()) - explained) if ignored else []
+    return _Outcome(waiting, ill, sorted(affected.stacks.keys() & plan["stacks"].keys()))
 
 
 def _wait_for_confirmation(seconds: float) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts, files
-from builder.server.remote import common, egress
+from builder.server.remote import common, egress, release_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -56,9 +56,11 @@ INSTALLED: Final = Path(facts.STATE, "laid.json")
 def inventory() -> Value:
     """The server's `name`, and its `files`: rights and content of each file that is er's or at a path given on stdin.
 
-    stdin is a JSON list of paths; content is Base64.
+    stdin is a JSON list of paths; content is Base64. What a stack runs by a release is no difference to its spec.
     """
-    paths = {*own_files(), *(path for path in json.load(sys.stdin.buffer) if os.path.lexists(path))}
+    asked = set(json.load(sys.stdin.buffer))
+    own = (path for path in own_files() if release_record.unit_of(path) not in asked)
+    paths = {*own, *(path for path in asked if os.path.lexists(path))}
     return {"files": {path: _file(path) for path in sorted(paths)}, "name": common.server_env().get("NAME", "")}
 
 

@@ -9,7 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, changed_files, common, egress, registries, secrets, status
+from builder.server.remote import (
+    bans,
+    changed_files,
+    common,
+    egress,
+    locks,
+    registries,
+    release_record,
+    releases,
+    secrets,
+    status,
+)
 from builder.server.remote.changed_files import APPLY
 from builder.server.remote.common import RemoteError
 
@@ -21,12 +32,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """`look` returns what is wrong, or nothing; `fix` is set where it is safe to do unasked."""
+    """`look` returns what is wrong, or nothing; `fix` is set where it is safe to do unasked; `note` is good to know."""
 
     name: str
     look: Callable[[], str]
     remedy: str
     fix: Callable[[], object] | None = None
+    note: Callable[[], str] | None = None
 
 
 def doctor(mode: str = "") -> list[Value]:
@@ -50,6 +62,7 @@ def _examine(check: Check, *, fix: bool) -> Value:
         "ok": not wrong or fixed,
         "fixed": fixed,
         "wrong": wrong,
+        "note": check.note() if check.note and not wrong else "",
         "remedy": check.remedy if wrong and not fixed else "",
         "fixable": bool(wrong and not fixed and check.fix),
     }
@@ -255,12 +268,38 @@ def _certificates() -> str:
     return ", ".join(f"{one['domain']} ({one['days']} days)" for one in status.certificates() if one["late"])
 
 
-def _pending() -> str:
-    return (
-        "a change was cut off half-way"
-        if APPLY.pending.exists() and APPLY.state()["phase"] in {"failed", "done"}
-        else ""
+def _releases() -> str:
+    """Releases whose image is gone: what runs may go on, and does not start again."""
+    every = {stack: found for stack in common.stacks() if (found := release_record.deployed(stack))}
+    return ", ".join(
+        f"{stack}/{service} has lost its image {name}"
+        for stack, found in every.items()
+        for service, name in _lost(stack, found)
     )
+
+
+def _lost(stack: str, names: dict[str, str]) -> Iterator[tuple[str, str]]:
+    here = release_record.store(stack)
+    yield from ((service, name) for service, name in names.items() if release_record.find(here, name) is None)
+
+
+def _deployed() -> str:
+    every = (one for stack in common.stacks() for one in release_record.current(stack))
+    return ", ".join(f"{one['stack']}/{one['service']} runs {one['image']} by a release" for one in every)
+
+
+def _pending() -> str:
+    apply_left = APPLY.pending.exists() and APPLY.state()["phase"] in {"failed", "done"}
+    found = ["a change was cut off half-way"] if apply_left else []
+    found += [f"a release of {stack} was cut off half-way" for stack in common.stacks() if releases.is_left(stack)]
+    return ", ".join(found)
+
+
+def _take_back() -> None:
+    APPLY.restore_old()
+    for stack in common.stacks():
+        with locks.stack(stack, "er server doctor --fix"):
+            releases.recover(stack)
 
 
 CHECKS: Final = (
@@ -273,6 +312,7 @@ CHECKS: Final = (
     Check("stacks run", _services, "er server logs HOST STACK says why", _start_services),
     Check("secrets set", _secrets, "er server secret set HOST STACK NAME, or generate"),
     Check("logins to registries", _logins, "er server registry login HOST REGISTRY"),
+    Check("releases in place", _releases, "er server rollback HOST STACK, or send it again", note=_deployed),
     Check("stacks apart", _directories, "sudo /usr/lib/easyrunner/users own", changed_files.set_owners),
     Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", egress.resolve),
     Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _free_space),
@@ -280,5 +320,5 @@ CHECKS: Final = (
     Check("security updates", _updates, "sudo unattended-upgrade", _update),
     Check("clock", _clock, "see timedatectl timesync-status"),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
-    Check("no change half-way", _pending, "er server apply HOST SPEC", APPLY.restore_old),
+    Check("no change half-way", _pending, "er server doctor HOST --fix", _take_back),
 )

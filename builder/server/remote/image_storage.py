@@ -11,15 +11,15 @@ import json
 import os
 import subprocess
 import tempfile
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common, images
+from builder.server.remote import common
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from pathlib import Path
 
 # How long Podman may take to take an image in, or out, in seconds.
 _TIMEOUT: Final = 1800
@@ -45,12 +45,6 @@ def images_of(user: str) -> dict[str, list[str]]:
     argv = ["podman", "image", "inspect", "--format", "{{.Id}} {{json .RootFS.Layers}}", *sorted({*every.split()})]
     lines = common.as_user(user, argv, check=False, timeout=common.PODMAN_TIMEOUT).splitlines() if every else []
     return {image: json.loads(layers) or [] for image, _, layers in (line.partition(" ") for line in lines)}
-
-
-def image_of(unit: str) -> str:
-    """The image that the .container file of a unit names; an empty text where there is none."""
-    found = Path(facts.QUADLETS).glob(f"*/{unit.removesuffix('.service')}.container")
-    return next((images.image_of_unit(path.read_text()) for path in found), "")
 
 
 # $1 where to, $2 the image, then the names of blobs: Podman writes none that is there, so empty ones stand for the

@@ -31,6 +31,8 @@ class BusyError(RemoteError):
 
 _DIRECTORY: Final = Path(facts.RUN, "locks")
 _HOST: Final = "host"
+# The phase of a change that has not begun, because somebody else is at it.
+WAITING: Final = "waiting for its turn"
 # How long somebody waits who is waited for in turn, in seconds: less than the near side gives a call.
 SHORT: Final = 60.0
 

@@ -46,6 +46,7 @@ VERBS: Final = {
     "push-missing": "pushes",
     "push-layers": "pushes",
     "push-finish": "pushes",
+    "release-state": "releases",
     "inventory": "changed_files",
     "apply-start": "apply",
     "apply-state": "apply",

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 from builder import facts, files
-from builder.server.remote import common, image_storage, pushed_image
+from builder.server.remote import common, image_storage, pushed_image, release_record
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def push_finish(stack: str, service: str, tag: str) -> Value:
     place = _Place(stack, _service(stack, service))
     if not _TAG.fullmatch(tag):
         raise RemoteError(f"{pushed_image.shown(tag)} is no tag of an image")
-    name = f"localhost/{stack}/{place.service}:{tag}"
+    name = f"{release_record.repository(stack, place.service)}:{tag}"
     with place.locked():
         image = place.image()
         own = image_storage.layers_of(user)
@@ -105,15 +105,14 @@ def push_finish(stack: str, service: str, tag: str) -> Value:
 
 def _service(stack: str, service: str) -> str:
     """The service, or the only one that has an image without a registry, or the only one. Raises RemoteError."""
-    units = {name: unit for _, name, unit in common.services(stack)}
-    if service in units:
+    known = release_record.services(stack)
+    if service in known:
         return service
-    there = f"there are: {', '.join(f'{stack}/{name}' for name in units)}"
+    there = f"there are: {', '.join(f'{stack}/{name}' for name in known)}"
     if service:
         raise RemoteError(f"the stack {stack} has no service {pushed_image.shown(service)}", there)
-    local = f"localhost/{stack}/"
-    pushed = [name for name, unit in units.items() if image_storage.image_of(unit).startswith(local)]
-    for found in (list(units), pushed):
+    pushed = [name for name in known if release_record.of_spec(stack, name) == release_record.repository(stack, name)]
+    for found in (known, pushed):
         if len(found) == 1:
             return found[0]
     raise RemoteError(f"the stack {stack} has several services: say which one the image is for", there)

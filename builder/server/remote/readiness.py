@@ -48,8 +48,9 @@ def answers(stack: str, service: str, kind: str) -> bool:
     return status not in {"", "000"} or code == "92"
 
 
-# A service that has fallen over so often since its restart does not come up any more; it took half a minute for that.
-_FALLS: Final = 5
+# A service that has fallen over so often since its restart does not come up any more: it took seven seconds for that,
+# and visitors wait.
+_FALLS: Final = 3
 
 
 def wait_for(stack: str, services: list[str], seconds: float) -> None:

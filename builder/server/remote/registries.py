@@ -12,11 +12,12 @@ import json
 import pwd
 import re
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from builder import facts, files
-from builder.server.remote import common, images
+from builder.server.remote import common, images, locks
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -113,9 +114,12 @@ def registry_login() -> Value:
         raise RemoteError("a password is one line, and not empty; nothing was changed")
     for login in logins:
         _ask(login, password)
-    for login in logins:
-        _set(login, password)
-    restarted = {login.stack: _restart(login.stack) for login in logins}
+    with ExitStack() as held:
+        for stack in sorted({login.stack for login in logins}):
+            held.enter_context(locks.stack(stack, "er server registry login"))
+        for login in logins:
+            _set(login, password)
+        restarted = {login.stack: _restart(login.stack) for login in logins}
     common.look_again()
     return {
         "registry": logins[0].registry,

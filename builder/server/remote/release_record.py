@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import pwd
 import re
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ from builder.server.remote import common, images
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from builder.server.remote.common import Value
 
@@ -90,10 +89,10 @@ _DROP_IN: Final = "90-release.conf"
 
 def override_path(stack: str, service: str) -> Path:
     """Where the release of a service is, if it has one."""
+    unit = unit_path(stack, service)
     if _reads_drop_ins():
-        unit = unit_path(stack, service)
         return unit.with_name(f"{unit.name}.d") / _DROP_IN
-    return Path(facts.RELEASE_UNITS, _uid(stack), f"{stack}-{service}.container")
+    return Path(facts.RELEASE_UNITS, unit.parent.name, unit.name)
 
 
 @functools.cache
@@ -116,6 +115,26 @@ def override(unit: str, name: str) -> bytes:
     return rest.replace("[Container]\n", f"[Container]\n{''.join(lines[:-1])}", 1).encode()
 
 
+def current(stack: str) -> list[Value]:
+    """What runs by a release and not as the spec says, a service each, with the image `of_spec` that it has instead."""
+    last = next(iter(releases(stack)[-1:]), None)
+    found = []
+    for service, name in deployed(stack).items():
+        image = last["images"].get(service, {}) if last else {}
+        known = {key: last[key] for key in ("number", "when", "source", "by")} if last else {}
+        found.append(
+            {
+                "stack": stack,
+                "service": service,
+                "image": image.get("image", name) if image.get("name") == name else name,
+                "of_spec": of_spec(stack, service),
+                "unit": str(unit_path(stack, service)),
+                **known,
+            }
+        )
+    return found
+
+
 def deployed(stack: str) -> dict[str, str]:
     """The images that services run by a release, by service."""
     if not common.uids([stack]):
@@ -129,15 +148,47 @@ def services(stack: str) -> list[str]:
 
 
 def _overridden(stack: str, service: str) -> str:
-    try:
-        return images.image_of_unit(override_path(stack, service).read_text())
-    except FileNotFoundError:
-        return ""
+    return _image_of(override_path(stack, service))
 
 
 def of_spec(stack: str, service: str) -> str:
     """The image that the spec's unit names."""
-    return images.image_of_unit(unit_path(stack, service).read_text())
+    return _image_of(unit_path(stack, service))
+
+
+_OVERRIDE: Final = re.compile(
+    rf"{facts.QUADLETS}/(?P<uid>\d+)/(?P<unit>[^/]+\.container)\.d/{re.escape(_DROP_IN)}"
+    rf"|{facts.RELEASE_UNITS}/(?P<uid2>\d+)/(?P<unit2>[^/]+\.container)"
+)
+
+
+def unit_of(path: str) -> str | None:
+    """The path of the spec's unit that this file overrides, when it is a release's."""
+    found = _OVERRIDE.fullmatch(path)
+    return f"{facts.QUADLETS}/{found['uid'] or found['uid2']}/{found['unit'] or found['unit2']}" if found else None
+
+
+def kept(paths: Iterable[str], units: Mapping[str, bytes]) -> set[str]:
+    """Of these paths the releases that stay when the spec's units become these: of the same image as now."""
+    found = set()
+    for path in paths:
+        unit = unit_of(path) or ""
+        if unit in units and images.image_of_unit(units[unit].decode()) == _image_of(Path(unit)):
+            found.add(path)
+    return found
+
+
+def _image_of(unit: Path) -> str:
+    try:
+        return images.image_of_unit(unit.read_text())
+    except FileNotFoundError:
+        return ""
+
+
+def refreshed(paths: Iterable[str], units: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Of the releases at these paths those that change with the spec's units: copies of the whole unit."""
+    new = {path: override(units[unit].decode(), _image_of(Path(path))) for path in paths if (unit := unit_of(path))}
+    return {path: content for path, content in new.items() if Path(path).read_bytes() != content}
 
 
 def install(stack: str, names: Mapping[str, str]) -> None:
@@ -145,23 +196,20 @@ def install(stack: str, names: Mapping[str, str]) -> None:
     for service, name in names.items():
         file = override_path(stack, service)
         if name:
-            write_override(stack, file, override(unit_path(stack, service).read_text(), name))
+            write_override(file, override(unit_path(stack, service).read_text(), name))
         else:
             file.unlink(missing_ok=True)
             if file.parent.exists() and not any(file.parent.iterdir()):
                 file.parent.rmdir()
 
 
-def write_override(stack: str, file: Path, content: bytes) -> None:
-    """Root's, and readable for the stack's group alone, as its units are."""
-    group = pwd.getpwnam(common.user_of(stack)).pw_gid
+def write_override(file: Path, content: bytes) -> None:
+    """Root's, and readable for the stack's group alone, as the unit is."""
+    unit = unit_of(str(file)) or ""
+    group = Path(unit).stat().st_gid
     files.replace(file, content, 0o640, owner=(0, group), name=f".{file.name}.part")
-    _close(file.parent, group)
-
-
-def _close(directory: Path, group: int) -> None:
-    os.chown(directory, 0, group)
-    directory.chmod(0o750)
+    os.chown(file.parent, 0, group)
+    file.parent.chmod(0o750)
 
 
 # The stack's own store of images.
@@ -297,10 +345,3 @@ def _removed(stack: str, image: Image) -> bool:
     except RemoteError:
         return False
     return True
-
-
-def each() -> Iterator[tuple[str, str, str]]:
-    """Stack, service and image of everything that runs by a release."""
-    for stack in common.stacks():
-        for service, image in deployed(stack).items():
-            yield stack, service, image

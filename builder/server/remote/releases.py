@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from builder.server.remote.common import Value
 
 _SOURCES: Final = ("push", "build", "git", "registry", "rollback")
-# The phase in which nothing has begun, because somebody else changes the stack.
-WAITING: Final = "waiting for its turn"
 
 
 def release_list(stack: str) -> list[Value]:
@@ -37,6 +35,11 @@ def release_list(stack: str) -> list[Value]:
         pass  # it is being changed, or its Podman does not answer: what was recorded is shown
     found = release_record.releases(stack)
     return [{**one, "current": one is found[-1]} for one in reversed(found)]
+
+
+def release_state() -> list[Value]:
+    """Every service that runs by a release, and not what its spec names."""
+    return [one for stack in common.stacks() for one in release_record.current(stack)]
 
 
 class Request(NamedTuple):
@@ -166,7 +169,7 @@ def _start(stack: str, request: Request) -> Value:
             change.set_state("started")
             background.start(unit, f"a release of {stack}", change, "release-run", stack)
     except locks.BusyError as busy:
-        return {"phase": WAITING, "holder": busy.holder}
+        return {"phase": locks.WAITING, "holder": busy.holder}
     return change.state()
 
 
@@ -194,7 +197,8 @@ _TURN: Final = 900.0
 
 def _release(stack: str, change: Change, request: Request) -> None:
     """With the stack's lock held: fetch, switch, wait; or take back."""
-    recover(stack, change)
+    if change.pending.exists():
+        _undo(stack, change)
     release_record.observe(stack)
     before = release_record.running(stack)
     wanted = _fetch(stack, change, request)
@@ -333,8 +337,17 @@ def _take_back(stack: str, change: Change, changed: list[str], before: Mapping[s
     change.set_state("rolled back", why=why, said=said)
 
 
-def recover(stack: str, change: Change) -> None:
-    """Take back what a release has left half-way whose process was ended."""
-    if change.pending.exists():
-        change.restore_old()
-        _restart(stack, release_record.services(stack))
+def recover(stack: str) -> None:
+    """Take back what a release has left half-way whose process was ended. For who holds the lock."""
+    if is_left(stack):
+        _undo(stack, _change(stack))
+
+
+def _undo(stack: str, change: Change) -> None:
+    change.restore_old()
+    _restart(stack, release_record.services(stack))
+
+
+def is_left(stack: str) -> bool:
+    """Whether a release is half-way, and nobody is at it."""
+    return _change(stack).pending.exists() and not background.is_running(_unit(stack))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common
+from builder.server.remote import common, locks
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -42,18 +42,19 @@ def secret_set(stack: str) -> Value:
     """Set all of the secrets on stdin, or none: JSON, by name the value in base64. Services that name one restart."""
     user, values = common.stack_user(stack), _values()
     _check(stack, values)
-    existing = _existing(stack)
-    old = {name: _read(user, name) for name in values if name in existing}
-    try:
-        for name, value in values.items():
-            _create(user, name, value, replace=True)
-    except RemoteError as error:
-        _put_back(user, values, old)
-        raise RemoteError(f"{error}; the secrets are as before", error.hint) from None
-    return {
-        "set": [{"name": name, "replaced": name in old} for name in values],
-        "restarted": _restart(stack, user, values),
-    }
+    with locks.stack(stack, "er server secret set"):
+        existing = _existing(stack)
+        old = {name: _read(user, name) for name in values if name in existing}
+        try:
+            for name, value in values.items():
+                _create(user, name, value, replace=True)
+        except RemoteError as error:
+            _put_back(user, values, old)
+            raise RemoteError(f"{error}; the secrets are as before", error.hint) from None
+        return {
+            "set": [{"name": name, "replaced": name in old} for name in values],
+            "restarted": _restart(stack, user, values),
+        }
 
 
 def _values() -> dict[str, bytes]:
@@ -99,6 +100,12 @@ def _put_back(user: str, names: Iterable[str], old: Mapping[str, bytes]) -> None
 
 def secret_generate(stack: str, *names: str) -> Value:
     """Random values, 64 hexadecimal digits, for these secrets or for all that the stack waits for; none is replaced."""
+    common.stack_user(stack)
+    with locks.stack(stack, "er server secret generate"):
+        return _generate(stack, *names)
+
+
+def _generate(stack: str, *names: str) -> Value:
     user, needed, existing = common.stack_user(stack), _needed(stack), _existing(stack)
     if unknown := [name for name in names if name not in needed]:
         hint = f"they name: {', '.join(sorted(needed)) or 'none'}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common, egress
+from builder.server.remote import common, egress, locks
 from builder.server.remote.common import RemoteError, Value
 
 if TYPE_CHECKING:
@@ -33,11 +33,12 @@ def services(action: str, stack: str, service: str = "") -> Value:
     if not units:
         names = ", ".join(name for _, name, _ in common.services(stack))
         raise RemoteError(f"the stack {stack} has no service {service}", f"it has: {names}")
-    if action == "stop":
-        _ingress_sockets(user, "stop", units)
-    common.as_user(user, ["systemctl", "--user", action, *units.values()], timeout=_TIMEOUT)
-    if action != "stop":
-        _ingress_sockets(user, "start", units)
+    with locks.stack(stack, f"er server {action}"):
+        if action == "stop":
+            _ingress_sockets(user, "stop", units)
+        common.as_user(user, ["systemctl", "--user", action, *units.values()], timeout=_TIMEOUT)
+        if action != "stop":
+            _ingress_sockets(user, "start", units)
     return {name: common.show(unit, "ActiveState", user=user).get("ActiveState") for name, unit in units.items()}
 
 

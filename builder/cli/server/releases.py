@@ -1,0 +1,145 @@
+"""`er server releases` and `er server rollback`: what a stack has run, and the way back to it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from builder.cli import output
+from builder.cli.options import AsJson, Host, SshOptions, Stack, remote
+from builder.cli.progress import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.table import Table
+
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=10, metavar="SECONDS", help="Take it back when not ready by then.")
+]
+
+
+def list_(host: Host, stack: Stack, *, ssh: SshOptions = None, as_json: AsJson = False) -> int:
+    """Show the last five releases of a stack: when, from where, by whom, and which images."""
+    from builder.server import releases
+
+    found = releases.releases(remote(host, ssh), stack)
+    if as_json:
+        output.json(found)
+    elif found:
+        output.table(_table(found))
+    else:
+        output.note(f"{stack} has had no release: it runs what the spec names")
+    return 0
+
+
+def _table(found: Iterable[dict[str, Any]]) -> Table:
+    rows = output.new_table("release", "when", "from", "by", "service", "image", "id")
+    for one in found:
+        first = [f"{one['number']}{' runs' if one['current'] else ''}", _date(one["when"]), _source(one), one["by"]]
+        for service, image in one["images"].items():
+            rows.add_row(*first, service, image["image"], image["id"][:12])
+            first = ["", "", "", ""]
+    return rows
+
+
+def _date(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def _source(one: dict[str, Any]) -> str:
+    again = one.get("again")
+    return f"{one['source']} to {again['number']} ({again['source']})" if again else one["source"]
+
+
+def rollback(
+    host: Host,
+    stack: Stack,
+    release: Annotated[
+        str,
+        typer.Argument(
+            metavar="RELEASE", help="Its number, as er server releases shows it, or spec; without, the one before."
+        ),
+    ] = "",
+    *,
+    timeout: Timeout = 300,
+    ssh: SshOptions = None,
+    as_json: AsJson = False,
+) -> int:
+    """Let a stack run an earlier release again, or with `spec` what the spec names."""
+    from builder.server import releases
+
+    if release not in {"", "spec"} and not release.isdecimal():
+        raise typer.BadParameter("a release is a number, or spec")
+    states = releases.roll_back(remote(host, ssh), stack, release, timeout=timeout)
+    return show_result(host, stack, follow(states), as_json=as_json)
+
+
+def follow(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """Show the states of a release as they come; returns the last one."""
+    try:
+        return _follow(states)
+    except KeyboardInterrupt:
+        output.note("the server goes on by itself: what does not come up is taken back")
+        raise
+
+
+def _follow(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    since = time.monotonic()
+    state: dict[str, Any] = {}
+    with Steps() as steps:
+        for new in states:
+            if state:
+                steps.end(state["phase"], time.monotonic() - since)
+            state, since = new, time.monotonic()
+            if "holder" in state:
+                steps.line(f"somebody else is at it: {state['holder']}")
+            steps.start(state["phase"])
+    return state
+
+
+def show_result(host: str, stack: str, end: dict[str, Any], *, as_json: bool) -> int:
+    """How a release ended, and what that means for the exit code."""
+    if as_json:
+        output.json(end)
+    if end["phase"] == "done":
+        names = ", ".join(f"{stack}/{service}" for service in end["changed"]) or "nothing had to restart"
+        output.note(f"{stack} runs release {end['release']['number']}: {names}")
+        return 0
+    said = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None
+    if end["phase"] == "rolled back":
+        output.failure(f"the release was taken back, {stack} runs what it did before: {end['why']}", said)
+    elif "then" in end:
+        output.failure(f"the release failed: {end['why']}; then: {end['then']}", f"see: er server logs {host} {stack}")
+    else:
+        output.failure(f"the release failed: {end['why']}", said)
+    return 1
+
+
+def deployed(found: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """What runs by a release: `stack/service`, and in words which one it is."""
+    for one in found:
+        yield f"{one['stack']}/{one['service']}", words(one)
+
+
+def words(one: dict[str, Any]) -> str:
+    """A release that a service runs, and what the spec names."""
+    known = (
+        f"release {one['number']} of {_date(one['when'])}, {one['source']} by {one['by']}" if "number" in one else ""
+    )
+    return f"{known or 'a release'}: {one['image']}, not the spec's {one['of_spec']}"
+
+
+_WINS: Final = "the spec names another image for it now, and that one is taken"
+
+
+def before_apply(host: str, found: Iterable[dict[str, Any]], changed_images: frozenset[str]) -> Iterator[str]:
+    """What becomes of releases when the spec is applied; `changed_images` are paths of units whose image changes."""
+    for one in found:
+        where = f"{one['stack']}/{one['service']} runs {words(one)}"
+        if one["unit"] in changed_images:
+            yield f"{where}; {_WINS}; the way back: er server rollback {host} {one['stack']}"
+        else:
+            yield f"{where}; it stays; to the spec's image: er server rollback {host} {one['stack']} spec"
