@@ -17,14 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from builder import facts
-from builder.server.remote import builds, common, image_storage, release_record
+from builder import facts, files
+from builder.server.remote import builds, common, image_storage, pushed_image, release_record
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.server.remote.common import Value
+    from builder.server.remote.pushed_image import Image
 
 _MIB: Final = 1 << 20
 # Of the disk, and of the server's memory: with less available a build is ended. A full disk stops stacks at 5 %, and
@@ -104,9 +105,9 @@ def _remove_scratch(build: builds.Build) -> None:
         shutil.rmtree(build.home / name, ignore_errors=True)
 
 
-# $1 is where the image goes; the rest are words for `podman build`. Podman writes no layer that is there, so empty ones
-# stand for those that the stack has. What came is unpacked as this user, and what it
-# has of links and devices is the user's own affair: tar makes no device without rights, and takes no path out of here.
+# $1 is where the image goes; the rest are words for `podman build`. What came is unpacked as this user: tar makes
+# no device without rights, and takes no path that leads out. Podman writes no layer that is there, so empty files stand
+# for those that the stack has. The configuration comes from its storage as it is: an OCI layout has no health checks.
 _SCRIPT: Final = """exec 2>&1
 layout=$1
 shift
@@ -114,10 +115,12 @@ podman() { command podman --cgroup-manager=cgroupfs --log-level=error "$@"; }
 mkdir context tmp
 tar --extract --file=- --directory=context --no-same-owner --same-permissions || exit
 [ -z "$INLINE" ] || printf '%s' "$INLINE" >.containerfile
-podman build "$@" --tag localhost/built context </dev/null || exit
+podman build "$@" --iidfile image --tag localhost/built context </dev/null || exit
 mkdir -p "$layout/blobs/sha256"
-(cd "$layout/blobs/sha256" && touch oci-layout $KNOWN && rm oci-layout)
-podman save --quiet --format oci-dir --uncompressed --output "$layout" localhost/built
+(cd "$layout/blobs/sha256" && touch -- $KNOWN none && rm none)
+podman save --quiet --format oci-dir --uncompressed --output "$layout" localhost/built || exit
+name=$(cat image)
+exec cp .local/share/containers/storage/*-images/"${name#*:}/=$(printf %s "$name" | base64 -w0)" "$layout/config"
 """
 # What a build may not see, whatever it makes of Podman: other stacks, their secrets, the ways to their apps.
 _HIDDEN: Final = (facts.HOMES, facts.RUN, facts.STACKS, facts.CONFIG, facts.IMAGES, facts.QUADLETS)
@@ -132,6 +135,7 @@ def _argv(build: builds.Build, request: Value) -> list[str]:
         f"WorkingDirectory={home}",
         f"RuntimeDirectory={runtime}",
         "RuntimeDirectoryMode=0700",
+        f"BindsTo={build.unit}.service",
         "ProtectSystem=strict",
         "ProtectHome=yes",
         "PrivateTmp=yes",
@@ -185,7 +189,7 @@ _OPTIONS: Final = {"args": "--build-arg", "labels": "--label", "extra_hosts": "-
 
 def _build_words(request: Value) -> Iterator[str]:
     """Words of `podman build`."""
-    yield from ("--layers", "--format=oci", f"--pull={'always' if request.get('pull') else 'missing'}")
+    yield from ("--layers", "--format=docker", f"--pull={'always' if request.get('pull') else 'missing'}")
     file = request.get("containerfile") or ""
     if request.get("inline"):
         yield "--file=.containerfile"
@@ -306,31 +310,58 @@ def _limit() -> str:
 
 
 _BLOB: Final = re.compile(r"blobs/sha256/[0-9a-f]{64}")
-_LAYOUT: Final = frozenset({"index.json", "oci-layout"})
+_OTHERS: Final = frozenset({"config", "index.json", "oci-layout"})
 
 
 def _hand_over(build: builds.Build, service: str) -> str:
-    """The stack's user reads the image into its own store; returns its name there, which has the image's own digest."""
+    """The stack's user reads the image into its own store; returns its name there, which has the image's own digest.
+
+    As with a push, Podman is given a manifest that is made here.
+    """
     _check_layout(build.layout)
-    user, scratch = common.user_of(build.stack), build.directory / "scratch"
+    image, user, scratch = _image(build.layout), common.user_of(build.stack), build.directory / "scratch"
+    tars = {layer.diff_id: _tar(build.layout, layer.diff_id) for layer in image.layers}
+    for path, content in pushed_image.layout(image, tars).items():
+        files.replace(build.layout / path, content, 0o640, owner=(0, common.gid(user)))
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        image = image_storage.pull(user, build.layout, scratch, f"{build.unit}-pull")
+        found = image_storage.pull(user, build.layout, scratch, f"{build.unit}-pull")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    name = f"{release_record.repository(build.stack, service)}:{image[:12]}"
-    common.as_user(user, ["podman", "tag", image, name], timeout=common.PODMAN_TIMEOUT)
+    if found != image.id:
+        raise RemoteError(f"Podman made {found[:12]} of {image.id[:12]}")
+    name = f"{release_record.repository(build.stack, service)}:{image.id[:12]}"
+    common.as_user(user, ["podman", "tag", found, name], timeout=common.PODMAN_TIMEOUT)
     return name
 
 
 def _check_layout(layout: Path) -> None:
-    """Nothing in it but plain files by their digest: no link leads the stack's user elsewhere. Its build has ended."""
+    """Nothing in it but plain files by their digest: no link leads root or the stack elsewhere. Its build has ended."""
     for directory, names, found in os.walk(layout):
         for name in (*names, *found):
             path = Path(directory, name)
             inside = str(path.relative_to(layout))
             mode = path.lstat().st_mode
             is_place = stat.S_ISDIR(mode) and inside in ("blobs", "blobs/sha256")
-            is_file = stat.S_ISREG(mode) and (inside in _LAYOUT or _BLOB.fullmatch(inside))
+            is_file = stat.S_ISREG(mode) and (inside in _OTHERS or _BLOB.fullmatch(inside))
             if not is_place and not is_file:
                 raise RemoteError(f"what it made is no image: there is {builds.printable(inside)}")
+
+
+def _image(layout: Path) -> Image:
+    """The image by its configuration, of which every value is checked. Raises RemoteError."""
+    with (layout / "config").open("rb") as stream:
+        text = stream.read(pushed_image.MAX_TEXT).decode(errors="replace")
+    try:
+        names = [str(name) for name in json.loads(text)["rootfs"]["diff_ids"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise RemoteError("what it made is no image: its configuration cannot be read") from None
+    layers = [{"digest": one, "diff_id": one, "size": _tar(layout, one) or 1, "compression": ""} for one in names]
+    described = json.dumps({"config": text, "docker": True, "layers": layers})
+    return pushed_image.parsed(described.encode(), pushed_image.architecture())
+
+
+def _tar(layout: Path, diff_id: str) -> int:
+    """The size of a layer's tar in the layout; 0 of one that the stack has."""
+    path = layout / "blobs/sha256" / diff_id.removeprefix("sha256:").replace("/", "")
+    return path.stat().st_size if path.is_file() else 0
