@@ -6,16 +6,17 @@ The way down: packer.request, packer.build, packer.build_local, packer.run; pack
 from __future__ import annotations
 
 import re
+import tempfile
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from builder import problem_report, providers
+from builder.cli import building, output
 from builder.cli import clean as cleaning
-from builder.cli import output
 from builder.cli.options import AsJson, load
 from builder.cli.progress import Steps
 from builder.packer.convert import FORMATS
@@ -145,9 +146,12 @@ def command(
     if dry_run:
         _show_dry_run(request, *build.plan_dry_run(request), as_json=as_json)
         return 0
-    job = build.plan(request)
-    with Steps() as steps:
-        result = follow(build.bake(request, job, steps.line), steps)
+    with tempfile.TemporaryDirectory(prefix="er-images-") as images:
+        if with_stacks or verify:
+            request = replace(request, spec=building.with_archives(spec, Path(images)))
+        job = build.plan(request)
+        with Steps() as steps:
+            result = follow(build.bake(request, job, steps.line), steps)
     code = show(result, path, as_json=as_json)
     if keep:
         cleaning.keep(target, keep, result, yes=yes)

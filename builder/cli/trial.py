@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder.cli import output
+from builder.cli import building, output
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.progress import Steps
 
@@ -29,7 +31,9 @@ def command(
     """Boot the host of SPEC on this machine (root, Linux): real cloud-init, real HTTPS; then take it away."""
     from builder.lab import trial
 
-    result = _try(trial.plan(load(path), timeout=timeout), keep=keep, as_json=as_json)
+    with tempfile.TemporaryDirectory(prefix="er-images-") as images:
+        spec = building.with_archives(load(path), Path(images))
+        result = _try(trial.plan(spec, timeout=timeout), keep=keep, as_json=as_json)
     return 0 if result is not None else 1
 
 

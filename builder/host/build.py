@@ -60,6 +60,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "builds": any(stack.builds for stack in spec.stacks),
         "by_name": any(rule.by_name for stack in spec.stacks for rule in (*stack.egress, *stack.build_egress)),
         "builds_secrets": any(_builds_secrets(stack) for stack in spec.stacks),
+        "builds_images": any(service.build for stack in spec.stacks for service in stack.services),
+        "quadlets": facts.QUADLETS,
         "keeps_addresses": any(service.networks for stack in spec.stacks for service in stack.services),
         "makes_directories": any(_makes_directories(stack) for stack in spec.stacks),
         "names": facts.NAMES,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from builder.spec import Spec
+    from builder.stack.model import Service
 
 
 _SECTOR: Final = 512
@@ -89,6 +91,18 @@ def archives_disk(spec: Spec, directory: Path) -> Drive | None:
 def mke2fs_argv(folder: Path, image: Path, size: int) -> list[str]:
     """Make a file system of `size` bytes with the folder's files; they are root's."""
     return ["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", str(folder), str(image), f"{size // 1024}k"]
+
+
+def with_archives(spec: Spec) -> Spec:
+    """The spec with what was built as archives that the machine is brought: no release comes to it."""
+    return replace(spec, stacks=tuple(replace(one, services=tuple(map(_brought, one.services))) for one in spec.stacks))
+
+
+def _brought(service: Service) -> Service:
+    archive = service.built_archive
+    if archive is None:
+        return service
+    return replace(service, image=f"{image_reference.ARCHIVE}{archive.absolute()}", build=None)
 
 
 def archives_by_name(spec: Spec) -> Iterator[tuple[str, Path]]:

@@ -101,7 +101,8 @@ def _boot_twice(request: Request) -> Generator[Progress, None, Proof]:
         directory = Path(name)
         key = directory / "key"
         process.run(keygen_argv(key))
-        spec = for_this_machine(request.spec, key.with_suffix(".pub").read_text().strip())
+        given = seed.with_archives(request.spec) if request.bring else request.spec
+        spec = for_this_machine(given, key.with_suffix(".pub").read_text().strip())
         if request.first == "container":
             return (yield from _both_in_containers(spec, request, directory))
         with Vm(request.image, _settings(request, spec, key, directory)) as vm:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder import files, problem_report
-from builder.cli import output
+from builder.cli import building, output
 from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote
 from builder.cli.progress import Steps
-from builder.cli.server import firewall, registries, releases
+from builder.cli.server import firewall, push, registries, releases
 from builder.problems import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from builder.cli.building import Plan
     from builder.host import Host as Tree
     from builder.problems import UserError
     from builder.server import Remote
@@ -33,6 +34,10 @@ def command(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     newest_proxy: Annotated[
         bool, typer.Option("--newest-proxy", help="Take the proxy's newest release, and write it into SPEC.")
+    ] = False,
+    build: Annotated[bool, typer.Option(help="Build what the spec has `build:` for, where it has changed.")] = True,
+    pull: Annotated[
+        bool, typer.Option("--pull", help="Build it anew: without a cache, from the newest base images.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference and change nothing.")] = False,
     timeout: Annotated[
@@ -54,26 +59,47 @@ def command(
             spec = apply.with_newest_proxy(server, spec, bring=not dry_run)
         tree = hosts.build(spec)
         found = apply.differences(server, tree)
-        released = deployed(server)
+        released = [one for one in deployed(server) if not building.is_built(one["of_spec"])]
     except UnreachableError as error:
         if not dry_run or isinstance(error, KeyChangedError):
             raise
         return _unreachable(host, hosts.build(spec), error, as_json=as_json)
+    builds = building.plan(server, spec, pull=pull) if build else None
     _show_differences(found)
     for line in releases.before_apply(host, released, apply.changed_images(found)):
         output.note(line)
+    if builds:
+        building.show(builds)
     if dry_run:
-        return _nothing_done("dry run", found, as_json=as_json)
-    if found and not yes and not _confirmed(len(found)):
+        return _nothing_done("dry run", found, _built(builds, {}), as_json=as_json)
+    changes = len(found) + len(builds.changes if builds else ())
+    if changes and not yes and not _confirmed(changes):
         return 1
-    end = _follow(_carry_out(server, spec, tree, found, timeout))
-    if newest_proxy and end.get("phase", "done") == "done":
-        _write_proxy_image(path, spec)
+    # What cannot be built changes nothing; what is built comes last, as it may be for a stack that is new.
+    with building.built(builds) as images:
+        end = _follow(_carry_out(server, spec, tree, found, timeout))
+        good = end.get("phase", "done") == "done"
+        if newest_proxy and good:
+            _write_proxy_image(path, spec)
+        switched = push.deliver(server, images, timeout) if good else {}
+    return _end(host, end, found, _built(builds, switched), as_json=as_json)
+
+
+def _built(builds: Plan | None, switched: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Of a spec that has something to build, what became of it."""
+    return {"builds": building.summary(builds), "releases": switched} if builds else {}
+
+
+def _end(host: str, end: dict[str, Any], found: tuple[Difference, ...], built: dict[str, Any], *, as_json: bool) -> int:
+    """Show how it ended; the exit code."""
+    switched = built.get("releases", {})
+    failed = any(one["phase"] != "done" for one in switched.values())
     if not end:
-        return _nothing_done("done", found, as_json=as_json)
+        return _nothing_done("done", found, built, as_json=as_json) or int(failed)
     if as_json:
-        output.json({**end, "changes": _summary(found)})
-    return _show_result(host, end)
+        output.json({**end, "changes": _summary(found), **built})
+    waits = {stack: names for stack, names in end.get("images", {}).items() if stack not in switched}
+    return _show_result(host, {**end, "images": waits}) or int(failed)
 
 
 def _carry_out(
@@ -134,9 +160,9 @@ def _differ(count: int) -> str:
     return f"{count} files differ" if count > 1 else "1 file differs"
 
 
-def _nothing_done(phase: str, found: tuple[Difference, ...], *, as_json: bool) -> int:
+def _nothing_done(phase: str, found: tuple[Difference, ...], built: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
-        output.json({"phase": phase, "changes": _summary(found), "missing": []})
+        output.json({"phase": phase, "changes": _summary(found), "missing": [], **built})
     return 0
 
 
@@ -148,7 +174,7 @@ def _confirmed(count: int) -> bool:
     if not sys.stdin.isatty():
         output.failure("there is nobody to ask", "look at --dry-run, then say --yes")
         return False
-    agreed = typer.confirm(f"Change {'them' if count > 1 else 'it'} on the server?", err=True)
+    agreed = typer.confirm(f"Change {'it' if count == 1 else 'them'} on the server?", err=True)
     if not agreed:
         output.note("nothing was changed")
     return agreed
@@ -185,6 +211,11 @@ def _show_result(host: str, end: dict[str, Any]) -> int:
         for stack, names in end.get("logins", {}).items():
             ways = "; ".join(registries.way(host, name, stack) for name in names)
             output.note(f"{stack} lacks a password that only you know: {ways}")
+        for stack, services in end.get("images", {}).items():
+            for service in services:
+                output.note(
+                    f"{stack}/{service} waits for its first image: er server push {host} {stack}/{service} IMAGE"
+                )
         for stack in end.get("ill", ()):
             output.failure(f"{stack} was ill before this change, and still is", f"see: er server logs {host} {stack}")
         output.note("the server is what the spec says; the tree of before is kept on it, as the last good one")

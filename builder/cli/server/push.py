@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from builder.cli import output
-from builder.cli.options import AsJson, Host, SshOptions, remote
+from builder.cli import building, output
+from builder.cli.options import AsJson, Host, SshOptions, load, remote
 from builder.cli.progress import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from builder.cli.building import Ready
     from builder.oci.local_images import LocalImage
     from builder.server import Remote
     from builder.server.push import Missing, Progress
+    from builder.spec import Spec
 
 
 def command(
     host: Host,
     service: Annotated[str, typer.Argument(metavar="STACK[/SERVICE]", help="Whose image it is.")],
     image: Annotated[
-        str, typer.Argument(metavar="IMAGE", help="An image of Docker or Podman here, an archive, or an OCI layout.")
-    ],
+        str,
+        typer.Argument(
+            metavar="IMAGE",
+            help="An image of Docker or Podman here, an archive, or an OCI layout; without it, it is built.",
+        ),
+    ] = "",
     *,
+    spec: Annotated[
+        Path | None, typer.Option("--spec", metavar="SPEC", help="Whose `build:` counts; easyrunner.yaml by default.")
+    ] = None,
+    pull: Annotated[bool, typer.Option("--pull", help="Build without a cache, from the newest base images.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent and change nothing.")] = False,
     timeout: Annotated[
         float, typer.Option("--timeout", min=10, metavar="SECONDS", help="Take it back when not ready by then.")
@@ -44,6 +55,11 @@ def command(
 
     server = remote(host, ssh)
     stack, _, name = service.partition("/")
+    if not image:
+        options = _Options(pull, dry_run, timeout, as_json)
+        return _push_built(server, spec or Path("easyrunner.yaml"), stack, name, options)
+    if spec or pull:
+        raise typer.BadParameter("--spec and --pull are for an image that is built: give no IMAGE")
     target = push.target(server, stack, name)
     with tempfile.TemporaryDirectory(prefix="er-push-") as scratch:
         found = engines.find(image, target.architecture, Path(scratch))
@@ -59,7 +75,17 @@ def command(
     end = _switch(server, stack, target.service, pushed, timeout)
     if as_json:
         output.json({**end, "image": pushed, **summary})
-    return _show_result(f"{stack}/{target.service}", pushed, end)
+    return show_result(f"{stack}/{target.service}", pushed, end)
+
+
+def send_image(server: Remote, stack: str, service: str, image: LocalImage, tag: str) -> str:
+    """Send the layers of an image that the server lacks, and show that; the image's name there."""
+    from builder.server import push
+
+    missing = push.missing(server, stack, service, image)
+    output.note(_summary_text(f"{stack}/{service}", _summary(image, missing)))
+    _send(server, stack, service, missing)
+    return push.finish(server, stack, service, image, tag)
 
 
 def _summary(image: LocalImage, missing: tuple[Missing, ...]) -> dict[str, Any]:
@@ -118,13 +144,14 @@ def _switch(server: Remote, stack: str, service: str, image: str, timeout: float
 
     states = releases.switch(server, stack, {service: image}, source="push", timeout=timeout)
     try:
-        return _show_states(states)
+        return show_states(states)
     except KeyboardInterrupt:
         output.note(f"the server goes on by itself; how it ended: er server status {server.host}")
         raise
 
 
-def _show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
+def show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """Show each state of a switch as a step; the last one."""
     since = time.monotonic()
     state: dict[str, Any] = {}
     with Steps() as steps:
@@ -138,7 +165,8 @@ def _show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
     return state
 
 
-def _show_result(service: str, image: str, end: dict[str, Any]) -> int:
+def show_result(service: str, image: str, end: dict[str, Any]) -> int:
+    """How a switch ended, in words; the exit code."""
     if end["phase"] == "done":
         number = end.get("release", {}).get("number")
         output.note(f"{service} runs {image}" + (f", release {number}" if number else ""))
@@ -150,3 +178,66 @@ def _show_result(service: str, image: str, end: dict[str, Any]) -> int:
         then = f"; then: {end['then']}" if end.get("then") else ""
         output.failure(f"{service}: the switch failed: {end.get('why')}{then}", said or "see er server doctor")
     return 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """How a push without an image was asked for."""
+
+    pull: bool
+    dry_run: bool
+    timeout: float
+    as_json: bool
+
+
+def _push_built(server: Remote, path: Path, stack: str, service: str, options: _Options) -> int:
+    """Build what the spec says of a stack, or of one service, and let it run that; the exit code."""
+    spec = load(path)
+    found = building.plan(server, spec, pull=options.pull, only=(stack, service))
+    if found is None:
+        return _nothing_to_build(spec, path, stack, service)
+    building.show(found)
+    if options.dry_run:
+        if options.as_json:
+            output.json({"phase": "dry run", "builds": building.summary(found)})
+        return 0
+    with building.built(found) as ready:
+        ends = deliver(server, ready, options.timeout)
+    if options.as_json:
+        output.json({"phase": _phase(ends), "builds": building.summary(found), "releases": ends})
+    return 0 if all(end["phase"] == "done" for end in ends.values()) else 1
+
+
+def _nothing_to_build(spec: Spec, path: Path, stack: str, service: str) -> int:
+    known = [one.name for one in spec.stacks]
+    where = f"{stack}/{service}" if service else stack
+    if stack not in known:
+        output.failure(f"{path} has no stack {stack}", f"it has: {', '.join(known)}")
+    else:
+        output.failure(f"nothing of {where} is built", "name the IMAGE to push, or write build: into the spec")
+    return 1
+
+
+def _phase(ends: dict[str, dict[str, Any]]) -> str:
+    """The worst of how the stacks' switches ended."""
+    return next((end["phase"] for end in ends.values() if end["phase"] != "done"), "done")
+
+
+def deliver(server: Remote, ready: Iterable[Ready], timeout: float) -> dict[str, dict[str, Any]]:
+    """Send what the server lacks, and let each stack run all its images at once; how it ended, by stack."""
+    from builder.server import releases
+
+    images: dict[str, dict[str, str]] = {}
+    for one in ready:
+        stack, service = one.job.source.stack, one.job.source.service
+        name = one.job.there
+        if one.made is not None:
+            name = send_image(server, stack, service, one.made.image, one.made.tag)
+        images.setdefault(stack, {})[service] = name
+    ends = {}
+    for stack, names in images.items():
+        end = show_states(releases.switch(server, stack, names, source="build", timeout=timeout))
+        ends[stack] = {**end, "images": names}
+        for service, name in names.items():
+            show_result(f"{stack}/{service}", name, end)
+    return ends

@@ -74,6 +74,9 @@ def _secrets(found: Status) -> Iterator[str]:
         for name, services in stack["lacking"].items():
             way = f"er server secret set HOST {stack['stack']} {name}"
             yield f"{stack['stack']}: {', '.join(services)} waits for the secret {name}; set it with: {way}"
+        for service in stack["unbuilt"]:
+            where = f"{stack['stack']}/{service}"
+            yield f"{where} waits for its first image; er server apply HOST SPEC, or er server push HOST {where} IMAGE"
 
 
 def _units(found: Status) -> Iterator[tuple[str, Status]]:

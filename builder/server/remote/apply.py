@@ -22,6 +22,7 @@ from builder.server.remote import (
     changed_files,
     common,
     egress,
+    first_images,
     images,
     locks,
     readiness,
@@ -119,7 +120,12 @@ def _apply(plan: Value) -> None:
             release_record.observe(stack, "er server apply")
             release_record.prune(stack)
     APPLY.set_state(
-        "done", waiting=outcome.waiting, logins=_missing_logins(), ill=outcome.unhealthy, names=egress.names()
+        "done",
+        waiting=outcome.waiting,
+        logins=_missing_logins(),
+        images=first_images.each(),
+        ill=outcome.unhealthy,
+        names=egress.names(),
     )
 
 
@@ -178,7 +184,7 @@ def _reload(touched: list[str], plan: Value, unhealthy: set[str], set_state: Cal
     services.reload(affected)
     set_state("waiting for the stacks")
     waiting = _wait_until_ready(plan["timeout"], ignored)
-    explained = waiting.keys() | _waiting_for_logins()
+    explained = waiting.keys() | _waiting_for_logins() | first_images.each().keys()
     ill = sorted((ignored & unhealthy_stacks()) - explained) if ignored else []
     return _Outcome(waiting, ill, sorted(affected.stacks.keys() & plan["stacks"].keys()))
 
@@ -232,7 +238,8 @@ def _wait_until_ready(seconds: float, ignored: Collection[str]) -> dict[str, lis
     """Until no unit is restarting, the proxy and every stack answer, and nothing has failed for a while since.
 
     A stack without one of its secrets cannot run, and is not waited for: returns such stacks with the secrets' names.
-    Nor is one that lacks a login, once a registry has refused it an image, nor the `ignored`. Raises RemoteError when
+    Nor is one that lacks a login, once a registry has refused it an image, nor the `ignored`, nor a service whose first
+    image has still to come. Raises RemoteError when
     the time is up.
     """
     deadline = time.monotonic() + seconds
@@ -311,10 +318,11 @@ def _stack_and_service(word: str) -> tuple[str, str]:
 
 def _check_steady(stacks: set[str]) -> None:
     """A service that starts and fails looks well for a moment: none restarts, or is about to, for a while."""
+    waiting = {f"{stack}/{service}" for stack, found in first_images.each().items() for service in found}
     before = {name: restarts for name, restarts, _ in readiness.unit_states(stacks)}
     deadline = time.monotonic() + readiness.STEADY
     while time.monotonic() < deadline:
-        now = readiness.unit_states(stacks)
+        now = [one for one in readiness.unit_states(stacks) if one[0] not in waiting]
         failed = sorted(name for name, restarts, state in now if state in readiness.FAILED or restarts > before[name])
         if failed:
             raise RemoteError(f"{', '.join(failed)}: started and fell over")

@@ -14,6 +14,7 @@ from builder.server.remote import (
     changed_files,
     common,
     egress,
+    first_images,
     locks,
     registries,
     release_record,
@@ -195,6 +196,10 @@ def _logins() -> str:
     return ", ".join(f"{one['stack']} has none to {one['registry']} as {one['username']}" for one in missing)
 
 
+def _first_images() -> str:
+    return ", ".join(f"{stack}/{service}" for stack, found in first_images.each().items() for service in found)
+
+
 def _directories() -> str:
     """Directories of a stack's files that other stacks could read."""
     return ", ".join(path for stack in common.stacks() for path in _open_directories(stack))
@@ -311,6 +316,7 @@ CHECKS: Final = (
     Check("system services", _units, "see journalctl -u UNIT on the server", _restart_units),
     Check("stacks run", _services, "er server logs HOST STACK says why", _start_services),
     Check("secrets set", _secrets, "er server secret set HOST STACK NAME, or generate"),
+    Check("first images", _first_images, "er server apply HOST SPEC, or er server push HOST STACK/SERVICE IMAGE"),
     Check("logins to registries", _logins, "er server registry login HOST REGISTRY"),
     Check("releases in place", _releases, "er server rollback HOST STACK, or send it again", note=_deployed),
     Check("stacks apart", _directories, "sudo /usr/lib/easyrunner/users own", changed_files.set_owners),

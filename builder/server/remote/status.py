@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, common, egress, images, registries, release_record, secrets
+from builder.server.remote import bans, common, egress, first_images, images, registries, release_record, secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +94,7 @@ def _stack(name: str, uptime: float) -> Value:
         "services": units,
         "lacking": missing,
         "refusals": registries.refusals(name),
+        "unbuilt": first_images.waiting(name),
         "releases": release_record.current(name),
         "trouble": trouble,
         "pressure": pressure(name),
