@@ -5,8 +5,10 @@ The work is `remote/builds.py`'s, in a unit that a lost connection does not end:
 
 from __future__ import annotations
 
+import getpass
 import json
 import re
+import socket
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -17,6 +19,8 @@ from builder.server.ssh import UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+    from builder.stack.model import Build
 
 
 class Server(Protocol):
@@ -31,9 +35,12 @@ class Request:
     """What `podman build` is told, beside what it is made of.
 
     `containerfile` is a path inside of that; `inline` is the text of one that is not. `args` and `labels` are
-    NAME=VALUE, `extra_hosts` NAME:ADDRESS. `pull` asks registries for newer base images. `seconds` and `writes` (bytes)
-    are limits below the server's own. `by` is who is shown to others meanwhile.
+    NAME=VALUE, `extra_hosts` NAME:ADDRESS. `digest` becomes a part of the image's tag. `anew`: without a cache, and
+    from the newest base images, as also when the last such build was `max_age` seconds ago. `seconds` and `writes`
+    (bytes) are limits below the server's own. `by` is who is shown to others meanwhile.
     """
+
+    digest: str
 
     containerfile: str = ""
     inline: str | None = None
@@ -42,7 +49,8 @@ class Request:
     labels: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
     network: str = "default"
-    pull: bool = False
+    anew: bool = False
+    max_age: int = 0
     by: str = ""
     seconds: int | None = None
     writes: int | None = None
@@ -54,6 +62,29 @@ class Progress:
 
     text: str = ""
     waiting: str = ""
+
+
+def request(build: Build, digest: str, max_age: float) -> Request:
+    """What a build of the spec asks for. Raises UserError where its Containerfile cannot be read."""
+    inside = not build.containerfile.startswith("../")
+    inline = build.inline
+    try:
+        if inline is None and not inside:
+            inline = (build.context / build.containerfile).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{build.context / build.containerfile} cannot be read: {error}") from None
+    return Request(
+        digest,
+        containerfile=build.containerfile if inside else "",
+        inline=inline,
+        target=build.target,
+        args=tuple(f"{name}={value}" if value is not None else name for name, value in build.args),
+        labels=tuple(f"{name}={value}" for name, value in build.labels),
+        extra_hosts=tuple(f"{name}:{address}" for name, address in build.extra_hosts),
+        network=build.network,
+        max_age=int(max_age),
+        by=f"{getpass.getuser()}@{socket.gethostname()}",
+    )
 
 
 def build(server: Server, stack: str, service: str, request: Request, context: bytes) -> Generator[Progress, None, str]:

@@ -12,7 +12,7 @@ import os
 import tarfile
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from builder import facts
 from builder.lab import trial
 from builder.polling import until
 from builder.problems import UserError
-from builder.server import builds, releases
+from builder.server import builds
 from builder.server.builds import Request
 from builder.server.ssh import Remote
 from builder.stack import user
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from tests.machine.hosts import Host
+    from tests.server.conftest import Client
 
 pytestmark = pytest.mark.machine
 MIB = 1 << 20
@@ -42,14 +43,10 @@ SLOWEST = 10.0
 """Seconds that a visitor may wait, on a machine that does much else."""
 CGROUPS = Path("/sys/fs/cgroup")
 SITE = "calm.example.com"
-FIRST = """FROM scratch
-ADD base.tar /
-COPY greeting /greeting
-CMD ["python3", "-m", "http.server", "3000"]
-"""
+FIRST = (hosts.SPECS / "builds/app/Containerfile").read_text()
 # What the last build of the stack has made is in its store.
 NEXT = "FROM localhost/built\n"
-PLAIN = Request()
+PLAIN = Request("0" * 12, max_age=86_400)
 
 
 def program(text: str) -> str:
@@ -75,7 +72,7 @@ class Site:
 
     host: Host
     remote: Remote
-    path: str
+    client: Client
 
     @cached_property
     def builder(self) -> str:
@@ -123,7 +120,7 @@ def site(toolbox_image: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
         host.machine.wait(lambda: serves(host), timeout=120, what="the site that needs no build")
         os.environ["PATH"], before = web.env["PATH"], os.environ["PATH"]
         try:
-            yield Site(host, Remote("web", ("-F", str(web.directory / "config"))), before)
+            yield Site(host, Remote("web", ("-F", str(web.directory / "config"))), web)
         finally:
             os.environ["PATH"] = before
 
@@ -145,8 +142,14 @@ def base() -> bytes:
 
 @pytest.fixture(scope="module")
 def first(site: Site, base: bytes) -> tuple[str, str]:
-    """The first image: its name, and what the build printed."""
-    return site.build(archive(Containerfile=FIRST, base__tar=base, greeting="hello\n"), Request(by="me@laptop"))
+    """The first image, by the command: its name, and what the command printed."""
+    context = site.client.spec.parent / "app"
+    (context / "base.tar").write_bytes(base)
+    (context / "greeting").write_text("hello\n")
+    (context / ".env").write_text("PASSWORD=secret\n")
+    done = site.client.er("push", "app", "--on-server", "--spec", site.client.spec, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["releases"]["app"]["images"]["web"], done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -175,27 +178,30 @@ def unnoticed(site: Site) -> Iterator[None]:
 
 
 def test_an_image_is_built_and_runs(site: Site, first: tuple[str, str]) -> None:
-    """By a user of its own, and then it is the stack's."""
-    image, printed = first
+    """By a user of its own, and then it is the stack's; what holds passwords has stayed here."""
+    image, said = first
     assert image.startswith("localhost/app/web:")
-    assert "STEP 3/4: COPY greeting /greeting" in printed
+    assert "COPY greeting /greeting" in said
+    assert ".env is no part of the build" in said
     name, _, tag = image.rpartition(":")
     assert f"{name} {tag}" in " ".join(site.store(of="er-app").split())
-    for state in releases.switch(site.remote, "app", {"web": image}, source="build", timeout=60):
-        last = state
-    assert last["phase"] == "done", last
     assert site.host.curl("https://app.example.com/greeting").stdout.endswith("hello\n")
 
 
-def test_what_is_the_same_is_not_built_again(site: Site, base: bytes, first: tuple[str, str]) -> None:
-    image, printed = site.build(archive(Containerfile=FIRST, base__tar=base, greeting="hello\n"))
-    assert image == first[0]
-    assert printed.count("Using cache") == 3
+def test_what_is_the_same_is_not_built_again(site: Site, first: tuple[str, str]) -> None:
+    """Nor sent; and of what has changed, the layers that have not come from the cache."""
+    done = site.client.er("push", "app", "--on-server", "--spec", site.client.spec)
+    assert "app/web runs what it is built from" in done.stderr
+    (site.client.spec.parent / "app/greeting").write_text("hello again\n")
+    done = site.client.er("apply", site.client.spec, "--on-server", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Using cache") == 1
+    assert site.host.curl("https://app.example.com/greeting").stdout.endswith("hello again\n")
 
 
 def test_systemd_holds_its_limits(site: Site, first: tuple[str, str]) -> None:
     """What the kernel makes of them is not of this machine."""
-    request = Request(by="a colleague", seconds=20)
+    request = replace(PLAIN, by="a colleague", seconds=20)
     with under_way(site, program("import time; time.sleep(60)"), request) as (
         context,
         found,
@@ -210,7 +216,7 @@ def test_systemd_holds_its_limits(site: Site, first: tuple[str, str]) -> None:
         assert weight == ["CPUWeight=5", "MemoryLow=0"]
         # Somebody else waits, and is told for whom.
         waiting: list[str] = []
-        image = finished(builds.build(site.remote, "app", "web", Request(), context), waiting)
+        image = finished(builds.build(site.remote, "app", "web", PLAIN, context), waiting)
         assert image.startswith("localhost/app/web:")
         assert "app is being built by a colleague since" in waiting[0]
     assert "was ended after 20 s" in str(found[0])
@@ -243,7 +249,7 @@ def processes_of(site: Site) -> int:
 def test_a_cut_connection_ends_nothing(site: Site, first: tuple[str, str]) -> None:
     """Who comes back finds the output from where it was, and the end."""
     context = archive(Containerfile=f"{NEXT}RUN echo begun; sleep 3; echo late\n")
-    steps = builds.build(site.remote, "app", "web", Request(), context)
+    steps = builds.build(site.remote, "app", "web", PLAIN, context)
     printed = ""
     while "begun" not in printed:
         printed += next(steps).text
@@ -316,14 +322,14 @@ def test_memory(site: Site, first: tuple[str, str], tell: Callable[[str, str], N
 
 def test_processes(site: Site, first: tuple[str, str], tell: Callable[[str, str], None]) -> None:
     with unnoticed(site):
-        why = site.refused(program(FORKS), Request(seconds=60))
+        why = site.refused(program(FORKS), replace(PLAIN, seconds=60))
     assert "a build may have 1000 processes at once" in why
     tell("forks without end", "the build's limit of 1000 processes")
 
 
 def test_time(site: Site, first: tuple[str, str], tell: Callable[[str, str], None]) -> None:
     with unnoticed(site):
-        why = site.refused("RUN while true; do :; done\n", Request(seconds=8))
+        why = site.refused("RUN while true; do :; done\n", replace(PLAIN, seconds=8))
     assert why.endswith("it was ended after 8 s")
     assert processes_of(site) == 0
     tell("runs for ever", "its time, an hour, is over")
@@ -405,6 +411,16 @@ def test_out_of_the_container(site: Site, tell: Callable[[str, str], None], firs
     tell("as its own user on the host: files, sockets, managers of others", "permission denied")
 
 
+WRONG = (
+    {"size": 1, "volume": "/:/host"},
+    {"size": -1},
+    {"size": 99_999_999_999},
+    {"size": 1, "args": [["--volume", "/:/host"]]},
+    {"size": 1, "digest": "../../../../x"},
+    {"size": 1, "target": "a\0b"},
+)
+
+
 def test_hostile_archives(site: Site, first: tuple[str, str], tell: Callable[[str, str], None]) -> None:
     """Unpacked as the builds' user: nothing is written elsewhere, and a device is none."""
     before = site.host.machine.run("ls -l /etc/cron.d /root /tmp /var/lib/easyrunner").stdout
@@ -426,13 +442,13 @@ def test_hostile_archives(site: Site, first: tuple[str, str], tell: Callable[[st
         site.build(stream.getvalue())
     assert site.host.machine.run("ls -l /etc/cron.d /root /tmp /var/lib/easyrunner").stdout == before
     with pytest.raises(UserError, match="cut off"):
-        site.remote.ask("build-start", "app", "web", stdin=b'{"size": 10}\nfew')
-    for line in (b"{}", b"[]", b'{"size": 1, "volume": "/:/host"}', b'{"size": -1}', b'{"size": 99999999999}', b"\xff"):
+        site.remote.ask("build-start", "app", "web", stdin=b'{"size": 10, "digest": "000000000000"}\nfew')
+    for line in (b"{}", b"[]", *(json.dumps({"digest": "0" * 12, **one}).encode() for one in WRONG), b"\xff"):
         with pytest.raises(UserError):
             site.remote.ask("build-start", "app", "web", stdin=line + b"\nx")
     for stack, service in (("calm", "web"), ("../app", "web"), ("app", "../web"), ("--help", "web")):
         with pytest.raises(UserError):
-            site.remote.ask("build-start", stack, service, stdin=b'{"size": 0}\n')
+            site.remote.ask("build-start", stack, service, stdin=b'{"size": 0, "digest": "000000000000"}\n')
     tell("an archive with links, devices and paths that lead out", "unpacked in the build's own directory, or refused")
 
 
@@ -448,7 +464,7 @@ def test_disk(site: Site, base: bytes, first: tuple[str, str], tell: Callable[[s
     """A file system in memory stands for the disk: this machine's is not to be filled."""
     place = f"{facts.BUILDS}/app"
     with unnoticed(site):
-        why = site.refused(program(FILL), Request(writes=200 * MIB))
+        why = site.refused(program(FILL), replace(PLAIN, writes=200 * MIB))
         assert "it was ended, as it has written more than 200 MiB" in why
         used = site.host.machine.run(["du", "-sm", place]).stdout.split()[0]
         assert int(used) < 5, "what it has written is gone"

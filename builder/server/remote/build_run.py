@@ -13,6 +13,7 @@ import shutil
 import stat
 import subprocess
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
@@ -35,6 +36,8 @@ _FREE, _AVAILABLE = 0.10, 0.04
 _WRITES: Final = 20_480 * _MIB
 _SECONDS: Final = 3600
 _PROCESSES: Final = 1000
+# Seconds after which layers are too old in any case.
+_OLDEST: Final = 30 * 86_400
 # A store is emptied when it is larger at the end of a build, in bytes and as a share of the disk.
 _CACHE, _CACHE_SHARE = 10_240 * _MIB, 0.2
 # What is kept of the output, and read at once, in bytes.
@@ -56,7 +59,7 @@ def build_run(stack: str) -> Value:
     shutil.rmtree(build.layout, ignore_errors=True)
     _remove_scratch(build)
     if _size_of(build.home) > min(_CACHE, _CACHE_SHARE * builds.disk()[1]):
-        shutil.rmtree(build.home, ignore_errors=True)
+        _empty(build)
     build.set_state(**end)
     return {}
 
@@ -65,10 +68,10 @@ def _make(build: builds.Build, service: str, request: Value) -> str:
     """Build it, and hand it over; returns the name of the image in the stack's store."""
     _make_directories(build)
     build.set_state("building")
-    watch = _Watch(build, request)
+    watch, anew, now = _Watch(build, request), _is_anew(build, service, request), time.time()
     with (build.directory / "context.tar").open("rb") as context, (build.directory / "output").open("ab") as output:
         process = subprocess.Popen(
-            _argv(build, request), stdin=context, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            _argv(build, request, anew=anew), stdin=context, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         with watch.looking():
             assert process.stdout is not None  # noqa: S101 - it is a pipe
@@ -78,12 +81,40 @@ def _make(build: builds.Build, service: str, request: Value) -> str:
     common.run(["systemctl", "reset-failed", build.inner_unit], check=False)
     if watch.why:
         # What it has written is what there is too little room for.
-        shutil.rmtree(build.home, ignore_errors=True)
+        _empty(build)
         raise watch.why
     if code:
         raise _failure(result, last, watch.seconds)
+    if anew:
+        _record(build).write_text(json.dumps({**_recorded(build), service: now}))
     build.set_state("handing over")
-    return _hand_over(build, service)
+    stamp = time.strftime("%Y%m%d%H%M", time.gmtime(_recorded(build)[service]))
+    return _hand_over(build, service, f"{request['digest']}-{stamp}")
+
+
+def _is_anew(build: builds.Build, service: str, request: Value) -> bool:
+    """Whether it is built without a cache: somebody asks for it, or its layers are too old, or there are none."""
+    last = _recorded(build).get(service, 0.0)
+    return bool(request.get("anew")) or time.time() - last >= _at_most(request, "max_age", _OLDEST)
+
+
+def _record(build: builds.Build) -> Path:
+    """When the layers of each service's images were last built without a cache, in seconds since 1970."""
+    return build.directory / "anew.json"
+
+
+def _recorded(build: builds.Build) -> dict[str, float]:
+    try:
+        found = json.loads(_record(build).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return dict(found) if build.home.exists() else {}
+
+
+def _empty(build: builds.Build) -> None:
+    """Remove the image store, and what is known of it."""
+    shutil.rmtree(build.home, ignore_errors=True)
+    _record(build).unlink(missing_ok=True)
 
 
 def _make_directories(build: builds.Build) -> None:
@@ -126,7 +157,7 @@ exec cp .local/share/containers/storage/*-images/"${name#*:}/=$(printf %s "$name
 _HIDDEN: Final = (facts.HOMES, facts.RUN, facts.STACKS, facts.CONFIG, facts.IMAGES, facts.QUADLETS)
 
 
-def _argv(build: builds.Build, request: Value) -> list[str]:
+def _argv(build: builds.Build, request: Value, *, anew: bool) -> list[str]:
     """The unit of the build: who it is, what it may see and write, and what it may take."""
     home = build.home
     runtime = f"build-{build.stack}"
@@ -174,7 +205,7 @@ def _argv(build: builds.Build, request: Value) -> list[str]:
         *(f"--property={one}" for one in properties),
         *(f"--setenv={name}={value}" for name, value in env.items()),
         *("sh", "-c", _SCRIPT, "sh", str(build.layout)),
-        *_build_words(request),
+        *_build_words(request, anew=anew),
     ]
 
 
@@ -187,9 +218,11 @@ def _at_most(request: Value, name: str, most: int) -> int:
 _OPTIONS: Final = {"args": "--build-arg", "labels": "--label", "extra_hosts": "--add-host"}
 
 
-def _build_words(request: Value) -> Iterator[str]:
+def _build_words(request: Value, *, anew: bool) -> Iterator[str]:
     """Words of `podman build`."""
-    yield from ("--layers", "--format=docker", f"--pull={'always' if request.get('pull') else 'missing'}")
+    yield from ("--layers", "--format=docker")
+    # What is newer in a registry is taken, and what no registry has may be there.
+    yield from ("--no-cache", "--pull=newer") if anew else ("--pull=missing",)
     file = request.get("containerfile") or ""
     if request.get("inline"):
         yield "--file=.containerfile"
@@ -313,8 +346,8 @@ _BLOB: Final = re.compile(r"blobs/sha256/[0-9a-f]{64}")
 _OTHERS: Final = frozenset({"config", "index.json", "oci-layout"})
 
 
-def _hand_over(build: builds.Build, service: str) -> str:
-    """The stack's user reads the image into its own store; returns its name there, which has the image's own digest.
+def _hand_over(build: builds.Build, service: str, tag: str) -> str:
+    """The stack's user reads the image into its own store; returns its name there, with this tag.
 
     As with a push, Podman is given a manifest that is made here.
     """
@@ -330,7 +363,7 @@ def _hand_over(build: builds.Build, service: str) -> str:
         shutil.rmtree(scratch, ignore_errors=True)
     if found != image.id:
         raise RemoteError(f"Podman made {found[:12]} of {image.id[:12]}")
-    name = f"{release_record.repository(build.stack, service)}:{image.id[:12]}"
+    name = f"{release_record.repository(build.stack, service)}:{tag}"
     common.as_user(user, ["podman", "tag", found, name], timeout=common.PODMAN_TIMEOUT)
     return name
 

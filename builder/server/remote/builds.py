@@ -192,11 +192,11 @@ def remove_unused() -> None:
             common.run(["userdel", account.pw_name], check=False)
 
 
-# Of a request, what are lists of words.
+# Of a request: what are lists of words, texts, and all that it may have.
 LISTS: Final = ("args", "labels", "extra_hosts")
-_KEYS: Final = frozenset(
-    {"size", "by", "containerfile", "inline", "target", "network", "pull", "seconds", "writes", *LISTS}
-)
+_TEXTS: Final = ("by", "containerfile", "inline", "target", "network")
+_KEYS: Final = frozenset({"size", "digest", "anew", "max_age", "seconds", "writes", *_TEXTS, *LISTS})
+_DIGEST: Final = re.compile(r"[0-9a-f]{12}")
 
 
 def _read_request() -> Value:
@@ -205,12 +205,14 @@ def _read_request() -> Value:
     try:
         request = json.loads(line)
         size = request["size"]
-        known = isinstance(request, dict) and request.keys() <= _KEYS and type(size) is int and size >= 0
-        texts = all(isinstance(word, str) for name in LISTS for word in request.get(name, []))
-        texts = texts and all(isinstance(request.get(name, ""), str) for name in ("by", "containerfile", "target"))
-    except (ValueError, KeyError, TypeError):
-        known = texts = False
-    if not known or not texts or "\0" in line.decode(errors="replace"):
+        texts = [request[name] for name in _TEXTS if name in request]
+        texts += [word for name in LISTS for word in request.get(name, ())]
+        good = request.keys() <= _KEYS and type(size) is int and size >= 0
+        good = good and all(isinstance(text, str) and "\0" not in text for text in texts)
+        good = good and _DIGEST.fullmatch(request["digest"]) is not None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        good, size = False, 0
+    if not good:
         raise RemoteError("what came through is no request to build, nothing was changed", "is er here of its version?")
     if size > _LARGEST_CONTEXT:
         raise RemoteError(
