@@ -205,7 +205,7 @@ def _argv(build: builds.Build, request: Value, *, anew: bool) -> list[str]:
         *(f"--property={one}" for one in properties),
         *(f"--setenv={name}={value}" for name, value in env.items()),
         *("sh", "-c", _SCRIPT, "sh", str(build.layout)),
-        *_build_words(request, anew=anew),
+        *words(request, anew=anew),
     ]
 
 
@@ -218,7 +218,7 @@ def _at_most(request: Value, name: str, most: int) -> int:
 _OPTIONS: Final = {"args": "--build-arg", "labels": "--label", "extra_hosts": "--add-host"}
 
 
-def _build_words(request: Value, *, anew: bool) -> Iterator[str]:
+def words(request: Value, *, anew: bool) -> Iterator[str]:
     """Words of `podman build`."""
     yield from ("--layers", "--format=docker")
     # What is newer in a registry is taken, and what no registry has may be there.
@@ -300,10 +300,8 @@ class _Watch:
 
 def _size_of(directory: Path) -> int:
     """Bytes on the disk."""
-    words = common.run(
-        ["du", "--summarize", "--one-file-system", "--block-size=1", str(directory)], check=False
-    ).split()
-    return int(words[0]) if words else 0
+    said = common.run(["du", "--summarize", "--one-file-system", "--block-size=1", str(directory)], check=False).split()
+    return int(said[0]) if said else 0
 
 
 def _memory_available() -> float:
