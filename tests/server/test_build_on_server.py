@@ -340,10 +340,10 @@ def test_output(site: Site, first: tuple[str, str], tell: Callable[[str, str], N
     text = "import sys; sys.stdout.write('\\x1b]0;mine\\x07\\n' * (1 << 20))"
     with unnoticed(site):
         _, printed = site.build(archive(Containerfile=NEXT + program(text)))
-    assert 7 * MIB < len(printed) < 40 * MIB
+    assert 3 * MIB < len(printed) < 20 * MIB
     assert "\x1b" not in printed
     assert "what it prints from here on is not kept" in printed
-    tell("prints without end, and for the terminal", "8 MiB are kept, and shown as text")
+    tell("prints without end, and for the terminal", "4 MiB are kept, and shown as text")
 
 
 ADDRESSES = """

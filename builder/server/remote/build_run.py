@@ -41,7 +41,7 @@ _OLDEST: Final = 30 * 86_400
 # A store is emptied when it is larger at the end of a build, in bytes and as a share of the disk.
 _CACHE, _CACHE_SHARE = 10_240 * _MIB, 0.2
 # What is kept of the output, and read at once, in bytes.
-_LONGEST_OUTPUT: Final = 8 * _MIB
+_LONGEST_OUTPUT: Final = 4 * _MIB
 _CHUNK: Final = 65_536
 
 

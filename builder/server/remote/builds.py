@@ -47,7 +47,7 @@ _LARGEST_CONTEXT: Final = 2048 * MIB
 # Of the disk: without so much free no build begins.
 _FREE_TO_BEGIN: Final = 0.12
 # What is sent of the output at once, in bytes.
-_CHUNK: Final = 65_536
+_CHUNK: Final = MIB
 ENDS: Final = frozenset({"done", "failed"})
 
 
