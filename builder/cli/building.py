@@ -196,12 +196,13 @@ def _made(program: Program, job: Job, directory: Path) -> Made:
 
 def made_there(server: Remote, job: Job) -> str:
     """Send what a service is built from, and show what the server's build prints; the image's name there."""
-    from builder.server import builds
+    from builder.server import image_builds
 
-    request, context = builds.request(job.source.build, job.source.digest, job.source.max_age), job.source.context.tar()
+    source, context = job.source, job.source.context.tar()
+    request = image_builds.request(source.build, source.digest, source.max_age)
     output.note(f"{job.name}: the server builds it, of {len(context) / 1e6:.1f} MB")
     since = time.monotonic()
-    steps = builds.build(server, job.source.stack, job.source.service, replace(request, anew=job.anew), context)
+    steps = image_builds.build(server, source.stack, source.service, replace(request, anew=job.anew), context)
     while True:
         try:
             step = next(steps)

@@ -20,7 +20,7 @@ from builder.messages import (
     IMAGE_STRICT,
 )
 from builder.oci import containerfile, known_images
-from builder.spec import host_sections, messages, outgoing, public_names, rules, secret_env
+from builder.spec import host_sections, messages, outgoing, public_names, rules, secret_env, uids
 from builder.spec.stack_input import PublicInput, StackInput
 from builder.stack import names, public, user
 from builder.stack.model import Build, EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
@@ -57,7 +57,7 @@ def read_stacks(document: Document) -> tuple[StackEntry, ...]:
     """Read every entry, and check all of them together. Problems go to the document's report."""
     entries = tuple(_read_entry(document, index) for index, _ in enumerate(document.items(("stacks",))))
     _check_names(document, entries)
-    _check_uids(document, entries)
+    uids.check(document, entries)
     public_names.check(document, ((entry.loc, entry.contents) for entry in entries))
     return entries
 
@@ -234,50 +234,6 @@ def _check_names(document: Document, entries: tuple[StackEntry, ...]) -> None:
             document.report(messages.STACK_TWICE, place, name=stack.name, line=first[stack.name].line)
         elif stack.name:
             first[stack.name] = document.mark(place)
-
-
-def _check_uids(document: Document, entries: tuple[StackEntry, ...]) -> None:
-    """No two stacks may have one uid. Of a written uid and one that comes from a name, the second is to change."""
-    names = {stack.name: stack for stack in reversed(entries) if stack.name}
-    explicit = {stack.index: _explicit_uid(document, stack) for stack in names.values()}
-    taken: dict[int, StackEntry] = {}
-    reserved = {uid for uid in explicit.values() if uid} | {user.uid(name) for name in names}
-    for stack in sorted(names.values(), key=lambda stack: (explicit[stack.index] is None, stack.index)):
-        uid = explicit[stack.index] or user.uid(stack.name)
-        other = taken.setdefault(uid, stack)
-        if other is stack:
-            continue
-        free = user.free_uid(uid + 1, reserved)
-        reserved.add(free)
-        text = messages.UID_TAKEN if explicit[other.index] else messages.UID_COLLISION
-        place = (*stack.loc, "uid" if explicit[stack.index] else "name")
-        document.report(text, place, uid=uid, name=stack.name, other=other.name, free=free)
-    _check_build_uids(document, taken)
-
-
-def _check_build_uids(document: Document, stacks: dict[int, StackEntry]) -> None:
-    """Nor may what is built on the server have the uid of a stack or of another's builds."""
-    taken = {uid: stack.name for uid, stack in stacks.items()}
-    for uid, stack in stacks.items():
-        if not _is_built(document, stack):
-            continue
-        build = user.build_uid(uid)
-        other = taken.setdefault(build, f"{stack.name}'s builds")
-        if other != f"{stack.name}'s builds":
-            free = user.free_uid(uid + 1, taken, builds=True)
-            document.report(
-                messages.BUILD_UID, (*stack.loc, "name"), uid=build, name=stack.name, other=other, free=free
-            )
-
-
-def _is_built(document: Document, stack: StackEntry) -> bool:
-    services = stack.contents.services if stack.contents else ()
-    return document.get((*stack.loc, "build")) is not None or any(service.build for service in services)
-
-
-def _explicit_uid(document: Document, stack: StackEntry) -> int | None:
-    uid = document.get((*stack.loc, "uid"))
-    return uid if type(uid) is int and user.in_range(uid) else None
 
 
 def stacks(document: Document, inputs: Iterable[StackInput], entries: Iterable[StackEntry]) -> tuple[Stack, ...]:

@@ -23,8 +23,8 @@ from builder import facts
 from builder.lab import trial
 from builder.polling import until
 from builder.problems import UserError
-from builder.server import builds
-from builder.server.builds import Request
+from builder.server import image_builds
+from builder.server.image_builds import Request
 from builder.server.ssh import Remote
 from builder.stack import user
 from tests.machine import attack_image, containment_page, hosts
@@ -86,7 +86,7 @@ class Site:
     def build(self, context: bytes, request: Request = PLAIN) -> tuple[str, str]:
         """The image, and what the build printed."""
         printed: list[str] = []
-        image = finished(builds.build(self.remote, "app", "web", request, context), printed)
+        image = finished(image_builds.build(self.remote, "app", "web", request, context), printed)
         return image, "".join(printed)
 
     def refused(self, steps: str, request: Request = PLAIN) -> str:
@@ -100,7 +100,7 @@ class Site:
         return self.host.machine.run(["podman", "images", "--noheading"], user=of).stdout
 
 
-def finished(steps: Generator[builds.Progress, None, str], printed: list[str]) -> str:
+def finished(steps: Generator[image_builds.Progress, None, str], printed: list[str]) -> str:
     """Run to the end; its value."""
     while True:
         try:
@@ -216,7 +216,7 @@ def test_systemd_holds_its_limits(site: Site, first: tuple[str, str]) -> None:
         assert weight == ["CPUWeight=5", "MemoryLow=0"]
         # Somebody else waits, and is told for whom.
         waiting: list[str] = []
-        image = finished(builds.build(site.remote, "app", "web", PLAIN, context), waiting)
+        image = finished(image_builds.build(site.remote, "app", "web", PLAIN, context), waiting)
         assert image.startswith("localhost/app/web:")
         assert "app is being built by a colleague since" in waiting[0]
     assert "was ended after 20 s" in str(found[0])
@@ -249,7 +249,7 @@ def processes_of(site: Site) -> int:
 def test_a_cut_connection_ends_nothing(site: Site, first: tuple[str, str]) -> None:
     """Who comes back finds the output from where it was, and the end."""
     context = archive(Containerfile=f"{NEXT}RUN echo begun; sleep 3; echo late\n")
-    steps = builds.build(site.remote, "app", "web", PLAIN, context)
+    steps = image_builds.build(site.remote, "app", "web", PLAIN, context)
     printed = ""
     while "begun" not in printed:
         printed += next(steps).text

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from builder import facts
 from builder.server.remote import (
     background,
-    builds,
     changed_files,
     common,
     egress,
     first_images,
+    image_builds,
     images,
     locks,
     readiness,
@@ -111,7 +111,7 @@ def _apply(plan: Value) -> None:
         return
     APPLY.commit()
     services.remove_users(stacks - set(plan["stacks"]))
-    builds.remove_unused()
+    image_builds.remove_unused()
     installed = sorted(file["path"] for file in plan["files"])
     changed_files.write(changed_files.INSTALLED, json.dumps(installed).encode())
     for stack in outcome.affected:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from builder import facts, files
-from builder.server.remote import builds, common, image_storage, pushed_image, release_record
+from builder.server.remote import common, image_builds, image_storage, pushed_image, release_record
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _CHUNK: Final = 65_536
 
 def build_run(stack: str) -> Value:
     """The work of the unit. Its state says last how it ended: then somebody else may begin."""
-    build = builds.of(stack)
+    build = image_builds.of(stack)
     request = json.loads((build.directory / "request.json").read_bytes())
     try:
         end = {"phase": "done", "image": _make(build, build.state()["service"], request)}
@@ -58,13 +58,13 @@ def build_run(stack: str) -> Value:
     (build.directory / "context.tar").unlink(missing_ok=True)
     shutil.rmtree(build.layout, ignore_errors=True)
     _remove_scratch(build)
-    if _size_of(build.home) > min(_CACHE, _CACHE_SHARE * builds.disk()[1]):
+    if _size_of(build.home) > min(_CACHE, _CACHE_SHARE * image_builds.disk()[1]):
         _empty(build)
     build.set_state(**end)
     return {}
 
 
-def _make(build: builds.Build, service: str, request: Value) -> str:
+def _make(build: image_builds.Build, service: str, request: Value) -> str:
     """Build it, and hand it over; returns the name of the image in the stack's store."""
     _make_directories(build)
     build.set_state("building")
@@ -92,18 +92,18 @@ def _make(build: builds.Build, service: str, request: Value) -> str:
     return _hand_over(build, service, f"{request['digest']}-{stamp}")
 
 
-def _is_anew(build: builds.Build, service: str, request: Value) -> bool:
+def _is_anew(build: image_builds.Build, service: str, request: Value) -> bool:
     """Whether it is built without a cache: somebody asks for it, or its layers are too old, or there are none."""
     last = _recorded(build).get(service, 0.0)
     return bool(request.get("anew")) or time.time() - last >= _at_most(request, "max_age", _OLDEST)
 
 
-def _record(build: builds.Build) -> Path:
+def _record(build: image_builds.Build) -> Path:
     """When the layers of each service's images were last built without a cache, in seconds since 1970."""
     return build.directory / "anew.json"
 
 
-def _recorded(build: builds.Build) -> dict[str, float]:
+def _recorded(build: image_builds.Build) -> dict[str, float]:
     try:
         found = json.loads(_record(build).read_bytes())
     except (FileNotFoundError, ValueError):
@@ -111,13 +111,13 @@ def _recorded(build: builds.Build) -> dict[str, float]:
     return dict(found) if build.home.exists() else {}
 
 
-def _empty(build: builds.Build) -> None:
+def _empty(build: image_builds.Build) -> None:
     """Remove the image store, and what is known of it."""
     shutil.rmtree(build.home, ignore_errors=True)
     _record(build).unlink(missing_ok=True)
 
 
-def _make_directories(build: builds.Build) -> None:
+def _make_directories(build: image_builds.Build) -> None:
     """All of them are made by root in a directory of root's, and then given away: no link is followed."""
     uid = common.uid(build.user)
     build.home.mkdir(mode=0o700, exist_ok=True)
@@ -130,7 +130,7 @@ def _make_directories(build: builds.Build) -> None:
     build.layout.chmod(0o2750)
 
 
-def _remove_scratch(build: builds.Build) -> None:
+def _remove_scratch(build: image_builds.Build) -> None:
     """What one build leaves and no later one uses, whatever rights it has."""
     for name in ("context", "tmp"):
         shutil.rmtree(build.home / name, ignore_errors=True)
@@ -157,7 +157,7 @@ exec cp .local/share/containers/storage/*-images/"${name#*:}/=$(printf %s "$name
 _HIDDEN: Final = (facts.HOMES, facts.RUN, facts.STACKS, facts.CONFIG, facts.IMAGES, facts.QUADLETS)
 
 
-def _argv(build: builds.Build, request: Value, *, anew: bool) -> list[str]:
+def _argv(build: image_builds.Build, request: Value, *, anew: bool) -> list[str]:
     """The unit of the build: who it is, what it may see and write, and what it may take."""
     home = build.home
     runtime = f"build-{build.stack}"
@@ -254,12 +254,12 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> str:
 class _Watch:
     """Ends a build that leaves too little of the disk or the memory to others. `why` says so."""
 
-    def __init__(self, build: builds.Build, request: Value) -> None:
+    def __init__(self, build: image_builds.Build, request: Value) -> None:
         self.why: RemoteError | None = None
         self.seconds = _at_most(request, "seconds", _SECONDS)
         self._build = build
         self._writes = _at_most(request, "writes", _WRITES)
-        self._before = builds.disk()[0]
+        self._before = image_builds.disk()[0]
         self._used = _size_of(build.home)
         self._ended = threading.Event()
 
@@ -282,7 +282,7 @@ class _Watch:
                 return
 
     def _wrong(self) -> RemoteError | None:
-        free, total = builds.disk()
+        free, total = image_builds.disk()
         if free < _FREE * total:
             return RemoteError(
                 f"it was ended, as of the server's disk only {free // _MIB} MiB were left",
@@ -331,7 +331,7 @@ def _reason(said: str) -> str:
     """Podman's own words, or else the last line; of a long text the beginning and the end."""
     lines = [line for line in said.splitlines() if line.strip()]
     own = said.rpartition("Error: ")[2] if "Error: " in said else lines[-1] if lines else ""
-    text = builds.printable(" ".join(own.split()), 4096)
+    text = image_builds.printable(" ".join(own.split()), 4096)
     return text if len(text) < 250 else f"{text[:120]} … {text[-120:]}"
 
 
@@ -344,7 +344,7 @@ _BLOB: Final = re.compile(r"blobs/sha256/[0-9a-f]{64}")
 _OTHERS: Final = frozenset({"config", "index.json", "oci-layout"})
 
 
-def _hand_over(build: builds.Build, service: str, tag: str) -> str:
+def _hand_over(build: image_builds.Build, service: str, tag: str) -> str:
     """The stack's user reads the image into its own store; returns its name there, with this tag.
 
     As with a push, Podman is given a manifest that is made here.
@@ -376,7 +376,7 @@ def _check_layout(layout: Path) -> None:
             is_place = stat.S_ISDIR(mode) and inside in ("blobs", "blobs/sha256")
             is_file = stat.S_ISREG(mode) and (inside in _OTHERS or _BLOB.fullmatch(inside))
             if not is_place and not is_file:
-                raise RemoteError(f"what it made is no image: there is {builds.printable(inside)}")
+                raise RemoteError(f"what it made is no image: there is {image_builds.printable(inside)}")
 
 
 def _image(layout: Path) -> Image:

@@ -128,7 +128,8 @@ def _exists(user: str) -> bool:
 def build_start(stack: str, service: str) -> Value:
     """Begin to make the image of a service; returns the state, with the number of the build.
 
-    stdin has a line of JSON, a `Request` of builder/server/builds.py with the `size` of the tar archive behind it.
+    stdin has a line of JSON, what the near side's image_builds.py calls a `Request`, with the `size` of the tar archive
+    behind it.
     """
     build = of(stack, service)
     request = _read_request()

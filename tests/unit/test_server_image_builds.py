@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder.problems import UserError
-from builder.server import builds
+from builder.server import image_builds
 from builder.server.remote import build_run
 from builder.server.ssh import UnreachableError
 from builder.stack.model import Build
@@ -39,7 +39,7 @@ class Server:
         return answer
 
 
-def run(steps: Generator[builds.Progress, None, str]) -> tuple[list[builds.Progress], str]:
+def run(steps: Generator[image_builds.Progress, None, str]) -> tuple[list[image_builds.Progress], str]:
     found = []
     while True:
         try:
@@ -50,13 +50,13 @@ def run(steps: Generator[builds.Progress, None, str]) -> tuple[list[builds.Progr
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builder.server.builds.time.sleep", lambda _: None)
+    monkeypatch.setattr("builder.server.image_builds.time.sleep", lambda _: None)
 
 
 def test_it_is_sent_and_followed_to_its_end() -> None:
     said = [{**STATE, "text": "STEP 1\r\n\x1b[32mgreen\x1b[0m \x1b]0;title\x07\n", "offset": 30}]
     server = Server([{"phase": "none"}, {**STATE, "build": "n"}, *said, {**STATE, "phase": "done", "image": "x:y"}])
-    steps, image = run(builds.build(server, "app", "web", builds.Request(DIGEST, target="release"), b"tar"))
+    steps, image = run(image_builds.build(server, "app", "web", image_builds.Request(DIGEST, target="release"), b"tar"))
     assert image == "x:y"
     assert [step.text for step in steps] == ["STEP 1\ngreen \\x1b]0;title\\x07\n"]
     header, _, context = server.sent.partition(b"\n")
@@ -69,7 +69,7 @@ def test_it_is_sent_and_followed_to_its_end() -> None:
 def test_it_waits_for_its_turn_and_says_for_whom() -> None:
     busy = {**STATE, "by": "a\x1bb@ci"}
     server = Server([busy, busy, {"phase": "none"}, STATE, {**STATE, "phase": "done", "image": "x:y"}])
-    steps, _ = run(builds.build(server, "app", "web", builds.Request(DIGEST), b""))
+    steps, _ = run(image_builds.build(server, "app", "web", image_builds.Request(DIGEST), b""))
     assert len(steps) == 1
     assert steps[0].waiting.startswith("app is being built by a\\x1bb@ci since ")
 
@@ -79,14 +79,14 @@ def test_a_cut_is_no_end() -> None:
     server = Server(
         [{"phase": "none"}, STATE, lines, UnreachableError("cut"), {**STATE, "phase": "done", "image": "x"}]
     )
-    assert run(builds.build(server, "app", "web", builds.Request(DIGEST), b""))[1] == "x"
+    assert run(image_builds.build(server, "app", "web", image_builds.Request(DIGEST), b""))[1] == "x"
     assert server.asked[-2] == server.asked[-1] == ("build-wait", "app", "4", "20", "n")
 
 
 def test_why_it_has_failed() -> None:
     server = Server([{"phase": "none"}, STATE, {**STATE, "phase": "failed", "why": "it \x07rang", "hint": "try"}])
     with pytest.raises(UserError, match=r"app was not built: it \\x07rang") as caught:
-        run(builds.build(server, "app", "web", builds.Request(DIGEST), b""))
+        run(image_builds.build(server, "app", "web", image_builds.Request(DIGEST), b""))
     assert caught.value.hint == "try"
 
 
@@ -94,11 +94,11 @@ def test_a_request_is_what_the_spec_says(tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "web.Containerfile").write_text("FROM scratch\n")
     build = Build(tmp_path / "app", "../web.Containerfile", args=(("A", "1"),), extra_hosts=(("db", "10.0.0.1"),))
-    found = builds.request(build, DIGEST, 60.5)
+    found = image_builds.request(build, DIGEST, 60.5)
     assert (found.containerfile, found.inline) == ("", "FROM scratch\n")
     assert (found.args, found.extra_hosts, found.max_age) == (("A=1",), ("db:10.0.0.1",), 60)
     with pytest.raises(UserError, match="cannot be read"):
-        builds.request(Build(tmp_path / "app", "../none"), DIGEST, 60)
+        image_builds.request(Build(tmp_path / "app", "../none"), DIGEST, 60)
 
 
 def test_no_value_is_an_option_of_podmans() -> None:
