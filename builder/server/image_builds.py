@@ -11,7 +11,7 @@ import re
 import socket
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from builder.problem_report import printable
 from builder.problems import UserError
@@ -20,14 +20,8 @@ from builder.server.ssh import UnreachableError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from builder.server.push import Server
     from builder.stack.model import Build
-
-
-class Server(Protocol):
-    """What takes requests: a host as its admin reaches it, or as a key that may only deploy does."""
-
-    def ask(self, verb: str, *words: str, stdin: bytes = ..., timeout: float = ...) -> Any:
-        """Run a verb of the remote part; returns what it answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +89,7 @@ def build(server: Server, stack: str, service: str, request: Request, context: b
     yield from _wait_for_others(server, stack)
     said = {name: value for name, value in asdict(request).items() if value}
     header = json.dumps({**said, "size": len(context)}).encode()
-    state = server.ask("build-start", stack, service, stdin=header + b"\n" + context, timeout=3600)
+    state = server.ask("build-start", stack, service, stdin=(header, b"\n", context), compress=True, timeout=600)
     return (yield from _follow(server, stack, state["build"]))
 
 

@@ -15,7 +15,7 @@ from builder.server.ssh import UnreachableError
 from builder.stack.model import Build
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
     from pathlib import Path
 
 DIGEST = "0123456789ab"
@@ -30,9 +30,17 @@ class Server:
     asked: list[tuple[str, ...]] = field(default_factory=list)
     sent: bytes = b""
 
-    def ask(self, verb: str, *words: str, stdin: bytes = b"", timeout: float = 120) -> Any:
+    def ask(
+        self,
+        verb: str,
+        *words: str,
+        stdin: bytes | Iterable[bytes] = b"",
+        fresh: bool = False,
+        compress: bool = False,
+        timeout: float = 120,
+    ) -> Any:
         self.asked.append((verb, *words))
-        self.sent += stdin
+        self.sent += stdin if isinstance(stdin, bytes) else b"".join(stdin)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer

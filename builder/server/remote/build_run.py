@@ -43,6 +43,8 @@ _CACHE, _CACHE_SHARE = 10_240 * _MIB, 0.2
 # What is kept of the output, and read at once, in bytes.
 _LONGEST_OUTPUT: Final = 4 * _MIB
 _CHUNK: Final = 65_536
+# Of the layers that the stack has, so many are named to the build: a variable has room for 128 KiB.
+_KNOWN: Final = 1900
 
 
 def build_run(stack: str) -> Value:
@@ -59,7 +61,7 @@ def build_run(stack: str) -> Value:
     shutil.rmtree(build.layout, ignore_errors=True)
     _remove_scratch(build)
     if _size_of(build.home) > min(_CACHE, _CACHE_SHARE * image_builds.disk()[1]):
-        _empty(build)
+        build.empty()
     build.set_state(**end)
     return {}
 
@@ -81,12 +83,12 @@ def _make(build: image_builds.Build, service: str, request: Value) -> str:
     common.run(["systemctl", "reset-failed", build.inner_unit], check=False)
     if watch.why:
         # What it has written is what there is too little room for.
-        _empty(build)
+        build.empty()
         raise watch.why
     if code:
         raise _failure(result, last, watch.seconds)
     if anew:
-        _record(build).write_text(json.dumps({**_recorded(build), service: now}))
+        build.record.write_text(json.dumps({**_recorded(build), service: now}))
     build.set_state("handing over")
     stamp = time.strftime("%Y%m%d%H%M", time.gmtime(_recorded(build)[service]))
     return _hand_over(build, service, f"{request['digest']}-{stamp}")
@@ -98,23 +100,12 @@ def _is_anew(build: image_builds.Build, service: str, request: Value) -> bool:
     return bool(request.get("anew")) or time.time() - last >= _at_most(request, "max_age", _OLDEST)
 
 
-def _record(build: image_builds.Build) -> Path:
-    """When the layers of each service's images were last built without a cache, in seconds since 1970."""
-    return build.directory / "anew.json"
-
-
 def _recorded(build: image_builds.Build) -> dict[str, float]:
     try:
-        found = json.loads(_record(build).read_bytes())
+        found = json.loads(build.record.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
     return dict(found) if build.home.exists() else {}
-
-
-def _empty(build: image_builds.Build) -> None:
-    """Remove the image store, and what is known of it."""
-    shutil.rmtree(build.home, ignore_errors=True)
-    _record(build).unlink(missing_ok=True)
 
 
 def _make_directories(build: image_builds.Build) -> None:
@@ -160,7 +151,7 @@ _HIDDEN: Final = (facts.HOMES, facts.RUN, facts.STACKS, facts.CONFIG, facts.IMAG
 def _argv(build: image_builds.Build, request: Value, *, anew: bool) -> list[str]:
     """The unit of the build: who it is, what it may see and write, and what it may take."""
     home = build.home
-    runtime = f"build-{build.stack}"
+    runtime, known = f"build-{build.stack}", image_storage.layers_of(common.user_of(build.stack))
     properties = [
         f"User={build.user}",
         f"WorkingDirectory={home}",
@@ -192,7 +183,7 @@ def _argv(build: image_builds.Build, request: Value, *, anew: bool) -> list[str]
         "TMPDIR": str(home / "tmp"),
         "XDG_RUNTIME_DIR": f"/run/{runtime}",
         "INLINE": request.get("inline") or "",
-        "KNOWN": " ".join(digest.partition(":")[2] for digest in image_storage.layers_of(common.user_of(build.stack))),
+        "KNOWN": " ".join(sorted(digest.partition(":")[2] for digest in known)[:_KNOWN]),
         "PATH": "/usr/local/bin:/usr/bin:/bin",
     }
     auth = Path(facts.CONFIG, str(common.uid(common.user_of(build.stack))), facts.AUTH_FILE)
@@ -201,7 +192,15 @@ def _argv(build: image_builds.Build, request: Value, *, anew: bool) -> list[str]
         properties.append(f"LoadCredential=auth.json:{auth}")
         env["REGISTRY_AUTH_FILE"] = f"/run/credentials/{build.inner_unit}/auth.json"
     return [
-        *("systemd-run", "--quiet", "--pipe", "--wait", f"--unit={build.inner_unit}", "--slice=builds.slice"),
+        *(
+            "systemd-run",
+            "--quiet",
+            "--pipe",
+            "--wait",
+            "--expand-environment=no",
+            f"--unit={build.inner_unit}",
+            "--slice=builds.slice",
+        ),
         *(f"--property={one}" for one in properties),
         *(f"--setenv={name}={value}" for name, value in env.items()),
         *("sh", "-c", _SCRIPT, "sh", str(build.layout)),

@@ -10,6 +10,7 @@ request.json  what to make, and who asked
 context.tar   what to make it of, as it came
 state.json    how far it is
 output        what it printed, up to a limit
+anew.json     when which image was last built without a cache
 home/         the build's own: its image store, which is the cache of later builds
 layout/       the image on its way to the stack's store
 """
@@ -72,6 +73,16 @@ class Build:
     def layout(self) -> Path:
         """Where the build leaves the image, and the stack finds it."""
         return self.directory / "layout"
+
+    @property
+    def record(self) -> Path:
+        """When the layers of each service's images were last built without a cache, in seconds since 1970."""
+        return self.directory / "anew.json"
+
+    def empty(self) -> None:
+        """Remove the image store, and what is known of it."""
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.record.unlink(missing_ok=True)
 
     @property
     def unit(self) -> str:
@@ -138,6 +149,8 @@ def build_start(stack: str, service: str) -> Value:
     with _locked(build):
         if build.is_running():
             raise _busy(build)
+        if build.state()["phase"] not in {*ENDS, "none"}:
+            build.empty()  # the power was cut, and its images may be damaged
         _check_room(int(request["size"]))
         _receive(build.directory / "context.tar", int(request["size"]))
         number = random.token_hex(6)
