@@ -48,6 +48,8 @@ PROXY_SOCKETS: Final = f"{RUN}/proxy"
 IMAGES: Final = f"{STATE}/images"
 HOMES: Final = f"{STATE}/home"
 STACKS: Final = f"{ETC}/stacks"
+# What is built on the server, by stack: the image store of its builds, and what they print.
+BUILDS: Final = f"{STATE}/builds"
 FIREWALL: Final = f"{ETC}/firewall.d"
 NAMES: Final = f"{LIB}/names"
 # The journal of what stacks say, beside the host's own: LogNamespace= in systemd.exec(5).

@@ -53,9 +53,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What builds here, and what for."""
+    """What builds here, or None where the server does, and what for."""
 
-    program: Program
+    program: Program | None
     jobs: tuple[Job, ...]
 
     @property
@@ -69,12 +69,19 @@ def is_built(image: str) -> bool:
     return image.startswith("localhost/") and ":" not in image
 
 
-def plan(server: Login, spec: Spec, *, pull: bool = False, only: tuple[str, str] | None = None) -> Plan | None:
+def plan(
+    server: Login,
+    spec: Spec,
+    *,
+    pull: bool = False,
+    only: tuple[str, str] | None = None,
+    on_server: bool = False,
+) -> Plan | None:
     """What is to be built for a server; None where nothing of the spec is. `only` one stack, or a service of it.
 
-    `pull`: whatever has changed, everything is built anew. Raises UserError.
+    `pull`: whatever has changed, everything is built anew. `on_server`: there, and not here. Raises UserError.
     """
-    from builder.imagebuild import make
+    from builder.imagebuild import build_programs, make
 
     chosen = [
         (stack, service)
@@ -83,7 +90,8 @@ def plan(server: Login, spec: Spec, *, pull: bool = False, only: tuple[str, str]
     ]
     if not chosen:
         return None
-    program, sources = _sources(spec, chosen)
+    program = None if on_server else build_programs.find()
+    sources = _sources(program, spec, chosen)
     known: dict[str, list[dict[str, Any]]] = {}
     for source in sources:
         if source.stack not in known:
@@ -102,24 +110,24 @@ def plan_of(server: Login, stack: str, target: Target, directory: Path) -> Plan:
         raise UserError(f"{directory} has no {names}", "name the directory that has one, or an image: --image REF")
     program, build = build_programs.find(), Build(directory, name)
     source = make.read(program, stack, target.service, build, f"linux/{target.architecture}")
-    _tell(source)
+    _tell(source, here=True)
     return Plan(program, (_job(source, _releases(server, stack), pull=False),))
 
 
-def _sources(spec: Spec, chosen: Iterable[tuple[Stack, Service]]) -> tuple[Program, list[Source]]:
-    from builder.imagebuild import build_programs, make
+def _sources(program: Program | None, spec: Spec, chosen: Iterable[tuple[Stack, Service]]) -> list[Source]:
+    from builder.imagebuild import make
 
-    program, found = build_programs.find(), []
+    found = []
     for stack, service in chosen:
         if service.build is not None:
             platform = make.platform_of(service, spec.server.arch)
             source = make.read(program, stack.name, service.name, service.build, platform)
-            _tell(source)
+            _tell(source, here=program is not None)
             found.append(source)
-    return program, found
+    return found
 
 
-def _tell(source: Source) -> None:
+def _tell(source: Source, *, here: bool) -> None:
     """Say what may surprise: files that are left out, and emulation."""
     from builder.imagebuild import ignored, make
 
@@ -129,7 +137,7 @@ def _tell(source: Source) -> None:
             f"{source.stack}/{source.service}: {names} is no part of the build, it may hold passwords;"
             f" `!{source.context.withheld[0]}` in {ignored.NAMES[0]} brings it in"
         )
-    if make.is_emulated(source.platform):
+    if here and make.is_emulated(source.platform):
         output.note(f"{source.stack}/{source.service}: programs of {source.platform} are emulated here, which is slow")
 
 
@@ -164,7 +172,7 @@ def show(found: Plan) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What a service is to run: an image that was made here, or one that the server has."""
+    """What a service is to run: an image that was made here, or one that the server has or makes."""
 
     job: Job
     made: Made | None
@@ -181,7 +189,11 @@ def built(found: Plan | None) -> Iterator[tuple[Ready, ...]]:
         return
     with tempfile.TemporaryDirectory(prefix="er-images-") as name:
         directory = Path(name)
-        yield tuple(Ready(job, None if job.there else _made(found.program, job, directory)) for job in found.changes)
+        program = found.program
+        yield tuple(
+            Ready(job, None if job.there or program is None else _made(program, job, directory))
+            for job in found.changes
+        )
 
 
 def _made(program: Program, job: Job, directory: Path) -> Made:
@@ -197,6 +209,26 @@ def _made(program: Program, job: Job, directory: Path) -> Made:
             found: Made = end.value
             output.note(f"{job.name}: built in {time.monotonic() - since:.1f} s, {found.tag}")
             return found
+
+
+def made_there(server: Login, job: Job) -> str:
+    """Send what a service is built from, and show what the server's build prints; the image's name there."""
+    from builder.server import image_builds
+
+    source, context = job.source, job.source.context.tar()
+    request = image_builds.request(source.build, source.digest, source.max_age)
+    output.note(f"{job.name}: the server builds it, of {len(context) / 1e6:.1f} MB")
+    since = time.monotonic()
+    steps = image_builds.build(server, source.stack, source.service, replace(request, anew=job.anew), context)
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            image: str = end.value
+            output.note(f"{job.name}: built in {time.monotonic() - since:.1f} s, {image.rpartition(':')[2]}")
+            return image
+        for line in step.text.splitlines() or [step.waiting]:
+            output.note(f"  {line}", "dim")
 
 
 def summary(found: Plan | None) -> list[dict[str, Any]]:
@@ -215,12 +247,13 @@ def summary(found: Plan | None) -> list[dict[str, Any]]:
 
 def with_archives(spec: Spec, directory: Path, chosen: Callable[[Stack], bool] = lambda _: True) -> Spec:
     """The spec with an archive in `directory` for each service that is built. Raises UserError."""
-    from builder.imagebuild import make
+    from builder.imagebuild import build_programs, make
 
     every = [pair for pair in make.services(spec.stacks) if chosen(pair[0])]
     if not every:
         return spec
-    program, sources = _sources(spec, every)
+    program = build_programs.find()
+    sources = _sources(program, spec, every)
     archives = {(one.stack, one.service): _archive(program, one, directory) for one in sources}
 
     def changed(stack: Stack, service: Service) -> Service:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 import textwrap
 import urllib.parse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -57,7 +57,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         **_base_values(spec),
         "spec": spec,
         "acme_directory": directory,
-        "by_name": any(rule.by_name for stack in spec.stacks for rule in stack.egress),
+        "builds": any(stack.builds for stack in spec.stacks),
+        "by_name": any(rule.by_name for stack in spec.stacks for rule in (*stack.egress, *stack.build_egress)),
         "builds_secrets": any(_builds_secrets(stack) for stack in spec.stacks),
         "builds_images": any(service.build for stack in spec.stacks for service in stack.services),
         "quadlets": facts.QUADLETS,
@@ -116,7 +117,8 @@ def _stack(stack: Stack, spec: Spec, values: Mapping[str, object]) -> Iterator[F
         **values,
         "stack": stack,
         "sites": public.sites(stack),
-        "subid": (stack.uid - facts.UID_BASE) * facts.SUBID_SIZE,
+        "subid": user.subids(stack.uid).first,
+        "builder": _builder(stack),
         "archives": _archives(stack.name, {service.name: service.image for service in stack.services}),
         "data": _makes_directories(stack),
     }
@@ -130,6 +132,24 @@ def _stack(stack: Stack, spec: Spec, values: Mapping[str, object]) -> Iterator[F
         yield File(f"{facts.QUADLETS}/{stack.uid}/{name}", text.encode(), Part.FIRST_BOOT)
     for file in stack.files:
         yield File(names.file_path(stack.name, file.path), file.content, Part.FIRST_BOOT, file.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    """The user that builds a stack's images."""
+
+    name: str
+    uid: int
+    subid: int
+    home: str
+
+
+def _builder(stack: Stack) -> _Builder | None:
+    """None where nothing of it is built."""
+    if not stack.builds:
+        return None
+    uid = user.build_uid(stack.uid)
+    return _Builder(user.build_user(stack.uid), uid, user.subids(uid).first, f"{facts.BUILDS}/{stack.name}/home")
 
 
 def _owned(stack: Stack, file: File) -> File:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from builder import facts
 from builder.host.model import File, Part
+from builder.stack import user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -309,13 +310,31 @@ def stack_files(stack: Stack) -> Iterator[File]:
     What a chain does not accept returns to ER-OUTPUT, whose last rules refuse it.
     """
     stem = f"{facts.FIREWALL}/30-{stack.name}"
-    rules = tuple(_egress(stack.uid, rule) for rule in stack.egress if not rule.by_name)
-    if stack.no_egress:
-        rules = (Rule(chain_of_user(stack.uid), "", "ER-OUT-DENY", why="before DNS and the web", first=True),)
-    if rules:
-        yield File(f"{stem}.filter", Fragment("filter", rules).render(), Part.FIRST_BOOT, stack=stack.name)
-    if names := "".join(f"{_egress(stack.uid, rule).line()}\n" for rule in stack.egress if rule.by_name):
+    rules = (*_ways_out(stack), *_ways_out_of_builds(stack))
+    addresses = tuple(rule for rule, by_name in rules if not by_name)
+    if addresses:
+        yield File(f"{stem}.filter", Fragment("filter", addresses).render(), Part.FIRST_BOOT, stack=stack.name)
+    if names := "".join(f"{rule.line()}\n" for rule, by_name in rules if by_name):
         yield File(f"{stem}{NAMES_SUFFIX}", names.encode(), Part.FIRST_BOOT, stack=stack.name)
+
+
+def _ways_out(stack: Stack) -> Iterator[tuple[Rule, bool]]:
+    """Each rule of a stack's egress, and whether it names a host, not an address."""
+    if stack.no_egress:
+        yield _no_way_out(stack.uid), False
+    yield from ((_egress(stack.uid, rule), rule.by_name) for rule in stack.egress)
+
+
+def _ways_out_of_builds(stack: Stack) -> Iterator[tuple[Rule, bool]]:
+    """The same of what is built on the server for a stack, which is another user."""
+    uid = user.build_uid(stack.uid)
+    if stack.builds and stack.no_build_egress:
+        yield _no_way_out(uid), False
+    yield from ((_egress(uid, rule), rule.by_name) for rule in stack.build_egress if stack.builds)
+
+
+def _no_way_out(uid: int) -> Rule:
+    return Rule(chain_of_user(uid), "", "ER-OUT-DENY", why="before DNS and the web", first=True)
 
 
 def _egress(uid: int, rule: EgressRule) -> Rule:

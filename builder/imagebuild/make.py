@@ -78,13 +78,18 @@ def platform_of(service: Service, arch: str) -> str:
     return service.platform or f"linux/{arch}"
 
 
-def read(program: Program, stack: str, service: str, build: Build, platform: str) -> Source:
-    """What an image would be made of now; registries are asked for the base images. Raises UserError."""
+def read(program: Program | None, stack: str, service: str, build: Build, platform: str) -> Source:
+    """What an image would be made of now; registries are asked for the base images. Raises UserError.
+
+    Without a program the server builds it, which alone knows its base images.
+    """
     text = _containerfile(build)
     said = containerfile.read(text, {**_automatic(platform), **dict(build.args)}, build.target)
-    _check_runs(said.runs, platform)
     found = context.read(build)
-    images = {image: build_programs.base_digest(program, image, platform) for image in said.images}
+    images = dict.fromkeys(said.images, "")
+    if program:
+        _check_runs(said.runs, platform)
+        images = {image: build_programs.base_digest(program, image, platform) for image in said.images}
     settings = {**asdict(replace(build, context=Path(), containerfile="", inline=text, never=(), archive=None)),
                 "max_age": None, "context": found.digest(), "images": images, "platform": platform}  # fmt: skip
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]

@@ -236,6 +236,9 @@ UID_RANGE: Final = Text(
     "leave it out: the uid comes from the name",
 )
 UID_TAKEN: Final = Text("the uid {uid} belongs to stack `{other}`", "write `uid: {free}` in stack `{name}`")
+BUILD_UID: Final = Text(
+    "what `{name}` builds on the server has the uid {uid}, as `{other}` has", "write `uid: {free}` in stack `{name}`"
+)
 UID_COLLISION: Final = Text(
     "the names `{name}` and `{other}` give the same uid {uid}", "write `uid: {free}` in stack `{name}`"
 )

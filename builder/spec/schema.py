@@ -13,8 +13,9 @@ def schema() -> dict[str, Any]:
     found = _simplified(SpecInput.model_json_schema())
     stack = found["$defs"]["StackInput"]
     stack["oneOf"] = [{"required": ["compose"]}, {"required": ["image"]}]
-    egress = stack["properties"]["egress"]
-    egress["anyOf"] = [{"const": rules.NONE}, {key: egress.pop(key) for key in ("type", "items")}]
+    for name in ("egress", "build_egress"):
+        egress = stack["properties"][name]
+        egress["anyOf"] = [{"const": rules.NONE}, {key: egress.pop(key) for key in ("type", "items")}]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **found,

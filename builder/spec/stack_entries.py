@@ -20,7 +20,7 @@ from builder.messages import (
     IMAGE_STRICT,
 )
 from builder.oci import containerfile, known_images
-from builder.spec import host_sections, messages, outgoing, public_names, rules, secret_env
+from builder.spec import host_sections, messages, outgoing, public_names, rules, secret_env, uids
 from builder.spec.stack_input import PublicInput, StackInput
 from builder.stack import names, public, user
 from builder.stack.model import Build, EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from builder.compose import StackContents
     from builder.problems import Mark
     from builder.spec.document import Document
-    from builder.spec.stack_input import HealthcheckInput, ServedInput
+    from builder.spec.stack_input import EgressInput, HealthcheckInput, ServedInput
     from builder.yamlfile.source import Loc
 
 
@@ -57,7 +57,7 @@ def read_stacks(document: Document) -> tuple[StackEntry, ...]:
     """Read every entry, and check all of them together. Problems go to the document's report."""
     entries = tuple(_read_entry(document, index) for index, _ in enumerate(document.items(("stacks",))))
     _check_names(document, entries)
-    _check_uids(document, entries)
+    uids.check(document, entries)
     public_names.check(document, ((entry.loc, entry.contents) for entry in entries))
     return entries
 
@@ -124,7 +124,9 @@ def _check_capabilities(document: Document, loc: Loc, image: str | None) -> None
 
 # What a stack with a Compose file may say besides.
 _SHORT_KEYS: Final = frozenset({"image", "build"})
-_COMPOSE_KEYS: Final = ("name", "uid", "compose", "public", "egress", "secret_env", "registries", "deploy")
+_COMPOSE_KEYS: Final = (
+    "name", "uid", "compose", "public", "egress", "build_egress", "secret_env", "registries", "deploy",
+)  # fmt: skip
 
 
 def _check_compose_entry(document: Document, loc: Loc, keys: set[str]) -> None:
@@ -236,29 +238,6 @@ def _check_names(document: Document, entries: tuple[StackEntry, ...]) -> None:
             first[stack.name] = document.mark(place)
 
 
-def _check_uids(document: Document, entries: tuple[StackEntry, ...]) -> None:
-    """No two stacks may have one uid. Of a written uid and one that comes from a name, the second is to change."""
-    names = {stack.name: stack for stack in reversed(entries) if stack.name}
-    explicit = {stack.index: _explicit_uid(document, stack) for stack in names.values()}
-    taken: dict[int, StackEntry] = {}
-    reserved = {uid for uid in explicit.values() if uid} | {user.uid(name) for name in names}
-    for stack in sorted(names.values(), key=lambda stack: (explicit[stack.index] is None, stack.index)):
-        uid = explicit[stack.index] or user.uid(stack.name)
-        other = taken.setdefault(uid, stack)
-        if other is stack:
-            continue
-        free = user.free_uid(uid + 1, reserved)
-        reserved.add(free)
-        text = messages.UID_TAKEN if explicit[other.index] else messages.UID_COLLISION
-        place = (*stack.loc, "uid" if explicit[stack.index] else "name")
-        document.report(text, place, uid=uid, name=stack.name, other=other.name, free=free)
-
-
-def _explicit_uid(document: Document, stack: StackEntry) -> int | None:
-    uid = document.get((*stack.loc, "uid"))
-    return uid if type(uid) is int and user.in_range(uid) else None
-
-
 def stacks(document: Document, inputs: Iterable[StackInput], entries: Iterable[StackEntry]) -> tuple[Stack, ...]:
     """The stacks of a spec in which nothing is wrong; `inputs` and `entries` are in the order of the file."""
     made = tuple(_stack(document, one, entry) for one, entry in zip(inputs, entries, strict=True))
@@ -288,10 +267,16 @@ def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> St
         found.volumes if found else _short_volumes(stack_input),
         found.networks if found else (),
         found.files if found else (),
-        egress=tuple(EgressRule(rule.to, rule.protocol, tuple(rule.ports)) for rule in stack_input.egress or ()),
+        egress=_egress(stack_input.egress),
         no_egress=stack_input.egress == [],
+        build_egress=_egress(stack_input.build_egress),
+        no_build_egress=stack_input.build_egress == [],
         mark=mark,
     )
+
+
+def _egress(rules: Iterable[EgressInput] | None) -> tuple[EgressRule, ...]:
+    return tuple(EgressRule(rule.to, rule.protocol, tuple(rule.ports)) for rule in rules or ())
 
 
 def _with_public(services: Iterable[Service], stack_input: StackInput) -> tuple[Service, ...]:

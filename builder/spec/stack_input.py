@@ -202,6 +202,11 @@ class StackInput(ServedInput):
         description="What the stack may reach beside DNS, 80 and 443; none, or an empty list, is nothing at all.",
         examples=[[]],
     )
+    build_egress: Annotated[list[EgressInput], BeforeValidator(rules.none_or_list)] | None = Field(
+        default=None,
+        description="The same as `egress`, of what is built on the server: registries and packages are there, too.",
+        examples=[[]],
+    )
     secret_env: dict[str, SecretVariables] = Field(
         default={},
         description="By service, variables that are secrets: names, or each with its secret or a text made of secrets.",

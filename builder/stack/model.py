@@ -337,7 +337,7 @@ class Deploy:
 class Stack:
     """A complete app stack. `uid` is final here: from the name, or from the spec.
 
-    With `no_egress` it has no way out, not even DNS and the web; `egress` is empty then.
+    With `no_egress` it has no way out, not even DNS and the web; `egress` is empty then. The same of `no_build_egress`.
     """
 
     name: str
@@ -348,6 +348,8 @@ class Stack:
     files: tuple[StackFile, ...] = ()
     egress: tuple[EgressRule, ...] = ()
     no_egress: bool = False
+    build_egress: tuple[EgressRule, ...] = ()  # of what is built on the server, which has its own way out
+    no_build_egress: bool = False
     logins: tuple[Login, ...] = ()  # to the registries that its images come from
     deploy: Deploy | None = None
     mark: Mark | None = field(default=None, compare=False)
@@ -356,6 +358,11 @@ class Stack:
     def public(self) -> tuple[Service, ...]:
         """The services that Caddy serves."""
         return tuple(service for service in self.services if service.kind == "web")
+
+    @property
+    def builds(self) -> bool:
+        """Whether an image of it is made from a Containerfile, which may be done on the server."""
+        return any(service.build for service in self.services)
 
     @property
     def domains(self) -> tuple[str, ...]:

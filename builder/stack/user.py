@@ -32,8 +32,22 @@ def user(stack: str) -> str:
 
 def uid(stack: str) -> int:
     """The uid that a stack's name gives, on every machine and in every spec the same."""
-    number = int.from_bytes(hashlib.sha256(stack.encode()).digest(), "big")
+    return _hashed(stack)
+
+
+def _hashed(text: str) -> int:
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
     return FIRST_UID + number % (facts.LAST_SLOT - FIRST_STACK_SLOT + 1)
+
+
+def build_user(uid: int) -> str:
+    """The OS user of what a stack builds on the server; no stack has this name, since none begins with a digit."""
+    return f"{facts.STACK_USER_PREFIX}{uid}-build"
+
+
+def build_uid(uid: int) -> int:
+    """The uid of what a stack builds on the server; it follows from the stack's, and moves with it."""
+    return _hashed(f"{uid}:build")
 
 
 def subids(uid: int) -> SubIds:
@@ -46,8 +60,12 @@ def in_range(uid: int) -> bool:
     return FIRST_UID <= uid <= LAST_UID
 
 
-def free_uid(start: int, taken: Collection[int]) -> int:
-    """The first uid from `start` on that nobody has; begins again at the start of the range."""
+def free_uid(start: int, taken: Collection[int], *, builds: bool = False) -> int:
+    """The first uid from `start` on that nobody has, nor its builds'; begins again at the start of the range."""
     size = LAST_UID - FIRST_UID + 1
     candidates = (FIRST_UID + (start - FIRST_UID + step) % size for step in range(size))
-    return next(candidate for candidate in candidates if candidate not in taken)
+    return next(
+        candidate
+        for candidate in candidates
+        if candidate not in taken and not (builds and build_uid(candidate) in taken)
+    )

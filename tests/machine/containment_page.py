@@ -34,6 +34,9 @@ _CLIENT: Final = """\
 Not an app: a client with one address, or a network of 64 bits in IPv6, beside a visitor of the same site on another
 address, to whom every request was answered with 200. Caddy takes 250 requests on each connection of HTTP/2, and has no
 setting for it."""
+_BUILDS: Final = """\
+By what is built on the server for a stack, with [--on-server](own-apps.md#building-on-the-server). Meanwhile another
+stack answered each request with 200, and the push said why the build had ended."""
 SECTIONS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "network": (
         "Ways out",
@@ -54,6 +57,11 @@ SECTIONS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         "Out of the container",
         "As the stack's own user on the host, as if the container were left behind.",
         ("attempt", "outcome"),
+    ),
+    "builds": (
+        "What is built on the server",
+        _BUILDS,
+        ("the build", "what it comes to"),
     ),
     "client": (
         "One client from outside",

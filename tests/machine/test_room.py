@@ -6,7 +6,9 @@ A file system in memory in a mount namespace stands for the disk; tests/packer/t
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,6 +144,23 @@ def test_the_one_that_grew_is_stopped_and_not_the_largest(disk: Disk) -> None:
     until(lambda: len(disk.asked) > 2, timeout=60, what="a start")
     assert disk.asked[2:] == ["start user@uid-of-blog.service"]
     assert not disk.full("blog").exists()
+
+
+def test_what_is_built_goes_before_any_stack(disk: Disk) -> None:
+    home = disk.root / "var/lib/easyrunner/builds/blog/home"
+    home.mkdir(parents=True)
+    (home / "layer").write_bytes(bytes(102 * MIB))
+    until(lambda: disk.asked[-1:] and disk.asked[-1].startswith("-qG"), timeout=60, what="the end of builds")
+    shutil.rmtree(home)
+    path = "/var/lib/easyrunner/builds/blog/home"
+    # Which needs no room.
+    assert [line for line in disk.asked if "ballast" not in line][:2] == [
+        "stop builds.slice",
+        f"-qG --wait rm -rf --one-file-system {path}",
+    ]
+    time.sleep(5)
+    assert not any(disk.full(stack).exists() for stack in STACKS)
+    assert not any("user@" in line for line in disk.asked)
 
 
 def used_to(disk: Disk, **stacks: int) -> None:

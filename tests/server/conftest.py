@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.machine import hosts
-from tests.machine.conftest import _able, example_images  # noqa: F401 - fixtures
+from tests.machine.conftest import _able, example_images, toolbox_image  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

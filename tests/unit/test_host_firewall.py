@@ -18,7 +18,7 @@ from builder.host.firewall import FAMILIES
 from builder.host.model import Part
 from builder.spec import rules as rules_of
 from builder.stack import user
-from builder.stack.model import EgressRule, Service, Stack
+from builder.stack.model import Build, EgressRule, Service, Stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -286,3 +286,24 @@ if __name__ == "__main__":
         target = GOLDEN / golden_name(place)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
+
+
+def test_builds_on_the_server_have_a_way_out_of_their_own() -> None:
+    """Not that of their stack, which may be wider or none; and only where something is built."""
+    built = Service("web", "localhost/app/web", build=Build(Path("app")))
+    stack = Stack(
+        "app",
+        20_100,
+        (built,),
+        egress=(EgressRule("203.0.113.7"),),
+        build_egress=(EgressRule("198.51.100.7", "tcp", (5000,)),),
+    )
+    uid = user.build_uid(20_100)
+    (file,) = firewall.stack_files(stack)
+    assert file.content.decode().splitlines() == [
+        "-4 -A ER-OUT-20100 -d 203.0.113.7 -p tcp -j ACCEPT",
+        f"-4 -A ER-OUT-{uid} -d 198.51.100.7 -p tcp -m multiport --dports 5000 -j ACCEPT",
+    ]
+    (file,) = firewall.stack_files(replace(stack, egress=(), build_egress=(), no_build_egress=True))
+    assert file.content.decode() == f"-I ER-OUT-{uid} -j ER-OUT-DENY\n"
+    assert not list(firewall.stack_files(replace(stack, egress=(), services=())))

@@ -42,3 +42,25 @@ def test_a_free_uid_is_free(wanted: int, taken: frozenset[int]) -> None:
     free = user.free_uid(wanted, taken)
     assert free not in taken
     assert user.in_range(free)
+
+
+@given(NAMES, st.integers(user.FIRST_UID, user.LAST_UID))
+def test_builds_have_a_user_that_no_stack_has(name: str, uid: int) -> None:
+    assert user.in_range(user.build_uid(uid))
+    assert user.build_user(uid) != user.user(name)
+    # With a colon and a space it is a prefix of the firewall's log lines.
+    assert len(user.build_user(uid)) <= 27
+
+
+def test_builds_have_the_same_uid_for_ever() -> None:
+    assert {name: user.build_uid(user.uid(name)) for name in ("blog", "hello", "shop")} == {
+        "blog": 26740,
+        "hello": 29521,
+        "shop": 27406,
+    }
+
+
+@given(st.integers(user.FIRST_UID, user.LAST_UID), st.frozensets(st.integers(user.FIRST_UID, user.FIRST_UID + 50)))
+def test_a_free_uid_is_free_for_builds_too(wanted: int, taken: frozenset[int]) -> None:
+    free = user.free_uid(wanted, taken, builds=True)
+    assert not {free, user.build_uid(free)} & taken

@@ -39,6 +39,9 @@ def command(
     pull: Annotated[
         bool, typer.Option("--pull", help="Build it anew: without a cache, from the newest base images.")
     ] = False,
+    on_server: Annotated[
+        bool, typer.Option("--on-server", help="Build it on the server, and not here: of what counts in its directory.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference and change nothing.")] = False,
     timeout: Annotated[
         float, typer.Option("--timeout", min=10, metavar="SECONDS", help="Take it back when not ready by then.")
@@ -64,7 +67,7 @@ def command(
         if not dry_run or isinstance(error, KeyChangedError):
             raise
         return _unreachable(host, hosts.build(spec), error, as_json=as_json)
-    builds = building.plan(server, spec, pull=pull) if build else None
+    builds = building.plan(server, spec, pull=pull, on_server=on_server) if build else None
     _show_differences(found)
     for line in releases.before_apply(host, released, apply.changed_images(found)):
         output.note(line)

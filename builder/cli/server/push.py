@@ -39,6 +39,7 @@ def command(
         Path | None, typer.Option("--spec", metavar="SPEC", help="Whose `build:` counts; easyrunner.yaml by default.")
     ] = None,
     pull: Annotated[bool, typer.Option("--pull", help="Build without a cache, from the newest base images.")] = False,
+    on_server: Annotated[bool, typer.Option("--on-server", help="Build it on the server, not here.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent and change nothing.")] = False,
     timeout: Annotated[
         float, typer.Option("--timeout", min=10, metavar="SECONDS", help="Take it back when not ready by then.")
@@ -56,10 +57,10 @@ def command(
     server = asking(host, ssh)
     stack, _, name = service.partition("/")
     if not image:
-        options = _Options(pull, dry_run, timeout, as_json)
+        options = _Options(pull, on_server, dry_run, timeout, as_json)
         return _push_built(server, spec or Path("easyrunner.yaml"), stack, name, options)
-    if spec or pull:
-        raise typer.BadParameter("--spec and --pull are for an image that is built: give no IMAGE")
+    if spec or pull or on_server:
+        raise typer.BadParameter("--spec, --pull and --on-server are for an image that is built: give no IMAGE")
     target = push.target(server, stack, name)
     with tempfile.TemporaryDirectory(prefix="er-push-") as scratch:
         found = engines.find(image, target.architecture, Path(scratch))
@@ -185,6 +186,7 @@ class _Options:
     """How a push without an image was asked for."""
 
     pull: bool
+    on_server: bool
     dry_run: bool
     timeout: float
     as_json: bool
@@ -193,7 +195,7 @@ class _Options:
 def _push_built(server: Login, path: Path, stack: str, service: str, options: _Options) -> int:
     """Build what the spec says of a stack, or of one service, and let it run that; the exit code."""
     spec = load(path)
-    found = building.plan(server, spec, pull=options.pull, only=(stack, service))
+    found = building.plan(server, spec, pull=options.pull, only=(stack, service), on_server=options.on_server)
     if found is None:
         return _nothing_to_build(spec, path, stack, service)
     building.show(found)
@@ -231,6 +233,8 @@ def brought(server: Login, ready: Iterable[Ready]) -> dict[str, dict[str, str]]:
         name = one.job.there
         if one.made is not None:
             name = send_image(server, stack, service, one.made.image, one.made.tag)
+        elif not name:
+            name = building.made_there(server, one.job)
         images.setdefault(stack, {})[service] = name
     return images
 

@@ -22,6 +22,7 @@ from builder.server.remote import (
     common,
     egress,
     first_images,
+    image_builds,
     images,
     locks,
     readiness,
@@ -110,6 +111,7 @@ def _apply(plan: Value) -> None:
         return
     APPLY.commit()
     services.remove_users(stacks - set(plan["stacks"]))
+    image_builds.remove_unused()
     installed = sorted(file["path"] for file in plan["files"])
     changed_files.write(changed_files.INSTALLED, json.dumps(installed).encode())
     for stack in outcome.affected:

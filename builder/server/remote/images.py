@@ -49,7 +49,7 @@ def archive_put(path: str) -> Value:
 
 PROXY_UNIT: Final = f"{facts.QUADLETS}/{facts.PROXY_UID}/er-proxy.container"
 # An image that came as an archive has such a name: no registry has it.
-_LOCAL: Final = "localhost/"
+LOCAL: Final = "localhost/"
 _RELEASE: Final = re.compile(r"(v?)(\d+(?:\.\d+)*)(.*)")
 # How long Podman may take to ask a registry, and to pull an image, in seconds.
 _ASK, _PULL = 10, 900
@@ -81,7 +81,7 @@ def proxy_newest(image: str, bring: str) -> Value:
 def _newest_release(image: str) -> str | None:
     """The image of the newest release that the registry has; None when this is it. Raises RemoteError."""
     name, tag, _ = split_reference(image)
-    if image.startswith(_LOCAL):
+    if image.startswith(LOCAL):
         raise RemoteError("it came as an archive, no registry has it")
     if not _RELEASE.fullmatch(tag):
         raise RemoteError("it is not named by a release, as in caddy:2.11.7")
@@ -136,7 +136,7 @@ def _pinned(image: str) -> str:
 def pull(image: str) -> None:
     """Pull an image of the proxy unless it is here. Raises RemoteError."""
     existing = _podman(_ASK, "image", "inspect", "--format", "{{.Id}}", image, check=False)
-    if not existing and not image.startswith(_LOCAL):
+    if not existing and not image.startswith(LOCAL):
         _podman(_PULL, "pull", "--quiet", image)
 
 
