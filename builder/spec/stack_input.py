@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from builder.oci import ecr
 from builder.spec import rules
 from builder.spec.value_types import (
     Accounts,
@@ -23,11 +24,12 @@ from builder.spec.value_types import (
     Paths,
     Port,
     Registry,
-    RegistrySettings,
+    RegistrySection,
     RegistryUsername,
     SecretVariables,
     Section,
     TimeoutOrNone,
+    registry_settings,
 )
 from builder.stack import user
 from builder.stack.model import (
@@ -119,10 +121,17 @@ class PublicInput(ServedInput):
     hardening: Hardening | None = Field(default=None, description="As in the label.", examples=["strict"])
 
 
-class LoginInput(Section):
+class LoginInput(RegistrySection):
     """A login of one stack to a registry; the password is set on the server."""
 
     username: RegistryUsername = Field(description="The user name at the registry.", examples=["me"])
+
+
+class RoleLoginInput(LoginInput):
+    """The server's role logs this stack in to Amazon ECR."""
+
+    by_role = True
+    username: RegistryUsername = ecr.USERNAME
 
 
 class StackInput(ServedInput):
@@ -158,9 +167,9 @@ class StackInput(ServedInput):
         description="By service, variables that are secrets: names, or each with its secret or a text made of secrets.",
         examples=[{"web": {"SECRET_KEY": "secret_key", "DATABASE_URL": "postgres://app:{db_password}@db/app"}}],
     )
-    registries: dict[Registry, Annotated[LoginInput, RegistrySettings]] = Field(
+    registries: dict[Registry, Annotated[LoginInput, registry_settings(RoleLoginInput)]] = Field(
         default={},
-        description="By registry, a login that this stack has instead of the host's.",
+        description="By registry, a login that this stack has instead of the host's; aws is the server's role.",
         examples=[{"ghcr.io": {"username": "me"}}],
     )
     image: str | None = Field(

@@ -54,7 +54,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "server",
-            17,
+            18,
             "a running host, over ssh",
             "`er server …`: the near side calls ssh and understands its failures. `server/remote/` is sent along "
             "and runs as root under the host's own Python: the standard library and three loose modules.",
@@ -121,7 +121,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "host",
-            6,
+            7,
             "the whole host as values",
             "`build(spec)` gives every file with mode, owner and when it lands, and the packages. The firewall is "
             "one model for both families; every hardening line has its reason.",
@@ -171,7 +171,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "oci",
-            3,
+            4,
             "images by name, as archives",
             "Image references, fully qualified, and what is known of well-known ones; OCI archives, read and written "
             "to the same bytes on any day.",

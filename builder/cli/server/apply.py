@@ -169,6 +169,8 @@ def _show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
             state, since = new, time.monotonic()
             if state["phase"] == "no answer":
                 steps.line("the server cannot be reached since the change; it takes it back by itself within 90 s")
+            if names := state.get("packages"):
+                steps.line(f"the server lacks {', '.join(names)}")
             steps.start(state["phase"])
     return state
 

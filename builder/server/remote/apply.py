@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import changed_files, common, egress, images, registries, secrets, services
+from builder.server.remote import changed_files, common, egress, images, packages, registries, secrets, services
 from builder.server.remote.changed_files import NewFile
 from builder.server.remote.common import RemoteError
 
@@ -117,6 +117,7 @@ def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
     removed = sorted(set(changed_files.own_files()) - set(new))
     changed = [file for file in new.values() if not file.is_installed()]
     touched = [*(file.path for file in changed), *removed, *changed_files.admin_key_files(plan)]
+    _install_packages(new)
     _pull_proxy_image(new)
     changed_files.set_state("changing files")
     # The rules that the host generated from lists of names come and go with those.
@@ -131,6 +132,14 @@ def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
 
 def _new_file(file: Value) -> NewFile:
     return NewFile(file["path"], file["laid"], file["rights"], base64.b64decode(file["content"]))
+
+
+def _install_packages(new: Mapping[str, NewFile]) -> None:
+    """Before any file changes: what the new files call for is there when they are read."""
+    names = packages.missing(new[path].content.decode() for path in packages.LISTS if path in new)
+    if names:
+        changed_files.set_state("installing packages", packages=names)
+        packages.install(names)
 
 
 def _pull_proxy_image(new: Mapping[str, NewFile]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, changed_files, common, egress, registries, secrets, status
+from builder.server.remote import bans, changed_files, common, egress, packages, registries, secrets, status
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -245,6 +245,15 @@ def _update() -> None:
     common.run(["unattended-upgrade"])
 
 
+def _packages() -> str:
+    names = packages.missing(packages.lists())
+    return f"not installed: {' '.join(names)}" if names else ""
+
+
+def _install() -> None:
+    packages.install(packages.missing(packages.lists()))
+
+
 def _clock() -> str:
     found = common.run(["timedatectl", "show", "-p", "NTPSynchronized", "-p", "NTP"], check=False)
     return "" if "NTPSynchronized=yes" in found or "NTP=no" in found else "the clock is not synchronised"
@@ -277,6 +286,7 @@ CHECKS: Final = (
     Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _free_space),
     Check("no unknown listener", _ports, "see who: sudo ss -tulnp; end it or bind it to 127.0.0.1"),
     Check("security updates", _updates, "sudo unattended-upgrade", _update),
+    Check("packages", _packages, "sudo apt-get install what is missing", _install),
     Check("clock", _clock, "see timedatectl timesync-status"),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
     Check("no change half-way", _pending, "er server apply HOST SPEC", changed_files.restore_old),
