@@ -56,7 +56,9 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
             ],
             "no_egress": stack.no_egress,
             "secrets": list(_secrets(stack)),
-            "logins": [{"registry": one.registry, "username": one.username} for one in stack.logins],
+            "logins": [
+                {"registry": one.registry, "username": one.username, "by_role": one.by_role} for one in stack.logins
+            ],
             "services": [
                 {
                     "name": s.name,
@@ -97,7 +99,8 @@ def _summary(spec: Spec) -> None:
         if names := _secrets(stack):
             output.note(f"  er-{stack.name} {stack.uid}  waits for its secrets: {', '.join(names)}")
         for login in stack.logins:
-            output.note(f"  er-{stack.name} {stack.uid}  logs in to {login.registry} as {login.username}")
+            whom = "by the server's role, which only EC2 has" if login.by_role else f"as {login.username}"
+            output.note(f"  er-{stack.name} {stack.uid}  logs in to {login.registry} {whom}")
     for text in _maybe_private(spec):
         output.note(f"  {text}")
     for line in _memory_lines(spec):

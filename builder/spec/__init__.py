@@ -12,6 +12,7 @@ from builder.spec.host_sections import with_proxy_image
 from builder.spec.input_model import placeholder_key, template
 from builder.spec.load import load, loads
 from builder.spec.model import Admin, Arch, Aws, Base, Fail2ban, Proxy, Server, Spec, Ssh, Tls
+from builder.spec.registries import role_policy
 from builder.spec.schema import schema
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "load",
     "loads",
     "placeholder_key",
+    "role_policy",
     "schema",
     "template",
     "with_proxy_image",

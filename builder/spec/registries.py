@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from builder.oci import ecr, image_reference
 from builder.spec import messages
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from builder.spec.document import Document
     from builder.spec.input_model import RegistryInput, SpecInput
+    from builder.spec.model import Spec
     from builder.spec.stack_input import LoginInput
     from builder.stack.model import Service, Stack
     from builder.yamlfile.source import Loc
@@ -128,3 +129,25 @@ def _check_private(document: Document, loc: Loc, service: Service, named: set[st
             settings=found[0],
             then=found[1].format(registry=registry),
         )
+
+
+def role_policy(spec: Spec) -> dict[str, Any] | None:
+    """The IAM policy that the server's role needs to fetch its images; None where no role logs in."""
+    owners = [(spec.proxy.logins, [spec.proxy.image]), *((stack.logins, _images(stack)) for stack in spec.stacks)]
+    by_role = [({login.registry for login in logins if login.by_role}, images) for logins, images in owners]
+    if not any(names for names, _ in by_role):
+        return None
+    found = (
+        place
+        for names, images in by_role
+        for image in images
+        for place in _places(image, dict(spec.mirrors))
+        if place.partition("/")[0] in names
+    )
+    return ecr.pull_policy(found)
+
+
+def _places(image: str, mirrors: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Where an image is looked for: by its own name, and by those that its registry's mirrors have for it."""
+    registry, _, rest = image.partition("/")
+    return (image, *(f"{mirror}/{rest}" for mirror in mirrors.get(registry, ())))

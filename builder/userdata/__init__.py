@@ -8,7 +8,17 @@ rows of `builder.providers`; nothing is read or written.
 
 from builder.userdata import cloudconfig
 from builder.userdata.cloudconfig import cloud_config
-from builder.userdata.delivery import Delivery, Group, archive_problems, deliver, groups, logins, secrets, ways_out
+from builder.userdata.delivery import (
+    Delivery,
+    Group,
+    archive_problems,
+    deliver,
+    groups,
+    logins,
+    role_problems,
+    secrets,
+    ways_out,
+)
 from builder.userdata.explanation import FORMS, explain
 
 __all__ = [
@@ -22,6 +32,7 @@ __all__ = [
     "explain",
     "groups",
     "logins",
+    "role_problems",
     "secrets",
     "ways_out",
 ]

@@ -40,7 +40,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "aws",
-            18,
+            19,
             "servers on EC2",
             "`er launch`, `er servers`, `er destroy`. A resource (security group, key pair, instance, address) is "
             "found by its tags, planned, created and deleted by one table, DNS records beside it; no state file.",
@@ -54,7 +54,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "server",
-            18,
+            19,
             "a running host, over ssh",
             "`er server …`: the near side calls ssh and understands its failures. `server/remote/` is sent along "
             "and runs as root under the host's own Python: the standard library and three loose modules.",

@@ -180,9 +180,9 @@ def _show_result(host: str, end: dict[str, Any]) -> int:
         for stack, names in end.get("waiting", {}).items():
             ways = "; ".join(f"er server secret set {host} {stack} {name}" for name in names)
             output.note(f"{stack} waits for what only you know: {ways}")
-        for stack, names in end.get("logins", {}).items():
-            ways = "; ".join(registries.way(host, name, stack) for name in names)
-            output.note(f"{stack} lacks a password that only you know: {ways}")
+        for stack, found in end.get("logins", {}).items():
+            for line in registries.waits(host, stack, found):
+                output.note(line)
         for stack in end.get("ill", ()):
             output.failure(f"{stack} was ill before this change, and still is", f"see: er server logs {host} {stack}")
         output.note("the server is what the spec says; the tree of before is kept on it, as the last good one")

@@ -259,8 +259,8 @@ def _missing_secrets(stack: str) -> list[str]:
         return []
 
 
-def _missing_logins() -> dict[str, list[str]]:
-    """Stacks without a login that the spec names, and the registries; they may run all the same."""
+def _missing_logins() -> dict[str, list[Value]]:
+    """Stacks without a login that the spec names, and those; they may run all the same."""
     return {stack: found for stack in common.stacks() if (found := registries.missing(stack))}
 
 

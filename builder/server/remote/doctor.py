@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, changed_files, common, egress, packages, registries, secrets, status
+from builder.server.remote import (
+    bans,
+    changed_files,
+    common,
+    egress,
+    packages,
+    registries,
+    role_logins,
+    secrets,
+    status,
+)
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -178,7 +188,13 @@ def _secrets() -> str:
 
 def _logins() -> str:
     missing = (one for one in registries.registry_list() if one["state"] in {"missing", "other"})
-    return ", ".join(f"{one['stack']} has none to {one['registry']} as {one['username']}" for one in missing)
+    return ", ".join(f"{one['stack']} has none to {one['registry']} {_as_whom(one)}" for one in missing)
+
+
+def _as_whom(login: Value) -> str:
+    if not login["by_role"]:
+        return f"as {login['username']}"
+    return f"by the server's role: {login['said']}" if login["said"] else "by the server's role"
 
 
 def _directories() -> str:
@@ -280,7 +296,7 @@ CHECKS: Final = (
     Check("system services", _units, "see journalctl -u UNIT on the server", _restart_units),
     Check("stacks run", _services, "er server logs HOST STACK says why", _start_services),
     Check("secrets set", _secrets, "er server secret set HOST STACK NAME, or generate"),
-    Check("logins to registries", _logins, "er server registry login HOST REGISTRY"),
+    Check("logins to registries", _logins, "er server registry login HOST REGISTRY", role_logins.ask),
     Check("stacks apart", _directories, "sudo /usr/lib/easyrunner/users own", changed_files.set_owners),
     Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", egress.resolve),
     Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _free_space),
