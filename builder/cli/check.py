@@ -9,7 +9,7 @@ from builder import spec as specs
 from builder.cli import output
 from builder.cli.options import AsJson, SpecPath
 from builder.problems import Problem, SpecError
-from builder.spec import memory
+from builder.spec import memory, registries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,19 +123,12 @@ def _secrets(stack: Stack) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for service in stack.services for name in service.secret_names))
 
 
-# Registries in which images are somebody's, public or not: their names do not tell.
-_MAYBE_PRIVATE: Final = ("ghcr.io", "registry.gitlab.com")
-
-
 def _maybe_private(spec: Spec) -> Iterator[str]:
-    """What to write should an image be private, once for each registry."""
-    seen = {one.registry for stack in spec.stacks for one in stack.logins}
-    for image in (service.image for stack in spec.stacks for service in stack.services):
-        registry, _, path = image.partition("/")
-        if registry in _MAYBE_PRIVATE and registry not in seen:
-            seen.add(registry)
-            owner = path.partition("/")[0]
-            yield f"should {image} be private: registries: {{{registry}: {{username: {owner}}}}}"
+    """What to write should an image be private."""
+    named = {one.registry for stack in spec.stacks for one in stack.logins}
+    images = (service.image for stack in spec.stacks for service in stack.services)
+    for image, registry, owner in registries.maybe_private(images, named):
+        yield f"should {image} be private: registries: {{{registry}: {{username: {owner}}}}}"
 
 
 def _line(stack: Stack, service: Service) -> str:

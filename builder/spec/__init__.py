@@ -5,7 +5,7 @@ which is checked against input_model and stack_input, whose single values have t
 rules in rules; host_sections (with ssh_keys) and stack_entries (with public_names, secret_env and outgoing) check the
 rest, registries the logins, and Compose files are read by builder.compose. messages has every text of a problem, schema
 the JSON Schema of input_model. Other packages import what is named here, model, and `rules.near`; builder.starter also
-outgoing, secret_env and ssh_keys.
+outgoing, registries, secret_env and ssh_keys.
 """
 
 from builder.spec.host_sections import with_proxy_image

@@ -113,6 +113,20 @@ def settings(registry: str) -> tuple[str, str] | None:
     return next(((words, way) for form, words, way in _PRIVATE if form.fullmatch(registry)), None)
 
 
+# Registries in which images are somebody's, public or not: their names do not tell.
+_MAYBE_PRIVATE: Final = ("ghcr.io", "registry.gitlab.com")
+
+
+def maybe_private(images: Iterable[str], named: Iterable[str] = ()) -> Iterator[tuple[str, str, str]]:
+    """Image, registry, and whose name to log in under should it be private; once for each registry not in `named`."""
+    seen = set(named)
+    for image in images:
+        registry, _, path = image.partition("/")
+        if registry in _MAYBE_PRIVATE and registry not in seen:
+            seen.add(registry)
+            yield image, registry, path.partition("/")[0]
+
+
 def _check_private(document: Document, loc: Loc, service: Service, named: set[str], seen: set[str]) -> None:
     """Each such registry once."""
     for registry in _registries([service.image]):

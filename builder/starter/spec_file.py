@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from builder.spec.value_types import ROLE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -56,13 +58,16 @@ _Dumper.add_representer(_OneLine, _one_line)
 
 def text(plans: Iterable[Plan], directory: Path, key: str | None, placeholder: str) -> str:
     """The whole file. `directory` is where it will lie; `key` the admin's, else the placeholder is there."""
+    plans = list(plans)
     listed = [_stack(plan, directory) for plan in plans]
+    by_role = {registry: ROLE for plan in plans for registry in plan.by_role}
     parts = [
         _HEAD,
         as_yaml({"server": {"name": "web1", "base": "debian-13", "arch": "amd64"}}),
         "" if key else _PLACEHOLDER,
         as_yaml({"admin": {"name": "er", "ssh_keys": [key or placeholder]}}),
         as_yaml({"tls": {"ca": "letsencrypt"}}),
+        as_yaml({"registries": by_role}) if by_role else "",
         _SECRETS if any("secret_env" in stack for stack in listed) else "",
         as_yaml({"stacks": listed}),
     ]

@@ -1,7 +1,7 @@
 """moto's server, mended.
 
-CreateImage tags the image's snapshot too, as EC2 does and a current Packer asks it to. A role that is not in an instance
-profile is not found there, as IAM has it, when it is to be taken out.
+CreateImage tags the image's snapshot too, as EC2 does and a current Packer asks it to. A role that is to be taken out
+of an instance profile, and is not in it, is not found, as IAM has it.
 """
 
 from __future__ import annotations
