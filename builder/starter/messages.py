@@ -125,8 +125,7 @@ PROTOCOL_TLS: Final = (
 FILES_IN_DOTENV: Final = ".env says COMPOSE_FILE={names}: docker compose takes those files, here --compose names them"
 ENV_EXAMPLE: Final = "{name} lies beside and .env does not: copy it to .env, and set its values"
 LOGIN_BY_ROLE: Final = (
-    "{registry} wants a login: as the spec has it, the server's role logs in, on EC2; elsewhere write {{username: AWS}} "
-    "there"
+    "{registry} wants a login: as the spec has it, the server's role logs in, on EC2; elsewhere write {{username: AWS}}"
 )
 LOGIN_NEEDED: Final = "{registry} wants a login: write registries: {{{registry}: {settings}}}"
 LOGIN_MAYBE: Final = "should {image} be private, write registries: {{{registry}: {{username: {owner}}}}}"
