@@ -109,8 +109,8 @@ class ServedInput(Section):
 class PublicInput(ServedInput):
     """What the labels of one service of a Compose file would say, so that the file stays as it is."""
 
-    domains: list[Domain] | None = Field(
-        default=None, description="The public names.", examples=[["app.example.com"]], min_length=1
+    domains: Domains | None = Field(
+        default=None, description="The public names, or the one that there is.", examples=[["app.example.com"]]
     )
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None,
@@ -184,11 +184,10 @@ class StackInput(ServedInput):
         min_length=1,
     )
     domain: Domain | None = Field(default=None, description="The public name.", examples=["hello.example.com"])
-    domains: list[Domain] | None = Field(
+    domains: Domains | None = Field(
         default=None,
         description="Several public names.",
         examples=[["example.com", "www.example.com"]],
-        min_length=1,
     )
     port: Port = Field(default=3000, description="Port inside the container.", examples=[8080])
     environment: dict[EnvName, EnvValue] = Field(

@@ -47,6 +47,7 @@ _TOKEN = Route(
     _TOKENS.make,
     (direct(403), number("X-aws-ec2-metadata-token-ttl-seconds", 1, 21600, 400)),
     "PUT",
+    headers={"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": "300"},
 )
 
 

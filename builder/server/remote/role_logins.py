@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import time
 from contextlib import contextmanager
@@ -82,11 +83,14 @@ def ask() -> None:
 
 @contextmanager
 def locked() -> Iterator[None]:
-    """The unit may be writing the same files."""
+    """The unit may be writing the same files. No user of a stack can open the lock and hold it."""
     path = Path(facts.ROLE_LOCK)
     if not path.parent.exists():
         yield
         return
-    with path.open("w") as lock:
+    lock = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
