@@ -61,6 +61,13 @@ CONFIG: Final = f"{STATE}/config"
 AUTH_FILE: Final = "containers/auth.json"
 # Who logs in where, a line each: the stack (or proxy), the registry, the name there.
 LOGINS: Final = f"{ETC}/registries"
+# The packages that this host needs beside those of every host, a line each.
+PACKAGES: Final = f"{ETC}/packages"
+# Where the server's role logs in, a line each: the stack, the registry, and its name to who asks for the password. What
+# came of it: by stack and registry, until when the last password is good, and what was said when there was none.
+ROLE_LOGINS: Final = f"{ETC}/ecr"
+ROLE_STATE: Final = f"{STATE}/ecr/state.json"
+ROLE_LOCK: Final = f"{STATE}/ecr/lock"
 QUADLETS: Final = "/etc/containers/systemd/users"
 # What stacks run by a release: whole units by uid, where Podman's generator reads no drop-ins; and the records.
 RELEASE_UNITS: Final = f"{ETC}/releases"

@@ -17,7 +17,7 @@ import botocore.config
 import botocore.exceptions
 from botocore import xform_name
 
-from builder.aws.errors import NO_REGION, AwsError, no_access, translate
+from builder.aws.errors import NO_REGION, AwsError, is_missing, no_access, translate
 from builder.aws.permissions import OPERATIONS
 from builder.problems import UserError
 from builder.spec.rules import near
@@ -45,7 +45,7 @@ class Api:
     """
 
     def __init__(self, region: str | None, report: Callable[[str], object] = str) -> None:
-        self._report = report
+        self.report = report
         # The AWS tools read this variable; boto3 by itself does not.
         region = region or os.environ.get("AWS_REGION")
         try:
@@ -68,6 +68,11 @@ class Api:
             raise UserError(f"`{name}` is not a region of AWS", hint)
         return name
 
+    @property
+    def backoff(self) -> Backoff:
+        """How to wait for what AWS does not see yet."""
+        return BACKOFF
+
     def call(self, name: str, **parameters: Any) -> dict[str, Any]:
         """One call of an operation; raises AwsError."""
         return self._do(name, lambda client: getattr(client, xform_name(name))(**parameters))
@@ -89,7 +94,7 @@ class Api:
         try:
             self.call(name, **parameters)
         except AwsError as error:
-            if not error.code.endswith(".NotFound"):
+            if not is_missing(error):
                 raise
 
     def permitted(self, name: str, **parameters: Any) -> AwsError | None:
@@ -109,7 +114,7 @@ class Api:
             except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
                 raise self._translated(error, name, operation.needs) from None
 
-        return tried() if operation.writes else retry(tried, BACKOFF, self._report)
+        return tried() if operation.writes else retry(tried, BACKOFF, self.report)
 
     def _client(self, service: str) -> Any:
         if service not in self._clients:

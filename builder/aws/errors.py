@@ -32,13 +32,16 @@ class Row:
     unsure: bool = False
 
 
+_DENIED: Final = r"UnauthorizedOperation|AccessDenied(Exception)?|.*\.AccessDenied"
+# er's own: EC2 says InvalidParameterValue of an instance profile that it does not know, or not yet.
+UNKNOWN_PROFILE: Final = "InvalidParameterValue.IamInstanceProfile"
 _CREDENTIALS_HINT: Final = "`aws sts get-caller-identity` tells whether they work; AWS_PROFILE chooses others"
 _QUOTA_HINT: Final = (
     "`er servers` shows what runs; ask for more in the console under Service Quotas, or take another region"
 )
 ROWS: Final = (
     Row(
-        r"UnauthorizedOperation|AccessDenied(Exception)?|.*\.AccessDenied",
+        _DENIED,
         "these credentials may not do {action}",
         "the policy in docs/aws.md allows all that er does; a limit set by your organisation may refuse it too",
     ),
@@ -105,9 +108,15 @@ ROWS: Final = (
         "refused: the server is protected from termination",
         "if you mean it: er destroy NAME --unprotect",
     ),
-    Row(r"InvalidIamInstanceProfile.*|InvalidParameterValue\.Iam.*", "{said}", "is the ARN of --profile-arn right?"),
+    Row(rf"InvalidIamInstanceProfile.*|{UNKNOWN_PROFILE}", "{said}", "is the ARN of --profile-arn right?"),
     Row(
-        r"InvalidGroup\.Duplicate|InvalidKeyPair\.Duplicate|InvalidPermission\.Duplicate",
+        r"DeleteConflict|ConcurrentModification.*|EntityTemporarilyUnmodifiable",
+        "IAM has not noticed yet what a step before has changed: {said}",
+        "run the same command again in a minute: it takes up what is there",
+        transient=True,
+    ),
+    Row(
+        r"InvalidGroup\.Duplicate|InvalidKeyPair\.Duplicate|InvalidPermission\.Duplicate|EntityAlreadyExists",
         "something of that name is there and is not er's: {said}",
         "remove it or rename the server; if a launch was just interrupted, run it again in a minute",
         transient=True,
@@ -155,6 +164,8 @@ def translate(code: str, said: str, *, operation: str, needs: tuple[str, ...], r
 
     `needs` are the permissions of the operation; which of them is missing, AWS often says itself.
     """
+    if code == "InvalidParameterValue" and "iam instance profile" in said.lower():
+        code = UNKNOWN_PROFILE
     named = _ACTION.search(said)
     fields = {
         "code": code,
@@ -182,3 +193,13 @@ _NO_ACCESS: Final = re.compile(
 def no_access(error: UserError) -> bool:
     """Whether AWS could not be asked from here at all: no region, no valid credentials, no network."""
     return isinstance(error, AwsError) and bool(_NO_ACCESS.fullmatch(error.code))
+
+
+def is_denied(error: AwsError) -> bool:
+    """Whether these credentials may not do it."""
+    return bool(re.fullmatch(_DENIED, error.code))
+
+
+def is_missing(error: AwsError) -> bool:
+    """Whether what was named does not exist (any more)."""
+    return error.code.endswith(".NotFound") or error.code == "NoSuchEntity"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # What tagging at creation needs besides the creation itself.
 _TAGGING: Final = "ec2:CreateTags"
+# What giving a role to a server needs besides.
+_PASSING: Final = "iam:PassRole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,12 @@ def _create(
     return Operation("ec2", name, needed, writes=True, creates=creates, uses=uses, uses_own=uses_own)
 
 
+def _tagged(name: str) -> Operation:
+    """Something of IAM's that is made with tags."""
+    tagging = name.replace("Create", "iam:Tag")
+    return Operation("iam", name, (f"iam:{name}", tagging), writes=True)
+
+
 _ROWS: Final = (
     # AWS lets every identity ask who it is.
     Operation("sts", "GetCallerIdentity", ()),
@@ -73,10 +81,23 @@ _ROWS: Final = (
     _create(
         "RunInstances",
         *("instance", "network-interface", "spot-instances-request", "volume"),
-        needs=("iam:PassRole",),
+        needs=(_PASSING,),
         uses=("image", "subnet"),
         uses_own=("key-pair", "security-group"),
     ),
+    # Only for a spec with `registries: {…: aws}`.
+    _read("GetRole", service="iam"),
+    _read("GetRolePolicy", service="iam"),
+    _read("GetInstanceProfile", service="iam"),
+    _tagged("CreateRole"),
+    _write("PutRolePolicy", "iam"),
+    _tagged("CreateInstanceProfile"),
+    Operation("iam", "AddRoleToInstanceProfile", ("iam:AddRoleToInstanceProfile", _PASSING), writes=True),
+    Operation("ec2", "AssociateIamInstanceProfile", ("ec2:AssociateIamInstanceProfile", _PASSING), writes=True),
+    _write("RemoveRoleFromInstanceProfile", "iam"),
+    _write("DeleteInstanceProfile", "iam"),
+    _write("DeleteRolePolicy", "iam"),
+    _write("DeleteRole", "iam"),
     _create("AllocateAddress", "elastic-ip"),
     _write("AssociateAddress"),
     _write("ModifyInstanceAttribute"),
@@ -94,35 +115,52 @@ OPERATIONS: Final = {row.name: row for row in _ROWS}
 
 # A console shows what a server prints at its boot: those of other servers are not er's business.
 _CONSOLE: Final = "ec2:GetConsoleOutput"
-_PASSING: Final = "iam:PassRole"
 # A role's tags are no reliable condition of PassRole, says IAM's guide: so its name has to be.
 _ROLES: Final = "arn:aws:iam::*:role/er-*"
+_PROFILES: Final = "arn:aws:iam::*:instance-profile/er-*"
 _RECORDS: Final = "route53:ChangeResourceRecordSets"
 # Every record of a change must be A or AAAA: er may not touch mail, name servers, or TXT proofs of a domain.
 _ADDRESSES: Final = {"ForAllValues:StringEquals": {"route53:ChangeResourceRecordSetsRecordTypes": ["A", "AAAA"]}}
 
 
 def policy() -> dict[str, Any]:
-    """The policy document."""
-    needed = {action for call in _ROWS for action in call.needs}
-    reads = {action for call in _ROWS if not call.writes for action in call.needs}
+    """The policy document, without what only a spec with a login by role needs; `role_policy` has the rest."""
+    rows = [row for row in _ROWS if row.service != "iam"]
+    needed = {action for call in rows for action in call.needs}
+    reads = {action for call in rows if not call.writes for action in call.needs}
     creates, uses, uses_own = (_types(field) for field in ("creates", "uses", "uses_own"))
     changes = needed - reads - creates.keys() - {_TAGGING, _PASSING, _RECORDS}
     tagged, own = (_equal(f"aws:{what}Tag/{tags.PROJECT}", tags.OURS) for what in ("Request", "Resource"))
     creations = sorted(action.removeprefix("ec2:") for action in creates)
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            _allow("Look", reads - {_CONSOLE}),
-            _allow("Make", creates, _arns(creates), tagged),
-            _allow("MakeFrom", uses, _arns(uses)),
-            _allow("MakeFromOwn", uses_own, _arns(uses_own), own),
-            _allow("TagWhatIsMade", {_TAGGING}, condition=_both(tagged, _equal("ec2:CreateAction", creations))),
-            _allow("ChangeAndRemoveOwn", changes | {_CONSOLE}, condition=own),
-            _allow("SetAddressRecords", {_RECORDS}, "arn:aws:route53:::hostedzone/*", _ADDRESSES),
-            _allow("PassInstanceProfile", {_PASSING}, _ROLES, _equal("iam:PassedToService", "ec2.amazonaws.com")),
-        ],
-    }
+    return _document(
+        _allow("Look", reads - {_CONSOLE}),
+        _allow("Make", creates, _arns(creates), tagged),
+        _allow("MakeFrom", uses, _arns(uses)),
+        _allow("MakeFromOwn", uses_own, _arns(uses_own), own),
+        _allow("TagWhatIsMade", {_TAGGING}, condition=_both(tagged, _equal("ec2:CreateAction", creations))),
+        _allow("ChangeAndRemoveOwn", changes | {_CONSOLE}, condition=own),
+        _allow("SetAddressRecords", {_RECORDS}, "arn:aws:route53:::hostedzone/*", _ADDRESSES),
+        _allow("PassInstanceProfile", {_PASSING}, _ROLES, _equal("iam:PassedToService", "ec2.amazonaws.com")),
+        _allow("LookForRoles", {"iam:GetInstanceProfile", "iam:GetRole"}, [_ROLES, _PROFILES]),
+    )
+
+
+def role_policy() -> dict[str, Any]:
+    """What a launch needs besides, where the server's role logs in to registries: it makes that role."""
+    rows = [row for row in _ROWS if row.service == "iam"]
+    makes = {action for row in rows for action in row.needs if row.name.startswith("Create")}
+    reads = {row.needs[0] for row in rows if not row.writes}
+    changes = {row.needs[0] for row in rows} - makes - reads
+    tagged, own = (_equal(f"aws:{what}Tag/{tags.PROJECT}", tags.OURS) for what in ("Request", "Resource"))
+    return _document(
+        _allow("LookAtRoles", reads, [_ROLES, _PROFILES]),
+        _allow("MakeRoles", makes, [_ROLES, _PROFILES], tagged),
+        _allow("ChangeAndRemoveOwnRoles", changes, [_ROLES, _PROFILES], own),
+    )
+
+
+def _document(*statements: dict[str, Any]) -> dict[str, Any]:
+    return {"Version": "2012-10-17", "Statement": list(statements)}
 
 
 def _types(field: str) -> dict[str, tuple[str, ...]]:

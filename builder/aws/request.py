@@ -118,6 +118,14 @@ class Prerequisites:
         """Of the hosted zones, each once."""
         return tuple(sorted({zone.id for zone in self.zones}))
 
+    @property
+    def lacking(self) -> dict[str, str]:
+        """The packages that a baked image lacks and this host needs, with their reasons: first boot installs them."""
+        if self.image.on == "stock":
+            return {}
+        needed = self.request.host.extra_packages.items()
+        return {name: reason for name, reason in needed if name not in self.image.packages}
+
 
 def look_up(api: Api, request: Request) -> Prerequisites:
     """Look everything up; raises UserError or AwsError."""
@@ -184,7 +192,10 @@ def _check_options(instance_type: InstanceType, options: Options) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image: `on` says which user-data it takes; `root` is its root device, `size` that disk's GiB at least."""
+    """An image: `on` says which user-data it takes; `root` is its root device, `size` that disk's GiB at least.
+
+    `packages` were baked in although not every host has them.
+    """
 
     id: str
     name: str
@@ -192,6 +203,7 @@ class Image:
     root: str
     size: int
     on: Literal["stock", "baked"]
+    packages: tuple[str, ...] = ()
 
 
 def choose_image(api: Api, request: Request) -> Image:
@@ -266,7 +278,8 @@ def read_image(described: Mapping[str, Any]) -> Image:
     disks = [device.get("Ebs", {}) for device in devices if device.get("DeviceName") == root]
     size = max((disk.get("VolumeSize", 0) for disk in disks), default=0)
     on: Literal["stock", "baked"] = "baked" if ours.get(tags.PROJECT) == tags.OURS else "stock"
-    return Image(described["ImageId"], described.get("Name", ""), described.get("Architecture", ""), root, size, on)
+    name, arch = described.get("Name", ""), described.get("Architecture", "")
+    return Image(described["ImageId"], name, arch, root, size, on, tuple(ours.get(tags.PACKAGES, "").split()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ ADMIN: Final = "er:admin"
 ZONES: Final = "er:zones"
 BASE: Final = "er:base"
 ARCH: Final = "er:arch"
+PACKAGES: Final = "er:packages"
 OURS: Final = "easyrunner"
 IMAGE: Final = "image"
 
@@ -43,6 +44,7 @@ def read(described: Mapping[str, Any]) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in described.get("Tags", ())}
 
 
-def image(base: str, arch: str) -> dict[str, str]:
-    """The tags of an image that er bakes: by these a launch finds it."""
-    return {PROJECT: OURS, PART: IMAGE, BASE: base, ARCH: arch}
+def image(base: str, arch: str, packages: Iterable[str] = ()) -> dict[str, str]:
+    """The tags of an image that er bakes: by these a launch finds it. `packages` are those that not every host has."""
+    extra = {PACKAGES: " ".join(packages)} if packages else {}
+    return {PROJECT: OURS, PART: IMAGE, BASE: base, ARCH: arch, **extra}

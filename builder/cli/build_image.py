@@ -168,8 +168,9 @@ def _refuse(given: Mapping[str, object]) -> None:
 def _image_tags(target: str, spec: Spec) -> dict[str, str]:
     """By these `er launch` finds the image."""
     from builder.aws import tags
+    from builder.host import packages
 
-    return tags.image(spec.server.base, spec.server.arch) if target == "aws" else {}
+    return tags.image(spec.server.base, spec.server.arch, packages.of_spec(spec)) if target == "aws" else {}
 
 
 def follow(events: Generator[Progress, None, Result], steps: Steps) -> Result:

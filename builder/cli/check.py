@@ -9,7 +9,7 @@ from builder import spec as specs
 from builder.cli import output
 from builder.cli.options import AsJson, SpecPath
 from builder.problems import Problem, SpecError
-from builder.spec import memory
+from builder.spec import memory, registries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,7 +56,9 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
             ],
             "no_egress": stack.no_egress,
             "secrets": list(_secrets(stack)),
-            "logins": [{"registry": one.registry, "username": one.username} for one in stack.logins],
+            "logins": [
+                {"registry": one.registry, "username": one.username, "by_role": one.by_role} for one in stack.logins
+            ],
             "services": [
                 {
                     "name": s.name,
@@ -96,8 +98,11 @@ def _summary(spec: Spec) -> None:
             output.note(f"  er-{stack.name} {stack.uid}  may reach nothing outside, not even DNS and the web")
         if names := _secrets(stack):
             output.note(f"  er-{stack.name} {stack.uid}  waits for its secrets: {', '.join(names)}")
-        for line in (*_builds(stack), *(f"logs in to {one.registry} as {one.username}" for one in stack.logins)):
+        for line in _builds(stack):
             output.note(f"  er-{stack.name} {stack.uid}  {line}")
+        for login in stack.logins:
+            whom = "by the server's role, which only EC2 has" if login.by_role else f"as {login.username}"
+            output.note(f"  er-{stack.name} {stack.uid}  logs in to {login.registry} {whom}")
     for text in _maybe_private(spec):
         output.note(f"  {text}")
     for line in _memory_lines(spec):
@@ -128,19 +133,12 @@ def _secrets(stack: Stack) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for service in stack.services for name in service.secret_names))
 
 
-# Registries in which images are somebody's, public or not: their names do not tell.
-_MAYBE_PRIVATE: Final = ("ghcr.io", "registry.gitlab.com")
-
-
 def _maybe_private(spec: Spec) -> Iterator[str]:
-    """What to write should an image be private, once for each registry."""
-    seen = {one.registry for stack in spec.stacks for one in stack.logins}
-    for image in (service.image for stack in spec.stacks for service in stack.services):
-        registry, _, path = image.partition("/")
-        if registry in _MAYBE_PRIVATE and registry not in seen:
-            seen.add(registry)
-            owner = path.partition("/")[0]
-            yield f"should {image} be private: registries: {{{registry}: {{username: {owner}}}}}"
+    """What to write should an image be private."""
+    named = {one.registry for stack in spec.stacks for one in stack.logins}
+    images = (service.image for stack in spec.stacks for service in stack.services)
+    for image, registry, owner in registries.maybe_private(images, named):
+        yield f"should {image} be private: registries: {{{registry}: {{username: {owner}}}}}"
 
 
 def _line(stack: Stack, service: Service) -> str:

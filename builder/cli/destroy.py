@@ -42,7 +42,7 @@ def command(
     file = keys.named(known_hosts) if known_hosts else keys.default()
     if dry_run and (missing := api.missing_access(region)):
         return _dry_run_without_access(name, region, missing, as_json=as_json)
-    client = api.Api(region)
+    client = api.Api(region, output.note)
     try:
         found = destroy.holdings(client, name)
     except errors.AwsError as error:

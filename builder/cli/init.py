@@ -397,6 +397,7 @@ def _plan_as_json(plan: Plan) -> dict[str, Any]:
             for one in plan.egress
         ],
         "files": [file.path for file in plan.app.survey.contents.files],
+        "by_role": list(plan.by_role),
         "env": [{"name": name, "required": required} for name, required in plan.env.items()],
         "notes": list(plan.notes),
         "commands": list(_secret_commands(plan)),

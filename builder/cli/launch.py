@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from builder import spec as specs
 from builder.cli import output
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.progress import Steps
@@ -64,6 +65,8 @@ def command(
 
     options = Options(type_, image, count, disk, vpc, subnet, profile_arn, spot, eip, ipv6, protect)
     request = Request(spec, hosts.build(spec), options)
+    if profile_arn and specs.role_policy(spec):
+        output.note("the role of --profile-arn has to allow the server its images: docs/registries.md says what")
     file = keys.named(known_hosts) if known_hosts else keys.default()
     if dry_run:
         return _dry_run(request, region or spec.aws.region, as_json=as_json)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder import files, providers, userdata
+from builder import files, manifest, providers, userdata
 from builder import host as hosts
+from builder import spec as specs
 from builder.cli import output
 from builder.cli.options import AsJson, OutputFile, SpecPath, load
 from builder.cli.progress import size_bar
@@ -19,10 +20,12 @@ from builder.problems import SpecError, UserError
 from builder.providers import Encoding
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.host import Host
+    from builder.problems import Problem
     from builder.spec import Spec
     from builder.userdata import Delivery
-    from builder.userdata.cloudconfig import On
 
 NAME = "user-data"
 # Groups of files that are named, by the space that they take.
@@ -63,6 +66,12 @@ def command(
     small: Annotated[
         bool, typer.Option("--small", help="The smallest form that PROVIDER takes, even when a readable one fits.")
     ] = False,
+    image_manifest: Annotated[
+        Path | None,
+        typer.Option(
+            "--manifest", metavar="FILE", exists=True, dir_okay=False, help="That image's manifest: say what it lacks."
+        ),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say on stdout what each part does.")] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -72,9 +81,13 @@ def command(
     target, stdout_taken = file or files.STDOUT, explain or as_json
     if file is not None and stdout_taken and files.is_stdout(file):
         raise typer.BadParameter("stdout has --json or --explain already: give a file name, or leave those out")
+    if image_manifest is not None and on is not Image.BAKED:
+        raise typer.BadParameter("--manifest is that of a baked image: it goes with --on baked")
     spec = load(path)
-    _check_archives(spec, on.value)
+    _check([*userdata.role_problems(spec, provider), *userdata.archive_problems(spec, on.value)])
     host = hosts.build(spec)
+    if image_manifest is not None:
+        _report_lacking(host, image_manifest)
     delivery = userdata.deliver(spec, host, provider, on.value, smallest=small)
     if file is not None or not stdout_taken:
         _write(target, delivery)
@@ -117,6 +130,10 @@ def _report(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> No
     for stack, service in userdata.builds(spec):
         way = "er server apply ADDRESS SPEC"
         output.note(f"  {service} of stack {stack} waits for its first image; once the server is up: {way}")
+    if specs.role_policy(spec):
+        output.note(
+            "  the server's role logs in to ECR: attach an instance profile; --json has its policy as role_policy"
+        )
     output.note(f"  use it:     {_filled(row.command.value, file)}")
     output.note(f"  or here:    {_filled(row.console.value, file)}")
     login = row.login.value.get(spec.server.base, "") if delivery.on == "stock" else ""
@@ -155,6 +172,8 @@ def _as_json(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> d
         "secrets": [{"stack": stack, "name": secret} for stack, secret in userdata.secrets(spec)],
         "builds": [{"stack": stack, "service": service} for stack, service in userdata.builds(spec)],
         "logins": [{"stack": stack, "registry": registry} for stack, registry in userdata.logins(spec)],
+        "role_policy": specs.role_policy(spec),
+        "packages": dict(host.extra_packages),
         "command": _filled(row.command.value, file),
         "console": _filled(row.console.value, file),
         "login": spec.admin.name,
@@ -162,8 +181,15 @@ def _as_json(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> d
     }
 
 
-def _check_archives(spec: Spec, on: On) -> None:
-    found = userdata.archive_problems(spec, on)
+def _check(found: Sequence[Problem]) -> None:
     if any(problem.severity == "error" for problem in found):
         raise SpecError(found)
     output.problems(found)
+
+
+def _report_lacking(host: Host, path: Path) -> None:
+    """What the image lacks of the packages, each with its reason: first boot installs it, which takes its time."""
+    there = {package["name"] for package in manifest.read(path)["packages"]}
+    for name in (name for name in host.packages if name not in there):
+        reason = f" ({host.extra_packages[name]})" if name in host.extra_packages else ""
+        output.note(f"warning: the image of {path} lacks {name}{reason}: first boot installs it from the network")

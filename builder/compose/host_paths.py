@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from builder.compose import messages
+from builder.compose.node import Emptied
 from builder.stack import names
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ def directory(node: Node, source: str, project: Project) -> str | None:
         steps = Path(os.path.relpath((node.document.directory / source).resolve(), project.root.resolve())).parts
         path = "/".join(".above" if step == ".." else step for step in steps)
     project.check_path(node, path, source)
-    node.report(messages.BIND_ELSEWHERE, path=source, directory=names.data_path(project.stack, path))
+    # A path that lacks a variable is none that somebody meant: that it lacks one is said.
+    if not isinstance(node.value, Emptied):
+        node.report(messages.BIND_ELSEWHERE, path=source, directory=names.data_path(project.stack, path))
     return path
 
 

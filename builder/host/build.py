@@ -11,10 +11,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, quadlet
-from builder.host import firewall, rootfs
+from builder.host import firewall, packages, rootfs
 from builder.host.model import File, Host, Part
 from builder.host.rootfs import Encoded
-from builder.oci import image_reference
+from builder.oci import ecr, image_reference
 from builder.stack import names, public, shares, user
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def build(spec: Spec) -> Host:
     """The whole host of a spec, deterministic: the same spec gives the same bytes on any day and machine."""
     server = spec.server
     files = _sorted([*_baked(spec), *_first_boot(spec)])
-    return Host(server.name, server.base, server.arch, files, tuple(sorted(PACKAGES[server.base])))
+    extra = packages.of_spec(spec)
+    every = tuple(sorted({*packages.PACKAGES[server.base], *extra}))
+    return Host(server.name, server.base, server.arch, files, every, extra)
 
 
 def _sorted(files: Iterable[File]) -> tuple[File, ...]:
@@ -44,8 +46,7 @@ def _baked(spec: Spec) -> Iterator[File]:
     """What every host has. It depends on the base and the proxy image alone, never on who the host is for."""
     yield from rootfs.render(Part.BAKED, "host", _base_values(spec))
     yield from firewall.base_files()
-    packages = "".join(f"{name}\n" for name in sorted(PACKAGES[spec.server.base]))
-    yield File(f"{facts.LIB}/packages", packages.encode(), Part.BAKED)
+    yield File(f"{facts.LIB}/packages", _lines(sorted(packages.PACKAGES[spec.server.base])), Part.BAKED)
     subids = f"{facts.PROXY_USER}:{facts.PROXY_SLOT * facts.SUBID_SIZE}:{facts.SUBID_SIZE}\n"
     yield File(f"{facts.LIB}/subids", subids.encode(), Part.BAKED)
 
@@ -64,6 +65,13 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "quadlets": facts.QUADLETS,
         "keeps_addresses": any(service.networks for stack in spec.stacks for service in stack.services),
         "makes_directories": any(_makes_directories(stack) for stack in spec.stacks),
+        "by_role": any(login.by_role for _, login in spec.logins),
+        "ecr": f"{facts.LIB}/ecr",
+        "role_logins": facts.ROLE_LOGINS,
+        "role_state": facts.ROLE_STATE,
+        "role_lock": facts.ROLE_LOCK,
+        "config": facts.CONFIG,
+        "auth_file": facts.AUTH_FILE,
         "names": facts.NAMES,
         "answers": facts.ANSWERS,
         "ignored": never_banned(spec),
@@ -88,13 +96,28 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         yield File(facts.LOGINS, logins, Part.FIRST_BOOT, "0600")
     if keys := _deploy_keys(spec):
         yield File(facts.DEPLOY_KEYS, keys, Part.FIRST_BOOT)
+    if by_role := _role_logins(spec):
+        yield File(facts.ROLE_LOGINS, by_role, Part.FIRST_BOOT)
+    if extra := packages.of_spec(spec):
+        yield File(facts.PACKAGES, _lines(extra), Part.FIRST_BOOT)
     for stack in spec.stacks:
         yield from (_owned(stack, file) for file in _stack(stack, spec, values))
 
 
+def _lines(words: Iterable[str]) -> bytes:
+    return "".join(f"{word}\n" for word in words).encode()
+
+
 def _logins(spec: Spec) -> bytes:
     """Who logs in where: `er server registry` reads it, and first boot, which says what is not there."""
-    return "".join(f"{owner} {login.registry} {login.username}\n" for owner, login in spec.logins).encode()
+    named = ((owner, login) for owner, login in spec.logins if not login.by_role)
+    return _lines(f"{owner} {login.registry} {login.username}" for owner, login in named)
+
+
+def _role_logins(spec: Spec) -> bytes:
+    """Where the server's role logs in, for whom."""
+    found = ((owner, login.registry, ecr.registry(login.registry)) for owner, login in spec.logins if login.by_role)
+    return _lines(f"{owner} {name} {registry.name}" for owner, name, registry in found if registry)
 
 
 def _deploy_keys(spec: Spec) -> bytes:
@@ -304,44 +327,3 @@ _BASE_VALUES: Final[Mapping[str, Mapping[str, object]]] = {
         "ntp_pool": "",
     },
 }
-
-# Reasons where they are not plain: nftables is how netavark makes a private network; catatonit is `init: true`;
-# dbus-user-session gives rootless units their bus; systemd-resolved is the one resolver that the egress rules know;
-# python3-systemd lets Fail2Ban read the journal; aide tells what changed in the system's files; gpg is all that Podman
-# needs of gnupg, whose whole would be installed otherwise, or not, as a cut of power has left it.
-_PACKAGES: Final = (
-    "aardvark-dns",
-    "aide",
-    "apparmor",
-    "apparmor-utils",
-    "auditd",
-    "ca-certificates",
-    "catatonit",
-    "crun",
-    "curl",
-    "dbus-user-session",
-    "fail2ban",
-    "gpg",
-    "iproute2",
-    "ipset",
-    "iptables",
-    "libpam-pwquality",
-    "libpam-systemd",
-    "logrotate",
-    "netavark",
-    "nftables",
-    "openssh-server",
-    "passt",
-    "podman",
-    "procps",
-    "python3-systemd",
-    "sudo",
-    "systemd-resolved",
-    "systemd-timesyncd",
-    "uidmap",
-    "unattended-upgrades",
-)
-
-# Podman 4.9 makes a private network for rootless containers with slirp4netns alone, which it only recommends.
-PACKAGES: Final = {"debian-13": _PACKAGES, "ubuntu-24.04": (*_PACKAGES, "slirp4netns")}
-"""The Debian packages of a host, by base."""

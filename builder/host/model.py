@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Part(StrEnum):
@@ -48,7 +52,8 @@ class File:
 class Host:
     """Everything that turns a provider's image into this host.
 
-    `files` are sorted by path, no path twice; `packages` are Debian package names, sorted.
+    `files` are sorted by path, no path twice; `packages` are Debian package names, sorted; `extra_packages` those
+    of them that not every host has, each with its reason.
     """
 
     name: str
@@ -56,6 +61,7 @@ class Host:
     arch: str
     files: tuple[File, ...]
     packages: tuple[str, ...]
+    extra_packages: Mapping[str, str] = field(default_factory=dict)
 
     def only(self, *parts: Part) -> tuple[File, ...]:
         """The files of these parts, in order of path."""

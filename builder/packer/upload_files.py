@@ -4,6 +4,7 @@ rootfs.tar              the files that every host has, with owners and modes
 images/<user>.list      what goes into the container storage of that user: NAME ARCHIVE, or NAME of a registry's image
 images/*.tar            the archives of those lists
 store-images            the program that reads the lists
+packages                what the hosts of the spec need beside the packages of every host, a line each
 stacks/                 with stacks: sysusers.d, tmpfiles.d and subids of their users
 apt-sources.list        for this bake only: where packages come from
 check.pyz               the program by which the image checks itself
@@ -58,6 +59,7 @@ def collect(spec: Spec, host: Host, *, check: bytes, with_stacks: bool = False, 
         "store-images": (data.tree("images") / "steps/lib/store-images").read_bytes(),
         "check.pyz": check,
         **{f"images/{user}.list": _image_list(images) for user, images in lists.items()},
+        **({"packages": "".join(f"{name}\n" for name in host.extra_packages).encode()} if host.extra_packages else {}),
         **(_stack_files(host) if with_stacks else {}),
         **({"apt-sources.list": apt_sources.encode()} if apt_sources else {}),
     }

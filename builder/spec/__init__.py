@@ -5,13 +5,14 @@ which is checked against input_model and stack_input, whose single values have t
 rules in rules; host_sections (with ssh_keys) and stack_entries (with public_names, secret_env and outgoing) check the
 rest, registries the logins, and Compose files are read by builder.compose. messages has every text of a problem, schema
 the JSON Schema of input_model. Other packages import what is named here, model, and `rules.near`; builder.starter also
-outgoing, secret_env and ssh_keys.
+outgoing, registries, secret_env and ssh_keys.
 """
 
 from builder.spec.host_sections import with_proxy_image
 from builder.spec.input_model import placeholder_key, template
 from builder.spec.load import load, loads
 from builder.spec.model import Admin, Arch, Aws, Base, Fail2ban, Proxy, Server, Spec, Ssh, Tls
+from builder.spec.registries import role_policy
 from builder.spec.schema import schema
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "load",
     "loads",
     "placeholder_key",
+    "role_policy",
     "schema",
     "template",
     "with_proxy_image",

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 
 from builder import facts
+from builder.oci import ecr
 from builder.spec import rules
 from builder.spec.model import (
     Arch,  # noqa: TC001 - pydantic reads the annotations
@@ -29,10 +30,11 @@ from builder.spec.value_types import (
     Network,
     PathPrefix,
     Registry,
-    RegistrySettings,
+    RegistrySection,
     RegistryUsername,
     Section,
     TimeoutOrNone,
+    registry_settings,
 )
 
 
@@ -147,7 +149,7 @@ class AwsInput(Section):
     )
 
 
-class RegistryInput(Section):
+class RegistryInput(RegistrySection):
     """A registry that images come from."""
 
     username: RegistryUsername | None = Field(
@@ -160,6 +162,13 @@ class RegistryInput(Section):
         description="Where its images are looked for first, in this order.",
         examples=[["mirror.example.com"]],
     )
+
+
+class RoleRegistryInput(RegistryInput):
+    """Amazon ECR, where the server's role logs in for all stacks."""
+
+    by_role = True
+    username: RegistryUsername | None = ecr.USERNAME
 
 
 class SpecInput(Section):
@@ -180,9 +189,9 @@ class SpecInput(Section):
     aws: AwsInput = Field(
         default=AwsInput(), description="What `er launch` asks AWS for.", examples=[{"region": "eu-central-1"}]
     )
-    registries: dict[Registry, Annotated[RegistryInput, RegistrySettings]] = Field(
+    registries: dict[Registry, Annotated[RegistryInput, registry_settings(RoleRegistryInput)]] = Field(
         default={},
-        description="By registry, who logs in there, and where else its images are.",
+        description="By registry, who logs in there, and where else its images are; aws is the server's role.",
         examples=[{"ghcr.io": {"username": "me"}}],
     )
     dns: Dns | None = Field(

@@ -42,6 +42,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
     host_sections.check_base(document)
     host_sections.check_networks(document)
     host_sections.check_email(document)
+    registries.check_roles(document)
     root, image = host_sections.ca_root(document), host_sections.proxy_image(document)
     entries = stack_entries.read_stacks(document)
     if report.failed or spec_input is None:

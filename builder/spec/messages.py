@@ -297,15 +297,14 @@ REGISTRY_PASSWORD: Final = Text(
     "a password has no place here: user-data can be read by others",
     "take it out; once the server is up: er server registry login HOST REGISTRY",
 )
-REGISTRY_AWS: Final = Text(
-    "er does not renew ECR's passwords by the server's role yet, and each ends after 12 hours",
-    "write {{username: AWS}}; before each change of an image:"
-    " aws ecr get-login-password | er server registry login HOST REGISTRY",
+REGISTRY_ROLE: Final = Text(
+    "{registry} is no private registry of Amazon ECR, and the server's role logs in nowhere else",
+    "as in 123456789012.dkr.ecr.eu-central-1.amazonaws.com: aws; elsewhere write {{username: me}}",
 )
+REGISTRY_PUBLIC: Final = Text("{registry} gives its images to anybody, without a login", "take it out")
 REGISTRY_PRIVATE: Final = Text(
     "{registry} gives no image to who is not logged in",
-    "write registries: {{{quoted}: {{username: {username}}}}}, then on the server:"
-    " er server registry login HOST {registry}",
+    "write registries: {{{quoted}: {settings}}}; {then}",
     "warning",
 )
 REGISTRY_UNUSED: Final = Text("no image comes from {registry}", "images come from: {known}", "warning")

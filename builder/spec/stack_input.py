@@ -13,6 +13,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema  # noqa: TC002 - pydantic reads the annotations
 
+from builder.oci import ecr
 from builder.spec import rules
 from builder.spec.value_types import (
     Accounts,
@@ -31,11 +32,12 @@ from builder.spec.value_types import (
     Paths,
     Port,
     Registry,
-    RegistrySettings,
+    RegistrySection,
     RegistryUsername,
     SecretVariables,
     Section,
     TimeoutOrNone,
+    registry_settings,
 )
 from builder.stack import user
 from builder.stack.model import (
@@ -115,8 +117,8 @@ class ServedInput(Section):
 class PublicInput(ServedInput):
     """What the labels of one service of a Compose file would say, so that the file stays as it is."""
 
-    domains: list[Domain] | None = Field(
-        default=None, description="The public names.", examples=[["app.example.com"]], min_length=1
+    domains: Domains | None = Field(
+        default=None, description="The public names, or the one that there is.", examples=[["app.example.com"]]
     )
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None,
@@ -158,10 +160,17 @@ class BuildInput(Section):
         return {"anyOf": [{"type": "string"}, handler(core)]}
 
 
-class LoginInput(Section):
+class LoginInput(RegistrySection):
     """A login of one stack to a registry; the password is set on the server."""
 
     username: RegistryUsername = Field(description="The user name at the registry.", examples=["me"])
+
+
+class RoleLoginInput(LoginInput):
+    """The server's role logs this stack in to Amazon ECR."""
+
+    by_role = True
+    username: RegistryUsername = ecr.USERNAME
 
 
 class DeployInput(Section):
@@ -212,9 +221,9 @@ class StackInput(ServedInput):
         description="By service, variables that are secrets: names, or each with its secret or a text made of secrets.",
         examples=[{"web": {"SECRET_KEY": "secret_key", "DATABASE_URL": "postgres://app:{db_password}@db/app"}}],
     )
-    registries: dict[Registry, Annotated[LoginInput, RegistrySettings]] = Field(
+    registries: dict[Registry, Annotated[LoginInput, registry_settings(RoleLoginInput)]] = Field(
         default={},
-        description="By registry, a login that this stack has instead of the host's.",
+        description="By registry, a login that this stack has instead of the host's; aws is the server's role.",
         examples=[{"ghcr.io": {"username": "me"}}],
     )
     deploy: DeployInput | None = Field(
@@ -239,11 +248,10 @@ class StackInput(ServedInput):
         min_length=1,
     )
     domain: Domain | None = Field(default=None, description="The public name.", examples=["hello.example.com"])
-    domains: list[Domain] | None = Field(
+    domains: Domains | None = Field(
         default=None,
         description="Several public names.",
         examples=[["example.com", "www.example.com"]],
-        min_length=1,
     )
     port: Port = Field(default=3000, description="Port inside the container.", examples=[8080])
     environment: dict[EnvName, EnvValue] = Field(

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
 
 from builder.spec import messages, rules
 from builder.stack import public
 from builder.stack.model import CAPABILITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Section(BaseModel):
@@ -129,17 +140,33 @@ def _registry(value: str) -> str:
     return rules.pattern(_REGISTRY, messages.REGISTRY)(value)
 
 
-def _settings(value: Any) -> Any:
-    """What the spec says of a registry, before its keys are looked at."""
-    if value == "aws":
-        raise rules.RuleError(messages.REGISTRY_AWS)
-    if value == {}:
-        raise rules.RuleError(messages.REGISTRY_EMPTY)
-    return value
+ROLE: Final = "aws"
+"""Written in place of a registry's settings: the server's role logs in there."""
+
+
+class RegistrySection(Section):
+    """What the spec says of a registry: a mapping, or the one word for a login by role."""
+
+    by_role: ClassVar[bool] = False
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Either of the two."""
+        return {"anyOf": [handler(core), {"const": ROLE}]}
+
+
+def registry_settings(by_role: Callable[[], RegistrySection]) -> BeforeValidator:
+    """Before the keys are looked at: `by_role` makes what the one word stands for."""
+
+    def settings(value: Any) -> Any:
+        if value == {}:
+            raise rules.RuleError(messages.REGISTRY_EMPTY)
+        return by_role() if value == ROLE else value
+
+    return BeforeValidator(settings)
 
 
 Registry = Annotated[str, AfterValidator(_registry)]
-RegistrySettings = BeforeValidator(_settings)
 RegistryUsername = Annotated[
     str,
     AfterValidator(rules.pattern(_USERNAME, messages.REGISTRY_USERNAME)),

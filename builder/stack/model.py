@@ -320,10 +320,11 @@ class EgressRule:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who logs in to a registry; the password is set on the server."""
+    """Who logs in to a registry; the password is set on the server, or asked for there by its role (`by_role`)."""
 
     registry: str
     username: str
+    by_role: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,11 @@ PROTOCOL_TLS: Final = (
 )
 FILES_IN_DOTENV: Final = ".env says COMPOSE_FILE={names}: docker compose takes those files, here --compose names them"
 ENV_EXAMPLE: Final = "{name} lies beside and .env does not: copy it to .env, and set its values"
+LOGIN_BY_ROLE: Final = (
+    "{registry} wants a login: as the spec has it, the server's role logs in, on EC2; elsewhere write {{username: AWS}}"
+)
+LOGIN_NEEDED: Final = "{registry} wants a login: write registries: {{{registry}: {settings}}}"
+LOGIN_MAYBE: Final = "should {image} be private, write registries: {{{registry}: {{username: {owner}}}}}"
 UNSET_REQUIRED: Final = "without a value in .env, and required: {names}"
 UNSET_EMPTY: Final = "without a value in .env, so empty: {names}"
 NOT_USED: Final = "what you do not use, such as a mail server's password, is waited for: take its line out of the spec"

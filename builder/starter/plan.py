@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.compose import labels as own_labels
-from builder.spec import outgoing, secret_env
+from builder.oci import ecr
+from builder.spec import outgoing, registries, secret_env
 from builder.stack import user
 from builder.stack.model import Stack
 from builder.starter import messages, secret_variables, web_service
 from builder.starter.questions import domains_of, target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from builder.stack.model import EgressRule
     from builder.starter.questions import App
@@ -39,7 +40,10 @@ class Public:
 
 @dataclass(frozen=True)
 class Plan:
-    """One stack of the spec, with all reasons. `env` are variables without a value that are no secrets."""
+    """One stack of the spec, with all reasons. `env` are variables without a value that are no secrets.
+
+    `by_role` are registries to which the server's role logs in.
+    """
 
     app: App
     uid: int | None
@@ -50,6 +54,7 @@ class Plan:
     egress_for: dict[str, tuple[str, ...]]
     env: dict[str, bool]
     notes: tuple[str, ...]
+    by_role: tuple[str, ...]
 
 
 def plans(apps: Sequence[App], requests: Sequence[Request]) -> tuple[Plan, ...]:
@@ -98,8 +103,29 @@ def _plan(app: App, requests: Sequence[Request], uid: int | None, *, several: bo
             for name, required in app.survey.unset.items()
             if name not in filled and not name.startswith("EASYRUNNER_")
         },
-        tuple(_notes(app, public, several=several)),
+        (*_notes(app, public, several=several), *_login_notes(service.image for service in services)),
+        tuple(dict.fromkeys(_by_role(service.image for service in services))),
     )
+
+
+def _by_role(images: Iterable[str]) -> Iterator[str]:
+    """The registries of Amazon ECR among those of these images, which are normalised."""
+    for registry in (image.partition("/")[0] for image in images):
+        if ecr.registry(registry):
+            yield registry
+
+
+def _login_notes(images: Iterable[str]) -> Iterator[str]:
+    """Which images nobody fetches without a login, and which maybe not; what to write then."""
+    listed = list(images)
+    for registry in dict.fromkeys(image.partition("/")[0] for image in listed):
+        found = registries.settings(registry)
+        if ecr.registry(registry):
+            yield messages.LOGIN_BY_ROLE.format(registry=registry)
+        elif found:
+            yield messages.LOGIN_NEEDED.format(registry=registry, settings=found[0])
+    for image, registry, owner in registries.maybe_private(listed):
+        yield messages.LOGIN_MAYBE.format(image=image, registry=registry, owner=owner)
 
 
 def _public(app: App, requests: Sequence[Request]) -> Iterator[Public]:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from builder.spec.value_types import ROLE
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from builder.starter.plan import Plan
 
@@ -60,7 +62,9 @@ _Dumper.add_representer(_OneLine, _one_line)
 
 def text(plans: Iterable[Plan], directory: Path, key: str | None, placeholder: str) -> str:
     """The whole file. `directory` is where it will lie; `key` the admin's, else the placeholder is there."""
-    return _whole([_stack(plan, directory) for plan in plans], key, placeholder)
+    plans = list(plans)
+    by_role = {registry: ROLE for plan in plans for registry in plan.by_role}
+    return _whole([_stack(plan, directory) for plan in plans], key, placeholder, by_role)
 
 
 def text_of_build(name: str, context: str, domains: list[str], key: str | None, placeholder: str) -> str:
@@ -69,13 +73,16 @@ def text_of_build(name: str, context: str, domains: list[str], key: str | None, 
     return _whole([{"name": name, "build": context, **served}], key, placeholder)
 
 
-def _whole(listed: list[dict[str, Any]], key: str | None, placeholder: str) -> str:
+def _whole(
+    listed: list[dict[str, Any]], key: str | None, placeholder: str, by_role: Mapping[str, str] | None = None
+) -> str:
     parts = [
         _HEAD_OF_BUILD if any("build" in stack for stack in listed) else _HEAD,
         as_yaml({"server": {"name": "web1", "base": "debian-13", "arch": "amd64"}}),
         "" if key else _PLACEHOLDER,
         as_yaml({"admin": {"name": "er", "ssh_keys": [key or placeholder]}}),
         as_yaml({"tls": {"ca": "letsencrypt"}}),
+        as_yaml({"registries": by_role}) if by_role else "",
         _SECRETS if any("secret_env" in stack for stack in listed) else "",
         as_yaml({"stacks": listed}),
     ]

@@ -16,6 +16,7 @@ from builder.userdata.delivery import (
     deliver,
     groups,
     logins,
+    role_problems,
     secrets,
     ways_out,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "explain",
     "groups",
     "logins",
+    "role_problems",
     "secrets",
     "ways_out",
 ]

@@ -184,8 +184,23 @@ def _archive_problem(where: str, mark: Mark | None, on: On) -> Problem:
 
 
 def logins(spec: Spec) -> tuple[tuple[str, str], ...]:
-    """Stack and registry of each login, whose password user-data never carries."""
-    return tuple((owner, login.registry) for owner, login in spec.logins)
+    """Stack and registry of each login whose password is set on the server: user-data never carries it."""
+    return tuple((owner, login.registry) for owner, login in spec.logins if not login.by_role)
+
+
+# Where a server may have a role of AWS's: EC2, and who may be anybody.
+_MAY_HAVE_ROLE: Final = frozenset({"aws", "nocloud"})
+
+
+def role_problems(spec: Spec, provider: str) -> tuple[Problem, ...]:
+    """An error for each login by the server's role at a provider whose servers have none."""
+    if provider in _MAY_HAVE_ROLE:
+        return ()
+    message = f"a server of {providers.get(provider).title} has no role of AWS's that could log in"
+    hint = "write {username: AWS}; before each change of an image:"
+    hint += " aws ecr get-login-password | er server registry login HOST REGISTRY"
+    named = dict.fromkeys(login.registry for _, login in spec.logins if login.by_role)
+    return tuple(Problem("error", f'registries["{name}"]', message, None, hint) for name in named)
 
 
 def builds(spec: Spec) -> tuple[tuple[str, str], ...]:

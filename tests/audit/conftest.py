@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from builder import process
-from builder.host.build import PACKAGES
+from builder.host.packages import PACKAGES
 from builder.lab import base_tree
 from builder.lab.machine import Machine
 from builder.localhost import debian_mirror, requirements

@@ -39,6 +39,16 @@ QUIET = f"""
 server: {{name: web1}}
 admin: {{ssh_keys: ["{KEY}"]}}
 """
+# With images of a registry of Amazon's, to which the server's role logs in.
+ECR = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
+BY_ROLE = f"""
+server: {{name: web1}}
+admin: {{ssh_keys: ["{KEY}"]}}
+registries: {{{ECR}: aws}}
+stacks:
+  - {{name: hello, image: "{ECR}/team/hello:1", domain: hello.example.com, port: 8080}}
+  - {{name: blog, image: "docker.io/library/caddy:2.11", domain: blog.example.com, port: 8080}}
+"""
 # Waiting is what makes such tests slow; that there is any, tests of the backoff itself see to.
 _QUICK = api.Backoff(attempts=3, pause=0.01, longest=0.05)
 

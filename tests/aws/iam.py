@@ -55,6 +55,8 @@ def requests(call: Call, account: Account) -> list[Request]:
         return []  # every identity may ask who it is
     if call.service == "ec2":
         return [*_ec2(action, call, account)]
+    if call.service == "iam":
+        return [*_iam(action, call, account)]
     keys = {}
     if call.operation == "ChangeResourceRecordSets":
         kinds = re.findall(rb"<Type>(\w+)</Type>", call.body)
@@ -77,6 +79,27 @@ def _ec2(action: str, call: Call, account: Account) -> Iterator[Request]:
         if kind not in made:
             yield Request(action, _arn(kind, name), _keys("Resource", account.tags(kind, name)))
     yield from _passed(call, account)
+
+
+# The kind of resource that each operation of IAM is about, and how it is named.
+_ABOUT_PROFILES: Final = re.compile(r"\w*InstanceProfile")
+
+
+def _iam(action: str, call: Call, account: Account) -> Iterator[Request]:
+    said = dict(call.parameters)
+    kind = "instance-profile" if _ABOUT_PROFILES.fullmatch(call.operation) else "role"
+    name = said["InstanceProfileName" if kind == "instance-profile" else "RoleName"]
+    arn = f"arn:aws:iam::123456789012:{kind}/{name}"
+    if call.operation.startswith("Create"):
+        keys = [key for key in said if re.fullmatch(r"Tags\.member\.\d+\.Key", key)]
+        given = {said[key]: said[f"{key.removesuffix('Key')}Value"] for key in keys}
+        yield Request(action, arn, _keys("Request", given))
+        yield Request(action.replace("Create", "Tag"), arn, _keys("Request", given))
+        return
+    yield Request(action, arn, _keys("Resource", account.iam_tags(kind, name)))
+    if call.operation == "AddRoleToInstanceProfile":
+        passed = f"arn:aws:iam::123456789012:role/{said['RoleName']}"
+        yield Request("iam:PassRole", passed, {"iam:PassedToService": ("ec2.amazonaws.com",)})
 
 
 def _arn(kind: str, name: str) -> str:
@@ -110,7 +133,7 @@ def _named(call: Call, account: Account) -> Iterator[tuple[str, str]]:
 def _passed(call: Call, account: Account) -> Iterator[Request]:
     """The role of an instance profile is passed on."""
     for name, profile in call.parameters:
-        if name == "IamInstanceProfile.Arn":
+        if name in {"IamInstanceProfile.Arn", "IamInstanceProfile.Name"}:
             found = account.iam.get_instance_profile(InstanceProfileName=profile.rpartition("/")[2])
             for role in found["InstanceProfile"]["Roles"]:
                 yield Request("iam:PassRole", role["Arn"], {"iam:PassedToService": ("ec2.amazonaws.com",)})

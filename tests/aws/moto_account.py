@@ -180,6 +180,25 @@ class Account:
         self.iam.add_role_to_instance_profile(InstanceProfileName=role, RoleName=role)
         return made
 
+    def roles(self) -> list[str]:
+        return [role["RoleName"] for role in self.iam.list_roles()["Roles"]]
+
+    def profiles(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.iam.list_instance_profiles()["InstanceProfiles"]
+        return found
+
+    def iam_tags(self, kind: str, name: str) -> dict[str, str]:
+        """Of a role or an instance profile; none where there is none of that name."""
+        try:
+            if kind == "role":
+                found = self.iam.list_role_tags(RoleName=name)["Tags"]
+            else:
+                found = self.iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"].get("Tags", [])
+        except self.iam.exceptions.NoSuchEntityException:
+            return {}
+        return {tag["Key"]: tag["Value"] for tag in found}
+
     def everything(self) -> list[object]:
         """All that a launch may have made."""
-        return [*self.instances(), *self.groups(), *self.key_pairs(), *self.addresses(), *self.records()]
+        own = [*self.instances(), *self.groups(), *self.key_pairs(), *self.addresses(), *self.records()]
+        return [*own, *self.roles(), *self.profiles()]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.aws.permissions import OPERATIONS, policy
+from builder.aws.permissions import OPERATIONS, policy, role_policy
 from tests.aws import er_command, iam
 from tests.aws.iam import Request
 from tests.aws.test_launch import READY
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.aws.moto_account import Account
     from tests.aws.wire import Call
 
+_BOTH = {"Statement": [*policy()["Statement"], *role_policy()["Statement"]]}
 _TO_EC2 = {"iam:PassedToService": ("ec2.amazonaws.com",)}
 _CHANGE = "route53:ChangeResourceRecordSets"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "aws.md"
@@ -57,22 +58,32 @@ def test_every_declared_call_is_made_and_every_call_is_declared(er: Er, account:
     er.spec.write_text(er_command.QUIET)
     er.wire.console = lambda: READY
     assert er.launch().code == 0
+    without = len(seen)
+    assert [request for request in seen if not iam.allows(policy(), request)] == []
+    # A role is made for a spec that has a use for it, and given to the server that is there.
+    er.spec.write_text(er_command.BY_ROLE)
+    assert er.launch("--no-wait").code == 0
+    assert er.launch("--no-wait").code == 0
+    assert er("destroy", "web1", "--yes").code == 0
+    assert [request for request in seen[without:] if not iam.allows(_BOTH, request)] == []
     assert {call.operation for call in er.wire.calls} == set(OPERATIONS)
     assert {(call.service, call.operation) for call in er.wire.calls} == {
         (operation.service, operation.name) for operation in OPERATIONS.values()
     }
-    assert [request for request in seen if not iam.allows(policy(), request)] == []
     needed = {action for operation in OPERATIONS.values() for action in operation.needs}
     assert {request.action for request in seen} == needed
     free = {
         f"{request.action} {request.resource.split(':')[-1].partition('/')[0]}"
         for request in seen
-        if request.resource != "*" and iam.allows(policy(), request.without_tags())
+        if request.resource != "*" and iam.allows(_BOTH, request.without_tags())
     }
     assert free == {
         "ec2:CreateSecurityGroup vpc",
         "ec2:RunInstances image",
         "ec2:RunInstances subnet",
+        "iam:GetInstanceProfile instance-profile",
+        "iam:GetRole role",
+        "iam:GetRolePolicy role",
         "iam:PassRole role",
         "route53:ChangeResourceRecordSets hostedzone",
     }
@@ -99,18 +110,24 @@ def _tagged(action: str, kind: str, tags: dict[str, str], what: str = "Resource"
         Request(
             "iam:PassRole", "arn:aws:iam::123456789012:role/er-web", {"iam:PassedToService": ("lambda.amazonaws.com",)}
         ),
+        Request("iam:CreateRole", "arn:aws:iam::123456789012:role/er-web"),
+        Request("iam:PutRolePolicy", "arn:aws:iam::123456789012:role/er-web"),
+        Request(
+            "iam:DeleteRole", "arn:aws:iam::123456789012:role/Admin", {"aws:ResourceTag/er:project": ("easyrunner",)}
+        ),
         Request(_CHANGE, "arn:aws:route53:::hostedzone/Z1", {f"{_CHANGE}RecordTypes": ("A", "MX")}),
     ],
     ids=lambda request: f"{request.action} {request.resource.rpartition(':')[2]}",
 )
 def test_the_policy_refuses(request_: Request) -> None:
     """What has not er's tag, a role or a record that is none of er's business, a tag on what is there already."""
-    assert not iam.allows(policy(), request_)
+    assert not iam.allows(_BOTH, request_)
 
 
-def test_the_page_has_the_policy() -> None:
-    text = f"```json\n{json.dumps(policy(), indent=2)}\n```"
-    begin, end = "<!-- policy -->\n", "\n<!-- end of policy -->"
+@pytest.mark.parametrize(("name", "document"), [("policy", policy()), ("role policy", role_policy())])
+def test_the_page_has_the_policy(name: str, document: dict[str, object]) -> None:
+    text = f"```json\n{json.dumps(document, indent=2)}\n```"
+    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
     before, _, rest = PAGE.read_text().partition(begin)
     there, _, after = rest.partition(end)
     if os.environ.get("UPDATE"):

@@ -103,7 +103,7 @@ class Wire:
     def note(self, method: str, path: str, headers: Any, body: bytes) -> Call:
         found = re.search(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/", headers.get("Authorization", ""))
         service = found[1] if found else "?"
-        form = urllib.parse.parse_qs(body.decode("latin-1")) if service in ("ec2", "sts") else {}
+        form = urllib.parse.parse_qs(body.decode("latin-1")) if service in ("ec2", "sts", "iam") else {}
         operation = form.get("Action", [headers.get("X-Amz-Target", "?").rpartition(".")[2]])[0]
         if service == "route53":
             operation = next(name for verb, where, name in _ROUTE53 if verb == method and re.fullmatch(where, path))

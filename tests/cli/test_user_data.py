@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import providers
+from builder.host.packages import PACKAGES
 from tests.cli.test_cli import ER, ROOT, WEB, er
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         ["user-data", str(WEB), "--for", "moon", "--on", "stock"],
         ["user-data", str(WEB), "--for", "aws", "--on", "mars"],
         ["user-data", str(WEB), "--for", "aws"],
+        ["user-data", str(WEB), "--for", "aws", "--on", "stock", "--manifest", str(WEB)],
         ["providers", "moon"],
         ["providers", "aws", "gcp"],
     ],
@@ -117,3 +119,35 @@ def test_providers_lists_all_and_one_with_sources() -> None:
 
 
 _KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"
+
+
+def test_what_the_image_lacks_is_said(tmp_path: Path) -> None:
+    """By its manifest, with the reason where not every host has the package."""
+    spec = tmp_path / "easyrunner.yaml"
+    host = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
+    stack = f'{{name: blog, image: "{host}/blog:1", domain: blog.example.org, port: 8080}}'
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"
+    head = f'server: {{name: web1}}\nadmin: {{ssh_keys: ["{key}"]}}\n'
+    spec.write_text(f"{head}registries: {{{host}: aws}}\nstacks: [{stack}]\n")
+    names = [*PACKAGES["debian-13"], "amazon-ecr-credential-helper"]
+    made = tmp_path / "image.manifest.json"
+
+    def said(*there: str) -> str:
+        made.write_text(json.dumps({"manifest": 1, "packages": [{"name": name} for name in there]}))
+        done = er("user-data", spec, "--for", "aws", "--on", "baked", "--manifest", made, "-o", tmp_path / "out")
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    assert "lacks" not in said(*names)
+    text = said(*(name for name in names if name not in {"podman", names[-1]}))
+    assert (
+        "lacks amazon-ecr-credential-helper (asks Amazon ECR for passwords, as the server's role): first boot" in text
+    )
+    assert "lacks podman: first boot installs it" in text
+    assert "the server's role logs in to ECR: attach an instance profile" in text
+    found = json.loads(er("user-data", spec, "--for", "aws", "--on", "baked", "--json").stdout)
+    assert found["role_policy"]["Statement"][1]["Resource"][0].endswith(":123456789012:repository/blog")
+    assert list(found["packages"]) == [names[-1]]
+    refused = er("user-data", spec, "--for", "hetzner", "--on", "stock")
+    assert refused.returncode == 1
+    assert "a server of Hetzner Cloud has no role of AWS's that could log in" in refused.stderr

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from builder import facts, process
 from builder import spec as specs
+from builder.host.packages import PACKAGES
 from builder.lab import base_tree, preload, trial
 from builder.lab.machine import Machine
 from builder.stack import user
@@ -131,7 +132,8 @@ def booted(
     """
     spec, key = written(name, tmp, edit, keys)
     wanted = trial.plan(spec, timeout=300)
-    tree = base_tree.tree(wanted.packages)
+    # Any tree with Podman will do to store images; the one of every host is there as a rule.
+    tree = base_tree.tree(wanted.packages if packages is None else PACKAGES[spec.server.base])
     disk = tree if packages is None else base_tree.tree(packages)
     owners = (*wanted.images, *_pulled(spec, images or {}))
     preloads = tuple(preload.prepare(tree, owner, found) for owner, found in owners)

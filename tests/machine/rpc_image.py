@@ -6,7 +6,7 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.host.build import PACKAGES
+from builder.host.packages import PACKAGES
 from builder.lab import base_tree
 from builder.oci import image_archive
 from tests.machine import attack_image, hosts, rpc_server

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from builder import facts, process, userdata
-from builder.host.build import PACKAGES
+from builder.host.packages import PACKAGES
 from builder.lab import base_tree
 from tests import hostile_values
 from tests.quadlet_generator import generate, verify

@@ -14,8 +14,8 @@ import pytest
 from builder import data, imagecheck, process
 from builder import host as hosts
 from builder import spec as specs
-from builder.host.build import PACKAGES
 from builder.host.model import Part
+from builder.host.packages import PACKAGES
 from builder.lab import base_tree
 from builder.lab.machine import Machine
 from builder.lab.machine_directory import REAL_DIRECTORIES

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.host.build import PACKAGES
+from builder.host.packages import PACKAGES
 from builder.lab import base_tree, machine_directory, preload
 from builder.lab.machine import Machine
 from builder.localhost import cache

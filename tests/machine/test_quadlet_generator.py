@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.host.build import PACKAGES
+from builder.host.packages import PACKAGES
 from builder.lab import base_tree
 from tests.quadlet_generator import generate, verify
 from tests.unit_file import expand, sections, split

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.host.build import PACKAGES
+from builder.host.packages import PACKAGES
 from builder.lab import base_tree
 from tests import wild_projects as wild
 from tests.quadlet_generator import generate, verify

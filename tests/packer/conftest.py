@@ -13,7 +13,7 @@ import pytest
 
 from builder import process
 from builder.disk import kernel
-from builder.host.build import PACKAGES
+from builder.host.packages import PACKAGES
 from builder.lab import base_tree
 from builder.lab.machine import Machine
 from builder.localhost import requirements

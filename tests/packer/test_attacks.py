@@ -17,8 +17,8 @@ import pytest
 
 from builder import facts, process
 from builder.host import hardening
-from builder.host.build import PACKAGES
 from builder.host.firewall import CONNECTIONS
+from builder.host.packages import PACKAGES
 from builder.lab import base_tree
 from builder.polling import until
 from builder.stack import shares

@@ -40,7 +40,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "aws",
-            18,
+            19,
             "servers on EC2",
             "`er launch`, `er servers`, `er destroy`. A resource (security group, key pair, instance, address) is "
             "found by its tags, planned, created and deleted by one table, DNS records beside it; no state file.",
@@ -54,7 +54,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "server",
-            31,
+            33,
             "a running host, over ssh",
             "`er server …`: the near side calls ssh and understands its failures. `server/remote/` is sent along "
             "and runs as root under the host's own Python: the standard library and three loose modules.",
@@ -128,7 +128,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "host",
-            6,
+            7,
             "the whole host as values",
             "`build(spec)` gives every file with mode, owner and when it lands, and the packages. The firewall is "
             "one model for both families; every hardening line has its reason.",
@@ -178,7 +178,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "oci",
-            7,
+            8,
             "images by name, as archives",
             "Image references, fully qualified, and what is known of well-known ones; OCI archives, read and written "
             "to the same bytes on any day; images of the local Docker or Podman, layer by layer; what a Containerfile "

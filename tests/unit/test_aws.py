@@ -295,7 +295,7 @@ def test_a_price_of_the_list() -> None:
 
 
 def test_the_policy_allows_every_call_and_binds_removal_to_our_tag() -> None:
-    statements = permissions.policy()["Statement"]
+    statements = [*permissions.policy()["Statement"], *permissions.role_policy()["Statement"]]
     allowed = {action for statement in statements for action in statement["Action"]}
     assert allowed == {action for call in permissions.OPERATIONS.values() for action in call.needs}
     tag = "aws:ResourceTag/er:project"

@@ -571,3 +571,10 @@ def test_the_directory_that_compose_runs_in_is_the_files_own(tmp_path: Path, sou
     assert service is not None
     assert [mount.source for mount in service.mounts] == ["site.conf"]
     assert not any("PWD is not set" in problem.message for problem in report)
+
+
+def test_a_path_that_lacks_its_variable_is_one_problem(tmp_path: Path) -> None:
+    """That it lacks it; where it would be is none that anybody meant."""
+    _, report = load(tmp_path, 'volumes: ["${DATA}/x:/data"]')
+    said = [problem.message for problem in report if "volumes" in problem.where]
+    assert said == ["the variable DATA is not set and counts as empty"]

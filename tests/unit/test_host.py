@@ -15,7 +15,7 @@ import yaml
 from builder import facts, host, userdata
 from builder import spec as specs
 from builder.host import Part, rootfs
-from builder.host.build import PACKAGES
+from builder.host.packages import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "host"

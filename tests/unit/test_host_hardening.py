@@ -9,7 +9,7 @@ import pytest
 
 from builder import host
 from builder.host import hardening
-from builder.host.build import PACKAGES
+from builder.host.packages import PACKAGES
 from builder.problems import UserError
 from tests.unit.test_host import spec_of
 

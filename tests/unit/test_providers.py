@@ -13,7 +13,7 @@ from builder import host as hosts
 from builder import providers, userdata
 from builder import spec as specs
 from builder.cli import provider_table
-from builder.host.build import PACKAGES
+from builder.host.packages import PACKAGES
 from builder.providers import Counted
 from builder.userdata import encoding
 from tests import providers_page

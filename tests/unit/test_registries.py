@@ -112,6 +112,7 @@ REFUSED = {
     "image": "ghcr.io/me/a:1",
     "said": "x",
     "username": None,
+    "by_role": False,
     "waits": False,
 }
 
@@ -121,6 +122,7 @@ REFUSED = {
     [
         ({"kind": "login"}, ["refuses ghcr.io/me/a:1 to who is not logged in", "registries: {ghcr.io: {username: …}}"]),
         ({"kind": "login", "username": "me"}, ["to me; is the password still right?", "login web ghcr.io --stack s"]),
+        ({"kind": "login", "username": "AWS", "by_role": True}, ["to the server's role; may it pull"]),
         ({"kind": "limit"}, ["an address may fetch without a login", "registries: {ghcr.io:"]),
         ({"kind": "limit", "username": "me", "waits": True}, ["without a login", "login web ghcr.io --stack s"]),
         ({"kind": "limit", "username": "me"}, ["how many images me may fetch", "tells the server to wait"]),
@@ -137,7 +139,7 @@ def test_a_refusal_is_said_with_the_way_out(change: dict[str, object], words: li
 def test_a_login_that_is_missing_is_said_once() -> None:
     """As what is missing, not as a refusal too."""
     assert list(cli.refusals("web", "s", [{**REFUSED, "kind": "login", "username": "me", "waits": True}])) == []
-    row = {"stack": "s", "registry": "ghcr.io", "username": "me"}
+    row = {"stack": "s", "registry": "ghcr.io", "username": "me", "by_role": False}
     assert list(cli.missing("web", [{**row, "state": "set"}, {**row, "state": "unnamed"}])) == []
     assert [text[-44:] for text in cli.missing("web", [{**row, "state": "other"}])] == [
         "er server registry login web ghcr.io --stack s"[-44:]
@@ -175,7 +177,7 @@ def test_which_logins_are_there(server: Path) -> None:
         ("proxy", "docker.io", "hub", "set"),
         ("blog", "quay.io", "x", "unnamed"),
     ]
-    assert registries.missing("blog") == ["ghcr.io"]
+    assert [one["registry"] for one in registries.missing("blog")] == ["ghcr.io"]
     assert registries.missing("proxy") == []
 
 
@@ -183,7 +185,7 @@ def test_which_logins_are_there(server: Path) -> None:
 def test_a_broken_file_keeps_nobody_from_looking(server: Path, content: str) -> None:
     """Podman reads nothing of it either; who changes it hears which file it is."""
     _auth(server, 1, content)
-    assert registries.missing("blog") == ["ghcr.io"]
+    assert [one["registry"] for one in registries.missing("blog")] == ["ghcr.io"]
     with pytest.raises(RemoteError, match=r"auth\.json is no auth\.json"):
         registries._set(registries.Login("blog", "ghcr.io", "me"), b"p")
 

@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Final
 from builder.aws.resources.address import Address
 from builder.aws.resources.instance import Instance
 from builder.aws.resources.key_pair import KeyPair
+from builder.aws.resources.role import InstanceProfile, Role
 from builder.aws.resources.security_group import SecurityGroup
 
 if TYPE_CHECKING:
     from builder.aws.resources.lifecycle import Resource
 
 # In the order of creation: what costs nothing first, an address once it has a server.
-RESOURCES: Final[tuple[type[Resource], ...]] = (SecurityGroup, KeyPair, Instance, Address)
-# The servers before all: they use the others.
-DELETION_ORDER: Final = tuple(sorted(RESOURCES, key=lambda resource: not resource.billed))
+RESOURCES: Final[tuple[type[Resource], ...]] = (SecurityGroup, KeyPair, Role, InstanceProfile, Instance, Address)
+# What costs money before all, the servers first: they use the others. A role is in its profile.
+DELETION_ORDER: Final[tuple[type[Resource], ...]] = (
+    Instance,
+    Address,
+    SecurityGroup,
+    KeyPair,
+    InstanceProfile,
+    Role,
+)

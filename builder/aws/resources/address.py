@@ -22,7 +22,6 @@ class Address(Resource):
     title = "address"
     json_key = "addresses"
     id_field = "AllocationId"
-    billed = True
     listing, creation, removal = "DescribeAddresses", "AllocateAddress", "ReleaseAddress"
 
     @classmethod

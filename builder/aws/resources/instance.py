@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder.aws import tags
 from builder.aws.api import Backoff, Deadline
+from builder.aws.errors import UNKNOWN_PROFILE, AwsError
 from builder.aws.resources.key_pair import KeyPair
 from builder.aws.resources.lifecycle import Described, Ids, Resource
+from builder.aws.resources.role import InstanceProfile
 from builder.aws.resources.security_group import SecurityGroup
 from builder.problems import UserError
 from builder.process import shielded
@@ -31,7 +33,6 @@ class Instance(Resource):
     title = "server"
     json_key = "servers"
     id_field = "InstanceId"
-    billed = True
     listing, creation, removal = "DescribeInstances", "RunInstances", "TerminateInstances"
 
     @classmethod
@@ -73,6 +74,7 @@ class Instance(Resource):
         """Run as many as are missing, all of them or none. Raises UserError when one is stopped."""
         alive = self.usable(self.found)
         _refuse_stopped(read(one) for one in self.found if one[self.id_field] in alive)
+        self._give_profile(api, alive)
         return (*alive, *self._run(api)) if self.missing else alive
 
     def _run(self, api: Api) -> Ids:
@@ -81,13 +83,36 @@ class Instance(Resource):
         group, known = self.ids[SecurityGroup.part][0], [one[self.id_field] for one in self.found]
         while True:
             client_token = token(group, known, self.request.options.count)
-            with shielded():
-                new = _flat([api.call(self.creation, **parameters, ClientToken=client_token)])
-                alive = self.usable(new)
-                self.created.update(alive)
+            new = self._run_once(api, {**parameters, "ClientToken": client_token})
+            alive = self.usable(new)
             if alive:
                 return alive
             known += [one[self.id_field] for one in new]
+
+    def _run_once(self, api: Api, parameters: dict[str, Any]) -> list[Described]:
+        """EC2 may not have heard of an instance profile that was made a moment ago."""
+        own = bool(self.ids.get(InstanceProfile.part))
+
+        def run() -> list[Described] | None:
+            with shielded():
+                try:
+                    new = _flat([api.call(self.creation, **parameters)])
+                except AwsError as error:
+                    if not own or error.code != UNKNOWN_PROFILE:
+                        raise
+                    return None
+                self.created.update(self.usable(new))
+                return new
+
+        return Deadline(_PROFILE_SECONDS, api.backoff).until(run, "EC2 to know the new instance profile") or []
+
+    def _give_profile(self, api: Api, alive: Ids) -> None:
+        """Servers of a launch before, when the spec had no need of a role, get it now."""
+        own = self.ids.get(InstanceProfile.part, ())
+        without = [one for one in self.found if one[self.id_field] in alive and not one.get("IamInstanceProfile")]
+        for one in without if own else ():
+            profile = {"Name": own[0]}
+            api.call("AssociateIamInstanceProfile", InstanceId=one[self.id_field], IamInstanceProfile=profile)
 
     def parameters(self) -> dict[str, Any]:
         """Of RunInstances, but for the token. Without a security group they are good for a dry run only."""
@@ -105,9 +130,16 @@ class Instance(Resource):
             "TagSpecifications": self._tags(),
             "DisableApiTermination": options.protect,
             **({"KeyName": key} if key else {}),
-            **({"IamInstanceProfile": {"Arn": options.profile_arn}} if options.profile_arn else {}),
+            **self._profile(),
             **({"InstanceMarketOptions": _SPOT} if options.spot else {}),
         }
+
+    def _profile(self) -> dict[str, Any]:
+        """The user's, else er's own, where there is one."""
+        if arn := self.request.options.profile_arn:
+            return {"IamInstanceProfile": {"Arn": arn}}
+        own = self.ids.get(InstanceProfile.part, ())
+        return {"IamInstanceProfile": {"Name": own[0]}} if own else {}
 
     def _tags(self) -> list[dict[str, Any]]:
         zone_ids = self.prerequisites.zone_ids
@@ -267,6 +299,8 @@ def servers(api: Api) -> tuple[Server, ...]:
 
 
 _POWER_ON_SECONDS: Final = 300.0
+# IAM tells the regions of what is new; that takes some ten seconds.
+_PROFILE_SECONDS: Final = 90.0
 # While an instance ends, it still uses the security group.
 _ENDING_SECONDS: Final = 300.0
 

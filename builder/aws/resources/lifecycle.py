@@ -30,9 +30,10 @@ class Resource(ABC):
     part: ClassVar[str]
     title: ClassVar[str]
     json_key: ClassVar[str]
-    # The field of a description that identifies it, and whether it costs money by itself.
+    # The field of a description that identifies it.
     id_field: ClassVar[str]
-    billed: ClassVar[bool] = False
+    # AWS tells, asked with DryRun, whether it would create it.
+    dry_run: ClassVar[bool] = True
     # The operations that list, create and remove it.
     listing: ClassVar[str]
     creation: ClassVar[str]

@@ -212,6 +212,8 @@ def _show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
                 steps.line("the server cannot be reached since the change; it takes it back by itself within 90 s")
             if "holder" in state:
                 steps.line(f"somebody else is at it: {state['holder']}")
+            if names := state.get("packages"):
+                steps.line(f"the server lacks {', '.join(names)}")
             steps.start(state["phase"])
     return state
 
@@ -221,9 +223,9 @@ def _show_result(host: str, end: dict[str, Any]) -> int:
         for stack, names in end.get("waiting", {}).items():
             ways = "; ".join(f"er server secret set {host} {stack} {name}" for name in names)
             output.note(f"{stack} waits for what only you know: {ways}")
-        for stack, names in end.get("logins", {}).items():
-            ways = "; ".join(registries.way(host, name, stack) for name in names)
-            output.note(f"{stack} lacks a password that only you know: {ways}")
+        for stack, found in end.get("logins", {}).items():
+            for line in registries.waits(host, stack, found):
+                output.note(line)
         for stack, services in end.get("images", {}).items():
             for service in services:
                 output.note(

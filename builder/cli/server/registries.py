@@ -6,6 +6,7 @@ import base64
 import getpass
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -74,9 +75,21 @@ def list_(host: Host, *, ssh: SshOptions = None, as_json: AsJson = False) -> int
     else:
         rows = output.new_table("registry", "stack", "user", "password")
         for one in sorted(found, key=lambda one: one["registry"]):
-            rows.add_row(one["registry"], one["stack"], one["username"], _STATES[one["state"]])
+            rows.add_row(one["registry"], one["stack"], one["username"], _password_state(one))
         output.table(rows)
     return 1 if any(one["state"] in {"missing", "other"} for one in found) else 0
+
+
+def _password_state(one: dict[str, Any]) -> str:
+    if not one["by_role"]:
+        return _STATES[one["state"]]
+    good = one["state"] == "set"
+    words = "by the server's role" if good else "MISSING, by the server's role"
+    if one["until"]:
+        words += (
+            f", {'good until' if good else 'ended'} {time.strftime('%Y-%m-%d %H:%M', time.localtime(one['until']))}"
+        )
+    return f"{words}; the last renewal failed: {one['said']}" if one["said"] else words
 
 
 def logout(
@@ -105,8 +118,25 @@ def missing(host: str, found: Iterable[dict[str, Any]]) -> Iterator[str]:
     """The logins of a list that are not there, in words, with the command to type."""
     for one in found:
         if one["state"] in {"missing", "other"}:
-            command = way(host, one["registry"], one["stack"])
-            yield f"{one['stack']} has no login to {one['registry']} as {one['username']}; log in with: {command}"
+            yield _missing(host, one)
+
+
+def _missing(host: str, one: dict[str, Any]) -> str:
+    if one["by_role"]:
+        why = f": {one['said']}" if one["said"] else ""
+        again = f"it is asked again by itself, and by: er server doctor {host} --fix"
+        return f"{one['stack']} has no login to {one['registry']} by the server's role{why}; {again}"
+    command = way(host, one["registry"], one["stack"])
+    return f"{one['stack']} has no login to {one['registry']} as {one['username']}; log in with: {command}"
+
+
+def waits(host: str, stack: str, found: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """What a stack lacks after a change, in words: passwords that only the user knows, and what its role gives not."""
+    passwords = [one for one in found if not one["by_role"]]
+    if passwords:
+        ways = "; ".join(way(host, one["registry"], stack) for one in passwords)
+        yield f"{stack} lacks a password that only you know: {ways}"
+    yield from (_missing(host, one) for one in found if one["by_role"])
 
 
 def refusals(host: str, stack: str, found: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -127,7 +157,9 @@ def _reason(host: str, stack: str, one: dict[str, Any]) -> str:
     if one["kind"] == "login" and one["username"] is None:
         return f"{registry} refuses {one['image']} to who is not logged in; if it is there: {command}"
     if one["kind"] == "login":
-        return f"{registry} refuses {one['image']} to {one['username']}; is the password still right? {command}"
+        role = "the server's role; may it pull from this repository?"
+        whom = role if one["by_role"] else f"{one['username']}; is the password still right? {command}"
+        return f"{registry} refuses {one['image']} to {whom}"
     if one["username"] is not None and not one["waits"]:
         return f"{registry} limits how many images {one['username']} may fetch, and tells the server to wait"
     return f"{registry} limits how many images an address may fetch without a login; with one it gives more: {command}"

@@ -25,6 +25,7 @@ from builder.server.remote import (
     image_builds,
     images,
     locks,
+    packages,
     readiness,
     registries,
     release_record,
@@ -150,6 +151,7 @@ def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
     refreshed = release_record.refreshed(released, units)
     changed = [file for file in new.values() if not file.is_installed()]
     touched = [*(file.path for file in changed), *removed, *refreshed, *changed_files.admin_key_files(plan)]
+    _install_packages(new)
     _pull_proxy_image(new)
     APPLY.set_state("changing files")
     # The rules that the host generated from lists of names come and go with those.
@@ -166,6 +168,14 @@ def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
 
 def _new_file(file: Value) -> NewFile:
     return NewFile(file["path"], file["laid"], file["rights"], base64.b64decode(file["content"]))
+
+
+def _install_packages(new: Mapping[str, NewFile]) -> None:
+    """Before any file changes: what the new files call for is there when they are read."""
+    names = packages.missing(new[path].content.decode() for path in packages.LISTS if path in new)
+    if names:
+        APPLY.set_state("installing packages", packages=names)
+        packages.install(names)
 
 
 def _pull_proxy_image(new: Mapping[str, NewFile]) -> None:
@@ -278,8 +288,8 @@ def _missing_secrets(stack: str) -> list[str]:
         return []
 
 
-def _missing_logins() -> dict[str, list[str]]:
-    """Stacks without a login that the spec names, and the registries; they may run all the same."""
+def _missing_logins() -> dict[str, list[Value]]:
+    """Stacks without a login that the spec names, and those; they may run all the same."""
     return {stack: found for stack in common.stacks() if (found := registries.missing(stack))}
 
 

@@ -203,6 +203,17 @@ def services(stack: str) -> Iterator[tuple[str, str, str]]:
         yield kind, service, f"{stack}-{service}.service"
 
 
+def triples(path: str) -> Iterator[tuple[str, str, str]]:
+    """The lines of three words in a file; none where there is no file."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except FileNotFoundError:
+        return
+    for words in map(str.split, lines):
+        if len(words) == 3:
+            yield words[0], words[1], words[2]
+
+
 def server_env() -> dict[str, str]:
     """The settings of this server in server.env, by name. Raises RemoteError where there are none."""
     try:

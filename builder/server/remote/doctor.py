@@ -16,9 +16,11 @@ from builder.server.remote import (
     egress,
     first_images,
     locks,
+    packages,
     registries,
     release_record,
     releases,
+    role_logins,
     secrets,
     status,
 )
@@ -193,7 +195,13 @@ def _secrets() -> str:
 
 def _logins() -> str:
     missing = (one for one in registries.registry_list() if one["state"] in {"missing", "other"})
-    return ", ".join(f"{one['stack']} has none to {one['registry']} as {one['username']}" for one in missing)
+    return ", ".join(f"{one['stack']} has none to {one['registry']} {_as_whom(one)}" for one in missing)
+
+
+def _as_whom(login: Value) -> str:
+    if not login["by_role"]:
+        return f"as {login['username']}"
+    return f"by the server's role: {login['said']}" if login["said"] else "by the server's role"
 
 
 def _first_images() -> str:
@@ -264,6 +272,15 @@ def _update() -> None:
     common.run(["unattended-upgrade"])
 
 
+def _packages() -> str:
+    names = packages.missing(packages.lists())
+    return f"not installed: {' '.join(names)}" if names else ""
+
+
+def _install() -> None:
+    packages.install(packages.missing(packages.lists()))
+
+
 def _clock() -> str:
     found = common.run(["timedatectl", "show", "-p", "NTPSynchronized", "-p", "NTP"], check=False)
     return "" if "NTPSynchronized=yes" in found or "NTP=no" in found else "the clock is not synchronised"
@@ -319,13 +336,14 @@ CHECKS: Final = (
     Check("stacks run", _services, "er server logs HOST STACK says why", _start_services),
     Check("secrets set", _secrets, "er server secret set HOST STACK NAME, or generate"),
     Check("first images", _first_images, "er server apply HOST SPEC, or er server push HOST STACK/SERVICE IMAGE"),
-    Check("logins to registries", _logins, "er server registry login HOST REGISTRY"),
+    Check("logins to registries", _logins, "er server registry login HOST REGISTRY", role_logins.ask),
     Check("releases in place", _releases, "er server rollback HOST STACK, or send it again", note=_deployed),
     Check("stacks apart", _directories, "sudo /usr/lib/easyrunner/users own", changed_files.set_owners),
     Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", egress.resolve),
     Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _free_space),
     Check("no unknown listener", _ports, "see who: sudo ss -tulnp; end it or bind it to 127.0.0.1"),
     Check("security updates", _updates, "sudo unattended-upgrade", _update),
+    Check("packages", _packages, "sudo apt-get install what is missing", _install),
     Check("clock", _clock, "see timedatectl timesync-status"),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
 )

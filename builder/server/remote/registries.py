@@ -17,52 +17,65 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from builder import facts, files
-from builder.server.remote import common, images, locks
+from builder.server.remote import common, images, locks, role_logins
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from builder.server.remote.common import Value
 
 
 class Login(NamedTuple):
-    """Whose it is (`proxy` is a stack here), the registry, and the user name there."""
+    """Whose it is (`proxy` is a stack here), the registry, and the user name there; or the server's role logs in."""
 
     stack: str
     registry: str
     username: str
+    by_role: bool = False
 
 
 def registry_list() -> list[Value]:
-    """Every login that the spec names or that is set here: its `state` is set, missing, `other` user, or `unnamed`."""
+    """Every login that the spec names or that is set here: its `state` is set, missing, `other` user, or `unnamed`.
+
+    Of one by the server's role also `until` when it is good (seconds since 1970, or None), and what AWS `said` when it
+    was asked last and gave none.
+    """
     named = _named()
-    found = [_state(login, _usernames(login.stack).get(login.registry)) for login in named]
+    answers = role_logins.answers()
+    found = [_state(login, _usernames(login.stack).get(login.registry), answers) for login in named]
     pairs = {(login.stack, login.registry) for login in named}
     for stack in ("proxy", *common.stacks()):
         for registry, username in _usernames(stack).items():
             if (stack, registry) not in pairs:
-                found.append({"stack": stack, "registry": registry, "username": username, "state": "unnamed"})
+                found.append(
+                    {**Login(stack, registry, username)._asdict(), "state": "unnamed", **_NEVER_ASKED._asdict()}
+                )
     return found
 
 
-def _state(login: Login, username: str | None) -> Value:
+def _state(login: Login, username: str | None, answers: Mapping[tuple[str, str], role_logins.Answer]) -> Value:
     state = "missing" if username is None else "set" if username == login.username else "other"
-    return {**login._asdict(), "state": state}
+    answer = answers.get((login.stack, login.registry), _NEVER_ASKED) if login.by_role else _NEVER_ASKED
+    if login.by_role and not answer.is_good:
+        state = "missing"
+    return {**login._asdict(), "state": state, **answer._asdict()}
 
 
-def missing(stack: str) -> list[str]:
-    """The registries that the spec names a login to for this stack, and that it has none to under that name."""
-    existing = _usernames(stack)
-    return [one.registry for one in _named() if one.stack == stack and existing.get(one.registry) != one.username]
+# What there is to say of a login with a password.
+_NEVER_ASKED: Final = role_logins.Answer()
+
+
+def missing(stack: str) -> list[Value]:
+    """The logins that the spec names for this stack and that it lacks, as in the list."""
+    return [one for one in registry_list() if one["stack"] == stack and one["state"] in {"missing", "other"}]
 
 
 def _named() -> list[Login]:
-    try:
-        lines = Path(facts.LOGINS).read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    return [Login(*words) for line in lines if len(words := line.split()) == len(Login._fields)]
+    """Those that the spec names, with a password or by the server's role."""
+    found = [Login(*words) for words in common.triples(facts.LOGINS)]
+    by_role = common.triples(facts.ROLE_LOGINS)
+    return [*found, *(Login(stack, registry, role_logins.USERNAME, by_role=True) for stack, registry, _ in by_role)]
 
 
 def _usernames(stack: str) -> dict[str, str]:
@@ -133,7 +146,7 @@ def _chosen(registry: str, stack: str) -> list[Login]:
     """The logins that are meant: to one registry, under one name."""
     if stack and stack != "proxy":
         common.stack_user(stack)
-    named = [login for login in _named() if stack in {"", login.stack}]
+    named = [login for login in _named() if stack in {"", login.stack} and (registry or not login.by_role)]
     known = list(dict.fromkeys(login.registry for login in named))
     if not registry and len(known) > 1:
         raise RemoteError("which registry?", f"the spec names: {', '.join(known)}")
@@ -143,6 +156,11 @@ def _chosen(registry: str, stack: str) -> list[Login]:
         where = f"to {registry}{whose}" if registry else f"at all{whose}"
         hint = f"write it there: registries: {{{registry or 'ghcr.io'}: {{username: …}}}}; then er server apply"
         raise RemoteError(f"the spec names no login {where}{_that_have(known)}", hint)
+    if any(login.by_role for login in found):
+        raise RemoteError(
+            f"the server's role logs in to {found[0].registry}, there is no password to set",
+            "er server registry list HOST says until when; er server doctor HOST --fix asks for it anew",
+        )
     if len({login.username for login in found}) > 1:
         names = ", ".join(f"{login.stack} as {login.username}" for login in found)
         raise RemoteError(f"these log in to {found[0].registry} under names of their own: {names}", "give --stack NAME")
@@ -212,10 +230,11 @@ def kind_of(said: str) -> str:
 
 
 def _set(login: Login, password: bytes) -> None:
-    content = _read(login.stack)
     word = base64.b64encode(login.username.encode() + b":" + password).decode()
-    content["auths"] = {**content.get("auths", {}), login.registry: {"auth": word}}
-    _write(login.stack, content)
+    with role_logins.locked():
+        content = _read(login.stack)
+        content["auths"] = {**content.get("auths", {}), login.registry: {"auth": word}}
+        _write(login.stack, content)
 
 
 def _write(stack: str, content: dict[str, Any]) -> None:
@@ -233,9 +252,10 @@ def registry_logout(registry: str, stack: str = "") -> Value:
     if not done:
         raise RemoteError(f"{stack or 'no stack'} has no login to {registry}", "er server registry list HOST")
     for one in done:
-        content = _read(one)
-        del content["auths"][registry]
-        _write(one, content)
+        with role_logins.locked():
+            content = _read(one)
+            del content["auths"][registry]
+            _write(one, content)
     return {"registry": registry, "stacks": done}
 
 
@@ -262,7 +282,8 @@ _LOOK: Final = 20
 def refusals(stack: str) -> list[Value]:
     """Why services that do not run have no image: `service`, `registry`, `image`, what Podman `said`, and its `kind`.
 
-    `username`: the name that the stack logs in with there, if any; `waits`: whether it lacks a login, to any registry.
+    `username`: the name that the stack logs in with there, if any, which may be by the server's role (`by_role`);
+    `waits`: whether it lacks a login, to any registry.
     """
     return [one for service, unit in _down(stack) if (one := _refused(stack, service, unit))]
 
@@ -291,6 +312,7 @@ def _refused(stack: str, service: str, unit: str) -> Value | None:
         "said": said,
         "kind": kind,
         "username": login.username if login else None,
+        "by_role": bool(login and login.by_role),
         "waits": bool(missing(stack)),
     }
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common, egress, locks
+from builder.server.remote import common, egress, locks, role_logins
 from builder.server.remote.common import RemoteError, Value
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ _SYSTEM_FILES: Final = (
     ("/etc/fail2ban/*", "fail2ban"),
     ("/etc/sysctl.d/*", "sysctl"),
     (f"{facts.ETC}/caddy/*", "caddy"),
+    (facts.ROLE_LOGINS, "role"),
+    (f"{facts.LIB}/ecr", "role"),
 )
 _USER_UNIT: Final = re.compile(
     rf"({facts.QUADLETS}|{facts.ETC}/units|/etc/systemd/system)/(?:user@)?(?P<uid>\d+)(?:\.service\.d)?/(?P<rest>.*)"
@@ -131,6 +133,8 @@ def reload(found: Affected) -> None:
     if "systemd" in found.system:
         common.run(["systemctl", "daemon-reload"])
     _reload_system(found.system)
+    if "role" in found.system:
+        role_logins.ask()
     if found.proxy:
         _restart_units(facts.PROXY_USER, [*_images_unit(facts.PROXY_UID), "er-proxy.service"])
     elif "caddy" in found.system:
@@ -262,7 +266,7 @@ def stop_stacks(stacks: Iterable[str]) -> None:
 def stop_units(removed: Iterable[str]) -> None:
     """Stop the units of files that will be removed, while systemd still knows them."""
     for path in map(Path, removed):
-        if path.parent == Path("/etc/systemd/system") and path.suffix in (".service", ".socket"):
+        if path.parent == Path("/etc/systemd/system") and path.suffix in (".service", ".socket", ".timer"):
             common.run(["systemctl", "stop", path.name], check=False)
         if path.suffix not in (".container", ".socket") or not path.parent.name.isdigit():
             continue
