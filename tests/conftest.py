@@ -52,6 +52,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if os.geteuid() == 0 and _INOTIFY.exists() and int(_INOTIFY.read_text()) < _INSTANCES:
+        _INOTIFY.write_text(str(_INSTANCES))
+
+
+# A booted host takes a dozen, all of this machine's root. Of its usual 128 the twelfth host at a time gets too few: its
+# systemd ends at once ("Failed to allocate manager object"), or runs with units that failed.
+_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+_INSTANCES = 1024
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -82,7 +82,9 @@ class Host:
             )
             self.machine.wait(self.machine.started, timeout=timeout, what="the end of start-up")
         except Exception as error:
-            error.add_note(self.machine.run("journalctl -b --no-pager | tail -60", check=False).stdout)
+            error.add_note(self.machine.console_text()[-3000:])
+            if self.machine.running:
+                error.add_note(self.machine.run("journalctl -b --no-pager | tail -60", check=False).stdout)
             raise
 
     def reboot(self) -> None:
