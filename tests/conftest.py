@@ -16,12 +16,18 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
     from xdist.remote import Producer  # type: ignore[import-untyped]
 
-# The image that test_bake.py bakes is booted by the others as well, and likewise the one of test_same_host.py.
+# The image that test_bake.py bakes is booted by the others as well, and likewise the one of test_same_host.py; several
+# files look at the hosts of the specs `three` and `edge`. Another worker would have to make them again.
 SHARED = {
-    "tests/packer/test_bake.py": ("attacks", "two_bakes"),
-    "tests/packer/test_same_host.py": ("steps",),
-}
-SHARING = {f"tests/packer/test_{name}.py": first for first, names in SHARED.items() for name in names}
+    "packer/test_bake": ("packer/test_attacks", "packer/test_two_bakes"),
+    "packer/test_same_host": ("packer/test_steps",),
+    "machine/test_firewall": (
+        "machine/test_firewall_mutation", "machine/test_hardening", "machine/test_hardening_in_force",
+        "machine/test_isolation", "machine/test_limits",
+    ),
+    "machine/test_stacks": ("machine/test_proxy", "machine/test_slow_clients"),
+}  # fmt: skip
+SHARING = {f"tests/{name}.py": f"tests/{first}.py" for first, names in SHARED.items() for name in names}
 # Minutes each, longest first: begun last, they would keep one worker busy while the others have nothing to do.
 LONGEST = [
     f"tests/{name}.py"
