@@ -32,14 +32,13 @@ SHARING = {f"tests/{name}.py": f"tests/{first}.py" for first, names in SHARED.it
 LONGEST = [
     f"tests/{name}.py"
     for name in (
-        "packer/test_same_host", "server/test_stack_files", "server/test_apply", "server/test_really_run",
-        "packer/test_bake", "server/test_public", "server/test_registries",
-        "machine/test_power_cuts", "audit/test_audits", "machine/test_fail2ban", "machine/test_stock",
-        "packer/test_disk", "datasource/test_other_boots", "server/test_proxy_image", "datasource/test_boots",
-        "server/test_apply_table", "machine/test_egress_names", "packer/test_failures", "machine/test_firewall",
-        "server/test_commands", "machine/test_registry", "packer/test_vm", "cli/test_cli", "unit/test_userdata",
-        "machine/test_firewall_mutation", "packer/test_clouds", "aws/test_whole_way", "machine/test_imagecheck",
-        "aws/test_faults", "aws/test_launch",
+        "packer/test_same_host", "packer/test_bake", "server/test_stack_files", "server/test_apply",
+        "server/test_really_run", "server/test_registries", "machine/test_firewall", "server/test_public",
+        "machine/test_fail2ban", "audit/test_audits", "machine/test_power_cuts", "machine/test_own_sites",
+        "machine/test_stacks", "packer/test_disk", "server/test_exec", "datasource/test_other_boots",
+        "server/test_proxy_image", "datasource/test_boots", "server/test_apply_table", "machine/test_egress_names",
+        "packer/test_failures", "server/test_commands", "machine/test_registry", "packer/test_vm", "cli/test_cli",
+        "packer/test_clouds", "aws/test_whole_way", "machine/test_imagecheck", "aws/test_faults", "aws/test_launch",
     )
 ]  # fmt: skip
 
