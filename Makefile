@@ -10,7 +10,9 @@ READY := $(VENV)/.ready
 IMAGES := .cache/images/app.tar
 KEY := .cache/keys/demo
 # Tests at a time. Half of what they do is waiting for hosts, so that this is for two processors.
-WORKERS ?= 4
+WORKERS ?= 6
+# Or each `er` and each worker would compile this program anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Booting hosts (er try) and testing them. On other systems than Debian and Ubuntu they are yours to install.
 BOOT_PACKAGES := python3 python3-venv ca-certificates curl debian-archive-keyring iproute2 mmdebstrap openssh-client \

@@ -13,23 +13,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _FIRST: Final = 0.01
 _LONGEST: Final = 0.2
+# Of what was waited so far. Who has waited for long need not ask often: asking may start a program.
+_SHARE: Final = 0.05
+_SLOWEST: Final = 1.0
 
 
 class NotInTimeError(UserError):
     """A condition did not come true in time."""
 
 
-def until(condition: Callable[[], T], *, timeout: float, what: str, longest: float = _LONGEST) -> T:
+def until(condition: Callable[[], T], *, timeout: float, what: str, longest: float | None = None) -> T:
     """Wait until `condition` returns something true, and return it. Raises NotInTimeError after `timeout` seconds.
 
-    It is called ever more slowly, at least every `longest` seconds; `what` is for the error.
+    It is called ever more slowly, at least every `longest` seconds; unless said, that grows with what was waited.
+    `what` is for the error.
     """
-    deadline = time.monotonic() + timeout
+    start = time.monotonic()
     pause = _FIRST
     while not (result := condition()):
-        left = deadline - time.monotonic()
-        if left <= 0:
+        waited = time.monotonic() - start
+        if waited >= timeout:
             raise NotInTimeError(f"waited {timeout:.0f} s in vain for {what}")
-        time.sleep(min(pause, left))
-        pause = min(pause * 1.3, longest)
+        time.sleep(min(pause, timeout - waited))
+        pause = min(pause * 1.3, longest or max(_LONGEST, min(waited * _SHARE, _SLOWEST)))
     return result

@@ -174,6 +174,7 @@ class Session:
             dies_with_parent(argv), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd
         )
         self._unread = b""
+        self._ended = False
 
     def __enter__(self) -> Self:
         return self
@@ -243,9 +244,15 @@ class Session:
             self._process.send_signal(number)
 
     def end(self) -> None:
-        """Kill the program and its whole group, and wait until they are gone."""
+        """Kill the program and its whole group, and wait until they are gone. May be called again.
+
+        Once they are, the number may be another program's, which is left alone.
+        """
         deadline = time.monotonic() + _KILL_WAIT
-        while members(self.pid) and time.monotonic() < deadline:
+        while not self._ended and time.monotonic() < deadline:
+            if not members(self.pid):
+                self._ended = self._process.poll() is not None
+                return
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):

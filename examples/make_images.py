@@ -79,11 +79,10 @@ def main() -> int:
 def make(into: Path, *, with_file_caps: bool = True) -> None:
     """Write caddy.tar and app.tar into a directory."""
     caddy = _caddy_binary(with_file_caps=with_file_caps)
-    base = (caddy, *_system_files())
-    image_archive.write(
-        into / "caddy.tar", (*base, *_web_root(), image_archive.ImageFile("etc/caddy/Caddyfile", _CADDYFILE)), _CADDY
-    )
-    image_archive.write(into / "app.tar", app_files(), APP_CONFIG)
+    files = (caddy, *_system_files(), *_web_root(), image_archive.ImageFile("etc/caddy/Caddyfile", _CADDYFILE))
+    # Every `er` that checks a spec looks into them: 0.2 s more of each, were they compressed.
+    image_archive.write(into / "caddy.tar", files, _CADDY, compressed=False)
+    image_archive.write(into / "app.tar", app_files(), APP_CONFIG, compressed=False)
     for name in ("caddy.tar", "app.tar"):
         sys.stderr.write(f"wrote {into / name}\n")
 

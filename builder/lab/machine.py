@@ -135,7 +135,7 @@ class Machine:
                 self._mounts.end()
             if self._power is not None:
                 self._power.reap()
-            self._bridge.remove()
+            self._bridge.unplug()
             self._directory.release()
         self._directory = self._mounts = self._power = None
 

@@ -44,9 +44,11 @@ class MachineDirectory:
 
     def release(self) -> None:
         """Remove every trace of the machine; what still runs in it is ended."""
-        _remove(self._network)
-        _lock_file(self._network).unlink(missing_ok=True)
-        self._lock.close()
+        _empty(self._network)
+        with cache.locked(_machines() / ".lock"):
+            network.sweep(self._network)
+            _lock_file(self._network).unlink(missing_ok=True)
+            self._lock.close()
 
 
 def sweep() -> tuple[str, ...]:
@@ -65,14 +67,16 @@ def _sweep_one(path: Path) -> bool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        _remove(Network(int(path.stem.removeprefix("er-"))))
+        machine = Network(int(path.stem.removeprefix("er-")))
+        _empty(machine)
+        network.sweep(machine)
         path.unlink()
         return True
 
 
-def _remove(machine: Network) -> None:
+def _empty(machine: Network) -> None:
+    """End what runs in it and remove its files. Its network goes last: from then on another machine may be this one."""
     namespaces.end_group(machine.id)
-    network.sweep(machine)
     for path in (_machines() / machine.id, *power.leftovers(machine.id)):
         if path.is_dir():
             shutil.rmtree(path)

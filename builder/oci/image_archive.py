@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG: Final = "application/vnd.oci.image.config.v1+json"
-_BASE: Final = "application/vnd.oci.image.layer.v1.tar"
-_LAYER: Final = f"{_BASE}+gzip"
+_PLAIN: Final = "application/vnd.oci.image.layer.v1.tar"
+_GZIP: Final = f"{_PLAIN}+gzip"
 _CAPABILITY: Final = "SCHILY.xattr.security.capability"
 # VFS_CAP_REVISION_2 with the effective bit, permitted = CAP_NET_BIND_SERVICE (bit 10), little endian.
 NET_BIND_SERVICE: Final = bytes.fromhex("0100000200040000000000000000000000000000")
@@ -68,13 +68,17 @@ def write(
     *,
     name: str = "latest",
     base: Path | None = None,
+    compressed: bool = True,
 ) -> None:
     """Write an image of one layer as an OCI archive; the file appears complete or not at all.
 
-    `base` is a tar file that becomes a layer below that one, as it is: images of the same base share it.
+    Not `compressed` it is larger, and whoever looks into it need not unpack it. `base` is a tar file that becomes a
+    layer below that one, as it is: images of the same base share it.
     """
     layer_tar = _tar(_with_parents(files))
-    layer = gzip.compress(layer_tar, compresslevel=1, mtime=0)
+    kind, layer = _PLAIN, layer_tar
+    if compressed:
+        kind, layer = _GZIP, gzip.compress(layer_tar, compresslevel=1, mtime=0)
     below = [base.read_bytes()] if base else []
     settings = _to_json(_image_config(config, [f"sha256:{_digest(tar)}" for tar in (*below, layer_tar)]))
     manifest = _to_json(
@@ -82,7 +86,7 @@ def write(
             "schemaVersion": 2,
             "mediaType": _MANIFEST,
             "config": _descriptor(_CONFIG, settings),
-            "layers": [*(_descriptor(_BASE, tar) for tar in below), _descriptor(_LAYER, layer)],
+            "layers": [*(_descriptor(_PLAIN, tar) for tar in below), _descriptor(kind, layer)],
         }
     )
     index = _descriptor(_MANIFEST, manifest) | {"annotations": {"org.opencontainers.image.ref.name": name}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 import yaml
@@ -63,8 +64,9 @@ def head_and_tail(spec: Spec, *, ascii_only: bool) -> tuple[str, str]:
     return f"#cloud-config\n{_dump(head, ascii_only)}write_files:\n", _dump(tail, ascii_only)
 
 
+@lru_cache(maxsize=512)
 def entry_text(file: File, *, ascii_only: bool) -> str:
-    """A file as an item of write_files, in YAML."""
+    """A file as an item of write_files, in YAML. It comes up in every form."""
     return _dump([entry(file)], ascii_only)
 
 

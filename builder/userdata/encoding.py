@@ -119,6 +119,8 @@ def packed(spec: Spec, host: Host, on: On, *, binary: bool = False) -> bytes | N
     if any(b"\0" in file.content for file in files):
         return None
     content = _lzma(_joined(files))
+    if len(content) > _LONGEST_ARGUMENT:
+        return None
     # YAML folds the ends of lines to spaces, which the digits' decoder skips. Gzip passes through no editor and no
     # mail: one line then, as 64 characters are what six bits can tell apart.
     block = (base64.b64encode(content) if binary else _lines(_digits(content))).decode().rstrip()
@@ -145,9 +147,12 @@ def _digits(content: bytes) -> bytes:
     """The bytes, which begin with no zero, as one number of base 93: its digits are `!` to `~` without `'`."""
     number, found = int.from_bytes(content, "big"), bytearray()
     while number:
-        number, digit = divmod(number, 93)
-        found.append(33 + digit + (digit > 5))
-    return bytes(found[::-1])
+        # Four digits at a time: a long number is slow to divide.
+        number, four = divmod(number, 93**4)
+        for _ in range(4):
+            four, digit = divmod(four, 93)
+            found.append(33 + digit + (digit > 5))
+    return bytes(found[::-1]).lstrip(b"!")
 
 
 # Text: literal context of three bits, no alignment. Debian's own Python reads this form without being told the filter.

@@ -1,6 +1,7 @@
 """Booted hosts side by side, a plain Debian and both deliveries of ours, each with the audits' tools inside.
 
-A run of the tests leaves the baked one out, which is the same (tests/packer/test_same_host.py); `make audits` has all.
+A run of the tests has ours from a stock image: the baked one is the same (tests/packer/test_same_host.py), and what is
+found of a plain Debian is no matter of ours. `make audits` has all.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tests.audit import report
 from tests.machine import hosts
 from tests.machine.conftest import example_images
 from tests.packer import bake_without_packer
-from tests.sweeps import sample
+from tests.sweeps import WHOLE, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,19 +60,19 @@ def files() -> dict[str, bytes]:
 class Side:
     """The hosts that are compared."""
 
-    plain: Machine
+    plain: Machine | None
     ours: Mapping[str, Host]
 
     @property
     def machines(self) -> dict[str, Machine]:
-        """All three by the names of the page."""
-        return {"plain": self.plain, **{delivery: host.machine for delivery, host in self.ours.items()}}
+        """All of them by the names of the page."""
+        plain = {} if self.plain is None else {"plain": self.plain}
+        return plain | {delivery: host.machine for delivery, host in self.ours.items()}
 
 
 @pytest.fixture(scope="session")
 def stock(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    tools = (*PACKAGES["debian-13"], *TOOLS)
-    with hosts.booted("three", tmp_path_factory.mktemp("stock"), packages=tools, extra_files=files()) as host:
+    with hosts.booted("three", tmp_path_factory.mktemp("stock"), more=TOOLS, extra_files=files()) as host:
         yield host
 
 
@@ -101,6 +102,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 
 @pytest.fixture(scope="session")
-def side(plain: Machine, request: pytest.FixtureRequest) -> Side:
+def side(request: pytest.FixtureRequest) -> Side:
     """All of them, up."""
+    plain = request.getfixturevalue("plain") if WHOLE else None
     return Side(plain, {delivery: request.getfixturevalue(delivery) for delivery in DELIVERIES})

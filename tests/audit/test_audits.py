@@ -94,7 +94,7 @@ def test_lynis(side: Side, findings: Findings) -> None:
     findings.check("lynis", {name: set(re.findall(left, said[name], re.MULTILINE)) for name in side.ours})
     for name in side.ours:
         assert index(said[name]) >= INDEX
-        assert index(said[name]) > index(said["plain"])
+        assert side.plain is None or index(said[name]) > index(said["plain"])
 
 
 def oscap(machine: Machine) -> tuple[float, set[str], set[str]]:
@@ -119,7 +119,7 @@ def test_openscap(side: Side, findings: Findings) -> None:
     findings.check("ssg", {name: said[name][2] for name in side.ours})
     for name in side.ours:
         assert said[name][0] >= 75
-        assert said[name][0] > said["plain"][0]
+        assert side.plain is None or said[name][0] > said["plain"][0]
 
 
 def ssh_audit(source: Namespace, address: str) -> list[str]:
@@ -141,7 +141,7 @@ def test_ssh_audit(side: Side, findings: Findings) -> None:
     said = {name: ssh_audit(machine.attacker(1), machine.ipv4) for name, machine in side.machines.items()}
     findings.scores["ssh-audit, failures and warnings"] = {name: len(found) for name, found in said.items()}
     assert {name: said[name] for name in side.ours} == {name: [] for name in side.ours}
-    assert said["plain"]
+    assert side.plain is None or said["plain"]
 
 
 def ports(source: Namespace, address: str) -> set[int]:

@@ -11,7 +11,6 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import jsonschema
 import pytest
 import yaml
 
@@ -144,6 +143,8 @@ def test_init_makes_a_spec_that_passes_and_keeps_what_is_there(tmp_path: Path) -
 
 
 def test_the_schema_accepts_the_examples_and_refuses_a_slip() -> None:
+    import jsonschema  # noqa: PLC0415  a second, which each worker would spend
+
     schema = json.loads(er("schema").stdout)
     for path in sorted((ROOT / "examples").glob("*.yaml")):
         jsonschema.validate(yaml.safe_load(path.read_text()), schema)

@@ -17,6 +17,7 @@ from builder.lab.network import Card
 from builder.lab.provider_machine import ProviderMachine
 from tests.datasource import provider_network
 from tests.datasource.instance import Server
+from tests.machine.derived_tree import with_packages
 from tests.machine.hosts import IMAGES, Host
 
 if TYPE_CHECKING:
@@ -147,10 +148,9 @@ def booted(
     spec, key, root_key = _spec(tmp)
     built = host.build(spec)
     delivery = userdata.deliver(spec, built, row.provider, on)
-    tree = base_tree.tree((*built.packages, *provider_network.disk_packages(row)))
-    preloads = tuple(
-        preload.prepare(base_tree.tree(built.packages), owner, images) for owner, images in trial.images_by_owner(spec)
-    )
+    base = base_tree.tree(built.packages)
+    tree = with_packages(base, provider_network.disk_packages(row))
+    preloads = tuple(preload.prepare(base, owner, images) for owner, images in trial.images_by_owner(spec))
     with ExitStack() as stack:
         servers: list[Server] = []
 

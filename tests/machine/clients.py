@@ -96,7 +96,7 @@ def get_h3(host: Host, name: str, path: str, *headers: str, family: int = 4, sou
 class Steady:
     """Clients that ask at a steady rate while something happens to the host."""
 
-    def __init__(self, host: Host, name: str, *, clients: int = 4, count: int = 50, interval: float = 0.1) -> None:
+    def __init__(self, host: Host, name: str, *, clients: int = 2, count: int = 50, interval: float = 0.1) -> None:
         self._running = [
             host.machine.attacker(number % 2).start(
                 argv("steady", host, name, count, interval, family=4 if number % 2 else 6), stdout=subprocess.PIPE

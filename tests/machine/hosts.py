@@ -15,6 +15,7 @@ from builder.host.packages import PACKAGES
 from builder.lab import base_tree, preload, trial
 from builder.lab.machine import Machine
 from builder.stack import user
+from tests.machine.derived_tree import with_packages
 
 if TYPE_CHECKING:
     import subprocess
@@ -83,7 +84,9 @@ class Host:
             )
             self.machine.wait(self.machine.started, timeout=timeout, what="the end of start-up")
         except Exception as error:
-            error.add_note(self.machine.run("journalctl -b --no-pager | tail -60", check=False).stdout)
+            error.add_note(self.machine.console_text()[-3000:])
+            if self.machine.running:
+                error.add_note(self.machine.run("journalctl -b --no-pager | tail -60", check=False).stdout)
             raise
 
     def reboot(self) -> None:
@@ -117,7 +120,7 @@ def booted(
     *,
     edit: Callable[[str], str] = str,
     extra_files: Mapping[str, bytes] | None = None,
-    packages: tuple[str, ...] | None = None,
+    more: tuple[str, ...] = (),
     timeout: float = 90,
     start: bool = True,
     form: Callable[[Spec], bytes] | None = None,
@@ -127,18 +130,17 @@ def booted(
     """Boot the spec `name` of tests/machine/specs; `edit` may change its text first; `tmp` is a fresh directory.
 
     `form` makes another form of the user-data than the readable one.
-    `packages` are on the disk before the first boot: those of the host, unless said; with none it is a stock image.
+    The packages of every host are on the disk before the first boot, and these `more`; what one spec wants is not.
     `images` are archives by the name that a spec without any archive has for them: they are on the disk as if pulled.
     """
     spec, key = written(name, tmp, edit, keys)
     wanted = trial.plan(spec, timeout=300)
-    # Any tree with Podman will do to store images; the one of every host is there as a rule.
-    tree = base_tree.tree(wanted.packages if packages is None else PACKAGES[spec.server.base])
-    disk = tree if packages is None else base_tree.tree(packages)
+    tree = base_tree.tree(PACKAGES[spec.server.base])
     owners = (*wanted.images, *_pulled(spec, images or {}))
     preloads = tuple(preload.prepare(tree, owner, found) for owner, found in owners)
     files = {**dict(wanted.extra_files), **(extra_files or {})}
     user_data = form(spec) if form else wanted.user_data
+    disk = with_packages(tree, more)
     with Machine(disk, user_data, name=wanted.name, extra_files=files, preloads=preloads) as machine:
         host = Host(spec, machine, key)
         if start:

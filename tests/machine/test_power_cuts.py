@@ -1,7 +1,8 @@
 """The power goes at a point of first boot: the next boot makes it good, whatever had reached the disk by then.
 
 `make cuts` does this at every point, beside a host of the same image that was not cut, and writes docs/power-cuts.md.
-Here it is done at a few of them, beside one such host for all three images: what they make is the same.
+Here it is done at a few of them of the two that make the host, beside one such host for both: what they make is the
+same.
 """
 
 from __future__ import annotations
@@ -76,13 +77,6 @@ def test_a_power_cut_while_packages_come_is_made_good(
 ) -> None:
     """All that we name is installed, dbus half configured: apt once refused everything, security updates as well."""
     assert of_another_image(whole, sweep.INSTALLING, tmp_path, "dpkg runs dbus.postinst", "kept") == []
-
-
-def test_a_power_cut_of_a_baked_image_is_made_good(
-    whole: sweep.Reference, example_images: None, tmp_path: Path
-) -> None:
-    """The first stacks have started: their images have no other copy, and the places of their sockets were not told."""
-    assert of_another_image(whole, sweep.BAKED, tmp_path, "first-boot runs loginctl (4)", "lost") == []
 
 
 def test_what_was_not_waited_for_is_lost(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ _NOT_OF_THE_DISK: Final = frozenset({"/proc", "/sys", "/dev", "/run", "/tmp"})
 _STORAGE: Final = "/.local/share/containers"
 # Who was made first differs; who there is must not.
 _ORDERLESS: Final = frozenset({"/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"})
+# shadow(5): on which day a user was made; two hosts may be made before and after midnight.
+_DAY: Final = re.compile(rb"^([a-z0-9_-]+:[!*]+):\d+:", re.MULTILINE)
 # Units that Podman makes for one process, with random names: that there are such is compared, not how many or how far.
 _MOMENTARY: Final = re.compile(r"(podman-pause-|rootless-netns-|run-p\d+-i|[0-9a-f]{64}-)[0-9a-f]+")
 # A manager sees those of the services that were up when its own view of the mounts began.
@@ -139,6 +141,7 @@ def _content(path: str, file: Path, status: os.stat_result) -> str:
     if not stat.S_ISREG(status.st_mode):
         return ""
     if path in _ORDERLESS:
-        return hashlib.sha256(b"\n".join(sorted(file.read_bytes().splitlines()))).hexdigest()[:16]
+        lines = _DAY.sub(rb"\1:day:", file.read_bytes()).splitlines()
+        return hashlib.sha256(b"\n".join(sorted(lines))).hexdigest()[:16]
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]

@@ -69,10 +69,11 @@ DIFFERENCES: tuple[Difference, ...] = (
 
 @dataclass(frozen=True)
 class Two:
-    """What was found out of both hosts, list by list."""
+    """What was found out of both hosts, list by list; `again`: the stock one serves after another boot."""
 
     stock: Mapping[str, Facts]
     baked: Mapping[str, Facts]
+    again: bool
 
 
 def portray(host: hosts.Host) -> dict[str, Facts]:
@@ -82,9 +83,15 @@ def portray(host: hosts.Host) -> dict[str, Facts]:
     for site in trial.sites(host.spec):
         host.machine.wait(partial(answers, host, f"https://{site.domain}/"), timeout=60, what=site.domain)
     users = ("er-proxy", *(f"er-{stack.name}" for stack in host.spec.stacks))
-    facts = host_contents.running(host.machine, users)
+    facts = {"ended": ended(host.machine), **host_contents.running(host.machine, users)}
     host.machine.poweroff()
     return {**facts, "files": host_contents.at_rest(host.machine)}
+
+
+def ended(machine: Machine) -> Facts:
+    """How its start-up came to its end."""
+    failed = machine.run("systemctl --failed --no-legend", check=False).stdout
+    return {"cloud-init": machine.run("cloud-init status", check=False).stdout.strip(), "failed units": failed}
 
 
 def answers(host: hosts.Host, url: str) -> bool:
@@ -92,14 +99,20 @@ def answers(host: hosts.Host, url: str) -> bool:
     return host.curl(url).stdout.startswith("HTTP/2 200")
 
 
-def from_stock(baked: Baked) -> dict[str, Facts]:
-    """The same spec on the stock image, from the whole user-data; its archives are brought, as a lab must."""
+def from_stock(baked: Baked) -> tuple[dict[str, Facts], bool]:
+    """The same spec on the stock image, from the whole user-data; its archives are brought, as a lab must.
+
+    And whether it serves after another boot.
+    """
     wanted = trial.plan(baked.spec, timeout=300)
     loader = base_tree.tree(wanted.packages)
     preloads = tuple(preload.prepare(loader, owner, images) for owner, images in wanted.images)
     extra = dict(wanted.extra_files)
     with Machine(base_tree.tree(), wanted.user_data, name=wanted.name, extra_files=extra, preloads=preloads) as machine:
-        return portray(hosts.Host(baked.spec, machine, baked.key))
+        host = hosts.Host(baked.spec, machine, baked.key)
+        found = portray(host)
+        host.boot()
+        return found, answers(host, "https://shop.example.com/")
 
 
 def from_baked(baked: Baked) -> dict[str, Facts]:
@@ -110,11 +123,12 @@ def from_baked(baked: Baked) -> dict[str, Facts]:
 
 @pytest.fixture(scope="module")
 def two(baked: Baked) -> Two:
-    return Two(from_stock(baked), from_baked(baked))
+    stock, again = from_stock(baked)
+    return Two(stock, from_baked(baked), again)
 
 
 LISTS = (
-    *("packages", "unit files", "units", "rules, IPv4", "rules, IPv6", "jails", "sshd", "kernel", "files"),
+    *("ended", "packages", "unit files", "units", "rules, IPv4", "rules, IPv6", "jails", "sshd", "kernel", "files"),
     *(f"{what} of er-{name}" for what in ("units", "images") for name in ("proxy", "shop", "hello", "notes")),
 )
 
@@ -124,6 +138,12 @@ def test_both_hosts_are_the_same(two: Two, name: str) -> None:
     stock, baked = two.stock[name], two.baked[name]
     unexplained = [show(stock, baked, key) for key in differing(stock, baked) if not explained(two, name, key)]
     assert not unexplained, "\n".join(unexplained)
+
+
+def test_a_stock_image_becomes_the_host_over_the_network(two: Two) -> None:
+    """Without any of our packages: cloud-init alone installs them, and the stacks answer, in the next boot too."""
+    assert two.stock["ended"] == {"cloud-init": "status: done", "failed units": ""}
+    assert two.again
 
 
 def test_every_list_is_compared(two: Two) -> None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.host.packages import PACKAGES
 from builder.polling import until
 from tests.machine import ecr_service, hosts, registry
 from tests.machine.registry import HTTPS, OPEN, Registry
@@ -111,7 +110,7 @@ def world(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """A first boot of an image that lacks the helper."""
     tmp = tmp_path_factory.mktemp("ecr")
     made = registry.certificate(tmp, PLAIN, DUAL, ecr_service.API)
-    with hosts.booted("ecr", tmp, packages=PACKAGES["debian-13"], start=False) as host:
+    with hosts.booted("ecr", tmp, start=False) as host:
         machine = host.machine
         closed, aws = Registry(machine.attacker(50), tmp, (OPEN, HTTPS), made), machine.attacker(51)
         closed.set_passwords({"AWS": "nobody-knows"})

@@ -184,7 +184,7 @@ def test_a_changed_environment_is_applied_while_visitors_come(moved: Client) -> 
     Where nginx stands before the app, that answers by itself. It has asked for the app's address once, when it started.
     """
     _changed(moved, "first", "second")
-    loads = {site: Load(moved.host, site, interval=0.05) for site in _SITES}
+    loads = {site: Load(moved.host, site, interval=0.1) for site in _SITES}
     done = moved.er("apply", moved.spec, "--yes")
     answers = {site: load.end() for site, load in loads.items()}
     assert done.returncode == 0, done.stderr

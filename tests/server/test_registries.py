@@ -325,8 +325,8 @@ def test_a_stack_that_waits_for_a_login_keeps_no_change_from_standing(world: Wor
     assert "limited.test refuses this password of reader" in wrong.stderr
     assert world.login(PASSWORD, "limited.test").returncode == 0
     world.comes_up("hub")
+    until(lambda: "easyrunner: ready" in web.host.machine.console_text(), timeout=90, what="the end of first boot")
     until(lambda: web.er("status").returncode == 0, timeout=90, what="a status in which nothing is wrong")
-    assert "easyrunner: ready" in web.host.machine.console_text()
     assert web.er("apply", spec, "--dry-run").stderr.startswith("nothing differs")
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -271,6 +270,8 @@ def test_template_passes_with_a_warning_about_its_key() -> None:
 
 
 def test_schema_accepts_the_template_and_refuses_mistakes() -> None:
+    import jsonschema  # noqa: PLC0415  a second, which each worker would spend
+
     schema = spec.schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     check = jsonschema.Draft202012Validator(schema)

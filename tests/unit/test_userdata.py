@@ -80,6 +80,7 @@ def compressed_once() -> Iterator[None]:
     """The search for the smallest stream takes its time; the same document comes up often here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoding, "gzip", functools.cache(encoding.gzip))
+        patch.setattr(encoding, "_lzma", functools.cache(encoding._lzma))
         yield
 
 
