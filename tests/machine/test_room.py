@@ -124,11 +124,12 @@ def _written(file: Path) -> bool:
 
 def stopped(disk: Disk, stack: str) -> None:
     """Then what its containers have written is taken away, with the room that was kept for that."""
-    until(lambda: len(disk.asked) > 1, timeout=60, what="a stop")
+    until(lambda: len(disk.asked) > 2, timeout=60, what="a stop")
     uid = f"uid-of-{stack}"
     own = f"-E XDG_RUNTIME_DIR=/run/user/{uid} -E XDG_CONFIG_HOME=/var/lib/easyrunner/config/{uid}"
     clean = f"-qp User=er-{stack} -p RuntimeMaxSec=300 {own} --wait podman rm -favt0"
-    assert disk.asked == [f"stop user@{uid}.service", clean]
+    forget = f"-qGp WorkingDirectory=/run/user/{uid} --wait rm -rf --one-file-system containers crun libpod netns"
+    assert disk.asked == [f"stop user@{uid}.service", forget, clean]
     assert disk.full(stack).exists()
 
 
@@ -141,8 +142,8 @@ def test_the_one_that_grew_is_stopped_and_not_the_largest(disk: Disk) -> None:
     stopped(disk, "blog")
     assert int(disk.full("blog").read_text()) // 1024 in range(52, 56)
     (disk.home("blog") / "fill").unlink()
-    until(lambda: len(disk.asked) > 2, timeout=60, what="a start")
-    assert disk.asked[2:] == ["start user@uid-of-blog.service"]
+    until(lambda: len(disk.asked) > 3, timeout=60, what="a start")
+    assert disk.asked[3:] == ["start user@uid-of-blog.service"]
     assert not disk.full("blog").exists()
 
 
@@ -178,8 +179,8 @@ def test_a_slow_filler_is_stopped_and_not_a_small_bystander(disk: Disk) -> None:
     # Nor is it the next one, for the same; who fills what is left is.
     until(lambda: int(disk.room("shop").read_text() or 0) >> 10 in range(16, 19), timeout=60, what="a new measure")
     (disk.home("blog") / "fill").write_bytes(bytes(6 * MIB))
-    until(lambda: len(disk.asked) > 2, timeout=60, what="a second stop")
-    assert disk.asked[2] == "stop user@uid-of-blog.service"
+    until(lambda: len(disk.asked) > 3, timeout=60, what="a second stop")
+    assert disk.asked[3] == "stop user@uid-of-blog.service"
 
 
 def test_what_a_stack_is_used_to_follows_slowly(disk: Disk) -> None:
@@ -201,8 +202,8 @@ def test_a_stop_outlives_the_guard(disk: Disk) -> None:
     disk.kill()
     (disk.home("blog") / "fill").unlink()
     disk.start()
-    until(lambda: len(disk.asked) > 2, timeout=60, what="a start")
-    assert disk.asked[2:] == ["start user@uid-of-blog.service"]
+    until(lambda: len(disk.asked) > 3, timeout=60, what="a start")
+    assert disk.asked[3:] == ["start user@uid-of-blog.service"]
 
 
 def test_a_stack_that_an_admin_starts_on_a_full_disk_is_stopped_again(disk: Disk) -> None:
@@ -210,8 +211,8 @@ def test_a_stack_that_an_admin_starts_on_a_full_disk_is_stopped_again(disk: Disk
     stopped(disk, "blog")
     with disk.calls.open("a") as calls:
         calls.write("start user@uid-of-blog.service\n")
-    until(lambda: len(disk.asked) > 4, timeout=60, what="a second stop")
-    assert disk.asked[3:] == disk.asked[:2]
+    until(lambda: len(disk.asked) > 6, timeout=60, what="a second stop")
+    assert disk.asked[4:] == disk.asked[:3]
 
 
 def test_empty_files_count(disk: Disk) -> None:
