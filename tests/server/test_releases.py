@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder import facts
+from builder import host as hosts
+from builder import spec as specs
 from builder.polling import until
 from builder.problems import UserError
-from builder.server import Remote, releases
+from builder.server import Remote, apply, releases
 from tests.machine.clients import Load
 from tests.sweeps import sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.server.conftest import Client
 
@@ -314,12 +317,33 @@ def test_apply_keeps_a_release(hello: Stack) -> None:
     assert hello.greets("cut4")
 
 
-def test_apply_waits_for_a_release(hello: Stack) -> None:
-    first = releases.switch(hello.remote, "hello", {"web": hello.image("eight")}, source="git", by="first")
-    next(first)
-    said = _applied(hello, "www.hello.example.com]", "www.hello.example.com, neu.example.com]")
-    assert "somebody else is at it: a release (git, by first)" in said
-    assert [state["phase"] for state in first][-1] == "done"
+def _plan(spec: Path) -> bytes:
+    read, _ = specs.load(spec)
+    return apply.plan(read, hosts.build(read), timeout=120)
+
+
+def _until(states: Iterator[dict[str, Any]], phase: str) -> None:
+    while next(states)["phase"] != phase:
+        pass
+
+
+def test_a_release_and_an_apply_take_turns(hello: Stack) -> None:
+    """Whoever comes second; here a release that never comes up, and then an apply that nobody has confirmed yet."""
+    silent = hello.image("silent", 'ENTRYPOINT ["sleep"]', 'CMD ["infinity"]')
+    first = releases.switch(hello.remote, "hello", {"web": silent}, source="git", by="first", timeout=15)
+    _until(first, "waiting for the stack")
+    more = hello.web.edited("www.hello.example.com]", "www.hello.example.com, neu.example.com]")
+    states = list(apply.carry_out(hello.remote, _plan(more)))
+    [holder] = [state["holder"] for state in states if state["phase"] == "waiting for its turn"]
+    assert holder.startswith("a release (git, by first), since ")
+    assert states[-1]["phase"] == "done"
+    assert list(first)[-1]["phase"] == "rolled back"
+    change = apply.carry_out(hello.remote, _plan(hello.web.spec))
+    _until(change, "waiting for you")
+    second = releases.switch(hello.remote, "hello", {"web": hello.image("eight")}, source="git")
+    assert next(second)["holder"].startswith("er server apply, since ")
+    assert list(change)[-1]["phase"] == "done"
+    assert list(second)[-1]["phase"] == "done"
     assert hello.greets("eight")
 
 
