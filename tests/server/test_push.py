@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import sys
 import tarfile
 import time
@@ -201,17 +200,15 @@ def test_another_architecture_is_refused(world: World) -> None:
         ("../hello", "app:1", "there is no stack .."),
         ("hello/none", "app:1", "the stack hello has no service none"),
         ("shop", "app:1", "the stack shop has several services"),
-        ("hello", "app:1", "there is no file app:1, and neither docker nor podman"),
+        ("hello", "er-none:1", "image er-none:1"),
         ("hello", "oci:/none", "there is no /none"),
     ],
 )
 def test_a_wrong_name_is_explained(world: World, service: str, image: str, said: str) -> None:
     """Before an image is saved for nothing."""
-    environment = {**world.web.env, "PATH": f"{world.web.directory}:/usr/sbin:/usr/bin"}
-    assert not shutil.which("podman", path=environment["PATH"])
     done = world.push(service, image)
     assert done.returncode == 1
-    assert said in done.stderr or "docker says" in done.stderr
+    assert said in done.stderr
 
 
 def test_two_stacks_share_a_base(world: World) -> None:
@@ -349,7 +346,6 @@ def test_a_disk_that_is_full(world: World) -> None:
     assert done.returncode == 1
     assert "this image needs 287 MiB on the server's disk" in done.stderr
     assert "nothing was sent, what runs goes on" in done.stderr
-    _ = time.monotonic()
     bomb = _bomb(world)
     started = time.monotonic()
     done = world.push("hello", bomb)

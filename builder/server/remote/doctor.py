@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, changed_files, common, egress, registries, secrets, status
+from builder.server.remote import bans, changed_files, common, egress, pushes, registries, secrets, status
 from builder.server.remote.changed_files import APPLY
 from builder.server.remote.common import RemoteError
 
@@ -217,6 +217,7 @@ def _disk() -> str:
 
 def _free_space() -> None:
     common.run(["apt-get", "clean"])
+    pushes.remove_leftovers()
     for journal in ([], [f"--namespace={facts.JOURNAL}"]):
         common.run(["journalctl", *journal, "--vacuum-size=100M"], check=False)
     for user in [facts.PROXY_USER, *map(common.user_of, common.stacks())]:
