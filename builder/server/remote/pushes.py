@@ -154,7 +154,8 @@ class _Place:
                 raise RemoteError(_NO_ROOM, _NO_ROOM_HINT) from None
 
     def _make(self) -> None:
-        DIRECTORY.mkdir(mode=0o711, exist_ok=True)
+        DIRECTORY.mkdir(exist_ok=True)
+        DIRECTORY.chmod(0o711)
         group = common.gid(common.user_of(self.stack))
         for path in (self.directory.parent, self.directory, self.layout, self._blobs.parent, self._blobs):
             path.mkdir(mode=0o700, exist_ok=True)
