@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import sys
 import tarfile
 import time
@@ -114,38 +113,57 @@ def world(web: Client, tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(web, Layout(), directory, app, _random("base", 200 * MB), settings["config"])
 
 
+@dataclass
+class First:
+    """The first push of an image with the base: what er said, and how many bytes the host received."""
+
+    change: Blob
+    done: subprocess.CompletedProcess[str]
+    received: int
+
+
+@pytest.fixture(scope="module")
+def first(world: World) -> First:
+    """The host has the base from here on."""
+    change = made.layer({"change": b"1" * 1000})
+    image = world.image("1", world.app, world.base, change)
+    before = world.received()
+    done = world.push("hello", image, "--json")
+    return First(change, done, world.received() - before)
+
+
 def _missing(done: subprocess.CompletedProcess[str]) -> list[str]:
     assert done.returncode == 0, done.stderr
     return [one["digest"] for one in json.loads(done.stdout)["missing"]]
 
 
-def test_only_what_is_missing_goes_over_the_wire(world: World) -> None:
-    """First the base, then a change of 1 kB: its layer alone. Each runs then."""
-    first, second = made.layer({"change": b"1" * 1000}), made.layer({"change": b"2" * 1000}, zipped=True)
-    image = world.image("1", world.app, world.base, first)
-    before = world.received()
-    done = world.push("hello", image, "--json")
-    assert _missing(done) == [world.base.digest, first.digest], "the app's layer is there"
-    assert world.received() - before < 1.05 * (len(world.base.content) + len(first.content))
-    end = json.loads(done.stdout)
+def test_only_what_is_missing_goes_over_the_wire(world: World, first: First) -> None:
+    """First the base, and not the app's layer, which is there. It runs then."""
+    assert _missing(first.done) == [world.base.digest, first.change.digest]
+    assert first.received < 1.05 * (len(world.base.content) + len(first.change.content))
+    end = json.loads(first.done.stdout)
     assert (end["phase"], end["release"]["source"]) == ("done", "push")
     assert world.runs() == end["id"]
     assert world.answers()
-    image = world.image("2", world.app, world.base, second)
-    before = world.received()
-    done = world.push("hello", image, "--json")
-    assert _missing(done) == [second.digest]
-    assert world.received() - before < 1.05 * len(second.content) + CALLS
-    assert world.runs() == json.loads(done.stdout)["id"]
+
+
+@pytest.mark.usefixtures("first")
+def test_of_a_change_its_layer_alone_is_sent(world: World) -> None:
+    """1 kB; and the same image again needs nothing but the calls."""
+    change = made.layer({"change": os.urandom(1000)}, zipped=True)
+    image = world.image("2", world.app, world.base, change)
+    for missing in ([change.digest], []):
+        before = world.received()
+        done = world.push("hello/web", image, "--json")
+        assert _missing(done) == missing
+        assert world.received() - before < 1.05 * len(change.content) + CALLS
+        assert world.runs() == json.loads(done.stdout)["id"]
     assert world.answers()
     assert world.left() == ""
 
 
-def test_what_the_server_has_is_not_sent_again(world: World) -> None:
-    """The same image again, and a dry run of another, which leaves nothing."""
-    done = world.push("hello/web", f"oci:{world.directory}:2")
-    assert done.returncode == 0, done.stderr
-    assert "the server has them all" in done.stderr
+@pytest.mark.usefixtures("first")
+def test_a_dry_run_begins_nothing(world: World) -> None:
     image = world.image("3", world.app, world.base, made.layer({"change": b"3"}))
     done = world.push("hello", image, "--dry-run")
     assert done.returncode == 0, done.stderr
@@ -153,7 +171,7 @@ def test_what_the_server_has_is_not_sent_again(world: World) -> None:
     assert world.left() == ""
 
 
-_CUTS = [round(0.1 * part, 1) for part in range(10)]
+_CUTS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
 
 
 def test_a_push_that_is_cut_goes_on_where_it_stopped(world: World) -> None:
@@ -170,7 +188,7 @@ def test_a_push_that_is_cut_goes_on_where_it_stopped(world: World) -> None:
         assert done.returncode == 1
         assert "the same command goes on where it stopped" in done.stderr
         (one,) = push.missing(world.server, "hello", "web", world.read(image), look=True)
-        assert here < one.here <= part * size + 300_000, "it is there, and more of it than before"
+        assert here <= one.here <= part * size + 300_000, "what was there is there still"
         here = one.here
         assert world.runs() == ran
         assert world.answers()
@@ -201,19 +219,18 @@ def test_another_architecture_is_refused(world: World) -> None:
         ("../hello", "app:1", "there is no stack .."),
         ("hello/none", "app:1", "the stack hello has no service none"),
         ("shop", "app:1", "the stack shop has several services"),
-        ("hello", "app:1", "there is no file app:1, and neither docker nor podman"),
+        ("hello", "er-none:1", "image er-none:1"),
         ("hello", "oci:/none", "there is no /none"),
     ],
 )
 def test_a_wrong_name_is_explained(world: World, service: str, image: str, said: str) -> None:
     """Before an image is saved for nothing."""
-    environment = {**world.web.env, "PATH": f"{world.web.directory}:/usr/sbin:/usr/bin"}
-    assert not shutil.which("podman", path=environment["PATH"])
     done = world.push(service, image)
     assert done.returncode == 1
-    assert said in done.stderr or "docker says" in done.stderr
+    assert said in done.stderr
 
 
+@pytest.mark.usefixtures("first")
 def test_two_stacks_share_a_base(world: World) -> None:
     """The admin sends it once; who may have the stack's own alone is not given it, and not told of it."""
     image = world.read(world.image("shared", world.app, world.base, made.layer({"notes": b"shared"})))
@@ -319,7 +336,7 @@ def test_what_was_left_goes_after_a_day(world: World) -> None:
         _send(world.server, f"{one.digest} 0 {len(one.content)}", one.content[:100])
     assert "hello/web/parts" in world.left()
     machine.run("find /var/lib/easyrunner/pushes -exec touch -d '25 hours ago' {} +")
-    push.missing(world.server, "notes", "site", world.read(f"oci:{world.directory}:shared"))
+    push.missing(world.server, "notes", "site", world.read(world.image("any", world.app)))
     assert "hello/web" not in world.left()
 
 
@@ -333,11 +350,16 @@ def _on_a_small_disk(world: World, size: int) -> None:
     cp -a /var/lib/easyrunner/. /mnt/
     used=$(df --output=used -B1 /mnt | tail -1)
     mount -o remount,size=$(((used + {size * MB}) * 100 / 94)) /mnt
-    mount --move /mnt /var/lib/easyrunner
+    mount --bind /mnt /var/lib/easyrunner
+    umount --lazy /mnt
     systemctl start $users
     """
     machine.run(["bash", "-c", script], timeout=200)
     until(world.answers, timeout=60, what="the app on the small disk")
+
+
+def _free(world: World) -> int:
+    return int(world.web.host.machine.run("df --output=avail -B1 /var/lib/easyrunner | tail -1").stdout)
 
 
 def test_a_disk_that_is_full(world: World) -> None:
@@ -349,7 +371,6 @@ def test_a_disk_that_is_full(world: World) -> None:
     assert done.returncode == 1
     assert "this image needs 287 MiB on the server's disk" in done.stderr
     assert "nothing was sent, what runs goes on" in done.stderr
-    _ = time.monotonic()
     bomb = _bomb(world)
     started = time.monotonic()
     done = world.push("hello", bomb)
@@ -358,9 +379,7 @@ def test_a_disk_that_is_full(world: World) -> None:
     assert time.monotonic() - started < 100
     assert world.runs() == ran
     assert world.answers()
-    machine = world.web.host.machine
-    free = int(machine.run("df --output=avail -B1 /var/lib/easyrunner | tail -1").stdout)
-    until(lambda: free > 100 * MB, timeout=30, what="the room of before")
+    until(lambda: _free(world) > 100 * MB, timeout=30, what="the room of before")
     image = world.image("small", world.app, made.layer({"small": b"change"}))
     done = world.push("hello", image, "--json")
     assert json.loads(done.stdout)["phase"] == "done", done.stderr

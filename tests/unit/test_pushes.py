@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
+import time
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from builder.oci import local_images
 from builder.problems import UserError
 from builder.server import push
-from builder.server.remote import pushed_image
+from builder.server.remote import pushed_image, pushes
 from builder.server.remote.common import RemoteError
 from builder.server.ssh import UnreachableError
 from tests import local_images as made
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BASE = made.layer({"base": b"b" * 2000}, zipped=True)
 TOP = made.layer({"hello": b"hello"})
@@ -154,6 +160,38 @@ def test_a_layer_taken_by_its_tar_is_no_compressed_one() -> None:
         "size": 10_240,
     }
     assert manifest["mediaType"] == "application/vnd.docker.distribution.manifest.v2+json"
+
+
+def test_a_connection_that_has_died_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody says that it has: no byte comes any more."""
+    monkeypatch.setattr(pushes, "_SILENCE", 1)
+    reader, writer = os.pipe()
+    with (
+        os.fdopen(reader, "rb") as stream,
+        os.fdopen(writer, "wb"),
+        pytest.raises(RemoteError, match="nothing came for 1 s"),
+        pushes._ends_in_silence(),
+    ):
+        stream.read(1)
+
+
+def test_only_what_nobody_is_at_goes_after_a_day(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A push that goes on has written of late; one that is just beginning again holds the lock."""
+    monkeypatch.setattr(pushes, "DIRECTORY", tmp_path)
+    yesterday = time.time() - 90_000
+    places = {name: tmp_path / "shop" / name for name in ("left", "written", "held")}
+    for place in (*places.values(), tmp_path / ".from-x1"):
+        (place / "parts").mkdir(parents=True)
+        (place / "parts" / "layer").write_bytes(b"part")
+        for path in (place / "parts" / "layer", place / "parts", place):
+            os.utime(path, (yesterday, yesterday))
+    os.utime(places["written"] / "parts" / "layer")
+    with (places["held"] / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.utime(places["held"], (yesterday, yesterday))
+        pushes.remove_leftovers()
+    assert {path.name for path in (tmp_path / "shop").iterdir()} == {"written", "held"}
+    assert not (tmp_path / ".from-x1").exists()
 
 
 class _Host:

@@ -17,6 +17,7 @@ from builder.server.remote import (
     first_images,
     locks,
     packages,
+    pushes,
     registries,
     release_record,
     releases,
@@ -243,6 +244,7 @@ def _disk() -> str:
 
 def _free_space() -> None:
     common.run(["apt-get", "clean"])
+    pushes.remove_leftovers()
     for journal in ([], [f"--namespace={facts.JOURNAL}"]):
         common.run(["journalctl", *journal, "--vacuum-size=100M"], check=False)
     for user in [facts.PROXY_USER, *map(common.user_of, common.stacks())]:

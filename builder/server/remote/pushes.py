@@ -154,7 +154,8 @@ class _Place:
                 raise RemoteError(_NO_ROOM, _NO_ROOM_HINT) from None
 
     def _make(self) -> None:
-        DIRECTORY.mkdir(mode=0o711, exist_ok=True)
+        DIRECTORY.mkdir(exist_ok=True)
+        DIRECTORY.chmod(0o711)
         group = common.gid(common.user_of(self.stack))
         for path in (self.directory.parent, self.directory, self.layout, self._blobs.parent, self._blobs):
             path.mkdir(mode=0o700, exist_ok=True)
@@ -345,10 +346,14 @@ def _write(part: IO[bytes], chunk: bytes) -> None:
         rest = rest[part.write(rest) :]
 
 
+# Smaller layers are sent sooner than every stack's Podman has answered, in bytes.
+_LARGE: Final = 1 << 20
+
+
 def _take_from_others(place: _Place, wanted: Collection[Layer]) -> None:
     """Take layers out of the storage of other stacks and of the proxy. It only saves sending: what fails is sent."""
     for stack in ("proxy", *common.stacks()):
-        lacking = {layer.diff_id for layer in wanted if not place.has(layer)}
+        lacking = {layer.diff_id for layer in wanted if layer.size > _LARGE and not place.has(layer)}
         if stack == place.stack or not lacking:
             continue
         with contextlib.suppress(RemoteError, ValueError):
