@@ -110,9 +110,7 @@ def _from_build(directory: Path, domains: list[str], target: str) -> int:
     problems = _problems(content, place)
     errors = [problem for problem in problems if problem.severity == "error"]
     shown = target if files.replaces(target) else "SPEC"
-    if shown != "SPEC":
-        output.note(f"wrote {target}: {name} is built from {context}")
-    output.note(key_note)
+    output.note(f"{name} is built from {context}: {shown}\n{key_note}")
     _report_problems(problems, errors, shown)
     output.note(f"next: er check {shown}; then make the server, and: er server apply HOST {shown}")
     return 1 if errors else 0

@@ -16,6 +16,7 @@ from builder.server.remote import (
     egress,
     first_images,
     locks,
+    pushes,
     registries,
     release_record,
     releases,
@@ -235,6 +236,7 @@ def _disk() -> str:
 
 def _free_space() -> None:
     common.run(["apt-get", "clean"])
+    pushes.remove_leftovers()
     for journal in ([], [f"--namespace={facts.JOURNAL}"]):
         common.run(["journalctl", *journal, "--vacuum-size=100M"], check=False)
     for user in [facts.PROXY_USER, *map(common.user_of, common.stacks())]:
