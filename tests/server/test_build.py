@@ -95,7 +95,7 @@ def test_from_a_directory_to_its_page(blog: Client) -> None:
 def test_nothing_changed_is_nothing_built_and_nothing_sent(blog: Client) -> None:
     before = blog.json("releases", "blog")
     found = _apply(blog)
-    assert (_states(found), found["releases"]) == (["runs"], {})
+    assert (_states(found), found["switched"]) == (["runs"], {})
     assert blog.json("releases", "blog") == before
 
 

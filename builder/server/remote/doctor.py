@@ -310,6 +310,8 @@ def _take_back() -> None:
 
 
 CHECKS: Final = (
+    # Before stacks are started that would not come up with it.
+    Check("no change half-way", _pending, "er server doctor HOST --fix", _take_back),
     Check("firewall in force", _firewall, "er server reapply-firewall HOST", _reload_firewall),
     Check("firewall complete", _rules, "er server reapply-firewall HOST", _reload_firewall),
     Check("ssh by key only", _ssh, "er server apply HOST SPEC lays the policy anew; look into /etc/ssh/sshd_config"),
@@ -328,5 +330,4 @@ CHECKS: Final = (
     Check("security updates", _updates, "sudo unattended-upgrade", _update),
     Check("clock", _clock, "see timedatectl timesync-status"),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
-    Check("no change half-way", _pending, "er server doctor HOST --fix", _take_back),
 )
