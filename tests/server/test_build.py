@@ -150,7 +150,7 @@ def test_anew_is_another_image_of_the_same(blog: Client) -> None:
     """Without a cache; the one before stays as a release to go back to."""
     [*_, first] = blog.json("releases", "blog")
     found = _apply(blog, "--pull")
-    assert _states(found) == ["build", "build"]
+    assert {*_states(found)} == {"build"}
     [newest, *_] = blog.json("releases", "blog")
     assert newest["number"] > first["number"]
     assert "the first page" in _page(blog)
