@@ -147,7 +147,7 @@ def command(
         _show_dry_run(request, *build.plan_dry_run(request), as_json=as_json)
         return 0
     with tempfile.TemporaryDirectory(prefix="er-images-") as images:
-        if with_stacks or verify:
+        if with_stacks:
             request = replace(request, spec=building.with_archives(spec, Path(images)))
         job = build.plan(request)
         with Steps() as steps:

@@ -107,12 +107,9 @@ def _from_build(directory: Path, domains: list[str], target: str) -> int:
     key, key_note = _admin_key()
     content = spec_file.text_of_build(name, context, domains, key, specs.placeholder_key())
     files.write(target, content.encode(), report=output.note)
-    problems = _problems(content, place)
+    problems, shown = _problems(content, place), target if files.replaces(target) else "SPEC"
     errors = [problem for problem in problems if problem.severity == "error"]
-    shown = target if files.replaces(target) else "SPEC"
-    if shown != "SPEC":
-        output.note(f"wrote {target}: {name} is built from {context}")
-    output.note(key_note)
+    output.note(f"{name} is built from {context}: {shown}\n{key_note}")
     _report_problems(problems, errors, shown)
     output.note(f"next: er check {shown}; then make the server, and: er server apply HOST {shown}")
     return 1 if errors else 0

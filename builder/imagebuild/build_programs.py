@@ -106,6 +106,9 @@ def _docker(request: Request) -> list[str]:
     return ["docker", "build", "--pull", *_common(request), str(request.context)]
 
 
+# What was never at a registry has none but its id.
+_DOCKER_DIGEST: Final = "--format={{if .RepoDigests}}{{index .RepoDigests 0}}{{else}}{{.Id}}{{end}}"
+
 PROGRAMS: Final = (
     Program(
         "podman",
@@ -132,7 +135,7 @@ PROGRAMS: Final = (
         lambda image, path: ["docker", "save", f"--output={path}", image],
         None,
         lambda image: ["docker", "buildx", "imagetools", "inspect", "--format={{.Manifest.Digest}}", image],
-        lambda image: ["docker", "image", "inspect", "--format={{or (index .RepoDigests 0) .Id}}", image],
+        lambda image: ["docker", "image", "inspect", _DOCKER_DIGEST, image],
     ),
     Program(
         "docker",
@@ -140,8 +143,8 @@ PROGRAMS: Final = (
         _docker,
         lambda image, path: ["docker", "save", f"--output={path}", image],
         lambda image, platform: ["docker", "pull", "--quiet", f"--platform={platform}", image],
-        lambda image: ["docker", "image", "inspect", "--format={{index .RepoDigests 0}}", image],
-        lambda image: ["docker", "image", "inspect", "--format={{or (index .RepoDigests 0) .Id}}", image],
+        lambda image: ["docker", "image", "inspect", _DOCKER_DIGEST, image],
+        lambda image: ["docker", "image", "inspect", _DOCKER_DIGEST, image],
     ),
 )
 # Seconds: a daemon or a virtual machine may not run, a registry may not answer, and an image be large.
@@ -182,7 +185,9 @@ def base_digest(program: Program, image: str, platform: str) -> str:
     """
     if "@sha256:" in image:
         return image.partition("@")[2]
-    if program.fetch is None or _run(program.fetch(image, platform)) is not None:
+    # What was built here is asked of no registry.
+    local = image.startswith("localhost/")
+    if not local and (program.fetch is None or _run(program.fetch(image, platform)) is not None):
         found = _run(program.digest(image))
         if found:
             return found.rpartition("@")[2]

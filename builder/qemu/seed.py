@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from builder.spec import Spec
-    from builder.stack.model import Service
 
 
 _SECTOR: Final = 512
@@ -93,16 +92,9 @@ def mke2fs_argv(folder: Path, image: Path, size: int) -> list[str]:
     return ["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", str(folder), str(image), f"{size // 1024}k"]
 
 
-def with_archives(spec: Spec) -> Spec:
-    """The spec with what was built as archives that the machine is brought: no release comes to it."""
-    return replace(spec, stacks=tuple(replace(one, services=tuple(map(_brought, one.services))) for one in spec.stacks))
-
-
-def _brought(service: Service) -> Service:
-    archive = service.built_archive
-    if archive is None:
-        return service
-    return replace(service, image=f"{image_reference.ARCHIVE}{archive.absolute()}", build=None)
+def without_built(spec: Spec) -> Spec:
+    """The spec without the stacks that wait for an image of their own, which nothing brings to this machine."""
+    return replace(spec, stacks=tuple(stack for stack in spec.stacks if not any(one.build for one in stack.services)))
 
 
 def archives_by_name(spec: Spec) -> Iterator[tuple[str, Path]]:

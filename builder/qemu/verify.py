@@ -101,7 +101,7 @@ def _boot_twice(request: Request) -> Generator[Progress, None, Proof]:
         directory = Path(name)
         key = directory / "key"
         process.run(keygen_argv(key))
-        given = seed.with_archives(request.spec) if request.bring else request.spec
+        given = seed.without_built(request.spec) if request.bring else request.spec
         spec = for_this_machine(given, key.with_suffix(".pub").read_text().strip())
         if request.first == "container":
             return (yield from _both_in_containers(spec, request, directory))

@@ -95,7 +95,7 @@ def test_from_a_directory_to_its_page(blog: Client) -> None:
 def test_nothing_changed_is_nothing_built_and_nothing_sent(blog: Client) -> None:
     before = blog.json("releases", "blog")
     found = _apply(blog)
-    assert (_states(found), found["releases"]) == (["runs"], {})
+    assert (_states(found), found["switched"]) == (["runs"], {})
     assert blog.json("releases", "blog") == before
 
 
@@ -150,7 +150,7 @@ def test_anew_is_another_image_of_the_same(blog: Client) -> None:
     """Without a cache; the one before stays as a release to go back to."""
     [*_, first] = blog.json("releases", "blog")
     found = _apply(blog, "--pull")
-    assert _states(found) == ["build", "build"]
+    assert {*_states(found)} == {"build"}
     [newest, *_] = blog.json("releases", "blog")
     assert newest["number"] > first["number"]
     assert "the first page" in _page(blog)

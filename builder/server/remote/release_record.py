@@ -277,7 +277,10 @@ def own_name(stack: str, service: str, image: Image) -> str:
 
 def repository(stack: str, service: str) -> str:
     """The name, without its tag, of the images of a service that came without a registry."""
-    return f"localhost/{stack}/{service}"
+    own = f"localhost/{stack}/"
+    # Of a service that is built the unit has it: an image's name is not always the service's.
+    named = of_spec(stack, service) if unit_path(stack, service).exists() else ""
+    return named if named.startswith(own) and ":" not in named else f"{own}{service}"
 
 
 def entry(stack: str, service: str, image: Image, asked: str) -> Value:
