@@ -211,6 +211,7 @@ class Site:
         return self.status is not None and (self.status < _NOT_YET or self.rpc)
 
 
+_NO_IMAGE: Final = "waits for its first image: er server apply HOST SPEC builds it"
 _NO_RECORD: Final = "waits for its DNS record: the certificate comes once that leads to the server"
 
 
@@ -233,6 +234,9 @@ def _sites(request: Request, boot: FirstBoot, deadline: Deadline) -> list[Site]:
     addresses = frozenset(boot.server.addresses)
     sites = []
     for domain in request.domains:
+        if domain in request.waiting_domains:
+            sites.append(Site(domain, boot.login.address, problem=_NO_IMAGE))
+            continue
         # A certificate of the host's own CA needs no DNS.
         possible = tls.ca == "internal" or request.spec.dns is not None or _leads_to(domain, addresses)
         ask = partial(_get, domain, boot.login.address, trust, rpc=domain in request.rpc_domains)

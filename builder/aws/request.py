@@ -74,6 +74,12 @@ class Request:
         return tuple(domain for stack in self.spec.stacks for domain in stack.domains)
 
     @property
+    def waiting_domains(self) -> frozenset[str]:
+        """Those whose image is built once the server is up."""
+        built = (service for stack in self.spec.stacks for service in stack.public if service.build)
+        return frozenset(name for service in built for name in service.domains)
+
+    @property
     def rpc_domains(self) -> frozenset[str]:
         """Those whose front page may be no page."""
         return frozenset().union(*map(public.rpc_names, self.spec.stacks))

@@ -96,12 +96,20 @@ def _summary(spec: Spec) -> None:
             output.note(f"  er-{stack.name} {stack.uid}  may reach nothing outside, not even DNS and the web")
         if names := _secrets(stack):
             output.note(f"  er-{stack.name} {stack.uid}  waits for its secrets: {', '.join(names)}")
-        for login in stack.logins:
-            output.note(f"  er-{stack.name} {stack.uid}  logs in to {login.registry} as {login.username}")
+        for line in (*_builds(stack), *(f"logs in to {one.registry} as {one.username}" for one in stack.logins)):
+            output.note(f"  er-{stack.name} {stack.uid}  {line}")
     for text in _maybe_private(spec):
         output.note(f"  {text}")
     for line in _memory_lines(spec):
         output.note(line)
+
+
+def _builds(stack: Stack) -> Iterator[str]:
+    """What is built here, and brought to the server by `er server apply`."""
+    for service in stack.services:
+        if service.build:
+            way = f"er server apply HOST SPEC builds it from {service.build.context}"
+            yield f"{service.name} waits for its first image: {way}"
 
 
 def _memory_lines(spec: Spec) -> Iterator[str]:

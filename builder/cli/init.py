@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -44,13 +46,21 @@ def command(
             "its own Compose file, else a stack of each directory in it.",
         ),
     ] = None,
+    build: Annotated[
+        Path | None,
+        typer.Option(
+            "--build",
+            metavar="DIR",
+            help="A directory with a Containerfile: a stack that is built from it.",
+        ),
+    ] = None,
     domain: Annotated[
         list[str] | None,
         typer.Option(
             "--domain",
             metavar="NAME[=[STACK/]SERVICE[:PORT]]",
-            help="With --compose: a public name, and where it goes when that is not clear; repeatable. Of a directory "
-            "of stacks NAME=STACK.",
+            help="With --compose or --build: a public name; with --compose also where it goes when that is not clear; "
+            "repeatable. Of a directory of stacks NAME=STACK.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file when it exists.")] = False,
@@ -69,14 +79,40 @@ def command(
     target = path or file or _SPEC
     if files.replaces(target) and not force:
         raise UserError(f"{target} exists already", "give another name, or --force to replace it")
+    if build:
+        if compose or as_json:
+            raise typer.BadParameter("--build stands alone: it has neither --compose nor --json")
+        return _from_build(build, domain or [], target)
     if compose:
         return _from_compose(compose, domain or [], target, as_json=as_json)
     if domain or as_json:
-        raise typer.BadParameter("--domain and --json are for --compose")
+        raise typer.BadParameter("--domain is for --compose and --build, --json for --compose")
     files.write(target, specs.template().encode(), report=output.note)
     if files.replaces(target):
         output.note(f"wrote {target}: put your key and your domains in, then run: er check {target}")
     return 0
+
+
+def _from_build(directory: Path, domains: list[str], target: str) -> int:
+    from builder.starter import request, spec_file
+
+    if not domains:
+        raise typer.BadParameter("--build needs --domain: the public name of what is built")
+    files.check(target)
+    for name in domains:
+        request.parse(name, stacks=False)
+    place = Path("-" if files.is_stream(target) else target)
+    name = re.sub(r"[^a-z0-9]+", "-", directory.resolve().name.lower()).strip("-0123456789")[:24].rstrip("-") or "app"
+    context = os.path.relpath(directory, place.parent).replace(os.sep, "/")
+    key, key_note = _admin_key()
+    content = spec_file.text_of_build(name, context, domains, key, specs.placeholder_key())
+    files.write(target, content.encode(), report=output.note)
+    problems, shown = _problems(content, place), target if files.replaces(target) else "SPEC"
+    errors = [problem for problem in problems if problem.severity == "error"]
+    output.note(f"{name} is built from {context}: {shown}\n{key_note}")
+    _report_problems(problems, errors, shown)
+    output.note(f"next: er check {shown}; then make the server, and: er server apply HOST {shown}")
+    return 1 if errors else 0
 
 
 def _from_compose(named: list[Path], domains: list[str], target: str, *, as_json: bool) -> int:
@@ -286,6 +322,14 @@ def _report_next(plans: Sequence[Plan], target: str) -> None:
             output.note(f"  {printable(line)}")
         if any(secret.by_hand for plan in plans for secret in plan.secrets):
             output.note(messages.NOT_USED)
+    if built := _built(plans):
+        output.note(f"{', '.join(built)}: built here, by: er server apply HOST {target}")
+
+
+def _built(plans: Sequence[Plan]) -> list[str]:
+    """The services that are built, as in shop/web."""
+    found = ((plan.app.name, service) for plan in plans for service in plan.app.survey.contents.services)
+    return [f"{stack}/{service.name}" for stack, service in found if service.build]
 
 
 def _secret_commands(plan: Plan) -> Iterator[str]:

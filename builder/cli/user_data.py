@@ -114,6 +114,9 @@ def _report(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> No
     for stack, registry in userdata.logins(spec):
         way = registries.way("ADDRESS", registry, stack)
         output.note(f"  the password of {stack} at {registry} is not in it; once the server is up: {way}")
+    for stack, service in userdata.builds(spec):
+        way = "er server apply ADDRESS SPEC"
+        output.note(f"  {service} of stack {stack} waits for its first image; once the server is up: {way}")
     output.note(f"  use it:     {_filled(row.command.value, file)}")
     output.note(f"  or here:    {_filled(row.console.value, file)}")
     login = row.login.value.get(spec.server.base, "") if delivery.on == "stock" else ""
@@ -150,6 +153,7 @@ def _as_json(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> d
         "counted": row.counted.value,
         "groups": [{"name": one.name, "used": one.used, "files": one.files} for one in _groups(spec, host, delivery)],
         "secrets": [{"stack": stack, "name": secret} for stack, secret in userdata.secrets(spec)],
+        "builds": [{"stack": stack, "service": service} for stack, service in userdata.builds(spec)],
         "logins": [{"stack": stack, "registry": registry} for stack, registry in userdata.logins(spec)],
         "command": _filled(row.command.value, file),
         "console": _filled(row.console.value, file),

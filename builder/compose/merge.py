@@ -85,6 +85,15 @@ def _by_name(node: Node) -> Iterator[tuple[str, Node]]:
         yield name, place.with_value(None) if value is None else value
 
 
+def _build(base: Node, over: Node, path: Path) -> Node:
+    """`build`, of which a text is the context."""
+    if base.value is None or over.value is None:
+        return over if base.value is None else base
+    both = (one if one.is_map else one.with_value({"context": one}) for one in (base, over))
+    lower, upper = both
+    return upper.with_value(_mapping(lower.value, upper.value, path))
+
+
 def _names(base: Node, over: Node, path: Path) -> Node:
     """Lists of names, which are mappings in the long form."""
     if not _are_collections(base, over):
@@ -134,10 +143,11 @@ def mount_target(item: Node, key: str) -> str:
 # Rules by place: what follows the name of a service, or of a volume, a network and their like (`other`).
 _RULES: Final[dict[str, Callable[[Any, Any, Path], Any]]] = {
     "services/(command|entrypoint|healthcheck/test)": _whole,
-    "services/(environment|labels|annotations|sysctls|deploy/labels)": _pairs,
+    "services/(environment|labels|annotations|sysctls|deploy/labels|build/(args|labels))": _pairs,
     "other/labels": _pairs,
     "services/(depends_on|networks)": _names,
-    "services/extra_hosts": _hosts,
+    "services/(build/)?extra_hosts": _hosts,
+    "services/build": _build,
     "services/(volumes|tmpfs|secrets|configs)": _by_target,
     "services/(dns|dns_opt|dns_search|env_file|label_file)": _list,
 }

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from builder.imagebuild.ignored import Patterns
     from builder.stack.model import Build
 
-# Left out unless the ignore file brings them back, as by `!.env`: history, and what holds passwords.
-NEVER: Final = ("**/.git", "**/.env")
+# Left out unless the ignore file asks for them by name, as by `!.env`: history, and what holds passwords.
+NEVER: Final = (".git", ".env")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +116,9 @@ def read(build: Build) -> Context:
     root = build.context.resolve()
     own = None if build.inline is not None else build.context / build.containerfile
     file = ignored.find(build.context, own)
-    # What comes first is decided over by what the ignore file says.
-    withheld = [ignored.pattern(text) for text in NEVER]
-    withheld += [ignored.literal(path) for path in _inside(root, build.never)]
-    patterns = ignored.Patterns([*withheld, *(ignored.read(file) if file else ())])
-    without = ignored.Patterns(ignored.read(file) if file else ())
-    found = tuple(sorted(_walk(root, "", patterns), key=lambda one: one.path))
-    return Context(root, found, tuple(_withheld(root, patterns, without, build)))
+    rules = _Rules(ignored.Patterns(ignored.read(file) if file else ()), frozenset(_inside(root, build.never)))
+    found = tuple(sorted(_walk(root, "", rules), key=lambda one: one.path))
+    return Context(root, found, tuple(rules.withheld_of(root)))
 
 
 def _inside(root: Path, files: tuple[Path, ...]) -> list[str]:
@@ -130,23 +126,38 @@ def _inside(root: Path, files: tuple[Path, ...]) -> list[str]:
     return [path.relative_to(root).as_posix() for path in found if path.is_relative_to(root)]
 
 
-def _withheld(root: Path, patterns: Patterns, without: Patterns, build: Build) -> Iterator[str]:
-    """Files with passwords in the root, or named by the spec, that the ignore file does not speak of."""
-    for path in dict.fromkeys((".env", *_inside(root, build.never))):
-        if (root / path).is_file() and patterns.ignores(path) and not without.ignores(path):
-            yield path
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What the ignore file says, and the files that the spec knows to hold secrets."""
+
+    patterns: Patterns
+    never: frozenset[str]
+
+    def keeps(self, path: str) -> bool:
+        """Whether it counts."""
+        return not self.patterns.ignores(path) and not self.withholds(path)
+
+    def withholds(self, path: str) -> bool:
+        """Whether it may hold passwords, and no pattern asks for it by its name."""
+        return (path.rpartition("/")[2] in NEVER or path in self.never) and not self.patterns.asks_for(path)
+
+    def withheld_of(self, root: Path) -> Iterator[str]:
+        """Files of the root, or that the spec names, which an image may be thought to have."""
+        for path in dict.fromkeys((".env", *sorted(self.never))):
+            if (root / path).is_file() and self.withholds(path) and not self.patterns.ignores(path):
+                yield path
 
 
-def _walk(root: Path, directory: str, patterns: Patterns) -> Iterator[Entry]:
+def _walk(root: Path, directory: str, rules: _Rules) -> Iterator[Entry]:
     try:
         children = sorted(os.scandir(root / directory), key=lambda child: child.name)
     except OSError as error:
         raise _unreadable(directory or ".", error) from None
     for child in children:
         path = f"{directory}/{child.name}" if directory else child.name
-        kept, is_directory = not patterns.ignores(path), child.is_dir(follow_symlinks=False)
-        if is_directory and (kept or patterns.may_keep_below(path)):
-            below = list(_walk(root, path, patterns))
+        kept, is_directory = rules.keeps(path), child.is_dir(follow_symlinks=False)
+        if is_directory and (kept or (rules.patterns.may_keep_below(path) and not rules.withholds(path))):
+            below = list(_walk(root, path, rules))
             if kept or below:
                 yield Entry(path, "directory", stat.S_IMODE(child.stat(follow_symlinks=False).st_mode))
             yield from below

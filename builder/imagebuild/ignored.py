@@ -52,6 +52,11 @@ class Patterns:
         decides = (one for one in reversed(self._patterns) if one.matches(path))
         return not next(decides, _NOTHING).keeps
 
+    def asks_for(self, path: str) -> bool:
+        """Whether a pattern with `!` names this path by its own name: not by a directory above it, or a `*`."""
+        name = posixpath.basename(path)
+        return any(one.keeps and posixpath.basename(one.text) == name and one.matches(path) for one in self._patterns)
+
     def may_keep_below(self, directory: str) -> bool:
         """Whether something below an ignored directory may be kept: a pattern with `!` begins with its path."""
         return any(one.keeps and f"{one.text}/".startswith(f"{directory}/") for one in self._patterns)
@@ -68,7 +73,10 @@ def read(path: Path) -> Iterator[Pattern]:
             try:
                 yield pattern(stripped)
             except ValueError:
-                raise UserError(f"{path}:{number}: `{stripped}` is no pattern", "a [ has its ]") from None
+                raise UserError(
+                    f"{path}:{number}: `{stripped}` is no pattern",
+                    "a [ has its ], and nothing ends with a backslash or is an exclamation mark alone",
+                ) from None
 
 
 def pattern(text: str) -> Pattern:
@@ -79,11 +87,6 @@ def pattern(text: str) -> Pattern:
         raise ValueError
     cleaned = _cleaned(text)
     return Pattern(cleaned, keeps, _form(cleaned))
-
-
-def literal(path: str) -> Pattern:
-    """A pattern of this path alone, and of what is below it."""
-    return Pattern(path, keeps=False, form=re.compile(re.escape(path)))
 
 
 def _cleaned(text: str) -> str:
@@ -104,7 +107,9 @@ def _form(text: str) -> re.Pattern[str]:
             parts.append("(?:.*/)?" if rest else ".*")
             continue
         character, rest = rest[0], rest[1:]
-        if character == "\\" and rest:
+        if character == "\\":
+            if not rest:
+                raise ValueError(text)
             character, rest = rest[0], rest[1:]
             parts.append(re.escape(character))
         elif character == "[":

@@ -67,7 +67,7 @@ def no_file(path: Path) -> UserError:
 def no_engine(image: str) -> UserError:
     """There is neither Docker nor Podman."""
     return UserError(
-        f"there is no file {image}, and neither docker nor podman is installed here to have an image of that name",
+        f"there is no file and no image {image} here: neither docker nor podman is installed",
         "give the archive or layout as a path; or install one of them",
     )
 

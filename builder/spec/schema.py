@@ -12,7 +12,7 @@ def schema() -> dict[str, Any]:
     """The JSON Schema of a spec, draft 2020-12, for editors."""
     found = _simplified(SpecInput.model_json_schema())
     stack = found["$defs"]["StackInput"]
-    stack["oneOf"] = [{"required": ["compose"]}, {"required": ["image"]}]
+    stack["oneOf"] = [{"required": ["compose"]}, {"required": ["image"]}, {"required": ["build"]}]
     for name in ("egress", "build_egress"):
         egress = stack["properties"][name]
         egress["anyOf"] = [{"const": rules.NONE}, {key: egress.pop(key) for key in ("type", "items")}]

@@ -18,6 +18,10 @@ _HEAD: Final = """\
 # One web host and the app stacks on it.   er check FILE   shows every problem at once.
 # The Compose files stay as they are; what else can stand here:  er init - (an example with comments)
 """
+_HEAD_OF_BUILD: Final = """\
+# One web host and the app stacks on it.   er check FILE   shows every problem at once.
+# What else can stand here:  er init - (an example with comments)
+"""
 _PLACEHOLDER: Final = (
     "# Put your own public key here, or the path of its .pub file. Nobody has the other half of this one.\n"
 )
@@ -56,9 +60,18 @@ _Dumper.add_representer(_OneLine, _one_line)
 
 def text(plans: Iterable[Plan], directory: Path, key: str | None, placeholder: str) -> str:
     """The whole file. `directory` is where it will lie; `key` the admin's, else the placeholder is there."""
-    listed = [_stack(plan, directory) for plan in plans]
+    return _whole([_stack(plan, directory) for plan in plans], key, placeholder)
+
+
+def text_of_build(name: str, context: str, domains: list[str], key: str | None, placeholder: str) -> str:
+    """The whole file of one stack in short form, whose image is built from a directory."""
+    served = {"domain": domains[0]} if len(domains) == 1 else {"domains": domains}
+    return _whole([{"name": name, "build": context, **served}], key, placeholder)
+
+
+def _whole(listed: list[dict[str, Any]], key: str | None, placeholder: str) -> str:
     parts = [
-        _HEAD,
+        _HEAD_OF_BUILD if any("build" in stack for stack in listed) else _HEAD,
         as_yaml({"server": {"name": "web1", "base": "debian-13", "arch": "amd64"}}),
         "" if key else _PLACEHOLDER,
         as_yaml({"admin": {"name": "er", "ssh_keys": [key or placeholder]}}),

@@ -8,7 +8,17 @@ rows of `builder.providers`; nothing is read or written.
 
 from builder.userdata import cloudconfig
 from builder.userdata.cloudconfig import cloud_config
-from builder.userdata.delivery import Delivery, Group, archive_problems, deliver, groups, logins, secrets, ways_out
+from builder.userdata.delivery import (
+    Delivery,
+    Group,
+    archive_problems,
+    builds,
+    deliver,
+    groups,
+    logins,
+    secrets,
+    ways_out,
+)
 from builder.userdata.explanation import FORMS, explain
 
 __all__ = [
@@ -16,6 +26,7 @@ __all__ = [
     "Delivery",
     "Group",
     "archive_problems",
+    "builds",
     "cloud_config",
     "cloudconfig",
     "deliver",

@@ -188,6 +188,11 @@ def logins(spec: Spec) -> tuple[tuple[str, str], ...]:
     return tuple((owner, login.registry) for owner, login in spec.logins)
 
 
+def builds(spec: Spec) -> tuple[tuple[str, str], ...]:
+    """Stack and name of each service that is built, whose image comes once the server is up."""
+    return tuple((stack.name, service.name) for stack in spec.stacks for service in stack.services if service.build)
+
+
 def secrets(spec: Spec) -> tuple[tuple[str, str], ...]:
     """Stack and name of each secret, which user-data never carries; each pair once, in the order of the spec."""
     found = [(stack.name, name) for stack in spec.stacks for service in stack.services for name in service.secret_names]

@@ -6,11 +6,12 @@ import base64
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from builder.polling import until
+from builder.server import Remote, releases
 from tests.machine import hosts, registry
 from tests.machine.registry import HTTPS, OPEN, PASSWORD, USER, Registry
 from tests.server.conftest import Client, client
@@ -227,12 +228,44 @@ def test_a_boot_needs_nobody(world: World) -> None:
 
 
 def test_an_automatic_update_logs_in(world: World) -> None:
-    """Podman's own, started as its timer does, in the stack's session."""
+    """Podman's own, started as its timer does, in the stack's session; what it brings is a release."""
     before = world.image("blog", "web")
+    assert [one["source"] for one in world.web.json("releases", "blog")] == ["spec"]
     world.registry.push(hosts.IMAGES / "app.tar", "app", label="newer")
     world.web.host.machine.run("systemctl --user start podman-auto-update.service", user="er-blog")
     until(lambda: world.image("blog", "web") != before, timeout=60, what="the newer image")
     world.comes_up("blog")
+    newest = world.web.json("releases", "blog")[0]
+    assert (newest["source"], newest["by"]) == ("registry", "podman auto-update")
+    assert newest["images"]["web"]["image"] == "registry.test/app:1"
+
+
+def _switch(world: World, name: str) -> dict[str, Any]:
+    remote = Remote("web", ("-F", str(world.web.directory / "config")))
+    return list(releases.switch(remote, "blog", {"web": name}, source="registry", by="ci"))[-1]
+
+
+def test_a_release_by_tag_or_digest_logs_in(world: World) -> None:
+    """Of the image that the spec names, whose own tag goes on naming what it named."""
+    first = world.image("blog", "web")
+    digest = world.registry.push(hosts.IMAGES / "app.tar", "app", "7")
+    end = _switch(world, "7")
+    assert end["phase"] == "done", end
+    assert end["release"]["images"]["web"]["image"] == "registry.test/app:7"
+    seventh = world.image("blog", "web")
+    assert seventh != first
+    world.comes_up("blog")
+    assert world.web.er("rollback", "blog").returncode == 0
+    assert world.image("blog", "web") == first
+    end = _switch(world, digest)
+    assert end["phase"] == "done", end
+    assert world.image("blog", "web") == seventh
+    absent = _switch(world, "registry.test/app:absent")
+    assert absent["phase"] == "failed"
+    assert absent["why"].startswith("registry.test/app:absent cannot be fetched: ")
+    assert world.web.er("rollback", "blog", "spec").returncode == 0
+    assert world.image("blog", "web") == first
+    assert world.web.er("apply", world.web.spec, "--dry-run").stderr.startswith("nothing differs")
 
 
 def _with_release(world: World, tag: str) -> Path:

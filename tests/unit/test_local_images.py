@@ -312,7 +312,7 @@ def test_who_has_the_image_saves_it(
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
-        ({}, "neither docker nor podman is installed"),
+        ({}, "no image app:1 here: neither docker nor podman is installed"),
         (_ABSENT, "docker and podman here have no image app:1"),
         ({"docker": "Cannot connect to the Docker daemon"}, "docker says: Cannot connect to the Docker daemon"),
         ({"docker": "sha256:abc", "podman": f"abcd {_OCI_KIND}"}, "docker and podman have different images app:1"),

@@ -85,17 +85,17 @@ def command(
         if newest_proxy and good:
             _write_proxy_image(path, spec)
         switched = push.deliver(server, images, timeout) if good else {}
-    return _end(host, end, found, _built(builds, switched), as_json=as_json)
+    return _end(host, end, found, {"releases": released, **_built(builds, switched)}, as_json=as_json)
 
 
 def _built(builds: Plan | None, switched: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Of a spec that has something to build, what became of it."""
-    return {"builds": building.summary(builds), "releases": switched} if builds else {}
+    return {"builds": building.summary(builds), "switched": switched} if builds else {}
 
 
 def _end(host: str, end: dict[str, Any], found: tuple[Difference, ...], built: dict[str, Any], *, as_json: bool) -> int:
     """Show how it ended; the exit code."""
-    switched = built.get("releases", {})
+    switched = built.get("switched", {})
     failed = any(one["phase"] != "done" for one in switched.values())
     if not end:
         return _nothing_done("done", found, built, as_json=as_json) or int(failed)
@@ -202,6 +202,8 @@ def _show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
             state, since = new, time.monotonic()
             if state["phase"] == "no answer":
                 steps.line("the server cannot be reached since the change; it takes it back by itself within 90 s")
+            if "holder" in state:
+                steps.line(f"somebody else is at it: {state['holder']}")
             steps.start(state["phase"])
     return state
 

@@ -107,6 +107,8 @@ def show_result(host: str, stack: str, end: dict[str, Any], *, as_json: bool) ->
     if end["phase"] == "done":
         names = ", ".join(f"{stack}/{service}" for service in end["changed"]) or "nothing had to restart"
         output.note(f"{stack} runs release {end['release']['number']}: {names}")
+        if end["lacking"]:
+            output.note(f"{stack} waits for {', '.join(end['lacking'])}")
         return 0
     said = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None
     if end["phase"] == "rolled back":

@@ -16,6 +16,7 @@ from builder.server.remote import (
     egress,
     first_images,
     locks,
+    pushes,
     registries,
     release_record,
     releases,
@@ -235,6 +236,7 @@ def _disk() -> str:
 
 def _free_space() -> None:
     common.run(["apt-get", "clean"])
+    pushes.remove_leftovers()
     for journal in ([], [f"--namespace={facts.JOURNAL}"]):
         common.run(["journalctl", *journal, "--vacuum-size=100M"], check=False)
     for user in [facts.PROXY_USER, *map(common.user_of, common.stacks())]:
@@ -308,6 +310,8 @@ def _take_back() -> None:
 
 
 CHECKS: Final = (
+    # Before stacks are started that would not come up with it.
+    Check("no change half-way", _pending, "er server doctor HOST --fix", _take_back),
     Check("firewall in force", _firewall, "er server reapply-firewall HOST", _reload_firewall),
     Check("firewall complete", _rules, "er server reapply-firewall HOST", _reload_firewall),
     Check("ssh by key only", _ssh, "er server apply HOST SPEC lays the policy anew; look into /etc/ssh/sshd_config"),
@@ -326,5 +330,4 @@ CHECKS: Final = (
     Check("security updates", _updates, "sudo unattended-upgrade", _update),
     Check("clock", _clock, "see timedatectl timesync-status"),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
-    Check("no change half-way", _pending, "er server doctor HOST --fix", _take_back),
 )

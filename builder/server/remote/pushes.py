@@ -345,10 +345,14 @@ def _write(part: IO[bytes], chunk: bytes) -> None:
         rest = rest[part.write(rest) :]
 
 
+# Smaller layers are sent sooner than every stack's Podman has answered, in bytes.
+_LARGE: Final = 1 << 20
+
+
 def _take_from_others(place: _Place, wanted: Collection[Layer]) -> None:
     """Take layers out of the storage of other stacks and of the proxy. It only saves sending: what fails is sent."""
     for stack in ("proxy", *common.stacks()):
-        lacking = {layer.diff_id for layer in wanted if not place.has(layer)}
+        lacking = {layer.diff_id for layer in wanted if layer.size > _LARGE and not place.has(layer)}
         if stack == place.stack or not lacking:
             continue
         with contextlib.suppress(RemoteError, ValueError):

@@ -58,6 +58,8 @@ def wait_for(stack: str, services: list[str], seconds: float) -> None:
 
     Raises RemoteError when the time is up, or when one does not stay up.
     """
+    if not services:
+        return
     deadline = time.monotonic() + seconds
     while missing := _not_ready(stack, services):
         if time.monotonic() > deadline:
@@ -104,18 +106,8 @@ def _check_steady(stack: str, services: list[str], before: Mapping[str, int]) ->
 
 def last_words(stack: str, services: list[str]) -> list[str]:
     """What these services' containers, and Podman about them, said last."""
-    argv = [
-        "journalctl",
-        f"--namespace=+{facts.JOURNAL}",
-        "-b",
-        "-q",
-        "-o",
-        "cat",
-        "--no-pager",
-        "-n",
-        "5",
-        "--since=-10min",
-    ]
+    argv = ["journalctl", f"--namespace=+{facts.JOURNAL}", "-b", "-q", "-o", "cat", "--no-pager", "-n", "5"]
+    argv.append("--since=-10min")
     who = f"_UID={common.uid(common.user_of(stack))}"
     found = []
     for _, service, unit in common.services(stack):

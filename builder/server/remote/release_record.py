@@ -20,7 +20,7 @@ from builder.server.remote import common, images
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from builder.server.remote.common import Value
 
@@ -57,14 +57,20 @@ def _write(stack: str, content: Value) -> None:
 def append(stack: str, found: Mapping[str, Value], source: str, by: str, again: Value | None = None) -> Value:
     """A new release of a stack; the record keeps its last five that differ in an image."""
     content = _read(stack)
-    old = content.get("releases", [])
+    every = with_release(content.get("releases", ()), found, source, by, again)
+    _write(stack, {**content, "releases": every})
+    return every[-1]
+
+
+def with_release(
+    old: Sequence[Value], found: Mapping[str, Value], source: str, by: str, again: Value | None = None
+) -> list[Value]:
+    """The releases to keep once there is a new one. `again` is the release whose images it has once more."""
     number = max((one["number"] for one in old), default=0) + 1
     new = {"number": number, "when": int(time.time()), "source": source, "by": by, "images": dict(found)}
     if again is not None:
         new["again"] = {key: again[key] for key in ("number", "source", "by", "when")}
-    kept = [one for one in old if ids(one) != ids(new)][-(_KEPT - 1) :]
-    _write(stack, {**content, "releases": [*kept, new]})
-    return new
+    return [*[one for one in old if ids(one) != ids(new)][-(_KEPT - 1) :], new]
 
 
 def ids(release: Value) -> dict[str, str]:
@@ -154,6 +160,11 @@ def _overridden(stack: str, service: str) -> str:
 def of_spec(stack: str, service: str) -> str:
     """The image that the spec's unit names."""
     return _image_of(unit_path(stack, service))
+
+
+def waits(stack: str, service: str) -> bool:
+    """Whether the spec builds the image of a service, and no release has brought one yet."""
+    return of_spec(stack, service) == repository(stack, service) and not _overridden(stack, service)
 
 
 _OVERRIDE: Final = re.compile(
@@ -266,7 +277,10 @@ def own_name(stack: str, service: str, image: Image) -> str:
 
 def repository(stack: str, service: str) -> str:
     """The name, without its tag, of the images of a service that came without a registry."""
-    return f"localhost/{stack}/{service}"
+    own = f"localhost/{stack}/"
+    # Of a service that is built the unit has it: an image's name is not always the service's.
+    named = of_spec(stack, service) if unit_path(stack, service).exists() else ""
+    return named if named.startswith(own) and ":" not in named else f"{own}{service}"
 
 
 def entry(stack: str, service: str, image: Image, asked: str) -> Value:

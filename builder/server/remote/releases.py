@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from builder.server.remote import background, changed_files, common, images, locks, readiness, release_record
+from builder.server.remote import background, changed_files, common, images, locks, readiness, release_record, secrets
 from builder.server.remote.changed_files import Change
 from builder.server.remote.common import RemoteError
 
@@ -108,7 +108,7 @@ def _allowed(stack: str, service: str, name: str) -> str:
     sound = (not found.tag or _TAG.fullmatch(found.tag)) and (not found.digest or _DIGEST.fullmatch(found.digest))
     if found.name != spec.name or spec.name.startswith("localhost/") or not sound or not (found.tag or found.digest):
         raise RemoteError(
-            f"{stack}/{service} cannot run {name[:300]}",
+            f"{stack}/{service} cannot run {''.join(one for one in name if one.isprintable())[:300]}",
             f"a tag or a digest of {spec.name}, which the spec names, or an image that was sent; another one is a "
             "change of the spec",
         )
@@ -211,7 +211,18 @@ def _release(stack: str, change: Change, request: Request) -> None:
         return
     change.commit()
     removed = release_record.prune(stack)
-    change.set_state("done", release=release, changed=changed, removed=removed)
+    common.look_again()
+    change.set_state("done", release=release, changed=changed, removed=removed, lacking=lacking(stack))
+
+
+def lacking(stack: str) -> list[str]:
+    """What keeps a stack from running whatever its images are: secrets that are not set, services without an image."""
+    absent = [service for service in release_record.services(stack) if release_record.waits(stack, service)]
+    try:
+        names = list(secrets.missing(stack))
+    except RemoteError:
+        names = []
+    return [*(f"the secret {name}" for name in names), *(f"an image for {service}" for service in absent)]
 
 
 class Wanted(NamedTuple):
@@ -225,10 +236,10 @@ class Wanted(NamedTuple):
 def _fetch(stack: str, change: Change, request: Request) -> dict[str, Wanted]:
     """Find each image in the store of the stack, or pull it. Nothing that runs changes."""
     found = {}
+    every = release_record.store(stack)
     for service, name in request.images.items():
         asked = name or release_record.of_spec(stack, service)
         again = (request.again or {}).get("images", {}).get(service)
-        every = release_record.store(stack)
         image = release_record.find(every, asked)
         if again:
             image = next((one for one in every if one.id == again["id"]), None)
@@ -288,7 +299,8 @@ def _switch(stack: str, change: Change, wanted: Mapping[str, Wanted], changed: l
     release_record.install(stack, {service: one.name for service, one in wanted.items()})
     _restart(stack, changed)
     change.set_state("waiting for the stack", services=changed)
-    readiness.wait_for(stack, changed, timeout)
+    if not lacking(stack):
+        readiness.wait_for(stack, changed, timeout)
 
 
 # Podman does not wait until an image is on the disk. What came without a registry has no other copy either: see
@@ -323,6 +335,9 @@ _BACK: Final = 120.0
 
 
 def _take_back(stack: str, change: Change, changed: list[str], before: Mapping[str, str], why: str) -> None:
+    if not change.pending.exists():
+        change.set_state("failed", why=f"{why}; nothing was changed")
+        return
     said = readiness.last_words(stack, changed)
     change.set_state("taking it back", why=why)
     ran = [service for service in changed if service in before]
@@ -344,8 +359,10 @@ def recover(stack: str) -> None:
 
 
 def _undo(stack: str, change: Change) -> None:
+    paths = change.saved_paths()
+    changed = [one for one in release_record.services(stack) if str(release_record.override_path(stack, one)) in paths]
     change.restore_old()
-    _restart(stack, release_record.services(stack))
+    _restart(stack, changed)
 
 
 def is_left(stack: str) -> bool:
