@@ -482,3 +482,13 @@ def test_disk(site: Site, base: bytes, first: tuple[str, str], tell: Callable[[s
             site.host.machine.run(f"umount {facts.BUILDS}")
     assert "of the server's disk only" in str(caught.value)
     tell("fills the disk", "ended where it wrote 20 GiB, or a tenth of the disk was left; what it wrote is removed")
+
+
+def test_who_builds_nothing_any_more_leaves_nothing(site: Site, first: tuple[str, str]) -> None:
+    spec = site.client.edited("build: app", f"image: oci-archive:{hosts.IMAGES}/app.tar")
+    spec.write_text("".join(line for line in spec.read_text().splitlines(keepends=True) if "build_egress" not in line))
+    done = site.client.er("apply", spec, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert site.host.machine.run(["id", site.builder], check=False).returncode != 0
+    assert not site.host.machine.path(f"{facts.BUILDS}/app").exists()
+    assert site.builder not in site.host.machine.path("/etc/subuid").read_text()
