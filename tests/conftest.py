@@ -27,7 +27,7 @@ LONGEST = [
     f"tests/{name}.py"
     for name in (
         "packer/test_same_host", "server/test_stack_files", "server/test_apply", "server/test_really_run",
-        "packer/test_bake", "server/test_public", "server/test_registries",
+        "packer/test_bake", "server/test_public", "server/test_registries", "server/test_deploy",
         "machine/test_power_cuts", "audit/test_audits", "machine/test_fail2ban", "machine/test_stock",
         "packer/test_disk", "datasource/test_other_boots", "server/test_proxy_image", "datasource/test_boots",
         "server/test_apply_table", "machine/test_egress_names", "packer/test_failures", "machine/test_firewall",
