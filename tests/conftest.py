@@ -33,6 +33,8 @@ LONGEST = [
     f"tests/{name}.py"
     for name in (
         "packer/test_same_host", "packer/test_bake", "server/test_stack_files", "server/test_apply",
+        "server/test_deploy", "server/test_build_on_server", "server/test_push", "server/test_releases",
+        "server/test_build", "server/test_ecr",
         "server/test_really_run", "server/test_registries", "machine/test_firewall", "server/test_public",
         "machine/test_fail2ban", "audit/test_audits", "machine/test_power_cuts", "machine/test_own_sites",
         "machine/test_stacks", "packer/test_disk", "server/test_exec", "datasource/test_other_boots",

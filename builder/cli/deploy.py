@@ -43,6 +43,7 @@ def command(
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until it runs, or was taken back; else only begin.")
     ] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent and change nothing.")] = False,
     timeout: Annotated[
         int, typer.Option("--timeout", min=1, max=3600, metavar="SECONDS", help="Taken back when not ready by then.")
     ] = 300,
@@ -66,6 +67,8 @@ def command(
         raise typer.BadParameter("say what to deploy: --image REF, or --build DIR")
     options = [*(ssh or []), *_key(key), *_host_key(host_key, known_hosts)]
     server = asking(host if "@" in host else f"{facts.DEPLOY_LOGIN}@{host}", options)
+    if dry_run:
+        return _look(server, stack, service, image, build, as_json=as_json)
     images, source = _brought(server, stack, service, image, build)
     if not images:
         if as_json:
@@ -119,6 +122,30 @@ def _brought(
     with tempfile.TemporaryDirectory(prefix="er-deploy-") as scratch:
         found = engines.find(image, target.architecture, Path(scratch))
         return {target.service: push.send_image(server, stack, target.service, found)}, "push"
+
+
+def _look(server: Login, stack: str, service: str, image: str, build: Path | None, *, as_json: bool) -> int:
+    """Say what would be built, fetched or sent."""
+    from builder.oci import engines
+    from builder.server import push as pushes
+
+    target = pushes.target(server, stack, service)
+    found: State
+    if build is not None:
+        plan = building.plan_of(server, stack, target, build)
+        building.show(plan)
+        found = {"builds": building.summary(plan)}
+    elif name := _of_registry(server, stack, target.service, image):
+        output.note(f"{stack}/{target.service}: the server would fetch {name}")
+        found = {"images": {target.service: name}}
+    else:
+        with tempfile.TemporaryDirectory(prefix="er-deploy-") as scratch:
+            local = engines.find(image, target.architecture, Path(scratch))
+            found = push.summary_of(local, pushes.missing(server, stack, target.service, local, look=True))
+        output.note(push.summary_text(f"{stack}/{target.service}", found))
+    if as_json:
+        output.json({"phase": "dry run", "stack": stack, **found})
+    return 0
 
 
 def _of_registry(server: Login, stack: str, service: str, image: str) -> str:

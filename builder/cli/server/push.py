@@ -65,8 +65,8 @@ def command(
     with tempfile.TemporaryDirectory(prefix="er-push-") as scratch:
         found = engines.find(image, target.architecture, Path(scratch))
         missing = push.missing(server, stack, target.service, found, look=dry_run)
-        summary = _summary(found, missing)
-        output.note(_summary_text(f"{stack}/{target.service}", summary))
+        summary = summary_of(found, missing)
+        output.note(summary_text(f"{stack}/{target.service}", summary))
         if dry_run:
             if as_json:
                 output.json({"phase": "dry run", **summary})
@@ -84,12 +84,13 @@ def send_image(server: Login, stack: str, service: str, image: LocalImage, tag: 
     from builder.server import push
 
     missing = push.missing(server, stack, service, image)
-    output.note(_summary_text(f"{stack}/{service}", _summary(image, missing)))
+    output.note(summary_text(f"{stack}/{service}", summary_of(image, missing)))
     _send(server, stack, service, missing)
     return push.finish(server, stack, service, image, tag)
 
 
-def _summary(image: LocalImage, missing: tuple[Missing, ...]) -> dict[str, Any]:
+def summary_of(image: LocalImage, missing: tuple[Missing, ...]) -> dict[str, Any]:
+    """What would be sent, as data."""
     return {
         "id": image.id,
         "layers": len(image.layers),
@@ -98,7 +99,8 @@ def _summary(image: LocalImage, missing: tuple[Missing, ...]) -> dict[str, Any]:
     }
 
 
-def _summary_text(service: str, summary: dict[str, Any]) -> str:
+def summary_text(service: str, summary: dict[str, Any]) -> str:
+    """The same in words."""
     missing = summary["missing"]
     left = sum(one["size"] - one["here"] for one in missing)
     lacks = f"the server lacks {len(missing)}, {_size(left)}" if left else "the server has them all"
