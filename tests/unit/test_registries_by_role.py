@@ -189,9 +189,9 @@ NO_SERVICE = (
     ("seconds", "said", "state", "shown", "missing"),
     [
         (3600, "", "set", "by the server's role, good until 20", None),
-        (3600, DENIED, "set", "the last renewal failed: the role may not log in", None),
+        (3600, DENIED, "set", "by the server's role, good until 20", None),
         (-5, NO_ROLE, "missing", "MISSING, by the server's role, ended 20", ": the server has no role"),
-        (None, NO_SERVICE, "missing", "MISSING, by the server's role; the last", ": no metadata service answers"),
+        (None, NO_SERVICE, "missing", "MISSING, by the server's role", ": no metadata service answers"),
         (None, "dial tcp: lookup api.ecr", "missing", "MISSING", ": dial tcp: lookup api.ecr"),
     ],
 )
@@ -202,6 +202,7 @@ def test_what_is_said_of_it(
     (row,) = registries.registry_list()
     assert (row["state"], row["by_role"]) == (state, True)
     assert shown in cli._password_state(row)
+    assert len(list(cli._failed_renewals([row]))) == bool(said)
     texts = list(cli.missing("web", [row]))
     assert bool(texts) == bool(missing)
     if missing:

@@ -77,6 +77,8 @@ def list_(host: Host, *, ssh: SshOptions = None, as_json: AsJson = False) -> int
         for one in sorted(found, key=lambda one: one["registry"]):
             rows.add_row(one["registry"], one["stack"], one["username"], _password_state(one))
         output.table(rows)
+        for line in _failed_renewals(found):
+            output.note(line)
     return 1 if any(one["state"] in {"missing", "other"} for one in found) else 0
 
 
