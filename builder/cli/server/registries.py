@@ -88,10 +88,15 @@ def _password_state(one: dict[str, Any]) -> str:
     good = one["state"] == "set"
     words = "by the server's role" if good else "MISSING, by the server's role"
     if one["until"]:
-        words += (
-            f", {'good until' if good else 'ended'} {time.strftime('%Y-%m-%d %H:%M', time.localtime(one['until']))}"
-        )
-    return f"{words}; the last renewal failed: {one['said']}" if one["said"] else words
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one["until"]))
+        words += f", {'good until' if good else 'ended'} {when}"
+    return words
+
+
+def _failed_renewals(found: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for one in found:
+        if one["said"]:
+            yield f"{one['stack']}: AWS gave no new password for {one['registry']} when it was last asked: {one['said']}"
 
 
 def logout(
