@@ -15,10 +15,10 @@ from builder import host as hosts
 from builder import spec as specs
 from builder.aws.request import read_image
 from builder.cli.server import registries as cli
-from builder.host import Part, packages
+from builder.host import Part, packages, rootfs
 from builder.oci import ecr
 from builder.packer import upload_files
-from builder.server.remote import common, registries, role_logins
+from builder.server.remote import changed_files, common, registries, role_logins
 from builder.server.remote import packages as remote_packages
 from builder.server.remote.common import RemoteError
 from tests.unit.test_registries import KEY, content, loaded
@@ -123,6 +123,17 @@ def test_a_host_without_such_a_login_has_nothing_of_it(tmp_path: Path) -> None:
     lists = [file for file in host.files if file.path.endswith("/packages")]
     assert [file.part for file in lists] == [Part.BAKED]
     assert lists[0].content.decode().split() == sorted(packages.PACKAGES["debian-13"])
+
+
+def test_all_that_is_laid_for_it_is_known_as_ours(tmp_path: Path) -> None:
+    """Or a change to a spec without such a login would leave it running."""
+    with_role, without = (
+        hosts.build(loaded(tmp_path, text)) for text in (SPEC, SPEC.replace(": aws", ": {username: AWS}"))
+    )
+    paths = {file.path for file in with_role.files} - {file.path for file in without.files}
+    assert len(paths) > 5
+    rootfs.write_files(tmp_path / "root", with_role.files)
+    assert paths <= set(changed_files.own_files_below(tmp_path / "root"))
 
 
 def test_what_is_baked_is_the_same_and_the_bake_brings_the_packages(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def _password_state(one: dict[str, Any]) -> str:
 def _failed_renewals(found: Iterable[dict[str, Any]]) -> Iterator[str]:
     for one in found:
         if one["said"]:
-            yield f"{one['stack']}: AWS gave no new password for {one['registry']} when it was last asked: {one['said']}"
+            yield f"{one['stack']}: asked last, AWS gave no new password for {one['registry']}: {one['said']}"
 
 
 def logout(
