@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Name:
-    """A public name as a service has it: all of it where `paths` is the root, or only to lead elsewhere."""
+    """A public name as a service has it: all of it where `paths` is the root, or only to lead elsewhere.
+
+    `unsure`: beside these paths is a wrong one, which may have been meant for the rest.
+    """
 
     domain: str
     stack: int
@@ -36,6 +39,7 @@ class _Name:
     mark: Mark
     paths: tuple[str, ...] = (ROOT,)
     redirected: bool = False
+    unsure: bool = False
 
     @property
     def place(self) -> str:
@@ -60,7 +64,7 @@ def check(document: Document, stacks: Iterable[tuple[Loc, StackContents | None]]
 
 def _check_front_page(document: Document, domain: str, names: list[_Name]) -> None:
     paths = [path for name in names for path in name.paths]
-    if ROOT not in paths:
+    if ROOT not in paths and not any(name.unsure for name in names):
         first, listed = names[0], ", ".join(paths)
         messages.PATH_NO_ROOT.add_to(document.problems, first.where, first.mark, domain=domain, paths=listed)
 
@@ -99,9 +103,10 @@ def _conflict(one: _Name, two: _Name) -> Text | None:
 
 
 def _of_short_form(document: Document, index: int, loc: Loc) -> Iterator[_Name]:
-    paths = _paths(document, (*loc, "path"))
+    paths, unsure = _paths(document, (*loc, "path")), _is_faulty(document, (*loc, "path"))
     for place in (*_places(document, (*loc, "domain")), *_places(document, (*loc, "domains"))):
-        yield _Name(document.text(place) or "", index, "", dotted(place), document.mark(place), paths)
+        text = document.text(place) or ""
+        yield _Name(text, index, "", dotted(place), document.mark(place), paths, unsure=unsure)
     for place in _places(document, (*loc, "redirect_from")):
         yield _Name(document.text(place) or "", index, "", dotted(place), document.mark(place), redirected=True)
     if document.get((*loc, "strip_path")) is True and paths == (ROOT,):
@@ -118,6 +123,10 @@ def _paths(document: Document, loc: Loc) -> tuple[str, ...]:
     return public.normal_paths(text for text in said if not public.path_fault(text)) or (ROOT,)
 
 
+def _is_faulty(document: Document, loc: Loc) -> bool:
+    return any(public.path_fault(document.text(place) or "") for place in _places(document, loc))
+
+
 def _of(document: Document, index: int, loc: Loc, contents: StackContents) -> Iterator[_Name]:
     for service in contents.services:
         where = dotted((*loc, "services", service.name))
@@ -126,7 +135,8 @@ def _of(document: Document, index: int, loc: Loc, contents: StackContents) -> It
                 mark = _mark(document, (*loc, "public", service.name, key), domain, service, loc)
                 moved = key == "redirect_from"
                 paths = (ROOT,) if moved else service.paths or (ROOT,)
-                yield _Name(domain, index, service.name, where, mark, paths, redirected=moved)
+                unsure = _is_faulty(document, (*loc, "public", service.name, "path"))
+                yield _Name(domain, index, service.name, where, mark, paths, redirected=moved, unsure=unsure)
         if service.strip_path and not service.paths:
             said = (*loc, "public", service.name, "strip_path")
             in_spec = document.get(said) is not None

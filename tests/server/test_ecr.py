@@ -208,7 +208,8 @@ def test_what_goes_wrong_is_said_and_what_runs_goes_on(world: World, says: str, 
     row = world.rows()["shop", PLAIN]
     assert row["state"] == "set", "it has not ended yet"
     assert said in row["said"]
-    assert f"the last renewal failed: {said}" in world.web.er("registry list").stdout
+    talk = world.web.er("registry list").stderr
+    assert f"shop: asked last, AWS gave no new password for {PLAIN}: {said}" in talk
     assert machine.console_text().count(f"easyrunner: shop has no new login to {PLAIN}") > console
     assert world.answers("shop")
     world.says()

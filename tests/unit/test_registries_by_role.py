@@ -15,10 +15,10 @@ from builder import host as hosts
 from builder import spec as specs
 from builder.aws.request import read_image
 from builder.cli.server import registries as cli
-from builder.host import Part, packages
+from builder.host import Part, packages, rootfs
 from builder.oci import ecr
 from builder.packer import upload_files
-from builder.server.remote import common, registries, role_logins
+from builder.server.remote import changed_files, common, registries, role_logins
 from builder.server.remote import packages as remote_packages
 from builder.server.remote.common import RemoteError
 from tests.unit.test_registries import KEY, content, loaded
@@ -125,6 +125,17 @@ def test_a_host_without_such_a_login_has_nothing_of_it(tmp_path: Path) -> None:
     assert lists[0].content.decode().split() == sorted(packages.PACKAGES["debian-13"])
 
 
+def test_all_that_is_laid_for_it_is_known_as_ours(tmp_path: Path) -> None:
+    """Or a change to a spec without such a login would leave it running."""
+    with_role, without = (
+        hosts.build(loaded(tmp_path, text)) for text in (SPEC, SPEC.replace(": aws", ": {username: AWS}"))
+    )
+    paths = {file.path for file in with_role.files} - {file.path for file in without.files}
+    assert len(paths) > 5
+    rootfs.write_files(tmp_path / "root", with_role.files)
+    assert paths <= set(changed_files.own_files_below(tmp_path / "root"))
+
+
 def test_what_is_baked_is_the_same_and_the_bake_brings_the_packages(tmp_path: Path) -> None:
     with_role, without = (
         hosts.build(loaded(tmp_path, text)) for text in (SPEC, SPEC.replace(": aws", ": {username: AWS}"))
@@ -189,9 +200,9 @@ NO_SERVICE = (
     ("seconds", "said", "state", "shown", "missing"),
     [
         (3600, "", "set", "by the server's role, good until 20", None),
-        (3600, DENIED, "set", "the last renewal failed: the role may not log in", None),
+        (3600, DENIED, "set", "by the server's role, good until 20", None),
         (-5, NO_ROLE, "missing", "MISSING, by the server's role, ended 20", ": the server has no role"),
-        (None, NO_SERVICE, "missing", "MISSING, by the server's role; the last", ": no metadata service answers"),
+        (None, NO_SERVICE, "missing", "MISSING, by the server's role", ": no metadata service answers"),
         (None, "dial tcp: lookup api.ecr", "missing", "MISSING", ": dial tcp: lookup api.ecr"),
     ],
 )
@@ -202,6 +213,7 @@ def test_what_is_said_of_it(
     (row,) = registries.registry_list()
     assert (row["state"], row["by_role"]) == (state, True)
     assert shown in cli._password_state(row)
+    assert len(list(cli._failed_renewals([row]))) == bool(said)
     texts = list(cli.missing("web", [row]))
     assert bool(texts) == bool(missing)
     if missing:

@@ -77,6 +77,8 @@ def list_(host: Host, *, ssh: SshOptions = None, as_json: AsJson = False) -> int
         for one in sorted(found, key=lambda one: one["registry"]):
             rows.add_row(one["registry"], one["stack"], one["username"], _password_state(one))
         output.table(rows)
+        for line in _failed_renewals(found):
+            output.note(line)
     return 1 if any(one["state"] in {"missing", "other"} for one in found) else 0
 
 
@@ -86,10 +88,15 @@ def _password_state(one: dict[str, Any]) -> str:
     good = one["state"] == "set"
     words = "by the server's role" if good else "MISSING, by the server's role"
     if one["until"]:
-        words += (
-            f", {'good until' if good else 'ended'} {time.strftime('%Y-%m-%d %H:%M', time.localtime(one['until']))}"
-        )
-    return f"{words}; the last renewal failed: {one['said']}" if one["said"] else words
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one["until"]))
+        words += f", {'good until' if good else 'ended'} {when}"
+    return words
+
+
+def _failed_renewals(found: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for one in found:
+        if one["said"]:
+            yield f"{one['stack']}: asked last, AWS gave no new password for {one['registry']}: {one['said']}"
 
 
 def logout(

@@ -54,8 +54,8 @@ def _seconds(moment: str | None) -> float | None:
 # What the helper says in AWS's words, and what it means. The first that is found counts.
 _MEANINGS: Final = (
     ("AccessDenied", "the role may not log in: its policy lacks ecr:GetAuthorizationToken"),
-    (r"169\.254.*(?:dial|timeout|deadline|refused|unreachable|no route)", "no metadata service answers, as on EC2"),
-    ("no EC2 IMDS role found", "the server has no role: attach an instance profile"),
+    ("no EC2 IMDS role found.*StatusCode: 404", "the server has no role: attach an instance profile"),
+    ("no EC2 IMDS role found", "no metadata service answers, as on EC2"),
     ("No such file or directory.*docker-credential", "amazon-ecr-credential-helper is not installed"),
 )
 
