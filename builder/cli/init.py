@@ -48,11 +48,7 @@ def command(
     ] = None,
     build: Annotated[
         Path | None,
-        typer.Option(
-            "--build",
-            metavar="DIR",
-            help="A directory with a Containerfile: a stack that is built from it.",
-        ),
+        typer.Option("--build", metavar="DIR", help="A directory with a Containerfile: a stack that is built from it."),
     ] = None,
     domain: Annotated[
         list[str] | None,
