@@ -298,16 +298,20 @@ def observe(stack: str, by: str = "") -> None:
     known = ids(last) if last else {}
     if not now or all(known.get(service) == image for service, image in now.items()):
         return
-    entries = dict(last["images"]) if last else {}
     by_id = {image.id: image for image in found}
-    for service, image in now.items():
-        if known.get(service) != image and image in by_id:
-            asked = _asked(stack, service)
-            entries[service] = entry(stack, service, by_id[image], asked)
-    if last and ids({"images": entries}) == known:
+    changed = [service for service, image in now.items() if known.get(service) != image and image in by_id]
+    new = {service: entry(stack, service, by_id[now[service]], _asked(stack, service)) for service in changed}
+    if not new:
         return
-    source = "registry" if last and not by else "spec"
-    append(stack, entries, source, by or ("podman auto-update" if last else "spec"))
+    itself = bool(last) and not by and all(_updates_itself(stack, service) for service in changed)
+    source, who = ("registry", "podman auto-update") if itself else ("spec", by or "spec")
+    append(stack, {**(last["images"] if last else {}), **new}, source, who)
+
+
+def _updates_itself(stack: str, service: str) -> bool:
+    """Whether Podman's own update looks after an image."""
+    unit = unit_path(stack, service).read_text()
+    return "io.containers.autoupdate=" in unit and not _overridden(stack, service)
 
 
 def _asked(stack: str, service: str) -> str:
