@@ -25,7 +25,7 @@ class Row(NamedTuple):
 # What every login leaves there, whatever becomes of it.
 _ALWAYS = re.compile(
     r"Connection from |Postponed |Accepted |pam_unix|User child |Received disconnect|Disconnected from |Close session"
-    r"|Starting session|Closing connection|Transferred: |somebody|Connection closed by .* port|Connection reset|Changed root |error: kex"
+    r"|Starting session|Closing connection|Transferred: |somebody|Connection closed by .* port|Connection reset"
 )
 
 
