@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from builder import facts
+from builder import facts, problem_report
 from builder.cli import building, output
 from builder.cli.options import AsJson, SshOptions, Stack, asking
 from builder.cli.server import push
@@ -68,7 +68,10 @@ def command(
     options = [*(ssh or []), *_key(key), *_host_key(host_key, known_hosts)]
     server = asking(host if "@" in host else f"{facts.DEPLOY_LOGIN}@{host}", options)
     if dry_run:
-        return _look(server, stack, service, image, build, as_json=as_json)
+        found = _look(server, stack, service, image, build)
+        if as_json:
+            output.json({"phase": "dry run", "stack": stack, "missing": [], **found})
+        return 0
     images, source = _brought(server, stack, service, image, build)
     if not images:
         if as_json:
@@ -124,28 +127,38 @@ def _brought(
         return {target.service: push.send_image(server, stack, target.service, found)}, "push"
 
 
-def _look(server: Login, stack: str, service: str, image: str, build: Path | None, *, as_json: bool) -> int:
-    """Say what would be built, fetched or sent."""
-    from builder.oci import engines
+def _look(server: Login, stack: str, service: str, image: str, build: Path | None) -> State:
+    """Say what would be built, fetched or sent, and return it; of a server that cannot be reached, why."""
     from builder.server import push as pushes
+    from builder.server.ssh import KeyChangedError, UnreachableError
 
-    target = pushes.target(server, stack, service)
-    found: State
+    try:
+        target = pushes.target(server, stack, service)
+    except KeyChangedError:
+        raise
+    except UnreachableError as error:
+        output.note(f"what {server.host} has is unknown; {image or build} would be for {stack}")
+        output.missing([error])
+        return {"missing": problem_report.missing([error])}
     if build is not None:
         plan = building.plan_of(server, stack, target, build)
         building.show(plan)
-        found = {"builds": building.summary(plan)}
-    elif name := _of_registry(server, stack, target.service, image):
+        return {"builds": building.summary(plan)}
+    if name := _of_registry(server, stack, target.service, image):
         output.note(f"{stack}/{target.service}: the server would fetch {name}")
-        found = {"images": {target.service: name}}
-    else:
-        with tempfile.TemporaryDirectory(prefix="er-deploy-") as scratch:
-            local = engines.find(image, target.architecture, Path(scratch))
-            found = push.summary_of(local, pushes.missing(server, stack, target.service, local, look=True))
-        output.note(push.summary_text(f"{stack}/{target.service}", found))
-    if as_json:
-        output.json({"phase": "dry run", "stack": stack, **found})
-    return 0
+        return {"images": {target.service: name}}
+    return _missing_layers(server, stack, target.service, target.architecture, image)
+
+
+def _missing_layers(server: Login, stack: str, service: str, architecture: str, image: str) -> State:
+    from builder.oci import engines
+    from builder.server import push as pushes
+
+    with tempfile.TemporaryDirectory(prefix="er-deploy-") as scratch:
+        local = engines.find(image, architecture, Path(scratch))
+        found = push.summary_of(local, pushes.missing(server, stack, service, local, look=True))
+    output.note(push.summary_text(f"{stack}/{service}", found))
+    return {**found, "layers_missing": found["missing"], "missing": []}
 
 
 def _of_registry(server: Login, stack: str, service: str, image: str) -> str:

@@ -25,6 +25,7 @@ EMPTY = {**BARE, "PATH": "/nonexistent"}
 COMMANDS = {
     "build-image": ["build-image", str(WEB), "--target", "qemu"],
     "launch": ["launch", str(WEB)],
+    "deploy": ["deploy", "web1.example.com", "blog", "--image", "app.tar"],
     "destroy": ["destroy", "web1"],
     "server apply": ["server", "apply", "er@web1.example.com", str(WEB)],
 }

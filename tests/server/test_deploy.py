@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import time
 from dataclasses import dataclass, replace
@@ -338,7 +340,13 @@ def asked(text):
         service.connect("/run/easyrunner/deploy.sock")
         service.sendall(text.encode() + b"\\0")
         service.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: service.recv(65536), b"")).decode()
+        found = b""
+        try:
+            while part := service.recv(65536):
+                found += part
+        except ConnectionResetError:
+            pass  # it has refused this without reading it
+        return found.decode()
 
 def left_behind(text):
     read, write = os.pipe()
@@ -458,7 +466,9 @@ def test_a_process_of_its_user_without_a_connection_gets_nothing(world: World) -
 # ---- many connections
 
 
-_AT_ONCE = 150
+# sshd lets few be on their way in from one address: the rest of those at once is cut, and of those one by one none.
+_AT_ONCE, _ONE_BY_ONE = 100, 150
+_FLOOD = "for i in $(seq {at_once}); do {one} & done; for i in $(seq {one_by_one}); do {one} & sleep 0.3; done; wait"
 
 
 def test_many_connections_of_a_key_are_few_on_the_host(world: World) -> None:
@@ -466,9 +476,10 @@ def test_many_connections_of_a_key_are_few_on_the_host(world: World) -> None:
     machine = world.web.host.machine
     login = f"deploy@{world.web.host.address(4)}"
     one = " ".join(["ssh", *world.options("blog"), "-N", login])
-    flood = world.ci.start(["sh", "-c", f"for i in $(seq {_AT_ONCE}); do {one} & done; wait"])
+    script = _FLOOD.format(at_once=_AT_ONCE, one_by_one=_ONE_BY_ONE, one=one)
+    flood = world.ci.start(["sh", "-c", script])
     try:
-        until(lambda: _tasks(world) > 40, timeout=90, what="connections")
+        until(lambda: _tasks(world) > 60, timeout=150, what="connections")
         begun = time.monotonic()
         done = world.web.host.ssh("id -un", source=machine.attacker(1))
         assert done.stdout.strip() == "er"
@@ -476,8 +487,7 @@ def test_many_connections_of_a_key_are_few_on_the_host(world: World) -> None:
         assert world.greeting() == "second"
         assert _tasks(world) <= 100
     finally:
-        world.ci.run(["sh", "-c", f"kill -9 -{flood.pid}"], check=False)
-        flood.kill()
+        os.killpg(flood.pid, signal.SIGKILL)
         flood.wait()
     until(lambda: world.ssh("stack-status", "blog").returncode == 0, timeout=120, what="that the key works again")
     assert world.web.er("fail2ban-status").returncode == 0
