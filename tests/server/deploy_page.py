@@ -26,10 +26,7 @@ class Row(NamedTuple):
 _ALWAYS = re.compile(
     r"Connection from |Postponed |Accepted |pam_unix|User child |Received disconnect|Disconnected from |Close session"
     r"|Starting session|Closing connection|Transferred: |somebody|Connection closed by .* port|Connection reset"
-<<<<<<< HEAD
     r"|Changed root |error: kex"
-=======
->>>>>>> lane-deploy
 )
 
 
