@@ -416,10 +416,10 @@ exec /usr/bin/podman "$@"
 def test_where_podman_reads_no_drop_ins_a_release_is_a_whole_unit(hello: Stack) -> None:
     """As on Ubuntu 24.04; the unit follows the spec's in all but its image."""
     web, machine = hello.web, hello.web.host.machine
+    hello.web.er("rollback", "hello", "spec")
     machine.files.write("/usr/local/bin/podman", _OLD_PODMAN)
     machine.run("chmod 755 /usr/local/bin/podman")
     unit = "cat /etc/easyrunner/releases/*/hello-web.container"
-    hello.web.er("rollback", "hello", "spec")
     assert hello.switch(hello.image("whole"))[-1]["phase"] == "done"
     assert hello.greets("whole")
     assert "Image=localhost/hello/web:whole\nPull=never\n" in machine.run(unit).stdout

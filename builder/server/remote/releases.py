@@ -301,6 +301,15 @@ def _switch(stack: str, change: Change, wanted: Mapping[str, Wanted], changed: l
     change.set_state("waiting for the stack", services=changed)
     if not lacking(stack):
         readiness.wait_for(stack, changed, timeout)
+        _check_images(stack, wanted)
+
+
+def _check_images(stack: str, wanted: Mapping[str, Wanted]) -> None:
+    """What is up is what was asked for: a unit that does not read its release runs on with the old image."""
+    now = release_record.running(stack)
+    other = [service for service, one in wanted.items() if now.get(service, one.id) != one.id]
+    if other:
+        raise RemoteError(f"{stack}/{other[0]} still runs another image")
 
 
 # Podman does not wait until an image is on the disk. What came without a registry has no other copy either: see
