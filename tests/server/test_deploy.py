@@ -504,7 +504,7 @@ def test_many_connections_of_a_key_are_few_on_the_host(world: World) -> None:
 
 
 def _tasks(world: World) -> int:
-    """Processes of deploy keys' connections. That the kernel holds the limit is not seen here: it lacks the controller."""
+    """Processes of deploy keys' connections. The lab's kernel has no controller that would hold the limit."""
     slice_ = f"user-{facts.DEPLOY_UID}.slice"
     machine = world.web.host.machine
     assert machine.run(f"systemctl show -P TasksMax {slice_}").stdout.strip() == "100"
