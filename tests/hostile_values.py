@@ -46,11 +46,13 @@ VALUES: Final = (
     "é", "ü ñ", "\u65e5\u672c", "😀", "a\ufffeb", "\ue000", "\uf8f0", "n" * 300, "0", "00", "1e3", "true", "null",
 )  # fmt: skip
 KEY: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@laptop"
+KEY_OF_CI: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f ci of blog"
 # Where the model's own example is no part of a spec that holds together; None is left out.
 _INSTEAD: Final[Mapping[str, Any]] = {
     "fail2ban.allow": {"hello.your-domain.org": ["/wp-admin/"]},
     "server.timezone": "Europe/Berlin",
     "admin.ssh_keys": [KEY],
+    "stacks.deploy.ssh_keys": [KEY_OF_CI],
     "tls.ca": "https://ca.your-domain.org/acme/directory",
     "tls.ca_root": None,
     "registries": {"docker.io": {"username": "me", "mirrors": ["mirror.your-domain.org"]}},
@@ -58,6 +60,7 @@ _INSTEAD: Final[Mapping[str, Any]] = {
     "stacks.domain": None,
     "stacks.domains": ["hello.your-domain.org", "www.your-domain.org"],
     "stacks.compose": None,
+    "stacks.build": None,  # goes with no `image`
     "stacks.public": None,  # goes with `compose`; its values become those of labels
     "stacks.environment": {"LOG_LEVEL": "info", "OTHER": "x"},
     "stacks.egress.to": "db.your-domain.org",

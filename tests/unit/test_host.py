@@ -266,7 +266,7 @@ def test_the_tree_of_the_proxy_is_named_by_its_uid() -> None:
     paths = [file.path for file in host.build(spec_of()).files]
     assert f"{facts.QUADLETS}/{facts.PROXY_UID}/er-proxy.container" in paths
     assert f"{facts.ETC}/units/{facts.PROXY_UID}/er-proxy.socket" in paths
-    assert f"/etc/systemd/system/user@{facts.PROXY_UID}.service.d/10-easyrunner.conf" in paths
+    assert f"/etc/systemd/system/user@{facts.PROXY_UID}.service.d/20-easyrunner.conf" in paths
 
 
 def test_the_units_of_every_user_of_ours_come_from_the_same_places() -> None:

@@ -54,7 +54,7 @@ def test_the_slice_has_what_the_shares_are_of() -> None:
 def test_a_host_has_the_shares_of_its_number_of_stacks(number: int, lines: str) -> None:
     found, _ = loaded(stacks(*["docker.io/me/app:1"] * number))
     files = {file.path: file.content.decode() for file in host.build(found).files}
-    assert files["/etc/systemd/system/user@.service.d/05-easyrunner.conf"] == f"[Service]\n{lines}"
+    assert files["/etc/systemd/system/user@.service.d/10-easyrunner.conf"] == f"[Service]\n{lines}"
 
 
 def test_what_is_not_known_wants_nothing() -> None:

@@ -177,7 +177,7 @@ def test_the_firewall_is_told_of_lists_and_of_stacks() -> None:
 
 def test_other_shares_of_memory_restart_nobody() -> None:
     """They change with the number of stacks; systemd reads them anew for managers that run."""
-    found = affected(["/etc/systemd/system/user@.service.d/05-easyrunner.conf"], {20_100: "blog"})
+    found = affected(["/etc/systemd/system/user@.service.d/10-easyrunner.conf"], {20_100: "blog"})
     assert (found.system, found.stacks, found.managers) == ({"systemd"}, {}, set())
 
 
