@@ -6,7 +6,6 @@ The program that builds is this machine's own Podman; the base image is the test
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -30,10 +29,21 @@ _BASE = "localhost/er-tests/app"
 
 
 @pytest.fixture(scope="module")
-def base() -> None:
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Podman has images and cache of its own here, which go with the test."""
+    directory = tmp_path_factory.mktemp("storage")
+    config = directory / "storage.conf"
+    roots = f'graphroot = "{directory}/images"\nrunroot = "{directory}/run"\n'
+    config.write_text(f'[storage]\ndriver = "overlay"\n{roots}')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONTAINERS_STORAGE_CONF", str(config))
+        yield
+        subprocess.run(["podman", "rmi", "--all", "--force"], check=False, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def base(storage: None) -> None:
     """The base image in this machine's Podman: the layer of the tests' app, as an image with a history."""
-    if not shutil.which("podman"):
-        pytest.skip("podman is not installed here")
     [layer] = local_images.read(hosts.IMAGES / "app.tar", "amd64").layers
     with layer.open() as stream:
         argv = ["podman", "import", "--quiet", "--change=ENV PATH=/usr/bin:/bin", "-", _BASE]
