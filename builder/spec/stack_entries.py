@@ -263,7 +263,7 @@ def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> St
     return Stack(
         stack_input.name,
         uid,
-        secret_env.added(services, stack_input.secret_env),
+        _without_spec(secret_env.added(services, stack_input.secret_env), mark.file),
         found.volumes if found else _short_volumes(stack_input),
         found.networks if found else (),
         found.files if found else (),
@@ -272,6 +272,13 @@ def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> St
         build_egress=_egress(stack_input.build_egress),
         no_build_egress=stack_input.build_egress == [],
         mark=mark,
+    )
+
+
+def _without_spec(services: Iterable[Service], spec: Path) -> tuple[Service, ...]:
+    """No image has the spec in it, which lies beside the Containerfile of who has one app: a site would serve it."""
+    return tuple(
+        replace(one, build=replace(one.build, never=(*one.build.never, spec))) if one.build else one for one in services
     )
 
 

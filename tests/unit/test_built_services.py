@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import compose, host, spec, userdata
+from builder.imagebuild import context
 from builder.problems import Report
 from builder.stack import names
 from builder.stack.model import Build, Service
@@ -42,12 +43,30 @@ def _service(directory: Path, build: str, more: str = "") -> Service:
 def test_the_short_form(tmp_path: Path) -> None:
     service = _service(tmp_path, "app")
     assert (service.image, service.pull) == ("localhost/blog/web", "never")
-    assert service.build == Build(tmp_path / "app", "Containerfile")
+    never = (tmp_path / "easyrunner.yaml",)
+    assert service.build == Build(tmp_path / "app", "Containerfile", never=never)
     long = "{context: app, containerfile: Containerfile, target: one, args: {A: b, COUNT: 1}, max_age: 2w}"
     build = Build(
-        tmp_path / "app", "Containerfile", target="one", args=(("A", "b"), ("COUNT", "1")), max_age=14 * 86_400
+        tmp_path / "app",
+        "Containerfile",
+        target="one",
+        args=(("A", "b"), ("COUNT", "1")),
+        max_age=14 * 86_400,
+        never=never,
     )
     assert _service(tmp_path, long).build == build
+
+
+def test_no_image_has_the_spec_in_it(tmp_path: Path) -> None:
+    """Who has one app has the spec beside its Containerfile, and a site would serve it."""
+    for name, text in {"Containerfile": "FROM scratch\nCOPY . /site\n", "index.html": "hello"}.items():
+        (tmp_path / name).write_text(text)
+    file = tmp_path / "easyrunner.yaml"
+    file.write_text(f"{_HEAD}  - {{name: blog, build: ., domain: blog.example.org}}\n")
+    [service] = spec.load(file)[0].stacks[0].services
+    assert service.build is not None
+    found = context.read(service.build)
+    assert [entry.path for entry in found.entries] == ["Containerfile", "index.html"]
 
 
 def test_the_port_is_the_one_that_is_exposed_unless_it_is_said(tmp_path: Path) -> None:
