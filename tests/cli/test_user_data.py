@@ -138,7 +138,7 @@ def test_what_the_image_lacks_is_said(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stderr
 
-    assert "lacks" not in said(*names)
+    assert " lacks " not in said(*names)
     text = said(*(name for name in names if name not in {"podman", names[-1]}))
     assert (
         "lacks amazon-ecr-credential-helper (asks Amazon ECR for passwords, as the server's role): first boot" in text

@@ -107,7 +107,7 @@ def _expanded(word: str) -> str:
 
 
 def test_tmpfiles_and_sysusers_take_every_line(accepted: Accepted, tree: Path, tmp_path: Path) -> None:
-    users = laid(tmp_path / "users", files(accepted, "/etc/sysusers.d/.*"))
+    users = laid(tmp_path / "users", files(accepted, "/(etc|usr/lib)/sysusers.d/e.*"))
     done = inside(tree, users, "systemd-sysusers --dry-run /mnt/*.conf")
     assert (done.returncode, _unusual(done.stderr)) == (0, "")
     places = files(accepted, "/(etc|usr/lib)/tmpfiles.d/e.*")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,10 +16,12 @@ import pytest
 from builder import facts
 from builder import host as hosts
 from builder import spec as specs
+from builder.oci import image_archive
 from builder.polling import until
 from builder.problems import UserError
 from builder.server import Remote, apply, releases
 from tests.machine.clients import Load
+from tests.machine.conftest import example_maker
 from tests.sweeps import sample
 
 if TYPE_CHECKING:
@@ -350,9 +352,10 @@ def test_a_release_and_an_apply_take_turns(hello: Stack) -> None:
 def test_the_spec_wins_when_its_image_changes(hello: Stack) -> None:
     """And says so; the release can be had back."""
     app = next(line.split()[-1] for line in hello.web.spec.read_text().splitlines() if "app.tar" in line)
-    said = _applied(
-        hello, f"image: {app}\n    domains: [hello", f"image: {app.replace('app', 'user-name')}\n    domains: [hello"
-    )
+    maker, other = example_maker(), hello.web.directory / "other.tar"
+    own = replace(maker.APP_CONFIG, environment=(*maker.APP_CONFIG.environment, ("OTHER", "1")))
+    image_archive.write(other, maker.app_files(), own)
+    said = _applied(hello, f"image: {app}\n    domains: [hello", f"image: oci-archive:{other}\n    domains: [hello")
     assert "the spec names another image for it now, and that one is taken" in said
     assert hello.override() == ""
     assert hello.listed()[0]["by"] == "er server apply"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from builder import problem_report
 from builder.cli import building, output
 from builder.cli.options import AsJson, Host, SshOptions, asking, load
 from builder.cli.progress import Steps
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from builder.cli.building import Ready
     from builder.oci.local_images import LocalImage
+    from builder.problems import UserError
     from builder.server.deploy_login import Login
     from builder.server.push import Missing, Progress
     from builder.spec import Spec
@@ -53,6 +55,7 @@ def command(
     """
     from builder.oci import engines
     from builder.server import push
+    from builder.server.ssh import KeyChangedError, UnreachableError
 
     server = asking(host, ssh)
     stack, _, name = service.partition("/")
@@ -61,7 +64,12 @@ def command(
         return _push_built(server, spec or Path("easyrunner.yaml"), stack, name, options)
     if spec or pull or on_server:
         raise typer.BadParameter("--spec, --pull and --on-server are for an image that is built: give no IMAGE")
-    target = push.target(server, stack, name)
+    try:
+        target = push.target(server, stack, name)
+    except UnreachableError as error:
+        if not dry_run or isinstance(error, KeyChangedError):
+            raise
+        return _unknown(host, service, image, error, as_json=as_json)
     with tempfile.TemporaryDirectory(prefix="er-push-") as scratch:
         found = engines.find(image, target.architecture, Path(scratch))
         missing = push.missing(server, stack, target.service, found, look=dry_run)
@@ -77,6 +85,15 @@ def command(
     if as_json:
         output.json({**end, "image": pushed, **summary})
     return show_result(f"{stack}/{target.service}", pushed, end)
+
+
+def _unknown(host: str, service: str, image: str, error: UserError, *, as_json: bool) -> int:
+    """A dry run that cannot reach the server says what it would need."""
+    output.note(f"what {host} lacks of {image} for {service} is unknown")
+    output.missing([error])
+    if as_json:
+        output.json({"phase": "dry run", "missing": problem_report.missing([error])})
+    return 0
 
 
 def send_image(server: Login, stack: str, service: str, image: LocalImage, tag: str = "") -> str:
