@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from builder.cli import output
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
     from rich.status import Status
@@ -87,3 +88,18 @@ def size_bar(used: int, limit: int | None) -> str:
         return f"{used:,} bytes, no limit"
     filled = min(-(-used * _BAR_WIDTH // limit), _BAR_WIDTH)
     return f"[{'#' * filled:-<{_BAR_WIDTH}}] {used:,} of {limit:,} bytes, {used / limit:.0%}"
+
+
+def follow(states: Iterator[dict[str, Any]], lines: Callable[[dict[str, Any]], Iterable[str]]) -> dict[str, Any]:
+    """Show each state of a change as a step, with what `lines` says of it; returns the last one."""
+    since = time.monotonic()
+    state: dict[str, Any] = {}
+    with Steps() as steps:
+        for new in states:
+            if state:
+                steps.end(state["phase"], time.monotonic() - since)
+            state, since = new, time.monotonic()
+            for line in lines(state):
+                steps.line(line)
+            steps.start(state["phase"])
+    return state

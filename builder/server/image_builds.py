@@ -20,7 +20,7 @@ from builder.server.ssh import UnreachableError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from builder.server.push import Server
+    from builder.server.ssh import Server
     from builder.stack.model import Build
 
 

@@ -8,29 +8,15 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder.server.ssh import UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from builder.oci.local_images import Layer, LocalImage
-
-
-class Server(Protocol):
-    """What `Remote.ask` is."""
-
-    def ask(
-        self,
-        verb: str,
-        *words: str,
-        stdin: bytes | Iterable[bytes] = b"",
-        fresh: bool = False,
-        compress: bool = False,
-        timeout: float = 120,
-    ) -> Any:
-        """The answer of a verb."""
+    from builder.server.ssh import Server
 
 
 class Target(NamedTuple):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts
 from builder.problems import UserError
@@ -16,13 +16,7 @@ from builder.server.ssh import UnreachableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-
-class Server(Protocol):
-    """Whoever takes a verb of the remote part: the admin's connection, or a deploy key's."""
-
-    def ask(self, verb: str, *words: str, stdin: bytes = b"", timeout: float = 120) -> Any:
-        """The value that the verb returns."""
-        ...
+    from builder.server.ssh import Server
 
 
 def switch(

@@ -15,7 +15,7 @@ import subprocess
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from builder import process
 from builder.problems import UserError
@@ -44,6 +44,21 @@ class KeyRefusedError(UnreachableError):
 
 class KeyChangedError(UnreachableError):
     """The host key is not the one in known_hosts."""
+
+
+class Server(Protocol):
+    """Whoever takes a verb of the remote part: the admin's connection, or a deploy key's; see `Remote.ask`."""
+
+    def ask(
+        self,
+        verb: str,
+        *words: str,
+        stdin: bytes | Iterable[bytes] = b"",
+        fresh: bool = False,
+        compress: bool = False,
+        timeout: float = 120,
+    ) -> Any:
+        """The answer of a verb."""
 
 
 @dataclass(frozen=True, slots=True)

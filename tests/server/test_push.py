@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import subprocess
 
     from builder.oci.local_images import LocalImage
-    from builder.server.push import Server
+    from builder.server.ssh import Server
     from tests.server.conftest import Client
 
 pytestmark = pytest.mark.machine

@@ -130,7 +130,7 @@ class _Server:
         self.asked: list[tuple[str, ...]] = []
         self.stdin: list[bytes] = []
 
-    def ask(self, verb: str, *words: str, stdin: bytes = b"", timeout: float = 120) -> Any:
+    def ask(self, verb: str, *words: str, stdin: Any = b"", timeout: float = 120, **_: Any) -> Any:
         self.asked.append((verb, *words))
         self.stdin.append(stdin)
         answer = self.answers.pop(0)

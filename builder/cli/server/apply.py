@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +10,7 @@ import typer
 from builder import files, problem_report
 from builder.cli import building, output
 from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote
-from builder.cli.progress import Steps
+from builder.cli.progress import follow
 from builder.cli.server import firewall, push, registries, releases
 from builder.problems import SpecError
 
@@ -193,29 +192,20 @@ def _confirmed(count: int) -> bool:
 
 def _follow(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
     try:
-        return _show_states(states)
+        return follow(states, _lines)
     except KeyboardInterrupt:
         output.note("the server goes on by itself: what er does not confirm within 90 s is taken back")
         output.note("to confirm it after all, run the same command again")
         raise
 
 
-def _show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    since = time.monotonic()
-    state: dict[str, Any] = {}
-    with Steps() as steps:
-        for new in states:
-            if state:
-                steps.end(state["phase"], time.monotonic() - since)
-            state, since = new, time.monotonic()
-            if state["phase"] == "no answer":
-                steps.line("the server cannot be reached since the change; it takes it back by itself within 90 s")
-            if "holder" in state:
-                steps.line(f"somebody else is at it: {state['holder']}")
-            if names := state.get("packages"):
-                steps.line(f"the server lacks {', '.join(names)}")
-            steps.start(state["phase"])
-    return state
+def _lines(state: dict[str, Any]) -> Iterator[str]:
+    """What to say of a state besides its phase."""
+    if state["phase"] == "no answer":
+        yield "the server cannot be reached since the change; it takes it back by itself within 90 s"
+    yield from releases.holder(state)
+    if names := state.get("packages"):
+        yield f"the server lacks {', '.join(names)}"
 
 
 def _show_result(host: str, end: dict[str, Any]) -> int:

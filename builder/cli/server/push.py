@@ -13,7 +13,7 @@ import typer
 from builder import problem_report
 from builder.cli import building, output
 from builder.cli.options import AsJson, Host, SshOptions, asking, load
-from builder.cli.progress import Steps
+from builder.cli.progress import Steps, follow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -172,17 +172,7 @@ def _switch(server: Login, stack: str, service: str, image: str, timeout: float)
 
 def show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
     """Show each state of a switch as a step; the last one."""
-    since = time.monotonic()
-    state: dict[str, Any] = {}
-    with Steps() as steps:
-        for new in states:
-            if state:
-                steps.end(state["phase"], time.monotonic() - since)
-            state, since = new, time.monotonic()
-            if holder := state.get("holder"):
-                steps.line(f"{holder} goes first")
-            steps.start(state["phase"])
-    return state
+    return follow(states, lambda state: [f"{state['holder']} goes first"] if state.get("holder") else [])
 
 
 def show_result(service: str, image: str, end: dict[str, Any]) -> int:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from builder.cli import output
+from builder.cli import output, progress
 from builder.cli.options import AsJson, Host, SshOptions, Stack, asking
-from builder.cli.progress import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -80,24 +79,15 @@ def rollback(
 def follow(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
     """Show the states of a release as they come; returns the last one."""
     try:
-        return _follow(states)
+        return progress.follow(states, holder)
     except KeyboardInterrupt:
         output.note("the server goes on by itself: what does not come up is taken back")
         raise
 
 
-def _follow(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    since = time.monotonic()
-    state: dict[str, Any] = {}
-    with Steps() as steps:
-        for new in states:
-            if state:
-                steps.end(state["phase"], time.monotonic() - since)
-            state, since = new, time.monotonic()
-            if "holder" in state:
-                steps.line(f"somebody else is at it: {state['holder']}")
-            steps.start(state["phase"])
-    return state
+def holder(state: dict[str, Any]) -> list[str]:
+    """Who is at it, where a change waits for its turn."""
+    return [f"somebody else is at it: {state['holder']}"] if "holder" in state else []
 
 
 def show_result(host: str, stack: str, end: dict[str, Any], *, as_json: bool) -> int:
