@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from builder.cli import output
 from builder.problems import UserError
-from builder.stack.model import Build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -103,6 +102,7 @@ def plan_of(server: Login, stack: str, target: Target, directory: Path) -> Plan:
     """What is to be built of a directory for one service, without a spec. Raises UserError."""
     from builder.imagebuild import build_programs, make
     from builder.oci import containerfile
+    from builder.stack.model import Build
 
     name = containerfile.find(directory)
     if name is None:

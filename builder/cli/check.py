@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from builder import problem_report
-from builder import spec as specs
 from builder.cli import output
 from builder.cli.options import AsJson, SpecPath
 from builder.problems import Problem, SpecError
-from builder.spec import memory, registries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +22,8 @@ RESOLVED: Final = ("at its boots", "er server apply", "er server reapply-firewal
 
 def command(path: SpecPath, as_json: AsJson = False) -> int:
     """Read SPEC and everything it names; show all problems, or what will be served."""
+    from builder import spec as specs
+
     spec: Spec | None
     problems: Sequence[Problem]
     try:
@@ -80,6 +80,8 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
 
 def _memory(spec: Spec | None) -> dict[str, object] | None:
     """What heavy images want, in bytes, and the size of a server in GiB; None where none is known to be heavy."""
+    from builder.spec import memory
+
     if spec is None or not (found := memory.wanted(spec.stacks)):
         return None
     stacks = [{"name": one.stack, "wanted": one.total, "services": dict(one.services)} for one in found]
@@ -118,6 +120,8 @@ def _builds(stack: Stack) -> Iterator[str]:
 
 
 def _memory_lines(spec: Spec) -> Iterator[str]:
+    from builder.spec import memory
+
     found = memory.wanted(spec.stacks)
     for one in found:
         each = ", ".join(f"{name} {output.size(size)}" for name, size in one.services)
@@ -135,6 +139,8 @@ def _secrets(stack: Stack) -> tuple[str, ...]:
 
 def _maybe_private(spec: Spec) -> Iterator[str]:
     """What to write should an image be private."""
+    from builder.spec import registries
+
     named = {one.registry for stack in spec.stacks for one in stack.logins}
     images = (service.image for stack in spec.stacks for service in stack.services)
     for image, registry, owner in registries.maybe_private(images, named):

@@ -10,7 +10,6 @@ import typer
 
 from builder.cli import output
 from builder.cli.options import AsJson
-from builder.host import hardening
 
 if TYPE_CHECKING:
     from builder.host.hardening import Setting
@@ -28,6 +27,8 @@ def command(
 
     What an audit asks for and no host has stands at the end, with the reason.
     """
+    from builder.host import hardening
+
     rows = hardening.rows() if what is None else hardening.find(what)
     if as_json:
         output.json([asdict(row) for row in rows])

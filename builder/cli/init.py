@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder import files
-from builder import spec as specs
 from builder.cli import output
 from builder.problem_report import as_json as problems_as_json
 from builder.problem_report import printable
@@ -83,6 +82,8 @@ def command(
         return _from_compose(compose, domain or [], target, as_json=as_json)
     if domain or as_json:
         raise typer.BadParameter("--domain is for --compose and --build, --json for --compose")
+    from builder import spec as specs
+
     files.write(target, specs.template().encode(), report=output.note)
     if files.replaces(target):
         output.note(f"wrote {target}: put your key and your domains in, then run: er check {target}")
@@ -100,8 +101,8 @@ def _from_build(directory: Path, domains: list[str], target: str) -> int:
     place = Path("-" if files.is_stream(target) else target)
     name = re.sub(r"[^a-z0-9]+", "-", directory.resolve().name.lower()).strip("-0123456789")[:24].rstrip("-") or "app"
     context = os.path.relpath(directory, place.parent).replace(os.sep, "/")
-    key, key_note = _admin_key()
-    content = spec_file.text_of_build(name, context, domains, key, specs.placeholder_key())
+    key, placeholder, key_note = _admin_key()
+    content = spec_file.text_of_build(name, context, domains, key, placeholder)
     files.write(target, content.encode(), report=output.note)
     problems, shown = _problems(content, place), target if files.replaces(target) else "SPEC"
     errors = [problem for problem in problems if problem.severity == "error"]
@@ -125,8 +126,8 @@ def _from_compose(named: list[Path], domains: list[str], target: str, *, as_json
         return _unanswered(questions, as_json=as_json)
     plans = plan.plans(apps, resolved)
     place = Path("-" if files.is_stream(target) else target)
-    key, key_note = _admin_key()
-    content = spec_file.text(plans, place.parent, key, specs.placeholder_key())
+    key, placeholder, key_note = _admin_key()
+    content = spec_file.text(plans, place.parent, key, placeholder)
     files.write(target, content.encode(), report=output.note)
     problems = _problems(content, place)
     errors = [problem for problem in problems if problem.severity == "error"]
@@ -237,21 +238,23 @@ def _unanswered(questions: Sequence[Question], *, as_json: bool) -> int:
     return 1
 
 
-def _admin_key() -> tuple[str | None, str]:
-    """The only public key of who runs this, if there is one; and what is to be said of it."""
-    from builder.spec import ssh_keys
+def _admin_key() -> tuple[str | None, str, str]:
+    """The only public key of who runs this, if there is one; what stands for one; and what is to be said of it."""
+    from builder.spec import placeholder_key, ssh_keys
     from builder.starter import messages
 
     found = sorted(path.name for path in Path("~/.ssh").expanduser().glob("*.pub"))
     name = f"~/.ssh/{found[0]}" if len(found) == 1 else ""
     lines, faults = ssh_keys.read_entry(name, Path()) if name else ((), ())
     if len(lines) == 1 and not faults:
-        return lines[0], messages.KEY_TAKEN.format(path=name)
-    return None, messages.KEY_MISSING
+        return lines[0], placeholder_key(), messages.KEY_TAKEN.format(path=name)
+    return None, placeholder_key(), messages.KEY_MISSING
 
 
 def _problems(content: str, place: Path) -> tuple[Problem, ...]:
     """What `er check` says of the spec, but for the key that is nobody's, which is said anyway."""
+    from builder import spec as specs
+
     try:
         _, problems = specs.loads(content, place)
     except SpecError as error:

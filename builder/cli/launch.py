@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder import spec as specs
 from builder.cli import output
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.progress import Steps
@@ -59,6 +58,7 @@ def command(
     spec = load(path)
     output.note(f"{spec.server.name} on AWS{f' in {r}' if (r := region or spec.aws.region) else ''}")
     from builder import host as hosts
+    from builder import spec as specs
     from builder.aws import api
     from builder.aws import known_hosts as keys
     from builder.aws.request import Options, Request, Settings

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder import spec as specs
 from builder.cli import output
 from builder.server import Remote
 from builder.server.deploy_login import DeployLogin, Login, is_deploy
@@ -33,6 +32,8 @@ Service = Annotated[str, typer.Argument(metavar="SERVICE", help="One service of 
 
 def load(path: Path) -> Spec:
     """The spec of a file; its warnings go to stderr, its errors are raised together as SpecError."""
+    from builder import spec as specs
+
     spec, warnings = specs.load(path)
     output.problems(warnings)
     return spec

@@ -11,7 +11,6 @@ from builder import providers
 from builder.cli import output
 from builder.cli.options import AsJson
 from builder.cli.user_data import known_provider
-from builder.packer import credentials
 from builder.providers import Encoding
 
 if TYPE_CHECKING:
@@ -91,6 +90,8 @@ def _rich(rows: list[Provider]) -> None:
 
 def details(row: Provider) -> list[str]:
     """Everything about a provider, each fact with its source."""
+    from builder.packer import credentials
+
     lines = [f"{row.name}: {row.title}", f"{'encodings':<12}{', '.join(map(str, row.encodings()))}"]
     for name, fact in row.facts():
         value = fact.value
@@ -110,6 +111,8 @@ def _text(value: object) -> str:
 
 
 def _as_json(row: Provider) -> dict[str, object]:
+    from builder.packer import credentials
+
     facts = {
         name: {"value": fact.value, "source": fact.source, "verified": fact.verified} for name, fact in row.facts()
     }

@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder import files
-from builder import host as hosts
 from builder.cli import output
 from builder.cli.options import SpecPath, load
-from builder.host.rootfs import write_files
-from builder.packer.upload_files import archive
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -35,6 +32,8 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Replace DIR when it is not empty.")] = False,
 ) -> int:
     """Write the host's files below DIR, with their modes; they are root's on the host."""
+    from builder import host as hosts
+
     if target == files.STDOUT or _is_stream(target):
         return _as_tar(target, hosts.build(load(path)))
     directory = files.directory(target)
@@ -53,6 +52,8 @@ def _is_stream(target: str) -> bool:
 
 def _as_tar(target: str, host: Host) -> int:
     """A pipe or a device holds no directory: it gets an archive of one."""
+    from builder.packer.upload_files import archive
+
     if files.is_terminal(target):
         raise UserError("an archive is not for a terminal", "give a directory with -o DIR, or: -o - | tar t")
     content = archive(host.files)
@@ -73,6 +74,8 @@ def _check_replaced(target: str, directory: Path, spec: Path, *, force: bool) ->
 
 def _replace(directory: Path, host: Host) -> None:
     """Written beside it, then renamed; the old directory is removed last, and restored when the rename fails."""
+    from builder.host.rootfs import write_files
+
     directory.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     new, old = aside / "new", aside / "old"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from builder import spec as specs
 from builder.cli import output
 
 NAME = "schema"
@@ -10,5 +9,7 @@ NAME = "schema"
 
 def command() -> int:
     """Write the JSON Schema of the spec to stdout, for completion and checks in an editor."""
+    from builder import spec as specs
+
     output.json(specs.schema())
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from builder import host as hosts
 from builder.cli import output
 from builder.cli.options import AsJson, SpecPath, load
 
@@ -11,6 +10,8 @@ NAME = "tree"
 
 def command(path: SpecPath, as_json: AsJson = False) -> int:
     """List the host's files: mode, owner, whether baked or added at first boot, path."""
+    from builder import host as hosts
+
     host = hosts.build(load(path))
     if as_json:
         output.json(

@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from builder import files, manifest, providers, userdata
-from builder import host as hosts
-from builder import spec as specs
+from builder import files, providers
 from builder.cli import output
 from builder.cli.options import AsJson, OutputFile, SpecPath, load
 from builder.cli.progress import size_bar
 from builder.cli.server import registries
 from builder.problems import SpecError, UserError
-from builder.providers import Encoding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from builder import userdata
     from builder.host import Host
     from builder.problems import Problem
     from builder.spec import Spec
@@ -76,6 +74,9 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Write the user-data that turns a server into the host: the plainest form that fits the provider."""
+    from builder import host as hosts
+    from builder import userdata
+
     if file is not None:
         files.check(file)
     target, stdout_taken = file or files.STDOUT, explain or as_json
@@ -112,6 +113,9 @@ def _write(target: str, delivery: Delivery) -> None:
 
 
 def _report(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> None:
+    from builder import spec as specs
+    from builder import userdata
+
     row = providers.get(delivery.provider)
     output.note(f"{row.title}, {delivery.on} image: {userdata.FORMS[delivery.encoding, delivery.shared]}")
     output.note(f"  {size_bar(delivery.used, delivery.limit)} ({row.counted.value})")
@@ -142,6 +146,9 @@ def _report(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> No
 
 
 def _groups(spec: Spec, host: Host, delivery: Delivery) -> tuple[userdata.Group, ...]:
+    from builder import userdata
+    from builder.providers import Encoding
+
     compressed = delivery.encoding is not Encoding.PLAIN
     return userdata.groups(spec, host, delivery.on, delivery.used, compressed=compressed)
 
@@ -155,6 +162,9 @@ def _filled(template: str, file: Path | None) -> str:
 
 
 def _as_json(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> dict[str, object]:
+    from builder import spec as specs
+    from builder import userdata
+
     row = providers.get(delivery.provider)
     binary = delivery.encoding.is_binary
     content = base64.b64encode(delivery.content) if binary else delivery.content
@@ -189,6 +199,8 @@ def _check(found: Sequence[Problem]) -> None:
 
 def _report_lacking(host: Host, path: Path) -> None:
     """What the image lacks of the packages, each with its reason: first boot installs it, which takes its time."""
+    from builder import manifest
+
     there = {package["name"] for package in manifest.read(path)["packages"]}
     for name in (name for name in host.packages if name not in there):
         reason = f" ({host.extra_packages[name]})" if name in host.extra_packages else ""

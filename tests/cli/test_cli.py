@@ -48,6 +48,14 @@ def test_help_names_every_command_and_no_other() -> None:
     assert tuple(re.findall(r"^  ([a-z-]+) ", listed[1], re.MULTILINE)) == COMMANDS
 
 
+def test_no_command_waits_for_what_another_needs() -> None:
+    """What reads specs, makes hosts and calls AWS takes longer to load than most commands take to run."""
+    heavy = "{'builder.spec', 'builder.host', 'builder.manifest', 'jinja2', 'cyclonedx', 'yaml', 'boto3'}"
+    program = f"import sys, builder.cli.app; print(*sorted({heavy} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
 @pytest.mark.parametrize(
     "words", [["nonsense"], ["check"], ["user-data", "x.yaml", "--on", "moon"], ["tree", "a", "b"]]
 )

@@ -15,7 +15,6 @@ import typer
 from builder.cli import output
 from builder.cli.options import AsJson, Host, SshOptions, Stack, remote
 from builder.problems import UserError
-from builder.stack.model import SECRET_NAME
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The secret's name, as the Compose file has it.")]
 
@@ -54,6 +53,8 @@ def _note_restarts(stack: str, services: list[str], what: str) -> None:
 
 def _check_names(values: dict[str, bytes]) -> None:
     """All of them, before anything is sent."""
+    from builder.stack.model import SECRET_NAME
+
     if wrong := [name for name in values if not re.fullmatch(SECRET_NAME, name)]:
         hint = "letters, digits, `.`, `_` and `-`, as in db_password"
         raise UserError(f"not the name of a secret: {', '.join(map(repr, wrong))}; nothing was set", hint)

@@ -254,7 +254,7 @@ def _wait_until_ready(seconds: float, ignored: Collection[str]) -> dict[str, lis
     """
     deadline = time.monotonic() + seconds
     while _jobs_running(ignored) and time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.3)
     look = _LOOK if ignored or _waiting_for_secrets() or _missing_logins() else seconds
     while missing := _not_ready(min(deadline - time.monotonic(), look)):
         if {stack for stack, _ in missing} <= {*_waiting_for_secrets(), *_waiting_for_logins(), *ignored}:
@@ -332,11 +332,11 @@ def _check_steady(stacks: set[str]) -> None:
     before = {name: restarts for name, restarts, _ in readiness.unit_states(stacks)}
     deadline = time.monotonic() + readiness.STEADY
     while time.monotonic() < deadline:
+        time.sleep(readiness.LOOK)
         now = [one for one in readiness.unit_states(stacks) if one[0] not in waiting]
         failed = sorted(name for name, restarts, state in now if state in readiness.FAILED or restarts > before[name])
         if failed:
             raise RemoteError(f"{', '.join(failed)}: started and fell over")
-        time.sleep(0.1)
 
 
 def _check_proxy() -> None:

@@ -32,13 +32,20 @@ def is_running(unit: str) -> bool:
     return common.show(f"{unit}.service", "ActiveState").get("ActiveState") in ("active", "activating")
 
 
+# Seconds between two looks at the state, which is a file, and between two questions to systemd, which take a processor
+# from what is waited for.
+_LOOK, _ASK = 0.1, 1.0
+
+
 def wait(unit: str, change: Change, phase: str, seconds: float) -> Value:
     """The state once its phase is another one, or when the time is up."""
-    deadline = time.monotonic() + seconds
+    deadline, asked = time.monotonic() + seconds, float("-inf")
     while (state := change.state())["phase"] == phase and time.monotonic() < deadline:
-        if phase not in facts.APPLY_ENDS and not is_running(unit):
-            # It may have ended between the two looks.
-            last = change.state()
-            return last if last["phase"] != phase else {"phase": "failed", "why": "its unit is gone"}
-        time.sleep(0.1)
+        if phase not in facts.APPLY_ENDS and time.monotonic() - asked > _ASK:
+            asked = time.monotonic()
+            if not is_running(unit):
+                # It may have ended between the two looks.
+                last = change.state()
+                return last if last["phase"] != phase else {"phase": "failed", "why": "its unit is gone"}
+        time.sleep(_LOOK)
     return state

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # How long everything has to stay up, in seconds.
 STEADY: Final = 3.0
+# Seconds between two looks at that: a restart is counted, so that none is missed.
+LOOK: Final = 0.5
 # Timeout in seconds of a question to a user manager.
 MANAGER: Final = 20
 # Timeout in seconds of the request that tells whether a service answers.
@@ -68,8 +70,8 @@ def wait_for(stack: str, services: list[str], seconds: float) -> None:
     before = _restarts(stack, services)
     steady = time.monotonic() + STEADY
     while time.monotonic() < steady:
+        time.sleep(LOOK)
         _check_steady(stack, services, before)
-        time.sleep(0.1)
 
 
 def _not_ready(stack: str, services: list[str]) -> list[str]:
