@@ -8,6 +8,7 @@ import pytest
 
 from builder import host
 from builder.host import Part
+from builder.host.packages import PACKAGES
 from builder.imagecheck import check, expected
 from builder.lab import base_tree
 from builder.lab.machine import Machine
@@ -95,8 +96,9 @@ def test_every_host_of_an_image_has_its_own_identity(baked: Baked, offline: host
 
 @pytest.fixture
 def stock() -> Iterator[Machine]:
-    """A stock image with the provider's login, on."""
-    with Machine(base_tree.tree(), bake_without_packer.STOCK.encode(), name="stock") as machine:
+    """A stock image with the provider's login, on; it has the packages, which the shared bake installs."""
+    tree = base_tree.tree(PACKAGES["debian-13"])
+    with Machine(tree, bake_without_packer.STOCK.encode(), name="stock") as machine:
         machine.boot_and_wait()
         yield machine
 

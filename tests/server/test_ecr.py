@@ -18,6 +18,7 @@ from builder.polling import until
 from tests.machine import ecr_service, hosts, registry
 from tests.machine.registry import HTTPS, OPEN, Registry
 from tests.server.conftest import Client, client
+from tests.sweeps import sample
 
 if TYPE_CHECKING:
     import subprocess
@@ -191,14 +192,15 @@ def test_a_password_that_changes_is_renewed_before_it_ends(world: World) -> None
     world.comes_up("shop")
 
 
-@pytest.mark.parametrize(
-    ("says", "said"),
-    [
-        ("no role", "the server has no role"),
-        ("no metadata", "no metadata service answers"),
-        ("denied", "the role may not log in: its policy lacks ecr:GetAuthorizationToken"),
-    ],
+_WRONG = (
+    ("no role", "the server has no role"),
+    ("no metadata", "no metadata service answers"),
+    ("denied", "the role may not log in: its policy lacks ecr:GetAuthorizationToken"),
 )
+
+
+# The metadata service and what a server without a role is told are the next tests' as well.
+@pytest.mark.parametrize(("says", "said"), sample(_WRONG, (_WRONG[2],)))
 def test_what_goes_wrong_is_said_and_what_runs_goes_on(world: World, says: str, said: str) -> None:
     """On the console, by the list, by doctor; the password of before is good until its end."""
     world.says(says)

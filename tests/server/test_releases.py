@@ -71,6 +71,11 @@ class Stack:
         found: list[dict[str, Any]] = self.web.json("releases", "hello")
         return found
 
+    def runs(self) -> str:
+        """The tag of the image that runs."""
+        name: str = self.listed()[0]["images"]["web"]["image"]
+        return name.rpartition(":")[2]
+
     def phase(self) -> str:
         file = self.web.host.machine.files.path(f"{_CHANGE}/state.json")
         return str(json.loads(file.read_bytes())["phase"]) if file.exists() else ""
@@ -285,13 +290,13 @@ def test_a_killed_release_is_taken_back_by_the_next(hello: Stack) -> None:
     assert hello.listed()[0]["number"] == before["number"]
 
 
-CUTS = sample(("switching", "waiting for the stack", "taking it back", "done"), ("waiting for the stack", "done"))
+CUTS = sample(("switching", "waiting for the stack", "taking it back", "done"), ("waiting for the stack",))
 
 
 @pytest.mark.parametrize("phase", CUTS)
 def test_power_cut_leaves_the_old_or_the_new_release(hello: Stack, phase: str) -> None:
     """In the middle it is the old one, also when the new one would never have come up."""
-    before = hello.listed()[0]["images"]["web"]["image"].rpartition(":")[2]
+    before = hello.runs()
     lines = () if phase == "done" else ('CMD ["/nonexistent"]',)
     with _client(hello, hello.image(f"cut{len(phase)}", *lines), phase):
         hello.web.host.machine.cut()
@@ -299,7 +304,7 @@ def test_power_cut_leaves_the_old_or_the_new_release(hello: Stack, phase: str) -
     wanted = "cut4" if phase == "done" else before
     assert hello.greets(wanted)
     assert not hello.web.host.machine.files.path(f"{_CHANGE}/pending").exists()
-    assert hello.listed()[0]["images"]["web"]["image"] == f"localhost/hello/web:{wanted}"
+    assert hello.runs() == wanted
     assert hello.web.er("verify", hello.web.spec).returncode == 0
 
 
@@ -311,12 +316,13 @@ def _applied(hello: Stack, old: str, new: str) -> str:
 
 def test_apply_keeps_a_release(hello: Stack) -> None:
     """What the spec says otherwise is done; the image is the release's."""
+    before = hello.runs()
     said = _applied(hello, "    port: 3000\n    egress", "    port: 3000\n    environment: {NOTE: new}\n    egress")
     assert "it stays; to the spec's image: er server rollback web hello spec" in said
-    assert hello.greets("cut4")
+    assert hello.greets(before)
     assert "NOTE=new" in hello.run("podman inspect web")
     assert hello.web.er("apply", hello.web.spec, "--yes").returncode == 0
-    assert hello.greets("cut4")
+    assert hello.greets(before)
 
 
 def _plan(spec: Path) -> bytes:
