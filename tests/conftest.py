@@ -32,15 +32,15 @@ SHARING = {f"tests/{name}.py": f"tests/{first}.py" for first, names in SHARED.it
 LONGEST = [
     f"tests/{name}.py"
     for name in (
-        "packer/test_same_host", "packer/test_bake", "server/test_stack_files", "server/test_apply",
-        "server/test_deploy", "server/test_build_on_server", "server/test_push", "server/test_releases",
-        "server/test_build", "server/test_ecr",
-        "server/test_really_run", "server/test_registries", "machine/test_firewall", "server/test_public",
-        "machine/test_fail2ban", "audit/test_audits", "machine/test_power_cuts", "machine/test_own_sites",
-        "machine/test_stacks", "packer/test_disk", "server/test_exec", "datasource/test_other_boots",
-        "server/test_proxy_image", "datasource/test_boots", "server/test_apply_table", "machine/test_egress_names",
-        "packer/test_failures", "server/test_commands", "machine/test_registry", "packer/test_vm", "cli/test_cli",
-        "packer/test_clouds", "aws/test_whole_way", "machine/test_imagecheck", "aws/test_faults", "aws/test_launch",
+        "packer/test_bake", "server/test_apply", "packer/test_same_host", "server/test_releases",
+        "server/test_registries", "server/test_stack_files", "server/test_deploy", "machine/test_fail2ban",
+        "server/test_build_on_server", "server/test_ecr", "machine/test_firewall", "server/test_really_run",
+        "packer/test_disk", "server/test_build", "server/test_push", "server/test_exec", "audit/test_audits",
+        "server/test_commands", "machine/test_power_cuts", "machine/test_stacks", "server/test_public",
+        "server/test_proxy_image", "machine/test_own_sites", "machine/test_imagecheck", "machine/test_egress_names",
+        "server/test_apply_table", "server/test_secret_env", "cli/test_cli", "packer/test_failures",
+        "machine/test_registry", "aws/test_launch", "aws/test_faults", "datasource/test_boots", "machine/test_stock",
+        "packer/test_clouds", "datasource/test_other_boots", "packer/test_vm", "aws/test_whole_way",
     )
 ]  # fmt: skip
 

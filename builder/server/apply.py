@@ -188,8 +188,6 @@ def _follow(remote: Remote, state: dict[str, Any], within: float) -> Iterator[di
         if state["phase"] in facts.APPLY_ENDS:
             return
         try:
-            if state["phase"] == "waiting for you":
-                remote.ask("apply-confirm", fresh=True)
             state = _next_state(remote, state["phase"])
         except UnreachableError as error:
             yield {"phase": "no answer"}
@@ -201,10 +199,13 @@ _CALL_SECONDS: Final = 20
 
 
 def _next_state(remote: Remote, phase: str) -> dict[str, Any]:
-    while True:
-        state: dict[str, Any] = remote.ask("apply-wait", phase, str(_CALL_SECONDS), fresh=True)
-        if state["phase"] != phase:
-            return state
+    """The state after this phase; what waits for a confirmation is confirmed, which tells that state as well."""
+    state: dict[str, Any] = {"phase": phase}
+    if phase == "waiting for you":
+        state = remote.ask("apply-confirm", str(_CALL_SECONDS), fresh=True)
+    while state["phase"] == phase:
+        state = remote.ask("apply-wait", phase, str(_CALL_SECONDS), fresh=True)
+    return state
 
 
 # How long a host that has become unreachable is tried, in seconds: it restores the old files, and restarts services.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from builder.aws import api
@@ -76,6 +77,8 @@ class _Session(boto3.session.Session):  # type: ignore[misc]
 
 
 session = cache(_Session)
+# typer makes the whole command line anew for each run, which takes longer than many of them.
+_command = cache(get_command)
 
 
 class Er:
@@ -94,6 +97,7 @@ class Er:
             patch.setenv(key, value)
         patch.setattr(api, "BACKOFF", _QUICK)
         patch.setattr("boto3.session.Session", session)
+        patch.setattr("typer.testing._get_command", _command)
 
     def __call__(self, *words: str | Path) -> Done:
         done = CliRunner().invoke(app, [str(word) for word in words])

@@ -77,12 +77,12 @@ def apply_wait(phase: str, seconds: str) -> Value:
     return background.wait(UNIT, APPLY, phase, float(seconds))
 
 
-def apply_confirm() -> Value:
-    """The client says, over a new connection, that the change has not locked it out."""
+def apply_confirm(seconds: str) -> Value:
+    """The client says, over a new connection, that the change has not locked it out; the state after that."""
     if APPLY.state()["phase"] != "waiting for you":
         raise RemoteError(f"nothing waits to be confirmed: {APPLY.state()['phase']}")
     changed_files.write(APPLY.confirmed, b"")
-    return {}
+    return apply_wait("waiting for you", seconds)
 
 
 # How long the releases of stacks that are on their way may take, in seconds.
