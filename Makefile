@@ -9,8 +9,8 @@ RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 IMAGES := .cache/images/app.tar
 KEY := .cache/keys/demo
-# Tests at a time. Half of what they do is waiting for hosts, so that this is for two processors.
-WORKERS ?= 6
+# Tests at a time. Three quarters of what they do is waiting for hosts, so that this is for two processors.
+WORKERS ?= 8
 # Or each `er` and each worker would compile this program anew.
 unexport PYTHONDONTWRITEBYTECODE
 

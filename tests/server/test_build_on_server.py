@@ -326,8 +326,8 @@ def test_processes(site: Site, first: tuple[str, str], tell: Callable[[str, str]
 
 def test_time(site: Site, first: tuple[str, str], tell: Callable[[str, str], None]) -> None:
     with unnoticed(site):
-        why = site.refused("RUN while true; do :; done\n", replace(PLAIN, seconds=8))
-    assert why.endswith("it was ended after 8 s")
+        why = site.refused("RUN while true; do :; done\n", replace(PLAIN, seconds=4))
+    assert why.endswith("it was ended after 4 s")
     assert processes_of(site) == 0
     tell("runs for ever", "its time, an hour, is over")
 
