@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import zipfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
@@ -143,6 +144,7 @@ def remote_command(verb: str, words: Sequence[str]) -> list[str]:
     return ["sudo", "-n", "python3", "-I", "-c", _LOADER, verb, *words]
 
 
+@cache
 def package() -> bytes:
     """The remote part as a zip archive, with its size in bytes on a line before it."""
     buffer = io.BytesIO()
