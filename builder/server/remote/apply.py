@@ -252,9 +252,10 @@ def _wait_until_ready(seconds: float, ignored: Collection[str]) -> dict[str, lis
     image has still to come. Raises RemoteError when
     the time is up.
     """
-    deadline = time.monotonic() + seconds
-    while _jobs_running(ignored) and time.monotonic() < deadline:
-        time.sleep(0.3)
+    began = time.monotonic()
+    deadline = began + seconds
+    while _jobs_running(ignored) and (now := time.monotonic()) < deadline:
+        time.sleep(readiness.pause(now - began))
     look = _LOOK if ignored or _waiting_for_secrets() or _missing_logins() else seconds
     while missing := _not_ready(min(deadline - time.monotonic(), look)):
         if {stack for stack, _ in missing} <= {*_waiting_for_secrets(), *_waiting_for_logins(), *ignored}:

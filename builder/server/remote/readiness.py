@@ -62,16 +62,21 @@ def wait_for(stack: str, services: list[str], seconds: float) -> None:
     """
     if not services:
         return
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while missing := _not_ready(stack, services):
-        if time.monotonic() > deadline:
+        if (waited := time.monotonic() - began) > seconds:
             raise RemoteError(f"not ready: {', '.join(missing)}")
-        time.sleep(0.2)
+        time.sleep(pause(waited))
     before = _restarts(stack, services)
     steady = time.monotonic() + STEADY
     while time.monotonic() < steady:
         time.sleep(LOOK)
         _check_steady(stack, services, before)
+
+
+def pause(waited: float) -> float:
+    """Seconds to the next look after so many: fewer and fewer, as each takes a processor from what is waited for."""
+    return min(max(0.2, waited / 20), 1.0)
 
 
 def _not_ready(stack: str, services: list[str]) -> list[str]:
