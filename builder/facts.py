@@ -73,6 +73,11 @@ QUADLETS: Final = "/etc/containers/systemd/users"
 RELEASE_UNITS: Final = f"{ETC}/releases"
 RELEASES: Final = f"{STATE}/data/releases"
 
+# Beside a stack's services: which branch may be pushed, and how each service is built of that. And the hooks of all
+# repositories, which lie with the builds.
+GIT: Final = "git.json"
+GIT_HOOKS: Final = f"{STATE}/git-hooks"
+
 # Whose keys may deploy what, a line of authorized_keys each; and where the service listens that does what they ask.
 DEPLOY_KEYS: Final = f"{ETC}/deploy-keys"
 DEPLOY_SOCKET: Final = f"{RUN}/deploy.sock"

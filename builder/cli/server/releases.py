@@ -50,7 +50,9 @@ def _date(seconds: int) -> str:
 
 def _source(one: dict[str, Any]) -> str:
     again = one.get("again")
-    return f"{one['source']} to {again['number']} ({again['source']})" if again else one["source"]
+    if again:
+        return f"{one['source']} to {again['number']} ({_source(again)})"
+    return f"{one['source']} {one['commit'][:10]}" if one.get("commit") else str(one["source"])
 
 
 def rollback(
