@@ -150,7 +150,7 @@ def test_from_a_push_to_the_page(laptop: Laptop, first: str) -> None:
     """What the build prints is seen while it is pushed; who and what is in the record and the journal."""
     commit = laptop.git("rev-parse", "HEAD")
     assert "remote: app/web is built of app, 4 files" in first
-    assert "remote:   STEP 3/4: COPY greeting /greeting" in first
+    assert "remote:   STEP 3/5: COPY greeting /greeting" in first
     assert "remote: app/web: .env is no part of the build" in first
     assert f"remote: app runs release 1, commit {commit[:10]}" in first
     assert "main -> main" in first
@@ -189,9 +189,10 @@ def test_what_cannot_be_built_changes_nothing(laptop: Laptop, first: str) -> Non
     assert "remote:   the reason" in said
     assert "pre-receive hook declined" in said
     laptop.dropped()
-    laptop.commit(Containerfile=NEXT.replace("http.server", "no.such"), greeting="broken\n")
+    laptop.commit(Containerfile=f"{NEXT}CMD python3 -m no.such\n", greeting="broken\n")
     said = laptop.refused("refused: app did not come up and runs what it ran before")
-    assert "No module named no.such" in said
+    assert "its containers said" in said, said
+    assert "no.such" in said, said
     laptop.dropped()
     assert (laptop.branch(), laptop.greeting()) == (before, page)
 
@@ -411,9 +412,8 @@ def test_a_key_has_the_server_build_a_directory(laptop: Laptop, first: str) -> N
 def test_a_reboot(laptop: Laptop, first: str) -> None:
     """The socket is there again; a push and a deploy work as before."""
     laptop.web.host.reboot()
-    laptop.git("reset", "--hard", "--quiet", laptop.branch())
     laptop.commit(greeting="after the reboot\n")
-    done = laptop.push()
+    done = laptop.push("--force", "main")
     assert done.returncode == 0, done.stderr
     assert laptop.greeting() == "after the reboot"
     assert laptop.deploy("app", "--build", laptop.repository / "app", "--on-server").returncode == 0
