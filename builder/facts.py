@@ -84,6 +84,8 @@ DEPLOY_SOCKET: Final = f"{RUN}/deploy.sock"
 # What a deploy key has instead of a shell; and the remote part that serves it, which the admin's last apply has left.
 DEPLOY_SHELL: Final = f"{LIB}/deploy"
 DEPLOY_CODE: Final = f"{STATE}/remote.zip"
+# The remote parts that admins' calls have left, by digest: root's alone, and gone with the next boot.
+REMOTE: Final = f"{RUN}/remote"
 
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.

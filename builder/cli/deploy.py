@@ -12,6 +12,7 @@ from builder import facts, problem_report
 from builder.cli import building, output
 from builder.cli.options import AsJson, SshOptions, Stack, asking
 from builder.cli.server import push
+from builder.cli.server.releases import follow, show_end
 from builder.problems import Report
 
 if TYPE_CHECKING:
@@ -85,11 +86,10 @@ def command(
     end = _switched(server, stack, images, source, timeout, wait=wait)
     if as_json:
         output.json({"stack": stack, "images": images, **end})
-    (name, what), *_ = images.items()
     if end["phase"] not in facts.APPLY_ENDS:
-        output.note(f"{stack}/{name}: begun ({end['phase']}); the server goes on by itself")
+        output.note(f"{stack}/{next(iter(images))}: begun ({end['phase']}); the server goes on by itself")
         return 0
-    return push.show_result(f"{stack}/{name}", what, end)
+    return show_end(server.host, stack, end, images)
 
 
 def _key(path: Path | None) -> list[str]:
@@ -170,7 +170,7 @@ def _missing_layers(server: Login, stack: str, service: str, architecture: str, 
         local = engines.find(image, architecture, Path(scratch))
         found = push.summary_of(local, pushes.missing(server, stack, service, local, look=True))
     output.note(push.summary_text(f"{stack}/{service}", found))
-    return {**found, "layers_missing": found["missing"], "missing": []}
+    return found
 
 
 def _of_registry(server: Login, stack: str, service: str, image: str) -> str:
@@ -196,4 +196,4 @@ def _switched(server: Login, stack: str, images: dict[str, str], source: str, ti
     from builder.server import releases
 
     states = releases.switch(server, stack, images, source=source, timeout=timeout)
-    return push.show_states(states) if wait else next(one for one in states if one["phase"] != _WAITING)
+    return follow(states) if wait else next(one for one in states if one["phase"] != _WAITING)

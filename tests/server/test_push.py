@@ -134,7 +134,7 @@ def first(world: World) -> First:
 
 def _missing(done: subprocess.CompletedProcess[str]) -> list[str]:
     assert done.returncode == 0, done.stderr
-    return [one["digest"] for one in json.loads(done.stdout)["missing"]]
+    return [one["digest"] for one in json.loads(done.stdout)["layers_missing"]]
 
 
 def test_only_what_is_missing_goes_over_the_wire(world: World, first: First) -> None:
@@ -194,7 +194,9 @@ def test_a_push_that_is_cut_goes_on_where_it_stopped(world: World) -> None:
         assert world.answers()
     before = world.received()
     done = world.push("hello", image, "--json")
-    assert json.loads(done.stdout)["missing"] == [{"digest": large.digest, "size": len(large.content), "here": here}]
+    assert json.loads(done.stdout)["layers_missing"] == [
+        {"digest": large.digest, "size": len(large.content), "here": here}
+    ]
     assert world.received() - before < 1.05 * (len(large.content) - here) + CALLS
     assert world.runs() == json.loads(done.stdout)["id"]
 

@@ -116,7 +116,7 @@ class _Push:
             self._log(f"broken off: {type(error).__name__}: {error}")
 
     def _take(self, asked: Value) -> None:
-        old, new = self._update(asked["updates"])
+        old, new = update(asked["updates"], self.stack, self.settings["branch"])
         self._log(f"pushes {new} to {self.settings['branch']}")
         with self._turn():
             at = self.ask(at=self.ref)["at"] or "0" * len(old)
@@ -130,19 +130,6 @@ class _Push:
             if changed:
                 self._release(changed, new)
             self._log(f"{new} runs")
-
-    def _update(self, updates: list[list[str]]) -> tuple[str, str]:
-        """What the branch is and what it is to be; nothing else may be pushed beside it."""
-        others = sorted({image_builds.printable(ref) for _, _, ref in updates if ref != self.ref})
-        branch = self.settings["branch"]
-        if others:
-            raise RemoteError(f"only the branch {branch} is taken, not {', '.join(others[:5])}", f"git push … {branch}")
-        ((old, new, _),) = updates
-        if not _OBJECT.fullmatch(old) or not _OBJECT.fullmatch(new):
-            raise RemoteError("this is no push")
-        if not int(new, 16):
-            raise RemoteError(f"{branch} is what {self.stack} is built from, and stays", "push another commit to it")
-        return old, new
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -279,6 +266,19 @@ class _Push:
                 return dict(json.loads(line))
             self._log(f"git: {line.decode(errors='replace').strip()}")
         return None
+
+
+def update(updates: list[list[str]], stack: str, branch: str) -> tuple[str, str]:
+    """What the branch is and what it is to be; nothing else may be pushed beside it. Raises RemoteError."""
+    others = sorted({image_builds.printable(ref) for _, _, ref in updates if ref != f"refs/heads/{branch}"})
+    if others:
+        raise RemoteError(f"only the branch {branch} is taken, not {', '.join(others[:5])}", f"git push … {branch}")
+    ((old, new, _),) = updates
+    if not _OBJECT.fullmatch(old) or not _OBJECT.fullmatch(new):
+        raise RemoteError("this is no push")
+    if not int(new, 16):
+        raise RemoteError(f"{branch} is what {stack} is built from, and stays", "push another commit to it")
+    return old, new
 
 
 def _holder(lock: IO[bytes]) -> str:
