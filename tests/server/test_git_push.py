@@ -232,7 +232,7 @@ def test_a_second_push_waits_for_its_turn(laptop: Laptop, first: str) -> None:
     for failing in (True, False):
         laptop.git("reset", "--hard", "--quiet", laptop.branch())
         end = "exit 3" if failing else "true"
-        laptop.commit(Containerfile=f"{NEXT}RUN sleep 5; {end}\n", greeting=f"slow {failing}\n")
+        laptop.commit(Containerfile=f"{NEXT}RUN sleep 3; {end}\n", greeting=f"slow {failing}\n")
         argv = ["git", "-C", str(laptop.repository), "push", f"{laptop.url}/app", "main"]
         slow = subprocess.Popen(argv, env=laptop.env(), stderr=subprocess.PIPE, text=True)
         until(lambda: laptop.journal().rstrip().endswith("to main"), timeout=30, what="the push that is first")
@@ -410,13 +410,15 @@ def test_a_key_has_the_server_build_a_directory(laptop: Laptop, first: str) -> N
 
 
 def test_a_reboot(laptop: Laptop, first: str) -> None:
-    """The socket is there again; a push and a deploy work as before."""
+    """The socket is there again; a deploy and a push work as before."""
     laptop.web.host.reboot()
-    laptop.commit(greeting="after the reboot\n")
-    done = laptop.push("--force", "main")
+    (laptop.repository / "app/greeting").write_text("after the reboot\n")
+    done = laptop.deploy("app", "--build", laptop.repository / "app", "--on-server")
     assert done.returncode == 0, done.stderr
     assert laptop.greeting() == "after the reboot"
-    assert laptop.deploy("app", "--build", laptop.repository / "app", "--on-server").returncode == 0
+    laptop.commit()
+    done = laptop.push("--force", "main")
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_the_branch_in_the_spec_nothing_is_left_of_it(laptop: Laptop, first: str) -> None:

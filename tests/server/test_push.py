@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.machine
 
 MB = 1_000_000
-# What the calls of one push are, besides the layers: handshakes, and the remote part that is sent along with each.
-CALLS = 1_200_000
+# What the calls of one push are, besides the layers: handshakes, and once the remote part.
+CALLS = 220_000
 
 
 def _random(name: str, size: int) -> Blob:
