@@ -144,13 +144,13 @@ def build_start(stack: str, service: str, by: str = "") -> Value:
     behind it. `by` is who asks for it, whatever the request says.
     """
     of(stack, service)
-    request = _read_request()
+    request = _checked(_read_request())
     return begin(stack, service, {**request, "by": by or request.get("by", "")}, sys.stdin.buffer)
 
 
 def begin(stack: str, service: str, request: Value, stream: IO[bytes]) -> Value:
-    """The same of a request that has been checked; the archive is what comes next from the stream."""
-    build = of(stack, service)
+    """The same of this request; the archive is what comes next from the stream."""
+    build, request = of(stack, service), _checked(request)
     build.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     Path(facts.BUILDS).chmod(0o711)
     with _locked(build):
@@ -222,18 +222,24 @@ _KEYS: Final = frozenset({"size", "digest", "anew", "max_age", "seconds", "write
 _DIGEST: Final = re.compile(r"[0-9a-f]{12}")
 
 
-def _read_request() -> Value:
-    """The first line of stdin. Raises RemoteError for what no client of ours sends."""
-    line = sys.stdin.buffer.readline(_LONGEST_REQUEST + 1)
+def _read_request() -> Any:
+    """The first line of stdin; nothing where that is no JSON."""
     try:
-        request = json.loads(line)
+        return json.loads(sys.stdin.buffer.readline(_LONGEST_REQUEST + 1))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _checked(request: Any) -> Value:
+    """The request, if it is one. Raises RemoteError for what no client of ours sends."""
+    try:
         size = request["size"]
         texts = [request[name] for name in _TEXTS if name in request]
         texts += [word for name in LISTS for word in request.get(name, ())]
         good = request.keys() <= _KEYS and type(size) is int and size >= 0
         good = good and all(isinstance(text, str) and "\0" not in text for text in texts)
         good = good and _DIGEST.fullmatch(request["digest"]) is not None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (KeyError, TypeError, AttributeError):
         good, size = False, 0
     if not good:
         raise RemoteError("what came through is no request to build, nothing was changed", "is er here of its version?")
