@@ -39,7 +39,7 @@ pytestmark = pytest.mark.machine
 
 MB = 1_000_000
 # What the calls of one push are, besides the layers: handshakes, and once the remote part.
-CALLS = 220_000
+CALLS = 150_000
 
 
 def _random(name: str, size: int) -> Blob:
