@@ -17,7 +17,8 @@ import shlex
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -26,7 +27,7 @@ from builder.server.remote import git_repository, image_builds, locks, release_r
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from builder.server.remote.common import Value
     from builder.server.remote.image_builds import Build
@@ -65,11 +66,12 @@ def receive(stack: str, by: str, log: Callable[[str], None]) -> None:
     # The client's program takes this for the request's success; from here on the protocol is Git's.
     os.write(1, b"0")
     unit = git_repository.receive_pack(build, repository, settings["branch"])
-    with ours, subprocess.Popen(unit, stdin=0, stdout=1, stderr=theirs.fileno()) as running:
+    # Its turn ends with the unit, which moves the branch after all else.
+    with ExitStack() as turn, ours, subprocess.Popen(unit, stdin=0, stdout=1, stderr=theirs.fileno()):
         theirs.close()
-        _Push(stack, settings, by, log, ours).serve()
-        ours.close()
-        running.wait()
+        _Push(stack, settings, by, log, ours, turn).serve()
+        with suppress(OSError):
+            ours.shutdown(socket.SHUT_RDWR)
 
 
 def _settings(stack: str) -> Value:
@@ -90,13 +92,20 @@ _OBJECT: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _LONGEST: Final = 1 << 20
 
 
+@dataclass
 class _Push:
-    """One push, from what the hook says of it to the state of its release."""
+    """One push, from what the hook says of it to the state of its release. What `turn` holds keeps others waiting."""
 
-    def __init__(self, stack: str, settings: Value, by: str, log: Callable[[str], None], hook: socket.socket) -> None:
-        self.stack, self.settings, self.by = stack, settings, by
-        self.ref = f"refs/heads/{settings['branch']}"
-        self._log, self._hook, self._answers = log, hook, hook.makefile("rb")
+    stack: str
+    settings: Value
+    by: str
+    log: Callable[[str], None]
+    hook: socket.socket
+    turn: ExitStack
+
+    def __post_init__(self) -> None:
+        self.ref = f"refs/heads/{self.settings['branch']}"
+        self._answers = self.hook.makefile("rb")
 
     def serve(self) -> None:
         """Until the hook has its answer, or there is none: the client had nothing to push, or is gone."""
@@ -108,50 +117,44 @@ class _Push:
                 self._take(asked)
                 self._tell(end=0)
             except RemoteError as error:
-                self._log(f"refused: {error}")
+                self.log(f"refused: {error}")
                 self.say(f"refused: {error}", *([error.hint] if error.hint else []))
                 self._tell(end=1)
         except Exception as error:
             # The hook sees the end of the connection, and refuses the push; on stdout Git has the word.
-            self._log(f"broken off: {type(error).__name__}: {error}")
+            self.log(f"broken off: {type(error).__name__}: {error}")
 
     def _take(self, asked: Value) -> None:
         old, new = update(asked["updates"], self.stack, self.settings["branch"])
-        self._log(f"pushes {new} to {self.settings['branch']}")
-        with self._turn():
-            at = self.ask(at=self.ref)["at"] or "0" * len(old)
-            if at != old:
-                raise RemoteError(
-                    f"{self.settings['branch']} has moved to {at[:10]} since: another push came first",
-                    "git pull, or the commits that came in between some other way; then push again",
-                )
-            images = {name: self._image(name, one, new) for name, one in self.settings["services"].items()}
-            changed = {name: image for name, image in images.items() if image}
-            if changed:
-                self._release(changed, new)
-            self._log(f"{new} runs")
+        self.log(f"pushes {new} to {self.settings['branch']}")
+        self._wait_for_turn()
+        at = self.ask(at=self.ref)["at"] or "0" * len(old)
+        if at != old:
+            raise RemoteError(
+                f"{self.settings['branch']} has moved to {at[:10]} since: another push came first",
+                "git pull, or the commits that came in between some other way; then push again",
+            )
+        images = {name: self._image(name, one, new) for name, one in self.settings["services"].items()}
+        changed = {name: image for name, image in images.items() if image}
+        if changed:
+            self._release(changed, new)
+        self.log(f"{new} runs")
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _wait_for_turn(self) -> None:
         """One push after the other: each sees what the one before has come to."""
-        with Path(facts.BUILDS, self.stack, "push.lock").open("ab+") as lock:
-            deadline, said = time.monotonic() + _TURN, False
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if not said:
-                        self.say(f"another push to {self.stack} is under way{_holder(lock)}; this one waits its turn")
-                        said = True
-                    if time.monotonic() > deadline:
-                        raise RemoteError("it is still under way", "try again") from None
-                    time.sleep(0.5)
-            lock.truncate(0)
-            lock.write(f" by {self.by} since {time.strftime('%H:%M:%S UTC', time.gmtime())}".encode())
-            lock.flush()
-            yield
-            lock.truncate(0)
+        lock = self.turn.enter_context(Path(facts.BUILDS, self.stack, "push.lock").open("ab+"))  # noqa: SIM115 - it is
+        deadline, said = time.monotonic() + _TURN, False
+        while not _is_taken(lock):
+            if not said:
+                self.say(f"another push to {self.stack} is under way{_holder(lock)}; this one waits its turn")
+                said = True
+            if time.monotonic() > deadline:
+                raise RemoteError("it is still under way", "try again")
+            time.sleep(0.5)
+            self._tell()  # with nobody there any more it has no turn
+        lock.truncate(0)
+        lock.write(f" by {self.by} since {time.strftime('%H:%M:%S UTC', time.gmtime())}".encode())
+        lock.flush()
 
     # The build.
 
@@ -257,14 +260,14 @@ class _Push:
         return answer
 
     def _tell(self, **message: Any) -> None:
-        self._hook.sendall(json.dumps(message or {"say": ""}).encode() + b"\n")
+        self.hook.sendall(json.dumps(message or {"say": ""}).encode() + b"\n")
 
     def _read(self) -> Value | None:
         """The next line; what Git itself says on the way goes to the journal."""
         while line := self._answers.readline(_LONGEST):
             if line.startswith(b"{"):
                 return dict(json.loads(line))
-            self._log(f"git: {line.decode(errors='replace').strip()}")
+            self.log(f"git: {line.decode(errors='replace').strip()}")
         return None
 
 
@@ -279,6 +282,15 @@ def update(updates: list[list[str]], stack: str, branch: str) -> tuple[str, str]
     if not int(new, 16):
         raise RemoteError(f"{branch} is what {stack} is built from, and stays", "push another commit to it")
     return old, new
+
+
+def _is_taken(lock: IO[bytes]) -> bool:
+    """Whether the lock could be taken."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _holder(lock: IO[bytes]) -> str:
