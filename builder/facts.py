@@ -73,12 +73,19 @@ QUADLETS: Final = "/etc/containers/systemd/users"
 RELEASE_UNITS: Final = f"{ETC}/releases"
 RELEASES: Final = f"{STATE}/data/releases"
 
+# Beside a stack's services: which branch may be pushed, and how each service is built of that. And the hooks of all
+# repositories, which lie with the builds.
+GIT: Final = "git.json"
+GIT_HOOKS: Final = f"{STATE}/git-hooks"
+
 # Whose keys may deploy what, a line of authorized_keys each; and where the service listens that does what they ask.
 DEPLOY_KEYS: Final = f"{ETC}/deploy-keys"
 DEPLOY_SOCKET: Final = f"{RUN}/deploy.sock"
 # What a deploy key has instead of a shell; and the remote part that serves it, which the admin's last apply has left.
 DEPLOY_SHELL: Final = f"{LIB}/deploy"
 DEPLOY_CODE: Final = f"{STATE}/remote.zip"
+# The remote parts that admins' calls have left, by digest: root's alone, and gone with the next boot.
+REMOTE: Final = f"{RUN}/remote"
 
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.

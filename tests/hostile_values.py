@@ -61,6 +61,7 @@ _INSTEAD: Final[Mapping[str, Any]] = {
     "stacks.domains": ["hello.your-domain.org", "www.your-domain.org"],
     "stacks.compose": None,
     "stacks.build": None,  # goes with no `image`
+    "stacks.deploy.git": None,  # goes with `build`; a plain word (deploy_access.py)
     "stacks.public": None,  # goes with `compose`; its values become those of labels
     "stacks.environment": {"LOG_LEVEL": "info", "OTHER": "x"},
     "stacks.egress.to": "db.your-domain.org",

@@ -98,7 +98,7 @@ def plan(
     return Plan(program, tuple(_job(source, known[source.stack], pull=pull) for source in sources))
 
 
-def plan_of(server: Login, stack: str, target: Target, directory: Path) -> Plan:
+def plan_of(server: Login, stack: str, target: Target, directory: Path, *, on_server: bool = False) -> Plan:
     """What is to be built of a directory for one service, without a spec. Raises UserError."""
     from builder.imagebuild import build_programs, make
     from builder.oci import containerfile
@@ -108,9 +108,9 @@ def plan_of(server: Login, stack: str, target: Target, directory: Path) -> Plan:
     if name is None:
         names = " or ".join(containerfile.NAMES)
         raise UserError(f"{directory} has no {names}", "name the directory that has one, or an image: --image REF")
-    program, build = build_programs.find(), Build(directory, name)
+    program, build = None if on_server else build_programs.find(), Build(directory, name)
     source = make.read(program, stack, target.service, build, f"linux/{target.architecture}")
-    _tell(source, here=True)
+    _tell(source, here=program is not None)
     return Plan(program, (_job(source, _releases(server, stack), pull=False),))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 import typer
 
@@ -12,6 +12,7 @@ from builder import facts, problem_report
 from builder.cli import building, output
 from builder.cli.options import AsJson, SshOptions, Stack, asking
 from builder.cli.server import push
+from builder.cli.server.releases import follow, show_end
 from builder.problems import Report
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def command(
         Path | None,
         typer.Option("--build", metavar="DIR", help="Build the image here, of this directory, and send it."),
     ] = None,
+    on_server: Annotated[
+        bool, typer.Option("--on-server", help="With --build: send the directory, and have the server build it.")
+    ] = False,
     service: Annotated[str, typer.Option("--service", metavar="NAME", help="Of a stack that has several.")] = "",
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until it runs, or was taken back; else only begin.")
@@ -65,14 +69,16 @@ def command(
     """
     if bool(image) == (build is not None):
         raise typer.BadParameter("say what to deploy: --image REF, or --build DIR")
+    if on_server and build is None:
+        raise typer.BadParameter("--on-server is for --build DIR")
     options = [*(ssh or []), *_key(key), *_host_key(host_key, known_hosts)]
     server = asking(host if "@" in host else f"{facts.DEPLOY_LOGIN}@{host}", options)
     if dry_run:
-        found = _look(server, stack, service, image, build)
+        found = _look(server, stack, service, image, _Directory(build, on_server) if build else None)
         if as_json:
             output.json({"phase": "dry run", "stack": stack, "missing": [], **found})
         return 0
-    images, source = _brought(server, stack, service, image, build)
+    images, source = _brought(server, stack, service, image, _Directory(build, on_server) if build else None)
     if not images:
         if as_json:
             output.json({"stack": stack, "images": {}, "phase": "done", "changed": []})
@@ -80,11 +86,10 @@ def command(
     end = _switched(server, stack, images, source, timeout, wait=wait)
     if as_json:
         output.json({"stack": stack, "images": images, **end})
-    (name, what), *_ = images.items()
     if end["phase"] not in facts.APPLY_ENDS:
-        output.note(f"{stack}/{name}: begun ({end['phase']}); the server goes on by itself")
+        output.note(f"{stack}/{next(iter(images))}: begun ({end['phase']}); the server goes on by itself")
         return 0
-    return push.show_result(f"{stack}/{name}", what, end)
+    return show_end(server.host, stack, end, images)
 
 
 def _key(path: Path | None) -> list[str]:
@@ -107,8 +112,15 @@ def _host_key(fingerprint: str, known_hosts: Path | None) -> list[str]:
     return list(words[1::2])
 
 
+class _Directory(NamedTuple):
+    """What is to be built, and whether the server does."""
+
+    path: Path
+    on_server: bool
+
+
 def _brought(
-    server: Login, stack: str, service: str, image: str, build: Path | None
+    server: Login, stack: str, service: str, image: str, build: _Directory | None
 ) -> tuple[dict[str, str], Literal["push", "build", "registry"]]:
     """The image by its service, which the server has now or can fetch, and where it comes from; none if it runs."""
     from builder.oci import engines
@@ -116,7 +128,7 @@ def _brought(
 
     target = pushes.target(server, stack, service)
     if build is not None:
-        plan = building.plan_of(server, stack, target, build)
+        plan = building.plan_of(server, stack, target, build.path, on_server=build.on_server)
         building.show(plan)
         with building.built(plan) as ready:
             return push.brought(server, ready).get(stack, {}), "build"
@@ -127,7 +139,7 @@ def _brought(
         return {target.service: push.send_image(server, stack, target.service, found)}, "push"
 
 
-def _look(server: Login, stack: str, service: str, image: str, build: Path | None) -> State:
+def _look(server: Login, stack: str, service: str, image: str, build: _Directory | None) -> State:
     """Say what would be built, fetched or sent, and return it; of a server that cannot be reached, why."""
     from builder.server import push as pushes
     from builder.server.ssh import KeyChangedError, UnreachableError
@@ -137,11 +149,11 @@ def _look(server: Login, stack: str, service: str, image: str, build: Path | Non
     except KeyChangedError:
         raise
     except UnreachableError as error:
-        output.note(f"what {server.host} has is unknown; {image or build} would be for {stack}")
+        output.note(f"what {server.host} has is unknown; {build.path if build else image} would be for {stack}")
         output.missing([error])
         return {"missing": problem_report.missing([error])}
     if build is not None:
-        plan = building.plan_of(server, stack, target, build)
+        plan = building.plan_of(server, stack, target, build.path, on_server=build.on_server)
         building.show(plan)
         return {"builds": building.summary(plan)}
     if name := _of_registry(server, stack, target.service, image):
@@ -158,7 +170,7 @@ def _missing_layers(server: Login, stack: str, service: str, architecture: str, 
         local = engines.find(image, architecture, Path(scratch))
         found = push.summary_of(local, pushes.missing(server, stack, service, local, look=True))
     output.note(push.summary_text(f"{stack}/{service}", found))
-    return {**found, "layers_missing": found["missing"], "missing": []}
+    return found
 
 
 def _of_registry(server: Login, stack: str, service: str, image: str) -> str:
@@ -184,4 +196,4 @@ def _switched(server: Login, stack: str, images: dict[str, str], source: str, ti
     from builder.server import releases
 
     states = releases.switch(server, stack, images, source=source, timeout=timeout)
-    return push.show_states(states) if wait else next(one for one in states if one["phase"] != _WAITING)
+    return follow(states) if wait else next(one for one in states if one["phase"] != _WAITING)

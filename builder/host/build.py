@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import json
+import os
 import re
 import textwrap
 import urllib.parse
@@ -19,9 +21,10 @@ from builder.stack import names, public, shares, user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from builder.spec import Spec
-    from builder.stack.model import Stack
+    from builder.stack.model import Deploy, Stack
 
 
 def build(spec: Spec) -> Host:
@@ -151,10 +154,36 @@ def _stack(stack: Stack, spec: Spec, values: Mapping[str, object]) -> Iterator[F
         yield from rootfs.render(
             Part.FIRST_BOOT, "service", {**values, "service": service}, **words, service=service.name
         )
+    if stack.deploy and stack.deploy.git:
+        yield File(f"{facts.STACKS}/{stack.name}/{facts.GIT}", _git(stack, stack.deploy), Part.FIRST_BOOT)
     for name, text in quadlet.units(stack, base=spec.server.base, server=spec.server.name):
         yield File(f"{facts.QUADLETS}/{stack.uid}/{name}", text.encode(), Part.FIRST_BOOT)
     for file in stack.files:
         yield File(names.file_path(stack.name, file.path), file.content, Part.FIRST_BOOT, file.mode)
+
+
+def _git(stack: Stack, deploy: Deploy) -> bytes:
+    """What a push is built with: the spec is not on the server, and no source is in it."""
+    directories = dict(deploy.directories)
+    services = {
+        one.name: {
+            **{name: value for name, value in one.build.options.items() if value},
+            "context": directories[one.name],
+            "containerfile": one.build.containerfile,
+            "inline": one.build.inline,
+            "max_age": int(one.build.oldest),
+            "never": _inside(one.build.context, one.build.never),
+        }
+        for one in stack.services
+        if one.build
+    }
+    return json.dumps({"branch": deploy.git, "services": services}).encode() + b"\n"
+
+
+def _inside(directory: Path, paths: Iterable[Path]) -> list[str]:
+    """Those of the paths that are below a directory, as seen from there."""
+    found = (os.path.relpath(path, directory) for path in paths)
+    return sorted(path for path in found if not path.startswith("../"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from builder.oci.local_images import LocalImage
     from builder.stack.model import Build, Service, Stack
 
-# After so many seconds an image is built anew, where the spec says nothing of it.
-MAX_AGE: Final = 7 * 86_400
 _TIME: Final = "%Y%m%d%H%M"
 _TAG: Final = re.compile(r"([0-9a-f]{12})-([0-9]{12})")
 
@@ -53,7 +51,7 @@ class Source:
     @property
     def max_age(self) -> float:
         """Seconds until it is built anew."""
-        return MAX_AGE if self.build.max_age is None else self.build.max_age
+        return self.build.oldest
 
     def is_current(self, image: str, now: float) -> bool:
         """Whether an image of this name was made of the same, and not too long ago."""

@@ -6,17 +6,17 @@ ask is in `remote/deploy_service.py`.
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from builder import facts
-from builder.problems import UserError
-from builder.server.ssh import KeyRefusedError, Remote, call, explain_failure, long_options
+from builder.server.ssh import KeyRefusedError, Remote, call, explain_failure, fresh_options, long_options, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from builder.problems import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +40,11 @@ class DeployLogin:
         done = call(self.host, self.argv([verb, *words], fresh=fresh, options=options), stdin, timeout)
         if done.returncode != 0:
             raise self.explained(done.returncode, done.stderr)
-        try:
-            return json.loads(done.stdout)
-        except ValueError as error:
-            way = "is it a host of er, and the stack one with deploy keys?"
-            raise UserError(f"{self.host} answered something that is no JSON: {done.stdout[:80]!r}", way) from error
+        return value(self.host, done.stdout, "is it a host of er, and the stack one with deploy keys?")
 
     def argv(self, command: Sequence[str], *, fresh: bool = False, options: Sequence[str] = ()) -> list[str]:
         """The call of ssh; nobody is asked anything, and an unknown host key is refused."""
-        own = ["-o", "ControlMaster=no", "-o", "ControlPath=none"] if fresh else []
+        own = fresh_options() if fresh else []
         own += ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15", *options]
         return ["ssh", "-T", *self.options, *own, "--", self.host, shlex.join(command)]
 

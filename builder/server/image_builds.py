@@ -71,11 +71,7 @@ def request(build: Build, digest: str, max_age: float) -> Request:
         digest,
         containerfile=build.containerfile if inside else "",
         inline=inline,
-        target=build.target,
-        args=tuple(f"{name}={value}" if value is not None else name for name, value in build.args),
-        labels=tuple(f"{name}={value}" for name, value in build.labels),
-        extra_hosts=tuple(f"{name}:{address}" for name, address in build.extra_hosts),
-        network=build.network,
+        **build.options,
         max_age=int(max_age),
         by=f"{getpass.getuser()}@{socket.gethostname()}",
     )

@@ -1,11 +1,12 @@
 """The connection to a host: the system's ssh, so that its config, agent and known_hosts count.
 
-What runs there is `builder.server.remote`, sent along with each call: the host keeps no agent, and client and remote
-part are of one version. It goes through stdin, since sudo logs command lines.
+What runs there is `builder.server.remote`, of which the host keeps no version but this client's: it is named by its
+digest with each call, and sent to a host that lacks it. It goes through stdin, since sudo logs command lines.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import json
@@ -18,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
-from builder import process
+from builder import facts, process
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -28,11 +29,15 @@ _SOURCES: Final = Path(__file__).resolve().parents[1]
 # What `builder.server.remote` imports besides the standard library.
 _SHARED: Final = ("facts", "files", "problems")
 # It reads from stdin: a line with the size of the archive, then the archive, and leaves what the command itself reads.
-# Python imports from the archive in memory; nothing is written on the host.
+# With a size of 0 it takes what an earlier call has left in a directory of root's, by the digest, which is a word.
+# Python imports from the archive in memory, once that has this digest.
 _LOADER: Final = (
-    "import os,sys;i=sys.stdin.buffer;f=os.memfd_create('er');os.write(f,i.read(int(i.readline())));"
-    "sys.path.insert(0,'/proc/self/fd/%d'%f);from builder.server.remote.main import main;main()"
+    "import hashlib,os,sys;i=sys.stdin.buffer;d=sys.argv.pop(1);n=int(i.readline());"
+    f"p='{facts.REMOTE}/'+d;c=i.read(n) if n else open(p,'rb').read() if os.path.exists(p) else b'';"
+    "hashlib.sha256(c).hexdigest()==d or sys.exit('er-code: wanted');f=os.memfd_create('er');os.write(f,c);"
+    "sys.path.insert(0,'/proc/self/fd/%d'%f);from builder.server.remote.main import main;main(d if n else '')"
 )
+_WANTED: Final = "er-code: wanted"
 
 
 class UnreachableError(UserError):
@@ -85,23 +90,29 @@ class Remote:
         with what the remote part says.
         """
         options = () if isinstance(stdin, bytes) else long_options(compress=compress)
-        argv = self.argv(remote_command(verb, words), fresh=fresh, options=options)
-        pieces = package() + stdin if isinstance(stdin, bytes) else itertools.chain((package(),), stdin)
-        done = call(self.host, argv, pieces, timeout)
+        digest, archive = package()
+        argv = self.argv(remote_command(digest, verb, words), fresh=fresh, options=options)
+        if isinstance(stdin, bytes):
+            done = call(self.host, argv, b"0\n" + stdin, timeout)
+            if done.returncode != 0 and _WANTED in done.stderr:
+                done = call(self.host, argv, archive + stdin, timeout)
+        else:
+            # Pieces are there once: a host that may lack the code gets it with them.
+            first = b"0\n" if self.host in _HAVE_CODE else archive
+            done = call(self.host, argv, itertools.chain((first,), stdin), timeout)
+            if done.returncode != 0 and _WANTED in done.stderr:
+                _HAVE_CODE.discard(self.host)
+                raise UnreachableError(f"{self.host} has been restarted meanwhile", "try again")
+        if done.returncode == 0:
+            _HAVE_CODE.add(self.host)
         if done.returncode != 0:
             raise explain_failure(self.host, done.returncode, done.stderr)
-        try:
-            return json.loads(done.stdout)
-        except ValueError as error:
-            raise UserError(
-                f"{self.host} answered something that is no JSON: {done.stdout[:80]!r}",
-                "a login script on the host prints text; it should do so in interactive shells only",
-            ) from error
+        way = "a login script on the host prints text; it should do so in interactive shells only"
+        return value(self.host, done.stdout, way)
 
     def argv(self, command: Sequence[str], *, fresh: bool = False, options: Sequence[str] = ()) -> list[str]:
         """The call of ssh; `fresh` opens a connection of its own even where the user's config shares one."""
-        own = ["-o", "ControlMaster=no", "-o", "ControlPath=none"] if fresh else []
-        own = [*own, *options, *self.options]
+        own = [*(fresh_options() if fresh else ()), *options, *self.options]
         return ["ssh", "-T", "-o", "ConnectTimeout=15", *own, "--", self.host, shlex.join(command)]
 
     def session(self, request: Mapping[str, Any], *, tty: bool) -> NoReturn:
@@ -133,25 +144,43 @@ def call(
         raise UserError(f"{host} did not answer within {timeout:.0f} s", "try again; is it busy?") from None
 
 
+def value(host: str, text: str, way_out: str) -> Any:
+    """What a host has answered. Raises UserError where it is no JSON."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{host} answered something that is no JSON: {text[:80]!r}", way_out) from error
+
+
+def fresh_options() -> list[str]:
+    """Options for a connection of its own, also where the user's config shares one."""
+    return ["-o", "ControlMaster=no", "-o", "ControlPath=none"]
+
+
 def long_options(*, compress: bool) -> list[str]:
     """Options of a long transfer: a connection that has died is given up after a minute."""
     alive = ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
     return [*alive, "-o", f"Compression={'yes' if compress else 'no'}"]
 
 
-def remote_command(verb: str, words: Sequence[str]) -> list[str]:
+# Hosts that have answered a call of this process.
+_HAVE_CODE: Final = set[str]()
+
+
+def remote_command(digest: str, verb: str, words: Sequence[str]) -> list[str]:
     """The command line on the host; sudo changes nothing for root."""
-    return ["sudo", "-n", "python3", "-I", "-c", _LOADER, verb, *words]
+    return ["sudo", "-n", "python3", "-I", "-c", _LOADER, digest, verb, *words]
 
 
 @cache
-def package() -> bytes:
-    """The remote part as a zip archive, with its size in bytes on a line before it."""
+def package() -> tuple[str, bytes]:
+    """The remote part: its digest; and the zip archive, with its size in bytes on a line before it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(_package_files()):
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-    return b"%d\n%s" % (buffer.tell(), buffer.getvalue())
+    code = buffer.getvalue()
+    return hashlib.sha256(code).hexdigest(), b"%d\n%s" % (len(code), code)
 
 
 def _package_files() -> Iterator[tuple[str, bytes]]:

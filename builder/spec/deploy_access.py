@@ -5,7 +5,10 @@ sshd takes the first line of a key, so none is given to two stacks; and none is 
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
@@ -34,6 +37,9 @@ def read(document: Document, admin: Iterable[str]) -> Keys:
         place: Loc = ("stacks", stack, "deploy", "ssh_keys")
         if document.get(place) == []:
             document.report(messages.DEPLOY_NONE, place)
+        branch = document.text((*place[:-1], "git"))
+        if branch is not None and not _is_branch(branch):
+            document.report(messages.DEPLOY_BRANCH, (*place[:-1], "git"), value=branch)
         if lines := [line for loc in document.items(place) for line in _entry(document, loc, owners)]:
             found[stack] = tuple(dict.fromkeys(lines))
     if found:
@@ -54,6 +60,15 @@ def _entry(document: Document, loc: Loc, owners: dict[str, str]) -> list[str]:
         elif owner != stack:
             document.report(messages.DEPLOY_KEY_TAKEN, loc, owner=owner, stack=stack)
     return list(found.lines)
+
+
+_BRANCH: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?"
+
+
+def _is_branch(name: str) -> bool:
+    """Whether Git has branches of this name; of plain characters, words between slashes."""
+    parts = name.split("/")
+    return all(re.fullmatch(_BRANCH, one) and ".." not in one and not one.endswith(".lock") for one in parts)
 
 
 def _bare(line: str) -> str:
@@ -78,8 +93,26 @@ def _is_network(text: str) -> bool:
     return True
 
 
-def added(stacks: Iterable[Stack], keys: Mapping[int, tuple[str, ...]]) -> tuple[Stack, ...]:
+def added(document: Document, stacks: Iterable[Stack], keys: Mapping[int, tuple[str, ...]]) -> tuple[Stack, ...]:
     """The stacks with their keys; they are in the order of the spec."""
     return tuple(
-        replace(stack, deploy=Deploy(keys[index])) if index in keys else stack for index, stack in enumerate(stacks)
+        replace(stack, deploy=_deploy(document, index, stack, keys[index])) if index in keys else stack
+        for index, stack in enumerate(stacks)
     )
+
+
+def _deploy(document: Document, index: int, stack: Stack, lines: tuple[str, ...]) -> Deploy:
+    place: Loc = ("stacks", index, "deploy", "git")
+    branch = document.text(place)
+    if branch is None:
+        return Deploy(lines)
+    if not stack.builds:
+        document.report(messages.DEPLOY_GIT, place)
+    directories = ((one.name, _directory(document, one.build.context)) for one in stack.services if one.build)
+    return Deploy(lines, branch, tuple(directories))
+
+
+def _directory(document: Document, context: Path) -> str:
+    """As seen from the spec, without the steps up: a repository has what is above the spec at its root."""
+    parts = Path(os.path.relpath(context, document.base)).parts
+    return "/".join(part for part in parts if part != "..")

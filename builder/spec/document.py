@@ -129,7 +129,6 @@ _TEXTS_OF_FIELDS: Final[Mapping[tuple[str, str], Text]] = {
     ("stacks.ports", "extra_forbidden"): messages.KEY_PORTS,
     ("stacks.deploy", "missing"): messages.DEPLOY_NONE,
     ("stacks.deploy.ssh_keys", "missing"): messages.DEPLOY_NONE,
-    ("stacks.deploy.git", "extra_forbidden"): messages.DEPLOY_GIT,
     ("registries.password", "extra_forbidden"): messages.REGISTRY_PASSWORD,
     ("stacks.registries.password", "extra_forbidden"): messages.REGISTRY_PASSWORD,
 }

@@ -49,6 +49,9 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         raise SpecError(report)
     stacks = stack_entries.stacks(document, spec_input.stacks, entries)
     registries.check(document, spec_input, stacks, image)
+    stacks = deploy_access.added(document, registries.added(stacks, spec_input), deploys)
+    if report.failed:
+        raise SpecError(report)
     spec = model.Spec(
         server=model.Server(
             spec_input.server.name, spec_input.server.base, spec_input.server.arch, spec_input.server.timezone
@@ -64,7 +67,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         fail2ban=_fail2ban(spec_input.fail2ban),
         aws=model.Aws(spec_input.aws.region, spec_input.aws.type),
         dns=spec_input.dns,
-        stacks=deploy_access.added(registries.added(stacks, spec_input), deploys),
+        stacks=stacks,
         mirrors=tuple((name, tuple(one.mirrors)) for name, one in spec_input.registries.items() if one.mirrors),
     )
     memory.check(document, spec)

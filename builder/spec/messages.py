@@ -320,8 +320,10 @@ DEPLOY_KEY_ADMIN: Final = Text(
     "this key is the admin's: whoever has it opens the whole server, and not this stack alone",
     "make a key for this stack alone: ssh-keygen -t ed25519 -N '' -f ci",
 )
+DEPLOY_BRANCH: Final = Text("`{value}` is not the name of a branch", "as in main, or release/web")
 DEPLOY_GIT: Final = Text(
-    "er does not take a git push yet", "take this line out; er deploy HOST STACK --build DIR builds and deploys"
+    "what is pushed is built, and nothing of this stack is: all its images come from elsewhere",
+    "write build: DIR in place of the image, or take `git` out; er deploy HOST STACK --image REF deploys an image",
 )
 DEPLOY_ADMIN: Final = Text("`deploy` is the login of those who may only deploy", "choose another name, as in er or ops")
 DEPLOY_ALLOW: Final = Text(

@@ -181,6 +181,11 @@ class DeployInput(Section):
         examples=[["ssh-ed25519 AAAA… ci@example", "keys/ci.pub"]],
         json_schema_extra={"minItems": 1},
     )
+    git: str | None = Field(
+        default=None,
+        description="The branch that these keys may push: git push ssh://deploy@HOST/STACK, built on the server.",
+        examples=["main"],
+    )
 
 
 class StackInput(ServedInput):

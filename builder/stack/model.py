@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +32,8 @@ PASSWORD_INSIDE: Final = re.compile(
     re.IGNORECASE,
 )
 SECRET_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}"  # noqa: S105 - a name
+# After so many seconds an image is built anew, where nothing is said of it.
+BUILD_AGE: Final = 7 * 86_400
 # Linux capabilities, without CAP_.
 CAPABILITIES: Final = tuple(
     """
@@ -186,6 +188,22 @@ class Build:
     never: tuple[Path, ...] = ()
     archive: Path | None = None  # the image, once it has been built for a bake or a trial
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a server's `podman build` is told of it, beside its Containerfile, as JSON has it."""
+        return {
+            "target": self.target,
+            "args": tuple(f"{name}={value}" if value is not None else name for name, value in self.args),
+            "labels": tuple(f"{name}={value}" for name, value in self.labels),
+            "extra_hosts": tuple(f"{name}:{address}" for name, address in self.extra_hosts),
+            "network": self.network,
+        }
+
+    @property
+    def oldest(self) -> float:
+        """Seconds after which an image is built anew."""
+        return BUILD_AGE if self.max_age is None else self.max_age
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -329,9 +347,15 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Deploy:
-    """Who may deploy a stack and do nothing else: whole public keys, as lines of authorized_keys."""
+    """Who may deploy a stack and do nothing else: whole public keys, as lines of authorized_keys.
+
+    `git` is the branch that they may push, if any. `directories` has the context of each service that is built, as the
+    spec names it: from the spec's own directory, without the way up from there; empty for that directory itself.
+    """
 
     ssh_keys: tuple[str, ...]
+    git: str | None = None
+    directories: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

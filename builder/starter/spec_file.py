@@ -24,6 +24,10 @@ _HEAD_OF_BUILD: Final = """\
 # One web host and the app stacks on it.   er check FILE   shows every problem at once.
 # What else can stand here:  er init - (an example with comments)
 """
+_DEPLOY: Final = """
+# With this in the stack, git push ssh://deploy@HOST/STACK main builds it there and lets it run: docs/own-apps.md
+#   deploy: {ssh_keys: [deploy.pub], git: main}
+"""
 _PLACEHOLDER: Final = (
     "# Put your own public key here, or the path of its .pub file. Nobody has the other half of this one.\n"
 )
@@ -70,7 +74,7 @@ def text(plans: Iterable[Plan], directory: Path, key: str | None, placeholder: s
 def text_of_build(name: str, context: str, domains: list[str], key: str | None, placeholder: str) -> str:
     """The whole file of one stack in short form, whose image is built from a directory."""
     served = {"domain": domains[0]} if len(domains) == 1 else {"domains": domains}
-    return _whole([{"name": name, "build": context, **served}], key, placeholder)
+    return _whole([{"name": name, "build": context, **served}], key, placeholder) + _DEPLOY
 
 
 def _whole(

@@ -29,7 +29,10 @@ def test_a_directory_with_a_containerfile(app: Path) -> None:
     done = _er(app, "init", "--build", ".", "--domain", "app.example.org", "--domain", "www.example.org")
     assert done.returncode == 0, done.stderr
     text = (app / "easyrunner.yaml").read_text()
-    assert text.endswith('stacks:\n  - name: my-app\n    build: "."\n    domains: [app.example.org, www.example.org]\n')
+    stack = 'stacks:\n  - name: my-app\n    build: "."\n    domains: [app.example.org, www.example.org]\n'
+    before, _, after = text.partition("\n# With this in the stack, git push ")
+    assert before.endswith(stack)
+    assert after.endswith("deploy: {ssh_keys: [deploy.pub], git: main}\n")
     assert "er server apply HOST easyrunner.yaml" in done.stderr
     checked = _er(app, "check", "easyrunner.yaml")
     assert checked.returncode == 0, checked.stderr

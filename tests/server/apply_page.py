@@ -29,6 +29,15 @@ and request: who asks then waits for the second after which TCP asks again.
 | change | ended | seconds | others: sent | failed | median | longest | its own: sent | failed | longest |
 |---|---|---|---|---|---|---|---|---|---|
 """
+_RELEASES = """
+## Requests during a release
+
+The same clients while a stack gets another image: one asks the stack, one another. Of a push the build is a part.
+Written by `UPDATE=1 pytest tests/server/test_git_push.py`.
+
+| change | ended | seconds | others: sent | failed | median | longest | its own: sent | failed | longest |
+|---|---|---|---|---|---|---|---|---|---|
+"""
 _CUTS = """
 ## The connection cut off
 
@@ -106,5 +115,20 @@ class Page:
             return
         head = _HEAD + "".join(one.row() for one in self.changed)
         cuts = _CUTS.format(files=self.files, changed=self.differing) + "".join(one.row() for one in self.cuts)
-        (DOCS / "apply.md").write_text(head + cuts)
+        (DOCS / "apply.md").write_text(head + _releases() + cuts)
         (DOCS / "apply.json").write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def _releases() -> str:
+    """The section on releases, as it is."""
+    _, head, rest = (DOCS / "apply.md").read_text().partition(_RELEASES)
+    return head + rest.partition(_CUTS[:10])[0]
+
+
+def write_releases(rows: Sequence[Changed]) -> None:
+    """Write the section on releases anew, when it was asked for."""
+    if os.environ.get("UPDATE"):
+        text, old = (DOCS / "apply.md").read_text(), _releases()
+        before, _, cuts = text.partition(old or _CUTS[:10])
+        made = _RELEASES + "".join(one.row() for one in rows)
+        (DOCS / "apply.md").write_text(before + made + ("" if old else _CUTS[:10]) + cuts)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builder import facts
 from builder.polling import until
+from builder.server import ssh
 
 if TYPE_CHECKING:
     from tests.server.conftest import Client
@@ -45,6 +47,24 @@ def test_status_says_what_is_wrong(web: Client) -> None:
         assert "fail2ban is inactive" in done.stderr
     finally:
         web.host.machine.run("systemctl start fail2ban")
+
+
+def test_what_runs_there_is_kept_and_looked_at_before_it_runs(web: Client) -> None:
+    """Root's alone, by its digest; one that is another than it says is not run, and comes anew."""
+    machine, (digest, _) = web.host.machine, ssh.package()
+    file = f"{facts.REMOTE}/{digest}"
+    assert web.er("status").returncode == 0
+    assert machine.run(f"stat -c '%U %a' {facts.REMOTE} {file}").stdout.split() == ["root", "700", "root", "600"]
+    sent = machine.run(f"sha256sum {file}").stdout.split()[0]
+    assert sent == digest
+    machine.run(f"echo 'raise SystemExit(3)' >{file}")
+    assert web.er("status").returncode == 0
+    assert machine.run(f"sha256sum {file}").stdout.split()[0] == digest
+    for number in range(4):
+        machine.run(f"touch -d '-{number + 1} days' {facts.REMOTE}/{number}")
+    machine.run(f"rm {file}")
+    assert web.er("status").returncode == 0
+    assert len(machine.run(f"ls {facts.REMOTE}").stdout.split()) == 3, "of other versions the newest"
 
 
 _BREAKS = {

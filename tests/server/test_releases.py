@@ -204,7 +204,7 @@ def test_the_way_back_loses_no_request(hello: Stack) -> None:
     load = Load(hello.web.host, _SITE)
     done = hello.web.er("rollback", "hello")
     assert done.returncode == 0, done.stderr
-    assert "hello runs release 4: hello/web" in done.stderr
+    assert re.search("^hello/web runs localhost/hello/web:one, release 4$", done.stderr, re.MULTILINE)
     _unfailed(load, 15)
     assert hello.greets("one")
     assert hello.listed()[0]["again"]["number"] == 2

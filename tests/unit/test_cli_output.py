@@ -99,6 +99,7 @@ def test_nothing_but_output_writes() -> None:
     elsewhere = {
         "imagecheck/zipapp.py",
         "server/remote/main.py",
+        "server/remote/git_hook.py",
         "server/remote/deploy_service.py",
         "cli/__init__.py",
         "problem_report.py",

@@ -101,7 +101,7 @@ def test_the_numbers_of_paths_are_the_logins(tmp_path: Path) -> None:
         ("shop.example.org", f'shop.example.org, deploy: {{ssh_keys: ["{CI} x"]}}', "a key of the stack blog too"),
         ("[ci.pub, ", f'["{ADMIN}", ', "this key is the admin's"),
         ("[ci.pub, ", "[none.pub, ", "there is no file none.pub"),
-        ("{ssh_keys: [ci.pub, ", "{git: main, ssh_keys: [ci.pub, ", "er does not take a git push yet"),
+        ("{ssh_keys: [ci.pub, ", "{git: main, ssh_keys: [ci.pub, ", "nothing of this stack is"),
         ("name: er,", "name: deploy,", "the login of those who may only deploy"),
         ("name: shop", "name: deploy", "er-deploy is the group"),
     ],

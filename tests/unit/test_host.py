@@ -74,7 +74,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write_text(KEY)
     for spec in (copy / "tests/machine/specs").iterdir():
         (spec / "id.pub").write_text(KEY)
-        for name in ("blog", "shop"):
+        for name in ("blog", "shop", "push"):
             (spec / f"{name}.pub").write_text(f"ssh-ed25519 {KEY.split()[1][:-4]}{name}")
     return copy
 

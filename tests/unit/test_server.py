@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import inspect
 import io
+import json
 import re
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -13,14 +16,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from builder.server import apply, ssh
+from builder.server import Remote, apply, ssh
 from builder.server.remote import apply as remote_apply
 from builder.server.remote import changed_files, common, images, main, services
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from builder.server import Remote
+    from collections.abc import Iterable, Iterator
 
 # `.ask("verb", …)` wherever the client has it.
 _ASKED = re.compile(r"\.ask\(\s*\"([a-z-]+)\"")
@@ -173,14 +174,50 @@ def test_every_verb_that_a_client_asks_for_is_in_the_table() -> None:
 
 def test_the_package_that_is_sent_needs_only_itself_and_the_standard_library() -> None:
     """Python on the host runs it isolated, with nothing of ours installed."""
-    size, _, archive = ssh.package().partition(b"\n")
-    assert len(archive) == int(size)
+    digest, content = ssh.package()
+    size, _, archive = content.partition(b"\n")
+    assert (len(archive), hashlib.sha256(archive).hexdigest()) == (int(size), digest)
     with zipfile.ZipFile(io.BytesIO(archive)) as package:
         sources = {name: package.read(name).decode() for name in package.namelist()}
     sent = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in sources}
     for name, source in sources.items():
         foreign = {one for one in _imported(ast.parse(source)) if one.partition(".")[0] not in sys.stdlib_module_names}
         assert foreign <= sent, name
+
+
+class _Host:
+    """What answers in place of ssh; it keeps the code that it was sent, and each call's stdin."""
+
+    def __init__(self) -> None:
+        self.has_code = False
+        self.sent: list[bytes] = []
+
+    def call(self, _host: str, argv: list[str], stdin: bytes | Iterable[bytes], _timeout: float) -> object:
+        self.sent.append(stdin if isinstance(stdin, bytes) else b"".join(stdin))
+        size, _, rest = self.sent[-1].partition(b"\n")
+        self.has_code = self.has_code or int(size) > 0
+        if not self.has_code:
+            return subprocess.CompletedProcess(argv, 1, "", "er-code: wanted\n")
+        answer = json.dumps(rest[int(size) :].decode())
+        return subprocess.CompletedProcess(argv, 0, answer, "")
+
+
+def test_the_remote_part_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes in pieces is there once: with it the code goes along, unless the host has answered before."""
+    host, (_, archive) = _Host(), ssh.package()
+    monkeypatch.setattr(ssh, "call", host.call)
+    monkeypatch.setattr(ssh, "_HAVE_CODE", set())
+    web = Remote("web")
+    assert web.ask("push-layers", stdin=iter((b"a", b"b"))) == "ab"
+    assert web.ask("push-layers", stdin=iter((b"c", b"d"))) == "cd"
+    assert web.ask("status", stdin=b"e") == "e"
+    assert [len(one) for one in host.sent] == [len(archive) + 2, 4, 3]
+    host.has_code = False
+    with pytest.raises(ssh.UnreachableError, match="restarted meanwhile"):
+        web.ask("push-layers", stdin=iter((b"a", b"b")))
+    host.sent.clear()
+    assert web.ask("status", stdin=b"f") == "f"
+    assert [len(one) for one in host.sent] == [3, len(archive) + 1]
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:

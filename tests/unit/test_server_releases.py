@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,13 @@ import pytest
 from builder import facts
 from builder.problems import UserError
 from builder.server import releases
-from builder.server.remote import locks, release_record
+from builder.server.remote import common, locks, pushes, registries, release_record, secrets
 from builder.server.remote.common import RemoteError
 from builder.server.remote.release_record import override, refreshed, unit_of, with_release
 from builder.server.ssh import UnreachableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
 _UNITS = Path(__file__).parents[1] / "golden" / "compose" / "mastodon-like" / "expected" / "ubuntu-24.04"
@@ -120,6 +122,32 @@ def test_a_lock_ends_with_an_error_inside() -> None:
     with pytest.raises(RemoteError, match="no"):
         fail()
     _take(locks.stack("shop", "another", 0))
+
+
+_CHANGES: dict[str, Callable[[], object]] = {
+    "er server secret rm": lambda: secrets.secret_rm("shop", "key"),
+    "er server registry logout": lambda: registries.registry_logout("ghcr.io"),
+    "er server push": lambda: pushes.push_finish("shop", "web", "1"),
+}
+
+
+@pytest.mark.usefixtures("_locks")
+@pytest.mark.parametrize("name", _CHANGES)
+def test_who_changes_a_stack_waits_for_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    """And has not looked at anything before its turn, nor changed it."""
+    took, asked = locks.stack, list[object]()
+    monkeypatch.setattr(locks, "stack", lambda stack, what, *_: took(stack, what, 0))
+    monkeypatch.setattr(common, "stacks", lambda: ["shop"])
+    monkeypatch.setattr(common, "gid", lambda _: os.getgid())
+    monkeypatch.setattr(common, "as_user", lambda *words, **_: asked.append(words))
+    monkeypatch.setattr(registries, "_usernames", lambda stack: {"ghcr.io": "me"} if stack == "shop" else {})
+    monkeypatch.setattr(registries, "_forget", lambda *words: asked.append(words))
+    monkeypatch.setattr(release_record, "services", lambda _: ["web"])
+    monkeypatch.setattr(release_record, "repository", lambda *_: "localhost/shop/web")
+    monkeypatch.setattr(pushes, "DIRECTORY", tmp_path / "pushes")
+    with took("shop", "a release", 0), pytest.raises(locks.BusyError, match="shop is being changed: a release, since"):
+        _CHANGES[name]()
+    assert asked == []
 
 
 class _Server:

@@ -13,10 +13,11 @@ import typer
 from builder import problem_report
 from builder.cli import building, output
 from builder.cli.options import AsJson, Host, SshOptions, asking, load
-from builder.cli.progress import Steps, follow
+from builder.cli.progress import Steps
+from builder.cli.server.releases import follow, show_end
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from builder.cli.building import Ready
     from builder.oci.local_images import LocalImage
@@ -54,7 +55,7 @@ def command(
     What does not come up is taken back by itself. After a cut the same command goes on where it stopped.
     """
     from builder.oci import engines
-    from builder.server import push
+    from builder.server import push, releases
     from builder.server.ssh import KeyChangedError, UnreachableError
 
     server = asking(host, ssh)
@@ -77,14 +78,14 @@ def command(
         output.note(summary_text(f"{stack}/{target.service}", summary))
         if dry_run:
             if as_json:
-                output.json({"phase": "dry run", **summary})
+                output.json({"phase": "dry run", "missing": [], **summary})
             return 0
         _send(server, stack, target.service, missing)
         pushed = push.finish(server, stack, target.service, found)
-    end = _switch(server, stack, target.service, pushed, timeout)
+    end = follow(releases.switch(server, stack, {target.service: pushed}, source="push", timeout=timeout))
     if as_json:
         output.json({**end, "image": pushed, **summary})
-    return show_result(f"{stack}/{target.service}", pushed, end)
+    return show_end(host, stack, end, [target.service])
 
 
 def _unknown(host: str, service: str, image: str, error: UserError, *, as_json: bool) -> int:
@@ -112,13 +113,13 @@ def summary_of(image: LocalImage, missing: tuple[Missing, ...]) -> dict[str, Any
         "id": image.id,
         "layers": len(image.layers),
         "bytes": sum(layer.size for layer in image.layers),
-        "missing": [{"digest": one.layer.digest, "size": one.layer.size, "here": one.here} for one in missing],
+        "layers_missing": [{"digest": one.layer.digest, "size": one.layer.size, "here": one.here} for one in missing],
     }
 
 
 def summary_text(service: str, summary: dict[str, Any]) -> str:
     """The same in words."""
-    missing = summary["missing"]
+    missing = summary["layers_missing"]
     left = sum(one["size"] - one["here"] for one in missing)
     lacks = f"the server lacks {len(missing)}, {_size(left)}" if left else "the server has them all"
     cut = " of a push that was cut" if any(one["here"] for one in missing) else ""
@@ -157,37 +158,6 @@ def _send(server: Login, stack: str, service: str, missing: tuple[Missing, ...])
             output.note("what has arrived stays there for a day: the same command goes on where it stopped")
             raise
         steps.end("sending", time.monotonic() - since)
-
-
-def _switch(server: Login, stack: str, service: str, image: str, timeout: float) -> dict[str, Any]:
-    from builder.server import releases
-
-    states = releases.switch(server, stack, {service: image}, source="push", timeout=timeout)
-    try:
-        return show_states(states)
-    except KeyboardInterrupt:
-        output.note(f"the server goes on by itself; how it ended: er server status {server.host}")
-        raise
-
-
-def show_states(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    """Show each state of a switch as a step; the last one."""
-    return follow(states, lambda state: [f"{state['holder']} goes first"] if state.get("holder") else [])
-
-
-def show_result(service: str, image: str, end: dict[str, Any]) -> int:
-    """How a switch ended, in words; the exit code."""
-    if end["phase"] == "done":
-        number = end.get("release", {}).get("number")
-        output.note(f"{service} runs {image}" + (f", release {number}" if number else ""))
-        return 0
-    said = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None
-    if end["phase"] == "rolled back":
-        output.failure(f"{service} did not come up and runs what it ran before: {end['why']}", said)
-    else:
-        then = f"; then: {end['then']}" if end.get("then") else ""
-        output.failure(f"{service}: the switch failed: {end.get('why')}{then}", said or "see er server doctor")
-    return 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +224,7 @@ def deliver(server: Login, ready: Iterable[Ready], timeout: float) -> dict[str, 
 
     ends = {}
     for stack, names in brought(server, ready).items():
-        end = show_states(releases.switch(server, stack, names, source="build", timeout=timeout))
+        end = follow(releases.switch(server, stack, names, source="build", timeout=timeout))
         ends[stack] = {**end, "images": names}
-        for service, name in names.items():
-            show_result(f"{stack}/{service}", name, end)
+        show_end(server.host, stack, end, names)
     return ends

@@ -50,7 +50,9 @@ def _date(seconds: int) -> str:
 
 def _source(one: dict[str, Any]) -> str:
     again = one.get("again")
-    return f"{one['source']} to {again['number']} ({again['source']})" if again else one["source"]
+    if again:
+        return f"{one['source']} to {again['number']} ({_source(again)})"
+    return f"{one['source']} {one['commit'][:10]}" if one.get("commit") else str(one["source"])
 
 
 def rollback(
@@ -73,7 +75,10 @@ def rollback(
     if release not in {"", "spec"} and not release.isdecimal():
         raise typer.BadParameter("a release is a number, or spec")
     states = releases.roll_back(asking(host, ssh), stack, release, timeout=timeout)
-    return show_result(host, stack, follow(states), as_json=as_json)
+    end = follow(states)
+    if as_json:
+        output.json(end)
+    return show_end(host, stack, end)
 
 
 def follow(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
@@ -90,23 +95,25 @@ def holder(state: dict[str, Any]) -> list[str]:
     return [f"somebody else is at it: {state['holder']}"] if "holder" in state else []
 
 
-def show_result(host: str, stack: str, end: dict[str, Any], *, as_json: bool) -> int:
-    """How a release ended, and what that means for the exit code."""
-    if as_json:
-        output.json(end)
+def show_end(host: str, stack: str, end: dict[str, Any], services: Iterable[str] = ()) -> int:
+    """How a release ended, in words; the exit code. `services` were asked for; without, those that changed count."""
+    names = [*(services or end.get("changed", ()))]
+    who = f"{stack}/{names[0]}" if len(names) == 1 else stack
     if end["phase"] == "done":
-        names = ", ".join(f"{stack}/{service}" for service in end["changed"]) or "nothing had to restart"
-        output.note(f"{stack} runs release {end['release']['number']}: {names}")
+        release = end["release"]
+        for name in names:
+            output.note(f"{stack}/{name} runs {release['images'][name]['image']}, release {release['number']}")
+        if not names:
+            output.note(f"{stack} runs release {release['number']}: nothing had to restart")
         if end["lacking"]:
             output.note(f"{stack} waits for {', '.join(end['lacking'])}")
         return 0
     said = "\n  ".join(["its containers said:", *end["said"]]) if end.get("said") else None
     if end["phase"] == "rolled back":
-        output.failure(f"the release was taken back, {stack} runs what it did before: {end['why']}", said)
-    elif "then" in end:
-        output.failure(f"the release failed: {end['why']}; then: {end['then']}", f"see: er server logs {host} {stack}")
+        output.failure(f"{who} did not come up and runs what it ran before: {end['why']}", said)
     else:
-        output.failure(f"the release failed: {end['why']}", said)
+        then = f"; then: {end['then']}" if end.get("then") else ""
+        output.failure(f"{who}: the switch failed: {end['why']}{then}", said or f"see: er server logs {host} {stack}")
     return 1
 
 

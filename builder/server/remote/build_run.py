@@ -60,7 +60,7 @@ def build_run(stack: str) -> Value:
     (build.directory / "context.tar").unlink(missing_ok=True)
     shutil.rmtree(build.layout, ignore_errors=True)
     _remove_scratch(build)
-    if _size_of(build.home) > min(_CACHE, _CACHE_SHARE * image_builds.disk()[1]):
+    if size_of(build.home) > min(_CACHE, _CACHE_SHARE * image_builds.disk()[1]):
         build.empty()
     build.set_state(**end)
     return {}
@@ -145,7 +145,7 @@ name=$(cat image)
 exec cp .local/share/containers/storage/*-images/"${name#*:}/=$(printf %s "$name" | base64 -w0)" "$layout/config"
 """
 # What a build may not see, whatever it makes of Podman: other stacks, their secrets, the ways to their apps.
-_HIDDEN: Final = (facts.HOMES, facts.RUN, facts.STACKS, facts.CONFIG, facts.IMAGES, facts.QUADLETS)
+HIDDEN: Final = (facts.HOMES, facts.RUN, facts.STACKS, facts.CONFIG, facts.IMAGES, facts.QUADLETS)
 
 
 def _argv(build: image_builds.Build, request: Value, *, anew: bool) -> list[str]:
@@ -162,7 +162,7 @@ def _argv(build: image_builds.Build, request: Value, *, anew: bool) -> list[str]
         "ProtectHome=yes",
         "PrivateTmp=yes",
         f"ReadWritePaths={home} {build.layout}",
-        f"InaccessiblePaths={' '.join(f'-{path}' for path in _HIDDEN)}",
+        f"InaccessiblePaths={' '.join(f'-{path}' for path in HIDDEN)}",
         "UMask=0022",
         "Delegate=yes",
         "MemoryHigh=35%",
@@ -259,7 +259,7 @@ class _Watch:
         self._build = build
         self._writes = _at_most(request, "writes", _WRITES)
         self._before = image_builds.disk()[0]
-        self._used = _size_of(build.home)
+        self._used = size_of(build.home)
         self._ended = threading.Event()
 
     @contextmanager
@@ -288,7 +288,7 @@ class _Watch:
                 "what takes it: er server status",
             )
         # What is free is quick to ask, and others write as well: only then its own is counted.
-        if self._before - free > self._writes and _size_of(self._build.home) - self._used > self._writes:
+        if self._before - free > self._writes and size_of(self._build.home) - self._used > self._writes:
             return RemoteError(
                 f"it was ended, as it has written more than {self._writes // _MIB} MiB", "does a step of it never end?"
             )
@@ -297,7 +297,7 @@ class _Watch:
         return None
 
 
-def _size_of(directory: Path) -> int:
+def size_of(directory: Path) -> int:
     """Bytes on the disk."""
     said = common.run(["du", "--summarize", "--one-file-system", "--block-size=1", str(directory)], check=False).split()
     return int(said[0]) if said else 0

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from builder import facts, files
 from builder.problems import UserError
-from builder.server.remote import deploy_key
+from builder.server.remote import deploy_key, git_push
 from builder.server.remote.common import RemoteError
 from builder.server.remote.main import function
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from builder.server.remote.common import Value
     from builder.server.remote.deploy_key import DeployKey
@@ -42,17 +42,20 @@ _NUMBER: Final = r"[0-9]{1,9}"
 _PHASE: Final = r"[a-z' ]{1,60}"
 # The longest that one call may wait, in seconds.
 _SECONDS: Final = r"[0-9]|[1-5][0-9]"
+_BUILD: Final = r"[0-9a-f]{12}"
 
 
 class Request(NamedTuple):
     """The words of a verb that follow its stack; of those at least so many have to be there.
 
-    `tells` is for a verb whose input says who asks for it: that is the key. `adds` is what the service says as well.
+    `tells` is for a verb whose input says who asks for it: that is the key. `signs` is for one that is told so by its
+    last word. `adds` is what the service says as well.
     """
 
     words: tuple[str, ...] = ()
     least: int = 0
     tells: bool = False
+    signs: bool = False
     adds: tuple[str, ...] = ()
 
 
@@ -65,6 +68,9 @@ REQUESTS: Final = {
     "push-missing": Request((_NAME, "look"), 1, adds=("own",)),
     "push-layers": Request((_NAME,), 1),
     "push-finish": Request((_NAME, _TAG), 2),
+    "build-start": Request((_NAME,), 1, signs=True),
+    "build-state": Request(),
+    "build-wait": Request((_NUMBER, _SECONDS, _BUILD), 3),
     "release-start": Request(tells=True),
     "release-wait": Request((_PHASE, _SECONDS), 2),
     "release-list": Request(),
@@ -81,7 +87,7 @@ def main() -> None:
         request = _read_request()
         _log(f"{who}: {_printable(request)}")
         with _place(key.stack):
-            _answer(b"0", json.dumps(_run(key, request)).encode())
+            _serve(key, request, lambda text: _log(f"{who}: {text}"))
     except (RemoteError, UserError) as error:
         _log(f"{who}: refused: {error}")
         _answer(b"1", (f"er-error: {error}\n" + (f"er-hint: {error.hint}\n" if error.hint else "")).encode())
@@ -90,11 +96,27 @@ def main() -> None:
         raise
 
 
+def _serve(key: DeployKey, request: str, log: Callable[[str], None]) -> None:
+    pushed = git_push.stack_of(request)
+    if pushed is None:
+        _answer(b"0", json.dumps(_run(key, request)).encode())
+    elif pushed != key.stack:
+        raise RemoteError(f"this key is for the stack {key.stack} alone", f"git push ssh://deploy@HOST/{key.stack}")
+    else:
+        git_push.receive(key.stack, _who(key), log)
+
+
 def _run(key: DeployKey, request: str) -> Any:
     verb, words = parsed(request, key.stack)
-    if REQUESTS[verb].tells:
+    form = REQUESTS[verb]
+    if form.tells:
         sys.stdin = io.TextIOWrapper(io.BytesIO(told(sys.stdin.buffer.read(_LONGEST), key)))
-    return function(verb)(*words, *REQUESTS[verb].adds)
+    return function(verb)(*words, *((_who(key),) if form.signs else ()), *form.adds)
+
+
+def _who(key: DeployKey) -> str:
+    """As others are shown it."""
+    return key.comment or key.fingerprint
 
 
 def parsed(request: str, stack: str) -> tuple[str, tuple[str, ...]]:
@@ -126,8 +148,7 @@ def told(text: bytes, key: DeployKey) -> bytes:
         source = found["source"] if found.get("source") in _SOURCES else ""
     except (ValueError, TypeError, AttributeError, OverflowError):
         raise RemoteError("what came through was cut short, nothing was changed", "try again") from None
-    by = key.comment or key.fingerprint
-    return json.dumps({"images": images, "source": source, "timeout": timeout, "by": by}).encode()
+    return json.dumps({"images": images, "source": source, "timeout": timeout, "by": _who(key)}).encode()
 
 
 # A request is short, and is there at once; in bytes and in seconds.

@@ -11,6 +11,7 @@ context.tar   what to make it of, as it came
 state.json    how far it is
 output        what it printed, up to a limit
 anew.json     when which image was last built without a cache
+git/          the repository that deploy keys push to, the build user's
 home/         the build's own: its image store, which is the cache of later builds
 layout/       the image on its way to the stack's store
 """
@@ -29,7 +30,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from builder import facts
 from builder.server.remote import background, changed_files, common
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 MIB: Final = 1 << 20
 # The first line of what comes, in bytes; and of what it is made of, which is unpacked beside it.
 _LONGEST_REQUEST: Final = MIB
-_LARGEST_CONTEXT: Final = 2048 * MIB
+LARGEST_CONTEXT: Final = 2048 * MIB
 # Of the disk: without so much free no build begins.
 _FREE_TO_BEGIN: Final = 0.12
 # What is sent of the output at once, in bytes.
@@ -136,14 +137,20 @@ def _exists(user: str) -> bool:
     return True
 
 
-def build_start(stack: str, service: str) -> Value:
+def build_start(stack: str, service: str, by: str = "") -> Value:
     """Begin to make the image of a service; returns the state, with the number of the build.
 
     stdin has a line of JSON, what the near side's image_builds.py calls a `Request`, with the `size` of the tar archive
-    behind it.
+    behind it. `by` is who asks for it, whatever the request says.
     """
-    build = of(stack, service)
-    request = _read_request()
+    of(stack, service)
+    request = _checked(_read_request())
+    return begin(stack, service, {**request, "by": by or request.get("by", "")}, sys.stdin.buffer)
+
+
+def begin(stack: str, service: str, request: Value, stream: IO[bytes]) -> Value:
+    """The same of this request; the archive is what comes next from the stream."""
+    build, request = of(stack, service), _checked(request)
     build.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     Path(facts.BUILDS).chmod(0o711)
     with _locked(build):
@@ -151,8 +158,8 @@ def build_start(stack: str, service: str) -> Value:
             raise _busy(build)
         if build.state()["phase"] not in {*ENDS, "none"}:
             build.empty()  # the power was cut, and its images may be damaged
-        _check_room(int(request["size"]))
-        _receive(build.directory / "context.tar", int(request["size"]))
+        check_room(int(request["size"]))
+        _receive(build.directory / "context.tar", int(request["size"]), stream)
         number = random.token_hex(6)
         by = printable(request.get("by", ""))
         changed_files.write(build.directory / "request.json", json.dumps(request).encode())
@@ -195,6 +202,8 @@ def remove_unused() -> None:
     for directory in Path(facts.BUILDS).glob("*/"):
         try:
             used.add(of(directory.name).user)
+            if not Path(facts.STACKS, directory.name, facts.GIT).exists():
+                shutil.rmtree(directory / "git", ignore_errors=True)
         except RemoteError:
             build = Build(directory.name, "")
             common.run(["systemctl", "stop", f"{build.unit}.service", build.inner_unit], check=False)
@@ -213,34 +222,46 @@ _KEYS: Final = frozenset({"size", "digest", "anew", "max_age", "seconds", "write
 _DIGEST: Final = re.compile(r"[0-9a-f]{12}")
 
 
-def _read_request() -> Value:
-    """The first line of stdin. Raises RemoteError for what no client of ours sends."""
-    line = sys.stdin.buffer.readline(_LONGEST_REQUEST + 1)
+def _read_request() -> Any:
+    """The first line of stdin; nothing where that is no JSON."""
     try:
-        request = json.loads(line)
+        return json.loads(sys.stdin.buffer.readline(_LONGEST_REQUEST + 1))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _checked(request: Any) -> Value:
+    """The request, if it is one. Raises RemoteError for what no client of ours sends."""
+    try:
         size = request["size"]
         texts = [request[name] for name in _TEXTS if name in request]
         texts += [word for name in LISTS for word in request.get(name, ())]
         good = request.keys() <= _KEYS and type(size) is int and size >= 0
         good = good and all(isinstance(text, str) and "\0" not in text for text in texts)
         good = good and _DIGEST.fullmatch(request["digest"]) is not None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (KeyError, TypeError, AttributeError):
         good, size = False, 0
     if not good:
         raise RemoteError("what came through is no request to build, nothing was changed", "is er here of its version?")
-    if size > _LARGEST_CONTEXT:
+    if size > LARGEST_CONTEXT:
         raise RemoteError(
-            f"what it is built of has {size // MIB} MiB; at most {_LARGEST_CONTEXT // MIB} are taken",
+            f"what it is built of has {size // MIB} MiB; at most {LARGEST_CONTEXT // MIB} are taken",
             "name what the build does not need in .containerignore",
         )
     return dict(request)
 
 
-def _check_room(size: int) -> None:
+def room() -> int:
+    """Bytes that a build may take before there are too few to begin another."""
     free, total = disk()
-    if free - 2 * size < _FREE_TO_BEGIN * total:
+    return free - int(_FREE_TO_BEGIN * total)
+
+
+def check_room(size: int) -> None:
+    """Whether so many bytes can be sent, and unpacked beside. Raises RemoteError."""
+    if room() < 2 * size:
         raise RemoteError(
-            f"of the server's disk {free // MIB} MiB are free: too little to build, nothing was changed",
+            f"of the server's disk {disk()[0] // MIB} MiB are free: too little to build, nothing was changed",
             "see what takes it: er server status; stacks are stopped where it gets full",
         )
 
@@ -253,12 +274,12 @@ def disk() -> tuple[int, int]:
     return min(bytes_free, int(files_free * total)), total
 
 
-def _receive(path: Path, size: int) -> None:
+def _receive(path: Path, size: int, stream: IO[bytes]) -> None:
     path.unlink(missing_ok=True)
     left = size
     with path.open("xb") as target:
         path.chmod(0o600)
-        while left and (block := sys.stdin.buffer.read(min(left, MIB))):
+        while left and (block := stream.read(min(left, MIB))):
             target.write(block)
             left -= len(block)
     if left:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from builder import facts, files
 from builder.problems import UserError
 from builder.server.remote.common import RemoteError
 
@@ -59,14 +62,33 @@ VERBS: Final = {
 }
 
 
-def main() -> None:
-    """Run the verb of the command line with its words; a failure ends with exit code 1."""
+def main(digest: str = "") -> None:
+    """Run the verb of the command line with its words; a failure ends with exit code 1.
+
+    With its digest this code has come along, and is kept for the next call.
+    """
+    if digest:
+        _keep(digest)
     verb, *words = sys.argv[1:]
     try:
         json.dump(function(verb)(*words), sys.stdout)
     except (RemoteError, UserError) as error:
         sys.stderr.write(f"er-error: {error}\n" + (f"er-hint: {error.hint}\n" if error.hint else ""))
         raise SystemExit(1) from None
+
+
+# Of versions of er that different admins have.
+_VERSIONS: Final = 3
+
+
+def _keep(digest: str) -> None:
+    """Leave this code where the next call looks for it; a host without room for that gets it again."""
+    place = Path(facts.REMOTE)
+    with contextlib.suppress(OSError):
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.replace(place / digest, Path(sys.path[0]).read_bytes(), 0o600)
+        for old in sorted(place.iterdir(), key=lambda one: one.stat().st_mtime, reverse=True)[_VERSIONS:]:
+            old.unlink(missing_ok=True)
 
 
 def function(verb: str) -> Callable[..., Any]:

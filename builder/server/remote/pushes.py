@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 from builder import facts, files
-from builder.server.remote import common, image_storage, pushed_image, release_record
+from builder.server.remote import common, image_storage, locks, pushed_image, release_record
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ DIRECTORY: Final = Path(facts.STATE, "pushes")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 # Seconds without a byte, after which a push is over and the next one for the service may begin.
 _SILENCE: Final = 60
+# How long the end of a push waits for somebody else who changes the stack, in seconds.
+_TURN: Final = 600
 # Seconds after which what is left of a push is removed.
 _LEFT: Final = 86_400
 # How many times its size a compressed layer unpacks to, at a guess.
@@ -89,7 +91,7 @@ def push_finish(stack: str, service: str, tag: str) -> Value:
     if not _TAG.fullmatch(tag):
         raise RemoteError(f"{pushed_image.shown(tag)} is no tag of an image")
     name = f"{release_record.repository(stack, place.service)}:{tag}"
-    with place.locked():
+    with place.locked(), locks.stack(stack, "er server push", _TURN):
         image = place.image()
         own = image_storage.layers_of(user)
         if any(layer.diff_id not in own and not place.has(layer) for layer in image.layers):

@@ -251,12 +251,20 @@ def registry_logout(registry: str, stack: str = "") -> Value:
     done = [one for one in ([stack] if stack else ("proxy", *common.stacks())) if registry in _usernames(one)]
     if not done:
         raise RemoteError(f"{stack or 'no stack'} has no login to {registry}", "er server registry list HOST")
-    for one in done:
-        with role_logins.locked():
-            content = _read(one)
-            del content["auths"][registry]
-            _write(one, content)
+    with ExitStack() as held:
+        for one in sorted(done):
+            held.enter_context(locks.stack(one, "er server registry logout"))
+        for one in done:
+            _forget(one, registry)
     return {"registry": registry, "stacks": done}
+
+
+def _forget(stack: str, registry: str) -> None:
+    with role_logins.locked():
+        content = _read(stack)
+        # Somebody else may have done it while this waited.
+        if content.get("auths", {}).pop(registry, None) is not None:
+            _write(stack, content)
 
 
 def _restart(stack: str) -> list[str]:

@@ -36,7 +36,7 @@ def releases(stack: str) -> list[Value]:
     """The releases of a stack, the oldest first: `number`, `when`, `source`, `by`, and its `images` by service.
 
     Each of those has the `image` as it was asked for, its `name` in the stack's store, its `id` and its `digest`. The
-    last release is what runs. A roll-back says in `again` which release it is once more.
+    last release is what runs. A roll-back says in `again` which release it is once more, a push of Git its `commit`.
     """
     return list(_read(stack).get("releases", ()))
 
@@ -54,22 +54,32 @@ def _write(stack: str, content: Value) -> None:
     files.replace(path(stack), json.dumps(content, indent=1).encode(), 0o600, owner=(0, 0), name=f".{stack}.part")
 
 
-def append(stack: str, found: Mapping[str, Value], source: str, by: str, again: Value | None = None) -> Value:
+def append(
+    stack: str, found: Mapping[str, Value], source: str, by: str, again: Value | None = None, *, commit: str = ""
+) -> Value:
     """A new release of a stack; the record keeps its last five that differ in an image."""
     content = _read(stack)
-    every = with_release(content.get("releases", ()), found, source, by, again)
+    every = with_release(content.get("releases", ()), found, source, by, again, commit=commit)
     _write(stack, {**content, "releases": every})
     return every[-1]
 
 
 def with_release(
-    old: Sequence[Value], found: Mapping[str, Value], source: str, by: str, again: Value | None = None
+    old: Sequence[Value],
+    found: Mapping[str, Value],
+    source: str,
+    by: str,
+    again: Value | None = None,
+    *,
+    commit: str = "",
 ) -> list[Value]:
     """The releases to keep once there is a new one. `again` is the release whose images it has once more."""
     number = max((one["number"] for one in old), default=0) + 1
     new = {"number": number, "when": int(time.time()), "source": source, "by": by, "images": dict(found)}
     if again is not None:
-        new["again"] = {key: again[key] for key in ("number", "source", "by", "when")}
+        new["again"] = {key: again[key] for key in ("number", "source", "by", "when", "commit") if key in again}
+    if commit:
+        new["commit"] = commit
     return [*[one for one in old if ids(one) != ids(new)][-(_KEPT - 1) :], new]
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from builder.server.remote.common import Value
 
-_SOURCES: Final = ("push", "build", "git", "registry", "rollback")
+_SOURCES: Final = ("push", "build", "registry", "rollback")
 
 
 def release_list(stack: str) -> list[Value]:
@@ -50,6 +50,7 @@ class Request(NamedTuple):
     by: str
     timeout: float
     again: Value | None = None
+    commit: str = ""
 
 
 def release_start(stack: str) -> Value:
@@ -60,8 +61,13 @@ def release_start(stack: str) -> Value:
     common.stack_user(stack)
     if source not in _SOURCES or not names:
         raise RemoteError("what is to be released is not said; nothing was changed", "try again")
-    found = {service: _allowed(stack, service, name) for service, name in names.items()}
-    return _start(stack, Request(found, source, _by(asked), _timeout(asked)))
+    return begin(stack, Request(names, source, _by(asked), _timeout(asked)))
+
+
+def begin(stack: str, request: Request) -> Value:
+    """Begin to switch to images that the stack may run; returns the state. Raises RemoteError for any other."""
+    found = {service: _allowed(stack, service, name) for service, name in request.images.items()}
+    return _start(stack, request._replace(images=found))
 
 
 def _asked(text: bytes) -> dict[str, Any]:
@@ -336,7 +342,7 @@ def _record(stack: str, request: Request, wanted: Mapping[str, Wanted]) -> Value
     entries = {**(last["images"] if last else {}), **{service: one.entry for service, one in wanted.items()}}
     services = release_record.services(stack)
     kept = {service: entry for service, entry in entries.items() if service in services}
-    return release_record.append(stack, kept, request.source, request.by, request.again)
+    return release_record.append(stack, kept, request.source, request.by, request.again, commit=request.commit)
 
 
 # What was taken back has at least so many seconds to become ready again.

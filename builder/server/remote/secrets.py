@@ -135,10 +135,13 @@ def _restart(stack: str, user: str, names: Iterable[str]) -> list[str]:
 
 def secret_rm(stack: str, name: str) -> Value:
     """Remove a secret; services that run keep its value until they restart."""
-    user, existing = common.stack_user(stack), _existing(stack)
-    if name not in existing:
-        raise RemoteError(f"the stack {stack} has no secret {name}", f"it has: {', '.join(sorted(existing)) or 'none'}")
-    common.as_user(user, ["podman", "secret", "rm", name])
+    user = common.stack_user(stack)
+    with locks.stack(stack, "er server secret rm"):
+        existing = _existing(stack)
+        if name not in existing:
+            known = ", ".join(sorted(existing)) or "none"
+            raise RemoteError(f"the stack {stack} has no secret {name}", f"it has: {known}")
+        common.as_user(user, ["podman", "secret", "rm", name])
     return {"name": name, "services": _needed(stack).get(name, [])}
 
 
