@@ -376,7 +376,7 @@ def test_a_cut_while_it_is_taken_up_costs_nothing(
     """The next start takes it up, with everything on it."""
     process.run(["debugfs", "-w", "-R", "mkdir caddy", device])
     process.run(["debugfs", "-w", "-R", f"write {__file__} caddy/note", device])
-    (tmp_path / "format").write_text("1 gone=20100\n")
+    (tmp_path / "format").write_text("0 gone=20100\n")
     process.run(["debugfs", "-w", "-R", f"write {tmp_path}/format format", device])
     inject = f"inject={call}:signal=KILL:when={number}"
     tracer = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
