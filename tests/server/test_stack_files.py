@@ -211,8 +211,8 @@ def test_nothing_that_a_user_writes_changes_how_it_runs(own: Client, user: str) 
     own.host.machine.run(f"rm -rf {' '.join(written) or '/run/er-planting'}")
 
 
-# What of the home may change, and is read again after a boot: Podman's store and cache, which are the stack's own, as its
-# data is. An app that was taken over can leave itself there.
+# What of the home may change, and is read again after a boot: Podman's store and cache, which are the stack's own, as
+# its data is. An app that was taken over can leave itself there.
 _ITS_OWN = ("/.local/share/containers", "/.cache/containers")
 
 

@@ -1,8 +1,8 @@
 """What a host that an older er made has elsewhere, moved to where it outlives the machine: see docs/data.md.
 
 Until the change is there to stay, what runs, and what runs again when it is taken back, finds its data at both places:
-Caddy's by a link, the stacks' files by a mount, which a cut of power ends. A stack's volumes and secrets, and what a cut
-has left of its files, move when its manager starts (/usr/lib/easyrunner/store).
+Caddy's by a link, the stacks' files by a mount, which a cut of power ends. A stack's volumes and secrets, and what a
+cut has left of its files, move when its manager starts (/usr/lib/easyrunner/store).
 """
 
 from __future__ import annotations
