@@ -41,7 +41,7 @@ echo kept >/srv/note
 echo "swap $(tail -n +2 /proc/swaps)"
 umount /srv
 sync
-echo done
+echo er-end
 poweroff -f
 """
 
@@ -88,7 +88,7 @@ def _boot(directory: Path, script: Path, *data: Path) -> str:
     argv = [word.replace(",bootindex=0", "") for word in hardware.argv(machine, accelerator("amd64", loads))]
     running = process.start(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     try:
-        until(lambda: re.search(r"^done|several disks", _said(console), re.MULTILINE), timeout=900, what="its end")
+        until(lambda: re.search(r"^er-end|several disks", _said(console), re.MULTILINE), timeout=900, what="its end")
     finally:
         running.kill()
         running.wait()
