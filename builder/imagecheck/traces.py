@@ -43,7 +43,6 @@ _CRASHES: Final = ("/var/crash", "/var/lib/systemd/coredump", "/var/lib/apport",
 _CORE: Final = re.compile(r"core(\.\d+)?|.+\.core")
 _SWAP: Final = ("/swap.img", "/swapfile", "/mnt/resource/swapfile", "/zerofile")
 _STATE: Final = (
-    "/var/lib/easyrunner/data/fail2ban",
     "/var/lib/systemd/timers",
     "/var/lib/logrotate",
     "/var/lib/systemd/rfkill",
