@@ -47,6 +47,21 @@ RUN: Final = "/run/easyrunner"
 PROXY_SOCKETS: Final = f"{RUN}/proxy"
 IMAGES: Final = f"{STATE}/images"
 HOMES: Final = f"{STATE}/home"
+# What outlives the machine, on its disk or on one of its own, and nothing else: docs/data.md. Down to the directories
+# named here all is root's. A stack has three: volumes (Podman's named ones), files (what relative bind mounts keep) and
+# secrets (Podman's), which are its own.
+DATA: Final = f"{STATE}/data"
+STACK_DATA: Final = f"{DATA}/stacks"
+CADDY_DATA: Final = f"{DATA}/caddy"
+BANS: Final = f"{DATA}/fail2ban"
+# A number, and the stacks that have data there with their uids, in one line.
+DATA_FORMAT: Final = f"{DATA}/format"
+# The ext4 label of a disk of its own.
+DATA_LABEL: Final = "er-data"
+# What is mounted there, a link, and why it is not yet; only on hosts whose spec names such a disk.
+DATA_DISK: Final = f"{RUN}/disk"
+DATA_SAID: Final = f"{RUN}/disk.said"
+DATA_MOUNT: Final = "/etc/systemd/system/var-lib-easyrunner-data.mount"
 STACKS: Final = f"{ETC}/stacks"
 # What is built on the server, by stack: the image store of its builds, and what they print.
 BUILDS: Final = f"{STATE}/builds"
@@ -71,7 +86,7 @@ ROLE_LOCK: Final = f"{STATE}/ecr/lock"
 QUADLETS: Final = "/etc/containers/systemd/users"
 # What stacks run by a release: whole units by uid, where Podman's generator reads no drop-ins; and the records.
 RELEASE_UNITS: Final = f"{ETC}/releases"
-RELEASES: Final = f"{STATE}/data/releases"
+RELEASES: Final = f"{DATA}/releases"
 
 # Beside a stack's services: which branch may be pushed, and how each service is built of that. And the hooks of all
 # repositories, which lie with the builds.

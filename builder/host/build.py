@@ -89,6 +89,12 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "deploy_shell": facts.DEPLOY_SHELL,
         "deploy_socket": facts.DEPLOY_SOCKET,
         "deploy_code": facts.DEPLOY_CODE,
+        "data_label": facts.DATA_LABEL,
+        "data_disk": facts.DATA_DISK,
+        "data_said": facts.DATA_SAID,
+        "lib": facts.LIB,
+        "stacks": facts.STACKS,
+        "uid_base": facts.UID_BASE,
     }
     yield from rootfs.render(Part.FIRST_BOOT, "host", values)
     if spec.tls.ca_root:
@@ -146,7 +152,6 @@ def _stack(stack: Stack, spec: Spec, values: Mapping[str, object]) -> Iterator[F
         "subid": user.subids(stack.uid).first,
         "builder": _builder(stack),
         "archives": _archives(stack.name, {service.name: service.image for service in stack.services}),
-        "data": _makes_directories(stack),
     }
     words = {"stack": stack.name, "uid": stack.uid}
     yield from rootfs.render(Part.FIRST_BOOT, "stack", values, **words)
@@ -331,6 +336,7 @@ def _base_values(spec: Spec) -> dict[str, object]:
         "images": facts.IMAGES,
         "run": facts.RUN,
         "state": facts.STATE,
+        "data": facts.DATA,
         "deploy_group": facts.DEPLOY_GROUP,
         "subid_size": facts.SUBID_SIZE,
         # useradd takes the id after the highest in its range: without an end below ours, the next one is a stack's.

@@ -119,7 +119,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "providers",
-            3,
+            4,
             "one row a provider",
             "What each provider takes as user-data: limit, how it counts, login, images, how it is handed over. "
             "Every fact with its source.",

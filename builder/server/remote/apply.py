@@ -25,6 +25,7 @@ from builder.server.remote import (
     image_builds,
     images,
     locks,
+    moved_data,
     packages,
     readiness,
     registries,
@@ -49,6 +50,7 @@ def apply_start() -> Value:
     """Take the plan from stdin and start the work in a unit of its own, which a lost connection does not end."""
     plan = sys.stdin.buffer.read()
     _check_plan(plan)
+    common.check_data()
     if background.is_running(UNIT):
         raise RemoteError("another change is being applied", "wait for its end, two minutes at most; then try again")
     APPLY.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -65,6 +67,16 @@ def _check_plan(plan: bytes) -> None:
         json.loads(plan)
     except ValueError:
         raise RemoteError("the plan was cut off on its way, nothing was changed", "try again") from None
+
+
+def _check_disk(new: Collection[str]) -> None:
+    """Whether data has a disk of its own is decided when a host is made: nothing would carry it there, or back."""
+    has, wants = common.data_disk() is not None, facts.DATA_MOUNT in new
+    if has != wants:
+        raise RemoteError(
+            "this host was made with a disk for data" if has else "this host was made without a disk for data",
+            "leave `data:` in the spec as it was; else make a new server and restore a backup there: docs/data.md",
+        )
 
 
 def apply_state() -> Value:
@@ -111,6 +123,7 @@ def _apply(plan: Value) -> None:
         _roll_back(plan, stacks, unhealthy, str(error) or type(error).__name__)
         return
     APPLY.commit()
+    moved_data.end()
     services.remove_users(stacks - set(plan["stacks"]))
     image_builds.remove_unused()
     installed = sorted(file["path"] for file in plan["files"])
@@ -144,6 +157,7 @@ class _Outcome(NamedTuple):
 def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
     """Write the new tree, reload and restart what reads it, and wait until it is ready."""
     new = {file.path: file for file in map(_new_file, plan["files"])}
+    _check_disk(new)
     own = set(changed_files.own_files())
     units = {path: file.content for path, file in new.items()}
     released = release_record.kept(own, units)
@@ -158,6 +172,7 @@ def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
     APPLY.save_old([*touched, *egress.generated_from(touched)])
     services.stop_stacks(set(common.stacks()) - set(plan["stacks"]))
     services.stop_units(path for path in removed if not release_record.unit_of(path))
+    moved_data.begin()
     changed_files.install(changed, [*removed, *egress.generated_from(removed)])
     changed_files.set_owners()
     for path, content in refreshed.items():
@@ -219,6 +234,7 @@ def _roll_back(plan: Value, stacks: frozenset[str], unhealthy: set[str], why: st
     touched = APPLY.saved_paths()
     services.stop_stacks(set(common.stacks()) - stacks)
     APPLY.restore_old()
+    moved_data.take_back()
     try:
         old = {**plan, "stacks": common.uids(stacks), "timeout": max(plan["timeout"], _ROLLBACK_TIMEOUT)}
         _reload(touched, old, unhealthy, lambda *_: None)
