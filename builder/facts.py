@@ -44,11 +44,20 @@ ETC: Final = "/etc/easyrunner"
 LIB: Final = "/usr/lib/easyrunner"
 STATE: Final = "/var/lib/easyrunner"
 RUN: Final = "/run/easyrunner"
-# What must outlive the machine, and nothing else.
-DATA: Final = f"{STATE}/data"
 PROXY_SOCKETS: Final = f"{RUN}/proxy"
 IMAGES: Final = f"{STATE}/images"
 HOMES: Final = f"{STATE}/home"
+# What outlives the machine, on its disk or on one of its own, and nothing else: docs/data.md. Down to the directories
+# named here all is root's. A stack has three: volumes (Podman's named ones), files (what relative bind mounts keep) and
+# secrets (Podman's), which are its own.
+DATA: Final = f"{STATE}/data"
+STACK_DATA: Final = f"{DATA}/stacks"
+CADDY_DATA: Final = f"{DATA}/caddy"
+BANS: Final = f"{DATA}/fail2ban"
+# A number, and the stacks that have data there with their uids, in one line.
+DATA_FORMAT: Final = f"{DATA}/format"
+# The ext4 label of a disk of its own.
+DATA_LABEL: Final = "er-data"
 STACKS: Final = f"{ETC}/stacks"
 # What is built on the server, by stack: the image store of its builds, and what they print.
 BUILDS: Final = f"{STATE}/builds"
@@ -73,7 +82,7 @@ ROLE_LOCK: Final = f"{STATE}/ecr/lock"
 QUADLETS: Final = "/etc/containers/systemd/users"
 # What stacks run by a release: whole units by uid, where Podman's generator reads no drop-ins; and the records.
 RELEASE_UNITS: Final = f"{ETC}/releases"
-RELEASES: Final = f"{STATE}/data/releases"
+RELEASES: Final = f"{DATA}/releases"
 
 # Whose keys may deploy what, a line of authorized_keys each; and where the service listens that does what they ask.
 DEPLOY_KEYS: Final = f"{ETC}/deploy-keys"

@@ -206,7 +206,7 @@ PLANTS = (
     _file("crash-dumps", "/root/core.77", "x"),
     _file("ballast", "/swapfile", bytes(10), 0o600),
     _file("ballast", "/zerofile", bytes(10)),
-    _file("service-state", "/var/lib/fail2ban/fail2ban.sqlite3", "x"),
+    _file("service-state", "/var/lib/easyrunner/data/fail2ban/fail2ban.sqlite3", "x"),
     _file("service-state", "/var/lib/systemd/timers/stamp-apt-daily.timer", ""),
     _file("run-files", "/run/reboot-required", "*** System restart required ***\n"),
     _file("run-files", "/run/cloud-init/result.json", "{}\n"),

@@ -281,7 +281,7 @@ def _trust(tls: Tls, login: Login) -> Trust:
     return Trust(context, "by this machine's trust store")
 
 
-_CA_ROOT: Final = f"{facts.STATE}/caddy/caddy/pki/authorities/local/root.crt"
+_CA_ROOT: Final = f"{facts.CADDY_DATA}/caddy/pki/authorities/local/root.crt"
 
 
 def _internal_ca(login: Login) -> str | None:

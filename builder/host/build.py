@@ -169,7 +169,6 @@ def _stack(stack: Stack, spec: Spec, values: Mapping[str, object]) -> Iterator[F
         "subid": user.subids(stack.uid).first,
         "builder": _builder(stack),
         "archives": _archives(stack.name, {service.name: service.image for service in stack.services}),
-        "data": _makes_directories(stack),
     }
     words = {"stack": stack.name, "uid": stack.uid}
     yield from rootfs.render(Part.FIRST_BOOT, "stack", values, **words)
@@ -328,6 +327,7 @@ def _base_values(spec: Spec) -> dict[str, object]:
         "images": facts.IMAGES,
         "run": facts.RUN,
         "state": facts.STATE,
+        "data": facts.DATA,
         "deploy_group": facts.DEPLOY_GROUP,
         "subid_size": facts.SUBID_SIZE,
         # useradd takes the id after the highest in its range: without an end below ours, the next one is a stack's.

@@ -99,7 +99,7 @@ def first_boot(tree: Tree) -> Iterator[Hit]:
     for path in (*_FIRST_BOOT, *tree.children(f"{_ETC}/stacks"), *tree.children(f"{_ETC}/caddy/sites")):
         if tree.exists(path):
             yield Hit(path, "belongs to one machine")
-    for entry in tree.files(f"{_STATE}/caddy", "/var/lib/systemd/linger"):
+    for entry in tree.files(f"{_STATE}/data", "/var/lib/systemd/linger"):
         yield Hit(entry.path, "belongs to one machine")
 
 

@@ -42,7 +42,12 @@ _BUILD_FOLDERS: Final = ("/etc", "/home", "/opt", "/root", "/srv", "/usr/local",
 _CRASHES: Final = ("/var/crash", "/var/lib/systemd/coredump", "/var/lib/apport", "/var/lib/systemd/pstore")
 _CORE: Final = re.compile(r"core(\.\d+)?|.+\.core")
 _SWAP: Final = ("/swap.img", "/swapfile", "/mnt/resource/swapfile", "/zerofile")
-_STATE: Final = ("/var/lib/fail2ban", "/var/lib/systemd/timers", "/var/lib/logrotate", "/var/lib/systemd/rfkill")
+_STATE: Final = (
+    "/var/lib/easyrunner/data/fail2ban",
+    "/var/lib/systemd/timers",
+    "/var/lib/logrotate",
+    "/var/lib/systemd/rfkill",
+)
 
 
 def logs(tree: Tree) -> Iterator[Hit]:

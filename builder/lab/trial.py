@@ -31,7 +31,7 @@ T = TypeVar("T")
 # The beginning of the line that the host writes to its console when all stacks answer.
 READY: Final = "easyrunner: ready"
 # Where the host keeps the certificate of Caddy's internal authority, below the proxy's data directory.
-CA: Final = f"{facts.STATE}/caddy/caddy/pki/authorities/local/root.crt"
+CA: Final = f"{facts.CADDY_DATA}/caddy/pki/authorities/local/root.crt"
 
 
 @dataclass(frozen=True, slots=True)

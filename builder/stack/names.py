@@ -83,7 +83,7 @@ def file_path(stack: str, path: str) -> str:
 
 def data_path(stack: str, path: str) -> str:
     """Where a writable bind mount lives: the stack's own."""
-    return f"{facts.HOMES}/{stack}/data/{path}"
+    return f"{facts.STACK_DATA}/{stack}/files/{path}"
 
 
 def address_file(stack: str, service: str) -> str:

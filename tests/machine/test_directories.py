@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.machine
 
-DATA = f"{facts.HOMES}/app/data"
+DATA = f"{facts.STACK_DATA}/app/files"
 # How an image says who it runs as; the ids that its container then has are in its own /etc/passwd and /etc/group.
 USERS = {"number": "2000", "name": "app", "group": "app:data"}
 IDS = {"number": (2000, 2001), "name": (2000, 2001), "group": (2000, 2002)}

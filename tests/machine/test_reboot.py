@@ -22,7 +22,7 @@ pytestmark = pytest.mark.machine
 
 def _serials(host: Host) -> dict[str, bytes]:
     """Of each site its certificate's file, by name, and the authority's."""
-    place = host.machine.path(f"{facts.STATE}/caddy")
+    place = host.machine.path(facts.CADDY_DATA)
     return {str(path.relative_to(place)): path.read_bytes() for path in sorted(place.rglob("*.crt"))}
 
 

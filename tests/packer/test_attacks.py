@@ -296,7 +296,7 @@ def stopped(stage: Stage) -> bool:
     return evil(stage)["pressure"]["filled"] is not None
 
 
-_PROBE = f"{facts.STATE}/caddy/probe"
+_PROBE = f"{facts.CADDY_DATA}/probe"
 _AS_PROXY = f"setpriv --reuid {facts.PROXY_UID} --regid {facts.PROXY_UID} --clear-groups"
 
 

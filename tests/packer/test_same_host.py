@@ -60,9 +60,11 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference("files", "/var/lib/cni*", _BOOT, True),
     Difference("files", "/var/lib/containers/storage*", _BOOT, True),
     Difference("files", "/var/lib/dpkg/status-old", "the package list before the last change"),
-    Difference("files", "/var/lib/easyrunner/caddy/caddy/*", "the host's own authority, its keys and certificates"),
+    Difference(
+        "files", "/var/lib/easyrunner/data/caddy/caddy/*", "the host's own authority, its keys and certificates"
+    ),
     Difference("files", "/var/lib/easyrunner/room/*", "how much of the disk a stack takes, in KiB"),
-    Difference("files", "/var/lib/fail2ban/fail2ban.sqlite3", "times"),
+    Difference("files", "/var/lib/easyrunner/data/fail2ban/fail2ban.sqlite3", "times"),
     Difference("files", "/var/log/*", "logs of two different hours", True),
 )
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.machine
 
 _WORD = "only-for-the-vault"
-_DATA = f"{facts.HOMES}/vault/data"
+_DATA = f"{facts.STACK_DATA}/vault/files"
 _CHANGE = ("    port: 3000", "    port: 3000\n    environment: {{TURN: '{turn}'}}")
 _TURN = (_CHANGE[0], _CHANGE[1].format(turn="blocked"))
 
@@ -213,7 +213,7 @@ def test_nothing_that_a_user_writes_changes_how_it_runs(own: Client, user: str) 
 
 # What of the home may change, and is read again after a boot: Podman's store and cache, which are the stack's own. An
 # app that was taken over can leave itself there, as it can in its data.
-_ITS_OWN = ("/.local/share/containers", "/.cache/containers", "/data/")
+_ITS_OWN = ("/.local/share/containers", "/.cache/containers")
 
 
 def test_programs_of_a_user_look_for_nothing_that_it_could_have_written(own: Client) -> None:
@@ -286,7 +286,7 @@ def test_no_stack_blocks_a_change(own: Client) -> None:
         for name in .local/dirty .local/share/containers/dirty .local/share/containers/precious .cache/x; do
             rm -rf {home}/$name; mkdir -p {home}/$name/deep
         done
-        ln -sfn /etc/shadow {home}/.cache/link; ln -sfn / {home}/data/root; mkfifo {home}/.cache/fifo
+        ln -sfn /etc/shadow {home}/.cache/link; ln -sfn / {_DATA}/root; mkfifo {home}/.cache/fifo
     """
     machine.run(mess, user="er-vault", check=False)
     lock = f"{home}/.local/share/containers/storage/storage.lock"
@@ -300,7 +300,7 @@ def test_no_stack_blocks_a_change(own: Client) -> None:
         assert get(own.host, "https://hello.example.com/").status == 200
     finally:
         machine.run("systemctl stop holder")
-        machine.run(f"rm -rf {home}/.cache/* {home}/data/root {home}/.local/share/containers/precious")
+        machine.run(f"rm -rf {home}/.cache/* {_DATA}/root {home}/.local/share/containers/precious")
         machine.run(
             f"systemctl kill --kill-whom=main --signal=CONT {manager}; systemctl restart {manager}", timeout=300
         )

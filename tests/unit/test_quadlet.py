@@ -221,8 +221,8 @@ def test_an_archive_is_never_pulled(tmp_path: pytest.TempPathFactory) -> None:
 
 def test_writable_directories_are_known() -> None:
     service = replace(mounts=(Mount("bind", "data/x", "/data"),), user="1000")
-    assert names.data_directories(stack(service), service) == ("/var/lib/easyrunner/home/app/data/data/x",)
-    assert values(service, "Volume") == ["/var/lib/easyrunner/home/app/data/data/x:/data:U"]
+    assert names.data_directories(stack(service), service) == ("/var/lib/easyrunner/data/stacks/app/files/data/x",)
+    assert values(service, "Volume") == ["/var/lib/easyrunner/data/stacks/app/files/data/x:/data:U"]
 
 
 def test_a_service_keeps_its_address_whoever_comes_or_goes() -> None:
@@ -255,7 +255,7 @@ def test_a_directory_without_a_user_may_become_the_images() -> None:
     """By a variable that `data` sets, also where the path needs quotes; never one that is read-only."""
     mounts = (Mount("bind", "x", "/x"), Mount("bind", "a b", "/b"), Mount("bind", "r", "/r", read_only=True))
     service = replace(mounts=mounts)
-    home = "/var/lib/easyrunner/home/app/data"
+    home = "/var/lib/easyrunner/data/stacks/app/files"
     assert values(service, "Volume") == [f"{home}/x:/x:rw${{ER_OWN2}}", f"{home}/r:/r:ro"]
     assert f'"--volume={home}/a b:/b:rw${{ER_OWN0}}"' in values(service, "PodmanArgs")
     [(_, unit)] = quadlet.units(stack(service), base="debian-13")

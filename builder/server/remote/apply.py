@@ -25,6 +25,7 @@ from builder.server.remote import (
     image_builds,
     images,
     locks,
+    moved_data,
     packages,
     readiness,
     registries,
@@ -111,6 +112,7 @@ def _apply(plan: Value) -> None:
         _roll_back(plan, stacks, unhealthy, str(error) or type(error).__name__)
         return
     APPLY.commit()
+    moved_data.remove_links()
     services.remove_users(stacks - set(plan["stacks"]))
     image_builds.remove_unused()
     installed = sorted(file["path"] for file in plan["files"])
@@ -158,6 +160,7 @@ def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
     APPLY.save_old([*touched, *egress.generated_from(touched)])
     services.stop_stacks(set(common.stacks()) - set(plan["stacks"]))
     services.stop_units(path for path in removed if not release_record.unit_of(path))
+    moved_data.move()
     changed_files.install(changed, [*removed, *egress.generated_from(removed)])
     changed_files.set_owners()
     for path, content in refreshed.items():

@@ -62,6 +62,8 @@ _SYSTEM_FILES: Final = (
     (f"{facts.LIB}/firewall*", "firewall"),
     ("/etc/ssh/*", "ssh"),
     ("/etc/fail2ban/*", "fail2ban"),
+    # Its server reads them only when it starts; bans come back from its database.
+    ("/etc/fail2ban/fail2ban.d/*", "fail2ban server"),
     ("/etc/sysctl.d/*", "sysctl"),
     (f"{facts.ETC}/caddy/*", "caddy"),
     (facts.ROLE_LOGINS, "role"),
@@ -168,6 +170,8 @@ def _reload_system(readers: set[str]) -> None:
         common.run(["systemctl", "reload-or-restart", "ssh.service"])
     if "fail2ban" in readers:
         common.run(["fail2ban-client", "reload"])
+    if "fail2ban server" in readers:
+        common.run(["systemctl", "restart", "fail2ban.service"])
 
 
 def _load_caddyfile() -> None:

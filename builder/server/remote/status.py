@@ -145,7 +145,7 @@ def listening() -> Iterator[Value]:
 
 def certificates() -> Iterator[Value]:
     """Each certificate that Caddy keeps: domain, issuer, seconds and whole days left, whether its renewal is late."""
-    for path in Path(facts.STATE, "caddy", "caddy", "certificates").glob("*/*/*.crt"):
+    for path in Path(facts.CADDY_DATA, "caddy", "certificates").glob("*/*/*.crt"):
         if not stat.S_ISREG(path.lstat().st_mode):
             continue  # the directory is the proxy's, which could make anything there
         found = ssl._ssl._test_decode_cert(str(path))  # type: ignore[attr-defined]

@@ -51,8 +51,10 @@ OWN: Final = (
     Own("/var/cache/ldconfig/aux-cache", "numbers of inodes"),
     Own("/var/lib/systemd/random-seed", "random"),
     Own("/var/lib/systemd/catalog/database", "times"),
-    Own("/var/lib/fail2ban/fail2ban.sqlite3", "times"),
-    Own("/var/lib/easyrunner/caddy/caddy/*", "the host's own authority, its keys and certificates", existence=True),
+    Own("/var/lib/easyrunner/data/fail2ban/fail2ban.sqlite3", "times"),
+    Own(
+        "/var/lib/easyrunner/data/caddy/caddy/*", "the host's own authority, its keys and certificates", existence=True
+    ),
     Own("/var/lib/easyrunner/room/*", "how much of the disk a stack takes, measured now and then", existence=True),
     Own("/var/lib/cloud/*", "cloud-init's record of its runs", existence=True),
     Own("/var/log/*", "logs", existence=True),
