@@ -291,9 +291,11 @@ def _forget() -> None:
     if passes:
         restic.run(["forget", *(one["id"] for one in passes)], patience=_LOCK)
     run = backup_state.read()["run"]
-    if time.time() - run.get("pruned", 0) > (_PRUNE_DAYS - 0.5) * 86_400:
+    due = run.get("pruned", time.time()) + (_PRUNE_DAYS - 0.5) * 86_400
+    if time.time() > due:
         _progress("giving room free")
         restic.run(["prune", "--max-unused=10%"], patience=_LOCK)
+    if time.time() > due or "pruned" not in run:
         backup_state.replace("run", {**run, "pruned": int(time.time())})
 
 

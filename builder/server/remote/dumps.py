@@ -59,7 +59,7 @@ DUMPS: Final = (
         ".sql",
         _VALUE + "PGPASSWORD=$(value POSTGRES_PASSWORD); export PGPASSWORD; user=$(value POSTGRES_USER); "
         'exec pg_dumpall --username="${user:-postgres}"',
-        {"POSTGRES_HOST_AUTH_METHOD": "trust"},
+        {"POSTGRES_PASSWORD": "empty"},
         "exec pg_isready --quiet --host=127.0.0.1",
         'exec psql --username="${POSTGRES_USER:-postgres}" --dbname=postgres --no-psqlrc --quiet --output=/dev/null',
         r'ERROR:  role "[^"]*" already exists',
