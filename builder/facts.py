@@ -97,6 +97,8 @@ REMOTE_CODE: Final = f"{STATE}/remote.zip"
 # host, a file each, which no stack reads.
 BACKUP: Final = f"{ETC}/backup.json"
 BACKUPS: Final = f"{STATE}/backup"
+# What belongs to no stack is backed up under this name.
+BACKUP_HOST: Final = "host"
 HOST_SECRETS: Final = f"{DATA}/secrets"
 
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from builder import facts
 from builder.spec import messages, model
 from builder.spec.backup_input import KeepInput
 from builder.stack.model import StackBackup
@@ -60,6 +61,9 @@ def check_stack(document: Document, loc: Loc, services: Iterable[Service]) -> No
     place: Loc = (*loc, "backup")
     if document.get(place) and document.get(("backup",)) is None:
         document.report(messages.BACKUP_NONE, place, on_key=True)
+    is_saved = document.get(("backup",)) is not None and document.get(place) is not False
+    if is_saved and document.text((*loc, "name")) == facts.BACKUP_HOST:
+        document.report(messages.BACKUP_NAME, (*loc, "name"))
     known = [service.name for service in services]
     for name in document.keys((*place, "before")):
         if name not in known:

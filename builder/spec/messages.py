@@ -387,4 +387,7 @@ BACKUP_HOST_KEY_UNUSED: Final = Text("`host_key` goes with SFTP", "remove it, or
 BACKUP_NONE: Final = Text(
     "the host has no backup, so nothing comes of this", "write `backup: {{to: …}}` at the top of the spec", "warning"
 )
+BACKUP_NAME: Final = Text(
+    "`host` is what backups call what belongs to no stack", "choose another name, or leave it out: backup: false"
+)
 BACKUP_SERVICE: Final = Text("the stack has no service {name}", "it has: {known}")

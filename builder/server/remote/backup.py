@@ -70,11 +70,15 @@ def backup_wait(phase: str, seconds: str) -> Value:
     """The state once its phase is another one, or when the time is up; it ends in `done` or `failed`, with `stacks`."""
     deadline = time.monotonic() + min(float(seconds), 60)
     while (state := _read_progress())["phase"] == phase and time.monotonic() < deadline:
-        if phase not in facts.APPLY_ENDS and phase != "starting" and not _is_running():
+        if phase not in facts.APPLY_ENDS and not _is_running() and time.time() - _PROGRESS.stat().st_mtime > _BEGINS:
             last = _read_progress()
             return last if last["phase"] != phase else {"phase": "failed", "error": f"its unit is gone: {UNIT}"}
         time.sleep(0.2)
     return state
+
+
+# Seconds within which systemd starts the unit.
+_BEGINS: Final = 10.0
 
 
 def _progress(phase: str, **values: Any) -> None:
@@ -288,9 +292,8 @@ def _forget() -> None:
     host = f"--host={restic.host_name()}"
     rules = [f"--keep-{name}={number}" for name, number in keep.items() if number]
     restic.run(["forget", host, "--tag=er", "--group-by=host,tags", *rules], patience=_LOCK)
-    passes = json.loads(restic.run(["snapshots", "--json", "--no-lock", host, f"--tag={_FIRST_PASS}"]).out or "null")
-    if passes:
-        restic.run(["forget", *(one["id"] for one in passes)], patience=_LOCK)
+    if any(_of_stack(stack)["stop"] for stack in included()):
+        _forget_first_passes(host)
     run = backup_state.read()["run"]
     due = run.get("pruned", time.time()) + (_PRUNE_DAYS - 0.5) * 86_400
     if time.time() > due:
@@ -298,6 +301,12 @@ def _forget() -> None:
         restic.run(["prune", "--max-unused=10%"], patience=_LOCK)
     if time.time() > due or "pruned" not in run:
         backup_state.replace("run", {**run, "pruned": int(time.time())})
+
+
+def _forget_first_passes(host: str) -> None:
+    found = json.loads(restic.run(["snapshots", "--json", "--no-lock", host, f"--tag={_FIRST_PASS}"]).out or "null")
+    if found:
+        restic.run(["forget", *(one["id"] for one in found)], patience=_LOCK)
 
 
 # ---- what a restore has to know
