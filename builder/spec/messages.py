@@ -387,6 +387,11 @@ BACKUP_HOST_KEY_UNUSED: Final = Text("`host_key` goes with SFTP", "remove it, or
 BACKUP_NONE: Final = Text(
     "the host has no backup, so nothing comes of this", "write `backup: {{to: …}}` at the top of the spec", "warning"
 )
+BACKUP_TORN: Final = Text(
+    "files of {services} that are copied while it runs may not fit together",
+    "write in this stack: backup: {{stop: true}}, or backup: {{before: {{{service}: [COMMAND]}}}} that prints a dump",
+    "warning",
+)
 BACKUP_NAME: Final = Text(
     "`host` is what backups call what belongs to no stack", "choose another name, or leave it out: backup: false"
 )
