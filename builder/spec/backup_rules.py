@@ -71,7 +71,7 @@ def check_stack(document: Document, loc: Loc, services: Collection[Service]) -> 
     for name in document.keys((*place, "before")):
         if name not in known:
             values = {"name": name, "known": ", ".join(known)}
-            document.report(messages.BACKUP_SERVICE, (*place, "before", name), on_key=True, **values)
+            document.report(messages.SECRET_SERVICE, (*place, "before", name), on_key=True, **values)
 
 
 def _check_torn(document: Document, loc: Loc, services: Collection[Service]) -> None:
