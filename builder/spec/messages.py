@@ -365,7 +365,9 @@ BACKUP_APPEND_KEEP: Final = Text(
     "`keep` beside `append_only`: this host removes no snapshot",
     "remove `keep`; elsewhere, with keys that may: restic forget --keep-daily 7 --group-by host,tags --prune",
 )
-BACKUP_HTTP: Final = Text("what is stored is encrypted, who asks for it is not", "https://, if it can", "warning")
+BACKUP_HTTP: Final = Text(
+    "without TLS: what is stored is encrypted, the rest is not", "write https:// if it can", "warning"
+)
 BACKUP_HOST_KEY: Final = Text("not a public host key", "type and key, as ssh-keyscan prints them: ssh-ed25519 AAAA…")
 BACKUP_HOST_KEY_NONE: Final = Text(
     "the first host key that this server shows would be believed",
