@@ -149,6 +149,16 @@ class AwsInput(Section):
     )
 
 
+class DataInput(Section):
+    """What must outlive the machine."""
+
+    disk: Annotated[str, AfterValidator(rules.data_disk)] = Field(
+        description="A disk of its own: auto (the one that is attached), LABEL=er-data, or /dev/disk/by-id/….",
+        examples=["auto"],
+        json_schema_extra={"pattern": f"^(?:{rules.DATA_DISK})$"},
+    )
+
+
 class RegistryInput(RegistrySection):
     """A registry that images come from."""
 
@@ -188,6 +198,11 @@ class SpecInput(Section):
     )
     aws: AwsInput = Field(
         default=AwsInput(), description="What `er launch` asks AWS for.", examples=[{"region": "eu-central-1"}]
+    )
+    data: DataInput | None = Field(
+        default=None,
+        description="What must outlive the machine, on a disk of its own; without it, on the machine's.",
+        examples=[{"disk": "auto"}],
     )
     registries: dict[Registry, Annotated[RegistryInput, registry_settings(RoleRegistryInput)]] = Field(
         default={},

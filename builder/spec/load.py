@@ -64,6 +64,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         fail2ban=_fail2ban(spec_input.fail2ban),
         aws=model.Aws(spec_input.aws.region, spec_input.aws.type),
         dns=spec_input.dns,
+        data=model.Data(spec_input.data.disk) if spec_input.data else None,
         stacks=deploy_access.added(registries.added(stacks, spec_input), deploys),
         mirrors=tuple((name, tuple(one.mirrors)) for name, one in spec_input.registries.items() if one.mirrors),
     )

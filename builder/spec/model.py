@@ -78,6 +78,13 @@ class Aws:
 
 
 @dataclass(frozen=True, slots=True)
+class Data:
+    """The disk of its own that outlives the machine: `auto`, LABEL=er-data, or a path below /dev/disk/by-id."""
+
+    disk: str
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """One host and the app stacks on it."""
 
@@ -91,6 +98,7 @@ class Spec:
     mirrors: tuple[tuple[str, tuple[str, ...]], ...] = ()  # by registry, in the order in which they are asked
     aws: Aws = Aws()
     dns: Dns | None = None
+    data: Data | None = None  # None where the data lies on the machine's own disk
 
     @property
     def logins(self) -> tuple[tuple[str, Login], ...]:
