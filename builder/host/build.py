@@ -86,6 +86,12 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "deploy_shell": facts.DEPLOY_SHELL,
         "deploy_socket": facts.DEPLOY_SOCKET,
         "deploy_code": facts.DEPLOY_CODE,
+        "data_label": facts.DATA_LABEL,
+        "data_disk": facts.DATA_DISK,
+        "data_said": facts.DATA_SAID,
+        "lib": facts.LIB,
+        "stacks": facts.STACKS,
+        "uid_base": facts.UID_BASE,
     }
     yield from rootfs.render(Part.FIRST_BOOT, "host", values)
     if spec.tls.ca_root:

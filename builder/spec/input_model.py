@@ -24,6 +24,7 @@ from builder.spec.model import (
 from builder.spec.ssh_keys import TEMPLATE_KEY
 from builder.spec.stack_input import StackInput  # noqa: TC001 - pydantic reads the annotations
 from builder.spec.value_types import (
+    DataDisk,
     Domain,
     Line,
     Mirror,
@@ -152,10 +153,9 @@ class AwsInput(Section):
 class DataInput(Section):
     """What must outlive the machine."""
 
-    disk: Annotated[str, AfterValidator(rules.data_disk)] = Field(
+    disk: DataDisk = Field(
         description="A disk of its own: auto (the one that is attached), LABEL=er-data, or /dev/disk/by-id/….",
         examples=["auto"],
-        json_schema_extra={"pattern": f"^(?:{rules.DATA_DISK})$"},
     )
 
 

@@ -148,10 +148,6 @@ aws_region = pattern(AWS_REGION, messages.AWS_REGION)
 AWS_TYPE: Final = r"[a-z][a-z0-9-]*\.[a-z0-9-]+"
 aws_type = pattern(AWS_TYPE, messages.AWS_TYPE)
 
-# A name below by-id is of those that udev makes, of which no shell and no unit file sees more than the letters.
-DATA_DISK: Final = rf"auto|LABEL={facts.DATA_LABEL}|/dev/disk/by-id/[A-Za-z0-9_.:+-]+"
-data_disk = pattern(DATA_DISK, messages.DATA_DISK)
-
 STACK_NAME: Final = r"[a-z]([a-z0-9-]{0,22}[a-z0-9])?"
 
 
