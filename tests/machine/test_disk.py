@@ -76,7 +76,7 @@ def _listed(path: str, size: int = 20 << 30, **more: Any) -> dict[str, Any]:
 _ROOT: Final = _listed(
     "/dev/vda", children=[_listed("/dev/vda1", type="part", fstype="ext4", mountpoints=["/", "/var/tmp"])]
 )
-_OURS: Final = {"fstype": "ext4", "label": "er-data"}
+_OURS: Final[dict[str, Any]] = {"fstype": "ext4", "label": "er-data"}
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_by_id_no_other_is_looked_at(attached: Callable[..., str]) -> None:
     assert attached(_ROOT, _listed("/dev/vdc", **_OURS), wanted=wanted) == f"no disk for {wanted}: none is attached"
 
 
-_OTHERS: Final = {
+_OTHERS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "mounted": ({"children": [_listed("/dev/vdb1", mountpoints=["/srv"])]}, ""),
     "swap": ({"mountpoints": ["[SWAP]"]}, ""),
     "seed": ({"fstype": "vfat", "label": "CIDATA"}, ""),
@@ -158,7 +158,8 @@ def test_what_is_in_use_or_goes_with_the_machine_is_no_disk_for_data(
 ) -> None:
     """Whatever label it has."""
     more, link = _OTHERS[kind]
-    other = _listed(**{"path": "/dev/vdb", **({"label": label} if label else {}), **more})
+    given: dict[str, Any] = {"path": "/dev/vdb", "label": label, **more}
+    other = _listed(**given)
     assert attached(_ROOT, other, links=(link,)) == "no disk for auto: none is attached"
     assert attached(_ROOT, other, _listed("/dev/vdc"), links=(link,)) == "/dev/vdc"
 
