@@ -126,6 +126,13 @@ _REST_SECRETS: Final = ("rest-username", "rest-password")
 
 
 @dataclass(frozen=True, slots=True)
+class Data:
+    """The disk of its own that outlives the machine: `auto`, LABEL=er-data, or a path below /dev/disk/by-id."""
+
+    disk: str
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """One host and the app stacks on it."""
 
@@ -140,6 +147,7 @@ class Spec:
     aws: Aws = Aws()
     dns: Dns | None = None
     backup: Backup | None = None
+    data: Data | None = None  # None where the data lies on the machine's own disk
 
     @property
     def logins(self) -> tuple[tuple[str, Login], ...]:
