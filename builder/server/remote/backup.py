@@ -62,7 +62,9 @@ def backup_start(anew: str = "") -> Value:
 
 
 def _is_running() -> bool:
-    return common.show(UNIT, "ActiveState").get("ActiveState") in {"active", "activating", "deactivating"}
+    """Whether it runs, or waits for the end of the boot."""
+    found = common.show(UNIT, "ActiveState", "Job")
+    return found.get("ActiveState") in {"active", "activating", "deactivating"} or found.get("Job", "0") != "0"
 
 
 def backup_wait(phase: str, seconds: str) -> Value:
@@ -281,7 +283,8 @@ def unreadable(said: str) -> list[str]:
     lines = [line for line in said.splitlines() if line.strip()]
     lost = [line for line in lines if not re.search(r'no such file|"Err":2\b', line) and "error" in line.lower()]
     lost = [line for line in lost if not re.search("at least one source file could not be read", line)]
-    return [f"{len(lost)} files could not be read, as in: {lost[0][:200]}"] if lost else []
+    shown = "".join(one for one in lost[0] if one.isprintable())[:200] if lost else ""
+    return [f"{len(lost)} files could not be read, as in: {shown}"] if lost else []
 
 
 def _forget() -> None:
