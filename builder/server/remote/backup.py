@@ -64,14 +64,18 @@ def backup_start(anew: str = "") -> Value:
 def _is_running() -> bool:
     """Whether it runs, or waits for the end of the boot."""
     found = common.show(UNIT, "ActiveState", "Job")
-    return found.get("ActiveState") in {"active", "activating", "deactivating"} or found.get("Job", "0") != "0"
+    return found.get("ActiveState") in {"active", "activating", "deactivating"} or found.get("Job") not in {
+        None,
+        "",
+        "0",
+    }
 
 
 def backup_wait(phase: str, seconds: str) -> Value:
     """The state once its phase is another one, or when the time is up; it ends in `done` or `failed`, with `stacks`."""
     deadline = time.monotonic() + min(float(seconds), 60)
     while (state := _read_progress())["phase"] == phase and time.monotonic() < deadline:
-        if phase not in facts.APPLY_ENDS and not _is_running() and time.time() - _PROGRESS.stat().st_mtime > _BEGINS:
+        if phase not in facts.APPLY_ENDS and not _is_running() and _age() > _BEGINS:
             last = _read_progress()
             return last if last["phase"] != phase else {"phase": "failed", "error": f"its unit is gone: {UNIT}"}
         time.sleep(0.2)
@@ -80,6 +84,11 @@ def backup_wait(phase: str, seconds: str) -> Value:
 
 # Seconds within which systemd starts the unit.
 _BEGINS: Final = 10.0
+
+
+def _age() -> float:
+    """Seconds since the phase changed; without any that is long ago."""
+    return time.time() - _PROGRESS.stat().st_mtime if _PROGRESS.exists() else _BEGINS + 1
 
 
 def _progress(phase: str, **values: Any) -> None:
