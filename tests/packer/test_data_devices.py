@@ -111,11 +111,13 @@ def test_the_one_other_disk_is_made_kept_and_grown(tmp_path: Path) -> None:
     disk, script = _empty(tmp_path / "data.raw"), _script_disk(tmp_path / "script.raw")
     first = _boot(tmp_path, script, disk)
     assert "taken /dev/vdc" in first
-    assert "/dev/zram0" in first.partition("swap ")[2]
+    assert re.search(r"^swap /dev/zram0 ", first, re.MULTILINE)
     process.run(["truncate", "--size", "3G", str(disk)])
     second = _boot(tmp_path, script, disk)
-    assert "note kept" in second
-    assert int(second.partition("size ")[2].split()[0]) > 2.5 * (1 << 30)
+    assert "\nnote kept\n" in second
+    size = re.search(r"^size (\d+)$", second, re.MULTILINE)
+    assert size
+    assert int(size[1]) > 2.5 * (1 << 30)
 
 
 def test_of_two_disks_none_is_touched(tmp_path: Path) -> None:
