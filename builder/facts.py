@@ -96,11 +96,21 @@ GIT_HOOKS: Final = f"{STATE}/git-hooks"
 # Whose keys may deploy what, a line of authorized_keys each; and where the service listens that does what they ask.
 DEPLOY_KEYS: Final = f"{ETC}/deploy-keys"
 DEPLOY_SOCKET: Final = f"{RUN}/deploy.sock"
-# What a deploy key has instead of a shell; and the remote part that serves it, which the admin's last apply has left.
+# What a deploy key has instead of a shell.
 DEPLOY_SHELL: Final = f"{LIB}/deploy"
-DEPLOY_CODE: Final = f"{STATE}/remote.zip"
 # The remote parts that admins' calls have left, by digest: root's alone, and gone with the next boot.
 REMOTE: Final = f"{RUN}/remote"
+# The remote part that serves deploy keys, and makes backups: the admin's last apply has left it, or who set a secret of
+# the host.
+REMOTE_CODE: Final = f"{STATE}/remote.zip"
+
+# Backups: what the spec says of them, as JSON; how the last ones went, and dumps while one is made; and secrets of the
+# host, a file each, which no stack reads.
+BACKUP: Final = f"{ETC}/backup.json"
+BACKUPS: Final = f"{STATE}/backup"
+# What belongs to no stack is backed up under this name.
+BACKUP_HOST: Final = "host"
+HOST_SECRETS: Final = f"{DATA}/secrets"
 
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.
@@ -130,6 +140,8 @@ QUEUE_TIMEOUT: Final = 60
 LEAST_DAYS: Final = 14
 INTERNAL_ISSUER: Final = "Local Authority"
 LEAST_FREE: Final = 0.1
+# Seconds: a backup each day that is older than this was missed.
+BACKUP_LATE: Final = 36 * 3600
 
 # Where an apply has come to its end, as its state says.
 APPLY_ENDS: Final = frozenset({"done", "rolled back", "failed"})

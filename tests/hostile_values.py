@@ -57,6 +57,9 @@ _INSTEAD: Final[Mapping[str, Any]] = {
     "tls.ca_root": None,
     "registries": {"docker.io": {"username": "me", "mirrors": ["mirror.your-domain.org"]}},
     "stacks.registries": {"docker.io": {"username": "you"}},
+    "backup.to": "sftp:me@nas.your-domain.org:/srv/web1",
+    "backup.append_only": None,  # goes with no `keep`
+    "stacks.backup.before": {"web": ["pg_dump", "app"]},
     "stacks.domain": None,
     "stacks.domains": ["hello.your-domain.org", "www.your-domain.org"],
     "stacks.compose": None,

@@ -41,6 +41,7 @@ _EVERY: Final = (
     "podman",
     "procps",
     "python3-systemd",
+    "restic",
     "sudo",
     "systemd-resolved",
     "systemd-timesyncd",
@@ -58,11 +59,8 @@ def of_spec(spec: Spec) -> dict[str, str]:
     found: dict[str, str] = {}
     if any(login.by_role for _, login in spec.logins):
         found["amazon-ecr-credential-helper"] = "asks Amazon ECR for passwords, as the server's role"
-<<<<<<< HEAD
     if any(stack.deploy and stack.deploy.git for stack in spec.stacks):
         found["git"] = "takes what a deploy key pushes"
-=======
     if spec.data:
         found["e2fsprogs"] = "makes, checks and grows the file system of the disk for data"
->>>>>>> lane-data
     return dict(sorted(found.items()))

@@ -20,7 +20,7 @@ from builder.messages import (
     IMAGE_STRICT,
 )
 from builder.oci import containerfile, known_images
-from builder.spec import host_sections, messages, outgoing, public_names, rules, secret_env, uids
+from builder.spec import backup_rules, host_sections, messages, outgoing, public_names, rules, secret_env, uids
 from builder.spec.stack_input import PublicInput, StackInput
 from builder.stack import names, public, user
 from builder.stack.model import Build, EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
@@ -71,12 +71,15 @@ def _read_entry(document: Document, index: int) -> StackEntry:
         contents = _read_compose(document, (*loc, "compose"), name)
         if contents is not None:
             secret_env.check(document, loc, contents.services)
+            backup_rules.check_stack(document, loc, contents.services)
         return StackEntry(index, name, contents=contents)
     _check_short_entry(document, loc, keys, name)
     secret_env.check(document, loc, (Service(_SHORT_NAME, ""),))
     if "build" in keys:
+        backup_rules.check_stack(document, loc, (Service(_SHORT_NAME, ""),))
         return StackEntry(index, name, image=names.own_image(name, _SHORT_NAME), build=_read_build(document, loc))
     image = host_sections.image(document, (*loc, "image"))
+    backup_rules.check_stack(document, loc, (Service(_SHORT_NAME, image or ""),))
     _check_capabilities(document, loc, image)
     return StackEntry(index, name, image=image)
 
@@ -125,7 +128,7 @@ def _check_capabilities(document: Document, loc: Loc, image: str | None) -> None
 # What a stack with a Compose file may say besides.
 _SHORT_KEYS: Final = frozenset({"image", "build"})
 _COMPOSE_KEYS: Final = (
-    "name", "uid", "compose", "public", "egress", "build_egress", "secret_env", "registries", "deploy",
+    "name", "uid", "compose", "public", "egress", "build_egress", "secret_env", "registries", "deploy", "backup",
 )  # fmt: skip
 
 
@@ -271,6 +274,7 @@ def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> St
         no_egress=stack_input.egress == [],
         build_egress=_egress(stack_input.build_egress),
         no_build_egress=stack_input.build_egress == [],
+        backup=backup_rules.of_stack(stack_input.backup),
         mark=mark,
     )
 

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from builder import facts, files
+from builder import facts
 from builder.problems import UserError
 from builder.server.remote import deploy_key, git_push
 from builder.server.remote.common import RemoteError
@@ -32,7 +32,6 @@ from builder.server.remote.main import function
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from builder.server.remote.common import Value
     from builder.server.remote.deploy_key import DeployKey
 
 # What words may look like; they are whole words of a command line, and none may begin like an option.
@@ -204,12 +203,3 @@ def _log(text: str) -> None:
 
 def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)[:600]
-
-
-def deploy_enable() -> Value:
-    """Keep this remote part, which the admin has sent along, for deploy keys; `new` is whether it was another one."""
-    content, kept = Path(sys.path[0]).read_bytes(), Path(facts.DEPLOY_CODE)
-    new = not kept.exists() or kept.read_bytes() != content
-    if new:
-        files.replace(kept, content, 0o600)
-    return {"new": new}
