@@ -87,9 +87,17 @@ RELEASES: Final = f"{DATA}/releases"
 # Whose keys may deploy what, a line of authorized_keys each; and where the service listens that does what they ask.
 DEPLOY_KEYS: Final = f"{ETC}/deploy-keys"
 DEPLOY_SOCKET: Final = f"{RUN}/deploy.sock"
-# What a deploy key has instead of a shell; and the remote part that serves it, which the admin's last apply has left.
+# What a deploy key has instead of a shell.
 DEPLOY_SHELL: Final = f"{LIB}/deploy"
-DEPLOY_CODE: Final = f"{STATE}/remote.zip"
+# The remote part that serves deploy keys, and makes backups: the admin's last apply has left it, or who set a secret of
+# the host.
+REMOTE_CODE: Final = f"{STATE}/remote.zip"
+
+# Backups: what the spec says of them, as JSON; how the last ones went, and dumps while one is made; and secrets of the
+# host, a file each, which no stack reads.
+BACKUP: Final = f"{ETC}/backup.json"
+BACKUPS: Final = f"{STATE}/backup"
+HOST_SECRETS: Final = f"{DATA}/secrets"
 
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 import textwrap
 import urllib.parse
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -16,11 +17,13 @@ from builder.host.model import File, Host, Part
 from builder.host.rootfs import Encoded
 from builder.oci import ecr, image_reference
 from builder.stack import names, public, shares, user
+from builder.stack.model import StackBackup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from builder.spec import Spec
+    from builder.spec.model import Backup
     from builder.stack.model import Stack
 
 
@@ -85,7 +88,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "deploy_keys": facts.DEPLOY_KEYS,
         "deploy_shell": facts.DEPLOY_SHELL,
         "deploy_socket": facts.DEPLOY_SOCKET,
-        "deploy_code": facts.DEPLOY_CODE,
+        "remote_code": facts.REMOTE_CODE,
+        "host_secrets": facts.HOST_SECRETS,
     }
     yield from rootfs.render(Part.FIRST_BOOT, "host", values)
     if spec.tls.ca_root:
@@ -98,6 +102,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         yield File(facts.DEPLOY_KEYS, keys, Part.FIRST_BOOT)
     if by_role := _role_logins(spec):
         yield File(facts.ROLE_LOGINS, by_role, Part.FIRST_BOOT)
+    if spec.backup:
+        yield File(facts.BACKUP, _backup(spec.backup, spec.stacks), Part.FIRST_BOOT)
     if extra := packages.of_spec(spec):
         yield File(facts.PACKAGES, _lines(extra), Part.FIRST_BOOT)
     for stack in spec.stacks:
@@ -124,6 +130,26 @@ def _deploy_keys(spec: Spec) -> bytes:
     """Lines of authorized_keys; what is not in them a key may not do: see `restrict` in sshd(8)."""
     found = ((stack.name, key) for stack in spec.stacks if stack.deploy for key in stack.deploy.ssh_keys)
     return "".join(f'restrict,command="{facts.DEPLOY_SHELL} {name}" {key}\n' for name, key in found).encode()
+
+
+def _backup(backup: Backup, stacks: Iterable[Stack]) -> bytes:
+    """What the remote part reads: the repository, and of stacks what differs from the rule; false is left out."""
+    value = {
+        "repository": backup.repository,
+        "secrets": backup.secrets,
+        "optional_secrets": backup.optional_secrets,
+        "keep": asdict(backup.keep) if backup.keep else None,
+        "bandwidth": backup.bandwidth,
+        "append_only": backup.append_only,
+        "host_key": backup.host_key,
+        "stacks": {stack.name: _stack_backup(stack) for stack in stacks if stack.backup != StackBackup()},
+    }
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _stack_backup(stack: Stack) -> dict[str, object] | bool:
+    backup = stack.backup
+    return {"before": dict(backup.before), "stop": backup.stop, "exclude": backup.exclude} if backup else False
 
 
 def _builds_secrets(stack: Stack) -> bool:

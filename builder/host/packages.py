@@ -41,6 +41,7 @@ _EVERY: Final = (
     "podman",
     "procps",
     "python3-systemd",
+    "restic",
     "sudo",
     "systemd-resolved",
     "systemd-timesyncd",

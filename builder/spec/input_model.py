@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 from builder import facts
 from builder.oci import ecr
 from builder.spec import rules
+from builder.spec.backup_input import BackupInput  # noqa: TC001 - pydantic reads the annotations
 from builder.spec.model import (
     Arch,  # noqa: TC001 - pydantic reads the annotations
     Base,  # noqa: TC001 - pydantic reads the annotations
@@ -196,6 +197,11 @@ class SpecInput(Section):
     )
     dns: Dns | None = Field(
         default=None, description="Where `er launch` sets the records of the domains.", examples=["route53"]
+    )
+    backup: BackupInput | None = Field(
+        default=None,
+        description="Backups, each night: where to, and how long they are kept.",
+        examples=[{"to": "s3:https://s3.example.com/bucket/web1"}],
     )
     stacks: list[StackInput] = Field(default=[], description="The app stacks.", examples=[[{"name": "blog"}]])
 

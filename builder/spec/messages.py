@@ -349,3 +349,42 @@ AGE: Final = Text("`{value}` is not an age", "hours, days or weeks, as in 12h, 7
 HEALTHCHECK_TEST: Final = Text(
     "CMD takes a command after it, CMD-SHELL one line", 'as in [CMD, wget, -q, "http://localhost:8080/"]'
 )
+
+# Backups. A secret has no place in any of them.
+BACKUP_TO: Final = Text(
+    "`{value}` is no place for backups",
+    "s3:https://ENDPOINT/BUCKET/PATH, s3://BUCKET/PATH (of AWS), sftp:USER@HOST:/PATH, rest:https://HOST/PATH, or the "
+    "path of a directory",
+)
+BACKUP_PASSWORD: Final = Text(
+    "a password has no place here: user-data can be read by others",
+    "take it out; the host's secrets have it: er server secret set HOST --host NAME",
+    secret=True,
+)
+BACKUP_HERE: Final = Text(
+    "{value} goes with this host, or with its next boot", "a directory of a disk that is mounted there, as /mnt/backup"
+)
+BACKUP_AT: Final = Text("`{value}` is not a time of day", 'hours and minutes, quoted, as in "03:30"')
+BACKUP_KEEP_NONE: Final = Text("no snapshot would be kept", "write at least one number above 0, or remove `keep`")
+BACKUP_APPEND_KEEP: Final = Text(
+    "`keep` beside `append_only`: this host removes no snapshot",
+    "remove `keep`; elsewhere, with keys that may: restic forget --keep-daily 7 --group-by host,tags --prune",
+)
+BACKUP_HTTP: Final = Text(
+    "without TLS: what is stored is encrypted, who asks for it is not",
+    "write https:// where the server has it",
+    "warning",
+)
+BACKUP_HOST_KEY: Final = Text(
+    "not a public host key", "type and key, as ssh-keyscan prints them after the name: ssh-ed25519 AAAA…"
+)
+BACKUP_HOST_KEY_NONE: Final = Text(
+    "the first host key that this server shows would be believed",
+    "write backup: {{host_key: …}}, the key in its /etc/ssh/ssh_host_ed25519_key.pub",
+    "warning",
+)
+BACKUP_HOST_KEY_UNUSED: Final = Text("`host_key` goes with SFTP", "remove it, or write `to: sftp:USER@HOST:/PATH`")
+BACKUP_NONE: Final = Text(
+    "the host has no backup, so nothing comes of this", "write `backup: {{to: …}}` at the top of the spec", "warning"
+)
+BACKUP_SERVICE: Final = Text("the stack has no service {name}", "it has: {known}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from builder.stack.model import Login, Stack
@@ -78,6 +78,54 @@ class Aws:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """How many snapshots of a stack are kept: of the newest days, weeks and months that have any, one each."""
+
+    daily: int = 7
+    weekly: int = 4
+    monthly: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """Where the host's backups go, as the spec writes it, when (`HH:MM`), and what is kept; None: others decide that.
+
+    `bandwidth` in Mbit/s. `host_key` is the public key of an SFTP server.
+    """
+
+    to: str
+    at: str = "03:30"
+    keep: Keep | None = Keep()
+    bandwidth: float | None = None
+    append_only: bool = False
+    host_key: str | None = None
+
+    @property
+    def repository(self) -> str:
+        """The same as restic writes it."""
+        return f"s3:s3.amazonaws.com/{self.to.removeprefix('s3://')}" if self._is_aws else self.to
+
+    @property
+    def _is_aws(self) -> bool:
+        return self.to.startswith("s3://")
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The secrets of the host without which there is no backup."""
+        kind = "aws" if self._is_aws else self.to.partition(":")[0]
+        return ("restic-password", *_BACKUP_SECRETS.get(kind, ()))
+
+    @property
+    def optional_secrets(self) -> tuple[str, ...]:
+        """Those that it can do without: the server's role may open the bucket, and a REST server everybody in."""
+        return _BACKUP_SECRETS["s3"] if self._is_aws else _REST_SECRETS if self.to.startswith("rest:") else ()
+
+
+_BACKUP_SECRETS: Final = {"s3": ("s3-access-key", "s3-secret-key"), "sftp": ("sftp-key",)}
+_REST_SECRETS: Final = ("rest-username", "rest-password")
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """One host and the app stacks on it."""
 
@@ -91,6 +139,7 @@ class Spec:
     mirrors: tuple[tuple[str, tuple[str, ...]], ...] = ()  # by registry, in the order in which they are asked
     aws: Aws = Aws()
     dns: Dns | None = None
+    backup: Backup | None = None
 
     @property
     def logins(self) -> tuple[tuple[str, Login], ...]:

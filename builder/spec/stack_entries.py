@@ -20,7 +20,7 @@ from builder.messages import (
     IMAGE_STRICT,
 )
 from builder.oci import containerfile, known_images
-from builder.spec import host_sections, messages, outgoing, public_names, rules, secret_env, uids
+from builder.spec import backups, host_sections, messages, outgoing, public_names, rules, secret_env, uids
 from builder.spec.stack_input import PublicInput, StackInput
 from builder.stack import names, public, user
 from builder.stack.model import Build, EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
@@ -125,7 +125,7 @@ def _check_capabilities(document: Document, loc: Loc, image: str | None) -> None
 # What a stack with a Compose file may say besides.
 _SHORT_KEYS: Final = frozenset({"image", "build"})
 _COMPOSE_KEYS: Final = (
-    "name", "uid", "compose", "public", "egress", "build_egress", "secret_env", "registries", "deploy",
+    "name", "uid", "compose", "public", "egress", "build_egress", "secret_env", "registries", "deploy", "backup",
 )  # fmt: skip
 
 
@@ -271,6 +271,7 @@ def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> St
         no_egress=stack_input.egress == [],
         build_egress=_egress(stack_input.build_egress),
         no_build_egress=stack_input.build_egress == [],
+        backup=backups.of_stack(stack_input.backup),
         mark=mark,
     )
 

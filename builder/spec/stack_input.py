@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema  # noqa: TC002 - pydantic reads the annotat
 
 from builder.oci import ecr
 from builder.spec import rules
+from builder.spec.backup_input import StackBackupOrFalse  # noqa: TC001 - pydantic reads the annotations
 from builder.spec.value_types import (
     Accounts,
     Age,
@@ -230,6 +231,11 @@ class StackInput(ServedInput):
         default=None,
         description="SSH keys that may put another image into this stack, see how it is, and nothing else.",
         examples=[{"ssh_keys": ["keys/ci.pub"]}],
+    )
+    backup: StackBackupOrFalse | None = Field(
+        default=None,
+        description="What a backup of this stack needs; false leaves it out.",
+        examples=[{"stop": True}],
     )
     image: str | None = Field(
         default=None,

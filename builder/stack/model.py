@@ -335,6 +335,15 @@ class Deploy:
 
 
 @dataclass(frozen=True, slots=True)
+class StackBackup:
+    """What a backup of a stack needs: by service the command that prints a dump, a stop, and what is left out."""
+
+    before: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    stop: bool = False
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """A complete app stack. `uid` is final here: from the name, or from the spec.
 
@@ -353,6 +362,7 @@ class Stack:
     no_build_egress: bool = False
     logins: tuple[Login, ...] = ()  # to the registries that its images come from
     deploy: Deploy | None = None
+    backup: StackBackup | None = StackBackup()  # None where it is left out of the host's backup
     mark: Mark | None = field(default=None, compare=False)
 
     @property

@@ -23,9 +23,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from builder import facts, files
+from builder import facts
 from builder.problems import UserError
-from builder.server.remote import deploy_key
+from builder.server.remote import common, deploy_key
 from builder.server.remote.common import RemoteError
 from builder.server.remote.main import function
 
@@ -186,9 +186,5 @@ def _printable(text: str) -> str:
 
 
 def deploy_enable() -> Value:
-    """Keep this remote part, which the admin has sent along, for deploy keys; `new` is whether it was another one."""
-    content, kept = Path(sys.path[0]).read_bytes(), Path(facts.DEPLOY_CODE)
-    new = not kept.exists() or kept.read_bytes() != content
-    if new:
-        files.replace(kept, content, 0o600)
-    return {"new": new}
+    """Keep this remote part for deploy keys; `new` is whether it was another one."""
+    return {"new": common.keep_code()}

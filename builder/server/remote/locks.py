@@ -1,7 +1,8 @@
 """One lock for the host and one for each stack, for what changes them: the second waits, or is told who holds it.
 
 Who changes one stack holds that stack's lock and shares the host's; who changes the host as a whole (`apply`) holds the
-host's alone. The kernel lets go of them when the process ends, however it ends.
+host's alone. Backups, restores and their drill have a lock of their own, as they take long and stop no deploy. The
+kernel lets go of them when the process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class BusyError(RemoteError):
 
 _DIRECTORY: Final = Path(facts.RUN, "locks")
 _HOST: Final = "host"
+_BACKUP: Final = "backup"
 # The phase of a change that has not begun, because somebody else is at it.
 WAITING: Final = "waiting for its turn"
 # How long somebody waits who is waited for in turn, in seconds: less than the near side gives a call.
@@ -54,6 +56,16 @@ def stack(name: str, what: str, seconds: float = SHORT, waits: Callable[[str], N
 def host(what: str, seconds: float = SHORT, waits: Callable[[str], None] | None = None) -> Iterator[None]:
     """Change the host as a whole: no stack is changed meanwhile."""
     with _held(_HOST, fcntl.LOCK_EX, what, time.monotonic() + seconds, waits):
+        yield
+
+
+@contextmanager
+def backup(what: str, seconds: float = SHORT, waits: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Read what is backed up, change it by a restore, or change the repository: one at a time.
+
+    Held for hours by a first backup, which stops no deploy. Who needs another lock as well takes this one first.
+    """
+    with _held(_BACKUP, fcntl.LOCK_EX, what, time.monotonic() + seconds, waits):
         yield
 
 
@@ -88,7 +100,7 @@ def _take(file: int, name: str, kind: int, deadline: float, waits: Callable[[str
 
 
 def _what(name: str) -> str:
-    return "the server" if name == _HOST else name.removeprefix("stack-")
+    return {_HOST: "the server", _BACKUP: "the backup"}.get(name) or name.removeprefix("stack-")
 
 
 def _write_holder(file: int, what: str) -> None:

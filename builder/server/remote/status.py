@@ -73,7 +73,7 @@ def host_keys() -> Iterator[Value]:
 def deploys() -> Value:
     """How many `keys` may deploy something here, and whether they are `served`: they wait for an `er server apply`."""
     has_keys = Path(facts.DEPLOY_KEYS).exists()
-    return {"keys": len([*deploy_key.keys()]) if has_keys else 0, "served": Path(facts.DEPLOY_CODE).exists()}
+    return {"keys": len([*deploy_key.keys()]) if has_keys else 0, "served": Path(facts.REMOTE_CODE).exists()}
 
 
 _MEMINFO: Final = re.compile(r"^(MemTotal|MemAvailable|SwapTotal|SwapFree): +(\d+) kB$", re.MULTILINE)

@@ -1,0 +1,397 @@
+"""Restic: this host's repository of backups, how it is called, what it says when it fails, and its locks.
+
+A repository belongs to one host. A snapshot has the host's name, the tag `er` and the tag `stack=STACK`; what belongs
+to no stack (certificates, bans, releases) is that of the stack `host`. Whoever changes the repository, or what a backup
+reads, does so inside `locks.backup`.
+
+Passwords and keys are files of root's (host_secrets), or variables of the process: never words of a command line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from builder import facts, files
+from builder.server.remote import common, host_secrets
+from builder.server.remote.common import RemoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from builder.server.remote.common import Value
+
+HOST: Final = "host"
+"""The stack of what belongs to none."""
+
+DIRECTORY: Final = Path(facts.BACKUPS)
+_CACHE: Final = "/var/cache/easyrunner-restic"
+_RUN: Final = Path(facts.RUN, "backup")
+
+
+class ResticError(RemoteError):
+    """Restic has failed; `kind` is one of `_FAILURES`, or empty."""
+
+    def __init__(self, kind: str, message: str, hint: str | None = None) -> None:
+        self.kind = kind
+        super().__init__(message, hint)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A call that has ended: its exit code, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def settings() -> Value:
+    """What the spec says of backups; see `host/build.py`. Raises RemoteError where it says nothing."""
+    try:
+        found: Value = json.loads(Path(facts.BACKUP).read_bytes())
+    except FileNotFoundError:
+        raise RemoteError(
+            "the spec of this host has no backup", "write `backup: {to: …}`, then er server apply HOST SPEC"
+        ) from None
+    return found
+
+
+def is_configured() -> bool:
+    """Whether the spec of this host says where backups go."""
+    return Path(facts.BACKUP).exists()
+
+
+def host_name() -> str:
+    """The name under which this host's snapshots are."""
+    return common.server_env().get("NAME", "")
+
+
+# ---- calls
+
+
+def run(
+    words: Sequence[str],
+    *,
+    accept: Sequence[int] = (0,),
+    each: Callable[[Value], None] | None = None,
+    stdout: IO[bytes] | None = None,
+    patience: float = 0,
+    timeout: float | None = None,
+) -> Done:
+    """Run restic with these words to its end; its options are those that the spec asks for. Raises ResticError.
+
+    `each` gets every message of a call with --json as it comes. `stdout` takes what is printed, as of `dump`. `accept`
+    are exit codes that are no failure. A lock of somebody else's is waited for, so many seconds of `patience`; one
+    whose holder is gone is removed. `timeout` in seconds, for a call that somebody waits for.
+    """
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return _call(words, accept, each, stdout, timeout)
+        except ResticError as error:
+            if error.kind != "locked" or not (remove_dead_locks() or time.monotonic() < until):
+                raise
+            time.sleep(min(10.0, max(0.0, until - time.monotonic())))
+
+
+def _call(
+    words: Sequence[str],
+    accept: Sequence[int],
+    each: Callable[[Value], None] | None,
+    stdout: IO[bytes] | None,
+    timeout: float | None,
+) -> Done:
+    argv, env = [*_base(settings()), *words], environment()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        into = subprocess.PIPE if each else (stdout or out)
+        process = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=into, stderr=err, cwd="/")
+        try:
+            with _known_as_ours(process.pid):
+                for message in _messages(process.stdout) if each else ():
+                    each(message)  # type: ignore[misc]
+                code = _wait(process, timeout)
+        finally:
+            process.kill()
+            process.wait()
+        done = Done(code, _text(out), _text(err))
+    if code not in accept:
+        raise explain(done)
+    return done
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float | None) -> int:
+    """The exit code; that of a call that does not end in time is as if it had been killed."""
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
+def _messages(stdout: IO[bytes] | None) -> Iterator[Value]:
+    for line in stdout or ():
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict):
+            yield found
+
+
+def _base(backup: Value) -> list[str]:
+    """The first words of every call."""
+    words = ["restic", f"--cache-dir={_CACHE}", "--cleanup-cache"]
+    if backup["bandwidth"]:
+        words.append(f"--limit-upload={max(1, round(backup['bandwidth'] * 1_000_000 / 8 / 1024))}")
+    if backup["repository"].startswith("sftp:"):
+        words += ["-o", f"sftp.command={' '.join(sftp_command(backup))}"]
+    return words
+
+
+def environment() -> dict[str, str]:
+    """The variables of a call: where the repository is, and who may open it. Raises RemoteError for a missing secret.
+
+    Without keys of its own, S3 is asked as the server's role.
+    """
+    backup = settings()
+    for name in backup["secrets"]:
+        host_secrets.read(name)
+    env = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "TMPDIR": "/var/tmp",  # noqa: S108 - of the host, and files have names of restic's own
+        "RESTIC_REPOSITORY": backup["repository"],
+        "RESTIC_PASSWORD_FILE": str(host_secrets.path("restic-password")),
+        "RESTIC_PROGRESS_FPS": "1",
+    }
+    variables = _VARIABLES.get(backup["repository"].partition(":")[0], {})
+    there = {variable: name for variable, name in variables.items() if host_secrets.is_set(name)}
+    return {**env, **{variable: host_secrets.read(name).decode().strip() for variable, name in there.items()}}
+
+
+# The variables that restic reads credentials from, by the kind of the repository.
+_VARIABLES: Final = {
+    "s3": {"AWS_ACCESS_KEY_ID": "s3-access-key", "AWS_SECRET_ACCESS_KEY": "s3-secret-key"},
+    "rest": {"RESTIC_REST_USERNAME": "rest-username", "RESTIC_REST_PASSWORD": "rest-password"},
+}
+
+
+def sftp_command(backup: Value) -> list[str]:
+    """The ssh that speaks SFTP with the server of a repository, and takes no other for it."""
+    user, host, port = _sftp_place(backup["repository"])
+    known = _RUN / "known_hosts" if backup["host_key"] else DIRECTORY / "known_hosts"
+    known.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if backup["host_key"]:
+        known.write_text(f"{f'[{host}]:{port}' if port != facts.SSH else host} {backup['host_key']}\n")
+    options = {
+        "BatchMode": "yes",
+        "IdentitiesOnly": "yes",
+        "IdentityFile": host_secrets.path("sftp-key"),
+        "UserKnownHostsFile": known,
+        # Without a key in the spec, the first one that is seen counts from then on.
+        "StrictHostKeyChecking": "yes" if backup["host_key"] else "accept-new",
+        "ServerAliveInterval": 30,
+        "ConnectTimeout": 30,
+    }
+    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    return ["ssh", "-F", "none", *words, "-p", str(port), "-l", user, host, "-s", "sftp"]
+
+
+def _sftp_place(repository: str) -> tuple[str, str, int]:
+    """User, host and port of `sftp:USER@HOST:/PATH` or `sftp://USER@HOST:PORT/PATH`."""
+    if repository.startswith("sftp://"):
+        parts = urlsplit(repository)
+        return parts.username or "", parts.hostname or "", parts.port or facts.SSH
+    user, _, host = repository.removeprefix("sftp:").partition(":")[0].rpartition("@")
+    return user, host, facts.SSH
+
+
+# ---- what fails
+
+# The kind, exit codes of restic 0.17 and later, and what it (or ssh, or S3) says. The first that is found counts.
+_FAILURES: Final[tuple[tuple[str, frozenset[int], str], ...]] = (
+    ("password", frozenset({12}), "wrong password or no key found"),
+    ("locked", frozenset({11}), "already locked|unable to create lock"),
+    ("full", frozenset(), "no space left|quota|insufficient storage|storage ?full|507 "),
+    ("host key", frozenset(), "host key verification failed"),
+    (
+        "refused",
+        frozenset(),
+        "access ?denied|forbidden|signaturedoesnotmatch|invalidaccesskey|permission denied|40[13] ",
+    ),
+    (
+        "unreachable",
+        frozenset(),
+        "refused|no such host|timed? ?out|could not resolve|unreachable|no route|retrying after",
+    ),
+    ("missing", frozenset({10}), "(?s)(no such file|not exist|not found|nosuchbucket).*is there a repository at"),
+)
+_HINTS: Final = {
+    "password": "is it the one that the repository was made with? er server secret set HOST --host restic-password",
+    "locked": "who is it? when it has ended, try again",
+    "full": "make it larger, or keep less; what is there is whole",
+    "host key": "is it the right server? its key belongs into the spec: backup: {host_key: …}",
+    "refused": "are the host's secrets right? er server secret list HOST --host",
+    "unreachable": "is the address right, and does it run? restic has tried for a while",
+    "missing": "the first backup makes it: er server backup HOST now",
+}
+_MESSAGES: Final = {
+    "password": "the repository does not open with the host's secret restic-password",
+    "locked": "somebody else is at the repository",
+    "full": "there is no room left where backups go",
+    "host key": "the server of the repository has another host key",
+    "refused": "the repository does not let this host in",
+    "unreachable": "the repository cannot be reached",
+    "missing": "there is no repository",
+}
+
+
+def explain(done: Done) -> ResticError:
+    """The error for a call that has failed."""
+    text = f"{done.out[-4000:]}\n{done.err[-8000:]}"
+    kinds = (kind for kind, codes, words in _FAILURES if done.code in codes or re.search(words, text, re.IGNORECASE))
+    kind, said = next(kinds, ""), _last_words(done.err or done.out)
+    if not kind:
+        return ResticError("", f"restic has failed: {said or f'exit code {done.code}'}")
+    where = f" at {settings()['repository']}" if kind in ("missing", "unreachable") else ""
+    return ResticError(kind, f"{_MESSAGES[kind]}{where}{f' ({said})' if said else ''}", _HINTS[kind])
+
+
+def _last_words(text: str) -> str:
+    """What went wrong, in restic's words: its fatal line, or the last one."""
+    lines = [_plain(line) for line in text.splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith("Fatal:")]
+    return (fatal or lines or [""])[-1].removeprefix("Fatal:").strip()[:300]
+
+
+def _plain(line: str) -> str:
+    """The message of a line that may be JSON."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return line.strip()
+    if not isinstance(found, dict):
+        return line.strip()
+    error = found.get("error")
+    inner = error.get("message") if isinstance(error, dict) else error
+    return str(found.get("message") or inner or line).strip()
+
+
+# ---- snapshots
+
+
+def snapshots(stack: str = "") -> list[Value]:
+    """This host's snapshots, or those of one stack, the oldest first: `id`, `stack`, `at` in seconds, `paths`."""
+    tag = f"er,stack={stack}" if stack else "er"
+    argv = ["snapshots", "--json", "--no-lock", f"--host={host_name()}", f"--tag={tag}"]
+    found = json.loads(run(argv, timeout=FOREGROUND).out or "null") or []
+    rows = (
+        {"id": one["id"], "stack": stack_of(one), "at": _seconds(one["time"]), "paths": one["paths"]} for one in found
+    )
+    return sorted((one for one in rows if one["stack"]), key=lambda one: one["at"])
+
+
+# How long somebody waits for an answer, in seconds: restic itself tries for a quarter of an hour.
+FOREGROUND: Final = 100.0
+
+
+def stack_of(snapshot: Value) -> str:
+    """The stack that a snapshot of restic's is of, empty for what is none of ours."""
+    tags = snapshot.get("tags") or []
+    return next((tag.removeprefix("stack=") for tag in tags if tag.startswith("stack=")), "")
+
+
+def _seconds(stamp: str) -> float:
+    """Seconds since 1970 of a time as Go writes it, with nanoseconds."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", stamp)).timestamp()
+
+
+# ---- locks
+
+# A process of restic holds a lock as long as it lives, and makes it new every five minutes; restic itself takes one
+# that is older than this for dead.
+_DEAD_AFTER: Final = 1800
+_HOLDERS: Final = DIRECTORY / "holders"
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+@contextmanager
+def _known_as_ours(pid: int) -> Iterator[None]:
+    """A note of the process, which stays when the power goes: so the lock that is left is known to be ours."""
+    _HOLDERS.mkdir(mode=0o700, parents=True, exist_ok=True)
+    note = _HOLDERS / str(pid)
+    files.replace(note, json.dumps({"boot": _BOOT.read_text().strip(), "since": time.time()}).encode(), 0o600)
+    yield
+    note.unlink(missing_ok=True)
+
+
+def locked_by() -> list[Value]:
+    """Each lock of the repository: `time` in seconds, `hostname`, `pid`, and whether its holder is `gone`."""
+    found = []
+    for name in run(["list", "locks", "--no-lock"], timeout=FOREGROUND).out.split():
+        try:
+            lock = json.loads(run(["cat", "lock", name, "--no-lock"], timeout=FOREGROUND).out)
+        except ResticError:
+            continue  # it has just been given up
+        lock = {**lock, "time": _seconds(lock["time"])}
+        found.append({**lock, "gone": is_gone(lock, time.time(), _note(lock["pid"]), alive=_is_restic(lock["pid"]))})
+    return found
+
+
+def is_gone(lock: Value, now: float, note: Value | None, *, alive: bool) -> bool:
+    """Whether the holder of a lock is gone: `note` is ours of a process of that number, `alive` whether one runs.
+
+    Another machine may have this one's name, as the old one has when a new one takes over: its locks are not ours.
+    """
+    if now - lock["time"] > _DEAD_AFTER:
+        return True
+    if lock["hostname"] != os.uname().nodename or note is None or lock["time"] < note["since"] - 5:
+        return False
+    return not alive or note["boot"] != _BOOT.read_text().strip()
+
+
+def _note(pid: int) -> Value | None:
+    try:
+        found: Value = json.loads((_HOLDERS / str(pid)).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _is_restic(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == "restic"
+    except OSError:
+        return False
+
+
+def remove_dead_locks() -> bool:
+    """Remove locks whose holders are gone, if all that restic would remove are such; whether anything was removed.
+
+    Restic takes a lock of this name whose process is not here for dead, also when it is another machine's.
+    """
+    locks = locked_by()
+    ours = [lock for lock in locks if lock["hostname"] == os.uname().nodename]
+    if not any(lock["gone"] for lock in locks) or not all(lock["gone"] or _is_restic(lock["pid"]) for lock in ours):
+        return False
+    run(["unlock"], timeout=FOREGROUND)
+    for note in _HOLDERS.glob("*"):
+        if not _is_restic(int(note.name)):
+            note.unlink(missing_ok=True)
+    return len(locked_by()) < len(locks)

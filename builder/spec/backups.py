@@ -1,0 +1,68 @@
+"""What the host's `backup:` and a stack's become, and what of them does not go together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder.spec import messages, model
+from builder.spec.backup_input import KeepInput
+from builder.stack.model import StackBackup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from builder.spec.backup_input import BackupInput, StackBackupInput
+    from builder.spec.document import Document
+    from builder.stack.model import Stack
+    from builder.yamlfile.source import Loc
+
+
+def of_host(section: BackupInput | None) -> model.Backup | None:
+    """Where backups go, and what is kept; None without any."""
+    if section is None:
+        return None
+    keep = section.keep or KeepInput()
+    kept = None if section.append_only else model.Keep(keep.daily, keep.weekly, keep.monthly)
+    return model.Backup(section.to, section.at, kept, section.bandwidth, section.append_only, section.host_key)
+
+
+def of_stack(written: StackBackupInput | None) -> StackBackup | None:
+    """What the spec says of one stack; None where it is left out."""
+    if written is None:
+        return StackBackup()
+    if written.is_left_out:
+        return None
+    before = tuple((service, tuple(command)) for service, command in written.before.items())
+    return StackBackup(before, written.stop, tuple(dict.fromkeys(written.exclude)))
+
+
+def check_host(document: Document) -> None:
+    """What of the host's section does not go together."""
+    place: Loc = ("backup",)
+    if not isinstance(document.get(place), dict):
+        return
+    to = document.text((*place, "to")) or ""
+    if document.get((*place, "append_only")) is True and document.get((*place, "keep")) is not None:
+        document.report(messages.BACKUP_APPEND_KEEP, (*place, "keep"), on_key=True)
+    kept = document.get((*place, "keep"))
+    if isinstance(kept, dict) and [kept.get(name) for name in KeepInput.model_fields] == [0, 0, 0]:
+        document.report(messages.BACKUP_KEEP_NONE, (*place, "keep"))
+    if to.startswith(("s3:http:", "rest:http:")):
+        document.report(messages.BACKUP_HTTP, (*place, "to"))
+    if document.get((*place, "host_key")) is None and to.startswith("sftp:"):
+        document.report(messages.BACKUP_HOST_KEY_NONE, (*place, "to"))
+    if document.get((*place, "host_key")) is not None and not to.startswith("sftp:"):
+        document.report(messages.BACKUP_HOST_KEY_UNUSED, (*place, "host_key"), on_key=True)
+
+
+def check_stacks(document: Document, stacks: Iterable[Stack]) -> None:
+    """What of a stack's section names something that is not there; `stacks` are in the order of the spec."""
+    for index, stack in enumerate(stacks):
+        place: Loc = ("stacks", index, "backup")
+        if document.get(place) and document.get(("backup",)) is None:
+            document.report(messages.BACKUP_NONE, place, on_key=True)
+        known = [service.name for service in stack.services]
+        for service in document.keys((*place, "before")):
+            if service not in known:
+                values = {"name": service, "known": ", ".join(known)}
+                document.report(messages.BACKUP_SERVICE, (*place, "before", service), on_key=True, **values)
