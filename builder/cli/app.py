@@ -30,6 +30,7 @@ from builder.cli import (
 )
 from builder.cli.server import (
     apply,
+    backup,
     bans,
     doctor,
     firewall,
@@ -63,6 +64,7 @@ _SERVER: Final[tuple[tuple[str, Command], ...]] = (
     ("push", push.command),
     ("releases", releases.list_),
     ("rollback", releases.rollback),
+    ("backup", backup.command),
     ("logs", logs.command),
     ("exec", session.exec_),
     ("shell", session.shell),
@@ -148,7 +150,9 @@ app = typer.Typer(
 _server = typer.Typer(
     name="server", help="Look after a running server, over ssh.", no_args_is_help=True, rich_markup_mode=None
 )
-_secret = typer.Typer(name="secret", help="The secrets of a stack.", no_args_is_help=True, rich_markup_mode=None)
+_secret = typer.Typer(
+    name="secret", help="The secrets of a stack, or of the host.", no_args_is_help=True, rich_markup_mode=None
+)
 _registry = typer.Typer(
     name="registry", help="Logins to registries that images come from.", no_args_is_help=True, rich_markup_mode=None
 )

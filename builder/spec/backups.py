@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from builder.spec.backup_input import BackupInput, StackBackupInput
     from builder.spec.document import Document
-    from builder.stack.model import Stack
+    from builder.stack.model import Service
     from builder.yamlfile.source import Loc
 
 
@@ -55,14 +55,13 @@ def check_host(document: Document) -> None:
         document.report(messages.BACKUP_HOST_KEY_UNUSED, (*place, "host_key"), on_key=True)
 
 
-def check_stacks(document: Document, stacks: Iterable[Stack]) -> None:
-    """What of a stack's section names something that is not there; `stacks` are in the order of the spec."""
-    for index, stack in enumerate(stacks):
-        place: Loc = ("stacks", index, "backup")
-        if document.get(place) and document.get(("backup",)) is None:
-            document.report(messages.BACKUP_NONE, place, on_key=True)
-        known = [service.name for service in stack.services]
-        for service in document.keys((*place, "before")):
-            if service not in known:
-                values = {"name": service, "known": ", ".join(known)}
-                document.report(messages.BACKUP_SERVICE, (*place, "before", service), on_key=True, **values)
+def check_stack(document: Document, loc: Loc, services: Iterable[Service]) -> None:
+    """What the `backup` of the stack at a place names and is not there."""
+    place: Loc = (*loc, "backup")
+    if document.get(place) and document.get(("backup",)) is None:
+        document.report(messages.BACKUP_NONE, place, on_key=True)
+    known = [service.name for service in services]
+    for name in document.keys((*place, "before")):
+        if name not in known:
+            values = {"name": name, "known": ", ".join(known)}
+            document.report(messages.BACKUP_SERVICE, (*place, "before", name), on_key=True, **values)

@@ -50,7 +50,6 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         raise SpecError(report)
     stacks = stack_entries.stacks(document, spec_input.stacks, entries)
     registries.check(document, spec_input, stacks, image)
-    backups.check_stacks(document, stacks)
     spec = model.Spec(
         server=model.Server(
             spec_input.server.name, spec_input.server.base, spec_input.server.arch, spec_input.server.timezone

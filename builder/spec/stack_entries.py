@@ -71,9 +71,11 @@ def _read_entry(document: Document, index: int) -> StackEntry:
         contents = _read_compose(document, (*loc, "compose"), name)
         if contents is not None:
             secret_env.check(document, loc, contents.services)
+            backups.check_stack(document, loc, contents.services)
         return StackEntry(index, name, contents=contents)
     _check_short_entry(document, loc, keys, name)
     secret_env.check(document, loc, (Service(_SHORT_NAME, ""),))
+    backups.check_stack(document, loc, (Service(_SHORT_NAME, ""),))
     if "build" in keys:
         return StackEntry(index, name, image=names.own_image(name, _SHORT_NAME), build=_read_build(document, loc))
     image = host_sections.image(document, (*loc, "image"))

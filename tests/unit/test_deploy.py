@@ -159,7 +159,7 @@ _SHELL, _OTHER, _WORDS = "no shell", "for the stack blog alone", "does not take 
         ("'stack-status blog'", _SHELL),
         ("stack-status 'blog", _SHELL),
         ("apply-start", _SHELL),
-        ("deploy-enable blog", _SHELL),
+        ("keep-code blog", _SHELL),
         ("release-run blog", _SHELL),
         ("stack-status", _OTHER),
         ("stack-status shop", _OTHER),

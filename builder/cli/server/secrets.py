@@ -7,24 +7,34 @@ import getpass
 import json
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from builder.cli import output
-from builder.cli.options import AsJson, Host, SshOptions, Stack, remote
+from builder.cli.options import AsJson, Host, SshOptions, remote
 from builder.problems import UserError
 from builder.stack.model import SECRET_NAME
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The secret's name, as the Compose file has it.")]
+Stack = Annotated[
+    str, typer.Argument(metavar="STACK", help="The name of a stack; none with --host.", show_default=False)
+]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="The secret's name, as the Compose file has it.", show_default=False)
+]
+OfHost = Annotated[
+    bool, typer.Option("--host", help="A secret of the host itself, as backups need; no stack can read it.")
+]
 
 
 def set_(
     host: Host,
-    stack: Stack,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The secret's name.")] = None,
+    stack: Stack = "",
+    name: Name = "",
     *,
+    of_host: OfHost = False,
     many: Annotated[
         bool, typer.Option("--from-stdin", help="Set all NAME=value lines of stdin, as an env file has them, or none.")
     ] = False,
@@ -32,19 +42,54 @@ def set_(
     ssh: SshOptions = None,
     as_json: AsJson = False,
 ) -> int:
-    """Set a secret of a stack: from a prompt, a file, or stdin; or many at once. Their services restart once."""
-    if many == (name is not None) or (many and file is not None):
+    """Set a secret of a stack: from a prompt, a file, or stdin; or many at once. Their services restart once.
+
+    With --host it is the host's own: HOST --host NAME.
+    """
+    stack, name = _place(stack, name, of_host=of_host)
+    if many == bool(name) or (many and file is not None):
         raise typer.BadParameter("give the NAME of one secret, or --from-stdin alone")
-    values = parsed(sys.stdin.buffer.read()) if name is None else {name: _value(name, file)}
+    values = {name: _value(name, file)} if name else parsed(sys.stdin.buffer.read())
     _check_names(values)
     encoded = {one: base64.b64encode(value).decode() for one, value in values.items()}
-    done: dict[str, Any] = remote(host, ssh).ask("secret-set", stack, stdin=json.dumps(encoded).encode())
+    content = json.dumps(encoded).encode()
+    if of_host:
+        return _show_host_set(host, remote(host, ssh).ask("host-secret-set", stdin=content), as_json=as_json)
+    done: dict[str, Any] = remote(host, ssh).ask("secret-set", stack, stdin=content)
     if as_json:
         output.json(done if many else {**done["set"][0], "restarted": done["restarted"]})
         return 0
     for one in done["set"]:
         output.note(f"{stack}: {one['name']} is {'replaced' if one['replaced'] else 'set'}")
     _note_restarts(stack, done["restarted"], "it" if len(values) == 1 else "them")
+    return 0
+
+
+def _place(stack: str, name: str, *, of_host: bool) -> tuple[str, str]:
+    """Stack and name of what follows HOST: with --host there is no stack, and the only word is the name."""
+    if of_host and name:
+        raise typer.BadParameter("a secret of the host is of no stack: HOST --host NAME")
+    if not of_host and not stack:
+        raise typer.BadParameter("whose secret is it? HOST STACK NAME, or HOST --host NAME")
+    return ("", stack) if of_host else (stack, name)
+
+
+# Without it nothing of a backup can be read, also not by whoever has the server.
+_REPOSITORY_PASSWORD: Final = "restic-password"  # noqa: S105 - a name
+
+
+def _show_host_set(host: str, done: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        output.json(done)
+        return 0
+    for one in done["set"]:
+        output.note(f"the host: {one['name']} is {'replaced' if one['replaced'] else 'set'}")
+    if any(one["name"] == _REPOSITORY_PASSWORD for one in done["set"]):
+        output.note(
+            f"keep {_REPOSITORY_PASSWORD} elsewhere too: when the server is gone, nothing opens its backups else"
+        )
+    for name in done["missing"]:
+        output.note(f"still missing: er server secret set {host} --host {name}")
     return 0
 
 
@@ -134,8 +179,14 @@ def _value(name: str, file: Path | None) -> bytes:
     return sys.stdin.buffer.read().removesuffix(b"\n")
 
 
-def list_(host: Host, stack: Stack, *, ssh: SshOptions = None, as_json: AsJson = False) -> int:
-    """Show which secrets a stack has and which it waits for; 1 when one is missing."""
+def list_(
+    host: Host, stack: Stack = "", *, of_host: OfHost = False, ssh: SshOptions = None, as_json: AsJson = False
+) -> int:
+    """Show which secrets a stack, or with --host the host, has and which it waits for; 1 when one is missing."""
+    if bool(stack) == of_host:
+        raise typer.BadParameter("whose secrets? HOST STACK, or HOST --host")
+    if of_host:
+        return _list_of_host(remote(host, ssh).ask("host-secret-list"), as_json=as_json)
     found: list[dict[str, Any]] = remote(host, ssh).ask("secret-list", stack)
     if as_json:
         output.json(found)
@@ -147,11 +198,37 @@ def list_(host: Host, stack: Stack, *, ssh: SshOptions = None, as_json: AsJson =
     return 0 if all(one["set"] for one in found) else 1
 
 
-def rm(host: Host, stack: Stack, name: Name, *, ssh: SshOptions = None, as_json: AsJson = False) -> int:
-    """Remove a secret of a stack."""
-    done: dict[str, Any] = remote(host, ssh).ask("secret-rm", stack, name)
+def _list_of_host(found: list[dict[str, Any]], *, as_json: bool) -> int:
+    if as_json:
+        output.json(found)
+    else:
+        rows = output.new_table("secret of the host", "set", "used by")
+        for one in found:
+            since = time.strftime("%Y-%m-%d %H:%M", time.localtime(one["since"])) if one["set"] else ""
+            rows.add_row(one["name"], since or ("MISSING" if one["required"] else "not set"), one["used"])
+        output.table(rows)
+    return 0 if all(one["set"] for one in found if one["required"]) else 1
+
+
+def rm(
+    host: Host,
+    stack: Stack = "",
+    name: Name = "",
+    *,
+    of_host: OfHost = False,
+    ssh: SshOptions = None,
+    as_json: AsJson = False,
+) -> int:
+    """Remove a secret of a stack, or with --host one of the host."""
+    stack, name = _place(stack, name, of_host=of_host)
+    if not name:
+        raise typer.BadParameter("give the NAME of the secret")
+    words = ("host-secret-rm", name) if of_host else ("secret-rm", stack, name)
+    done: dict[str, Any] = remote(host, ssh).ask(*words)
     if as_json:
         output.json(done)
+    elif of_host:
+        output.note(f"the host: {name} is gone" + (f"; no {done['used']} without it" if done["required"] else ""))
     else:
         uses = f"; {', '.join(done['services'])} will not start again without it" if done["services"] else ""
         output.note(f"{stack}: {name} is gone{uses}")

@@ -25,14 +25,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from builder import facts
 from builder.problems import UserError
-from builder.server.remote import common, deploy_key
+from builder.server.remote import deploy_key
 from builder.server.remote.common import RemoteError
 from builder.server.remote.main import function
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from builder.server.remote.common import Value
     from builder.server.remote.deploy_key import DeployKey
 
 # What words may look like; they are whole words of a command line, and none may begin like an option.
@@ -183,8 +182,3 @@ def _log(text: str) -> None:
 
 def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)[:600]
-
-
-def deploy_enable() -> Value:
-    """Keep this remote part for deploy keys; `new` is whether it was another one."""
-    return {"new": common.keep_code()}

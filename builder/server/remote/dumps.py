@@ -6,8 +6,24 @@ the image's own; passwords are read where the image reads them, and stand in no 
 
 from __future__ import annotations
 
+import os
 import re
-from typing import Final, NamedTuple
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from typing import IO, TYPE_CHECKING, Final, NamedTuple
+
+from builder import facts
+from builder.server.remote import common, release_record, services
+from builder.server.remote.common import RemoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from builder.server.remote.common import Value
 
 
 class Dump(NamedTuple):
@@ -80,3 +96,101 @@ def of_image(image: str) -> Dump | None:
 def of_kind(kind: str) -> Dump | None:
     """The row that a snapshot's stack.json names."""
     return next((one for one in DUMPS if one.kind == kind), None)
+
+
+# ---- dumps of what runs
+
+
+class _Wanted(NamedTuple):
+    """A dump: of a service, by this command in its container, to this file; `kind` names its row of `dumps`."""
+
+    service: str
+    argv: list[str]
+    file: str
+    kind: str
+
+
+def dump(stack: str, before: Mapping[str, list[str]], directory: Path) -> tuple[dict[str, Value], list[str]]:
+    """Dump what of a stack has to be dumped into a directory: what was made, by service, and what went wrong.
+
+    `before` are commands of the spec, by service, which go before those of the rows.
+    """
+    made, errors = {}, []
+    running = services.running(stack)
+    for one in _wanted(stack, before):
+        try:
+            if one.service not in running:
+                raise RemoteError("it does not run")
+            if found := _dump_one(stack, one, directory):
+                made[one.service] = found
+        except (RemoteError, OSError) as error:
+            errors.append(f"{one.service} could not be dumped, its files are there: {error}")
+    return made, errors
+
+
+def _wanted(stack: str, before: Mapping[str, list[str]]) -> Iterator[_Wanted]:
+    for service in release_record.services(stack):
+        row = of_image(release_record.of_spec(stack, service))
+        if service in before:
+            yield _Wanted(service, before[service], f"dumps/{service}", "")
+        elif row is not None:
+            yield _Wanted(service, ["sh", "-c", row.dump], f"dumps/{service}{row.suffix}", row.kind)
+
+
+def _dump_one(stack: str, wanted: _Wanted, directory: Path) -> Value | None:
+    """Run a command in a container; what it prints is the dump. None where it prints nothing."""
+    user = common.stack_user(stack)
+    path = directory / wanted.file
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    argv = [*common.in_session(user), "podman", "exec", container(stack, wanted.service), *wanted.argv]
+    with path.open("wb") as file, tempfile.TemporaryFile() as err:
+        os.fchmod(file.fileno(), 0o600)
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err)
+        try:
+            _copy(process, file)
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode != 0:
+            err.seek(0)
+            said = err.read()[-2000:].decode(errors="replace").strip().splitlines()
+            raise RemoteError(said[-1] if said else f"exit code {process.returncode}")
+        os.fsync(file.fileno())
+    size = path.stat().st_size
+    if not size:
+        path.unlink()
+        return None
+    return {"file": wanted.file, "kind": wanted.kind, "bytes": size}
+
+
+# A dump may take so long, in seconds. It is watched whether the disk still has room, after so many bytes.
+_DUMP_TIMEOUT: Final = 3600.0
+_PIECE: Final = 1 << 20
+
+
+def _copy(process: subprocess.Popen[bytes], file: IO[bytes]) -> None:
+    """All that a process prints. Raises RemoteError when it takes too long, or too much room."""
+    out = process.stdout
+    assert out is not None  # noqa: S101 - for mypy: it is a pipe
+    deadline = time.monotonic() + _DUMP_TIMEOUT
+    while True:
+        if not select.select([out], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise RemoteError(f"it did not end within {_DUMP_TIMEOUT:.0f} s")
+        piece = os.read(out.fileno(), _PIECE)
+        if not piece:
+            break
+        file.write(piece)
+        space = shutil.disk_usage(facts.STATE)
+        if space.free < facts.LEAST_FREE * space.total:
+            raise RemoteError(f"the disk has no room for its dump: {space.free >> 20} MiB are free")
+    file.flush()
+    try:
+        process.wait(max(1.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise RemoteError(f"it did not end within {_DUMP_TIMEOUT:.0f} s") from None
+
+
+def container(stack: str, service: str) -> str:
+    """The name of a service's container."""
+    found = re.search(r"^ContainerName=(.+)$", release_record.unit_path(stack, service).read_text(), re.MULTILINE)
+    return found[1] if found else f"systemd-{stack}-{service}"

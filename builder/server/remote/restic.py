@@ -327,7 +327,7 @@ def _seconds(stamp: str) -> float:
 # A process of restic holds a lock as long as it lives, and makes it new every five minutes; restic itself takes one
 # that is older than this for dead.
 _DEAD_AFTER: Final = 1800
-_HOLDERS: Final = DIRECTORY / "holders"
+_HOLDERS: Final = DIRECTORY / ".holders"
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
 

@@ -34,12 +34,26 @@ def services(action: str, stack: str, service: str = "") -> Value:
         names = ", ".join(name for _, name, _ in common.services(stack))
         raise RemoteError(f"the stack {stack} has no service {service}", f"it has: {names}")
     with locks.stack(stack, f"er server {action}"):
-        if action == "stop":
-            _ingress_sockets(user, "stop", units)
-        common.as_user(user, ["systemctl", "--user", action, *units.values()], timeout=_TIMEOUT)
-        if action != "stop":
-            _ingress_sockets(user, "start", units)
+        act(action, stack, units)
     return {name: common.show(unit, "ActiveState", user=user).get("ActiveState") for name, unit in units.items()}
+
+
+def act(action: str, stack: str, services: Iterable[str]) -> None:
+    """restart, stop or start these services of a stack. The caller holds its lock."""
+    user, chosen = common.stack_user(stack), set(services)
+    names, units = zip(*((name, unit) for _, name, unit in common.services(stack) if name in chosen), strict=True)
+    if action == "stop":
+        _ingress_sockets(user, "stop", names)
+    common.as_user(user, ["systemctl", "--user", action, *units], timeout=_TIMEOUT)
+    if action != "stop":
+        _ingress_sockets(user, "start", names)
+
+
+def running(stack: str) -> list[str]:
+    """The services of a stack that run, or are about to."""
+    user = common.stack_user(stack)
+    states = {name: common.show(unit, "ActiveState", user=user) for _, name, unit in common.services(stack)}
+    return [name for name, state in states.items() if state.get("ActiveState") in {"active", "activating"}]
 
 
 def _ingress_sockets(user: str, action: str, services: Iterable[str]) -> None:
@@ -55,6 +69,7 @@ _SYSTEM_FILES: Final = (
     ("/etc/systemd/journald*", "journal"),
     ("/etc/systemd/*", "systemd"),
     ("/etc/systemd/system/easyrunner-deploy*", "deploy"),
+    ("/etc/systemd/system/easyrunner-*.timer", "timers"),
     ("/usr/lib/systemd/system/*", "systemd"),
     (f"{facts.FIREWALL}/*", "firewall"),
     # The firewall has a chain for each stack by its ids.
@@ -150,6 +165,8 @@ def reload(found: Affected) -> None:
 
 # Where deploy keys are served, on hosts that have such.
 _DEPLOYS: Final = Path("/etc/systemd/system/easyrunner-deploy.socket")
+# What a spec has done at its time: backups.
+_TIMERS: Final = "easyrunner-*.timer"
 
 
 def _reload_system(readers: set[str]) -> None:
@@ -165,6 +182,8 @@ def _reload_system(readers: set[str]) -> None:
             raise RemoteError("the firewall's rules do not load")
     if "deploy" in readers and _DEPLOYS.exists():
         common.run(["systemctl", "restart", _DEPLOYS.name])
+    if "timers" in readers and (timers := [path.name for path in Path("/etc/systemd/system").glob(_TIMERS)]):
+        common.run(["systemctl", "restart", *timers])
     if "ssh" in readers:
         common.run(["sshd", "-t"])
         common.run(["systemctl", "reload-or-restart", "ssh.service"])
