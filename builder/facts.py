@@ -98,6 +98,9 @@ REMOTE_CODE: Final = f"{STATE}/remote.zip"
 BACKUP: Final = f"{ETC}/backup.json"
 BACKUPS: Final = f"{STATE}/backup"
 HOST_SECRETS: Final = f"{DATA}/secrets"
+# What restores lay beside a stack's data, on the same disk, and keep of before; and where the weekly drill restores to.
+RESTORES: Final = f"{DATA}/restores"
+DRILL: Final = f"{STATE}/drill"
 
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.

@@ -62,7 +62,7 @@ DUMPS: Final = (
         {"POSTGRES_HOST_AUTH_METHOD": "trust"},
         "exec pg_isready --quiet --host=127.0.0.1",
         'exec psql --username="${POSTGRES_USER:-postgres}" --dbname=postgres --no-psqlrc --quiet --output=/dev/null',
-        r'ERROR:  role "[^"]*" already exists',
+        r'ERROR:  (role|database) "[^"]*" already exists',
     ),
     Dump(
         "mariadb",
@@ -71,7 +71,7 @@ DUMPS: Final = (
         f"{_SQL_ROOT}mariadb-dump {_SQL_DUMP}",
         {"MARIADB_ALLOW_EMPTY_ROOT_PASSWORD": "1"},
         "exec mariadb-admin ping --silent --protocol=tcp --host=127.0.0.1",
-        "exec mariadb --user=root",
+        f"{_SQL_ROOT}mariadb --user=root",
         "",
     ),
     Dump(
@@ -81,7 +81,7 @@ DUMPS: Final = (
         f"{_SQL_ROOT}mysqldump {_SQL_DUMP} --set-gtid-purged=OFF",
         {"MYSQL_ALLOW_EMPTY_PASSWORD": "1"},
         "exec mysqladmin ping --silent --protocol=tcp --host=127.0.0.1",
-        "exec mysql --user=root",
+        f"{_SQL_ROOT}mysql --user=root",
         "",
     ),
 )
