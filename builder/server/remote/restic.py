@@ -112,7 +112,7 @@ def _call(
     stdout: IO[bytes] | None,
     timeout: float | None,
 ) -> Done:
-    argv, env = [*_base(settings()), *words], environment()
+    argv, env = [*base_words(settings()), *words], environment()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         into = subprocess.PIPE if each else (stdout or out)
         process = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=into, stderr=err, cwd="/")
@@ -154,7 +154,7 @@ def _messages(stdout: IO[bytes] | None) -> Iterator[Value]:
             yield found
 
 
-def _base(backup: Value) -> list[str]:
+def base_words(backup: Value) -> list[str]:
     """The first words of every call."""
     words = ["restic", f"--cache-dir={_CACHE}", "--cleanup-cache"]
     if backup["bandwidth"]:
