@@ -130,6 +130,8 @@ QUEUE_TIMEOUT: Final = 60
 LEAST_DAYS: Final = 14
 INTERNAL_ISSUER: Final = "Local Authority"
 LEAST_FREE: Final = 0.1
+# Seconds: a backup each day that is older than this was missed.
+BACKUP_LATE: Final = 36 * 3600
 
 # Where an apply has come to its end, as its state says.
 APPLY_ENDS: Final = frozenset({"done", "rolled back", "failed"})

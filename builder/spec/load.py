@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from builder.problems import Problem, Report, SpecError
-from builder.spec import backups, deploy_access, host_sections, memory, model, registries, stack_entries
+from builder.spec import backup_rules, deploy_access, host_sections, memory, model, registries, stack_entries
 from builder.spec.document import Document, validate
 from builder.yamlfile import source
 
@@ -43,7 +43,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
     host_sections.check_networks(document)
     host_sections.check_email(document)
     registries.check_roles(document)
-    backups.check_host(document)
+    backup_rules.check_host(document)
     root, image = host_sections.ca_root(document), host_sections.proxy_image(document)
     entries = stack_entries.read_stacks(document)
     if report.failed or spec_input is None:
@@ -65,7 +65,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         fail2ban=_fail2ban(spec_input.fail2ban),
         aws=model.Aws(spec_input.aws.region, spec_input.aws.type),
         dns=spec_input.dns,
-        backup=backups.of_host(spec_input.backup),
+        backup=backup_rules.of_host(spec_input.backup),
         stacks=deploy_access.added(registries.added(stacks, spec_input), deploys),
         mirrors=tuple((name, tuple(one.mirrors)) for name, one in spec_input.registries.items() if one.mirrors),
     )

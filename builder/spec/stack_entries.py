@@ -20,7 +20,7 @@ from builder.messages import (
     IMAGE_STRICT,
 )
 from builder.oci import containerfile, known_images
-from builder.spec import backups, host_sections, messages, outgoing, public_names, rules, secret_env, uids
+from builder.spec import backup_rules, host_sections, messages, outgoing, public_names, rules, secret_env, uids
 from builder.spec.stack_input import PublicInput, StackInput
 from builder.stack import names, public, user
 from builder.stack.model import Build, EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
@@ -71,11 +71,11 @@ def _read_entry(document: Document, index: int) -> StackEntry:
         contents = _read_compose(document, (*loc, "compose"), name)
         if contents is not None:
             secret_env.check(document, loc, contents.services)
-            backups.check_stack(document, loc, contents.services)
+            backup_rules.check_stack(document, loc, contents.services)
         return StackEntry(index, name, contents=contents)
     _check_short_entry(document, loc, keys, name)
     secret_env.check(document, loc, (Service(_SHORT_NAME, ""),))
-    backups.check_stack(document, loc, (Service(_SHORT_NAME, ""),))
+    backup_rules.check_stack(document, loc, (Service(_SHORT_NAME, ""),))
     if "build" in keys:
         return StackEntry(index, name, image=names.own_image(name, _SHORT_NAME), build=_read_build(document, loc))
     image = host_sections.image(document, (*loc, "image"))
@@ -273,7 +273,7 @@ def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> St
         no_egress=stack_input.egress == [],
         build_egress=_egress(stack_input.build_egress),
         no_build_egress=stack_input.build_egress == [],
-        backup=backups.of_stack(stack_input.backup),
+        backup=backup_rules.of_stack(stack_input.backup),
         mark=mark,
     )
 

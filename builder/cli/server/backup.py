@@ -130,6 +130,23 @@ def date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
+def problems(found: Backup | None) -> Iterator[str]:
+    """What of a host's backups needs somebody's attention, in words."""
+    if found is None:
+        return
+    for name in found["missing"]:
+        yield f"no backup without the host's secret {name}: er server secret set HOST --host {name}"
+    if not found["missing"] and not found["served"]:
+        yield "backups do not run yet; that begins with: er server apply HOST SPEC"
+    if found["run"].get("error"):
+        yield f"the last backup failed: {found['run']['error']}"
+    for one in found["stacks"]:
+        if one.get("error"):
+            yield f"the last backup of {one['stack']} failed: {one['error']}"
+        elif one["late"] and not found["missing"]:
+            yield f"{one['stack']} has no backup of the last day: er server backup HOST now"
+
+
 def _check(server: Remote, read: int, *, as_json: bool) -> int:
     output.note("looking for damage: this reads the repository's structure" + (f", and {read} % of it" if read else ""))
     done = server.ask("backup-check", *([str(read)] if read else []), timeout=_CHECKED_WITHIN)

@@ -9,7 +9,7 @@ import typer
 
 from builder.cli import output
 from builder.cli.options import AsJson, Host, SshOptions, asking
-from builder.cli.server import firewall, registries, releases
+from builder.cli.server import backup, firewall, registries, releases
 from builder.server import host_keys
 from builder.server.deploy_login import DeployLogin
 
@@ -52,6 +52,8 @@ def command(
         output.table(firewall.refusals_table(found["egress"]))
         if found["certificates"]:
             output.table(_certificates(found))
+        if found["backup"]:
+            output.table(_backups(found["backup"]))
         for text in wrong(found):
             output.failure(text)
     return 1 if any(wrong(found)) else 0
@@ -96,6 +98,7 @@ def wrong(found: Status) -> Iterator[str]:
             yield f"the certificate of {one['domain']} {_left(one['seconds'])}"
     if found["deploys"]["keys"] and not found["deploys"]["served"]:
         yield "deploy keys are not served yet; that begins with: er server apply HOST SPEC"
+    yield from backup.problems(found["backup"])
     yield from _disk_space(found)
 
 
@@ -194,6 +197,15 @@ def _certificates(found: Status) -> Table:
     rows = output.new_table("certificate", "issuer", ">left")
     for one in found["certificates"]:
         rows.add_row(one["domain"], one["issuer"], output.duration(one["seconds"]) if one["seconds"] > 0 else "ENDED")
+    return rows
+
+
+def _backups(found: Status) -> Table:
+    rows = output.new_table("backup of", "last good one", "snapshot", ">size", ">took")
+    for one in found["stacks"]:
+        good = f"{backup.date(one['good_at'])}" if "good_at" in one else "none yet"
+        took = output.duration(one["seconds"]) if "seconds" in one else ""
+        rows.add_row(one["stack"], good, one.get("snapshot", ""), output.size(one.get("bytes")), took)
     return rows
 
 

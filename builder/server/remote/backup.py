@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from builder import facts, files
 from builder.server.remote import backup_state, common, dumps, host_secrets, locks, release_record, restic, services
 from builder.server.remote.common import RemoteError
+from builder.server.remote.restic_errors import ResticError, explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,7 +109,7 @@ def backup_check(share: str = "") -> Value:
     with locks.backup("er server backup check"):
         done = restic.run(words, accept=(0, 1), patience=60)
     said = [line.strip() for line in f"{done.out}\n{done.err}".splitlines() if line.strip()]
-    if done.code != 0 and (error := restic.explain(done)).kind:
+    if done.code != 0 and (error := explain(done, restic.settings()["repository"])).kind:
         raise error
     return {"good": done.code == 0, "said": [] if done.code == 0 else said[-20:]}
 
@@ -167,7 +168,7 @@ def _open() -> None:
     before = known.get("id") if known.get("to") == to else None
     try:
         found = _repository_id()
-    except restic.ResticError as error:
+    except ResticError as error:
         if error.kind != "missing":
             raise
         if before:
@@ -215,7 +216,7 @@ def _snapshot(stack: str) -> tuple[Value, list[str]]:
         _save(stack, wanted, tag=_FIRST_PASS)
     with locks.stack(stack, "a backup", _STACKS_TURN):
         _progress(f"{stack}: dumps")
-        made, errors = dumps.dump(stack, wanted["before"], _directory(stack))
+        made, errors = dumps.dump(stack, wanted["before"], restic.made(_directory(stack)))
         _describe(stack, made)
         if wanted["stop"]:
             _progress(f"{stack}: files, while it is stopped")
@@ -291,9 +292,11 @@ def _forget() -> None:
     if passes:
         restic.run(["forget", *(one["id"] for one in passes)], patience=_LOCK)
     run = backup_state.read()["run"]
-    if time.time() - run.get("pruned", 0) > (_PRUNE_DAYS - 0.5) * 86_400:
+    due = run.get("pruned", time.time()) + (_PRUNE_DAYS - 0.5) * 86_400
+    if time.time() > due:
         _progress("giving room free")
         restic.run(["prune", "--max-unused=10%"], patience=_LOCK)
+    if time.time() > due or "pruned" not in run:
         backup_state.replace("run", {**run, "pruned": int(time.time())})
 
 
@@ -302,8 +305,7 @@ def _forget() -> None:
 
 def _describe(stack: str, made: dict[str, Value]) -> None:
     """Write stack.json: what a restore, and its drill, have to know besides the files."""
-    directory = _directory(stack)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory = restic.made(_directory(stack))
     value: Value = {"format": FORMAT, "stack": stack, "host": restic.host_name(), "at": int(time.time()), "dumps": made}
     if stack != restic.HOST:
         user = common.stack_user(stack)

@@ -52,7 +52,7 @@ class _Locked:
     """One writer at a time."""
 
     def __enter__(self) -> None:
-        _DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _DIRECTORY.mkdir(mode=0o700, exist_ok=True)
         self._lock = os.open(_DIRECTORY / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 

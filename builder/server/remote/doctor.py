@@ -283,6 +283,17 @@ def _install() -> None:
     packages.install(packages.missing(packages.lists()))
 
 
+def _backups() -> str:
+    found = status.backups()
+    if found is None:
+        return ""
+    missing = [f"the host lacks the secret {name}" for name in found["missing"]]
+    failed = [found["run"]["error"]] if found["run"].get("error") else []
+    errors = [f"{one['stack']}: {one['error']}" for one in found["stacks"] if one.get("error")]
+    late = [f"{one['stack']} has had none for long" for one in found["stacks"] if one["late"]]
+    return ", ".join([*missing, *failed, *errors, *late])
+
+
 def _clock() -> str:
     found = common.run(["timedatectl", "show", "-p", "NTPSynchronized", "-p", "NTP"], check=False)
     return "" if "NTPSynchronized=yes" in found or "NTP=no" in found else "the clock is not synchronised"
@@ -346,6 +357,7 @@ CHECKS: Final = (
     Check("no unknown listener", _ports, "see who: sudo ss -tulnp; end it or bind it to 127.0.0.1"),
     Check("security updates", _updates, "sudo unattended-upgrade", _update),
     Check("packages", _packages, "sudo apt-get install what is missing", _install),
+    Check("backups", _backups, "er server status HOST says what is missing; then er server backup HOST now"),
     Check("clock", _clock, "see timedatectl timesync-status"),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
 )

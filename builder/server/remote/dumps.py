@@ -59,7 +59,7 @@ DUMPS: Final = (
         ".sql",
         _VALUE + "PGPASSWORD=$(value POSTGRES_PASSWORD); export PGPASSWORD; user=$(value POSTGRES_USER); "
         'exec pg_dumpall --username="${user:-postgres}"',
-        {"POSTGRES_HOST_AUTH_METHOD": "trust"},
+        {"POSTGRES_PASSWORD": "empty"},
         "exec pg_isready --quiet --host=127.0.0.1",
         'exec psql --username="${POSTGRES_USER:-postgres}" --dbname=postgres --no-psqlrc --quiet --output=/dev/null',
         r'ERROR:  (role|database) "[^"]*" already exists',
@@ -141,7 +141,7 @@ def _dump_one(stack: str, wanted: _Wanted, directory: Path) -> Value | None:
     """Run a command in a container; what it prints is the dump. None where it prints nothing."""
     user = common.stack_user(stack)
     path = directory / wanted.file
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     argv = [*common.in_session(user), "podman", "exec", container(stack, wanted.service), *wanted.argv]
     with path.open("wb") as file, tempfile.TemporaryFile() as err:
         os.fchmod(file.fileno(), 0o600)

@@ -16,7 +16,6 @@ import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
@@ -25,6 +24,7 @@ from urllib.parse import urlsplit
 from builder import facts, files
 from builder.server.remote import common, host_secrets
 from builder.server.remote.common import RemoteError
+from builder.server.remote.restic_errors import Done, ResticError, explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,21 +39,12 @@ _CACHE: Final = "/var/cache/easyrunner-restic"
 _RUN: Final = Path(facts.RUN, "backup")
 
 
-class ResticError(RemoteError):
-    """Restic has failed; `kind` is one of `_FAILURES`, or empty."""
-
-    def __init__(self, kind: str, message: str, hint: str | None = None) -> None:
-        self.kind = kind
-        super().__init__(message, hint)
-
-
-@dataclass(frozen=True)
-class Done:
-    """A call that has ended: its exit code, and what it printed."""
-
-    code: int
-    out: str
-    err: str
+def made(path: Path) -> Path:
+    """A directory below `DIRECTORY`, or that itself, made with all on the way where it is not there: root's alone."""
+    for one in reversed((path, *path.parents)):
+        if one.is_relative_to(DIRECTORY):
+            one.mkdir(mode=0o700, exist_ok=True)
+    return path
 
 
 def settings() -> Value:
@@ -126,7 +117,7 @@ def _call(
             process.wait()
         done = Done(code, _text(out), _text(err))
     if code not in accept:
-        raise explain(done)
+        raise explain(done, env["RESTIC_REPOSITORY"])
     return done
 
 
@@ -196,7 +187,8 @@ def sftp_command(backup: Value) -> list[str]:
     """The ssh that speaks SFTP with the server of a repository, and takes no other for it."""
     user, host, port = _sftp_place(backup["repository"])
     known = _RUN / "known_hosts" if backup["host_key"] else DIRECTORY / "known_hosts"
-    known.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _RUN.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made(DIRECTORY)
     if backup["host_key"]:
         known.write_text(f"{f'[{host}]:{port}' if port != facts.SSH else host} {backup['host_key']}\n")
     options = {
@@ -220,77 +212,6 @@ def _sftp_place(repository: str) -> tuple[str, str, int]:
         return parts.username or "", parts.hostname or "", parts.port or facts.SSH
     user, _, host = repository.removeprefix("sftp:").partition(":")[0].rpartition("@")
     return user, host, facts.SSH
-
-
-# ---- what fails
-
-# The kind, exit codes of restic 0.17 and later, and what it (or ssh, or S3) says. The first that is found counts.
-_FAILURES: Final[tuple[tuple[str, frozenset[int], str], ...]] = (
-    ("password", frozenset({12}), "wrong password or no key found"),
-    ("locked", frozenset({11}), "already locked|unable to create lock"),
-    ("full", frozenset(), "no space left|quota|insufficient storage|storage ?full|507 "),
-    ("host key", frozenset(), "host key verification failed"),
-    (
-        "refused",
-        frozenset(),
-        "access ?denied|forbidden|signaturedoesnotmatch|invalidaccesskey|permission denied|40[13] ",
-    ),
-    (
-        "unreachable",
-        frozenset(),
-        "refused|no such host|timed? ?out|could not resolve|unreachable|no route|retrying after",
-    ),
-    ("missing", frozenset({10}), "(?s)(no such file|not exist|not found|nosuchbucket).*is there a repository at"),
-)
-_HINTS: Final = {
-    "password": "is it the one that the repository was made with? er server secret set HOST --host restic-password",
-    "locked": "who is it? when it has ended, try again",
-    "full": "make it larger, or keep less; what is there is whole",
-    "host key": "is it the right server? its key belongs into the spec: backup: {host_key: …}",
-    "refused": "are the host's secrets right? er server secret list HOST --host",
-    "unreachable": "is the address right, and does it run? restic has tried for a while",
-    "missing": "the first backup makes it: er server backup HOST now",
-}
-_MESSAGES: Final = {
-    "password": "the repository does not open with the host's secret restic-password",
-    "locked": "somebody else is at the repository",
-    "full": "there is no room left where backups go",
-    "host key": "the server of the repository has another host key",
-    "refused": "the repository does not let this host in",
-    "unreachable": "the repository cannot be reached",
-    "missing": "there is no repository",
-}
-
-
-def explain(done: Done) -> ResticError:
-    """The error for a call that has failed."""
-    text = f"{done.out[-4000:]}\n{done.err[-8000:]}"
-    kinds = (kind for kind, codes, words in _FAILURES if done.code in codes or re.search(words, text, re.IGNORECASE))
-    kind, said = next(kinds, ""), _last_words(done.err or done.out)
-    if not kind:
-        return ResticError("", f"restic has failed: {said or f'exit code {done.code}'}")
-    where = f" at {settings()['repository']}" if kind in ("missing", "unreachable") else ""
-    return ResticError(kind, f"{_MESSAGES[kind]}{where}{f' ({said})' if said else ''}", _HINTS[kind])
-
-
-def _last_words(text: str) -> str:
-    """What went wrong, in restic's words: its fatal line, or the last one."""
-    lines = [_plain(line) for line in text.splitlines() if line.strip()]
-    fatal = [line for line in lines if line.startswith("Fatal:")]
-    return (fatal or lines or [""])[-1].removeprefix("Fatal:").strip()[:300]
-
-
-def _plain(line: str) -> str:
-    """The message of a line that may be JSON."""
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return line.strip()
-    if not isinstance(found, dict):
-        return line.strip()
-    error = found.get("error")
-    inner = error.get("message") if isinstance(error, dict) else error
-    return str(found.get("message") or inner or line).strip()
 
 
 # ---- snapshots
@@ -334,8 +255,7 @@ _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 @contextmanager
 def _known_as_ours(pid: int) -> Iterator[None]:
     """A note of the process, which stays when the power goes: so the lock that is left is known to be ours."""
-    _HOLDERS.mkdir(mode=0o700, parents=True, exist_ok=True)
-    note = _HOLDERS / str(pid)
+    note = made(_HOLDERS) / str(pid)
     files.replace(note, json.dumps({"boot": _BOOT.read_text().strip(), "since": time.time()}).encode(), 0o600)
     yield
     note.unlink(missing_ok=True)

@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Final
 
 from builder import facts
 from builder.server.remote import (
+    backup,
+    backup_state,
     bans,
     common,
     deploy_key,
     egress,
     first_images,
+    host_secrets,
     images,
     registries,
     release_record,
+    restic,
     secrets,
 )
 
@@ -59,6 +63,7 @@ def status() -> Value:
         "reboot_needed": Path("/run/reboot-required").exists(),
         "host_keys": list(host_keys()),
         "deploys": deploys(),
+        "backup": backups(),
         "jails": bans.jails() if services["fail2ban"] == "active" else [],
     }
 
@@ -74,6 +79,22 @@ def deploys() -> Value:
     """How many `keys` may deploy something here, and whether they are `served`: they wait for an `er server apply`."""
     has_keys = Path(facts.DEPLOY_KEYS).exists()
     return {"keys": len([*deploy_key.keys()]) if has_keys else 0, "served": Path(facts.REMOTE_CODE).exists()}
+
+
+def backups() -> Value | None:
+    """How backups went, by `stacks` that have any, and what they lack; None where the spec has none."""
+    if not restic.is_configured():
+        return None
+    state, since = backup_state.read(), Path(facts.BACKUP).stat().st_mtime
+    stacks = [{"stack": name, **state["stacks"].get(name, {})} for name in backup.included()]
+    late = time.time() - facts.BACKUP_LATE
+    return {
+        "to": restic.settings()["repository"],
+        "missing": host_secrets.missing(),
+        "served": Path(facts.REMOTE_CODE).exists(),
+        "stacks": [{**one, "late": one.get("good_at", since) < late} for one in stacks],
+        "run": state["run"],
+    }
 
 
 _MEMINFO: Final = re.compile(r"^(MemTotal|MemAvailable|SwapTotal|SwapFree): +(\d+) kB$", re.MULTILINE)
