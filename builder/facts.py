@@ -87,6 +87,8 @@ RELEASES: Final = f"{DATA}/releases"
 # Whose keys may deploy what, a line of authorized_keys each; and where the service listens that does what they ask.
 DEPLOY_KEYS: Final = f"{ETC}/deploy-keys"
 DEPLOY_SOCKET: Final = f"{RUN}/deploy.sock"
+# Who restores what the weekly drill tries: a number below those of deploy keys, of a user that the host does not have.
+DRILL_UID: Final = UID_BASE + PROXY_SLOT - 2
 # What a deploy key has instead of a shell.
 DEPLOY_SHELL: Final = f"{LIB}/deploy"
 # The remote part that serves deploy keys, and makes backups: the admin's last apply has left it, or who set a secret of

@@ -8,6 +8,7 @@ out of a snapshot. It sees /drill, and of er's own files nothing; a database has
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common, dump_load, host_secrets, restic
+from builder.server.remote import common, host_secrets, restic
 from builder.server.remote.common import RemoteError
 from builder.server.remote.dump_load import Account
 
@@ -30,8 +31,10 @@ _FIRST: Final = (_UID - facts.UID_BASE) * facts.SUBID_SIZE
 _USER: Final = "er-drill"
 # What it finds in its home, and what root gives it.
 HOME, GIVEN = "/drill", "/run/drill-given"
+_ENVIRONMENT: Final = Path(facts.RUN, "drill.env")
+_FILES_OF_SSH: Final = re.compile(r"(?:IdentityFile|UserKnownHostsFile)=(\S+)")
 # What it may not see, whatever it makes of what it runs.
-_HIDDEN: Final = (facts.STATE, "/run/user", facts.PROXY_SOCKETS, facts.ETC)
+_HIDDEN: Final = (facts.STATE, facts.RUN, facts.STACKS, facts.QUADLETS, "/run/user")
 
 
 @dataclass(frozen=True)
@@ -94,41 +97,37 @@ class Cell:
 
     def restic(self, words: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
         """Restic with the host's repository and credentials, to its end. Neither stands in a command line."""
-        settings = restic.settings()
-        given = self.directory / "given"
-        base = [self._given(word, given) for word in restic.base_words(settings)]
-        variables = restic.environment()
-        variables["RESTIC_PASSWORD"] = host_secrets.read("restic-password").decode().strip()
-        kept = {name: value for name, value in variables.items() if name.startswith(("RESTIC_", "AWS_"))}
-        del kept["RESTIC_PASSWORD_FILE"]
-        file = Path(facts.RUN, "drill.env")
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write("".join(f"{name}={_quoted(value)}\n" for name, value in kept.items()))
+        backup = restic.settings()
+        base = [self._given(word) for word in restic.base_words(backup) if "cache" not in word]
+        variables = {**restic.environment(), "RESTIC_PASSWORD": host_secrets.read("restic-password").decode().strip()}
+        del variables["RESTIC_PASSWORD_FILE"]
+        names = [name for name in variables if name.startswith(("RESTIC_", "AWS_"))]
         # A directory is root's, as is all that is in it.
-        account = self.account("dac_read_search" if settings["repository"].startswith("/") else "")
-        more = [f"EnvironmentFile={file}", "PrivateNetwork=no", f"BindReadOnlyPaths={given}:{GIVEN}"]
+        account = self.account("dac_read_search" if backup["repository"].startswith("/") else "")
+        more = [f"EnvironmentFile={_ENVIRONMENT}", "PrivateNetwork=no"]
+        more.append(f"BindReadOnlyPaths={self.directory / 'given'}:{GIVEN}")
         argv = account.argv("easyrunner-drill-restic", seconds, more, [*base, "--no-cache", "--no-lock", *words])
         try:
+            _write_environment({name: variables[name] for name in names})
             return subprocess.run(
                 argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
             )
         finally:
-            file.unlink(missing_ok=True)
+            _ENVIRONMENT.unlink(missing_ok=True)
 
-    def _given(self, word: str, given: Path) -> str:
-        """A word with files of root's, which are copied, where the user of the drill finds them."""
-        for path in restic.files_of(word):
-            copy = given / path.name
-            shutil.copyfile(path, copy)
+    def _given(self, word: str) -> str:
+        """A word of restic's with the files of root's that ssh reads, which are copied to where it finds them."""
+        for name in _FILES_OF_SSH.findall(word):
+            copy = self.directory / "given" / Path(name).name
+            shutil.copyfile(name, copy)
             copy.chmod(0o600)
             os.chown(copy, _UID, _UID)
-            word = word.replace(str(path), f"{GIVEN}/{path.name}")
+            word = word.replace(name, f"{GIVEN}/{copy.name}")
         return word
 
     def bring_image(self, user: str, image: str, seconds: float) -> str:
         """An image of a stack's goes into this user's store; its name there. Raises RemoteError."""
-        script = 'exec podman --cgroup-manager=cgroupfs --log-level=error load --quiet'
+        script = "exec podman --cgroup-manager=cgroupfs --log-level=error load --quiet"
         argv = self.account().argv("easyrunner-drill-image", seconds, [], ["sh", "-c", script])
         save = [*common.in_session(user), "podman", "save", "--quiet", "--format=docker-archive", image]
         with subprocess.Popen(
@@ -153,12 +152,13 @@ class Cell:
         return found
 
 
+def _write_environment(variables: Mapping[str, str]) -> None:
+    descriptor = os.open(_ENVIRONMENT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write("".join(f"{name}={_quoted(value)}\n" for name, value in variables.items()))
+
+
 def _quoted(value: str) -> str:
     """As EnvironmentFile= reads it: see systemd.exec(5)."""
     escaped = value.translate({ord(one): f"\\{one}" for one in '"\\`$'})
     return f'"{escaped}"'
-
-
-def limits() -> Mapping[str, str]:
-    """What a drill may take at most, as systemd has it."""
-    return dict(one.partition("=")[::2] for one in dump_load.LIMITS)

@@ -45,6 +45,8 @@ VERBS: Final = {
     "restore-run": "restores",
     "restore-back": "restores",
     "restore-confirm": "restores",
+    "drill-run": "drill",
+    "drill-recover": "drill",
     "registry-list": "registries",
     "registry-login": "registries",
     "registry-logout": "registries",

@@ -20,7 +20,7 @@ import stat
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from builder import facts, files
 from builder.server.remote import common
@@ -232,6 +232,22 @@ def opened(top: Path, path: str) -> Iterator[tuple[int, str]]:
         for part in above:
             place = entered.enter_context(_directory(part, place))
         yield place, name
+
+
+def open_file(top: Path, path: str) -> IO[bytes]:
+    """A file below a directory, to read; no link is followed, and nothing waited for."""
+    with opened(top, path) as (place, name):
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+    return os.fdopen(file, "rb")
+
+
+def read_json(top: Path, path: str) -> Any:
+    """The value in a JSON file below a directory, up to some size."""
+    with open_file(top, path) as stream:
+        return json.loads(stream.read(_LARGEST))
+
+
+_LARGEST: Final = 64 << 20
 
 
 @contextmanager

@@ -30,11 +30,13 @@ from builder.server.remote import (
     readiness,
     releases,
     restic,
+    restored_data,
     restored_databases,
     services,
 )
 from builder.server.remote.changed_files import Change
 from builder.server.remote.common import RemoteError
+from builder.server.remote.restic_errors import ResticError
 from builder.server.remote.restored_data import ALL, Beside, Ids, checked, set_owners
 from builder.server.remote.restored_databases import Place
 
@@ -275,7 +277,7 @@ def fetch(snapshot: str, source: str, target: Path, paths: Iterable[str] = ()) -
     argv += [f"--include=/{_literal(path)}" for path in paths]
     try:
         restic.run(argv, each=lambda message: _watch(message, target, wrong))
-    except restic.ResticError:
+    except ResticError:
         if not wrong:
             raise
     if wrong:
@@ -307,7 +309,7 @@ def error_text(message: Value) -> str:
 def described_in(directory: Path) -> Value:
     """The stack.json of a snapshot: `uid` of the stack's user, and its `dumps` by service: `file`, `kind`, `bytes`."""
     try:
-        found: Value = json.loads((directory / "stack.json").read_bytes())
+        found: Value = restored_data.read_json(directory, "stack.json")
         if found["format"] == backup.FORMAT:
             return found
     except (FileNotFoundError, ValueError, KeyError, TypeError):

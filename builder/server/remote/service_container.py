@@ -6,12 +6,10 @@ Podman's own generator reads the unit: a stack that has never been started has n
 from __future__ import annotations
 
 import base64
-import json
-import os
 import re
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
 from builder.server.remote import common, restored_data, session
@@ -129,18 +127,8 @@ def made_up(wanted: Container) -> dict[str, bytes]:
 def stored(directory: Path) -> dict[str, bytes]:
     """The values of a stack's secrets, from the files of Podman's. No link that the stack has made is followed."""
     try:
-        names = {key: one["name"] for key, one in _json(directory, "secrets.json")["secrets"].items()}
-        values = _json(directory, "filedriver/secretsdata.json")
+        names = {key: one["name"] for key, one in restored_data.read_json(directory, "secrets.json")["secrets"].items()}
+        values = restored_data.read_json(directory, "filedriver/secretsdata.json")
         return {names[key]: base64.b64decode(value) for key, value in values.items() if key in names}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-
-
-def _json(directory: Path, name: str) -> Any:
-    with restored_data.opened(directory, name) as (place, last):
-        file = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
-        with os.fdopen(file, "rb") as stream:
-            return json.loads(stream.read(_LARGEST))
-
-
-_LARGEST: Final = 64 << 20
