@@ -58,6 +58,9 @@ BANS: Final = f"{DATA}/fail2ban"
 DATA_FORMAT: Final = f"{DATA}/format"
 # The ext4 label of a disk of its own.
 DATA_LABEL: Final = "er-data"
+# What is mounted there, a link, and why it is not yet; only on hosts whose spec names such a disk.
+DATA_DISK: Final = f"{RUN}/disk"
+DATA_SAID: Final = f"{RUN}/disk.said"
 STACKS: Final = f"{ETC}/stacks"
 # What is built on the server, by stack: the image store of its builds, and what they print.
 BUILDS: Final = f"{STATE}/builds"
@@ -103,6 +106,9 @@ HOST_SECRETS: Final = f"{DATA}/secrets"
 # What restores lay beside a stack's data, on the same disk, and keep of before; and where the weekly drill restores to.
 RESTORES: Final = f"{DATA}/restores"
 DRILL: Final = f"{STATE}/drill"
+# On a machine that is made of spec and repository alone: what brings its data, and that it has come.
+FIRST_RESTORE: Final = "/etc/systemd/system/easyrunner-restore.service"
+RESTORED: Final = f"{STATE}/restored"
 
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.

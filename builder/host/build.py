@@ -90,6 +90,13 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "deploy_socket": facts.DEPLOY_SOCKET,
         "remote_code": facts.REMOTE_CODE,
         "host_secrets": facts.HOST_SECRETS,
+        "restored": facts.RESTORED,
+        "data_label": facts.DATA_LABEL,
+        "data_disk": facts.DATA_DISK,
+        "data_said": facts.DATA_SAID,
+        "lib": facts.LIB,
+        "stacks": facts.STACKS,
+        "uid_base": facts.UID_BASE,
     }
     yield from rootfs.render(Part.FIRST_BOOT, "host", values)
     if spec.tls.ca_root:

@@ -59,4 +59,6 @@ def of_spec(spec: Spec) -> dict[str, str]:
     found: dict[str, str] = {}
     if any(login.by_role for _, login in spec.logins):
         found["amazon-ecr-credential-helper"] = "asks Amazon ECR for passwords, as the server's role"
+    if spec.data:
+        found["e2fsprogs"] = "makes, checks and grows the file system of the disk for data"
     return dict(sorted(found.items()))

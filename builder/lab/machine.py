@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from builder import facts, process
-from builder.lab.machine_directory import Disk, Files, MachineDirectory, lab_files, seed
+from builder.lab.machine_directory import Disk, Files, MachineDirectory, SecondDisk, lab_files, seed
 from builder.lab.namespaces import MountNamespace
 from builder.lab.power import GROUP, SHUTDOWN, Power
 from builder.polling import until
@@ -38,7 +38,8 @@ class Machine:
     the disk is one that was used before. `instance` is cloud-init's id of this machine: a new one, if empty.
     `extra_files` are lab-only files by their path on the machine; `preloads` are images that its users have before
     power-on. With a `provider`, made for its network, it looks like a virtual machine of that provider: it has no
-    seed, and its network card no addresses; the provider gives it both.
+    seed, and its network card no addresses; the provider gives it both. `second` is a raw file: a disk beside its own,
+    machine_directory.SECOND_DISK on the machine, which outlives it.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Machine:
         internet: bool = True,
         provider: Callable[[Network], ProviderMachine] | None = None,
         instance: str = "",
+        second: Path | None = None,
     ) -> None:
         self.tree = tree
         self.user_data = user_data
@@ -61,6 +63,8 @@ class Machine:
         self._internet = internet
         self._provider = provider
         self._instance = instance
+        self._second_file = second
+        self._second: SecondDisk | None = None
         self._lab_paths: list[str] = []
         self._directory: MachineDirectory | None = None
         self._mounts: MountNamespace | None = None
@@ -87,7 +91,10 @@ class Machine:
         self._mounts = MountNamespace(self.id, self.tree, directory)
         provider = self._provider(self.network) if self._provider else None
         init = provider.init if provider else ("--boot",)
-        self._power = Power(self._mounts, self._bridge, directory, self.disk.binds, internet=self._internet, init=init)
+        if self._second_file:
+            self._second = SecondDisk(self._second_file)
+        binds = [*self.disk.binds, *(self._second.binds if self._second else ())]
+        self._power = Power(self._mounts, self._bridge, directory, binds, internet=self._internet, init=init)
         for preload in self._preloads:
             preload.copy_to(self.files)
         if provider:
@@ -98,6 +105,7 @@ class Machine:
             self._write_seed(self.user_data)
         resolver = None if provider else self.network.resolver
         lab = lab_files(resolver, pids="pids" in self._mounts.controllers, disk=self.tree.is_file())
+        lab |= self._second.lab_files if self._second else {}
         for path, content in (lab | self._extra_files).items():
             self._write_lab_file(path, content)
 
@@ -135,9 +143,11 @@ class Machine:
                 self._mounts.end()
             if self._power is not None:
                 self._power.reap()
+            if self._second is not None:
+                self._second.detach()
             self._bridge.unplug()
             self._directory.release()
-        self._directory = self._mounts = self._power = None
+        self._directory = self._mounts = self._power = self._second = None
 
     # Its network, its files and its console.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
@@ -131,6 +132,36 @@ class Disk:
             original = self.lower / path.lstrip("/")
             if original.is_dir():
                 process.run(["cp", "--archive", f"{original}/.", str(self.real_directory(path))])
+
+
+class SecondDisk:
+    """A raw file as a block device that a machine has beside its own disk. The file outlives the machine.
+
+    The kernel takes the device away once nobody has it open or mounted, also when this process was killed.
+    """
+
+    def __init__(self, raw: Path) -> None:
+        self.device = process.run(["losetup", "--find", "--show", str(raw)]).stdout.strip()
+        self._open = os.open(self.device, os.O_RDONLY | os.O_CLOEXEC)
+        process.run(["losetup", "--detach", self.device])
+
+    def detach(self) -> None:
+        """Take it away, once the machine has it no more."""
+        os.close(self._open)
+
+    @property
+    def binds(self) -> list[str]:
+        """The options of systemd-nspawn."""
+        return [f"--bind={self.device}"]
+
+    @property
+    def lab_files(self) -> dict[str, bytes]:
+        """What names it in a machine without udev."""
+        return {"/etc/tmpfiles.d/lab-disk.conf": f"L+ {SECOND_DISK} - - - - {self.device}\n".encode()}
+
+
+# Where a machine finds its second disk.
+SECOND_DISK: Final = "/dev/disk/by-id/lab-data"
 
 
 @dataclass(frozen=True, slots=True)

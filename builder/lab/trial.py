@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from builder import facts, host, process, userdata
@@ -63,6 +63,8 @@ class Plan:
 def plan(spec: Spec, *, timeout: float) -> Plan:
     """What `er try` boots. Raises UserError when the lab has no such machine."""
     _refuse_other_base(spec)
+    # Its machine has one disk: the same directories, on that.
+    spec = replace(spec, data=None)
     built = host.build(spec)
     return Plan(
         name=spec.server.name,

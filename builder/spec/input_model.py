@@ -25,6 +25,7 @@ from builder.spec.model import (
 from builder.spec.ssh_keys import TEMPLATE_KEY
 from builder.spec.stack_input import StackInput  # noqa: TC001 - pydantic reads the annotations
 from builder.spec.value_types import (
+    DataDisk,
     Domain,
     Line,
     Mirror,
@@ -150,6 +151,15 @@ class AwsInput(Section):
     )
 
 
+class DataInput(Section):
+    """What must outlive the machine."""
+
+    disk: DataDisk = Field(
+        description="A disk of its own: auto (the one that is attached), LABEL=er-data, or /dev/disk/by-id/….",
+        examples=["auto"],
+    )
+
+
 class RegistryInput(RegistrySection):
     """A registry that images come from."""
 
@@ -189,6 +199,11 @@ class SpecInput(Section):
     )
     aws: AwsInput = Field(
         default=AwsInput(), description="What `er launch` asks AWS for.", examples=[{"region": "eu-central-1"}]
+    )
+    data: DataInput | None = Field(
+        default=None,
+        description="What must outlive the machine, on a disk of its own; without it, on the machine's.",
+        examples=[{"disk": "auto"}],
     )
     registries: dict[Registry, Annotated[RegistryInput, registry_settings(RoleRegistryInput)]] = Field(
         default={},

@@ -66,6 +66,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         aws=model.Aws(spec_input.aws.region, spec_input.aws.type),
         dns=spec_input.dns,
         backup=backup_rules.of_host(spec_input.backup),
+        data=model.Data(spec_input.data.disk) if spec_input.data else None,
         stacks=deploy_access.added(registries.added(stacks, spec_input), deploys),
         mirrors=tuple((name, tuple(one.mirrors)) for name, one in spec_input.registries.items() if one.mirrors),
     )

@@ -54,6 +54,13 @@ ADMIN_PREFIX: Final = Text(
     "names with `er-` are the users of stacks and of the proxy", "choose another name, as in er or ops"
 )
 
+# Data.
+DATA_DISK: Final = Text(
+    "`{value}` is not a disk for data",
+    "auto takes the one disk that is attached, LABEL=er-data the one that has this label already, and a path as in"
+    " /dev/disk/by-id/scsi-0DO_Volume_data just that one; docs/data.md",
+)
+
 # SSH keys. None of these may quote what was given: it could be a secret.
 KEYS_NONE: Final = Text(
     "no SSH key: nobody could log in",

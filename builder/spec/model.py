@@ -99,6 +99,7 @@ class Backup:
     bandwidth: float | None = None
     append_only: bool = False
     host_key: str | None = None
+    restores: bool = False  # a new machine's data comes from there before anything starts
 
     @property
     def repository(self) -> str:
@@ -126,6 +127,13 @@ _REST_SECRETS: Final = ("rest-username", "rest-password")
 
 
 @dataclass(frozen=True, slots=True)
+class Data:
+    """The disk of its own that outlives the machine: `auto`, LABEL=er-data, or a path below /dev/disk/by-id."""
+
+    disk: str
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """One host and the app stacks on it."""
 
@@ -140,6 +148,7 @@ class Spec:
     aws: Aws = Aws()
     dns: Dns | None = None
     backup: Backup | None = None
+    data: Data | None = None  # None where the data lies on the machine's own disk
 
     @property
     def logins(self) -> tuple[tuple[str, Login], ...]:

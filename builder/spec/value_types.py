@@ -14,6 +14,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from builder import facts
 from builder.spec import messages, rules
 from builder.stack import public
 from builder.stack.model import CAPABILITIES
@@ -32,6 +33,12 @@ Line = Annotated[str, AfterValidator(rules.line)]
 Network = Annotated[str, AfterValidator(rules.network)]
 PathPrefix = Annotated[
     str, AfterValidator(rules.path_prefix), WithJsonSchema({"type": "string", "pattern": f"^{rules.PATH_PREFIX}$"})
+]
+_DATA_DISK: Final = rf"auto|LABEL={facts.DATA_LABEL}|/dev/disk/by-id/[A-Za-z0-9_.:+-]+"
+DataDisk = Annotated[
+    str,
+    AfterValidator(rules.pattern(_DATA_DISK, messages.DATA_DISK)),
+    WithJsonSchema({"type": "string", "pattern": f"^(?:{_DATA_DISK})$"}),
 ]
 Domain = Annotated[str, AfterValidator(rules.domain)]
 Domains = Annotated[

@@ -126,22 +126,25 @@ def booted(
     form: Callable[[Spec], bytes] | None = None,
     images: Mapping[str, Path] | None = None,
     keys: tuple[str, ...] = (),
+    second: Path | None = None,
+    tree: Path | None = None,
 ) -> Iterator[Host]:
     """Boot the spec `name` of tests/machine/specs; `edit` may change its text first; `tmp` is a fresh directory.
 
     `form` makes another form of the user-data than the readable one.
     The packages of every host are on the disk before the first boot, and these `more`; what one spec wants is not.
+    `second` is a raw file, the machine's second disk; `tree` another one than that of a stock image.
     `images` are archives by the name that a spec without any archive has for them: they are on the disk as if pulled.
     """
     spec, key = written(name, tmp, edit, keys)
     wanted = trial.plan(spec, timeout=300)
-    tree = base_tree.tree(PACKAGES[spec.server.base])
+    base = base_tree.tree(PACKAGES[spec.server.base])
     owners = (*wanted.images, *_pulled(spec, images or {}))
-    preloads = tuple(preload.prepare(tree, owner, found) for owner, found in owners)
+    preloads = tuple(preload.prepare(base, owner, found) for owner, found in owners)
     files = {**dict(wanted.extra_files), **(extra_files or {})}
     user_data = form(spec) if form else wanted.user_data
-    disk = with_packages(tree, more)
-    with Machine(disk, user_data, name=wanted.name, extra_files=files, preloads=preloads) as machine:
+    disk = tree or with_packages(base, more)
+    with Machine(disk, user_data, name=wanted.name, extra_files=files, preloads=preloads, second=second) as machine:
         host = Host(spec, machine, key)
         if start:
             host.boot(timeout)

@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.machine
 
-_NAME = "acme.test"
-_PORT = 14000
+NAME = "acme.test"
+PORT = 14000
 _MANAGEMENT = 15000
 _DNS = 8053
 
 
-def _authority(place: Path) -> None:
+def authority(place: Path) -> None:
     """A root of our own, and the certificate of pebble's HTTPS signed by it."""
     new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
     root = [*new, "-subj", "/CN=test root", "-keyout", f"{place}/root.key", "-out", f"{place}/root.pem"]
     process.run(root)
-    leaf = ["-subj", f"/CN={_NAME}", "-addext", f"subjectAltName=DNS:{_NAME}", "-addext", "basicConstraints=CA:FALSE"]
+    leaf = ["-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}", "-addext", "basicConstraints=CA:FALSE"]
     signed = ["-CA", f"{place}/root.pem", "-CAkey", f"{place}/root.key"]
     process.run([*new, *leaf, *signed, "-keyout", f"{place}/leaf.key", "-out", f"{place}/leaf.pem"])
 
@@ -43,7 +43,7 @@ def _authority(place: Path) -> None:
 def _settings(place: Path) -> Path:
     file = place / "pebble.json"
     server = {
-        "listenAddress": f"0.0.0.0:{_PORT}",
+        "listenAddress": f"0.0.0.0:{PORT}",
         "managementListenAddress": f"0.0.0.0:{_MANAGEMENT}",
         "certificate": f"{place}/leaf.pem",
         "privateKey": f"{place}/leaf.key",
@@ -64,7 +64,7 @@ class Pebble:
     place: Namespace
     directory: Path
 
-    def start(self) -> list[subprocess.Popen[bytes]]:
+    def start(self, stdout: int | None = None) -> list[subprocess.Popen[bytes]]:
         """The authority, and the DNS server it asks: every name is the host."""
         names = [
             "pebble-challtestsrv",
@@ -78,13 +78,13 @@ class Pebble:
         names += ["-http01", "", "-https01", "", "-tlsalpn01", "", "-management", ":8055"]
         environment = ["env", "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0"]
         server = [*environment, "pebble", "-config", str(_settings(self.directory)), "-dnsserver", f"127.0.0.1:{_DNS}"]
-        return [self.place.start(argv) for argv in (names, server)]
+        return [self.place.start(names), self.place.start(server, stdout=stdout)]
 
     def root(self) -> Path | None:
         """The root of the certificates it gives, once it is up."""
         words = ["curl", "-s", "--cacert", f"{self.directory}/root.pem", "--max-time", "5"]
-        words += ["--connect-to", f"{_NAME}:{_MANAGEMENT}:127.0.0.1:{_MANAGEMENT}"]
-        done = self.place.run([*words, f"https://{_NAME}:{_MANAGEMENT}/roots/0"], check=False)
+        words += ["--connect-to", f"{NAME}:{_MANAGEMENT}:127.0.0.1:{_MANAGEMENT}"]
+        done = self.place.run([*words, f"https://{NAME}:{_MANAGEMENT}/roots/0"], check=False)
         file = self.directory / "issued-root.pem"
         file.write_text(done.stdout)
         return file if "BEGIN CERTIFICATE" in done.stdout else None
@@ -96,18 +96,18 @@ def certified(example_images: None, tmp_path_factory: pytest.TempPathFactory) ->
     for program in ("pebble", "pebble-challtestsrv"):
         assert shutil.which(program), "apt-get install pebble"
     tmp = tmp_path_factory.mktemp("acme")
-    _authority(tmp)
+    authority(tmp)
 
     def edit(text: str) -> str:
         shutil.copy(tmp / "root.pem", tmp / "three" / "root.pem")
         return text.replace(
-            "{ca: internal}", f'{{ca: "https://{_NAME}:{_PORT}/dir", ca_root: root.pem, email: a@b.test}}'
+            "{ca: internal}", f'{{ca: "https://{NAME}:{PORT}/dir", ca_root: root.pem, email: a@b.test}}'
         )
 
     with hosts.booted("three", tmp, edit=edit, start=False) as host:
         pebble = Pebble(host, host.machine.attacker(40), tmp)
         known = host.machine.files.path("/etc/hosts").read_text()
-        host.machine.files.write("/etc/hosts", f"{known}\n{pebble.place.ipv4} {_NAME}\n".encode())
+        host.machine.files.write("/etc/hosts", f"{known}\n{pebble.place.ipv4} {NAME}\n".encode())
         running = pebble.start()
         try:
             host.boot()

@@ -115,21 +115,21 @@ def bake(
         machine.files.write(f"{BAKE}/check.pyz", zipapp.read_bytes())
         machine.files.write(f"{BAKE}/rootfs.tar", upload_files.rootfs(baked_files))
         said["before"] = _judge(machine, "--json")
-        said["20-files"] = _step(machine, "20-files")
+        said["20-files"] = run_step(machine, "20-files")
         machine.run(["/usr/lib/easyrunner/provision", "bake"], timeout=300)
         machine.run(["/usr/lib/easyrunner/users"])
-        said["60-harden"] = _step(machine, "60-harden")
+        said["60-harden"] = run_step(machine, "60-harden")
         said |= _planted_live(machine)
         for name in ("70-clean", "70-clean again", "80-verify"):
-            said[name] = _step(machine, name.partition(" ")[0])
+            said[name] = run_step(machine, name.partition(" ")[0])
         said["after"] = machine.run("python3 -I -B /run/er-bake/check.pyz --live --json /", check=False)
         machine.poweroff()
-        tree = _copy(machine, aside / "tree")
+        tree = copy_of(machine, aside / "tree")
     yield Bake(tree, imagecheck.expected(baked_files), said, machine_id)
     shutil.rmtree(tree)
 
 
-def _step(machine: Machine, name: str) -> subprocess.CompletedProcess[str]:
+def run_step(machine: Machine, name: str) -> subprocess.CompletedProcess[str]:
     """As Packer runs it: from memory, by a login that became root."""
     script = (data.tree("images") / "steps" / name).read_bytes()
     machine.run("cat >/dev/shm/step", stdin=script)
@@ -152,12 +152,12 @@ def _planted_live(machine: Machine) -> dict[str, subprocess.CompletedProcess[str
         assert running.wait(timeout=30) == 0
     quiet = _judge(machine, "--only", "listening-ports")
     machine.run(ARCHIVE)
-    out = _step(machine, "70-clean")
+    out = run_step(machine, "70-clean")
     machine.run("rm -rf /root/archive /run/er-bake; find /var/lib/apt/lists -type f -delete")
     return {"listening": listening, "quiet": quiet, "update is out": out}
 
 
-def _copy(machine: Machine, target: Path) -> Path:
+def copy_of(machine: Machine, target: Path) -> Path:
     """The machine's files in one tree, as they would be on a disk."""
     process.run(["cp", "--archive", str(machine.files.tree), str(target)])
     for path in REAL_DIRECTORIES:

@@ -50,6 +50,11 @@ def apply_start() -> Value:
     """Take the plan from stdin and start the work in a unit of its own, which a lost connection does not end."""
     plan = sys.stdin.buffer.read()
     _check_plan(plan)
+    if common.waits_for_data():
+        raise RemoteError(
+            "the data of this new server has not come from the backup yet",
+            "er server status HOST says what it waits for",
+        )
     if background.is_running(UNIT):
         raise RemoteError("another change is being applied", "wait for its end, two minutes at most; then try again")
     APPLY.directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -45,6 +45,7 @@ VERBS: Final = {
     "restore-run": "restores",
     "restore-back": "restores",
     "restore-confirm": "restores",
+    "restore-first": "first_restore",
     "drill-run": "drill",
     "drill-recover": "drill",
     "registry-list": "registries",

@@ -1,0 +1,221 @@
+"""What outlives the machine: on a disk of its own, which another machine takes over; and what is never taken for it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from builder import facts, host, userdata
+from builder.host.model import Part
+from builder.host.packages import PACKAGES
+from builder.lab import base_tree
+from builder.lab.machine import Machine
+from builder.packer import upload_files
+from tests.machine import hosts
+from tests.machine.derived_tree import with_packages
+from tests.machine.test_acme import NAME, PORT, Pebble, authority
+from tests.machine.test_imagecheck import BAKE, LOGIN, copy_of, run_step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from builder.spec import Spec
+    from tests.machine.hosts import Host
+
+pytestmark = pytest.mark.machine
+
+_SIZE: Final = 2 << 30
+_DOMAINS: Final = tuple(f"{name}.example.com" for name in ("shop", "blog", "notes"))
+
+
+@pytest.fixture(scope="module")
+def image(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A baked image, as a tree: what both machines start from."""
+    spec, _ = hosts.written("three", tmp_path_factory.mktemp("spec"))
+    files = host.build(spec).only(Part.BAKED)
+    target = tmp_path_factory.mktemp("image") / "tree"
+    with Machine(with_packages(base_tree.tree(PACKAGES["debian-13"]), ("e2fsprogs",)), LOGIN, name="bake") as machine:
+        machine.boot_and_wait()
+        machine.files.write(f"{BAKE}/rootfs.tar", upload_files.rootfs(files))
+        run_step(machine, "20-files")
+        machine.run(["/usr/lib/easyrunner/provision", "bake"], timeout=300)
+        machine.run(["/usr/lib/easyrunner/users"])
+        for name in ("60-harden", "70-clean", "80-verify"):
+            run_step(machine, name)
+        machine.poweroff()
+        copy_of(machine, target)
+    yield target
+    shutil.rmtree(target)
+
+
+def _user_data(spec: Spec) -> bytes:
+    """What a machine from the image gets. Not `er try`'s, which has no second disk."""
+    return userdata.cloud_config(spec, host.build(spec), "baked")
+
+
+@dataclass
+class Site:
+    """The directory of one spec, an ACME server's keys, and the disk; machines come and go."""
+
+    image: Path
+    directory: Path
+    disk: Path
+
+    @contextmanager
+    def machine(self, name: str) -> Iterator[tuple[Host, Pebble]]:
+        """A new machine from the image with the disk, and an ACME server that has never heard of it."""
+        here = self.directory / name
+        here.mkdir()
+        authority(here)
+
+        def edit(text: str) -> str:
+            shutil.copy(here / "root.pem", here / "kept" / "root.pem")
+            return text.replace(
+                "{ca: internal}", f'{{ca: "https://{NAME}:{PORT}/dir", ca_root: root.pem, email: a@b.test}}'
+            )
+
+        with hosts.booted(
+            "kept", here, edit=edit, start=False, form=_user_data, second=self.disk, tree=self.image
+        ) as machine:
+            pebble = Pebble(machine, machine.machine.attacker(40), here)
+            known = machine.machine.files.path("/etc/hosts").read_text()
+            machine.machine.files.write("/etc/hosts", f"{known}\n{pebble.place.ipv4} {NAME}\n".encode())
+            with (here / "pebble.log").open("wb") as log:
+                running = pebble.start(stdout=log.fileno())
+                try:
+                    yield machine, pebble
+                finally:
+                    for each in running:
+                        each.kill()
+                        each.wait()
+
+    def ordered(self, name: str) -> int:
+        """How many certificates the ACME server of a machine was asked for."""
+        return (self.directory / name / "pebble.log").read_text().count("/order-plz")
+
+
+@pytest.fixture(scope="module")
+def site(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    directory = tmp_path_factory.mktemp("site")
+    disk = directory / "disk.raw"
+    with disk.open("wb") as file:
+        file.truncate(_SIZE)
+    return Site(image, directory, disk)
+
+
+def _until_mounted(one: Host, timeout: float = 60) -> None:
+    mounted = ["mountpoint", "--quiet", facts.DATA]
+    one.machine.wait(
+        lambda: one.machine.run(mounted, check=False).returncode == 0, timeout=timeout, what="the disk to be mounted"
+    )
+
+
+def _until_ready(one: Host, since: float) -> float:
+    """The seconds until every site has answered with a certificate of the ACME server."""
+    one.machine.wait_console("easyrunner: ready", timeout=120)
+    one.machine.wait(lambda: len(_certificates(one)) == len(_DOMAINS), timeout=60, what="certificates")
+    one.machine.wait(lambda: all(_status(one, domain) == "200" for domain in _DOMAINS), timeout=60, what="sites")
+    return time.monotonic() - since
+
+
+def _status(one: Host, domain: str) -> str:
+    return one.curl(f"https://{domain}/", "-o", "/dev/null", "-w", "%{http_code}").stdout[-3:]
+
+
+def _certificates(one: Host) -> dict[str, bytes]:
+    place = one.machine.path(f"{facts.CADDY_DATA}/caddy/certificates")
+    return {path.stem: path.read_bytes() for path in place.glob("*/*/*.crt")}
+
+
+# What each app holds: in a volume, beside its Compose file, and in a volume that has become another user's meanwhile.
+_CONTENT: Final = (
+    ("er-shop", "echo sold >/srv/data/orders"),
+    ("er-blog", "echo written >/srv/data/page"),
+    ("er-notes", "mkdir /srv/data/in; echo noted >/srv/data/in/note; chown -R 999:998 /srv/data; chmod 0750 /srv/data"),
+)
+_BANNED: Final = "203.0.113.77"
+
+
+def _container(one: Host, user: str, line: str) -> str:
+    return one.machine.run(["podman", "exec", "web", "sh", "-c", line], user=user).stdout
+
+
+@dataclass
+class Kept:
+    """What was on the disk when its machine was destroyed, and the machine that has taken it over."""
+
+    certificates: dict[str, bytes]
+    host: Host
+    seconds: dict[str, float]
+
+
+@pytest.fixture(scope="module")
+def kept(site: Site) -> Iterator[Kept]:
+    """The disk of a machine whose every process was killed, in another one from the same image."""
+    seconds = {}
+    with site.machine("first") as (first, pebble):
+        since = time.monotonic()
+        first.machine.boot()
+        _until_mounted(first)
+        session = first.machine.path("/run/user/43062/bus")
+        first.machine.wait(session.exists, timeout=60, what="the shop's manager")
+        root = first.machine.wait(pebble.root, what="pebble")
+        assert root is not None
+        first.ca = root
+        first.machine.run(["podman", "secret", "create", "key", "-"], user="er-shop", stdin=b"s3cret")
+        seconds["new disk"] = _until_ready(first, since)
+        for user, line in _CONTENT:
+            _container(first, user, line)
+        first.machine.run(["fail2ban-client", "set", "sshd", "banip", _BANNED])
+        certificates = _certificates(first)
+        assert site.ordered("first") == len(_DOMAINS)
+        first.machine.run("sync")
+        first.machine.cut()
+    with site.machine("second") as (second, _):
+        since = time.monotonic()
+        second.machine.boot()
+        second.ca = root
+        _until_mounted(second)
+        seconds["taken over"] = _until_ready(second, since)
+        yield Kept(certificates, second, seconds)
+
+
+def test_every_site_is_served_by_the_machine_that_takes_the_disk(kept: Kept) -> None:
+    """With what the other one had written, in volumes of whatever owner, and with the stack's secret."""
+    for user, path, content in (
+        ("er-shop", "orders", "sold"),
+        ("er-blog", "page", "written"),
+        ("er-notes", "in/note", "noted"),
+    ):
+        assert _container(kept.host, user, f"cat /srv/data/{path}").strip() == content
+    assert (
+        _container(kept.host, "er-notes", "stat -c '%u:%g %a' /srv/data /srv/data/in").split("\n")[0] == "999:998 750"
+    )
+    assert _container(kept.host, "er-shop", "cat /run/secrets/key") == "s3cret"
+
+
+def test_no_certificate_is_ordered_again(kept: Kept, site: Site) -> None:
+    """The same ones, and its ACME server was not asked for any."""
+    assert _certificates(kept.host) == kept.certificates
+    assert site.ordered("second") == 0
+
+
+def test_bans_hold(kept: Kept) -> None:
+    assert _BANNED in kept.host.machine.run(["fail2ban-client", "get", "sshd", "banip"]).stdout
+    assert _BANNED in kept.host.machine.run(["ipset", "list"]).stdout
+
+
+def test_it_is_mounted_without_devices_and_setuid(kept: Kept) -> None:
+    options = kept.host.machine.run(["findmnt", "-no", "OPTIONS", facts.DATA]).stdout.strip().split(",")
+    assert {"nodev", "nosuid", "rw"} <= set(options)
+
+
+def test_nothing_has_failed(kept: Kept) -> None:
+    assert kept.host.machine.run(["systemctl", "--failed", "--no-legend"]).stdout == ""
+    print(kept.seconds)
