@@ -31,7 +31,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "cli",
-            36,
+            37,
             "one module a command",
             "The commands of `er`, one module each, `er server …` in a folder of its own. The only place that "
             "prints: data to stdout, talk to stderr, problems as text or JSON.",

@@ -65,24 +65,24 @@ class _Wanted(NamedTuple):
 
 
 def _time(at: str) -> str:
-    from builder.server import restores
+    from builder.server import restore as restoring
 
     try:
-        return restores.snapshot_at(at) if at else ""
+        return restoring.snapshot_at(at) if at else ""
     except ValueError:
         raise typer.BadParameter("a snapshot's id, or a time, as 2026-11-30 or '2026-11-30 03:30'") from None
 
 
 def _restore(host: str, server: Remote, stack: str, wanted: _Wanted, how: _How) -> int:
-    from builder.server import restores
+    from builder.server import restore as restoring
 
-    found = restores.look(server, stack, at=wanted.at, paths=wanted.paths)
+    found = restoring.look(server, stack, at=wanted.at, paths=wanted.paths)
     output.note(_described(stack, found))
     if how.dry_run or not (how.yes or _agreed(stack)):
         if how.as_json:
             output.json({"phase": "planned", **found})
         return 0 if how.dry_run or sys.stdin.isatty() else 1
-    states = restores.restore(server, stack, at=found["snapshot"], paths=found["paths"], timeout=how.timeout)
+    states = restoring.restore(server, stack, at=found["snapshot"], paths=found["paths"], timeout=how.timeout)
     return _show(host, stack, _follow(states), how)
 
 
@@ -103,15 +103,15 @@ def _agreed(stack: str) -> bool:
 
 
 def _back(host: str, server: Remote, stack: str, how: _How) -> int:
-    from builder.server import restores
+    from builder.server import restore as restoring
 
-    return _show(host, stack, _follow(restores.back(server, stack, timeout=how.timeout)), how, back=True)
+    return _show(host, stack, _follow(restoring.back(server, stack, timeout=how.timeout)), how, back=True)
 
 
 def _confirm(host: str, server: Remote, stack: str, *, as_json: bool) -> int:
-    from builder.server import restores
+    from builder.server import restore as restoring
 
-    done = restores.confirm(server, stack)
+    done = restoring.confirm(server, stack)
     if as_json:
         output.json(done)
     output.note(f"{stack} keeps what was restored; what it had before is removed from {host}")

@@ -26,8 +26,8 @@ from builder.server.remote import (
     image_storage,
     locks,
     restic,
+    restore,
     restored_data,
-    restores,
     service_container,
     status,
 )
@@ -117,7 +117,7 @@ def _try(stack: str, cell: Cell, deadline: float) -> Value:
     if not snapshots:
         raise TooLittleError("there is no snapshot yet")
     newest = snapshots[-1]
-    size = restores.size_of(newest["id"])
+    size = restore.size_of(newest["id"])
     _check_means(size, cell, deadline - time.monotonic(), _last(stack))
     cell.make()
     found = {"snapshot": newest["id"][:8], "bytes": size, **_restore(newest, cell, deadline)}
@@ -190,7 +190,7 @@ def _messages(text: str) -> list[Value]:
 
 def _wrong(message: Value) -> str:
     """What is wrong with a file; nothing for one that only root can make, which has no content."""
-    text = restores.error_text(message)
+    text = restore.error_text(message)
     return "" if ": mknod " in text else text
 
 
