@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, files
-from builder.server.remote import backup, common, locks, restic
+from builder.server.remote import backup, common, locks, restic, restore
 from builder.server.remote.common import RemoteError
 from builder.server.remote.restored_data import Beside
 
