@@ -26,9 +26,9 @@ from builder.server.remote import (
     image_storage,
     locks,
     restic,
-    restore,
     restored_data,
     service_container,
+    snapshot_files,
     status,
 )
 from builder.server.remote.common import RemoteError
@@ -113,11 +113,11 @@ def _roomiest() -> Path:
 
 def _try(stack: str, cell: Cell, deadline: float) -> Value:
     """What was found of a stack's newest snapshot. Raises TooLittleError, or RemoteError with what is wrong."""
-    snapshots = restic.snapshots(stack)
-    if not snapshots:
+    every = restic.snapshots(stack)
+    if not every:
         raise TooLittleError("there is no snapshot yet")
-    newest = snapshots[-1]
-    size = restore.size_of(newest["id"])
+    newest = every[-1]
+    size = snapshot_files.size_of(newest["id"])
     _check_means(size, cell, deadline - time.monotonic(), _last(stack))
     cell.make()
     found = {"snapshot": newest["id"][:8], "bytes": size, **_restore(newest, cell, deadline)}
@@ -190,7 +190,7 @@ def _messages(text: str) -> list[Value]:
 
 def _wrong(message: Value) -> str:
     """What is wrong with a file; nothing for one that only root can make, which has no content."""
-    text = restore.error_text(message)
+    text = snapshot_files.error_text(message)
     return "" if ": mknod " in text else text
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, files
-from builder.server.remote import backup, common, locks, restic, restore
+from builder.server.remote import backup, common, locks, restic, restore, snapshot_files
 from builder.server.remote.common import RemoteError
 from builder.server.remote.restored_data import Beside
 
@@ -73,8 +73,8 @@ def _bring_stack(stack: str) -> str:
     beside = Beside.of_stack(stack)
     if any(_entries(beside.live / name) for name in ("volumes", "files", "secrets")):
         return _HAS
-    found = restore.plan(stack, restore.Request())
-    restore.check_room(found["bytes"], found["free"])
+    found = snapshot_files.plan(stack)
+    snapshot_files.check_room(found["bytes"], found["free"])
     beside.begin()
     paths = restore.prepare(stack, beside, found, lambda phase: _say(f"{stack}: {phase}"))
     _take(beside, paths, found)
@@ -85,9 +85,9 @@ def _bring_host() -> str:
     beside = Beside.of_host()
     if _entries(Path(facts.CADDY_DATA)):
         return _HAS
-    found = restore.choose(restic.snapshots(restic.HOST), restic.HOST, "")
+    found = snapshot_files.choose(restic.snapshots(restic.HOST), restic.HOST, "")
     beside.begin()
-    restore.fetch(found["id"], facts.DATA, beside.tree)
+    snapshot_files.fetch(found["id"], facts.DATA, beside.tree)
     units = ["fail2ban.service"]
     common.run(["systemctl", "stop", *units])
     try:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -20,28 +19,23 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from builder import facts
 from builder.server.remote import (
     background,
-    backup,
     changed_files,
     common,
-    dump_load,
     dumps,
-    image_storage,
     locks,
     readiness,
     releases,
-    restic,
-    restored_data,
     restored_databases,
     services,
+    snapshot_files,
 )
 from builder.server.remote.changed_files import Change
 from builder.server.remote.common import RemoteError
-from builder.server.remote.restic_errors import ResticError
 from builder.server.remote.restored_data import ALL, Beside, Ids, checked, set_owners
 from builder.server.remote.restored_databases import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable
 
     from builder.server.remote.common import Value
 
@@ -57,9 +51,10 @@ class Request(NamedTuple):
 
 
 def restore_look(stack: str) -> Value:
-    """The snapshot that stdin asks for, and what it comes to; nothing is changed. See `plan`."""
+    """The snapshot that stdin asks for, and what it comes to; nothing is changed. See `snapshot_files.plan`."""
     common.stack_user(stack)
-    return plan(stack, _asked())
+    asked = _asked()
+    return snapshot_files.plan(stack, asked.at, asked.paths)
 
 
 def restore_start(stack: str) -> Value:
@@ -164,71 +159,6 @@ def restore_run(stack: str) -> Value:
     return {}
 
 
-# ---- which snapshot, and whether there is room
-
-
-def plan(stack: str, request: Request) -> Value:
-    """What is to be restored: `snapshot`, `at` in seconds, `paths`, `bytes`, `free` bytes, and the `dumps` to load."""
-    found = choose(restic.snapshots(stack), stack, request.at)
-    paths = [f"{facts.STACK_DATA}/{stack}/{path}" for path in request.paths]
-    nodes = _nodes(found["id"], [*paths, f"{facts.BACKUPS}/{stack}"]) if paths else []
-    for name, path in zip(request.paths, paths, strict=True):
-        if not any(one["path"] == path or one["path"].startswith(f"{path}/") for one in nodes):
-            raise RemoteError(
-                f"the snapshot {found['id'][:8]} has no {name}", "er server backup HOST list shows others"
-            )
-    size = sum(one.get("size", 0) for one in nodes) if paths else size_of(found["id"])
-    return {
-        "snapshot": found["id"],
-        "at": found["at"],
-        "paths": list(request.paths),
-        "bytes": size,
-        "free": image_storage.free(facts.DATA),
-    }
-
-
-_OTHERS: Final = "er server backup HOST list shows all"
-
-
-def choose(snapshots: Sequence[Value], stack: str, at: str) -> Value:
-    """The newest snapshot, the one whose id begins so, or the newest not after `@SECONDS`. Raises RemoteError."""
-    if not snapshots:
-        raise RemoteError(f"there is no snapshot of {stack}", "er server backup HOST now makes one")
-    if not at:
-        return snapshots[-1]
-    if at.startswith("@"):
-        before = [one for one in snapshots if one["at"] <= float(at[1:])]
-        if not before:
-            raise RemoteError(f"there is no snapshot of {stack} that is as old", _OTHERS)
-        return before[-1]
-    found = [one for one in snapshots if one["id"].startswith(at)]
-    if len(found) != 1:
-        raise RemoteError(f"{'several snapshots' if found else 'no snapshot'} of {stack} begin with {at[:64]}", _OTHERS)
-    return found[0]
-
-
-def size_of(snapshot: str) -> int:
-    """The bytes of all files of a snapshot."""
-    argv = ["stats", "--json", "--no-lock", "--mode=restore-size", snapshot]
-    return int(json.loads(restic.run(argv, timeout=restic.FOREGROUND).out)["total_size"])
-
-
-def _nodes(snapshot: str, paths: Sequence[str]) -> list[Value]:
-    """What of a snapshot is at or below these paths."""
-    argv = ["ls", "--json", "--no-lock", "--recursive", snapshot, *paths]
-    lines = restic.run(argv, timeout=restic.FOREGROUND).out.splitlines()
-    return [one for one in map(json.loads, lines) if "path" in one and "type" in one]
-
-
-def check_room(size: int, free: int) -> None:
-    """Room for all of it beside what is there. Raises RemoteError."""
-    if size > free:
-        raise RemoteError(
-            f"the snapshot has {size >> 20:,} MiB, and {max(free, 0) >> 20:,} are free beside what runs",
-            "er server doctor HOST --fix removes what nobody needs; or restore less: --path",
-        )
-
-
 # ---- the restore
 
 
@@ -241,8 +171,8 @@ def _restore(stack: str, change: Change, request: Request) -> None:
             f"er server restore HOST {stack} --confirm removes it, --back takes it back",
         )
     beside.remove()
-    found = plan(stack, request)
-    check_room(found["bytes"], found["free"])
+    found = snapshot_files.plan(stack, request.at, request.paths)
+    snapshot_files.check_room(found["bytes"], found["free"])
     beside.begin()
     try:
         paths = prepare(stack, beside, found, lambda phase: change.set_state(phase, snapshot=found["snapshot"]))
@@ -250,71 +180,20 @@ def _restore(stack: str, change: Change, request: Request) -> None:
         beside.remove()
         raise
     with locks.stack(stack, f"a restore (by {request.by})", _TURN):
-        beside.note(paths, snapshot=found["snapshot"], at=found["at"], by=request.by)
-        _switch(stack, change, beside, found, request.timeout)
+        _switch(stack, change, _Switch(beside, paths, found, request))
 
 
 def prepare(stack: str, beside: Beside, found: Value, tell: Callable[[str], None]) -> list[str]:
     """Restore what is asked for beside the stack's data, databases loaded and owners set; the paths to switch."""
     tell("restoring")
-    fetch(found["snapshot"], f"{facts.STACK_DATA}/{stack}", beside.tree, found["paths"])
-    fetch(found["snapshot"], f"{facts.BACKUPS}/{stack}", beside.dumps)
-    described = described_in(beside.dumps)
+    snapshot_files.fetch(found["snapshot"], f"{facts.STACK_DATA}/{stack}", beside.tree, found["paths"])
+    snapshot_files.fetch(found["snapshot"], f"{facts.BACKUPS}/{stack}", beside.dumps)
+    described = snapshot_files.described_in(beside.dumps)
     own = Ids.of_uid(common.uid(common.user_of(stack)))
     _give(stack, beside, own, Ids.of_uid(described["uid"]))
     for service, dump in described["dumps"].items():
         restored_databases.fill(Place(stack, beside, found["paths"]), service, dump, tell)
     return list(dict.fromkeys(beside.place_of(path) for path in found["paths"])) or [ALL]
-
-
-def fetch(snapshot: str, source: str, target: Path, paths: Iterable[str] = ()) -> None:
-    """A directory of a snapshot, or some paths below it, into an empty one; what was written is read again.
-
-    Raises RemoteError where something cannot be read, or when it would fill the disk.
-    """
-    wrong: list[str] = []
-    argv = ["restore", f"{snapshot}:{source}", f"--target={target}", "--json", "--no-lock", "--verify", "--sparse"]
-    argv += [f"--include=/{_literal(path)}" for path in paths]
-    try:
-        restic.run(argv, each=lambda message: _watch(message, target, wrong))
-    except ResticError:
-        if not wrong:
-            raise
-    if wrong:
-        raise RemoteError(f"{len(wrong)} files of the snapshot cannot be restored: {wrong[0]}", _DAMAGED)
-
-
-_DAMAGED: Final = "the repository is damaged: er server backup HOST check; an older snapshot may be whole: --at"
-
-
-def _literal(path: str) -> str:
-    """A path that restic takes for no pattern."""
-    return re.sub(r"([\\*?\[])", r"\\\1", path)
-
-
-def _watch(message: Value, target: Path, wrong: list[str]) -> None:
-    if message.get("message_type") == "error":
-        wrong.append(error_text(message))
-    if image_storage.free(target) < 0:
-        raise RemoteError("the server's disk has become full meanwhile: nothing was changed", "make room, try again")
-
-
-def error_text(message: Value) -> str:
-    """Of restic's message of an error: the file, and why."""
-    error = message.get("error")
-    said = error.get("message") if isinstance(error, dict) else error
-    return dump_load.printable(f"{Path(str(message.get('item') or '')).name}: {said}")
-
-
-def described_in(directory: Path) -> Value:
-    """The stack.json of a snapshot: `uid` of the stack's user, and its `dumps` by service: `file`, `kind`, `bytes`."""
-    try:
-        found: Value = restored_data.read_json(directory, "stack.json")
-        if found["format"] == backup.FORMAT:
-            return found
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        pass
-    raise RemoteError("the snapshot is of another version of er", "er server apply HOST SPEC brings this one there")
 
 
 def _give(stack: str, beside: Beside, own: Ids, old: Ids) -> None:
@@ -334,24 +213,45 @@ def _give(stack: str, beside: Beside, own: Ids, old: Ids) -> None:
 # ---- the switch
 
 
-def _switch(stack: str, change: Change, beside: Beside, found: Value, timeout: float) -> None:
+class _Switch(NamedTuple):
+    """The paths to switch, of which snapshot, and who wants that."""
+
+    beside: Beside
+    paths: list[str]
+    found: Value
+    request: Request
+
+    def forward(self) -> None:
+        """With the stack stopped."""
+        told = {"snapshot": self.found["snapshot"], "at": self.found["at"], "by": self.request.by}
+        self.beside.note(self.paths, **told)
+        self.beside.switch(forward=True)
+
+    def back(self) -> None:
+        """The same."""
+        self.beside.switch(forward=False)
+
+
+def _switch(stack: str, change: Change, switch: _Switch) -> None:
     """With the stack's lock held: stop it, let the data change places, and start it again; or take it back.
 
     What did not run before does not have to run with the data of then.
     """
     well = services.running(stack)
     try:
-        _exchange(stack, change, beside, forward=True)
+        change.set_state("switching")
+        _stopped(stack, switch.forward)
         change.set_state("waiting for the stack")
         if not releases.lacking(stack):
-            readiness.wait_for(stack, well, timeout)
+            readiness.wait_for(stack, well, switch.request.timeout)
     except Exception as error:
         why, said = str(error) or type(error).__name__, readiness.last_words(stack, well)
-        _exchange(stack, change, beside, forward=False)
-        beside.remove()
+        change.set_state("taking it back", why=why)
+        _stopped(stack, switch.back)
+        switch.beside.remove()
         change.set_state("rolled back", why=why, said=said)
         return
-    told = {"snapshot": found["snapshot"], "at": found["at"], "left": _left(beside)}
+    told = {"snapshot": switch.found["snapshot"], "at": switch.found["at"], "left": _left(switch.beside)}
     change.set_state("done", **told, lacking=releases.lacking(stack), ill=_ill(stack))
 
 
@@ -363,16 +263,16 @@ def _ill(stack: str) -> list[str]:
 
 def _left(beside: Beside) -> list[str]:
     """Dumps that only the spec's own command knows how to load, by service: their files, kept until confirmed."""
-    every = described_in(beside.dumps)["dumps"].values()
+    every = snapshot_files.described_in(beside.dumps)["dumps"].values()
     return [str(beside.dumps / one["file"]) for one in every if dumps.of_kind(one["kind"]) is None]
 
 
-def _exchange(stack: str, change: Change, beside: Beside, *, forward: bool) -> None:
+def _stopped(stack: str, switch: Callable[[], None]) -> None:
+    """Do this while nothing of the stack runs."""
     unit = f"user@{common.uid(common.user_of(stack))}.service"
-    change.set_state("switching" if forward else "taking it back")
     try:
         common.run(["systemctl", "stop", unit])
-        beside.switch(forward=forward)
+        switch()
     finally:
         common.run(["systemctl", "start", "--no-block", unit])
 
@@ -383,7 +283,8 @@ def _go_back(stack: str, change: Change, request: Request) -> None:
     with locks.stack(stack, f"the way back from a restore (by {request.by})", _TURN):
         record = beside.record() or {}
         if beside.is_begun():
-            _exchange(stack, change, beside, forward=False)
+            change.set_state("taking it back")
+            _stopped(stack, lambda: beside.switch(forward=False))
         change.set_state("removing what was restored")
         beside.remove()
     told = {"snapshot": record.get("snapshot", ""), "at": record.get("at"), "left": []}

@@ -111,11 +111,12 @@ class Beside:
         return found if isinstance(found, dict) else None
 
     def note(self, paths: Sequence[str], **more: object) -> None:
-        """Note what is about to be switched. All of it is on the disk before this returns."""
+        """Note what is about to be switched, for who has stopped the stack. All of it is on the disk then."""
         inodes = {path: self._inode(path) for path in paths}
+        carried = _lacking(self.live, self.tree) if ALL in inodes else []
         with _directory(self.directory) as place:
             _libc.syncfs(place)
-        text = json.dumps({**more, "inodes": inodes}).encode()
+        text = json.dumps({**more, "inodes": inodes, "carried": carried}).encode()
         files.replace(self._record, text, 0o600, owner=(0, 0), name=".record.part")
 
     def is_switched(self) -> bool:
@@ -135,8 +136,8 @@ class Beside:
         for path, inode in inodes.items():
             if self._is_switched(path, inode) != forward:
                 self._exchange(path)
-        if ALL in inodes:
-            _carry(*((self.tree, self.live) if forward else (self.live, self.tree)))
+        for path in (self.record() or {}).get("carried", ()):
+            self._carry(path)
 
     def remove(self) -> None:
         """Remove all of it: what is half removed has no record any more."""
@@ -182,6 +183,12 @@ class Beside:
             os.fsync(ours[0])
             os.fsync(theirs[0])
 
+    def _carry(self, path: str) -> None:
+        """What only the old has goes on as it was, with whichever the stack has now."""
+        with opened(self.tree, path) as ours, opened(self.live, path) as theirs:
+            if _exists(*ours) and not _exists(*theirs):
+                _rename(ours, theirs, _NO_REPLACE)
+
     def _ours(self, path: str) -> _Opened:
         return opened(self.directory, "tree") if path == ALL else opened(self.tree, path)
 
@@ -206,16 +213,17 @@ def _rename(one: tuple[int, str], other: tuple[int, str], flags: int) -> None:
         raise OSError(number, os.strerror(number), one[1], None, other[1])
 
 
-def _carry(old: Path, new: Path) -> None:
-    """What the new tree has nothing of goes on as it was. These directories are opened without following a link."""
+def _lacking(old: Path, new: Path) -> list[str]:
+    """What the old tree has and the new one has nothing of: paths of volumes and images."""
+    found = []
     for top in _CARRIED:
         with ExitStack() as entered:
             try:
-                source, target = (entered.enter_context(_directory(tree / top)) for tree in (old, new))
+                there = [_names(entered.enter_context(_directory(tree / top))) for tree in (old, new)]
             except FileNotFoundError:
                 continue
-            for name in sorted(_names(source) - _names(target)):
-                _rename((source, name), (target, name), _NO_REPLACE)
+            found += [f"{top}/{name}" for name in sorted(there[0] - there[1])]
+    return found
 
 
 def _names(place: int) -> set[str]:
