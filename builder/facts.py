@@ -102,6 +102,8 @@ REMOTE_CODE: Final = f"{STATE}/remote.zip"
 # host, a file each, which no stack reads.
 BACKUP: Final = f"{ETC}/backup.json"
 BACKUPS: Final = f"{STATE}/backup"
+# What belongs to no stack is backed up under this name.
+BACKUP_HOST: Final = "host"
 HOST_SECRETS: Final = f"{DATA}/secrets"
 # What restores lay beside a stack's data, on the same disk, and keep of before; and where the weekly drill restores to.
 RESTORES: Final = f"{DATA}/restores"

@@ -32,7 +32,7 @@ def command(path: SpecPath, as_json: AsJson = False) -> int:
         spec, problems = None, error.problems
     if as_json:
         found = {"ok": spec is not None, "problems": problem_report.as_json(problems), "stacks": _stacks(spec)}
-        output.json({**found, "memory": _memory(spec)})
+        output.json({**found, "memory": _memory(spec), "backup": _backup(spec)})
     else:
         output.problems(problems)
         if spec is not None:
@@ -78,6 +78,15 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
     ]
 
 
+def _backup(spec: Spec | None) -> dict[str, object] | None:
+    if spec is None or spec.backup is None:
+        return None
+    left_out = [stack.name for stack in spec.stacks if stack.backup is None]
+    return {
+        "to": spec.backup.to, "at": spec.backup.at, "secrets": list(spec.backup.secrets), "left_out": left_out
+    }  # fmt: skip
+
+
 def _memory(spec: Spec | None) -> dict[str, object] | None:
     """What heavy images want, in bytes, and the size of a server in GiB; None where none is known to be heavy."""
     if spec is None or not (found := memory.wanted(spec.stacks)):
@@ -105,7 +114,7 @@ def _summary(spec: Spec) -> None:
             output.note(f"  er-{stack.name} {stack.uid}  logs in to {login.registry} {whom}")
     for text in _maybe_private(spec):
         output.note(f"  {text}")
-    for line in _memory_lines(spec):
+    for line in (*_memory_lines(spec), *_backup_lines(spec)):
         output.note(line)
 
 
@@ -126,6 +135,14 @@ def _memory_lines(spec: Spec) -> Iterator[str]:
         total = output.size(sum(one.total for one in found))
         size = memory.server_size(spec)
         yield f"memory: {total} for heavy images, and the other services: take a server with {size} GB or more"
+
+
+def _backup_lines(spec: Spec) -> Iterator[str]:
+    if spec.backup:
+        left_out = [stack.name for stack in spec.stacks if stack.backup is None]
+        without = f", without {', '.join(left_out)}" if left_out else ""
+        yield f"backup to {spec.backup.to} at {spec.backup.at}{without}"
+        yield f"  waits for secrets of the host: {', '.join(spec.backup.secrets)}"
 
 
 def _secrets(stack: Stack) -> tuple[str, ...]:

@@ -138,6 +138,9 @@ def _report(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> No
     for stack, registry in userdata.logins(spec):
         way = registries.way("ADDRESS", registry, stack)
         output.note(f"  the password of {stack} at {registry} is not in it; once the server is up: {way}")
+    for name in spec.backup.secrets if spec.backup else ():
+        way = f"er server secret set ADDRESS --host {name}"
+        output.note(f"  the host's secret {name}, for backups, is not in it; once the server is up: {way}")
     for stack, service in userdata.builds(spec):
         way = "er server apply ADDRESS SPEC"
         output.note(f"  {service} of stack {stack} waits for its first image; once the server is up: {way}")
@@ -181,6 +184,7 @@ def _as_json(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> d
         "counted": row.counted.value,
         "groups": [{"name": one.name, "used": one.used, "files": one.files} for one in _groups(spec, host, delivery)],
         "secrets": [{"stack": stack, "name": secret} for stack, secret in userdata.secrets(spec)],
+        "host_secrets": list(spec.backup.secrets) if spec.backup else [],
         "builds": [{"stack": stack, "service": service} for stack, service in userdata.builds(spec)],
         "logins": [{"stack": stack, "registry": registry} for stack, registry in userdata.logins(spec)],
         "role_policy": specs.role_policy(spec),

@@ -96,6 +96,25 @@ def not_writable(image: str, hardening: str, mounted: Iterable[str]) -> tuple[st
     return tuple(path for path in paths if not any(PurePosixPath(path).is_relative_to(one) for one in mounted))
 
 
+# What writes files that cannot be copied whole while it runs, and has no row in server/remote/dumps.py: databases with
+# tools or accounts of their own, and apps that are known for SQLite.
+_TORN: Final = dict.fromkeys(
+    (
+        *("mongo", "clickhouse", "clickhouse/clickhouse-server", "couchdb", "influxdb", "cassandra", "neo4j"),
+        *("scylladb/scylla", "mssql/server", "elasticsearch", "elasticsearch/elasticsearch", "rabbitmq", "surrealdb"),
+        *("opensearchproject/opensearch", "getmeili/meilisearch", "etcd", "cockroachdb/cockroach", "prom/prometheus"),
+        *("bitnami/postgresql", "bitnami/mariadb", "bitnami/mysql", "bitnami/mongodb", "supabase/postgres"),
+        *("vaultwarden/server", "louislam/uptime-kuma", "pocketbase/pocketbase", "actualbudget/actual-server"),
+    ),
+    True,
+)
+
+
+def is_torn(image: str) -> bool:
+    """Whether files of a well-known image do not fit together when they are copied while it runs."""
+    return image_reference.known(image, _TORN) or False
+
+
 class Wanted(NamedTuple):
     """Memory in MiB; with `once` for all services of a stack that have the image together."""
 

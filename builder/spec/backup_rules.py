@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from builder import facts
+from builder.oci import known_images
 from builder.spec import messages, model
 from builder.spec.backup_input import KeepInput
 from builder.stack.model import StackBackup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from builder.spec.backup_input import BackupInput, StackBackupInput
     from builder.spec.document import Document
@@ -55,13 +57,27 @@ def check_host(document: Document) -> None:
         document.report(messages.BACKUP_HOST_KEY_UNUSED, (*place, "host_key"), on_key=True)
 
 
-def check_stack(document: Document, loc: Loc, services: Iterable[Service]) -> None:
+def check_stack(document: Document, loc: Loc, services: Collection[Service]) -> None:
     """What the `backup` of the stack at a place names and is not there."""
     place: Loc = (*loc, "backup")
     if document.get(place) and document.get(("backup",)) is None:
         document.report(messages.BACKUP_NONE, place, on_key=True)
+    is_saved = document.get(("backup",)) is not None and document.get(place) is not False
+    if is_saved and document.text((*loc, "name")) == facts.BACKUP_HOST:
+        document.report(messages.BACKUP_NAME, (*loc, "name"))
+    if is_saved:
+        _check_torn(document, loc, services)
     known = [service.name for service in services]
     for name in document.keys((*place, "before")):
         if name not in known:
             values = {"name": name, "known": ", ".join(known)}
-            document.report(messages.BACKUP_SERVICE, (*place, "before", name), on_key=True, **values)
+            document.report(messages.SECRET_SERVICE, (*place, "before", name), on_key=True, **values)
+
+
+def _check_torn(document: Document, loc: Loc, services: Collection[Service]) -> None:
+    place: Loc = (*loc, "backup")
+    if document.get((*place, "stop")) is True:
+        return
+    dumped = set(document.keys((*place, "before")))
+    if torn := [one.name for one in services if known_images.is_torn(one.image) and one.name not in dumped]:
+        document.report(messages.BACKUP_TORN, (*loc, "name"), services=", ".join(torn), service=torn[0])

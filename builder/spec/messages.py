@@ -360,17 +360,12 @@ HEALTHCHECK_TEST: Final = Text(
 # Backups. A secret has no place in any of them.
 BACKUP_TO: Final = Text(
     "`{value}` is no place for backups",
-    "s3:https://ENDPOINT/BUCKET/PATH, s3://BUCKET/PATH (of AWS), sftp:USER@HOST:/PATH, rest:https://HOST/PATH, or the "
-    "path of a directory",
+    "s3:https://ENDPOINT/BUCKET/PATH, s3://BUCKET/PATH, sftp:USER@HOST:/PATH, rest:https://HOST/PATH, or a directory",
 )
 BACKUP_PASSWORD: Final = Text(
-    "a password has no place here: user-data can be read by others",
-    "take it out; the host's secrets have it: er server secret set HOST --host NAME",
-    secret=True,
+    "a password has no place here", "take it out, and set it there: er server secret set HOST --host NAME", secret=True
 )
-BACKUP_HERE: Final = Text(
-    "{value} goes with this host, or with its next boot", "a directory of a disk that is mounted there, as /mnt/backup"
-)
+BACKUP_HERE: Final = Text("{value} goes with this host", "a directory of a disk that is mounted there, as /mnt/backup")
 BACKUP_AT: Final = Text("`{value}` is not a time of day", 'hours and minutes, quoted, as in "03:30"')
 BACKUP_KEEP_NONE: Final = Text("no snapshot would be kept", "write at least one number above 0, or remove `keep`")
 BACKUP_APPEND_KEEP: Final = Text(
@@ -378,20 +373,21 @@ BACKUP_APPEND_KEEP: Final = Text(
     "remove `keep`; elsewhere, with keys that may: restic forget --keep-daily 7 --group-by host,tags --prune",
 )
 BACKUP_HTTP: Final = Text(
-    "without TLS: what is stored is encrypted, who asks for it is not",
-    "write https:// where the server has it",
-    "warning",
+    "without TLS: what is stored is encrypted, the rest is not", "write https:// if it can", "warning"
 )
-BACKUP_HOST_KEY: Final = Text(
-    "not a public host key", "type and key, as ssh-keyscan prints them after the name: ssh-ed25519 AAAA…"
-)
+BACKUP_HOST_KEY: Final = Text("not a public host key", "type and key, as ssh-keyscan prints them: ssh-ed25519 AAAA…")
 BACKUP_HOST_KEY_NONE: Final = Text(
     "the first host key that this server shows would be believed",
     "write backup: {{host_key: …}}, the key in its /etc/ssh/ssh_host_ed25519_key.pub",
     "warning",
 )
 BACKUP_HOST_KEY_UNUSED: Final = Text("`host_key` goes with SFTP", "remove it, or write `to: sftp:USER@HOST:/PATH`")
-BACKUP_NONE: Final = Text(
-    "the host has no backup, so nothing comes of this", "write `backup: {{to: …}}` at the top of the spec", "warning"
+BACKUP_NONE: Final = Text("the host has no backup", "write `backup: {{to: …}}` at the top of the spec", "warning")
+BACKUP_TORN: Final = Text(
+    "files of {services} that are copied while it runs may not fit together",
+    "write in this stack: backup: {{stop: true}}, or backup: {{before: {{{service}: [COMMAND]}}}} that prints a dump",
+    "warning",
 )
-BACKUP_SERVICE: Final = Text("the stack has no service {name}", "it has: {known}")
+BACKUP_NAME: Final = Text(
+    "`host` is what backups call what belongs to no stack", "choose another name, or leave it out: backup: false"
+)

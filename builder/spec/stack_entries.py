@@ -75,10 +75,11 @@ def _read_entry(document: Document, index: int) -> StackEntry:
         return StackEntry(index, name, contents=contents)
     _check_short_entry(document, loc, keys, name)
     secret_env.check(document, loc, (Service(_SHORT_NAME, ""),))
-    backup_rules.check_stack(document, loc, (Service(_SHORT_NAME, ""),))
     if "build" in keys:
+        backup_rules.check_stack(document, loc, (Service(_SHORT_NAME, ""),))
         return StackEntry(index, name, image=names.own_image(name, _SHORT_NAME), build=_read_build(document, loc))
     image = host_sections.image(document, (*loc, "image"))
+    backup_rules.check_stack(document, loc, (Service(_SHORT_NAME, image or ""),))
     _check_capabilities(document, loc, image)
     return StackEntry(index, name, image=image)
 

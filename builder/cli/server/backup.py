@@ -60,11 +60,11 @@ def _now(host: str, server: Remote, *, anew: bool, as_json: bool) -> int:
     except KeyboardInterrupt:
         output.note("the server goes on by itself: er server status HOST shows how it ended")
         raise
+    errors = end.get("errors") or ({"": end["error"]} if "error" in end else {})
     if as_json:
         output.json(end)
-    else:
+    elif "" not in errors:
         output.table(_stacks(end.get("stacks", {})))
-    errors = end.get("errors") or ({"": end["error"]} if "error" in end else {})
     for stack, text in errors.items():
         output.failure(f"{stack}: {text}" if stack else text, (end.get("hint") or "").replace("HOST", host) or None)
     return 0 if end["phase"] == "done" else 1

@@ -12,7 +12,6 @@ import contextlib
 import json
 import re
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -70,11 +69,15 @@ def backup_wait(phase: str, seconds: str) -> Value:
     """The state once its phase is another one, or when the time is up; it ends in `done` or `failed`, with `stacks`."""
     deadline = time.monotonic() + min(float(seconds), 60)
     while (state := _read_progress())["phase"] == phase and time.monotonic() < deadline:
-        if phase not in facts.APPLY_ENDS and phase != "starting" and not _is_running():
+        if phase not in facts.APPLY_ENDS and not _is_running() and time.time() - _PROGRESS.stat().st_mtime > _BEGINS:
             last = _read_progress()
             return last if last["phase"] != phase else {"phase": "failed", "error": f"its unit is gone: {UNIT}"}
         time.sleep(0.2)
     return state
+
+
+# Seconds within which systemd starts the unit.
+_BEGINS: Final = 10.0
 
 
 def _progress(phase: str, **values: Any) -> None:
@@ -124,7 +127,7 @@ def included() -> list[str]:
 
 
 def backup_run() -> Value:
-    """Back up every stack. Raises RemoteError with all that went wrong, when all that could be done is done."""
+    """Back up every stack; returns the snapshots. Raises RemoteError for all that went wrong, at the end of the rest."""
     errors: dict[str, str] = {}
     started = time.time()
     try:
@@ -137,7 +140,7 @@ def backup_run() -> Value:
     _end(started, errors, None)
     if errors:
         raise RemoteError("; ".join(f"{stack}: {text}" for stack, text in errors.items()))
-    return {}
+    return {stack: found.get("snapshot") for stack, found in backup_state.read()["stacks"].items()}
 
 
 def _end(started: float, errors: dict[str, str], hint: str | None) -> None:
@@ -201,7 +204,6 @@ def _back_up(stack: str) -> str:
     good = {} if error else {"good_at": int(started)}
     seconds = int(time.time() - started)
     backup_state.update("stacks", stack, at=int(started), seconds=seconds, error=error, **found, **good)
-    sys.stderr.write(f"{stack}: {error or 'backed up'}\n")
     return error
 
 
@@ -288,9 +290,8 @@ def _forget() -> None:
     host = f"--host={restic.host_name()}"
     rules = [f"--keep-{name}={number}" for name, number in keep.items() if number]
     restic.run(["forget", host, "--tag=er", "--group-by=host,tags", *rules], patience=_LOCK)
-    passes = json.loads(restic.run(["snapshots", "--json", "--no-lock", host, f"--tag={_FIRST_PASS}"]).out or "null")
-    if passes:
-        restic.run(["forget", *(one["id"] for one in passes)], patience=_LOCK)
+    if any(_of_stack(stack)["stop"] for stack in included()):
+        _forget_first_passes(host)
     run = backup_state.read()["run"]
     due = run.get("pruned", time.time()) + (_PRUNE_DAYS - 0.5) * 86_400
     if time.time() > due:
@@ -298,6 +299,12 @@ def _forget() -> None:
         restic.run(["prune", "--max-unused=10%"], patience=_LOCK)
     if time.time() > due or "pruned" not in run:
         backup_state.replace("run", {**run, "pruned": int(time.time())})
+
+
+def _forget_first_passes(host: str) -> None:
+    found = json.loads(restic.run(["snapshots", "--json", "--no-lock", host, f"--tag={_FIRST_PASS}"]).out or "null")
+    if found:
+        restic.run(["forget", *(one["id"] for one in found)], patience=_LOCK)
 
 
 # ---- what a restore has to know

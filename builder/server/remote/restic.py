@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from builder.server.remote.common import Value
 
-HOST: Final = "host"
+HOST: Final = facts.BACKUP_HOST
 """The stack of what belongs to none."""
 
 DIRECTORY: Final = Path(facts.BACKUPS)
@@ -302,15 +302,18 @@ def _is_restic(pid: int) -> bool:
 
 
 def remove_dead_locks() -> bool:
-    """Remove locks whose holders are gone, if all that restic would remove are such; whether anything was removed.
+    """Remove locks whose holders are gone, and no other; whether any was removed.
 
-    Restic takes a lock of this name whose process is not here for dead, also when it is another machine's.
+    Restic takes a lock of this name for dead whose process is not here, also when it is another machine's; and one for
+    alive whose process has left its number to another one.
     """
     locks = locked_by()
-    ours = [lock for lock in locks if lock["hostname"] == os.uname().nodename]
-    if not any(lock["gone"] for lock in locks) or not all(lock["gone"] or _is_restic(lock["pid"]) for lock in ours):
+    if not any(lock["gone"] for lock in locks):
         return False
-    run(["unlock"], timeout=FOREGROUND)
+    if all(lock["gone"] for lock in locks):
+        run(["unlock", "--remove-all"], timeout=FOREGROUND)
+    elif all(lock["gone"] or lock["hostname"] != os.uname().nodename or _is_restic(lock["pid"]) for lock in locks):
+        run(["unlock"], timeout=FOREGROUND)
     for note in _HOLDERS.glob("*"):
         if not _is_restic(int(note.name)):
             note.unlink(missing_ok=True)
