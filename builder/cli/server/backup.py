@@ -145,6 +145,21 @@ def problems(found: Backup | None) -> Iterator[str]:
             yield f"the last backup of {one['stack']} failed: {one['error']}"
         elif one["late"] and not found["missing"]:
             yield f"{one['stack']} has no backup of the last day: er server backup HOST now"
+        if error := one["drill"].get("error"):
+            yield f"a restore of {one['stack']} was tried, and failed: {error}"
+
+
+def tried(drill: dict[str, Any]) -> str:
+    """How the last drill of a stack went, in a few words."""
+    if not drill:
+        return "not yet"
+    when = date(drill["at"])
+    if drill["error"]:
+        return f"{when}: failed"
+    if drill["skipped"]:
+        return f"{when}: skipped, {drill['skipped']}"
+    loaded = ", ".join(drill["loaded"])
+    return f"{when}: restored{f', {loaded} loaded' if loaded else ''}"
 
 
 def _check(server: Remote, read: int, *, as_json: bool) -> int:

@@ -65,7 +65,7 @@ def restore_start(stack: str) -> Value:
 def restore_back(stack: str) -> Value:
     """Begin the way back to what the stack had before its restore."""
     asked = _asked()._replace(action="back")
-    if Beside.of_stack(stack).record() is None:
+    if not Beside.of_stack(stack).directory.exists():
         raise RemoteError(f"nothing of before is kept of {stack}", "er server backup HOST list shows its snapshots")
     return _start(stack, asked)
 
