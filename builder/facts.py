@@ -61,6 +61,7 @@ DATA_LABEL: Final = "er-data"
 # What is mounted there, a link, and why it is not yet; only on hosts whose spec names such a disk.
 DATA_DISK: Final = f"{RUN}/disk"
 DATA_SAID: Final = f"{RUN}/disk.said"
+DATA_MOUNT: Final = "/etc/systemd/system/var-lib-easyrunner-data.mount"
 STACKS: Final = f"{ETC}/stacks"
 # What is built on the server, by stack: the image store of its builds, and what they print.
 BUILDS: Final = f"{STATE}/builds"

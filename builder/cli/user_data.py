@@ -146,7 +146,8 @@ def _report(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> No
         output.note(f"  {service} of stack {stack} waits for its first image; once the server is up: {way}")
     if specs.role_policy(spec):
         output.note(
-            "  the server's role logs in to ECR: attach an instance profile; --json has its policy as role_policy"
+            "  the server's role logs in to ECR, or backs up: attach an instance profile; --json has its policy as "
+            "role_policy"
         )
     output.note(f"  use it:     {_filled(row.command.value, file)}")
     output.note(f"  or here:    {_filled(row.console.value, file)}")

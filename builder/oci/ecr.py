@@ -58,14 +58,11 @@ def registry(host: str) -> Registry | None:
 _PULL: Final = ("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 
 
-def pull_policy(images: Iterable[str]) -> dict[str, Any]:
-    """The IAM policy that lets a role fetch these images of ECR, and nothing else; images are normalised."""
+def pull_statements(images: Iterable[str]) -> list[dict[str, Any]]:
+    """Of an IAM policy, what lets a role fetch these images of ECR, and nothing else; images are normalised."""
     references = [image_reference.split(image) for image in images]
     arns = {found.arn(one.path) for one in references if (found := registry(one.registry))}
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Sid": "LogIn", "Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},
-            {"Sid": "Pull", "Effect": "Allow", "Action": list(_PULL), "Resource": sorted(arns)},
-        ],
-    }
+    return [
+        {"Sid": "LogIn", "Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},
+        {"Sid": "Pull", "Effect": "Allow", "Action": list(_PULL), "Resource": sorted(arns)},
+    ]

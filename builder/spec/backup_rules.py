@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder import facts
 from builder.oci import known_images
@@ -26,6 +26,25 @@ def of_host(section: BackupInput | None) -> model.Backup | None:
     keep = section.keep or KeepInput()
     kept = None if section.append_only else model.Keep(keep.daily, keep.weekly, keep.monthly)
     return model.Backup(section.to, section.at, kept, section.bandwidth, section.append_only, section.host_key)
+
+
+def bucket_statements(backup: model.Backup | None) -> list[dict[str, Any]]:
+    """Of an IAM policy, what lets a server's role back up to its bucket of AWS: below its own path alone.
+
+    A host that only appends removes nothing but the locks of restic, which each run makes.
+    """
+    if backup is None or not backup.to.startswith("s3://"):
+        return []
+    bucket, _, path = backup.to.removeprefix("s3://").partition("/")
+    arn, below = f"arn:aws:s3:::{bucket}", f"{path}/" if path else ""
+    removed = f"{arn}/{below}locks/*" if backup.append_only else f"{arn}/{below}*"
+    find: dict[str, Any] = {"Condition": {"StringLike": {"s3:prefix": [f"{below}*"]}}} if path else {}
+    return [
+        {"Sid": "Locate", "Effect": "Allow", "Action": "s3:GetBucketLocation", "Resource": arn},
+        {"Sid": "List", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": arn, **find},
+        {"Sid": "Store", "Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": f"{arn}/{below}*"},
+        {"Sid": "Remove", "Effect": "Allow", "Action": "s3:DeleteObject", "Resource": removed},
+    ]
 
 
 def of_stack(written: StackBackupInput | None) -> StackBackup | None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from builder.oci import ecr, image_reference
-from builder.spec import messages
+from builder.spec import backup_rules, messages
 from builder.spec.value_types import ROLE
 from builder.stack.model import Login
 from builder.yamlfile.source import dotted
@@ -146,11 +146,16 @@ def _check_private(document: Document, loc: Loc, service: Service, named: set[st
 
 
 def role_policy(spec: Spec) -> dict[str, Any] | None:
-    """The IAM policy that the server's role needs to fetch its images; None where no role logs in."""
+    """The IAM policy of the server's role: to fetch its images, and to back up; None where it needs neither."""
+    statements = [*_pull_statements(spec), *backup_rules.bucket_statements(spec.backup)]
+    return {"Version": "2012-10-17", "Statement": statements} if statements else None
+
+
+def _pull_statements(spec: Spec) -> list[dict[str, Any]]:
     owners = [(spec.proxy.logins, [spec.proxy.image]), *((stack.logins, _images(stack)) for stack in spec.stacks)]
     by_role = [({login.registry for login in logins if login.by_role}, images) for logins, images in owners]
     if not any(names for names, _ in by_role):
-        return None
+        return []
     found = (
         place
         for names, images in by_role
@@ -158,7 +163,7 @@ def role_policy(spec: Spec) -> dict[str, Any] | None:
         for place in _places(image, dict(spec.mirrors))
         if place.partition("/")[0] in names
     )
-    return ecr.pull_policy(found)
+    return ecr.pull_statements(found)
 
 
 def _places(image: str, mirrors: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

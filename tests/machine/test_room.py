@@ -32,11 +32,13 @@ STACKS = ("blog", "shop", "wiki")
 _START = """set -e
 mount -t tmpfs -o size={size}m,nr_inodes={files} disk /var/lib
 mount -t tmpfs run /run
-mkdir -p /var/lib/easyrunner/room /run/easyrunner/room
+mkdir -p /var/lib/easyrunner/room /run/easyrunner/room /var/lib/easyrunner/data
+{data}
 mount -t tmpfs new /mnt
 cp -a /etc/alternatives /mnt
 mount --move /mnt /etc
-for stack in {stacks}; do mkdir -p /etc/easyrunner/stacks/$stack /var/lib/easyrunner/home/$stack; done
+cd /var/lib/easyrunner
+for stack in {stacks}; do mkdir -p /etc/easyrunner/stacks/$stack home/$stack data/stacks/$stack; done
 mount -t tmpfs groups /sys/fs/cgroup
 echo ready
 exec cat
@@ -66,6 +68,9 @@ class Disk:
     def home(self, stack: str) -> Path:
         return self.root / "var/lib/easyrunner/home" / stack
 
+    def data(self, stack: str) -> Path:
+        return self.root / "var/lib/easyrunner/data/stacks" / stack
+
     def room(self, name: str) -> Path:
         return self.root / "var/lib/easyrunner/room" / name
 
@@ -90,7 +95,8 @@ class Disk:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Disk]:
+    """`request.param` is a command that mounts a second one for data."""
     requirements.check_booting()
     calls = tmp_path / "calls"
     calls.touch()
@@ -100,7 +106,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         (tmp_path / name).chmod(0o755)
     program = tmp_path / "room"
     program.write_bytes((data.tree("images") / "rootfs/usr/lib/easyrunner/room").read_bytes())
-    script = _START.format(size=SIZE, files=FILES, stacks=" ".join(STACKS))
+    script = _START.format(size=SIZE, files=FILES, stacks=" ".join(STACKS), data=getattr(request, "param", ""))
     argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -145,6 +151,28 @@ def test_the_one_that_grew_is_stopped_and_not_the_largest(disk: Disk) -> None:
     until(lambda: len(disk.asked) > 3, timeout=60, what="a start")
     assert disk.asked[3:] == ["start user@uid-of-blog.service"]
     assert not disk.full("blog").exists()
+
+
+_SECOND = "mount -t tmpfs -o size=100m second /var/lib/easyrunner/data"
+
+
+@pytest.mark.parametrize("disk", [_SECOND], indirect=True)
+def test_a_disk_for_data_is_looked_at_for_itself(disk: Disk) -> None:
+    """Who fills it is stopped, whoever holds more on the other one; and that is not half as full."""
+    (disk.data("shop") / "much").write_bytes(bytes(40 * MIB))
+    until(lambda: _written(disk.room("shop+")), timeout=60, what="a measure of the second disk")
+    disk.room("shop+").write_text(f"{40 << 10}\n")
+    (disk.data("blog") / "fill").write_bytes(bytes(56 * MIB))
+    stopped(disk, "blog")
+    (disk.data("blog") / "fill").unlink()
+    until(lambda: len(disk.asked) > 3, timeout=60, what="a start")
+    assert disk.asked[3:] == ["start user@uid-of-blog.service"]
+
+
+def test_data_on_the_machines_own_disk_counts_there(disk: Disk) -> None:
+    used_to(disk, wiki=90)
+    (disk.data("blog") / "fill").write_bytes(bytes(101 * MIB))
+    stopped(disk, "blog")
 
 
 def test_what_is_built_goes_before_any_stack(disk: Disk) -> None:

@@ -198,3 +198,19 @@ def test_databases_are_known_by_their_images(image: str, kind: str | None) -> No
 
 def test_a_time_with_nanoseconds() -> None:
     assert time.gmtime(restic._seconds("2026-11-30T03:26:50.140340487+01:00"))[3] == 2
+
+
+def test_a_servers_role_may_open_its_bucket_and_no_other_path() -> None:
+    """On AWS, where no keys are needed; of a host that only appends, nothing but restic's locks may be removed."""
+    policy = spec.role_policy(load('backup: {to: "s3://backups/web1"}\n'))
+    assert policy is not None
+    found = {one["Sid"]: one for one in policy["Statement"]}
+    assert found["Store"]["Resource"] == found["Remove"]["Resource"] == "arn:aws:s3:::backups/web1/*"
+    assert found["List"]["Condition"] == {"StringLike": {"s3:prefix": ["web1/*"]}}
+    appends = spec.role_policy(load('backup: {to: "s3://backups/web1", append_only: true}\n'))
+    assert appends is not None
+    assert appends["Statement"][-1]["Resource"] == "arn:aws:s3:::backups/web1/locks/*"
+    whole = spec.role_policy(load('backup: {to: "s3://backups"}\n'))
+    assert whole is not None
+    assert "Condition" not in whole["Statement"][1]
+    assert spec.role_policy(load("backup: {to: /mnt/backup}\n")) is None

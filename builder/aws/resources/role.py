@@ -91,7 +91,7 @@ class _OfIam(Resource):
 
 
 class Role(_OfIam):
-    """The role, which may fetch the images of the spec and nothing else."""
+    """The role, which may fetch the images of the spec, and back up to its bucket, and nothing else."""
 
     part = "role"
     title = "role"
@@ -102,10 +102,12 @@ class Role(_OfIam):
 
     @classmethod
     def summary(cls, request: Request, prerequisites: Prerequisites | None) -> str:  # noqa: ARG003
-        """The repositories that it may pull from."""
-        policy = specs.role_policy(request.spec) or {"Statement": [{"Resource": []}]}
-        arns = policy["Statement"][-1]["Resource"]
-        return f"may pull {', '.join(arn.partition('repository/')[2] for arn in arns)}"
+        """The repositories that it may pull from, and the bucket that it may back up to."""
+        policy = specs.role_policy(request.spec) or {"Statement": []}
+        resources = {one["Sid"]: one["Resource"] for one in policy["Statement"]}
+        pulls = ", ".join(arn.partition("repository/")[2] for arn in resources.get("Pull", ()))
+        stores = resources.get("Store", "").removeprefix("arn:aws:s3:::")
+        return " and ".join([*[f"may pull {pulls}"] * bool(pulls), *[f"may back up to {stores}"] * bool(stores)])
 
     def parameters(self) -> dict[str, Any]:
         """Of CreateRole."""

@@ -119,10 +119,18 @@ def _kept(found: Status) -> Iterator[str]:
 
 
 def _disk_space(found: Status) -> Iterator[str]:
+    disks = {"the disk": found["disk"]}
+    if data := found["data"]:
+        if data["said"]:
+            yield f"the disk for data is not mounted, and no stack runs: {data['said']}"
+        else:
+            disks["the disk for data"] = data
     if found["full"]:
-        yield f"the disk is nearly full: {output.size(found['disk']['free'])} left"
+        yield "nearly full: " + ", ".join(
+            f"{name} has {output.size(disk['free'])} left" for name, disk in disks.items()
+        )
     if found["files_full"]:
-        yield f"the disk takes only {found['disk']['files_free']} more files"
+        yield "; ".join(f"{name} takes only {disk['files_free']} more files" for name, disk in disks.items())
     for stack in found["stacks"]:
         if (filled := stack["pressure"]["filled"]) is not None:
             why = f"it holds {output.size(filled)} of a full disk; it starts again when there is room"
@@ -157,6 +165,9 @@ def _host(found: Status) -> Table:
         "memory", f"{output.size(memory['total'] - memory['available'])} of {output.size(memory['total'])} used"
     )
     rows.add_row("disk", f"{output.size(disk['used'])} of {output.size(disk['total'])} used")
+    if data := found["data"]:
+        used = f"{output.size(data['used'])} of {output.size(data['total'])} used" if data["device"] else "not mounted"
+        rows.add_row("disk for data", used)
     pending = f"{updates['pending']} pending, {updates['security']} of them for security"
     rows.add_row("updates", pending + ("; a reboot is due" if found["reboot_needed"] else ""))
     rows.add_row("proxy", proxy(found["proxy_image"]))

@@ -50,6 +50,7 @@ def apply_start() -> Value:
     """Take the plan from stdin and start the work in a unit of its own, which a lost connection does not end."""
     plan = sys.stdin.buffer.read()
     _check_plan(plan)
+    common.check_data()
     if common.waits_for_data():
         raise RemoteError(
             "the data of this new server has not come from the backup yet",
@@ -71,6 +72,16 @@ def _check_plan(plan: bytes) -> None:
         json.loads(plan)
     except ValueError:
         raise RemoteError("the plan was cut off on its way, nothing was changed", "try again") from None
+
+
+def _check_disk(new: Collection[str]) -> None:
+    """Whether data has a disk of its own is decided when a host is made: nothing would carry it there, or back."""
+    has, wants = common.data_disk() is not None, facts.DATA_MOUNT in new
+    if has != wants:
+        raise RemoteError(
+            "this host was made with a disk for data" if has else "this host was made without a disk for data",
+            "leave `data:` in the spec as it was; else make a new server and restore a backup there: docs/data.md",
+        )
 
 
 def apply_state() -> Value:
@@ -151,6 +162,7 @@ class _Outcome(NamedTuple):
 def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
     """Write the new tree, reload and restart what reads it, and wait until it is ready."""
     new = {file.path: file for file in map(_new_file, plan["files"])}
+    _check_disk(new)
     own = set(changed_files.own_files())
     units = {path: file.content for path, file in new.items()}
     released = release_record.kept(own, units)

@@ -127,7 +127,7 @@ def included() -> list[str]:
 
 
 def backup_run() -> Value:
-    """Back up every stack; returns the snapshots. Raises RemoteError for all that went wrong, at the end of the rest."""
+    """Back up every stack; returns the snapshots. Raises RemoteError at the end for all that went wrong."""
     errors: dict[str, str] = {}
     started = time.time()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import subprocess
 import sys
@@ -152,6 +153,26 @@ def look_again() -> None:
     unit = "er-first-boot.service"
     if show(unit, "ActiveState").get("ActiveState") == "failed" or waits_for_data():
         run(["systemctl", "--no-block", "restart", unit], check=False)
+
+
+def data_disk() -> Value | None:
+    """The disk for data: its `device` once it is mounted, else what is `said` of it; None where the host has none."""
+    if not Path(facts.DATA_MOUNT).exists():
+        return None
+    if os.path.ismount(facts.DATA):
+        return {"device": os.path.realpath(facts.DATA_DISK), "said": ""}
+    try:
+        said = Path(facts.DATA_SAID).read_text()
+    except OSError:
+        said = ""
+    return {"device": "", "said": said or "it was taken away, or not looked for yet"}
+
+
+def check_data() -> None:
+    """Raises RemoteError where the disk for data is not mounted: what was written now would not be on it."""
+    disk = data_disk()
+    if disk and not disk["device"]:
+        raise RemoteError(f"the disk for data is not mounted: {disk['said']}", "see docs/data.md; it goes on by itself")
 
 
 def assignments(text: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import time
 from dataclasses import dataclass
@@ -230,10 +231,16 @@ def _names() -> str:
     )
 
 
+def _data() -> str:
+    disk = common.data_disk()
+    return disk["said"] if disk else ""
+
+
 def _disk() -> str:
-    space = status.disk("/")
-    found = [f"{space['free'] >> 20} MiB of {space['total'] >> 20} are left"] * status.is_full()
-    found += [f"{space['files_free']} files of {space['files_total']} can still be made"] * status.is_full("files_")
+    spaces = [status.disk(path) for path in ("/", facts.DATA) if os.path.ismount(path)]
+    left = ", ".join(f"{space['free'] >> 20} MiB of {space['total'] >> 20} are left" for space in spaces)
+    files = ", ".join(f"{space['files_free']} files of {space['files_total']} can still be made" for space in spaces)
+    found = [left] * status.is_full() + [files] * status.is_full("files_")
     found += [
         f"{stack} was stopped, as it holds most of it"
         for stack in common.stacks()
@@ -365,6 +372,7 @@ def _take_back() -> None:
 CHECKS: Final = (
     # Before stacks are started that would not come up with it.
     Check("no change half-way", _pending, "er server doctor HOST --fix", _take_back),
+    Check("disk for data", _data, "attach the right disk, or mend what is said; it is looked at again and again"),
     Check("firewall in force", _firewall, "er server reapply-firewall HOST", _reload_firewall),
     Check("firewall complete", _rules, "er server reapply-firewall HOST", _reload_firewall),
     Check("ssh by key only", _ssh, "er server apply HOST SPEC lays the policy anew; look into /etc/ssh/sshd_config"),

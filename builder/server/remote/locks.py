@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
+from builder.server.remote import common
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ SHORT: Final = 60.0
 def stack(name: str, what: str, seconds: float = SHORT, waits: Callable[[str], None] | None = None) -> Iterator[None]:
     """Change one stack. `what` is shown to others; `waits` is called once with who holds the lock before this waits.
 
-    Raises BusyError when it is not free within so many seconds.
+    Raises BusyError when it is not free within so many seconds, and RemoteError where the stacks' data is not there.
     """
+    common.check_data()
     deadline = time.monotonic() + seconds
     with ExitStack() as held:
         held.enter_context(_held(_HOST, fcntl.LOCK_SH, "", deadline, waits))

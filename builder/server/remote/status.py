@@ -49,6 +49,7 @@ def status() -> Value:
         "cores": os.cpu_count(),
         "memory": memory(),
         "disk": disk("/"),
+        "data": _data(),
         "full": is_full(),
         "files_full": is_full("files_"),
         "firewall": common.firewall_loaded(),
@@ -127,9 +128,15 @@ def disk(path: str) -> dict[str, int]:
 
 
 def is_full(what: str = "") -> bool:
-    """Whether too little of the disk is free; with `files_`, whether it can take too few files."""
-    space = disk("/")
-    return space[f"{what}free"] < facts.LEAST_FREE * space[f"{what}total"]
+    """Whether too little of a disk is free, also of that for data; with `files_`, whether it takes too few files."""
+    spaces = (disk(path) for path in ("/", facts.DATA) if Path(path).is_dir())
+    return any(space[f"{what}free"] < facts.LEAST_FREE * space[f"{what}total"] for space in spaces)
+
+
+def _data() -> Value | None:
+    """The disk for data, with its room once it is mounted; None where data lies on the machine's own disk."""
+    found = common.data_disk()
+    return {**found, **disk(facts.DATA)} if found and found["device"] else found
 
 
 def _services() -> dict[str, str]:
