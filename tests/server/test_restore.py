@@ -212,13 +212,13 @@ def _booted(
     tmp = tmp_path_factory.mktemp("restored")
 
     def edit(text: str) -> str:
-        return text.replace("PORT", str(bucket.port))
+        return text.replace(":9000/", f":{bucket.port}/")
 
     with hosts.booted("restored", tmp, edit=edit, images=_images(), start=False, form=form) as host:
         host.machine.boot()
         # The name in the spec is this machine as the host sees it.
         host.machine.wait(host.machine.systemd_up, timeout=60, what="systemd")
-        host.machine.run(f"echo {host.machine.gateway.ipv4} bucket.test >>/etc/hosts")
+        host.machine.run(f"echo {host.machine.gateway.ipv4} objects >>/etc/hosts")
         yield Restored(client(host, tmp))
 
 
@@ -316,7 +316,7 @@ def test_whatever_cuts_a_restore_the_old_or_the_new_data_stands_whole(old: Resto
         machine.cut()
         asked.kill()
     old.web.host.boot(timeout=240)
-    machine.run(f"echo {machine.gateway.ipv4} bucket.test >>/etc/hosts")
+    machine.run(f"echo {machine.gateway.ipv4} objects >>/etc/hosts")
     now = old.run(f"cat {_UPLOADS}/now", check=False)
     saved = old.numbers()
     if now:
@@ -460,6 +460,6 @@ def test_another_machine_is_made_of_spec_and_bucket_alone(
         new.sql("INSERT INTO rows VALUES (0)")
         new.web.host.reboot()
         assert 0 in new.numbers(), "it is restored once"
-        machine.run(f"echo {machine.gateway.ipv4} bucket.test >>/etc/hosts")
+        machine.run(f"echo {machine.gateway.ipv4} objects >>/etc/hosts")
         new.backup()
         print(f"a new machine had its data {took:.0f} s after its secrets were set")
