@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
 from builder import facts, files
+from builder import host as hosts
+from builder import spec as specs
+from builder.cli.app import app
 from builder.server import restore as near
 from builder.server.remote import (
     drill,
@@ -363,3 +368,48 @@ def test_what_only_root_can_make_is_no_damage() -> None:
 
 def test_credentials_are_quoted_for_systemd() -> None:
     assert drill_cell._quoted('a"b\\c$d`e') == '"a\\"b\\\\c\\$d\\`e"'
+
+
+# A new machine.
+
+
+def _spec(tmp_path: Path, more: str) -> Path:
+    file = tmp_path / "easyrunner.yaml"
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP3sSO1Ey5BPMvmHrC2GZ7xVnI1AE4z2ao4Bh7YQ1rJb me"
+    server = f'server: {{name: web1, base: debian-13, arch: amd64}}\nadmin: {{name: er, ssh_keys: ["{key}"]}}\n'
+    stacks = "stacks:\n  - {name: shop, image: example.org/shop:1, domain: shop.example.com, port: 3000}\n"
+    file.write_text(f"{server}{more}{stacks}")
+    return file
+
+
+_BACKUP = "backup: {to: 's3:https://s3.example.com/bucket/web1'}\n"
+_UNIT = facts.FIRST_RESTORE
+
+
+def test_a_new_machine_waits_for_its_data_and_no_other_does(tmp_path: Path) -> None:
+    """It names each secret that it waits for; and nothing is backed up before."""
+    spec, _ = specs.load(_spec(tmp_path, _BACKUP))
+    assert spec.backup is not None
+    usual = {file.path: file.content.decode() for file in hosts.build(spec).files}
+    new = {
+        file.path: file.content.decode()
+        for file in hosts.build(replace(spec, backup=replace(spec.backup, restores=True))).files
+    }
+    waits = "/etc/systemd/system/er-first-boot.service.d/50-restore.conf"
+    assert new.keys() - usual.keys() == {_UNIT, waits}
+    assert "for n in restic-password s3-access-key s3-secret-key;" in new[_UNIT]
+    assert "Requires=easyrunner-restore.service" in new[waits]
+    changed = {path for path in usual if usual[path] != new[path]}
+    assert changed == {"/etc/systemd/system/easyrunner-backup.service"}
+    assert f"ConditionPathExists={facts.RESTORED}" in new[changed.pop()]
+
+
+def test_user_data_of_a_new_machine(tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    words = ["--for", "nocloud", "--on", "stock", "--restore"]
+    made = run(app, ["user-data", str(_spec(tmp_path, _BACKUP)), *words])
+    assert made.exit_code == 0, made.stderr
+    assert _UNIT in made.stdout
+    refused = run(app, ["user-data", str(_spec(tmp_path, "")), *words])
+    assert refused.exit_code == 1
+    assert "the spec has no backup, so there is nothing to restore from" in refused.stderr

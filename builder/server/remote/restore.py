@@ -274,7 +274,7 @@ def _stopped(stack: str, switch: Callable[[], None]) -> None:
         common.run(["systemctl", "stop", unit])
         switch()
     finally:
-        common.run(["systemctl", "start", "--no-block", unit])
+        common.run(["systemctl", "restart", "--no-block", unit])
 
 
 def _go_back(stack: str, change: Change, request: Request) -> None:
