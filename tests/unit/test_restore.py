@@ -358,12 +358,26 @@ def test_all_of_a_repository_is_read_in_turn() -> None:
     assert weeks == {f"{number}/5" for number in range(1, 6)}
 
 
-def test_what_only_root_can_make_is_no_damage() -> None:
-    item = "/var/lib/easyrunner/data/stacks/shop/volumes/x/_data/null"
-    made = {"error": {"message": f"mknod {item}: operation not permitted"}, "item": item}
-    assert drill._wrong(made) == ""
-    torn = {"error": {"message": "ciphertext verification failed"}, "item": "/a/b\x1b[2J"}
-    assert drill._wrong(torn) == "b[2J: ciphertext verification failed"
+_SUMMARY = '{"message_type":"summary","total_files":18,"files_restored":17}'
+_NULL = '{"message_type":"error","error":{"message":"mknod /a/null: operation not permitted"},"item":"/a/null"}'
+_TORN = '{"message_type":"error","error":{"message":"ciphertext verification failed"},"item":"/a/b\\u001b[2J"}'
+_OLD = "ignoring error for /a/b: ciphertext verification failed"
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "expected"),
+    [
+        (0, [_SUMMARY], ([], 17)),
+        (1, [_NULL, _SUMMARY], ([], 17)),
+        (1, [_TORN, _SUMMARY], (["b[2J: ciphertext verification failed"], 17)),
+        (1, [_OLD, _SUMMARY, "Fatal: There were 1 errors"], (["b: ciphertext verification failed"], 17)),
+        (1, [_SUMMARY, "Fatal: There were 1 errors"], ([], None)),
+        (12, ['{"message_type":"exit_error","code":12,"message":"Fatal: wrong password"}'], ([], None)),
+    ],
+    ids=["whole", "what only root can make", "torn", "restic 0.16", "not said what", "no key"],
+)
+def test_what_restic_says_of_a_restore(code: int, said: list[str], expected: tuple[list[str], int | None]) -> None:
+    assert drill.judged(code, "\n".join(said)) == expected
 
 
 def test_credentials_are_quoted_for_systemd() -> None:

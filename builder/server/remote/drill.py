@@ -10,6 +10,7 @@ It runs in easyrunner-drill.service, in a slice with limits. `er-room` ends that
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from dataclasses import replace
@@ -166,32 +167,47 @@ def lacks(size: int, *, free: int, memory: int, seconds: float, rate: float) -> 
 def _restore(snapshot: Value, cell: Cell, deadline: float) -> Value:
     """Restore all of a snapshot, and read it again; its number of files. Raises RemoteError with what is wrong."""
     words = ["restore", snapshot["id"], f"--target={HOME}/files", "--json", "--verify", "--sparse"]
-    seconds = max(60.0, deadline - time.monotonic())
-    done = cell.restic(words, seconds)
-    messages = [*_messages(done.stdout), *_messages(done.stderr)]
-    wrong = [text for one in messages if one.get("message_type") == "error" and (text := _wrong(one))]
+    done = cell.restic(words, max(60.0, deadline - time.monotonic()))
+    if time.monotonic() > deadline:
+        raise TooLittleError("it was not restored within the time that a drill has")
+    wrong, files = judged(done.returncode, f"{done.stdout}\n{done.stderr}")
     if wrong:
-        raise RemoteError(f"{len(wrong)} files are damaged in the repository: {'; '.join(wrong[:3])}")
-    summary = next((one for one in messages if one.get("message_type") == "summary"), None)
-    if summary is None:
+        count = f"{len(wrong)} files are" if len(wrong) > 1 else "a file is"
+        raise RemoteError(f"{count} damaged in the repository: {'; '.join(wrong[:3])}")
+    if files is None:
         raise explain(Done(done.returncode, done.stdout, done.stderr), restic.settings()["repository"])
-    return {"files": int(summary.get("files_restored", summary.get("total_files", 0)))}
+    return {"files": files}
 
 
-def _messages(text: str) -> list[Value]:
-    found = []
-    for line in text.splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return [one for one in found if isinstance(one, dict)]
+# What restic before 0.17 says of a file, with --json as well.
+_PLAIN_ERROR: Final = re.compile(r"ignoring error for (\S+): (.*)")
 
 
-def _wrong(message: Value) -> str:
-    """What is wrong with a file; nothing for one that only root can make, which has no content."""
-    text = snapshot_files.error_text(message)
-    return "" if ": mknod " in text else text
+def judged(code: int, said: str) -> tuple[list[str], int | None]:
+    """What a restore of restic's found wrong, and how many files it restored: None where it did not come to its end."""
+    messages = [one for line in said.splitlines() if (one := _message(line))]
+    errors = [one for one in messages if one.get("message_type") == "error"]
+    wrong = [text for text in map(snapshot_files.error_text, errors) if not _is_special(text)]
+    summary = next((one for one in messages if one.get("message_type") == "summary"), None)
+    if summary is None or (code and not errors):
+        return wrong, None
+    return wrong, int(summary.get("files_restored") or summary.get("total_files") or 0)
+
+
+def _message(line: str) -> Value:
+    """A line as restic says it now; nothing where it is none of its messages."""
+    if old := _PLAIN_ERROR.match(line):
+        return {"message_type": "error", "error": {"message": old[2]}, "item": old[1]}
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_special(text: str) -> bool:
+    """Whether it is about a file that only root can make: it has no content to compare."""
+    return ": mknod " in text
 
 
 # ---- databases
