@@ -172,7 +172,7 @@ def _write(aside: Path, files: tuple[ImageFile, ...], config: ImageConfig, base:
 # What nothing here uses, more than half by size: a compiler for queries, Perl's modules, tools, a database of its own.
 _SPARED: Final = (
     "usr/lib/*/libLLVM* usr/lib/*/libz3* usr/lib/postgresql/*/lib/bitcode usr/lib/*/perl usr/share/perl "
-    "usr/bin/aria_* usr/bin/myisam* usr/bin/mariadb-[b-hj-z]* var/lib/mysql/* "
+    "usr/bin/aria_* usr/bin/myisam* usr/bin/mariadb-[bce-hj-z]* var/lib/mysql/* "
     "usr/share/doc usr/share/man usr/share/locale usr/share/i18n var/cache/apt var/log/*"
 )
 # A package that finds its user there takes it as it is; and PostgreSQL's makes no cluster of its own.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import threading
 import time
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from builder.polling import until
+from builder.problems import UserError
 from tests.machine import hosts, package_images
 from tests.server.backup_places import KEYS, Places
 from tests.server.conftest import Client, client
@@ -88,9 +90,12 @@ class Saved:
         return [int(line) for line in copied[1].split()]
 
     def sql(self, text: str) -> str:
-        """As the database's owner."""
+        """As the database's owner; nothing where it does not answer, or the host is off."""
         argv = ["podman", "exec", "db", "psql", "-U", "shop", "-qtA", "-c", text]
-        done = self.web.host.machine.run(argv, user="er-shop", check=False)
+        try:
+            done = self.web.host.machine.run(argv, user="er-shop", check=False)
+        except UserError:
+            return ""
         return str(done.stdout) if done.returncode == 0 else ""
 
     @contextmanager
@@ -283,10 +288,7 @@ def test_what_does_not_fit_is_told(saved: Saved) -> None:
     """Another password, another repository, none, another host key: each with the way out, and nothing is made anew."""
     saved.places.start_sftp()
     saved.goes_to(saved.places.sftp())
-    assert saved.now().returncode == 1, "another repository than before"
-    said = saved.now().stderr
-    assert "another repository is at" not in said or "er server backup web now --anew" in said
-    assert saved.now("--anew").returncode == 0
+    assert saved.now().returncode == 0, "another place, which the spec names, is no surprise"
     saved.set("restic-password", "another")
     said = saved.now().stderr
     assert "the repository does not open with the host's secret restic-password" in said
@@ -299,6 +301,9 @@ def test_what_does_not_fit_is_told(saved: Saved) -> None:
     assert "is gone; is what it is on mounted, and the right one?" in done.stderr
     assert "if this is meant: er server backup web now --anew" in done.stderr
     assert not where.exists()
+    saved.restic("init")
+    assert "another repository is at" in saved.now().stderr
+    shutil.rmtree(where)
     where.with_name("away").rename(where)
     other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
     saved.goes_to(saved.places.sftp(), host_key=other)

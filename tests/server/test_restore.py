@@ -23,11 +23,13 @@ import pytest
 from builder.lab import trial
 from builder.polling import until
 from tests.machine import hosts, package_images
+from tests.server.backup_places import Places
 from tests.server.conftest import Client, client
 from tests.sweeps import sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from builder.spec import Spec
 
@@ -38,6 +40,7 @@ _KEYS: Final = ("lab-access", "lab-secret")
 _BUCKET: Final = "backups"
 _DATA: Final = "/var/lib/easyrunner/data"
 _CODE: Final = "/var/lib/easyrunner/remote.zip"
+_CONFIG: Final = "/etc/easyrunner/backup.json"
 _UPLOADS: Final = f"{_DATA}/stacks/notes/files/uploads"
 _POSTS: Final = f"{_DATA}/stacks/blog/volumes/blog_posts/_data"
 
@@ -403,6 +406,29 @@ def test_a_dump_that_does_not_load_is_found_within_its_run(old: Restored) -> Non
     finally:
         old.run(f"rm -r {place}")
         old.restic(["forget", json.loads(snapshot)["snapshot_id"]])
+
+
+def test_over_sftp_the_user_of_the_drill_has_a_copy_of_the_key_and_no_more(old: Restored, tmp_path: Path) -> None:
+    """As an apply with another `backup.to` lays it down, in less time."""
+    places = Places(old.web.host.machine.attacker(50), tmp_path / "places")
+    told = json.loads(old.run(f"cat {_CONFIG}"))
+    sftp = {
+        "repository": places.sftp("sftp/web1"),
+        "host_key": places.host_key,
+        "secrets": ["restic-password", "sftp-key"],
+    }
+    try:
+        places.start_sftp()
+        old.web.host.machine.files.write(_CONFIG, json.dumps({**told, **sftp}).encode())
+        done = old.web.er("secret set", "--host", "sftp-key", "--file", tmp_path / "places/client_key")
+        assert done.returncode == 0, done.stderr
+        old.backup()
+        found = old.drill()
+        assert {name: one["error"] or one["skipped"] for name, one in found.items()} == dict.fromkeys(found, "")
+        assert old.run("ls /run/easyrunner/drill.env /run/easyrunner/load/*", check=False) == ""
+    finally:
+        places.stop()
+        old.web.host.machine.files.write(_CONFIG, json.dumps(told).encode())
 
 
 def test_a_full_disk_ends_the_drill_and_no_stack(old: Restored) -> None:

@@ -62,14 +62,20 @@ def backup_start(anew: str = "") -> Value:
 
 
 def _is_running() -> bool:
-    return common.show(UNIT, "ActiveState").get("ActiveState") in {"active", "activating", "deactivating"}
+    """Whether it runs, or waits for the end of the boot."""
+    found = common.show(UNIT, "ActiveState", "Job")
+    return found.get("ActiveState") in {"active", "activating", "deactivating"} or found.get("Job") not in {
+        None,
+        "",
+        "0",
+    }
 
 
 def backup_wait(phase: str, seconds: str) -> Value:
     """The state once its phase is another one, or when the time is up; it ends in `done` or `failed`, with `stacks`."""
     deadline = time.monotonic() + min(float(seconds), 60)
     while (state := _read_progress())["phase"] == phase and time.monotonic() < deadline:
-        if phase not in facts.APPLY_ENDS and not _is_running() and time.time() - _PROGRESS.stat().st_mtime > _BEGINS:
+        if phase not in facts.APPLY_ENDS and not _is_running() and _age() > _BEGINS:
             last = _read_progress()
             return last if last["phase"] != phase else {"phase": "failed", "error": f"its unit is gone: {UNIT}"}
         time.sleep(0.2)
@@ -78,6 +84,11 @@ def backup_wait(phase: str, seconds: str) -> Value:
 
 # Seconds within which systemd starts the unit.
 _BEGINS: Final = 10.0
+
+
+def _age() -> float:
+    """Seconds since the phase changed; without any that is long ago."""
+    return time.time() - _PROGRESS.stat().st_mtime if _PROGRESS.exists() else _BEGINS + 1
 
 
 def _progress(phase: str, **values: Any) -> None:
@@ -281,7 +292,8 @@ def unreadable(said: str) -> list[str]:
     lines = [line for line in said.splitlines() if line.strip()]
     lost = [line for line in lines if not re.search(r'no such file|"Err":2\b', line) and "error" in line.lower()]
     lost = [line for line in lost if not re.search("at least one source file could not be read", line)]
-    return [f"{len(lost)} files could not be read, as in: {lost[0][:200]}"] if lost else []
+    shown = "".join(one for one in lost[0] if one.isprintable())[:200] if lost else ""
+    return [f"{len(lost)} files could not be read, as in: {shown}"] if lost else []
 
 
 def _forget() -> None:

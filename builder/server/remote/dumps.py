@@ -154,7 +154,8 @@ def _dump_one(stack: str, wanted: _Wanted, directory: Path) -> Value | None:
         if process.returncode != 0:
             err.seek(0)
             said = err.read()[-2000:].decode(errors="replace").strip().splitlines()
-            raise RemoteError(said[-1] if said else f"exit code {process.returncode}")
+            last = "".join(one for one in said[-1] if one.isprintable())[:300] if said else ""
+            raise RemoteError(last or f"exit code {process.returncode}")
         os.fsync(file.fileno())
     size = path.stat().st_size
     if not size:

@@ -106,7 +106,10 @@ def _call(
     argv, env = [*base_words(settings()), *words], environment()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         into = subprocess.PIPE if each else (stdout or out)
-        process = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=into, stderr=err, cwd="/")
+        try:
+            process = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=into, stderr=err, cwd="/")
+        except FileNotFoundError:
+            raise ResticError("", "restic is not installed", "er server doctor HOST --fix installs it") from None
         try:
             with _known_as_ours(process.pid):
                 for message in _messages(process.stdout) if each else ():

@@ -80,7 +80,8 @@ def _last_words(text: str) -> str:
     """What went wrong, in restic's words: its fatal line, or the last one."""
     lines = [_plain(line) for line in text.splitlines() if line.strip()]
     fatal = [line for line in lines if line.startswith("Fatal:")]
-    return (fatal or lines or [""])[-1].removeprefix("Fatal:").strip()[:300]
+    last = (fatal or lines or [""])[-1].removeprefix("Fatal:").strip()
+    return "".join(one for one in last if one.isprintable())[:300]
 
 
 def _plain(line: str) -> str:
