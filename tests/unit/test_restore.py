@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import time
@@ -19,7 +20,6 @@ from builder.cli.app import app
 from builder.server import restore as near
 from builder.server.remote import (
     drill,
-    drill_cell,
     dump_load,
     dumps,
     restored_data,
@@ -298,6 +298,29 @@ def test_a_container_is_made_as_its_unit_says_without_what_is_the_units() -> Non
     assert not [word for word in words if "shop_rows" in word or "shop_inside" in word]
 
 
+def test_no_secret_stands_in_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of variables are in a file that systemd reads as root, those of files are mounted; both go afterwards."""
+    said: list[str] = []
+    read: list[str] = []
+
+    def run(argv: list[str], *_: object) -> None:
+        said.extend(argv)
+        read.extend(path.read_text() for path in sorted((tmp_path / "load").glob("*/*")))
+
+    monkeypatch.setattr(facts, "RUN", str(tmp_path))
+    monkeypatch.setattr(dump_load, "_run", run)
+    postgres = dumps.of_kind("postgres")
+    assert postgres is not None
+    made = containers.parsed([session.expanded(word, []) for word in containers.split(_LINE)], "example.org/db:1")
+    account = dump_load.Account(os.getuid(), os.getgid(), (), {})
+    values = {"pw": b"se cret-1", "key": b'se"cret-2'}
+    dump_load.load(account, made, postgres, io.BytesIO(), mounts=[], values=values, name="db", seconds=9)
+    assert not [word for word in said if "cret" in word]
+    assert read[0] == "se cret-1"
+    assert 'KEY="se\\"cret-2"' in read[1]
+    assert [*(tmp_path / "load").iterdir()] == []
+
+
 def test_secrets_are_read_from_podmans_files_and_no_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "filedriver").mkdir()
     (tmp_path / "secrets.json").write_text('{"secrets": {"i1": {"name": "pw"}}, "nameToID": {"pw": "i1"}}')
@@ -381,7 +404,7 @@ def test_what_restic_says_of_a_restore(code: int, said: list[str], expected: tup
 
 
 def test_credentials_are_quoted_for_systemd() -> None:
-    assert drill_cell._quoted('a"b\\c$d`e') == '"a\\"b\\\\c\\$d\\`e"'
+    assert dump_load._quoted('a"b\\c$d`e') == '"a\\"b\\\\c\\$d\\`e"'
 
 
 # A new machine.

@@ -106,6 +106,8 @@ def wrong(found: Status) -> Iterator[str]:
 
 
 def _cut_restores(found: Status) -> Iterator[str]:
+    if found["waits_for_data"]:
+        yield "its data has not come from the backup yet: nothing starts before; see journalctl -u easyrunner-restore"
     for one in found["restores"]:
         if one["state"] != "kept":
             yield f"a restore of {one['stack']} was cut: er server restore HOST {one['stack']} --back"

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common, host_secrets, restic
+from builder.server.remote import common, dump_load, host_secrets, restic
 from builder.server.remote.common import RemoteError
 from builder.server.remote.dump_load import Account
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from builder.server.remote.service_container import Container
 
@@ -108,7 +108,7 @@ class Cell:
         more.append(f"BindReadOnlyPaths={self.directory / 'given'}:{GIVEN}")
         argv = account.argv("easyrunner-drill-restic", seconds, more, [*base, "--no-cache", "--no-lock", *words])
         try:
-            _write_environment({name: variables[name] for name in names})
+            dump_load.write_environment(_ENVIRONMENT, {name: variables[name] for name in names})
             return subprocess.run(
                 argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
             )
@@ -135,7 +135,7 @@ class Cell:
         ) as giver:
             done = subprocess.run(argv, stdin=giver.stdout, capture_output=True, text=True, check=False)
         if giver.returncode or done.returncode:
-            raise RemoteError(f"its image {image} is not here")
+            raise RemoteError(f"its image {image} cannot be had: {dump_load.last_line(done.stderr)}")
         return done.stdout.split()[-1]
 
     def mounts(self, stack: str, wanted: Container) -> list[str]:
@@ -150,15 +150,3 @@ class Cell:
                 common.run(["chown", "--recursive", "--no-dereference", f"{_UID}:{_UID}", str(copy.parent)])
                 found.append(f"{HOME}/mounts/{number}:{target}:ro")
         return found
-
-
-def _write_environment(variables: Mapping[str, str]) -> None:
-    descriptor = os.open(_ENVIRONMENT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write("".join(f"{name}={_quoted(value)}\n" for name, value in variables.items()))
-
-
-def _quoted(value: str) -> str:
-    """As EnvironmentFile= reads it: see systemd.exec(5)."""
-    escaped = value.translate({ord(one): f"\\{one}" for one in '"\\`$'})
-    return f'"{escaped}"'

@@ -134,21 +134,19 @@ def load(
     With `empty` it is one that nobody will use, which has no need of its own passwords. Raises LoadError.
     """
     with _given(account, wanted, values) as given:
-        variables = {one.variable: str(values.get(one.name, b""), "utf-8", "replace") for one in wanted.secrets}
         words = [*run_words(wanted, mounts, given.mounts, dump.empty if empty else {}), wanted.image, *wanted.command]
         binds = [f"BindPaths={given.directory}:{account.seen}"] if account.seen else []
         command = ["bash", "-c", _SCRIPT, "bash", name, dump.ready, dump.load, *words]
-        env = {"SAID": f"{given.seen}/said", **{key: value for key, value in variables.items() if key}}
-        full = Account(account.uid, account.gid, account.properties, {**account.environment, **env}, account.words)
-        _run(full.argv(f"easyrunner-load-{name}", seconds, [*more, *binds], command), dump, stream, seconds)
+        properties = [*more, *binds, f"EnvironmentFile={given.environment}"]
+        _run(account.argv(f"easyrunner-load-{name}", seconds, properties, command), dump, stream, seconds)
 
 
 class _Given(NamedTuple):
-    """What root gives the one who runs the container: the directory, where that one sees it, and what it mounts."""
+    """What root gives the one who runs the container: the directory, what of it is mounted, and the variables."""
 
     directory: Path
-    seen: str
     mounts: list[str]
+    environment: Path
 
 
 @contextmanager
@@ -164,8 +162,12 @@ def _given(account: Account, wanted: Container, values: Mapping[str, bytes]) -> 
             for number, one in enumerate(wanted.secrets)
             if one.path
         ]
+        variables = {one.variable: values.get(one.name, b"") for one in wanted.secrets if one.variable}
+        texts = {name: value.decode(errors="replace") for name, value in variables.items()}
+        environment = directory / "environment"
+        write_environment(environment, {**texts, "SAID": f"{seen}/said"})
         os.chown(directory, account.uid, account.gid)
-        yield _Given(directory, seen, mounts)
+        yield _Given(directory, mounts, environment)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -175,6 +177,19 @@ def _write(path: Path, value: bytes, account: Account) -> str:
     os.chown(path, account.uid, account.gid)
     path.chmod(0o444)
     return path.name
+
+
+def write_environment(path: Path, variables: Mapping[str, str]) -> None:
+    """A file of root's for EnvironmentFile=, so that no value stands in a command line."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write("".join(f"{name}={_quoted(value)}\n" for name, value in variables.items()))
+
+
+def _quoted(value: str) -> str:
+    """As systemd reads it: see EnvironmentFile= in systemd.exec(5)."""
+    escaped = value.translate({ord(one): f"\\{one}" for one in '"\\`$'})
+    return f'"{escaped}"'
 
 
 def run_words(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def plan(stack: str, at: str = "", wanted: Sequence[str] = ()) -> Value:
-    """What is to be restored: `snapshot`, `at` in seconds, `paths`, `bytes`, `free` bytes, and the `dumps` to load."""
+    """What is to be restored: `snapshot`, `at` in seconds, `paths`, `bytes`, and the bytes that are `free`."""
     found = choose(restic.snapshots(stack), stack, at)
     paths = [f"{facts.STACK_DATA}/{stack}/{path}" for path in wanted]
     nodes = _nodes(found["id"], [*paths, f"{facts.BACKUPS}/{stack}"]) if paths else []
@@ -58,10 +58,10 @@ def choose(snapshots: Sequence[Value], stack: str, at: str) -> Value:
     return found[0]
 
 
-def size_of(snapshot: str) -> int:
+def size_of(snapshot: str, timeout: float = restic.FOREGROUND) -> int:
     """The bytes of all files of a snapshot."""
     argv = ["stats", "--json", "--no-lock", "--mode=restore-size", snapshot]
-    return int(json.loads(restic.run(argv, timeout=restic.FOREGROUND).out)["total_size"])
+    return int(json.loads(restic.run(argv, timeout=timeout).out)["total_size"])
 
 
 def _nodes(snapshot: str, paths: Sequence[str]) -> list[Value]:

@@ -67,6 +67,7 @@ def status() -> Value:
         "deploys": deploys(),
         "backup": backups(),
         "restores": restores(),
+        "waits_for_data": common.waits_for_data(),
         "jails": bans.jails() if services["fail2ban"] == "active" else [],
     }
 
