@@ -310,6 +310,15 @@ def test_what_does_not_fit_is_told(saved: Saved) -> None:
     assert "the server of the repository has another host key" in saved.web.er("backup", "list").stderr
 
 
+def test_a_directory_is_one_of_another_disk(saved: Saved) -> None:
+    """Where none is mounted, nothing is made on the host's own."""
+    saved.goes_to("/mnt/backup/saved1")
+    assert "/mnt/backup/saved1 lies on a disk of the host's own" in saved.now().stderr
+    saved.run("test ! -e /mnt/backup; mkdir /mnt/backup; mount -t tmpfs tmpfs /mnt/backup")
+    assert saved.now().returncode == 0
+    assert len(saved.snapshots()) == 3
+
+
 def test_a_host_that_only_appends_and_a_dump_that_fails(saved: Saved) -> None:
     """Nothing is forgotten, and the server would not let it; files without their dump are saved, and told."""
     saved.places.start_rest()

@@ -178,6 +178,7 @@ def _run_all() -> dict[str, str]:
 def _open() -> None:
     """Open the repository, or make it where there never was one. Raises RemoteError where another one was before."""
     to = restic.settings()["repository"]
+    restic.check_place(to)
     known = backup_state.read()["repository"]
     before = known.get("id") if known.get("to") == to else None
     try:

@@ -217,6 +217,15 @@ def _sftp_place(repository: str) -> tuple[str, str, int]:
     return user, host, facts.SSH
 
 
+def check_place(to: str) -> None:
+    """Raise RemoteError for a directory that goes with the host: where a disk is to be mounted, and is not."""
+    if not to.startswith("/"):
+        return
+    there = next(path for path in (Path(to), *Path(to).parents) if path.exists())
+    if there.stat().st_dev in {Path(place).stat().st_dev for place in ("/", facts.STATE, facts.STACK_DATA)}:
+        raise RemoteError(f"{to} lies on a disk of the host's own", "mount another one there: what is it to outlive?")
+
+
 # ---- snapshots
 
 
