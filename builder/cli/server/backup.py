@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from builder.server import Remote
 
 Backup = dict[str, Any]
-Action = Literal["now", "list", "check"]
+Action = Literal["now", "list", "check", "drill"]
 
 
 def command(
     host: Host,
     action: Annotated[
-        Action, typer.Argument(help="now: make one; list: which there are; check: look for damage.")
+        Action,
+        typer.Argument(help="now: make one; list: those there are; check: look for damage; drill: try a restore."),
     ] = "list",
     *,
     anew: Annotated[
@@ -41,6 +42,8 @@ def command(
     server = remote(host, ssh)
     if action == "now":
         return _now(host, server, anew=anew, as_json=as_json)
+    if action == "drill":
+        return _drill(server, as_json=as_json)
     if action == "check":
         return _check(server, read, as_json=as_json)
     return _list(host, server.ask("backup-list", timeout=_ANSWERS_WITHIN), as_json=as_json)
@@ -70,22 +73,41 @@ def _now(host: str, server: Remote, *, anew: bool, as_json: bool) -> int:
     return 0 if end["phase"] == "done" else 1
 
 
-def _states(server: Remote, state: Backup) -> Iterator[Backup]:
+def _drill(server: Remote, *, as_json: bool) -> int:
+    try:
+        end = follow(_states(server, server.ask("drill-start"), "drill-wait"), _lines)
+    except KeyboardInterrupt:
+        output.note("the server goes on by itself: er server status HOST shows how it ended")
+        raise
+    if as_json:
+        output.json(end)
+    else:
+        rows = output.new_table("backup of", "restore tried")
+        for stack, one in sorted(end["drill"].items()):
+            rows.add_row(stack, tried(one))
+        output.table(rows)
+    wrong = {stack: one["error"] for stack, one in end["drill"].items() if one.get("error")}
+    for stack, error in wrong.items():
+        output.failure(f"{stack}: {error}", "older snapshots may be whole: er server restore HOST STACK --at")
+    return 1 if wrong or end["phase"] != "done" else 0
+
+
+def _states(server: Remote, state: Backup, verb: str = "backup-wait") -> Iterator[Backup]:
     """Each state once; the last is how it ended."""
     yield state
     while state["phase"] not in facts.APPLY_ENDS:
-        new = _wait(server, state["phase"])
+        new = _wait(server, verb, state["phase"])
         if new["phase"] != state["phase"]:
             yield new
         state = new
 
 
-def _wait(server: Remote, phase: str) -> Backup:
+def _wait(server: Remote, verb: str, phase: str) -> Backup:
     """The next state; a connection that is lost is made anew, as the server goes on by itself."""
     deadline = time.monotonic() + _RECONNECT_WITHIN
     while True:
         try:
-            state: Backup = server.ask("backup-wait", phase, str(_CALL_SECONDS))
+            state: Backup = server.ask(verb, phase, str(_CALL_SECONDS))
         except UnreachableError:
             if time.monotonic() > deadline:
                 raise

@@ -61,6 +61,36 @@ class TooLittleError(RemoteError):
     """There is too little of something to try it."""
 
 
+def drill_start() -> Value:
+    """Begin a drill, or join the one that runs. Raises RemoteError where there is nothing to try."""
+    restic.settings()
+    restic.environment()
+    common.keep_code()
+    common.run(["systemctl", "--no-block", "start", UNIT])
+    return {"phase": _STARTING}
+
+
+def drill_wait(phase: str, seconds: str) -> Value:
+    """The state once its phase is another one, or when the time is up: the stack that is tried; at the end `drill`."""
+    deadline = time.monotonic() + min(float(seconds), 60)
+    while (state := _state())["phase"] == phase and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return state
+
+
+_STARTING: Final = "starting"
+
+
+def _state() -> Value:
+    if common.show(UNIT, "ActiveState").get("ActiveState") in {"activating", "deactivating"}:
+        try:
+            return {"phase": f"trying {_CURRENT.read_text()}"}
+        except FileNotFoundError:
+            return {"phase": _STARTING}
+    tried = backup_state.read()["drill"]
+    return {"phase": "done", "drill": {name: tried[name] for name in backup.included() if name in tried}}
+
+
 def drill_run() -> Value:
     """Try every stack, then read a share of the repository; what was found is in the state, `wrong` is all of that."""
     with locks.backup("a drill of the backup", _TURN):

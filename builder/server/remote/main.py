@@ -46,6 +46,8 @@ VERBS: Final = {
     "restore-back": "restore",
     "restore-confirm": "restore",
     "restore-first": "first_restore",
+    "drill-start": "drill",
+    "drill-wait": "drill",
     "drill-run": "drill",
     "drill-recover": "drill",
     "registry-list": "registries",
