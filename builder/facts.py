@@ -106,9 +106,10 @@ BACKUPS: Final = f"{STATE}/backup"
 # What belongs to no stack is backed up under this name.
 BACKUP_HOST: Final = "host"
 HOST_SECRETS: Final = f"{DATA}/secrets"
-# What restores lay beside a stack's data, on the same disk, and keep of before; and where the weekly drill restores to.
+# What restores lay beside a stack's data, on the same disk, and keep of before.
 RESTORES: Final = f"{DATA}/restores"
-DRILL: Final = f"{STATE}/drill"
+# Where the weekly drill restores to, below STATE or DATA: whichever has more room. `room` knows these names.
+DRILLS: Final = "drills"
 # On a machine that is made of spec and repository alone: what brings its data, and that it has come.
 FIRST_RESTORE: Final = "/etc/systemd/system/easyrunner-restore.service"
 RESTORED: Final = f"{STATE}/restored"

@@ -187,7 +187,7 @@ _LOAD = (
     "from builder.server.remote import drill\n"
     "from builder.server.remote.drill_cell import Cell\n"
     "stack, kind = sys.argv[1:]\n"
-    "cell = Cell(pathlib.Path('/var/lib/easyrunner/drill')); cell.make()\n"
+    "cell = Cell(pathlib.Path('/var/lib/easyrunner/drills/1')); cell.make()\n"
     "place = drill._dumps(stack, cell); place.mkdir(parents=True)\n"
     "shutil.copytree('/root/dumps/dumps', place/'dumps')\n"
     "told = {'file': 'dumps/db.sql', 'kind': kind, 'bytes': 1}\n"
@@ -210,7 +210,7 @@ def test_their_databases_are_dumped_while_they_run(moved: Client) -> None:
         moved.host.machine.run("echo 'CREATE TABEL x;' >/root/dumps/dumps/db.sql")
         torn = moved.host.machine.run(["python3", "-I", "-c", _LOAD, stack, kind], timeout=300, check=False)
         assert "it does not load: ERROR" in torn.stderr
-        moved.host.machine.run("rm -r /var/lib/easyrunner/drill")
+        moved.host.machine.run("rm -r /var/lib/easyrunner/drills")
 
 
 def _changed(admin: Client, old: str, new: str) -> None:

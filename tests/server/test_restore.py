@@ -365,7 +365,7 @@ def test_a_drill_restores_every_stack_and_loads_its_dump(old: Restored) -> None:
     assert found["notes"]["files"] > 900
     assert found["host"]["read"] == "all"
     assert "db" in old.in_stack("notes", "podman", "ps", "--format={{.Names}}")
-    assert old.run("find / -xdev -user 20006; getent passwd 20006; ls -d /var/lib/easyrunner/drill", check=False) == ""
+    assert old.run("find / -xdev -user 20006; getent passwd 20006; ls /var/lib/easyrunner/drills", check=False) == ""
     assert "restored" in old.web.er("status").stdout
 
 
@@ -435,13 +435,13 @@ def test_over_sftp_the_user_of_the_drill_has_a_copy_of_the_key_and_no_more(old: 
 def test_a_full_disk_ends_the_drill_and_no_stack(old: Restored) -> None:
     """What er-room does when it is its turn, on a host whose disk is full of what a drill restores."""
     machine = old.web.host.machine
-    old.run("mkdir -p /var/lib/easyrunner/drill/home; echo notes >/run/easyrunner/drill-of")
-    old.run("systemd-run --unit=drill-pretended --slice=drill.slice sleep 600")
-    script = "set --; . /root/room; stop_worst"
+    old.run("mkdir -p /var/lib/easyrunner/drills/1/home; echo notes >/run/easyrunner/drill-of")
+    old.run("systemd-run --unit=drill-pretended --slice=drills.slice sleep 600")
+    script = ". /root/room; stop_worst /var/lib/easyrunner"
     old.run("sed '/^round=0/,$d' /usr/lib/easyrunner/room >/root/room")
     said = machine.run(["sh", "-c", f"mkdir -p /run/easyrunner/room; {script}"]).stdout
-    assert "the drill of the backup ends" in said
-    assert old.run("ls -d /var/lib/easyrunner/drill", check=False) == ""
+    assert said == "the disk is nearly full: drills end\n"
+    assert old.run("ls /var/lib/easyrunner/drills", check=False) == ""
     assert old.run("systemctl is-active drill-pretended", check=False).strip() == "inactive"
     assert old.run("ls /run/easyrunner/room") == ""
 

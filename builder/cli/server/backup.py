@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
@@ -14,7 +15,7 @@ from builder.cli.progress import follow
 from builder.server.ssh import UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from builder.server import Remote
 
@@ -59,7 +60,7 @@ def _now(host: str, server: Remote, *, anew: bool, as_json: bool) -> int:
     if state["joined"]:
         output.note("a backup is under way already: this one is shown")
     try:
-        end = follow(_states(server, state), _lines)
+        end = follow(_states(state, partial(_wait_for_backup, server)), _lines)
     except KeyboardInterrupt:
         output.note("the server goes on by itself: er server status HOST shows how it ended")
         raise
@@ -75,7 +76,7 @@ def _now(host: str, server: Remote, *, anew: bool, as_json: bool) -> int:
 
 def _drill(server: Remote, *, as_json: bool) -> int:
     try:
-        end = follow(_states(server, server.ask("drill-start"), "drill-wait"), _lines)
+        end = follow(_states(server.ask("drill-start"), partial(_wait_for_drill, server)), _lines)
     except KeyboardInterrupt:
         output.note("the server goes on by itself: er server status HOST shows how it ended")
         raise
@@ -92,22 +93,32 @@ def _drill(server: Remote, *, as_json: bool) -> int:
     return 1 if wrong or end["phase"] != "done" else 0
 
 
-def _states(server: Remote, state: Backup, verb: str = "backup-wait") -> Iterator[Backup]:
+def _wait_for_backup(server: Remote, phase: str) -> Backup:
+    found: Backup = server.ask("backup-wait", phase, str(_CALL_SECONDS))
+    return found
+
+
+def _wait_for_drill(server: Remote, phase: str) -> Backup:
+    found: Backup = server.ask("drill-wait", phase, str(_CALL_SECONDS))
+    return found
+
+
+def _states(state: Backup, wait: Callable[[str], Backup]) -> Iterator[Backup]:
     """Each state once; the last is how it ended."""
     yield state
     while state["phase"] not in facts.APPLY_ENDS:
-        new = _wait(server, verb, state["phase"])
+        new = _next(wait, state["phase"])
         if new["phase"] != state["phase"]:
             yield new
         state = new
 
 
-def _wait(server: Remote, verb: str, phase: str) -> Backup:
+def _next(wait: Callable[[str], Backup], phase: str) -> Backup:
     """The next state; a connection that is lost is made anew, as the server goes on by itself."""
     deadline = time.monotonic() + _RECONNECT_WITHIN
     while True:
         try:
-            state: Backup = server.ask(verb, phase, str(_CALL_SECONDS))
+            state = wait(phase)
         except UnreachableError:
             if time.monotonic() > deadline:
                 raise

@@ -223,8 +223,8 @@ def rm(
     stack, name = _place(stack, name, of_host=of_host)
     if not name:
         raise typer.BadParameter("give the NAME of the secret")
-    words = ("host-secret-rm", name) if of_host else ("secret-rm", stack, name)
-    done: dict[str, Any] = remote(host, ssh).ask(*words)
+    server = remote(host, ssh)
+    done: dict[str, Any] = server.ask("host-secret-rm", name) if of_host else server.ask("secret-rm", stack or "", name)
     if as_json:
         output.json(done)
     elif of_host:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 UNIT: Final = "easyrunner-drill.service"
 # On the disk of the system and on that of the data: the roomier one is taken.
-_PLACES: Final = (Path(facts.DRILL), Path(facts.DATA, "drill"))
+_PLACES: Final = tuple(Path(top, facts.DRILLS, "1") for top in (facts.STATE, facts.DATA))
 _CURRENT: Final = Path(facts.RUN, "drill-of")
 # How long the backup of the night is waited for, and how long a drill may take in all, in seconds.
 _TURN, _WITHIN = 6 * 3600.0, 8 * 3600.0
@@ -134,8 +134,7 @@ def _drill(stack: str, deadline: float) -> str:
 
 
 def _roomiest() -> Path:
-    there = (place for place in _PLACES if place.parent.exists())
-    return max(there, key=lambda place: image_storage.free(place.parent))
+    return max(_PLACES, key=lambda place: image_storage.free(place.parents[1]))
 
 
 def _try(stack: str, cell: Cell, deadline: float) -> Value:
@@ -166,7 +165,7 @@ def _check_means(size: int, cell: Cell, seconds: float, last: Value) -> None:
     """Space, memory and time for a snapshot of this size. Raises TooLittleError."""
     reason = lacks(
         size,
-        free=image_storage.free(cell.directory.parent),
+        free=image_storage.free(cell.directory.parents[1]),
         memory=status.memory()["available"],
         seconds=seconds,
         rate=last["bytes"] / last["seconds"] if last.get("bytes") and last.get("seconds") else _RATE,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from builder.server.remote.service_container import Container
 
-SLICE: Final = "drill.slice"
+SLICE: Final = f"{facts.DRILLS}.slice"
 _UID: Final = facts.DRILL_UID
 _FIRST: Final = (_UID - facts.UID_BASE) * facts.SUBID_SIZE
 _USER: Final = "er-drill"
@@ -51,7 +51,7 @@ class Cell:
     def make(self) -> None:
         """An empty place."""
         self.remove()
-        self.directory.mkdir(mode=0o700)
+        self.directory.mkdir(mode=0o700, parents=True)
         for name in ("home", "run", "given"):
             path = self.directory / name
             path.mkdir(mode=0o700)
