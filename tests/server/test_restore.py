@@ -393,9 +393,7 @@ def test_a_dump_that_does_not_load_is_found_within_its_run(old: Restored) -> Non
     place = "/var/lib/easyrunner/backup/notes"
     old.run(f"mkdir -p {place}/dumps; echo 'CREATE TABEL x;' >{place}/dumps/db.sql")
     old.web.host.machine.run(["sh", "-c", f"cat >{place}/stack.json"], stdin=json.dumps(told).encode())
-    snapshot = old.restic(
-        ["backup", "--json", "--host=web1", "--tag=er,stack=notes", f"{_DATA}/stacks/notes", place]
-    ).splitlines()[-1]
+    said = old.restic(["backup", "--json", "--host=web1", "--tag=er,stack=notes", f"{_DATA}/stacks/notes", place])
     try:
         found = old.drill()
         assert found["notes"]["error"] == 'the dump of db: it does not load: ERROR:  syntax error at or near "TABEL"'
@@ -406,7 +404,7 @@ def test_a_dump_that_does_not_load_is_found_within_its_run(old: Restored) -> Non
         assert len(old.numbers()) > 5
     finally:
         old.run(f"rm -r {place}")
-        old.restic(["forget", json.loads(snapshot)["snapshot_id"]])
+        old.restic(["forget", json.loads(said.strip().splitlines()[-1])["snapshot_id"]])
 
 
 def test_over_sftp_the_user_of_the_drill_has_a_copy_of_the_key_and_no_more(old: Restored, tmp_path: Path) -> None:
@@ -425,7 +423,8 @@ def test_over_sftp_the_user_of_the_drill_has_a_copy_of_the_key_and_no_more(old: 
         assert done.returncode == 0, done.stderr
         old.backup()
         found = old.drill()
-        assert {name: one["error"] or one["skipped"] for name, one in found.items()} == dict.fromkeys(found, "")
+        said = {name: one["error"] or one["skipped"] for name, one in found.items()}
+        assert said == dict.fromkeys(found, ""), old.run("journalctl -u easyrunner-drill -n 40 -o cat")
         assert old.run("ls /run/easyrunner/drill.env /run/easyrunner/load/*", check=False) == ""
     finally:
         places.stop()
