@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import re
@@ -29,7 +28,7 @@ def make(app: Path, target: Path) -> None:
         index = json.loads(_read(archive, "index.json"))
     manifest = json.loads(_blob(blobs, index["manifests"][0]["digest"]))
     config = json.loads(_blob(blobs, manifest["config"]["digest"]))["config"]
-    layer = gzip.decompress(_blob(blobs, manifest["layers"][0]["digest"]))
+    layer = _blob(blobs, manifest["layers"][0]["digest"])
     environment = tuple(tuple(entry.split("=", 1)) for entry in config["Env"])
     files = {file.path: file for file in (*_files(layer), *_python())}
     settings = image_archive.ImageConfig(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from builder.host.firewall import CONNECTIONS
 from builder.host.packages import PACKAGES
 from builder.lab import base_tree
 from builder.polling import until
+from builder.server.remote.services import shares_words
 from builder.stack import shares
 from builder.stack.model import Limits
 from tests.audit.conftest import ANSWERS, TOOLS
@@ -134,16 +135,12 @@ def test_limits_are_the_kernels(stage: Stage) -> None:
     ceiling = int(stage.root(f"cat /sys/fs/cgroup/{stack}/memory.max"))
     assert ceiling + others * int(stage.root(f"cat /sys/fs/cgroup/{stack}/memory.low")) <= 0.8001 * total
     assert int(stage.root(f"cat /sys/fs/cgroup/{proxy}/memory.max")) < 0.41 * total
-    # As `er server apply` does it for the stacks that stay when another one comes.
-    drop_in = "/run/systemd/system/user@.service.d/15-test.conf"
-    stage.root(
-        f"mkdir -p {Path(drop_in).parent}; printf '[Service]\\nMemoryMax=50%%\\n' >{drop_in}; systemctl daemon-reload"
-    )
-    now = partial(stage.root, f"cat /sys/fs/cgroup/{stack}/memory.max")
-    # systemd answers first, and tells the kernel afterwards.
-    until(lambda: int(now()) < ceiling, timeout=60, what="the new ceiling")
-    stage.root(f"rm {drop_in}; systemctl daemon-reload")
-    until(lambda: int(now()) == ceiling, timeout=60, what="the old ceiling")
+    # As `er server apply` does it for the stacks that stay when another one comes or goes.
+    for limit, low in (("50%", "5%"), ("60%", "10%")):
+        stage.root(shlex.join(shares_words(stage.uid, f"[Service]\nMemoryMax={limit}\nMemoryLow={low}\n")))
+        for name, wanted in (("memory.max", limit), ("memory.low", low)):
+            part = int(wanted.rstrip("%")) / 100 * total
+            assert 0.99 * part < int(stage.root(f"cat /sys/fs/cgroup/{stack}/{name}")) <= part, (name, wanted)
     score = "cat /proc/$(pgrep -u er-{} -o caddy)/oom_score_adj"
     assert int(stage.root(score.format("proxy"))) < 0 < int(stage.root(score.format("hello")))
 

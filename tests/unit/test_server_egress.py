@@ -15,7 +15,7 @@ from builder.cli.server import firewall as shown
 from builder.cli.server import logs
 from builder.host import firewall
 from builder.server.remote import egress
-from builder.server.remote.services import affected
+from builder.server.remote.services import affected, shares_words
 from builder.stack.model import EgressRule, Stack
 
 # As the kernel's nf_log_syslog writes them.
@@ -176,9 +176,15 @@ def test_the_firewall_is_told_of_lists_and_of_stacks() -> None:
 
 
 def test_other_shares_of_memory_restart_nobody() -> None:
-    """They change with the number of stacks; systemd reads them anew for managers that run."""
+    """They change with the number of stacks; managers that run are told."""
     found = affected(["/etc/systemd/system/user@.service.d/10-easyrunner.conf"], {20_100: "blog"})
-    assert (found.system, found.stacks, found.managers) == ({"systemd"}, {}, set())
+    assert (found.system, found.stacks, found.managers) == ({"systemd", "shares"}, {}, set())
+
+
+def test_running_managers_are_told_their_shares() -> None:
+    drop_in = "# Why.\n[Service]\nMemoryMax=60.5%\nMemoryLow=10%\n"
+    words = ["systemctl", "set-property", "--runtime", "user@20100.service", "MemoryMax=60.5%", "MemoryLow=10%"]
+    assert shares_words(20_100, drop_in) == words
 
 
 def test_the_logs_of_refusals_are_asked_of_the_kernel() -> None:

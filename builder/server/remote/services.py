@@ -64,8 +64,11 @@ def _ingress_sockets(user: str, action: str, services: Iterable[str]) -> None:
         common.as_user(user, ["systemctl", "--user", action, *loaded])
 
 
+# What each stack may have of the memory, by how many there are.
+_SHARES: Final = "/etc/systemd/system/user@.service.d/10-easyrunner.conf"
 # Path pattern, and what is reloaded when such a file changes.
 _SYSTEM_FILES: Final = (
+    (_SHARES, "shares"),
     ("/etc/systemd/journald*", "journal"),
     ("/etc/systemd/*", "systemd"),
     ("/etc/systemd/system/easyrunner-deploy*", "deploy"),
@@ -149,6 +152,8 @@ def reload(found: Affected) -> None:
     """Reload or restart everything affected, in the order of a boot. Raises RemoteError with all that failed."""
     if "systemd" in found.system:
         common.run(["systemctl", "daemon-reload"])
+    if "shares" in found.system:
+        _tell_shares()
     _reload_system(found.system)
     if "role" in found.system:
         role_logins.ask()
@@ -161,6 +166,22 @@ def reload(found: Affected) -> None:
     ]
     if failed := "; ".join(filter(None, errors)):
         raise RemoteError(failed)
+
+
+def _tell_shares() -> None:
+    text = Path(_SHARES).read_text()
+    for uid in common.uids(common.stacks()).values():
+        if common.show(f"user@{uid}.service", "ActiveState").get("ActiveState") == "active":
+            common.run(shares_words(uid, text))
+
+
+def shares_words(uid: int, drop_in: str) -> list[str]:
+    """The words that give a running stack the limits of a drop-in, until the next boot.
+
+    After a reload systemd shows what its files say, but tells the kernel at the unit's next start only (seen with 257).
+    """
+    limits = [f"{name}={value}" for name, value in common.assignments(drop_in).items() if name.startswith("Memory")]
+    return ["systemctl", "set-property", "--runtime", f"user@{uid}.service", *limits]
 
 
 # Where deploy keys are served, on hosts that have such.
