@@ -114,9 +114,7 @@ def _drill(stack: str, deadline: float) -> str:
     started = time.time()
     _CURRENT.write_text(stack)
     found: Value = {"error": "", "skipped": "", "loaded": []}
-    cell = Cell(
-        max((place for place in _PLACES if place.parent.exists()), key=lambda one: image_storage.free(one.parent))
-    )
+    cell = Cell(max(_PLACES, key=lambda place: image_storage.free(place.parents[1])))
     try:
         found |= _try(stack, cell, deadline)
     except TooLittleError as skipped:
@@ -131,10 +129,6 @@ def _drill(stack: str, deadline: float) -> str:
     _CURRENT.unlink(missing_ok=True)
     sys.stderr.write(f"{stack}: {found['error'] or found['skipped'] or 'restored, as it is in the repository'}\n")
     return str(found["error"])
-
-
-def _roomiest() -> Path:
-    return max(_PLACES, key=lambda place: image_storage.free(place.parents[1]))
 
 
 def _try(stack: str, cell: Cell, deadline: float) -> Value:
