@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from builder import problem_report
 from builder.cli import output, progress
 from builder.cli.options import AsJson, Host, SshOptions, Stack, remote
 from builder.cli.server.backup import date
 from builder.cli.server.releases import Timeout, holder
+from builder.server.ssh import KeyChangedError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from builder.problems import UserError
     from builder.server import Remote
 
 
@@ -76,7 +79,12 @@ def _time(at: str) -> str:
 def _restore(host: str, server: Remote, stack: str, wanted: _Wanted, how: _How) -> int:
     from builder.server import restore as restoring
 
-    found = restoring.look(server, stack, at=wanted.at, paths=wanted.paths)
+    try:
+        found = restoring.look(server, stack, at=wanted.at, paths=wanted.paths)
+    except UnreachableError as error:
+        if not how.dry_run or isinstance(error, KeyChangedError):
+            raise
+        return _unknown(host, stack, error, as_json=how.as_json)
     output.note(_described(stack, found))
     if how.dry_run or not (how.yes or _agreed(stack)):
         if how.as_json:
@@ -84,6 +92,15 @@ def _restore(host: str, server: Remote, stack: str, wanted: _Wanted, how: _How) 
         return 0 if how.dry_run or sys.stdin.isatty() else 1
     states = restoring.restore(server, stack, at=found["snapshot"], paths=found["paths"], timeout=how.timeout)
     return _show(host, stack, _follow(states), how)
+
+
+def _unknown(host: str, stack: str, error: UserError, *, as_json: bool) -> int:
+    """A dry run that cannot reach the server says what it would need."""
+    output.note(f"which snapshots of {stack} the repository of {host} has is unknown")
+    output.missing([error])
+    if as_json:
+        output.json({"phase": "planned", "missing": problem_report.missing([error])})
+    return 0
 
 
 def _described(stack: str, found: dict[str, Any]) -> str:
