@@ -432,17 +432,23 @@ def test_over_sftp_the_user_of_the_drill_has_a_copy_of_the_key_and_no_more(old: 
 
 
 def test_a_full_disk_ends_the_drill_and_no_stack(old: Restored) -> None:
-    """What er-room does when it is its turn, on a host whose disk is full of what a drill restores."""
+    """A drill that runs, and what er-room does when its disk is nearly full."""
     machine = old.web.host.machine
-    old.run("mkdir -p /var/lib/easyrunner/drills/1/home; echo notes >/run/easyrunner/drill-of")
-    old.run("systemd-run --unit=drill-pretended --slice=drills.slice sleep 600")
-    script = ". /root/room; stop_worst /var/lib/easyrunner"
-    old.run("sed '/^round=0/,$d' /usr/lib/easyrunner/room >/root/room")
-    said = machine.run(["sh", "-c", f"mkdir -p /run/easyrunner/room; {script}"]).stdout
+    home = machine.path("/var/lib/easyrunner/drills/1/home/files")
+    current = machine.path("/run/easyrunner/drill-of")
+    old.run("sed '/^round=0/,$d' /usr/lib/easyrunner/room >/root/room; mkdir -p /run/easyrunner/room")
+    old.run("systemctl start --no-block easyrunner-drill.service")
+    until(lambda: home.exists() and current.read_text() == "notes", timeout=120, what="the files", longest=0.05)
+    said = machine.run(["sh", "-c", ". /root/room; stop_worst /var/lib/easyrunner"]).stdout
     assert said == "the disk is nearly full: drills end\n"
-    assert old.run("ls /var/lib/easyrunner/drills", check=False) == ""
-    assert old.run("systemctl is-active drill-pretended", check=False).strip() == "inactive"
-    assert old.run("ls /run/easyrunner/room") == ""
+    assert old.run("systemctl is-active easyrunner-drill", check=False).strip() in {"inactive", "failed"}
+    found = json.loads(old.run("cat /var/lib/easyrunner/backup/state.json"))["drill"]["notes"]
+    assert found["skipped"].startswith("it was ended before its end: the disk was nearly full")
+    assert old.run("ls /var/lib/easyrunner/drills /run/easyrunner/room; systemctl is-active drills.slice", check=False).split() == [
+        "/run/easyrunner/room:", "/var/lib/easyrunner/drills:", "inactive",
+    ]  # fmt: skip
+    assert "notes was not tried: it was ended" in old.web.er("doctor").stdout
+    assert len(old.numbers()) > 5
 
 
 # Another machine.
