@@ -448,7 +448,7 @@ def test_a_full_disk_ends_the_drill_and_no_stack(old: Restored) -> None:
     assert old.run("ls /run/easyrunner/room") == "", "no stack was stopped"
     assert old.run("systemctl is-active drills.slice", check=False).strip() == "inactive"
     assert "notes was not tried: it was ended" in old.web.er("doctor").stdout
-    assert len(old.numbers()) > 5
+    assert old.numbers()[:3] == [1, 2, 3]
 
 
 # Another machine.

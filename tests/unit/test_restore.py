@@ -292,10 +292,12 @@ def test_a_container_is_made_as_its_unit_says_without_what_is_the_units() -> Non
         containers.Secret("key", "KEY", ""),
     ]
     assert made.command == ["postgres", "-c", "a=b"]
-    words = dump_load.run_words(made, ["/here:/x"], ["/given/0:/run/secrets/pw:ro"], {"TRUST": "1"})
+    first = [f"/first:/docker-entrypoint-initdb.d{rest}" for rest in ("", "/10.sql:ro")]
+    words = dump_load.run_words(made, ["/here:/x", *first], ["/given/0:/run/secrets/pw:ro"], {"TRUST": "1"})
     for option in ("--network=none", "--cgroups=disabled", "--env=KEY", "--env=TRUST=1", "--volume=/here:/x"):
         assert option in words
-    assert not [word for word in words if "shop_rows" in word or "shop_inside" in word]
+    assert not [word for word in words if "shop_rows" in word or "shop_inside" in word or "/first" in word]
+    assert "--tmpfs=/docker-entrypoint-initdb.d" in words, "an image's own scripts are not run either"
 
 
 def test_no_secret_stands_in_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

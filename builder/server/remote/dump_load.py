@@ -192,17 +192,23 @@ def _quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
+# What an image of a database runs when it has no data yet, the service's or its own: what that makes is in the dump.
+_FIRST_START: Final = "/docker-entrypoint-initdb.d"
+
+
 def run_words(
     wanted: Container, mounts: Sequence[str], secret_mounts: Sequence[str], empty: Mapping[str, str]
 ) -> list[str]:
     """The words of `podman run` before the image: without a network, a control group, or a health check of its own."""
     variables = [one.variable for one in wanted.secrets if one.variable]
+    kept = (mount for mount in mounts if not f"{mount.split(':')[1]}/".startswith(f"{_FIRST_START}/"))
     return [
         *wanted.options,
         *("--rm", "--network=none", "--cgroups=disabled", "--no-healthcheck", "--pull=never", "--log-driver=none"),
         *(f"--env={name}" for name in variables),
         *(f"--env={name}={value}" for name, value in empty.items()),
-        *(f"--volume={one}" for one in (*mounts, *secret_mounts)),
+        *(f"--volume={one}" for one in (*kept, *secret_mounts)),
+        f"--tmpfs={_FIRST_START}",
     ]
 
 
