@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from builder.providers import PROVIDERS
+from builder.providers.volumes import VOLUMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -96,8 +97,12 @@ def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> list[str]:
 def _sources(row: Provider) -> Iterator[str]:
     yield f"\n### {row.title}\n\n"
     yield f"`{row.command.value}`  \n{row.console.value}\n\n"
+    volume = VOLUMES[row.name]
+    yield f"A disk for [data](data.md): `{volume.command.value}`  \n{volume.console.value}\n\n"
     by_source: dict[tuple[str, bool], list[str]] = {}
     for name, fact in row.facts():
         by_source.setdefault((fact.source, fact.verified), []).append(name)
+    for one in (volume.command, volume.console):
+        by_source.setdefault((one.source, one.verified), []).append("disk for data")
     for (source, verified), names in by_source.items():
         yield f"* {', '.join(names)}: {source}{'' if verified else ' (not verified)'}\n"

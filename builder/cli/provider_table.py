@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,9 +13,12 @@ from builder.cli.options import AsJson
 from builder.cli.user_data import known_provider
 from builder.packer import credentials
 from builder.providers import Encoding
+from builder.providers.volumes import VOLUMES
 
 if TYPE_CHECKING:
-    from builder.providers import Provider
+    from collections.abc import Iterator
+
+    from builder.providers import Fact, Provider
 
 NAME = "providers"
 _HEAD = ("provider", "limit", "counted", "takes", "login", "image import", "Packer")
@@ -92,7 +95,7 @@ def _rich(rows: list[Provider]) -> None:
 def details(row: Provider) -> list[str]:
     """Everything about a provider, each fact with its source."""
     lines = [f"{row.name}: {row.title}", f"{'encodings':<12}{', '.join(map(str, row.encodings()))}"]
-    for name, fact in row.facts():
+    for name, fact in _with(row, "data disk", "or here"):
         value = fact.value
         text = (
             ", ".join(f"{base}: {words}" for base, words in value.items()) if isinstance(value, dict) else _text(value)
@@ -103,6 +106,13 @@ def details(row: Provider) -> list[str]:
     return lines
 
 
+def _with(row: Provider, command: str, console: str) -> Iterator[tuple[str, Fact[object]]]:
+    """The facts of a provider, and how a disk for data is attached there, under these names."""
+    yield from row.facts()
+    volume = VOLUMES[row.name]
+    yield from ((command, cast("Fact[object]", volume.command)), (console, cast("Fact[object]", volume.console)))
+
+
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "bytes" if value else "text only"
@@ -111,7 +121,8 @@ def _text(value: object) -> str:
 
 def _as_json(row: Provider) -> dict[str, object]:
     facts = {
-        name: {"value": fact.value, "source": fact.source, "verified": fact.verified} for name, fact in row.facts()
+        name: {"value": fact.value, "source": fact.source, "verified": fact.verified}
+        for name, fact in _with(row, "data_disk", "data_disk_console")
     }
     encodings: list[Encoding] = list(row.encodings())
     logins = [{"login": login.text, "what": login.what} for login in credentials.BY_TARGET.get(row.name, ())]

@@ -6,7 +6,7 @@ import base64
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -144,16 +144,19 @@ def _report(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> No
     for stack, service in userdata.builds(spec):
         way = "er server apply ADDRESS SPEC"
         output.note(f"  {service} of stack {stack} waits for its first image; once the server is up: {way}")
-    if specs.role_policy(spec):
-        output.note(
-            "  the server's role logs in to ECR, or backs up: attach an instance profile; --json has its policy as "
-            "role_policy"
-        )
+    if policy := specs.role_policy(spec):
+        does = [words for sid, words in _ROLE_DOES.items() if any(one["Sid"] == sid for one in policy["Statement"])]
+        way = "attach an instance profile; --json has its policy as role_policy"
+        output.note(f"  the server's role {' and '.join(does)}: {way}")
     output.note(f"  use it:     {_filled(row.command.value, file)}")
     output.note(f"  or here:    {_filled(row.console.value, file)}")
     login = row.login.value.get(spec.server.base, "") if delivery.on == "stock" else ""
     closed = "; root, the image's own login, is shut" if login == "root" else ""
     output.note(f"  then:       ssh {spec.admin.name}@ADDRESS{closed}")
+
+
+# What the server's role is for, by a statement of its policy.
+_ROLE_DOES: Final = {"Pull": "logs in to ECR", "Store": "opens the bucket of its backups"}
 
 
 def _groups(spec: Spec, host: Host, delivery: Delivery) -> tuple[userdata.Group, ...]:

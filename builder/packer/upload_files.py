@@ -5,7 +5,7 @@ images/<user>.list      what goes into the container storage of that user: NAME 
 images/*.tar            the archives of those lists
 store-images            the program that reads the lists
 packages                what the hosts of the spec need beside the packages of every host, a line each
-stacks/                 with stacks: sysusers.d, tmpfiles.d and subids of their users
+stacks/                 with stacks: sysusers.d and subids of their users
 apt-sources.list        for this bake only: where packages come from
 check.pyz               the program by which the image checks itself
 """
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 # The same inputs make the same bytes: 2020-01-01.
 _MTIME: Final = 1_577_836_800
 _SYSUSERS: Final = "/etc/sysusers.d/er-"
-_TMPFILES: Final = "/etc/tmpfiles.d/er-"
 _SUBIDS: Final = "/subids"
 
 
@@ -143,10 +142,9 @@ def _stack_files(host: Host) -> dict[str, bytes]:
     """The users of the stacks: files of the first boot, which the bake reads and does not write to the image."""
     files = host.only(Part.FIRST_BOOT)
     named = {
-        f"stacks/{folder}/{PurePosixPath(file.path).name}": file.content
-        for folder, prefix in (("sysusers.d", _SYSUSERS), ("tmpfiles.d", _TMPFILES))
+        f"stacks/sysusers.d/{PurePosixPath(file.path).name}": file.content
         for file in files
-        if file.path.startswith(prefix)
+        if file.path.startswith(_SYSUSERS)
     }
     subids = b"".join(f.content for f in files if f.path.startswith(facts.STACKS) and f.path.endswith(_SUBIDS))
     return {**named, "stacks/subids": subids} if subids else {}

@@ -161,12 +161,16 @@ _GATEWAY: Final = "10.0.2.2/32"
 
 
 def for_this_machine(spec: Spec, key: str) -> Spec:
-    """The spec changed for a machine that only this one reaches: one more key, its own CA, SSH from QEMU's gateway."""
+    """The spec changed for a machine that only this one reaches: one more key, its own CA, SSH from QEMU's gateway.
+
+    It has no disk for data: the same directories are on its own.
+    """
     return replace(
         spec,
         admin=replace(spec.admin, ssh_keys=(*spec.admin.ssh_keys, key)),
         tls=replace(spec.tls, ca="internal", ca_root=None),
         ssh=replace(spec.ssh, allow_from=(*spec.ssh.allow_from, _GATEWAY)),
+        data=None,
     )
 
 

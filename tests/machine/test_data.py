@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from builder import facts, host, userdata
+from builder import facts, host, process, userdata
 from builder.host.model import Part
 from builder.host.packages import PACKAGES
 from builder.lab import base_tree
@@ -219,3 +219,73 @@ def test_it_is_mounted_without_devices_and_setuid(kept: Kept) -> None:
 def test_nothing_has_failed(kept: Kept) -> None:
     assert kept.host.machine.run(["systemctl", "--failed", "--no-legend"]).stdout == ""
     print(kept.seconds)
+
+
+# A disk that is not for it.
+
+
+@pytest.fixture(scope="module")
+def refused(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, Path]]:
+    """A machine whose disk is somebody's, half a minute after power-on; and the disk."""
+    directory = tmp_path_factory.mktemp("refused")
+    disk = directory / "disk.raw"
+    with disk.open("wb") as file:
+        file.truncate(_SIZE)
+    process.run(["mke2fs", "-qFt", "ext4", "-L", "photos", str(disk)])
+    with hosts.booted("kept", directory, start=False, form=_user_data, second=disk, tree=image) as machine:
+        machine.machine.boot()
+        machine.machine.wait_console("easyrunner: data: /dev/loop", timeout=60)
+        yield machine, disk
+
+
+def test_somebodys_disk_is_named_on_the_console_and_left_alone(refused: tuple[Host, Path]) -> None:
+    machine, disk = refused
+    assert "is not empty, it has photos" in machine.machine.wait_console("easyrunner: data:")
+    assert process.run(["e2fsck", "-fn", str(disk)]).returncode == 0
+    assert "photos" in process.run(["dumpe2fs", "-h", str(disk)]).stdout
+
+
+def test_without_its_disk_nothing_starts_that_would_write_elsewhere(refused: tuple[Host, Path]) -> None:
+    """Neither a stack nor the proxy; SSH answers, and the firewall is in force."""
+    machine, _ = refused
+    states = machine.machine.run("systemctl list-units --all --no-legend 'user@*'", check=False).stdout
+    assert " active " not in states
+    assert "easyrunner-data.service" in machine.machine.run("systemctl list-jobs --no-legend").stdout
+    assert machine.ssh("true").returncode == 0
+    found = machine.machine.run(
+        f"find {facts.STATE}/home/*/.local/share/containers/storage/volumes/* || :", check=False
+    )
+    assert found.stdout == ""
+
+
+def test_it_goes_on_by_itself_once_the_disk_is_empty(refused: tuple[Host, Path]) -> None:
+    machine, _ = refused
+    machine.machine.run("dd if=/dev/zero of=/dev/disk/by-id/lab-data bs=1M count=1 conv=notrunc,fsync")
+    _until_mounted(machine)
+    assert machine.machine.run("blkid -o value -s LABEL /dev/disk/by-id/lab-data").stdout.strip() == "er-data"
+    machine.machine.wait(
+        lambda: "web.service" in machine.machine.run("systemctl --user list-units", user="er-blog", check=False).stdout,
+        timeout=60,
+        what="a stack",
+    )
+
+
+def test_a_disk_with_stacks_of_other_users_is_not_taken_up(refused: tuple[Host, Path]) -> None:
+    """It says which number to write, before anything of another user's is read."""
+    machine, _ = refused
+    run = machine.machine.run
+    run("systemctl stop var-lib-easyrunner-data.mount easyrunner-data", timeout=120)
+    run(
+        ["sh", "-c", "mount /dev/disk/by-id/lab-data /mnt; sed -i 's/blog=[0-9]*/blog=20100/' /mnt/format; umount /mnt"]
+    )
+    run("systemctl --no-block start var-lib-easyrunner-data.mount")
+    said = "the stack blog is the user 20100 there: write uid: 20100"
+    assert machine.machine.wait_console(said, timeout=30)
+    run(
+        ["sh", "-c", "mount /dev/disk/by-id/lab-data /mnt; rm /mnt/format; ln -s /etc/shadow /mnt/secrets; umount /mnt"]
+    )
+    assert machine.machine.wait_console("it has the label er-data, but is of no er", timeout=30)
+    run(["sh", "-c", "mount /dev/disk/by-id/lab-data /mnt; echo 1 >/mnt/format; umount /mnt"])
+    assert machine.machine.wait_console("secrets on it is not as er makes it", timeout=30)
+    run(["sh", "-c", "mount /dev/disk/by-id/lab-data /mnt; echo 2 >/mnt/format; umount /mnt"])
+    assert machine.machine.wait_console("is of a newer er", timeout=30)

@@ -20,12 +20,13 @@ import pytest
 
 from builder import facts, host, process
 from builder.disk import partitions
+from builder.lab.machine_directory import SecondDisk
 from builder.spec.model import Data
 from tests.machine import hosts
 from tests.sweeps import sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 pytestmark = pytest.mark.machine
@@ -327,3 +328,61 @@ def test_what_a_cut_leaves_while_it_is_made_is_made_again(
         script.make(str(disk))
     assert script.judge(str(disk)) == "ours"
     process.run(["e2fsck", "-fn", str(disk)])
+
+
+_TAKE: Final = """
+import sys
+from importlib.machinery import SourceFileLoader
+disk = SourceFileLoader("disk", sys.argv[1]).load_module()
+disk.LINK = sys.argv[3]
+disk.prepare(sys.argv[2])
+"""
+# What a start runs, and what it writes itself, each of which may be the last.
+_STEPS: Final = [
+    *(("execve", number) for number in range(2, 9)),
+    *((call, 1) for call in ("mount", "move_mount", "rename", "fsync", "umount2")),
+    *(("mkdir", number) for number in range(1, 4)),
+]
+
+_CHOSEN_STEPS: Final = [("execve", 6), ("rename", 1), ("umount2", 1)]
+
+
+@pytest.fixture
+def device(script: ModuleType, disk: Path) -> Iterator[str]:
+    """A block device with a file system of ours that nobody has mounted yet."""
+    script.make(str(disk))
+    second = SecondDisk(disk)
+    try:
+        yield second.device
+    finally:
+        second.detach()
+
+
+def _taken_up(program: Path, device: str, tmp_path: Path, *tracer: str) -> subprocess.CompletedProcess[str]:
+    """In a mount namespace of its own, as the unit has."""
+    words = [sys.executable, "-W", "ignore", "-c", _TAKE, str(program), device, str(tmp_path / "link")]
+    return subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", *tracer, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("call", "number"), sample(_STEPS, _CHOSEN_STEPS))
+def test_a_cut_while_it_is_taken_up_costs_nothing(
+    program: Path, device: str, tmp_path: Path, call: str, number: int
+) -> None:
+    """The next start takes it up, with everything on it."""
+    process.run(["debugfs", "-w", "-R", "mkdir caddy", device])
+    process.run(["debugfs", "-w", "-R", f"write {__file__} caddy/note", device])
+    (tmp_path / "format").write_text("0 gone=20100\n")
+    process.run(["debugfs", "-w", "-R", f"write {tmp_path}/format format", device])
+    inject = f"inject={call}:signal=KILL:when={number}"
+    tracer = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
+    cut = _taken_up(program, device, tmp_path, *tracer)
+    assert cut.returncode != 0 or (call, number) not in _CHOSEN_STEPS, "there is no such step"
+    done = _taken_up(program, device, tmp_path)
+    assert done.returncode == 0, done.stderr
+    kept = process.run(["debugfs", "-R", "cat caddy/note", device]).stdout
+    assert kept == Path(__file__).read_text()

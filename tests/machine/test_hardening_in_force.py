@@ -689,6 +689,15 @@ def timeout(measured: Measured, row: Setting) -> None:
     assert re.search(PROMPTS[row.id][1], measured.prompts[row.id], re.DOTALL)
 
 
+@measures("memory-swap")
+def swap(measured: Measured, _: Setting) -> None:
+    """It starts at boots, and not in a container, which has no swap of its own: see tests/packer/test_data_disk.py."""
+    condition = measured.root("systemctl show -P Conditions easyrunner-zram")
+    assert all(f"{name}=" in condition for name in ("ConditionMemory", "ConditionVirtualization"))
+    assert measured.root("systemctl is-enabled easyrunner-zram").strip() == "enabled"
+    assert measured.root("systemctl show -P ConditionResult easyrunner-zram").strip() == "no"
+
+
 # Files and programs.
 
 

@@ -250,7 +250,7 @@ def test_a_lock_of_a_machine_that_lives_is_left_alone(saved: Saved) -> None:
     script = (
         "import json,os,sys,time,subprocess;sys.path.insert(0,'{code}')\n"
         "from builder.server.remote import restic\n"
-        "argv=[*restic._base(restic.settings()),'backup','--stdin','--host=other']\n"
+        "argv=[*restic.base_words(restic.settings()),'backup','--stdin','--host=other']\n"
         "held=subprocess.Popen(argv,env=restic.environment(),stdin=subprocess.PIPE,stdout=subprocess.DEVNULL)\n"
         "while not restic.locked_by(): time.sleep(0.2)\n"
         "held.send_signal(19)\n"  # as if it were elsewhere: no process of restic's here

@@ -68,8 +68,7 @@ def test_with_stacks_their_users_and_images_come_along() -> None:
     assert found["images/er-blog.list"] == b"docker.io/library/nginx:1.29\n"
     first = {file.path: file.content for file in host.build(spec_of()).only(Part.FIRST_BOOT)}
     for stack in ("hello", "blog"):
-        for folder in ("sysusers.d", "tmpfiles.d"):
-            assert found[f"stacks/{folder}/er-{stack}.conf"] == first[f"/etc/{folder}/er-{stack}.conf"]
+        assert found[f"stacks/sysusers.d/er-{stack}.conf"] == first[f"/etc/sysusers.d/er-{stack}.conf"]
     assert sorted(found["stacks/subids"].decode().splitlines()) == [
         *(sorted(first[f"/etc/easyrunner/stacks/{stack}/subids"].decode().strip() for stack in ("hello", "blog")))
     ]

@@ -360,6 +360,6 @@ def test_secrets_are_named_once_and_never_inside() -> None:
 def test_every_key_of_the_cloud_config_is_explained() -> None:
     spec, host = spec_of([stack("shop")])
     for on in ("stock", "baked"):
-        found = userdata.deliver(spec, host, "aws", on)
+        found = userdata.deliver(spec, host, "nocloud", on)
         told = {part.strip() for part, _ in userdata.explain(spec, host, found)}
         assert yaml.safe_load(userdata.cloud_config(spec, host, on)).keys() <= told

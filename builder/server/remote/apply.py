@@ -128,7 +128,7 @@ def _apply(plan: Value) -> None:
         _roll_back(plan, stacks, unhealthy, str(error) or type(error).__name__)
         return
     APPLY.commit()
-    moved_data.remove_links()
+    moved_data.end()
     services.remove_users(stacks - set(plan["stacks"]))
     image_builds.remove_unused()
     installed = sorted(file["path"] for file in plan["files"])
@@ -177,7 +177,7 @@ def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
     APPLY.save_old([*touched, *egress.generated_from(touched)])
     services.stop_stacks(set(common.stacks()) - set(plan["stacks"]))
     services.stop_units(path for path in removed if not release_record.unit_of(path))
-    moved_data.move()
+    moved_data.begin()
     changed_files.install(changed, [*removed, *egress.generated_from(removed)])
     changed_files.set_owners()
     for path, content in refreshed.items():
@@ -239,6 +239,7 @@ def _roll_back(plan: Value, stacks: frozenset[str], unhealthy: set[str], why: st
     touched = APPLY.saved_paths()
     services.stop_stacks(set(common.stacks()) - stacks)
     APPLY.restore_old()
+    moved_data.take_back()
     try:
         old = {**plan, "stacks": common.uids(stacks), "timeout": max(plan["timeout"], _ROLLBACK_TIMEOUT)}
         _reload(touched, old, unhealthy, lambda *_: None)

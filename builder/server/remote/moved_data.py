@@ -1,7 +1,8 @@
 """What a host that an older er made has elsewhere, moved to where it outlives the machine: see docs/data.md.
 
-A link stays at the old place until the change is there to stay: what runs, and what a change that is taken back runs
-again, finds its data at both. A stack's volumes and secrets move when its manager starts next (user@.service.d).
+Until the change is there to stay, what runs, and what runs again when it is taken back, finds its data at both places:
+Caddy's by a link, the stacks' files by a mount, which a cut of power ends. A stack's volumes and secrets, and what a
+cut has left of its files, move when its manager starts (/usr/lib/easyrunner/store).
 """
 
 from __future__ import annotations
@@ -22,33 +23,65 @@ if TYPE_CHECKING:
 _OLD_BANS: Final = Path("/var/lib/fail2ban/fail2ban.sqlite3")
 
 
-def move() -> None:
-    """Move all of it; what has moved already stays. Raises OSError."""
-    for old, new in _moves():
-        if old.is_dir() and not old.is_symlink():
-            new.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                new.rmdir()
-            new.symlink_to(new)
-            _exchange(old, new)
+def begin() -> None:
+    """Before the new files are laid: the data is at the new places too. Raises OSError and RemoteError."""
+    _move_caddy()
     _copy_bans()
+    for stack, old, new in _files():
+        owner = common.uid(common.user_of(stack))
+        new.parent.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        for directory, mode, uid in ((new.parent, 0o750, 0), (new, 0o700, owner)):
+            directory.mkdir(mode=mode, exist_ok=True)
+            os.chown(directory, uid, owner)
+        common.run(["mount", "--bind", str(old), str(new)])
 
 
-def remove_links() -> None:
-    """Nothing looks at the old places any more."""
-    for old, _ in _moves():
-        if old.is_symlink():
-            old.unlink()
+def take_back() -> None:
+    """The change is taken back: the stacks' files are at the old places alone."""
+    for _, _, new in _files():
+        _unmount(new)
 
 
-def _moves() -> Iterator[tuple[Path, Path]]:
-    yield Path(facts.STATE, "caddy"), Path(facts.CADDY_DATA)
-    for stack in common.stacks():
-        yield Path(facts.HOMES, stack, "data"), Path(facts.STACK_DATA, stack, "files")
+def end() -> None:
+    """The change stays: nothing looks at the old places any more."""
+    for stack, old, new in _files():
+        _unmount(new)
+        # What containers have mounted is the same directory, whatever it is called.
+        found = ["podman", "unshare", "find", str(old), "-mindepth", "1", "-maxdepth", "1"]
+        move = ["-exec", "mv", "--no-copy", "-t", str(new), "{}", "+"]
+        common.as_user(common.user_of(stack), [*found, *move], check=False)
+        with contextlib.suppress(OSError):
+            old.rmdir()
+    link = Path(facts.STATE, "caddy")
+    if link.is_symlink():
+        link.unlink()
+
+
+def _files() -> Iterator[tuple[str, Path, Path]]:
+    """The stacks that have files at the old place, and both places."""
+    for stack in common.uids(common.stacks()):
+        old = Path(facts.HOMES, stack, "data")
+        if old.is_dir() and not old.is_symlink():
+            yield stack, old, Path(facts.STACK_DATA, stack, "files")
+
+
+def _unmount(place: Path) -> None:
+    while os.path.ismount(place):
+        common.run(["umount", "--lazy", str(place)])
 
 
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
+
+
+def _move_caddy() -> None:
+    old, new = Path(facts.STATE, "caddy"), Path(facts.CADDY_DATA)
+    if old.is_dir() and not old.is_symlink():
+        new.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            new.rmdir()
+        new.symlink_to(new)
+        _exchange(old, new)
 
 
 def _exchange(one: Path, two: Path) -> None:

@@ -208,10 +208,10 @@ def _reload_system(readers: set[str]) -> None:
     if "ssh" in readers:
         common.run(["sshd", "-t"])
         common.run(["systemctl", "reload-or-restart", "ssh.service"])
-    if "fail2ban" in readers:
-        common.run(["fail2ban-client", "reload"])
     if "fail2ban server" in readers:
         common.run(["systemctl", "restart", "fail2ban.service"])
+    elif "fail2ban" in readers:
+        common.run(["fail2ban-client", "reload"])
 
 
 def _load_caddyfile() -> None:
