@@ -96,6 +96,8 @@ GIT_HOOKS: Final = f"{STATE}/git-hooks"
 # Whose keys may deploy what, a line of authorized_keys each; and where the service listens that does what they ask.
 DEPLOY_KEYS: Final = f"{ETC}/deploy-keys"
 DEPLOY_SOCKET: Final = f"{RUN}/deploy.sock"
+# Who restores what the weekly drill tries: a number below those of deploy keys, of a user that the host does not have.
+DRILL_UID: Final = UID_BASE + PROXY_SLOT - 2
 # What a deploy key has instead of a shell.
 DEPLOY_SHELL: Final = f"{LIB}/deploy"
 # The remote parts that admins' calls have left, by digest: root's alone, and gone with the next boot.
@@ -111,6 +113,13 @@ BACKUPS: Final = f"{STATE}/backup"
 # What belongs to no stack is backed up under this name.
 BACKUP_HOST: Final = "host"
 HOST_SECRETS: Final = f"{DATA}/secrets"
+# What restores lay beside a stack's data, on the same disk, and keep of before.
+RESTORES: Final = f"{DATA}/restores"
+# Where the weekly drill restores to, below STATE or DATA: whichever has more room. `room` knows these names.
+DRILLS: Final = "drills"
+# On a machine that is made of spec and repository alone: what brings its data, and that it has come.
+FIRST_RESTORE: Final = "/etc/systemd/system/easyrunner-restore.service"
+RESTORED: Final = f"{STATE}/restored"
 
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.

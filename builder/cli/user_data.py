@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -70,6 +71,9 @@ def command(
             "--manifest", metavar="FILE", exists=True, dir_okay=False, help="That image's manifest: say what it lacks."
         ),
     ] = None,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="The data of before comes from the spec's backup, before anything starts.")
+    ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say on stdout what each part does.")] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -84,7 +88,7 @@ def command(
         raise typer.BadParameter("stdout has --json or --explain already: give a file name, or leave those out")
     if image_manifest is not None and on is not Image.BAKED:
         raise typer.BadParameter("--manifest is that of a baked image: it goes with --on baked")
-    spec = load(path)
+    spec = _restoring(load(path)) if restore else load(path)
     _check([*userdata.role_problems(spec, provider), *userdata.archive_problems(spec, on.value)])
     host = hosts.build(spec)
     if image_manifest is not None:
@@ -100,6 +104,13 @@ def command(
         output.data("".join(f"{part:<32}{words}\n" for part, words in userdata.explain(spec, host, delivery)).encode())
     _report(spec, host, delivery, named)
     return 0
+
+
+def _restoring(spec: Spec) -> Spec:
+    """The spec of a machine that takes over from one that is gone. Raises UserError where nothing was backed up."""
+    if spec.backup is None:
+        raise UserError("the spec has no backup, so there is nothing to restore from", "write `backup: {to: …}`")
+    return replace(spec, backup=replace(spec.backup, restores=True))
 
 
 def _write(target: str, delivery: Delivery) -> None:

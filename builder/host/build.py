@@ -92,6 +92,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "deploy_socket": facts.DEPLOY_SOCKET,
         "remote_code": facts.REMOTE_CODE,
         "host_secrets": facts.HOST_SECRETS,
+        "restored": facts.RESTORED,
         "data_label": facts.DATA_LABEL,
         "data_disk": facts.DATA_DISK,
         "data_said": facts.DATA_SAID,

@@ -29,7 +29,7 @@ def switch(
     """
     request = {"images": dict(images), "source": source, "by": by, "timeout": timeout}
     content = json.dumps(request).encode()
-    yield from _follow(server, stack, lambda: server.ask("release-start", stack, stdin=content))
+    yield from follow(server, stack, "release", lambda: server.ask("release-start", stack, stdin=content))
 
 
 def roll_back(
@@ -38,7 +38,7 @@ def roll_back(
     """Back to a release by its number, without one to that before, with `spec` to the spec's images; as `switch`."""
     content = json.dumps({"by": by, "timeout": timeout}).encode()
     words = [stack, *([release] if release else [])]
-    yield from _follow(server, stack, lambda: server.ask("release-rollback", *words, stdin=content))
+    yield from follow(server, stack, "release", lambda: server.ask("release-rollback", *words, stdin=content))
 
 
 def releases(server: Server, stack: str) -> list[dict[str, Any]]:
@@ -60,7 +60,8 @@ _TURN, _PAUSE = 600.0, 2.0
 _CALL_SECONDS, _RECONNECT_WITHIN = 20, 300.0
 
 
-def _follow(server: Server, stack: str, start: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def follow(server: Server, stack: str, kind: str, start: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The states of a change of a stack that `start` begins, in its turn; `kind` is what its verbs begin with."""
     deadline = time.monotonic() + _TURN
     state, shown = start(), ""
     while state["phase"] == _WAITING:
@@ -73,18 +74,18 @@ def _follow(server: Server, stack: str, start: Callable[[], dict[str, Any]]) -> 
         state = start()
     yield state
     while state["phase"] not in facts.APPLY_ENDS:
-        new = _wait(server, stack, state["phase"])
+        new = _wait(server, stack, kind, state["phase"])
         if new["phase"] != state["phase"]:
             yield new
         state = new
 
 
-def _wait(server: Server, stack: str, phase: str) -> dict[str, Any]:
+def _wait(server: Server, stack: str, kind: str, phase: str) -> dict[str, Any]:
     """The next state; a connection that is lost is made anew, as the host goes on by itself."""
     deadline = time.monotonic() + _RECONNECT_WITHIN
     while True:
         try:
-            state: dict[str, Any] = server.ask("release-wait", stack, phase, str(_CALL_SECONDS))
+            state: dict[str, Any] = server.ask(f"{kind}-wait", stack, phase, str(_CALL_SECONDS))
         except UnreachableError:
             if time.monotonic() > deadline:
                 raise

@@ -99,6 +99,7 @@ class Backup:
     bandwidth: float | None = None
     append_only: bool = False
     host_key: str | None = None
+    restores: bool = False  # a new machine's data comes from there before anything starts
 
     @property
     def repository(self) -> str:

@@ -181,6 +181,20 @@ _DUMP = (
 )
 
 
+# As the weekly drill has it, once the snapshot is restored.
+_LOAD = (
+    "import sys,time,shutil,pathlib;sys.path.insert(0,'/var/lib/easyrunner/remote.zip')\n"
+    "from builder.server.remote import drill\n"
+    "from builder.server.remote.drill_cell import Cell\n"
+    "stack, kind = sys.argv[1:]\n"
+    "cell = Cell(pathlib.Path('/var/lib/easyrunner/drills/1')); cell.make()\n"
+    "place = drill._dumps(stack, cell); place.mkdir(parents=True)\n"
+    "shutil.copytree('/root/dumps/dumps', place/'dumps')\n"
+    "told = {'file': 'dumps/db.sql', 'kind': kind, 'bytes': 1}\n"
+    "print(drill._load(stack, 'db', told, cell, time.monotonic()+300)); cell.remove()\n"
+)
+
+
 def test_their_databases_are_dumped_while_they_run(moved: Client) -> None:
     """By their rows for backups, with passwords as the images read them: variables of secrets, and files."""
     assert moved.er("secret set", "--host", "unused", stdin="x\n").returncode == 0, "it leaves the remote part there"
@@ -191,6 +205,12 @@ def test_their_databases_are_dumped_while_they_run(moved: Client) -> None:
         text = moved.host.machine.run(["cat", "/root/dumps/dumps/db.sql"]).stdout
         assert row in text
         assert re.search("dump complete", text[-300:], re.IGNORECASE), text[-300:]
+        loaded = moved.host.machine.run(["python3", "-I", "-c", _LOAD, stack, kind], timeout=300, check=False)
+        assert loaded.stdout == "True\n", loaded.stderr
+        moved.host.machine.run("echo 'CREATE TABEL x;' >/root/dumps/dumps/db.sql")
+        torn = moved.host.machine.run(["python3", "-I", "-c", _LOAD, stack, kind], timeout=300, check=False)
+        assert "it does not load: ERROR" in torn.stderr
+        moved.host.machine.run("rm -r /var/lib/easyrunner/drills")
 
 
 def _changed(admin: Client, old: str, new: str) -> None:

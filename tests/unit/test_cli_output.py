@@ -101,6 +101,8 @@ def test_nothing_but_output_writes() -> None:
         "server/remote/main.py",
         "server/remote/git_hook.py",
         "server/remote/deploy_service.py",
+        "server/remote/drill.py",
+        "server/remote/first_restore.py",
         "cli/__init__.py",
         "problem_report.py",
     }

@@ -25,8 +25,13 @@ if TYPE_CHECKING:
 
 # `.ask("verb", …)` wherever the client has it.
 _ASKED = re.compile(r"\.ask\(\s*\"([a-z-]+)\"")
+# A change of a stack is followed by the verb of its kind.
+_FOLLOWED = re.compile(r"follow\(\w+, stack, \"([a-z]+)\"")
 # What starts these runs them: a unit.
-_RUN_BY_UNITS = {"apply-run", "build-run", "release-run", "backup-run", "backup-recover"}
+_RUN_BY_UNITS = {
+    *("apply-run", "build-run", "release-run", "restore-run", "restore-first"),
+    *("backup-run", "backup-recover", "drill-run", "drill-recover"),
+}
 _BUILDER = Path(__file__).parents[2] / "builder"
 _GOLDEN = Path(__file__).parents[1] / "golden" / "host" / "web"
 # Other programs give these their names, so that only what the last apply laid tells that they are ours.
@@ -170,7 +175,9 @@ def test_every_verb_of_the_remote_part_is_a_function_of_the_module_that_the_tabl
 
 
 def test_every_verb_that_a_client_asks_for_is_in_the_table() -> None:
-    asked = {verb for path in _BUILDER.rglob("*.py") for verb in _ASKED.findall(path.read_text())}
+    texts = [path.read_text() for path in _BUILDER.rglob("*.py")]
+    asked = {verb for text in texts for verb in _ASKED.findall(text)}
+    asked |= {f"{kind}-wait" for text in texts for kind in _FOLLOWED.findall(text)}
     assert asked == set(main.VERBS) - _RUN_BY_UNITS
 
 

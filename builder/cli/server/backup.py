@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
@@ -14,18 +15,19 @@ from builder.cli.progress import follow
 from builder.server.ssh import UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from builder.server import Remote
 
 Backup = dict[str, Any]
-Action = Literal["now", "list", "check"]
+Action = Literal["now", "list", "check", "drill"]
 
 
 def command(
     host: Host,
     action: Annotated[
-        Action, typer.Argument(help="now: make one; list: which there are; check: look for damage.")
+        Action,
+        typer.Argument(help="now: make one; list: those there are; check: look for damage; drill: try a restore."),
     ] = "list",
     *,
     anew: Annotated[
@@ -41,6 +43,8 @@ def command(
     server = remote(host, ssh)
     if action == "now":
         return _now(host, server, anew=anew, as_json=as_json)
+    if action == "drill":
+        return _drill(server, as_json=as_json)
     if action == "check":
         return _check(server, read, as_json=as_json)
     return _list(host, server.ask("backup-list", timeout=_ANSWERS_WITHIN), as_json=as_json)
@@ -56,7 +60,7 @@ def _now(host: str, server: Remote, *, anew: bool, as_json: bool) -> int:
     if state["joined"]:
         output.note("a backup is under way already: this one is shown")
     try:
-        end = follow(_states(server, state), _lines)
+        end = follow(_states(state, partial(_wait_for_backup, server)), _lines)
     except KeyboardInterrupt:
         output.note("the server goes on by itself: er server status HOST shows how it ended")
         raise
@@ -70,22 +74,51 @@ def _now(host: str, server: Remote, *, anew: bool, as_json: bool) -> int:
     return 0 if end["phase"] == "done" else 1
 
 
-def _states(server: Remote, state: Backup) -> Iterator[Backup]:
+def _drill(server: Remote, *, as_json: bool) -> int:
+    try:
+        end = follow(_states(server.ask("drill-start"), partial(_wait_for_drill, server)), _lines)
+    except KeyboardInterrupt:
+        output.note("the server goes on by itself: er server status HOST shows how it ended")
+        raise
+    if as_json:
+        output.json(end)
+    else:
+        rows = output.new_table("backup of", "restore tried")
+        for stack, one in sorted(end["drill"].items()):
+            rows.add_row(stack, tried(one))
+        output.table(rows)
+    wrong = {stack: one["error"] for stack, one in end["drill"].items() if one.get("error")}
+    for stack, error in wrong.items():
+        output.failure(f"{stack}: {error}", "older snapshots may be whole: er server restore HOST STACK --at")
+    return 1 if wrong or end["phase"] != "done" else 0
+
+
+def _wait_for_backup(server: Remote, phase: str) -> Backup:
+    found: Backup = server.ask("backup-wait", phase, str(_CALL_SECONDS))
+    return found
+
+
+def _wait_for_drill(server: Remote, phase: str) -> Backup:
+    found: Backup = server.ask("drill-wait", phase, str(_CALL_SECONDS))
+    return found
+
+
+def _states(state: Backup, wait: Callable[[str], Backup]) -> Iterator[Backup]:
     """Each state once; the last is how it ended."""
     yield state
     while state["phase"] not in facts.APPLY_ENDS:
-        new = _wait(server, state["phase"])
+        new = _next(wait, state["phase"])
         if new["phase"] != state["phase"]:
             yield new
         state = new
 
 
-def _wait(server: Remote, phase: str) -> Backup:
+def _next(wait: Callable[[str], Backup], phase: str) -> Backup:
     """The next state; a connection that is lost is made anew, as the server goes on by itself."""
     deadline = time.monotonic() + _RECONNECT_WITHIN
     while True:
         try:
-            state: Backup = server.ask("backup-wait", phase, str(_CALL_SECONDS))
+            state = wait(phase)
         except UnreachableError:
             if time.monotonic() > deadline:
                 raise
@@ -145,6 +178,21 @@ def problems(found: Backup | None) -> Iterator[str]:
             yield f"the last backup of {one['stack']} failed: {one['error']}"
         elif one["late"] and not found["missing"]:
             yield f"{one['stack']} has no backup of the last day: er server backup HOST now"
+        if error := one["drill"].get("error"):
+            yield f"a restore of {one['stack']} was tried, and failed: {error}"
+
+
+def tried(drill: dict[str, Any]) -> str:
+    """How the last drill of a stack went, in a few words."""
+    if not drill:
+        return "not yet"
+    when = date(drill["at"])
+    if drill["error"]:
+        return f"{when}: failed"
+    if drill["skipped"]:
+        return f"{when}: skipped, {drill['skipped']}"
+    loaded = ", ".join(drill["loaded"])
+    return f"{when}: restored{f', {loaded} loaded' if loaded else ''}"
 
 
 def _check(server: Remote, read: int, *, as_json: bool) -> int:

@@ -54,6 +54,8 @@ def command(
             output.table(_certificates(found))
         if found["backup"]:
             output.table(_backups(found["backup"]))
+        for text in _kept(found):
+            output.note(text)
         for text in wrong(found):
             output.failure(text)
     return 1 if any(wrong(found)) else 0
@@ -99,7 +101,23 @@ def wrong(found: Status) -> Iterator[str]:
     if found["deploys"]["keys"] and not found["deploys"]["served"]:
         yield "deploy keys are not served yet; that begins with: er server apply HOST SPEC"
     yield from backup.problems(found["backup"])
+    yield from _cut_restores(found)
     yield from _disk_space(found)
+
+
+def _cut_restores(found: Status) -> Iterator[str]:
+    if found["waits_for_data"]:
+        yield "its data has not come from the backup yet: nothing starts before; see journalctl -u easyrunner-restore"
+    for one in found["restores"]:
+        if one["state"] != "kept":
+            yield f"a restore of {one['stack']} was cut: er server restore HOST {one['stack']} --back"
+
+
+def _kept(found: Status) -> Iterator[str]:
+    for one in found["restores"]:
+        if one["state"] == "kept":
+            way = f"er server restore HOST {one['stack']}"
+            yield f"what {one['stack']} had before its restore is kept: {way} --confirm, or --back"
 
 
 def _disk_space(found: Status) -> Iterator[str]:
@@ -212,11 +230,12 @@ def _certificates(found: Status) -> Table:
 
 
 def _backups(found: Status) -> Table:
-    rows = output.new_table("backup of", "last good one", "snapshot", ">size", ">took")
+    rows = output.new_table("backup of", "last good one", "snapshot", ">size", ">took", "restore tried")
     for one in found["stacks"]:
         good = f"{backup.date(one['good_at'])}" if "good_at" in one else "none yet"
         took = output.duration(one["seconds"]) if "seconds" in one else ""
-        rows.add_row(one["stack"], good, one.get("snapshot", ""), output.size(one.get("bytes")), took)
+        tried = backup.tried(one["drill"])
+        rows.add_row(one["stack"], good, one.get("snapshot", ""), output.size(one.get("bytes")), took, tried)
     return rows
 
 

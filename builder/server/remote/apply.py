@@ -51,6 +51,11 @@ def apply_start() -> Value:
     plan = sys.stdin.buffer.read()
     _check_plan(plan)
     common.check_data()
+    if common.waits_for_data():
+        raise RemoteError(
+            "the data of this new server has not come from the backup yet",
+            "er server status HOST says what it waits for",
+        )
     if background.is_running(UNIT):
         raise RemoteError("another change is being applied", "wait for its end, two minutes at most; then try again")
     APPLY.directory.mkdir(mode=0o700, parents=True, exist_ok=True)

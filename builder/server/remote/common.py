@@ -143,10 +143,15 @@ def _bytes(text: str) -> int | None:
     return int(text) if text.isdigit() and int(text) < 1 << 60 else None
 
 
+def waits_for_data() -> bool:
+    """Whether this is a new machine whose data has not come from the backup yet: nothing starts before."""
+    return Path(facts.FIRST_RESTORE).exists() and not Path(facts.RESTORED).exists()
+
+
 def look_again() -> None:
     """First boot that has given up on a stack waits for it once more, and reports; for when what it lacked has come."""
     unit = "er-first-boot.service"
-    if show(unit, "ActiveState").get("ActiveState") == "failed":
+    if show(unit, "ActiveState").get("ActiveState") == "failed" or waits_for_data():
         run(["systemctl", "--no-block", "restart", unit], check=False)
 
 

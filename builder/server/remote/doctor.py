@@ -301,6 +301,31 @@ def _backups() -> str:
     return ", ".join([*missing, *failed, *errors, *late])
 
 
+def _drills() -> str:
+    found = status.backups()
+    tried = {one["stack"]: one["drill"].get("error") for one in found["stacks"]} if found else {}
+    return ", ".join(f"{stack}: {error}" for stack, error in tried.items() if error)
+
+
+def _skipped_drills() -> str:
+    found = status.backups()
+    tried = {one["stack"]: one["drill"].get("skipped") for one in found["stacks"]} if found else {}
+    return ", ".join(f"{stack} was not tried: {why}" for stack, why in tried.items() if why)
+
+
+_CUT: Final = {"cut": "was cut before its switch: it runs with the old data", "half": "was cut half-way: some is old"}
+
+
+def _restores() -> str:
+    cut = (one for one in status.restores() if one["state"] in _CUT)
+    return ", ".join(f"a restore of {one['stack']} {_CUT[one['state']]}" for one in cut)
+
+
+def _kept() -> str:
+    kept = (one["stack"] for one in status.restores() if one["state"] == "kept")
+    return ", ".join(f"what {stack} had before its restore is still kept" for stack in kept)
+
+
 def _clock() -> str:
     found = common.run(["timedatectl", "show", "-p", "NTPSynchronized", "-p", "NTP"], check=False)
     return "" if "NTPSynchronized=yes" in found or "NTP=no" in found else "the clock is not synchronised"
@@ -366,6 +391,8 @@ CHECKS: Final = (
     Check("security updates", _updates, "sudo unattended-upgrade", _update),
     Check("packages", _packages, "sudo apt-get install what is missing", _install),
     Check("backups", _backups, "er server status HOST says what is missing; then er server backup HOST now"),
+    Check("restores tried", _drills, "er server backup HOST check; older snapshots may be whole", note=_skipped_drills),
+    Check("restores whole", _restores, "er server restore HOST STACK --back", note=_kept),
     Check("clock", _clock, "see timedatectl timesync-status"),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
 )

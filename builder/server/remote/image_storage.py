@@ -27,9 +27,9 @@ _TIMEOUT: Final = 1800
 _KEPT_FREE: Final = 6
 
 
-def free() -> int:
+def free(place: str | Path = facts.STATE) -> int:
     """How many bytes may be written without touching what has to stay free; negative where that is touched."""
-    found = os.statvfs(facts.STATE)
+    found = os.statvfs(place)
     return (found.f_bavail - found.f_blocks * _KEPT_FREE // 100) * found.f_frsize
 
 

@@ -25,6 +25,7 @@ from builder.server.remote import (
     registries,
     release_record,
     restic,
+    restore,
     secrets,
 )
 
@@ -65,6 +66,8 @@ def status() -> Value:
         "host_keys": list(host_keys()),
         "deploys": deploys(),
         "backup": backups(),
+        "restores": restores(),
+        "waits_for_data": common.waits_for_data(),
         "jails": bans.jails() if services["fail2ban"] == "active" else [],
     }
 
@@ -87,7 +90,10 @@ def backups() -> Value | None:
     if not restic.is_configured():
         return None
     state, since = backup_state.read(), Path(facts.BACKUP).stat().st_mtime
-    stacks = [{"stack": name, **state["stacks"].get(name, {})} for name in backup.included()]
+    stacks = [
+        {"stack": name, **state["stacks"].get(name, {}), "drill": state["drill"].get(name, {})}
+        for name in backup.included()
+    ]
     late = time.time() - facts.BACKUP_LATE
     return {
         "to": restic.settings()["repository"],
@@ -96,6 +102,11 @@ def backups() -> Value | None:
         "stacks": [{**one, "late": one.get("good_at", since) < late} for one in stacks],
         "run": state["run"],
     }
+
+
+def restores() -> list[Value]:
+    """What restores have left that nobody has confirmed or taken back, by `stack`: see `restore.kept`."""
+    return [{"stack": name, **found} for name in common.stacks() if (found := restore.kept(name))]
 
 
 _MEMINFO: Final = re.compile(r"^(MemTotal|MemAvailable|SwapTotal|SwapFree): +(\d+) kB$", re.MULTILINE)
