@@ -59,7 +59,7 @@ bench: system-test setup images $(KEY) ## Measure against what people do today, 
 
 # Of each of these `make test` tries a few points.
 sweeps: system-test setup images $(KEY) ## Try every provider, every point of an `er server apply`, every call of AWS, every firewall rule; writes their tables
-	ER_SWEEPS=1 UPDATE=1 $(BIN)/pytest -n 2 --dist loadfile $(addprefix tests/,server/test_apply_table.py server/test_push.py server/test_exec.py aws/test_faults.py \
+	ER_SWEEPS=1 UPDATE=1 $(BIN)/pytest -n 2 --dist loadfile $(addprefix tests/,server/test_apply_table.py server/test_push.py server/test_exec.py server/test_move.py aws/test_faults.py \
 	  datasource/test_boots.py machine/test_firewall_mutation.py)
 
 wild: system-test setup ## Convert the Compose files of 100 known projects, and let Podman's generator read the units; writes docs/wild.md

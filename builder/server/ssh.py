@@ -97,6 +97,13 @@ class Remote:
                 "a login script on the host prints text; it should do so in interactive shells only",
             ) from error
 
+    def read(self, verb: str, *words: str, stdin: bytes = b"") -> Iterator[bytes]:
+        """The bytes that a verb writes, as they come. Raises as `ask` does, where it fails in the middle too."""
+        argv = self.argv(remote_command(verb, words), options=long_options(compress=False))
+        done = yield from process.chunks(argv, package() + stdin)
+        if done.returncode != 0:
+            raise explain_failure(self.host, done.returncode, done.stderr)
+
     def argv(self, command: Sequence[str], *, fresh: bool = False, options: Sequence[str] = ()) -> list[str]:
         """The call of ssh; `fresh` opens a connection of its own even where the user's config shares one."""
         own = ["-o", "ControlMaster=no", "-o", "ControlPath=none"] if fresh else []

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts
-from builder.server.remote import background, changed_files, common
+from builder.server.remote import background, changed_files, common, held
 from builder.server.remote.changed_files import Change
 from builder.server.remote.common import RemoteError
 
@@ -142,6 +142,7 @@ def build_start(stack: str, service: str) -> Value:
     stdin has a line of JSON, what the near side's image_builds.py calls a `Request`, with the `size` of the tar archive
     behind it.
     """
+    held.refuse()
     build = of(stack, service)
     request = _read_request()
     build.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
