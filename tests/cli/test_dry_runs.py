@@ -28,6 +28,7 @@ COMMANDS = {
     "deploy": ["deploy", "web1.example.com", "blog", "--image", "app.tar"],
     "destroy": ["destroy", "web1"],
     "server apply": ["server", "apply", "er@web1.example.com", str(WEB)],
+    "server move": ["server", "move", "er@web1.example.com", "er@web2.example.com"],
     "server push": ["server", "push", "er@web1.example.com", "blog", "app.tar"],
 }
 

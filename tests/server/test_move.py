@@ -313,6 +313,8 @@ def moved(pair: Pair) -> tuple[subprocess.CompletedProcess[str], str]:
         ["sh", "-ec", f"cd {DATA}/stacks/notes/files; mv uploads was; ln -s /etc uploads; chown -h er-notes uploads"]
     )
     assert pair.er("ban", "old", "203.0.113.9").returncode == 0
+    pushed = pair.er("push", "old", "hello", f"oci-archive:{hosts.IMAGES}/app.tar")
+    assert pushed.returncode == 0, pushed.stderr
     etc = pair.new.machine.run("find /etc -newer /etc/hostname -type f | sort | xargs sha256sum").stdout
     return pair.move("--json"), etc
 
@@ -371,6 +373,16 @@ def test_certificates_secrets_and_bans_are_there(pair: Pair) -> None:
     assert secrets[0] == secrets[1]
     until(lambda: "203.0.113.9" in pair.er("fail2ban-status", "new").stdout or None, timeout=20, what="the ban")
     assert "203.0.113.9" in pair.new.machine.run("ipset list").stdout
+
+
+@pytest.mark.usefixtures("moved")
+def test_an_image_of_no_registry_is_there(pair: Pair) -> None:
+    """It runs by the same release as before."""
+    (running,) = pair.new.machine.run("podman ps --format {{.Image}}", user="er-hello").stdout.split()
+    assert running.startswith("localhost/hello/web:")
+    told = [json.loads(pair.er("releases", which, "hello", "--json").stdout) for which in ("old", "new")]
+    assert told[0]
+    assert told[0] == told[1]
 
 
 @pytest.mark.usefixtures("moved")

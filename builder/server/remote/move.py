@@ -6,7 +6,7 @@ time than that after each word, until `move-commit`; what comes in between, a cu
 All that takes time is the work of one unit on either host, `move-run`, which does what the state says:
 
 old    stopping -> stopped -> moved, or resuming -> none
-new    filling -> switching -> starting -> ready -> done, or undoing -> filling
+new    filling -> quieting -> quiet -> switching -> starting -> ready -> done, or undoing -> filling
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ def move_facts() -> Value:
         "format": _format(),
         "state": held.state(),
         "word": age_of_word(),
-        "time": time.time(),
         "domains": sorted(domains),
         "addresses": _addresses(),
         "free": data_list.free(),
