@@ -214,7 +214,8 @@ _INCOMING: Final = f"{DATA}/.incoming/stacks/ledger/volumes/ledger_rows/_data"
 
 def _until_phase(pair: Pair, which: str, phase: str) -> subprocess.Popen[str]:
     """Begin a move; returns it once it is so far."""
-    running = pair.start("move", "old", "new", "--yes")
+    # In a sweep it is not the first one.
+    running = pair.start("move", "old", "new", "--yes", "--replace-data")
     state = getattr(pair, which).machine.files.path("/var/lib/easyrunner/move/state.json")
 
     def is_there() -> bool:
@@ -316,7 +317,7 @@ def moved(pair: Pair) -> tuple[subprocess.CompletedProcess[str], str]:
     pushed = pair.er("push", "old", "hello", f"oci-archive:{hosts.IMAGES}/app.tar")
     assert pushed.returncode == 0, pushed.stderr
     etc = pair.new.machine.run("find /etc -newer /etc/hostname -type f | sort | xargs sha256sum").stdout
-    return pair.move("--json"), etc
+    return pair.move("--json", "--replace-data"), etc
 
 
 def test_nothing_is_lost_and_nothing_happens_twice(
