@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Old = Annotated[str, typer.Argument(metavar="OLD", help="The server that serves now, as ssh takes it.")]
 New = Annotated[str, typer.Argument(metavar="NEW", help="The one that is to take over, made from the same spec.")]
+_ALIVE: Final = ("ServerAliveInterval=5", "ServerAliveCountMax=4")
 
 
 def command(
@@ -51,7 +52,8 @@ def command(
     """
     if gone and not back:
         raise typer.BadParameter("--gone belongs to --back")
-    hosts = remote(old, ssh), remote(new, ssh)
+    # A host whose power was cut does not say so: a call that waits for it is given up after some 20 s.
+    hosts = remote(old, [*(ssh or ()), *_ALIVE]), remote(new, [*(ssh or ()), *_ALIVE])
     if gone:
         return _gone(*hosts, yes=yes)
     try:
