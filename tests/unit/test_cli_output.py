@@ -100,6 +100,8 @@ def test_nothing_but_output_writes() -> None:
         "imagecheck/zipapp.py",
         "server/remote/main.py",
         "server/remote/deploy_service.py",
+        "server/remote/data_copy.py",
+        "server/remote/move.py",
         "cli/__init__.py",
         "problem_report.py",
     }
