@@ -23,11 +23,12 @@ from typing import IO, TYPE_CHECKING, Final, NoReturn, Self, cast
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
 
 _CHUNK: Final = 65_536
+_PIECE: Final = 1 << 18
 
 
 class CommandError(UserError):
@@ -92,6 +93,25 @@ def feed(
             raise
         texts = [_whole(stream) for stream in (output, errors)]
     return subprocess.CompletedProcess(running.args, code, *texts)
+
+
+def chunks(argv: Sequence[str], stdin: bytes) -> Generator[bytes, None, subprocess.CompletedProcess[str]]:
+    """Run, and yield stdout as it comes; returns how it ended, with stderr. Closed before, the program is ended."""
+    with (
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as errors,
+    ):
+        given.write(stdin)
+        given.seek(0)
+        with subprocess.Popen(list(argv), stdin=given, stdout=subprocess.PIPE, stderr=errors) as running:
+            try:
+                while chunk := os.read(cast("IO[bytes]", running.stdout).fileno(), _PIECE):
+                    yield chunk
+                code = running.wait()
+            except BaseException:
+                running.kill()
+                raise
+        return subprocess.CompletedProcess(running.args, code, "", _whole(errors))
 
 
 def into(argv: Sequence[str], target: IO[bytes]) -> None:

@@ -110,6 +110,14 @@ class Remote:
         way = "a login script on the host prints text; it should do so in interactive shells only"
         return value(self.host, done.stdout, way)
 
+    def read(self, verb: str, *words: str, stdin: bytes = b"") -> Iterator[bytes]:
+        """The bytes that a verb writes, as they come. Raises as `ask` does, where it fails in the middle too."""
+        digest, archive = package()
+        argv = self.argv(remote_command(digest, verb, words), options=long_options(compress=False))
+        done = yield from process.chunks(argv, archive + stdin)
+        if done.returncode != 0:
+            raise explain_failure(self.host, done.returncode, done.stderr)
+
     def argv(self, command: Sequence[str], *, fresh: bool = False, options: Sequence[str] = ()) -> list[str]:
         """The call of ssh; `fresh` opens a connection of its own even where the user's config shares one."""
         own = [*(fresh_options() if fresh else ()), *options, *self.options]

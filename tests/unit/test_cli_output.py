@@ -103,6 +103,8 @@ def test_nothing_but_output_writes() -> None:
         "server/remote/deploy_service.py",
         "server/remote/drill.py",
         "server/remote/first_restore.py",
+        "server/remote/data_copy.py",
+        "server/remote/move.py",
         "cli/__init__.py",
         "problem_report.py",
     }

@@ -23,13 +23,13 @@ from builder.server.remote import changed_files, common, images, main, services
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# `.ask("verb", …)` wherever the client has it.
-_ASKED = re.compile(r"\.ask\(\s*\"([a-z-]+)\"")
+# `.ask("verb", …)` wherever the client has it, or as handed over to be called; `.read` is of verbs that write bytes.
+_ASKED = re.compile(r"\.(?:ask|read)[(,]\s*\"([a-z-]+)\"")
 # A change of a stack is followed by the verb of its kind.
 _FOLLOWED = re.compile(r"follow\(\w+, stack, \"([a-z]+)\"")
 # What starts these runs them: a unit.
 _RUN_BY_UNITS = {
-    *("apply-run", "build-run", "release-run", "restore-run", "restore-first"),
+    *("apply-run", "build-run", "move-run", "release-run", "restore-run", "restore-first"),
     *("backup-run", "backup-recover", "drill-run", "drill-recover"),
 }
 _BUILDER = Path(__file__).parents[2] / "builder"

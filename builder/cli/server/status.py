@@ -82,6 +82,16 @@ def _state(unit: Status) -> str:
 
 def wrong(found: Status) -> Iterator[str]:
     """What needs somebody's attention, in words."""
+    move = found.get("move")
+    yield from _wrong(found) if move is None else [_moved(move)]
+
+
+def _moved(move: Status) -> str:
+    where = f"it was moved to {move['to']}" if move["phase"] == "moved" else "er server move is at it"
+    return f"{where}: its stacks are stopped; to undo that: er server move OLD NEW --back"
+
+
+def _wrong(found: Status) -> Iterator[str]:
     if not found["firewall"]:
         yield "the firewall is in lockdown: only SSH is open; see er server doctor"
     for name, state in found["services"].items():

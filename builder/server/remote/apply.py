@@ -22,6 +22,7 @@ from builder.server.remote import (
     common,
     egress,
     first_images,
+    held,
     image_builds,
     images,
     locks,
@@ -50,6 +51,7 @@ def apply_start() -> Value:
     """Take the plan from stdin and start the work in a unit of its own, which a lost connection does not end."""
     plan = sys.stdin.buffer.read()
     _check_plan(plan)
+    held.refuse()
     common.check_data()
     if common.waits_for_data():
         raise RemoteError(
@@ -141,7 +143,7 @@ def _apply(plan: Value) -> None:
     APPLY.set_state(
         "done",
         waiting=outcome.waiting,
-        logins=_missing_logins(),
+        logins=missing_logins(),
         images=first_images.each(),
         ill=outcome.unhealthy,
         names=egress.names(),
@@ -213,7 +215,7 @@ def _reload(touched: list[str], plan: Value, unhealthy: set[str], set_state: Cal
     set_state("telling services")
     services.reload(affected)
     set_state("waiting for the stacks")
-    waiting = _wait_until_ready(plan["timeout"], ignored)
+    waiting = wait_until_ready(plan["timeout"], ignored)
     explained = waiting.keys() | _waiting_for_logins() | first_images.each().keys()
     ill = sorted((ignored & unhealthy_stacks()) - explained) if ignored else []
     return _Outcome(waiting, ill, sorted(affected.stacks.keys() & plan["stacks"].keys()))
@@ -234,7 +236,7 @@ _ROLLBACK_TIMEOUT: Final = 120.0
 
 def _roll_back(plan: Value, stacks: frozenset[str], unhealthy: set[str], why: str) -> None:
     """Restore the old files, and reload and restart what reads them. `stacks` are those of before the change."""
-    errors, refused = services.container_errors(), _refusals()
+    errors, refused = services.container_errors(), refusals()
     APPLY.set_state("taking it back", why=why)
     touched = APPLY.saved_paths()
     services.stop_stacks(set(common.stacks()) - stacks)
@@ -250,7 +252,7 @@ def _roll_back(plan: Value, stacks: frozenset[str], unhealthy: set[str], why: st
     APPLY.set_state("rolled back", why=why, said=errors, refused=refused)
 
 
-def _refusals() -> dict[str, list[Value]]:
+def refusals() -> dict[str, list[Value]]:
     """By stack, why a service has no image. It only explains: whatever is wrong with that, the change goes on."""
     found = {}
     for stack in common.uids(common.stacks()):
@@ -265,7 +267,7 @@ _LOOK: Final = 25.0
 _FIRST_BOOT: Final = 600.0
 
 
-def _wait_until_ready(seconds: float, ignored: Collection[str]) -> dict[str, list[str]]:
+def wait_until_ready(seconds: float, ignored: Collection[str]) -> dict[str, list[str]]:
     """Until no unit is restarting, the proxy and every stack answer, and nothing has failed for a while since.
 
     A stack without one of its secrets cannot run, and is not waited for: returns such stacks with the secrets' names.
@@ -277,7 +279,7 @@ def _wait_until_ready(seconds: float, ignored: Collection[str]) -> dict[str, lis
     deadline = began + seconds
     while _jobs_running(ignored) and (now := time.monotonic()) < deadline:
         time.sleep(readiness.pause(now - began))
-    look = _LOOK if ignored or _waiting_for_secrets() or _missing_logins() else seconds
+    look = _LOOK if ignored or _waiting_for_secrets() or missing_logins() else seconds
     while missing := _not_ready(min(deadline - time.monotonic(), look)):
         if {stack for stack, _ in missing} <= {*_waiting_for_secrets(), *_waiting_for_logins(), *ignored}:
             break
@@ -310,7 +312,7 @@ def _missing_secrets(stack: str) -> list[str]:
         return []
 
 
-def _missing_logins() -> dict[str, list[Value]]:
+def missing_logins() -> dict[str, list[Value]]:
     """Stacks without a login that the spec names, and those; they may run all the same."""
     return {stack: found for stack in common.stacks() if (found := registries.missing(stack))}
 
@@ -319,7 +321,7 @@ def _waiting_for_logins() -> set[str]:
     """Of those, who was refused an image: it starts once somebody has logged in."""
     return {
         stack
-        for stack, refused in (_refusals() if _missing_logins() else {}).items()
+        for stack, refused in (refusals() if missing_logins() else {}).items()
         if any(one["waits"] and one["kind"] in {"login", "limit"} for one in refused)
     }
 

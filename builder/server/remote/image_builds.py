@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from builder import facts
-from builder.server.remote import background, changed_files, common
+from builder.server.remote import background, changed_files, common, held
 from builder.server.remote.changed_files import Change
 from builder.server.remote.common import RemoteError
 
@@ -150,6 +150,7 @@ def build_start(stack: str, service: str, by: str = "") -> Value:
 
 def begin(stack: str, service: str, request: Value, stream: IO[bytes]) -> Value:
     """The same of this request; the archive is what comes next from the stream."""
+    held.refuse()
     build, request = of(stack, service), _checked(request)
     build.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     Path(facts.BUILDS).chmod(0o711)

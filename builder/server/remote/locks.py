@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common
+from builder.server.remote import common, held
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -48,16 +48,22 @@ def stack(name: str, what: str, seconds: float = SHORT, waits: Callable[[str], N
     """
     common.check_data()
     deadline = time.monotonic() + seconds
-    with ExitStack() as held:
-        held.enter_context(_held(_HOST, fcntl.LOCK_SH, "", deadline, waits))
-        held.enter_context(_held(f"stack-{name}", fcntl.LOCK_EX, what, deadline, waits))
+    held.refuse()
+    with ExitStack() as locks:
+        locks.enter_context(_held(_HOST, fcntl.LOCK_SH, "", deadline, waits))
+        locks.enter_context(_held(f"stack-{name}", fcntl.LOCK_EX, what, deadline, waits))
+        held.refuse()
         yield
 
 
 @contextmanager
-def host(what: str, seconds: float = SHORT, waits: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Change the host as a whole: no stack is changed meanwhile."""
+def host(
+    what: str, seconds: float = SHORT, waits: Callable[[str], None] | None = None, *, moves: bool = False
+) -> Iterator[None]:
+    """Change the host as a whole: no stack is changed meanwhile. Who `moves` it may do so while it is held."""
     with _held(_HOST, fcntl.LOCK_EX, what, time.monotonic() + seconds, waits):
+        if not moves:
+            held.refuse()
         yield
 
 

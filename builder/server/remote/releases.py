@@ -13,7 +13,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from builder.server.remote import background, changed_files, common, images, locks, readiness, release_record, secrets
+from builder.server.remote import (
+    background,
+    changed_files,
+    common,
+    held,
+    images,
+    locks,
+    readiness,
+    release_record,
+    secrets,
+)
 from builder.server.remote.changed_files import Change
 from builder.server.remote.common import RemoteError
 
@@ -59,6 +69,7 @@ def release_start(stack: str) -> Value:
     names = {str(service): str(name) for service, name in asked.get("images", {}).items()}
     source = str(asked.get("source", ""))
     common.stack_user(stack)
+    held.refuse()
     if source not in _SOURCES or not names:
         raise RemoteError("what is to be released is not said; nothing was changed", "try again")
     return begin(stack, Request(names, source, _by(asked), _timeout(asked)))

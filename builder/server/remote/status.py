@@ -20,6 +20,7 @@ from builder.server.remote import (
     deploy_key,
     egress,
     first_images,
+    held,
     host_secrets,
     images,
     registries,
@@ -45,6 +46,7 @@ def status() -> Value:
         "name": common.server_env().get("NAME", ""),
         "booted": int(time.time() - uptime),
         "uptime": int(uptime),
+        "move": moved(),
         "load": list(os.getloadavg()),
         "cores": os.cpu_count(),
         "memory": memory(),
@@ -70,6 +72,12 @@ def status() -> Value:
         "waits_for_data": common.waits_for_data(),
         "jails": bans.jails() if services["fail2ban"] == "active" else [],
     }
+
+
+def moved() -> Value | None:
+    """Of a host whose stacks are stopped for `er server move`: the `phase` of that, and `to` whom it was moved."""
+    state = held.state()
+    return {"phase": state.get("phase", ""), "to": state.get("to", "")} if held.is_held() else None
 
 
 def host_keys() -> Iterator[Value]:
