@@ -99,9 +99,11 @@ ROWS: Final = (
     ),
     Row(r"VPCIdNotSpecified|DefaultVpcDoesNotExist", "{region} has no default VPC", "name a subnet: --subnet subnet-…"),
     Row(
+        # Two runs of a launch have one client token; what they ask for differs in the tag of the run.
         r"IdempotentParameterMismatch|InvalidClientToken",
-        "an interrupted launch of this server had other options",
-        "`er destroy NAME` clears it away, then launch again; or launch with the options it had",
+        "another launch of this server has made it, and AWS does not list it yet",
+        "run the same command again in a minute: it takes up what is there",
+        transient=True,
     ),
     Row(
         r"OperationNotPermitted",

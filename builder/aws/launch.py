@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.aws import dns, readiness
 from builder.aws.api import Deadline, retry
+from builder.aws.errors import AwsError, is_denied
 from builder.aws.plan import lacking_lines
 from builder.aws.request import Prerequisites, look_up
 from builder.aws.resources import RESOURCES, instance
@@ -104,14 +105,28 @@ def _create_one(api: Api, resource: Resource) -> Ids:
 
 
 def _delete_new(api: Api, resources: Sequence[Resource], backoff: Backoff, progress: Progress) -> list[str]:
-    """Delete in reverse order; return in words what could not be deleted, or may exist unseen."""
+    """Delete in reverse order; return in words what could not be deleted, or may exist unseen.
+
+    Group, key pair and role stay when a server of another launch uses them.
+    """
     remaining: list[str] = []
     for resource in reversed([resource for resource in resources if resource.touched]):
         try:
-            _delete_one(api, resource, backoff, progress)
+            if not resource.shared or not _in_use(api, resource):
+                _delete_one(api, resource, backoff, progress)
         except (UserError, KeyboardInterrupt):
             remaining.append(" ".join([resource.title, *sorted(resource.created)]))
     return remaining
+
+
+def _in_use(api: Api, resource: Resource) -> bool:
+    """Whether a server of this name is there: this run's own are gone by now. Who may not look has made none either."""
+    try:
+        return bool(Instance.usable(Instance.find(api, resource.request.name)))
+    except AwsError as error:
+        if not is_denied(error):
+            raise
+        return False
 
 
 def _delete_one(api: Api, resource: Resource, backoff: Backoff, progress: Progress) -> None:

@@ -5,6 +5,7 @@ All is looked up before anything is created; what can be refused beforehand is r
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -102,7 +103,10 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Prerequisites:
-    """The request, the account and region, and what was chosen there; `zones` has the hosted zone of each domain."""
+    """The request, the account and region, and what was chosen there; `zones` has the hosted zone of each domain.
+
+    `run` is the token of this run of er, which is in the tags of all that it creates.
+    """
 
     request: Request = field(repr=False)
     account: str
@@ -111,6 +115,7 @@ class Prerequisites:
     instance_type: InstanceType
     subnet: Subnet
     user_data: bytes = field(repr=False)
+    run: str
     zones: tuple[Zone, ...] = ()
 
     @property
@@ -138,7 +143,8 @@ def look_up(api: Api, request: Request) -> Prerequisites:
     # Before anything is created: this raises when EC2 would refuse the length.
     user_data = request.user_data(image.on)
     zones = dns.zones_of(request.domains, dns.hosted_zones(api)) if request.spec.dns == "route53" else ()
-    return Prerequisites(request, account, api.region, image, instance_type, subnet, user_data, zones)
+    run = secrets.token_hex(8)
+    return Prerequisites(request, account, api.region, image, instance_type, subnet, user_data, run, zones)
 
 
 def _check_archives(request: Request, image: Image) -> None:

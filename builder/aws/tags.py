@@ -15,6 +15,8 @@ ZONES: Final = "er:zones"
 BASE: Final = "er:base"
 ARCH: Final = "er:arch"
 PACKAGES: Final = "er:packages"
+# The run of `er launch` that has made it.
+RUN: Final = "er:run"
 OURS: Final = "easyrunner"
 IMAGE: Final = "image"
 

@@ -1,14 +1,18 @@
 """moto's server, mended.
 
 CreateImage tags the image's snapshot too, as EC2 does and a current Packer asks it to. A role that is to be taken out
-of an instance profile, and is not in it, is not found, as IAM has it.
+of an instance profile, and is not in it, is not found, as IAM has it. RunInstances knows its client tokens and protects
+from termination, as EC2's does.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from moto.core.responses import ActionResult
+from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.amis import Ami, AmiBackend
+from moto.ec2.responses.instances import InstanceResponse
 from moto.iam.exceptions import NotFoundException
 from moto.iam.models import IAMBackend
 from moto.server import main
@@ -41,6 +45,41 @@ def remove_role_from_instance_profile(self: IAMBackend, profile_name: str, role_
 
 
 IAMBackend.remove_role_from_instance_profile = remove_role_from_instance_profile  # type: ignore[method-assign]
+
+_run_instances = InstanceResponse.run_instances
+# Of a request, what is new each time that it is sent.
+_UNSIGNED = ("Action", "Version")
+
+
+class ParameterMismatchError(EC2ClientError):
+    """EC2's answer to a client token that another request had."""
+
+    def __init__(self) -> None:
+        super().__init__("IdempotentParameterMismatch", "The client token was used with other parameters")
+
+
+def run_instances(self: InstanceResponse) -> ActionResult:
+    """The same request with the same token gets the same instances, another request with it an error."""
+    said = {name: values for name, values in self.querystring.items() if name not in _UNSIGNED}
+    client_token = self._get_param("ClientToken")
+    # Forgotten with everything else when moto is reset.
+    answered = self.ec2_backend.__dict__.setdefault("answered_tokens", {})
+    if client_token in answered and not self._get_param("DryRun"):
+        before, reservation = answered[client_token]
+        if before != said:
+            raise ParameterMismatchError
+        return ActionResult(reservation)
+    result = _run_instances(self)
+    reservation = result.result
+    if self._get_param("DisableApiTermination"):
+        for instance in reservation.instances:
+            instance.disable_api_termination = True
+    if client_token:
+        answered[client_token] = (said, reservation)
+    return result
+
+
+InstanceResponse.run_instances = run_instances  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     main()

@@ -183,6 +183,51 @@ def test_an_archive_cannot_travel_on_a_stock_image(er: Er, account: Account) -> 
     assert not account.groups()
 
 
+# Two launches at the same time.
+
+
+def _another_launch(er: Er, operation: str, then: Callable[[Call], Answer | None]) -> None:
+    """Before AWS gets the first call of this operation, somebody else's launch of the same server is done."""
+    first: list[int] = []
+
+    def fault(call: Call, _: object) -> Answer | None:
+        if call.operation != operation or (first and call.number != first[0]):
+            return None
+        if not first:
+            first.append(call.number)
+            with er.process("launch", er.spec, "--no-wait", "--eip") as other:
+                said = other.communicate(timeout=120)
+            assert other.returncode == 0, said
+            return then(call)
+        return None
+
+    er.wire.fault = fault
+
+
+def _over_quota(call: Call) -> Answer:
+    return refusal(call, 400, "VcpuLimitExceeded", "You have requested more vCPU capacity than your limit allows")
+
+
+def test_a_launch_that_fails_takes_away_only_what_it_has_made(er: Er, account: Account) -> None:
+    """The other launch has taken up its group and key pair, and made the server."""
+    _another_launch(er, "RunInstances", _over_quota)
+    done = er.launch("--no-wait", "--eip")
+    assert done.code == 1
+    assert "quota of servers" in done.err
+    (server,), (address,) = account.instances(), account.addresses()
+    assert address["InstanceId"] == server["InstanceId"]
+    assert len(account.groups()) == len(account.key_pairs()) == 1
+    assert len(account.records()) == 2
+
+
+def test_two_launches_at_the_same_time_make_one_server(er: Er, account: Account) -> None:
+    _another_launch(er, "RunInstances", lambda _: None)
+    done = er.launch("--no-wait", "--eip")
+    assert done.code == 0, done.err
+    assert "another launch of this server has made it" in done.err
+    assert len(account.instances()) == len(account.addresses()) == 1
+
+
 # The dry run.
 
 

@@ -38,7 +38,7 @@ def request(text: str = TEXT, **options: Any) -> Request:
 
 def found_for(wanted: Request, *zone_ids: str) -> requests.Prerequisites:
     zones = tuple(dns.Zone(zone_id, "example.com") for zone_id in zone_ids)
-    return requests.Prerequisites(wanted, "1", "eu-central-1", IMAGE, TYPE, SUBNET, b"#cloud-config", zones)
+    return requests.Prerequisites(wanted, "1", "eu-central-1", IMAGE, TYPE, SUBNET, b"#cloud-config", "run-1", zones)
 
 
 def parameters(wanted: Request, ids: Mapping[str, tuple[str, ...]], count: int, *zone_ids: str) -> dict[str, Any]:
@@ -54,6 +54,7 @@ def test_the_whole_request_for_a_server() -> None:
         {"Key": "er:admin", "Value": "er"},
         {"Key": "er:part", "Value": "server"},
         {"Key": "er:project", "Value": "easyrunner"},
+        {"Key": "er:run", "Value": "run-1"},
         {"Key": "er:server", "Value": "web1"},
     ]
     ids = {"firewall": ("sg-1",), "key": ("er-web1-1",)}

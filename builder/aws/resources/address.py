@@ -22,6 +22,7 @@ class Address(Resource):
     title = "address"
     json_key = "addresses"
     id_field = "AllocationId"
+    shared = False
     listing, creation, removal = "DescribeAddresses", "AllocateAddress", "ReleaseAddress"
 
     @classmethod

@@ -33,6 +33,7 @@ class Instance(Resource):
     title = "server"
     json_key = "servers"
     id_field = "InstanceId"
+    shared = False
     listing, creation, removal = "DescribeInstances", "RunInstances", "TerminateInstances"
 
     @classmethod
