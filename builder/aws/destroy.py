@@ -69,6 +69,31 @@ def holdings(api: Api, name: str) -> Holdings:
     return Holdings({resource: found[resource] for resource in DELETION_ORDER})
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Other regions: those that have something of a server, those that have not, and why the rest was not asked."""
+
+    having: tuple[str, ...]
+    empty: tuple[str, ...]
+    errors: Mapping[str, UserError]
+
+
+def elsewhere(api: Api, name: str) -> Elsewhere:
+    """Look for the server and its address in the account's other regions. Raises AwsError."""
+    having: list[str] = []
+    empty: list[str] = []
+    errors: dict[str, UserError] = {}
+    for region in sorted(one["RegionName"] for one in api.items("DescribeRegions")):
+        if region == api.region:
+            continue
+        try:
+            other = api.in_region(region)
+            (having if Instance.find(other, name) or Address.find(other, name) else empty).append(region)
+        except UserError as error:
+            errors[region] = error
+    return Elsewhere(tuple(having), tuple(empty), errors)
+
+
 def baked_images(api: Api) -> tuple[str, ...]:
     """The images that er baked in this region: they stay for the next launch."""
     filters = tags.filters(part=tags.IMAGE)
@@ -93,17 +118,32 @@ def holdings_json(found: Holdings, *, removed: bool) -> dict[str, Any]:
 def destroy(api: Api, name: str, found: Holdings, settings: Settings, progress: Progress, *, unprotect: bool) -> None:
     """Remove the DNS records, so that none leads to what is somebody else's address tomorrow; the servers; the rest.
 
-    Raises UserError.
+    Raises UserError; before anything is removed when a server is protected.
     """
+    _lift_protection(api, found, unprotect=unprotect)
     if found.zone_ids:
         with progress.step("DNS records"):
             retry(partial(_delete_records, api, found), settings.backoff, progress.line)
     if found.servers:
         with progress.step("servers"):
-            _terminate(api, found, settings, progress, unprotect=unprotect)
+            _terminate(api, found, settings, progress)
     with progress.step("the rest"):
         _delete_rest(api, found, settings, progress)
     known_hosts.update(settings.known_hosts, found.ips, (), name)
+
+
+def _lift_protection(api: Api, found: Holdings, *, unprotect: bool) -> None:
+    """AWS refuses to end a protected server: then its records have to stay as well."""
+    alive = [one for one in found.servers if one.state not in instance.GONE]
+    protected = [one for one in alive if instance.is_protected(api, one.id)]
+    if protected and not unprotect:
+        name = protected[0].name
+        raise UserError(
+            f"{' '.join(one.id for one in protected)} of {name} is protected from termination: nothing was removed",
+            f"if you mean it: er destroy {name} --region {api.region} --unprotect",
+        )
+    for one in protected:
+        api.call("ModifyInstanceAttribute", InstanceId=one.id, DisableApiTermination={"Value": False})
 
 
 def _delete_records(api: Api, found: Holdings) -> None:
@@ -111,11 +151,8 @@ def _delete_records(api: Api, found: Holdings) -> None:
         dns.delete(api, zone, dns.leading_to(api, zone, found.ips))
 
 
-def _terminate(api: Api, found: Holdings, settings: Settings, progress: Progress, *, unprotect: bool) -> None:
+def _terminate(api: Api, found: Holdings, settings: Settings, progress: Progress) -> None:
     ids = [one.id for one in found.servers]
-    if unprotect:
-        for server_id in ids:
-            api.call("ModifyInstanceAttribute", InstanceId=server_id, DisableApiTermination={"Value": False})
     for operation, parameters in Instance.deletion(found.found[Instance]):
         retry(partial(api.delete, operation, **parameters), settings.backoff, progress.line)
     instance.wait_until_terminated(api, ids, settings.backoff)

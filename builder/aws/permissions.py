@@ -74,6 +74,8 @@ _ROWS: Final = (
     _read("DescribeInstances", "Reservations"),
     _read("DescribeAddresses", "Addresses"),
     _read("GetConsoleOutput"),
+    _read("DescribeInstanceAttribute"),
+    _read("DescribeRegions", "Regions"),
     _create("CreateSecurityGroup", "security-group", uses=("vpc",)),
     _write("AuthorizeSecurityGroupIngress"),
     _write("RevokeSecurityGroupIngress"),
@@ -113,8 +115,9 @@ _ROWS: Final = (
 )
 OPERATIONS: Final = {row.name: row for row in _ROWS}
 
-# A console shows what a server prints at its boot: those of other servers are not er's business.
-_CONSOLE: Final = "ec2:GetConsoleOutput"
+# A console shows what a server prints at its boot, an attribute may be its user-data: those of other servers are not
+# er's business.
+_OWN_READS: Final = frozenset({"ec2:GetConsoleOutput", "ec2:DescribeInstanceAttribute"})
 # A role's tags are no reliable condition of PassRole, says IAM's guide: so its name has to be.
 _ROLES: Final = "arn:aws:iam::*:role/er-*"
 _PROFILES: Final = "arn:aws:iam::*:instance-profile/er-*"
@@ -133,12 +136,12 @@ def policy() -> dict[str, Any]:
     tagged, own = (_equal(f"aws:{what}Tag/{tags.PROJECT}", tags.OURS) for what in ("Request", "Resource"))
     creations = sorted(action.removeprefix("ec2:") for action in creates)
     return _document(
-        _allow("Look", reads - {_CONSOLE}),
+        _allow("Look", reads - _OWN_READS),
         _allow("Make", creates, _arns(creates), tagged),
         _allow("MakeFrom", uses, _arns(uses)),
         _allow("MakeFromOwn", uses_own, _arns(uses_own), own),
         _allow("TagWhatIsMade", {_TAGGING}, condition=_both(tagged, _equal("ec2:CreateAction", creations))),
-        _allow("ChangeAndRemoveOwn", changes | {_CONSOLE}, condition=own),
+        _allow("ChangeAndRemoveOwn", changes | _OWN_READS, condition=own),
         _allow("SetAddressRecords", {_RECORDS}, "arn:aws:route53:::hostedzone/*", _ADDRESSES),
         _allow("PassInstanceProfile", {_PASSING}, _ROLES, _equal("iam:PassedToService", "ec2.amazonaws.com")),
         _allow("LookForRoles", {"iam:GetInstanceProfile", "iam:GetRole"}, [_ROLES, _PROFILES]),

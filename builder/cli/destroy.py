@@ -50,6 +50,8 @@ def command(
             raise
         return _dry_run_without_access(name, region, (error,), as_json=as_json)
     _show(found, name, client.region)
+    if not found:
+        _look_elsewhere(client, name)
     if found and not dry_run:
         _confirm(name, yes=yes)
         with terminable(), Steps() as steps:
@@ -84,6 +86,21 @@ def _show(found: Holdings, name: str, region: str) -> None:
     output.note(f"{name} in {region}:" if found else f"nothing of {name} in {region}")
     for line in destroy.holding_lines(found):
         output.note(line)
+
+
+def _look_elsewhere(client: Api, name: str) -> None:
+    """Nothing here is no reason to be content when the server runs, and costs, in another region."""
+    from builder.aws import destroy
+
+    found = destroy.elsewhere(client, name)
+    for region, error in found.errors.items():
+        output.note(f"  not asked: {region} ({error.message})")
+    if found.having:
+        raise UserError(
+            f"{name} is not in {client.region}, but in {', '.join(found.having)}",
+            "; ".join(f"er destroy {name} --region {region}" for region in found.having),
+        )
+    output.note(f"  nor in {len(found.empty)} other regions of the account")
 
 
 def _confirm(name: str, *, yes: bool) -> None:

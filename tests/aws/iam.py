@@ -66,7 +66,8 @@ def requests(call: Call, account: Account) -> list[Request]:
 
 def _ec2(action: str, call: Call, account: Account) -> Iterator[Request]:
     given = _given_tags(call)
-    if call.operation.startswith("Describe"):
+    # Of what is listed IAM decides as a whole; of one thing's attribute by that thing.
+    if call.operation.startswith("Describe") and not call.operation.endswith("Attribute"):
         yield Request(action, "*")
         return
     for kind in (*_MADE.get(call.operation, ()), *(given.keys() - set(_MADE.get(call.operation, ())))):

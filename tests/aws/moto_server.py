@@ -65,12 +65,12 @@ def run_instances(self: InstanceResponse) -> ActionResult:
     # Forgotten with everything else when moto is reset.
     answered = self.ec2_backend.__dict__.setdefault("answered_tokens", {})
     if client_token in answered and not self._get_param("DryRun"):
-        before, reservation = answered[client_token]
+        before, first = answered[client_token]
         if before != said:
             raise ParameterMismatchError
-        return ActionResult(reservation)
+        return ActionResult(first)
     result = _run_instances(self)
-    reservation = result.result
+    reservation: Any = result.result
     if self._get_param("DisableApiTermination"):
         for instance in reservation.instances:
             instance.disable_api_termination = True

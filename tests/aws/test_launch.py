@@ -125,20 +125,19 @@ def test_spot_protection_and_a_named_subnet(er: Er, account: Account) -> None:
     assert (server["SubnetId"], server["InstanceType"]) == (subnet, "t3.micro")
     assert account.ec2.describe_volumes()["Volumes"][0]["Size"] == 30
 
-    def protected(call: Call, _: object) -> Answer | None:
-        """moto leaves protection out of account when it is asked for at the launch."""
-        if call.operation != "TerminateInstances" or "ModifyInstanceAttribute" in er.wire.operations:
-            return None
-        return refusal(call, 400, "OperationNotPermitted", "may not be terminated")
 
-    er.wire.fault = protected
+def test_a_protected_server_keeps_its_records(er: Er, account: Account) -> None:
+    assert er.launch("--no-wait", "--protect").code == 0
+    er.wire.calls.clear()
     refused = er("destroy", "web1", "--yes")
     assert refused.code == 1
-    assert "protected from termination" in refused.err
-    assert "er destroy NAME --unprotect" in refused.err
+    assert "is protected from termination: nothing was removed" in refused.err
+    assert "er destroy web1 --region eu-central-1 --unprotect" in refused.err
+    assert [op for op in er.wire.operations if OPERATIONS[op].writes] == []
     assert len(account.instances()) == 1
+    assert len(account.records()) == 2
     assert er("destroy", "web1", "--yes", "--unprotect").code == 0
-    assert not account.instances()
+    assert account.everything() == []
 
 
 def test_an_account_without_a_default_vpc(er: Er, account: Account) -> None:
@@ -423,9 +422,41 @@ def test_destroy_asks_first(er: Er, account: Account) -> None:
 
 
 def test_destroy_of_nothing_is_no_failure(er: Er) -> None:
+    """It was looked for everywhere."""
     done = er("destroy", "web9", "--yes")
     assert done.code == 0
     assert "nothing of web9 in eu-central-1" in done.err
+    assert re.search(r"nor in \d\d other regions of the account", done.err)
+
+
+def test_destroy_in_the_wrong_region_names_the_right_one(er: Er, account: Account) -> None:
+    assert er.launch("--no-wait").code == 0
+    for words in (("--yes",), ("--dry-run",)):
+        done = er("destroy", "web1", "--region", "eu-west-1", *words)
+        assert done.code == 1
+        assert "error: web1 is not in eu-west-1, but in eu-central-1" in done.err
+        assert "hint: er destroy web1 --region eu-central-1" in done.err
+    assert len(account.instances()) == 1
+
+
+def test_destroy_tells_which_regions_it_could_not_ask(er: Er) -> None:
+    """As where an organisation allows some regions only. Who may not list them is not told that all is well."""
+
+    def one_region(call: Call, _: object) -> Answer | None:
+        closed = call.operation == "DescribeInstances" and call.region == "ap-south-1"
+        return refusal(call, 403, "UnauthorizedOperation", "You are not authorized") if closed else None
+
+    def no_list(call: Call, _: object) -> Answer | None:
+        return refusal(call, 403, "UnauthorizedOperation", "no") if call.operation == "DescribeRegions" else None
+
+    er.wire.fault = one_region
+    done = er("destroy", "web9", "--yes")
+    assert done.code == 0
+    assert "not asked: ap-south-1 (these credentials may not do ec2:DescribeInstances)" in done.err
+    er.wire.fault = no_list
+    done = er("destroy", "web9", "--yes")
+    assert done.code == 1
+    assert "these credentials may not do ec2:DescribeRegions" in done.err
 
 
 def test_records_that_lead_elsewhere_stay(er: Er, account: Account) -> None:

@@ -54,7 +54,11 @@ def test_every_declared_call_is_made_and_every_call_is_declared(er: Er, account:
     )
     assert er.launch("--no-wait", "--eip").code == 0
     assert er("servers").code == 0
+    (server,) = account.instances()
+    protected = {"Value": True}
+    account.ec2.modify_instance_attribute(InstanceId=server["InstanceId"], DisableApiTermination=protected)
     assert er("destroy", "web1", "--yes", "--unprotect").code == 0
+    assert er("destroy", "web1", "--yes").code == 0
     er.spec.write_text(er_command.QUIET)
     er.wire.console = lambda: READY
     assert er.launch().code == 0
@@ -101,6 +105,7 @@ def _tagged(action: str, kind: str, tags: dict[str, str], what: str = "Resource"
         _tagged("ec2:AssociateAddress", "instance", {}),
         _tagged("ec2:DisassociateAddress", "elastic-ip", {}),
         _tagged("ec2:GetConsoleOutput", "instance", {}),
+        _tagged("ec2:DescribeInstanceAttribute", "instance", {}),
         _tagged("ec2:RunInstances", "instance", {}, "Request"),
         _tagged("ec2:RunInstances", "security-group", {}),
         _tagged("ec2:RunInstances", "key-pair", {}),

@@ -28,7 +28,10 @@ _ROUTE53 = (
 
 @dataclass(frozen=True)
 class Call:
-    """One request: `number` counts from 1; `dry` for EC2's dry runs; `parameters` are EC2's, `body` all of it."""
+    """One request: `number` counts from 1; `dry` for EC2's dry runs; `parameters` are EC2's, `body` all of it.
+
+    `region` is the one that it was signed for.
+    """
 
     number: int
     service: str
@@ -37,6 +40,7 @@ class Call:
     token: str | None = None
     parameters: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    region: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,8 @@ class Wire:
         return [call.operation for call in self.calls]
 
     def note(self, method: str, path: str, headers: Any, body: bytes) -> Call:
-        found = re.search(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/", headers.get("Authorization", ""))
-        service = found[1] if found else "?"
+        found = re.search(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", headers.get("Authorization", ""))
+        region, service = found.groups() if found else ("?", "?")
         form = urllib.parse.parse_qs(body.decode("latin-1")) if service in ("ec2", "sts", "iam") else {}
         operation = form.get("Action", [headers.get("X-Amz-Target", "?").rpartition(".")[2]])[0]
         if service == "route53":
@@ -110,7 +114,8 @@ class Wire:
         token = form.get("ClientToken", [None])[0]
         with self._lock:
             said = tuple((name, value) for name, values in form.items() for value in values)
-            call = Call(len(self.calls) + 1, service, operation, form.get("DryRun") == ["true"], token, said, body)
+            number, dry = len(self.calls) + 1, form.get("DryRun") == ["true"]
+            call = Call(number, service, operation, dry, token, said, body, region)
             self.calls.append(call)
         return call
 

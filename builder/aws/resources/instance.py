@@ -299,6 +299,12 @@ def servers(api: Api) -> tuple[Server, ...]:
     return tuple(one for one in found if one.state not in GONE)
 
 
+def is_protected(api: Api, instance_id: str) -> bool:
+    """Whether AWS would refuse to terminate it."""
+    answer = api.call("DescribeInstanceAttribute", InstanceId=instance_id, Attribute="disableApiTermination")
+    return bool(answer.get("DisableApiTermination", {}).get("Value"))
+
+
 _POWER_ON_SECONDS: Final = 300.0
 # IAM tells the regions of what is new; that takes some ten seconds.
 _PROFILE_SECONDS: Final = 90.0
