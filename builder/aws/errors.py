@@ -33,6 +33,8 @@ class Row:
 
 
 _DENIED: Final = r"UnauthorizedOperation|AccessDenied(Exception)?|.*\.AccessDenied"
+# One zone has none, others may. A subnet may be out of addresses, and a type is not in every zone.
+_NO_CAPACITY: Final = r"Insufficient(Instance|Host|Free|Reserved).*|Unsupported"
 # er's own: EC2 says InvalidParameterValue of an instance profile that it does not know, or not yet.
 UNKNOWN_PROFILE: Final = "InvalidParameterValue.IamInstanceProfile"
 _CREDENTIALS_HINT: Final = "`aws sts get-caller-identity` tells whether they work; AWS_PROFILE chooses others"
@@ -78,7 +80,7 @@ ROWS: Final = (
         "remove what is not needed, or ask for more in the console under Service Quotas",
     ),
     Row(
-        r"Insufficient(Instance|Host|Free|Reserved).*|SpotMaxPriceTooLow|Unsupported",
+        rf"{_NO_CAPACITY}|SpotMaxPriceTooLow",
         "AWS has no such server free now: {said}",
         "try again, another --type, another --subnet (zone) or --region; without --spot the chances are better",
     ),
@@ -200,6 +202,11 @@ def no_access(error: UserError) -> bool:
 def is_denied(error: AwsError) -> bool:
     """Whether these credentials may not do it."""
     return bool(re.fullmatch(_DENIED, error.code))
+
+
+def lacks_capacity(error: AwsError) -> bool:
+    """Whether another zone may have what this one has not."""
+    return bool(re.fullmatch(_NO_CAPACITY, error.code))
 
 
 def is_missing(error: AwsError) -> bool:

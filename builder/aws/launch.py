@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from builder.aws import dns, readiness
 from builder.aws.api import Deadline, retry
 from builder.aws.errors import AwsError, is_denied
-from builder.aws.plan import lacking_lines
 from builder.aws.request import Prerequisites, look_up
 from builder.aws.resources import RESOURCES, instance
 from builder.aws.resources.instance import Instance
@@ -60,7 +59,7 @@ def launch(api: Api, request: Request, settings: Settings, progress: Progress) -
     deadline = Deadline(settings.timeout, settings.backoff)
     with progress.step("look around"):
         prerequisites = look_up(api, request)
-    for text in lacking_lines(prerequisites):
+    for text in prerequisites.warnings:
         progress.line(f"warning: {text}")
     ids = _create(api, prerequisites, settings.backoff, progress)[Instance.part]
     try:

@@ -114,6 +114,7 @@ def _launch(client: Api, request: Request, settings: Settings, *, as_json: bool)
 
     with terminable(), Steps() as steps:
         progress = Progress(steps)
+        client.report = progress.line
         try:
             launched = launch.launch(client, request, settings, progress)
         except launch.NotReadyError as error:

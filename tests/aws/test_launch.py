@@ -153,6 +153,12 @@ def test_an_account_without_a_default_vpc(er: Er, account: Account) -> None:
     where = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
     table = account.ec2.describe_route_tables(Filters=where)["RouteTables"][0]["RouteTableId"]
     account.ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+    half = er.launch("--no-wait", "--vpc", vpc["VpcId"], "--ipv6")
+    assert half.code == 1
+    assert f"{subnet['SubnetId']} has no route for ::/0 to an internet gateway" in half.err
+    assert "create-route --destination-ipv6-cidr-block ::/0" in half.err
+    assert not account.groups()
+    account.ec2.create_route(RouteTableId=table, DestinationIpv6CidrBlock="::/0", GatewayId=gateway)
     done = er.launch("--no-wait", "--vpc", vpc["VpcId"], "--ipv6")
     assert done.code == 0, done.err
     (server,) = account.instances()
@@ -171,6 +177,57 @@ def test_a_baked_image_is_preferred_and_a_stock_one_can_be_asked_for(er: Er, acc
     assert er.launch("--no-wait", "--image", "stock").code == 0
     # The younger of Debian's two.
     assert account.instances()[0]["ImageId"] == "ami-10"
+
+
+def test_an_image_that_another_er_baked_is_not_taken_by_itself(er: Er, account: Account) -> None:
+    """Its part of a host and the user-data of this er would not make one whole."""
+    other = account.bake(baked="0123456789abcdef")
+    untagged = account.bake(baked="")
+    er.spec.write_text(er_command.QUIET)
+    shown = er.launch("--dry-run")
+    assert f"baked by another er, and so not taken: {other} {untagged}" in shown.err
+    assert "`er build-image --target aws` bakes one that fits" in shown.err
+    refused = er.launch("--no-wait", "--image", "baked")
+    assert refused.code == 1
+    assert "no baked image of debian-13 for amd64 in eu-central-1, but for what another er has baked" in refused.err
+    assert er.launch("--no-wait").code == 0
+    assert account.instances()[0]["ImageId"] == "ami-10"
+    named = er.launch("--dry-run", "--image", other)
+    assert f"{other} was baked by another er" in named.err
+    fitting = account.bake()
+    account.bake(baked="0123456789abcdef")
+    assert fitting in er.launch("--dry-run").err
+
+
+def test_without_capacity_another_zone_is_tried(er: Er, account: Account) -> None:
+    def full(*zones: str) -> None:
+        subnets = {one["SubnetId"]: one["AvailabilityZone"] for one in account.ec2.describe_subnets()["Subnets"]}
+
+        def fault(call: Call, _: object) -> Answer | None:
+            zone = subnets.get(dict(call.parameters).get("NetworkInterface.1.SubnetId", ""))
+            said = f"We do not have sufficient t3.small capacity in {zone}"
+            full = call.operation == "RunInstances" and zone in zones
+            return refusal(call, 500, "InsufficientInstanceCapacity", said) if full else None
+
+        er.wire.fault = fault
+
+    er.spec.write_text(er_command.QUIET)
+    full("eu-central-1a", "eu-central-1b", "eu-central-1c")
+    done = er.launch("--no-wait")
+    assert done.code == 1
+    assert "AWS has no such server free now: We do not have sufficient t3.small capacity in eu-central-1c" in done.err
+    assert account.everything() == []
+    full("eu-central-1a")
+    done = er.launch("--no-wait")
+    assert done.code == 0, done.err
+    assert "eu-central-1a: AWS has no such server free now" in done.err
+    assert "trying another zone" in done.err
+    assert account.instances()[0]["Placement"]["AvailabilityZone"] == "eu-central-1b"
+    assert er("destroy", "web1", "--yes").code == 0
+    # A subnet that is named is the one.
+    named = next(one for one in account.ec2.describe_subnets()["Subnets"] if one["AvailabilityZone"].endswith("a"))
+    assert er.launch("--no-wait", "--subnet", named["SubnetId"]).code == 1
+    assert account.everything() == []
 
 
 def test_an_archive_cannot_travel_on_a_stock_image(er: Er, account: Account) -> None:

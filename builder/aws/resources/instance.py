@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder.aws import tags
 from builder.aws.api import Backoff, Deadline
-from builder.aws.errors import UNKNOWN_PROFILE, AwsError
+from builder.aws.errors import UNKNOWN_PROFILE, AwsError, lacks_capacity
 from builder.aws.resources.key_pair import KeyPair
 from builder.aws.resources.lifecycle import Described, Ids, Resource
 from builder.aws.resources.role import InstanceProfile
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from builder.aws.api import Api
-    from builder.aws.request import Image, Prerequisites, Request, Subnet
+    from builder.aws.machine_image import Image
+    from builder.aws.request import Prerequisites, Request
+    from builder.aws.subnet import Subnet
 
 GONE: Final = frozenset({"terminated", "shutting-down"})
 STOPPED: Final = frozenset({"stopping", "stopped"})
@@ -79,11 +81,23 @@ class Instance(Resource):
         return (*alive, *self._run(api)) if self.missing else alive
 
     def _run(self, api: Api) -> Ids:
+        """In the first zone that has capacity; raises the error of the last one."""
+        *others, last = self.prerequisites.subnets
+        for subnet in others:
+            try:
+                return self._run_in(api, subnet)
+            except AwsError as error:
+                if not lacks_capacity(error):
+                    raise
+                api.report(f"{subnet.zone}: {error.message}; trying another zone")
+        return self._run_in(api, last)
+
+    def _run_in(self, api: Api, subnet: Subnet) -> Ids:
         """Holds Ctrl-C back until EC2 has answered. A client token of terminated ones gets a successor."""
-        parameters = self.parameters()
-        group, known = self.ids[SecurityGroup.part][0], [one[self.id_field] for one in self.found]
+        parameters = self.parameters(subnet)
+        place, known = f"{self.ids[SecurityGroup.part][0]} {subnet.id}", [one[self.id_field] for one in self.found]
         while True:
-            client_token = token(group, known, self.request.options.count)
+            client_token = token(place, known, self.request.options.count)
             new = self._run_once(api, {**parameters, "ClientToken": client_token})
             alive = self.usable(new)
             if alive:
@@ -115,8 +129,9 @@ class Instance(Resource):
             profile = {"Name": own[0]}
             api.call("AssociateIamInstanceProfile", InstanceId=one[self.id_field], IamInstanceProfile=profile)
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self, subnet: Subnet | None = None) -> dict[str, Any]:
         """Of RunInstances, but for the token. Without a security group they are good for a dry run only."""
+        subnet = subnet or self.prerequisites.subnet
         options, image = self.request.options, self.prerequisites.image
         group, key = (next(iter(self.ids.get(kind.part, ())), None) for kind in (SecurityGroup, KeyPair))
         return {
@@ -126,7 +141,7 @@ class Instance(Resource):
             "MaxCount": self.missing,
             "UserData": self.prerequisites.user_data,
             "BlockDeviceMappings": [_disk(image, options.disk)],
-            "NetworkInterfaces": [_network_interface(self.prerequisites.subnet, group, ipv6=options.ipv6)],
+            "NetworkInterfaces": [_network_interface(subnet, group, ipv6=options.ipv6)],
             "MetadataOptions": _metadata(ipv6=options.ipv6),
             "TagSpecifications": self._tags(),
             "DisableApiTermination": options.protect,
@@ -184,13 +199,14 @@ def _refuse_stopped(alive: Iterable[Server]) -> None:
             )
 
 
-def token(group: str, existing: Iterable[str], desired: int) -> str:
+def token(place: str, existing: Iterable[str], desired: int) -> str:
     """The client token of a launch: the same for a run that takes up another, and new after anything has changed.
 
-    The security group is made anew for every server and goes with it, so its id stands for this life of the name.
+    `place` has the security group, which is made anew for every server and goes with it, so that its id stands for
+    this life of the name; and the subnet.
     """
     known = " ".join(sorted(existing))
-    return "er-" + hashlib.sha256(f"{group} {known} {desired}".encode()).hexdigest()[:48]
+    return "er-" + hashlib.sha256(f"{place} {known} {desired}".encode()).hexdigest()[:48]
 
 
 _SPOT: Final = {
