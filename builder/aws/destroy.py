@@ -5,7 +5,7 @@ The order of removal can be cut anywhere; the next run takes up the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from builder.aws.api import Api, Progress
+    from builder.aws.dns import RecordSet
     from builder.aws.request import Settings
     from builder.aws.resources.instance import Server
     from builder.aws.resources.lifecycle import Described, Resource
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What belongs to one server: described resources by kind, in the order of removal."""
+    """What belongs to one server: described resources by kind, in the order of removal, and its DNS records by zone."""
 
     found: Mapping[type[Resource], list[Described]]
+    records: Mapping[str, tuple[RecordSet, ...]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return any(self.found.values())
@@ -65,8 +67,9 @@ def holdings(api: Api, name: str) -> Holdings:
     """All that carries the name, whatever run has created it."""
     # Servers first: docs/aws-faults.md counts the calls.
     first = sorted(RESOURCES, key=lambda resource: resource is not Instance)
-    found = {resource: resource.find(api, name) for resource in first}
-    return Holdings({resource: found[resource] for resource in DELETION_ORDER})
+    described = {resource: resource.find(api, name) for resource in first}
+    found = Holdings({resource: described[resource] for resource in DELETION_ORDER})
+    return replace(found, records={zone: dns.leading_to(api, zone, found.ips) for zone in found.zone_ids})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +108,9 @@ def holding_lines(found: Holdings) -> Iterator[str]:
     for resource, described in found.found.items():
         for one in described:
             yield f"  {resource.title} {resource.line(one)}"
-    if found.zone_ids:
-        yield f"  DNS records that lead to it, in {' '.join(found.zone_ids)}"
+    for zone, records in found.records.items():
+        for record in records:
+            yield f"  DNS record {record} in the zone {zone}"
 
 
 def holdings_json(found: Holdings, *, removed: bool) -> dict[str, Any]:

@@ -120,6 +120,12 @@ ROWS: Final = (
         transient=True,
     ),
     Row(
+        r"InvalidChangeBatch",
+        "a DNS record has changed meanwhile: {said}",
+        "run the same command again: it looks at what is there now",
+        transient=True,
+    ),
+    Row(
         r"InvalidGroup\.Duplicate|InvalidKeyPair\.Duplicate|InvalidPermission\.Duplicate|EntityAlreadyExists",
         "something of that name is there and is not er's: {said}",
         "remove it or rename the server; if a launch was just interrupted, run it again in a minute",

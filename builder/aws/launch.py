@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from builder.aws import dns, readiness
+from builder.aws import dns, existing, readiness
 from builder.aws.api import Deadline, retry
 from builder.aws.errors import AwsError, is_denied
 from builder.aws.request import Prerequisites, look_up
@@ -58,7 +58,7 @@ def launch(api: Api, request: Request, settings: Settings, progress: Progress) -
     """
     deadline = Deadline(settings.timeout, settings.backoff)
     with progress.step("look around"):
-        prerequisites = look_up(api, request)
+        prerequisites = existing.look(api, look_up(api, request))
     for text in prerequisites.warnings:
         progress.line(f"warning: {text}")
     ids = _create(api, prerequisites, settings.backoff, progress)[Instance.part]
@@ -151,20 +151,32 @@ def _wait(
     api: Api, prerequisites: Prerequisites, ids: Ids, settings: Settings, *, deadline: Deadline, progress: Progress
 ) -> Launched:
     """Set the records of the domains, then wait for first boot and every domain."""
-    domains, zones = prerequisites.request.domains, prerequisites.zones
+    domains = prerequisites.request.domains
     servers = instance.describe(api, ids)
     addresses = [address for one in servers for address in one.addresses]
     launched = Launched(prerequisites, servers, dns.records(domains, addresses))
-    if zones:
+    if prerequisites.zones:
         with progress.step("DNS records"):
-            work = partial(dns.upsert, api, domains, zones, addresses)
-            launched = replace(launched, records_set=retry(work, settings.backoff, progress.line))
+            launched = replace(launched, records_set=_point_domains(api, prerequisites, addresses, settings, progress))
     if not settings.wait:
         return launched
     request = prerequisites.request
     wait_for_first_boot = partial(readiness.wait_for_first_boot, deadline=deadline, progress=progress)
     boots = tuple(wait_for_first_boot(api, one, request, settings) for one in servers)
     return replace(launched, first_boots=boots, sites=readiness.wait_for_sites(request, boots, deadline, progress))
+
+
+def _point_domains(
+    api: Api, prerequisites: Prerequisites, addresses: Sequence[str], settings: Settings, progress: Progress
+) -> tuple[dns.Record, ...]:
+    """Lead the domains to the server; those records that this has set."""
+    request, own = prerequisites.request, prerequisites.own_addresses
+    overwrite = request.options.overwrite_dns
+    work = partial(dns.point, api, request.domains, prerequisites.zones, addresses, own, overwrite=overwrite)
+    done, replaced = retry(work, settings.backoff, progress.line)
+    for text in replaced:
+        progress.line(f"replaced: {text}")
+    return done
 
 
 def launched_lines(launched: Launched, settings: Settings, default_known_hosts: Path) -> Iterator[str]:

@@ -72,6 +72,7 @@ _ROWS: Final = (
     _read("DescribeSecurityGroups", "SecurityGroups"),
     _read("DescribeKeyPairs", "KeyPairs"),
     _read("DescribeInstances", "Reservations"),
+    _read("DescribeVolumes", "Volumes"),
     _read("DescribeAddresses", "Addresses"),
     _read("GetConsoleOutput"),
     _read("DescribeInstanceAttribute"),

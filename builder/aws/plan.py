@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import problem_report
+from builder.aws import existing
 from builder.aws.errors import AwsError
 from builder.aws.request import look_up
 from builder.aws.resources import RESOURCES
@@ -64,7 +65,8 @@ class Plan:
 
 def plan(api: Api, request: Request) -> Plan:
     """Look, and ask EC2 about what would be created; nothing is changed. Raises UserError."""
-    found = look_up(api, request)
+    found = existing.look(api, look_up(api, request))
+    request = found.request
     entries = tuple(_entries(api, found))
     size, hourly = len(found.user_data), estimate(api, found.instance_type.name)
     lines = (

@@ -9,6 +9,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from builder import host as hosts
 from builder import userdata
 from builder.aws import dns, machine_image
 from builder.aws import subnet as subnets
@@ -27,26 +28,35 @@ if TYPE_CHECKING:
     from builder.spec import Spec
     from builder.userdata.cloudconfig import On
 
+DEFAULT_DISK: Final = 20
+"""GiB of a server's disk."""
 DEFAULT_TYPES: Final = {"amd64": "t3.small", "arm64": "t4g.small"}
+# Characters of a tag's value.
+_LONGEST_TAG: Final = 256
 # What EC2 imports as a key pair; the admin's other kinds of key are in the user-data in any case.
 _IMPORTABLE: Final = ("ssh-ed25519", "ssh-rsa")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of `er launch`. `image` is an AMI, `baked`, `stock`, or None for the best there is; `disk` in GiB."""
+    """The options of `er launch`; None and False are what nobody asked for.
+
+    `image` is an AMI, `baked`, `stock`, or None for the best there is; `disk` in GiB. With `overwrite_dns` records of
+    the domains that lead elsewhere may be replaced.
+    """
 
     type: str | None = None
     image: str | None = None
     count: int = 1
-    disk: int = 20
+    disk: int | None = None
     vpc: str | None = None
     subnet: str | None = None
     profile_arn: str | None = None
     spot: bool = False
-    eip: bool = False
+    eip: bool | None = None
     ipv6: bool = False
     protect: bool = False
+    overwrite_dns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,32 @@ class Request:
     def type(self) -> str:
         """The instance type: of the option, of the spec, or a small one."""
         return self.options.type or self.spec.aws.type or DEFAULT_TYPES[self.spec.server.arch]
+
+    @property
+    def disk(self) -> int:
+        """GiB."""
+        return self.options.disk or DEFAULT_DISK
+
+    @property
+    def eip(self) -> bool:
+        """Whether the server has an Elastic IP: without one, domains lead to somebody else once it was stopped."""
+        return bool(self.domains) if self.options.eip is None else self.options.eip
+
+    @property
+    def digests(self) -> str:
+        """`NAME:DIGEST …` of what the spec makes: without a name the host itself, then each stack.
+
+        It is the value of a tag: when the names of all stacks are too long for one, they have the name @ together.
+        """
+        own = b"".join(text.encode() for text in userdata.cloudconfig.head_and_tail(self.spec, ascii_only=True))
+        files: dict[str, list[hosts.File]] = {"": [hosts.File("", own, hosts.Part.FIRST_BOOT)]}
+        for file in self.host.files:
+            files.setdefault(file.stack, []).append(file)
+        text = " ".join(f"{name}:{hosts.digest(its)[:8]}" for name, its in sorted(files.items()))
+        if len(text) <= _LONGEST_TAG:
+            return text
+        stacks = [file for name, its in sorted(files.items()) if name for file in its]
+        return f":{hosts.digest(files[''])[:8]} @:{hosts.digest(stacks)[:8]}"
 
     @property
     def key(self) -> str | None:
@@ -108,7 +144,8 @@ class Settings:
 class Prerequisites:
     """The request, the account and region, and what was chosen there; `zones` has the hosted zone of each domain.
 
-    `run` is the token of this run of er, which is in the tags of all that it creates.
+    `run` is the token of this run of er, which is in the tags of all that it creates. Of the server there are already
+    the instances `existing`, and `own_addresses` are its; `notes` say what is to be known of them.
     """
 
     request: Request = field(repr=False)
@@ -120,6 +157,9 @@ class Prerequisites:
     user_data: bytes = field(repr=False)
     run: str
     zones: tuple[Zone, ...] = ()
+    existing: tuple[str, ...] = ()
+    own_addresses: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @property
     def subnet(self) -> Subnet:
@@ -131,7 +171,8 @@ class Prerequisites:
         """What goes on all the same, and has to be known; for a person."""
         installs = "first boot installs it from the network"
         lacking = (f"the image lacks {name} ({reason}): {installs}" for name, reason in self.lacking.items())
-        return (*filter(None, [self.image.warning]), *lacking)
+        of_image = () if self.existing else (*filter(None, [self.image.warning]), *lacking)
+        return (*of_image, *self.notes)
 
     @property
     def zone_ids(self) -> tuple[str, ...]:
@@ -145,6 +186,17 @@ class Prerequisites:
             return {}
         needed = self.request.host.extra_packages.items()
         return {name: reason for name, reason in needed if name not in self.image.packages}
+
+
+def check(request: Request) -> None:
+    """Raise UserError for what can never work."""
+    if request.options.count > 1 and request.domains and request.spec.tls.ca != "internal":
+        raise UserError(
+            f"--count {request.options.count}: every server would order its own certificates for the same domains, and "
+            "the CA's question reaches one of them",
+            "one server; several that share their certificates will be `fleet`, which is not made yet; "
+            "or `tls: {ca: internal}`",
+        )
 
 
 def look_up(api: Api, request: Request) -> Prerequisites:

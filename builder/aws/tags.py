@@ -18,6 +18,9 @@ PACKAGES: Final = "er:packages"
 BAKED: Final = "er:baked"
 # The run of `er launch` that has made it.
 RUN: Final = "er:run"
+# What the server was made from, and that it was to have an Elastic IP.
+SPEC: Final = "er:spec"
+EIP: Final = "er:eip"
 OURS: Final = "easyrunner"
 IMAGE: Final = "image"
 

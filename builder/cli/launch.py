@@ -38,14 +38,22 @@ def command(
         typer.Option("--image", metavar="AMI|baked|stock", help="Default: the newest baked one, else stock."),
     ] = None,
     count: Annotated[int, typer.Option("--count", min=1, max=50, help="So many servers alike.")] = 1,
-    disk: Annotated[int, typer.Option("--disk", min=8, max=16384, metavar="GIB", help="Size of the disk.")] = 20,
+    disk: Annotated[
+        int | None, typer.Option("--disk", min=8, max=16384, metavar="GIB", help="Size of the disk, if not 20.")
+    ] = None,
     vpc: Annotated[str | None, typer.Option("--vpc", help="A network other than the default one.")] = None,
     subnet: Annotated[str | None, typer.Option("--subnet", help="One subnet.")] = None,
     profile_arn: Annotated[str | None, typer.Option("--profile-arn", help="An IAM instance profile.")] = None,
     spot: Annotated[bool, typer.Option("--spot", help="Cheaper, and taken back by AWS at any time.")] = False,
-    eip: Annotated[bool, typer.Option("--eip", help="An address that outlives a stop: an Elastic IP.")] = False,
+    eip: Annotated[
+        bool | None,
+        typer.Option("--eip/--no-eip", help="An address that outlives a stop: an Elastic IP. Default: with domains."),
+    ] = None,
     ipv6: Annotated[bool, typer.Option("--ipv6", help="An IPv6 address too.")] = False,
     protect: Annotated[bool, typer.Option("--protect", help="Refuse termination until it is unprotected.")] = False,
+    overwrite_dns: Annotated[
+        bool, typer.Option("--overwrite-dns", help="Also replace records of the domains that lead elsewhere.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every domain answers.")] = True,
     timeout: Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS", help="Wait so long at most.")] = 900,
     known_hosts: KnownHosts = None,
@@ -61,10 +69,11 @@ def command(
     from builder import host as hosts
     from builder.aws import api
     from builder.aws import known_hosts as keys
-    from builder.aws.request import Options, Request, Settings
+    from builder.aws.request import Options, Request, Settings, check
 
-    options = Options(type_, image, count, disk, vpc, subnet, profile_arn, spot, eip, ipv6, protect)
+    options = Options(type_, image, count, disk, vpc, subnet, profile_arn, spot, eip, ipv6, protect, overwrite_dns)
     request = Request(spec, hosts.build(spec), options)
+    check(request)
     if profile_arn and specs.role_policy(spec):
         output.note("the role of --profile-arn has to allow the server its images: docs/registries.md says what")
     file = keys.named(known_hosts) if known_hosts else keys.default()

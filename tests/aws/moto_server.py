@@ -2,7 +2,7 @@
 
 CreateImage tags the image's snapshot too, as EC2 does and a current Packer asks it to. A role that is to be taken out
 of an instance profile, and is not in it, is not found, as IAM has it. RunInstances knows its client tokens and protects
-from termination, as EC2's does.
+from termination, as EC2's does. Route 53 refuses to create a record that is there and to delete one that is not.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from moto.ec2.models.amis import Ami, AmiBackend
 from moto.ec2.responses.instances import InstanceResponse
 from moto.iam.exceptions import NotFoundException
 from moto.iam.models import IAMBackend
+from moto.route53.exceptions import Route53ClientError
+from moto.route53.models import Route53Backend
 from moto.server import main
 
 _create_image = AmiBackend.create_image
@@ -80,6 +82,28 @@ def run_instances(self: InstanceResponse) -> ActionResult:
 
 
 InstanceResponse.run_instances = run_instances  # type: ignore[method-assign]
+
+_change_record_sets = Route53Backend.change_resource_record_sets
+
+
+def change_resource_record_sets(self: Route53Backend, zoneid: str, change_list: list[dict[str, Any]]) -> None:
+    """All changes of a batch or none, each held against what the zone has by then."""
+    there = {(one.name, one.type): tuple(sorted(one.records)) for one in self.get_hosted_zone(zoneid).rrsets}
+    for change in change_list:
+        record = change["ResourceRecordSet"]
+        key = (record["Name"], record["Type"])
+        values = tuple(sorted(one["Value"] for one in record.get("ResourceRecords", ())))
+        name = f"[name='{key[0]}', type='{key[1]}']"
+        if change["Action"] == "CREATE" and key in there:
+            raise Route53ClientError("InvalidChangeBatch", f"[Tried to create {name} but it already exists]")
+        if change["Action"] == "DELETE" and there.pop(key, None) != values:
+            raise Route53ClientError("InvalidChangeBatch", f"[Tried to delete {name} but it was not found]")
+        if change["Action"] != "DELETE":
+            there[key] = values
+    _change_record_sets(self, zoneid, change_list)
+
+
+Route53Backend.change_resource_record_sets = change_resource_record_sets  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     main()

@@ -106,6 +106,13 @@ def test_the_firewall_follows_the_spec(er: Er, account: Account) -> None:
 
 
 def test_several_alike_and_one_more(er: Er, account: Account) -> None:
+    refused = er.launch("--no-wait", "--count", "2")
+    assert refused.code == 1
+    assert "every server would order its own certificates" in refused.err
+    assert "`fleet`" in refused.err
+    assert er.launch("--dry-run", "--count", "2").code == 1
+    assert er.wire.calls == []
+    er.spec.write_text(f"{er_command.SPEC}tls: {{ca: internal}}\n")
     assert er.launch("--no-wait", "--count", "2", "--eip").code == 0
     assert len(account.instances()) == len(account.addresses()) == 2
     assert all(len(values) == 2 for values in account.records().values())
@@ -192,6 +199,7 @@ def test_an_image_that_another_er_baked_is_not_taken_by_itself(er: Er, account: 
     assert "no baked image of debian-13 for amd64 in eu-central-1, but for what another er has baked" in refused.err
     assert er.launch("--no-wait").code == 0
     assert account.instances()[0]["ImageId"] == "ami-10"
+    assert er("destroy", "web1", "--yes").code == 0
     named = er.launch("--dry-run", "--image", other)
     assert f"{other} was baked by another er" in named.err
     fitting = account.bake()
@@ -516,14 +524,161 @@ def test_destroy_tells_which_regions_it_could_not_ask(er: Er) -> None:
     assert "these credentials may not do ec2:DescribeRegions" in done.err
 
 
+def set_record(account: Account, kind: str, value: str, name: str = "blog.example.com.") -> None:
+    """Somebody's record, as it is set in the console."""
+    record = {"Name": name, "Type": kind, "TTL": 60, "ResourceRecords": [{"Value": value}]}
+    changes = [{"Action": "UPSERT", "ResourceRecordSet": record}]
+    account.route53.change_resource_record_sets(HostedZoneId=account.zone, ChangeBatch={"Changes": changes})
+
+
 def test_records_that_lead_elsewhere_stay(er: Er, account: Account) -> None:
     assert er.launch("--no-wait").code == 0
-    change = {"Name": "blog.example.com.", "Type": "A", "TTL": 60, "ResourceRecords": [{"Value": "192.0.2.99"}]}
-    account.route53.change_resource_record_sets(
-        HostedZoneId=account.zone, ChangeBatch={"Changes": [{"Action": "UPSERT", "ResourceRecordSet": change}]}
-    )
+    set_record(account, "A", "192.0.2.99")
+    shown = er("destroy", "web1", "--dry-run")
+    assert re.search(r"DNS record hello\.example\.com A [0-9.]+ in the zone", shown.err)
+    assert "blog.example.com" not in shown.err
     assert er("destroy", "web1", "--yes").code == 0
     assert account.records() == {"A blog.example.com.": ["192.0.2.99"]}
+
+
+# Records of others.
+
+
+@pytest.mark.parametrize(("kind", "value"), [("A", "192.0.2.99"), ("AAAA", "2001:db8::99")])
+def test_a_domain_that_leads_elsewhere_is_not_taken_over_by_itself(
+    er: Er, account: Account, kind: str, value: str
+) -> None:
+    """The old host's, perhaps. The other family would lead half of the visitors there."""
+    set_record(account, kind, value)
+    before = account.records()
+    for words in (("--no-wait",), ("--dry-run",)):
+        refused = er.launch(*words)
+        assert refused.code == 1
+        assert f"in Route 53 there is blog.example.com {kind} {value}: it does not lead to this server" in refused.err
+        assert "--overwrite-dns" in refused.err
+    assert account.everything() == [*before]
+    done = er.launch("--no-wait", "--overwrite-dns")
+    assert done.code == 0, done.err
+    assert f"replaced: blog.example.com {kind} {value}" in done.err
+    (address,) = account.addresses()
+    assert account.records() == {f"A {name}.example.com.": [address["PublicIp"]] for name in ("hello", "blog")}
+
+
+def test_another_name_in_the_place_of_addresses_is_left_alone(er: Er, account: Account) -> None:
+    set_record(account, "CNAME", "cdn.example.net.")
+    for words in ((), ("--overwrite-dns",)):
+        refused = er.launch("--no-wait", *words)
+        assert refused.code == 1
+        assert "in Route 53 there is blog.example.com CNAME cdn.example.net." in refused.err
+    assert account.instances() == []
+
+
+def test_a_record_that_changes_during_the_launch_is_not_overwritten(er: Er, account: Account) -> None:
+    """Route 53 is told what is to be replaced: nothing, here."""
+
+    def fault(call: Call, _: object) -> Answer | None:
+        if call.operation == "ChangeResourceRecordSets":
+            er.wire.fault = None
+            set_record(account, "A", "192.0.2.99")
+        return None
+
+    er.wire.fault = fault
+    done = er.launch("--no-wait")
+    assert done.code == 1
+    assert "a DNS record has changed meanwhile" in done.err
+    assert "in Route 53 there is blog.example.com A 192.0.2.99: it does not lead to this server" in done.err
+    assert "web1 stays" in done.err
+    assert account.records()["A blog.example.com."] == ["192.0.2.99"]
+
+
+def test_domains_get_an_address_that_stays_and_a_server_keeps_its_own(er: Er, account: Account) -> None:
+    without = er.launch("--no-wait", "--no-eip")
+    assert without.code == 0
+    assert "without an Elastic IP DNS leads to somebody else's server once this one was stopped" in without.err
+    assert account.addresses() == []
+    again = er.launch("--no-wait")
+    assert again.code == 0
+    assert "without an Elastic IP" in again.err
+    assert account.addresses() == []
+    (server,) = account.instances()
+    asked = er.launch("--no-wait", "--eip")
+    assert asked.code == 0, asked.err
+    (address,) = account.addresses()
+    assert address["InstanceId"] == server["InstanceId"]
+    assert account.records() == {f"A {name}.example.com.": [address["PublicIp"]] for name in ("hello", "blog")}
+
+
+# A server that is not what is asked for.
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--type", "t3.large"), "type t3.small, not t3.large"),
+        (("--disk", "40"), "disk 20 GiB, not 40"),
+        (("--image", "ami-00"), "image ami-10, not ami-00"),
+        (("--spot",), "on demand, not spot"),
+        (("--protect",), "not protected"),
+        (("--profile-arn", "arn:aws:iam::123456789012:instance-profile/er-x"), "profile none, not arn:aws:iam::"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_an_option_that_the_server_has_not_is_refused(
+    er: Er, account: Account, words: tuple[str, ...], said: str
+) -> None:
+    er.spec.write_text(er_command.QUIET)
+    assert er.launch("--no-wait").code == 0
+    er.wire.calls.clear()
+    for how in ("--no-wait", "--dry-run"):
+        refused = er.launch(how, *words)
+        assert refused.code == 1, refused.err
+        assert "error: web1 is there and is not what is asked for: " in refused.err
+        assert said in refused.err
+        assert "`er destroy web1 --region eu-central-1` and another launch make it anew" in refused.err
+    assert [op for op in er.wire.operations if OPERATIONS[op].writes] == []
+    assert er.launch("--no-wait").code == 0
+    assert len(account.instances()) == 1
+
+
+def test_the_same_options_again_are_no_contradiction(er: Er, account: Account) -> None:
+    er.spec.write_text(er_command.QUIET)
+    words = ("--no-wait", "--spot", "--protect", "--type", "t3.micro", "--disk", "30", "--eip", "--image", "ami-00")
+    assert er.launch(*words).code == 0
+    again = er.launch(*words)
+    assert again.code == 0, again.err
+    assert len(account.instances()) == 1
+
+
+def test_a_type_that_changes_in_the_spec_is_refused_and_another_network(er: Er, account: Account) -> None:
+    er.spec.write_text(er_command.QUIET)
+    assert er.launch("--no-wait").code == 0
+    (server,) = account.instances()
+    others = [one["SubnetId"] for one in account.ec2.describe_subnets()["Subnets"]]
+    other = next(one for one in others if one != server["SubnetId"])
+    refused = er.launch("--no-wait", "--subnet", other)
+    assert f"subnet {server['SubnetId']}, not {other}" in refused.err
+    er.spec.write_text(er_command.QUIET + "aws: {type: t3.large}\n")
+    refused = er.launch("--no-wait")
+    assert refused.code == 1
+    assert "type t3.small, not t3.large" in refused.err
+
+
+def test_a_spec_that_has_changed_is_told(er: Er, account: Account) -> None:
+    assert er.launch("--no-wait").code == 0
+    same = er.launch("--no-wait")
+    assert "another spec" not in same.err
+    er.spec.write_text(er_command.SPEC.replace("caddy:2.11", "caddy:2.12", 1))
+    for words in (("--no-wait",), ("--dry-run",)):
+        changed = er.launch(*words)
+        assert changed.code == 0
+        assert (
+            "was made from another spec or by another er: stack hello differs. A launch changes no running"
+            in changed.err
+        )
+        assert f"`er server apply er@{account.addresses()[0]['PublicIp']} SPEC` does it" in changed.err
+    (server,) = account.instances()
+    account.ec2.delete_tags(Resources=[server["InstanceId"]], Tags=[{"Key": "er:spec"}])
+    assert "does not say which spec it was made from" in er.launch("--no-wait").err
 
 
 # Imports and the first words.

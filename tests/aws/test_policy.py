@@ -52,7 +52,7 @@ def test_every_declared_call_is_made_and_every_call_is_declared(er: Er, account:
     account.ec2.authorize_security_group_ingress(
         GroupId=group, IpProtocol="tcp", FromPort=25, ToPort=25, CidrIp="0.0.0.0/0"
     )
-    assert er.launch("--no-wait", "--eip").code == 0
+    assert er.launch("--no-wait", "--disk", "20").code == 0
     assert er("servers").code == 0
     (server,) = account.instances()
     protected = {"Value": True}

@@ -14,7 +14,7 @@ import pytest
 
 from builder import host as hosts
 from builder import spec as specs
-from builder.aws import dns, known_hosts, machine_image, permissions, plan, readiness, subnet, tags
+from builder.aws import dns, existing, known_hosts, machine_image, permissions, plan, readiness, subnet, tags
 from builder.aws import request as requests
 from builder.aws.errors import ROWS, translate
 from builder.aws.request import Options, Request
@@ -57,6 +57,7 @@ def test_the_whole_request_for_a_server() -> None:
         {"Key": "er:project", "Value": "easyrunner"},
         {"Key": "er:run", "Value": "run-1"},
         {"Key": "er:server", "Value": "web1"},
+        {"Key": "er:spec", "Value": request().digests},
     ]
     ids = {"firewall": ("sg-1",), "key": ("er-web1-1",)}
     assert parameters(request(), ids, 2) == {
@@ -315,6 +316,66 @@ def test_records_of_both_families() -> None:
             "ResourceRecords": [{"Value": "2001:db8::1"}],
         },
     }
+
+
+def test_a_record_is_only_the_servers_when_it_leads_nowhere_else() -> None:
+    def found(**more: Any) -> dns.RecordSet:
+        return dns.RecordSet({"Name": "\\052.example.com.", "Type": "A", "TTL": 60, **more})
+
+    own, other = [{"Value": "192.0.2.1"}], [{"Value": "192.0.2.9"}]
+    record = dns.Record("*.example.com", "A", ("192.0.2.1",))
+    assert found(ResourceRecords=own).is_(record)
+    assert not found(ResourceRecords=own, SetIdentifier="blue").is_(record)
+    assert found(ResourceRecords=own).leads_only_to({"192.0.2.1", "192.0.2.2"})
+    assert not found(ResourceRecords=own + other).leads_only_to({"192.0.2.1"})
+    alias = found(AliasTarget={"DNSName": "d1.cloudfront.net."})
+    assert not alias.leads_only_to({"192.0.2.1"})
+    assert str(alias) == "*.example.com A d1.cloudfront.net."
+
+
+# What is there.
+
+_STACK = "{{name: {0}, image: 'docker.io/library/caddy:2', domain: {0}.example.com, port: 8080}}"
+
+
+def _stacks(*names: str) -> str:
+    return f"{TEXT}stacks: [{', '.join(_STACK.format(name) for name in names)}]\n"
+
+
+def test_what_differs_between_two_specs_is_told_by_stack() -> None:
+    def parsed(text: str) -> dict[str, str]:
+        return existing.parse(request(text).digests)
+
+    before = parsed(_stacks("a", "b"))
+    assert existing.changes(before, parsed(_stacks("a", "b"))) == []
+    assert existing.changes(before, parsed(_stacks("a", "b").replace("caddy:2'", "caddy:3'", 1))) == ["stack a differs"]
+    assert "the host itself differs" in existing.changes(before, parsed(_stacks("a", "b") + "tls: {ca: internal}\n"))
+    assert {"stack b is gone", "stack c is new"} <= {*existing.changes(before, parsed(_stacks("a", "c")))}
+    other_key = request(_stacks("a", "b").replace("name: web1", "name: web1, timezone: Europe/Berlin"))
+    assert existing.changes(before, existing.parse(other_key.digests)) == ["the host itself differs"]
+
+
+def test_the_digests_fit_a_tag() -> None:
+    many = request(_stacks(*(f"stack-of-twenty-{number:02}" for number in range(12))))
+    assert len(many.digests) <= 256
+    assert [*existing.parse(many.digests)] == ["", "@"]
+
+
+def test_a_server_with_domains_has_an_elastic_ip() -> None:
+    assert request(_stacks("a")).eip
+    assert not request(_stacks("a"), eip=False).eip
+    assert not request(TEXT).eip
+    assert request(TEXT, eip=True).eip
+
+
+def test_several_servers_behind_one_name_cannot_have_certificates_of_a_public_ca() -> None:
+    for ca in ("letsencrypt", "letsencrypt-staging", "https://ca.example.com/directory"):
+        with pytest.raises(UserError, match="--count 2: every server would order its own") as refused:
+            requests.check(request(_stacks("a") + f"tls: {{ca: '{ca}'}}\n", count=2))
+        assert "`fleet`" in (refused.value.hint or "")
+    requests.check(request(_stacks("a") + "tls: {ca: internal}\n", count=2))
+    requests.check(request(TEXT, count=2))
+    requests.check(request(_stacks("a")))
 
 
 # Prices, permissions, errors.

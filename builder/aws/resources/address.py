@@ -28,7 +28,7 @@ class Address(Resource):
     @classmethod
     def count(cls, request: Request) -> int:
         """One for each server."""
-        return request.options.count if request.options.eip else 0
+        return request.options.count if request.eip else 0
 
     @classmethod
     def summary(cls, request: Request, prerequisites: Prerequisites | None) -> str:  # noqa: ARG003

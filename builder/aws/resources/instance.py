@@ -49,10 +49,10 @@ class Instance(Resource):
         options, base = request.options, request.spec.server.base
         if prerequisites:
             found = prerequisites.image
-            image, size = f"{found.on} image {found.id} ({found.name})", disk_size(found, options.disk)
+            image, size = f"{found.on} image {found.id} ({found.name})", disk_size(found, request.disk)
             where, type_ = prerequisites.subnet.zone, prerequisites.instance_type.name
         else:
-            image, size = options.image or f"newest baked image of {base}, else its stock image", options.disk
+            image, size = options.image or f"newest baked image of {base}, else its stock image", request.disk
             image = f"{image} image of {base}" if options.image in ("stock", "baked") else image
             where, type_ = options.subnet or options.vpc or "the default VPC", request.type
         extras = [word for word in ("spot", "ipv6", "protect") if getattr(options, word)]
@@ -140,7 +140,7 @@ class Instance(Resource):
             "MinCount": self.missing,
             "MaxCount": self.missing,
             "UserData": self.prerequisites.user_data,
-            "BlockDeviceMappings": [_disk(image, options.disk)],
+            "BlockDeviceMappings": [_disk(image, self.request.disk)],
             "NetworkInterfaces": [_network_interface(subnet, group, ipv6=options.ipv6)],
             "MetadataOptions": _metadata(ipv6=options.ipv6),
             "TagSpecifications": self._tags(),
@@ -159,7 +159,9 @@ class Instance(Resource):
 
     def _tags(self) -> list[dict[str, Any]]:
         zone_ids = self.prerequisites.zone_ids
-        more = {tags.ADMIN: self.request.spec.admin.name} | ({tags.ZONES: " ".join(zone_ids)} if zone_ids else {})
+        more = {tags.ADMIN: self.request.spec.admin.name, tags.SPEC: self.request.digests}
+        more |= {tags.ZONES: " ".join(zone_ids)} if zone_ids else {}
+        more |= {tags.EIP: "yes"} if self.request.eip else {}
         spot = ["spot-instances-request"] if self.request.options.spot else []
         return self.tag_specifications("instance", "volume", "network-interface", *spot, **more)
 
@@ -244,7 +246,10 @@ def _metadata(*, ipv6: bool) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An instance as it is now; `zone_ids` are the Route 53 zones that hold its records."""
+    """An instance as it is now; `zone_ids` are the Route 53 zones that hold its records.
+
+    `spec` has the digests of the spec that it was made from; `eip` says that it was to have an Elastic IP.
+    """
 
     id: str
     name: str
@@ -259,6 +264,8 @@ class Server:
     admin: str
     zone_ids: tuple[str, ...]
     reason: str
+    spec: str
+    eip: bool
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -301,6 +308,8 @@ def read(described: Mapping[str, Any]) -> Server:
         admin=ours.get(tags.ADMIN, ""),
         zone_ids=tuple(ours.get(tags.ZONES, "").split()),
         reason=described.get("StateReason", {}).get("Message") or "",
+        spec=ours.get(tags.SPEC, ""),
+        eip=tags.EIP in ours,
     )
 
 
