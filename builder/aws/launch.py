@@ -162,7 +162,8 @@ def _wait(
         return launched
     request = prerequisites.request
     wait_for_first_boot = partial(readiness.wait_for_first_boot, deadline=deadline, progress=progress)
-    boots = tuple(wait_for_first_boot(api, one, request, settings) for one in servers)
+    there = prerequisites.existing
+    boots = tuple(wait_for_first_boot(api, one, request, settings, existing=one.id in there) for one in servers)
     return replace(launched, first_boots=boots, sites=readiness.wait_for_sites(request, boots, deadline, progress))
 
 

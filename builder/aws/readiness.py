@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from builder import facts, process
+from builder import facts, process, userdata
 from builder.aws import known_hosts
 from builder.aws.api import NotInTimeError
 from builder.aws.errors import AwsError
@@ -41,45 +41,77 @@ class FirstBoot:
 
 
 def wait_for_first_boot(
-    api: Api, server: Server, request: Request, settings: Settings, *, deadline: Deadline, progress: Progress
+    api: Api,
+    server: Server,
+    request: Request,
+    settings: Settings,
+    *,
+    existing: bool,
+    deadline: Deadline,
+    progress: Progress,
 ) -> FirstBoot:
     """Wait for first boot, and keep the host keys.
 
+    The console of a server that was there before may have lost the lines of its first boot, as after a restart: then
+    the server is asked itself, where its host key is known from before.
     Raises UserError when the server says that it failed, or is none any more; NotInTimeError.
     """
     address = server.address
     if address is None:
         raise UserError(f"{server.id} has no public address", "does its subnet give any? --eip gives one in any case")
+    login = Login(request.spec.admin.name, address, settings.known_hosts, settings.identity)
+    older = partial(_says_that_it_is_complete, login) if existing else None
     with progress.step("first boot"):
-        console = _booted_console(api, server, deadline)
+        console = _booted_console(api, server, deadline, older)
+    if console.by_ssh:
+        return FirstBoot(server, frozenset(key.fingerprint for key in console.keys), login)
     keys = verified_keys(console, address)
     if keys:
         known_hosts.update(settings.known_hosts, server.addresses, keys, request.name)
     else:
         progress.line("SSH does not answer from here: no known_hosts entry is written")
-    login = Login(request.spec.admin.name, address, settings.known_hosts, settings.identity)
     return FirstBoot(server, console.fingerprints, login)
 
 
-def _booted_console(api: Api, server: Server, deadline: Deadline) -> Console:
+def _says_that_it_is_complete(login: Login) -> Console | None:
+    """What a server whose host key is known says of itself; None where it is not known, or does not say so."""
+    keys = known_hosts.known(login.known_hosts, login.address)
+    done = process.run([*login.argv, "test", "-e", userdata.cloudconfig.COMPLETE], check=False) if keys else None
+    return Console(keys=keys, by_ssh=True) if done and done.returncode == 0 else None
+
+
+def _booted_console(
+    api: Api, server: Server, deadline: Deadline, older: Callable[[], Console | None] | None
+) -> Console:
     text = ""
 
     def ready() -> Console | None:
         nonlocal text
         text = _console_output(api, server.id) or text
         console = read_console(text)
+        _check_alive(api, server)
+        if console.ready == server.name:
+            return console
+        # What failed at its boot may have been mended since.
+        if older and (itself := older()):
+            return itself
         if console.failure:
             raise UserError(f"first boot has failed: {console.failure}", f"its console ends with:\n  {_tail(text)}")
-        _check_alive(api, server)
-        return console if console.ready == server.name else None
+        return None
 
     try:
         return deadline.until(ready, "the server's first boot") or Console()
     except NotInTimeError as error:
         hint = f"its console ends with:\n  {_tail(text)}" if text else "its console says nothing yet"
+        if older:
+            hint = f"{_OLDER.format(server=server)}\n{hint}"
         raise NotInTimeError(error.message, hint) from None
 
 
+_OLDER: Final = (
+    "EC2 keeps the last 64 KiB of a console, and {server.id} was there before: if it serves, put its host key into "
+    "known_hosts (`ssh-keyscan {server.address}`, compared with one that you trust), and it is asked itself"
+)
 # What EC2 says when it is asked for the newest output, and the hypervisor keeps none.
 _NO_LATEST: Final = frozenset({"UnsupportedOperation", "InvalidParameterCombination", "InvalidParameterValue"})
 
@@ -108,12 +140,16 @@ def _tail(text: str, lines: int = 12) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What a console says. `ready` is the name in the ready line, `failure` why there will be none."""
+    """What a console says. `ready` is the name in the ready line, `failure` why there will be none.
+
+    With `by_ssh` the server itself has said it, whose `keys` were known.
+    """
 
     ready: str | None = None
     failure: str | None = None
     fingerprints: frozenset[str] = frozenset()
     keys: frozenset[HostKey] = frozenset()
+    by_ssh: bool = False
 
     @property
     def trusted(self) -> frozenset[HostKey]:

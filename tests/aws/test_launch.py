@@ -419,6 +419,45 @@ def test_a_console_that_says_nothing_in_time(er: Er, account: Account) -> None:
     assert len(account.instances()) == 1
 
 
+@pytest.mark.parametrize("console", ["[    0.0] Linux\n", "easyrunner: not ready: name=web1 missing: a/b\n"])
+def test_an_older_server_is_asked_itself(er: Er, monkeypatch: pytest.MonkeyPatch, console: str) -> None:
+    """EC2 keeps the end of the console alone; and what was missing at that boot may have come since."""
+    er.spec.write_text(er_command.QUIET)
+    er.wire.console = lambda: READY
+    assert er.launch().code == 0
+    er.wire.console = lambda: console
+    script = er.directory / "ssh"
+    script.write_text(f'#!/bin/sh\necho "$*" >{er.directory}/asked\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{er.directory}:/usr/bin:/bin")
+    done = er.launch("--json", "--timeout", "1")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["servers"][0]["host_keys"] == [PRINT]
+    asked = (er.directory / "asked").read_text()
+    assert "StrictHostKeyChecking=yes" in asked
+    assert asked.endswith("test -e /var/lib/easyrunner/complete\n")
+    # It is not trusted without a key that was known before, nor when it does not say so.
+    (er.directory / "asked").unlink()
+    known = er.known_hosts.read_text()
+    er.known_hosts.write_text("")
+    unknown = er.launch("--timeout", "1")
+    assert unknown.code == 1
+    assert not (er.directory / "asked").exists()
+    er.known_hosts.write_text(known)
+    script.write_text("#!/bin/sh\nexit 1\n")
+    assert er.launch("--timeout", "1").code == 1
+
+
+def test_what_to_do_about_an_older_server_whose_key_nobody_knows(er: Er, account: Account) -> None:
+    er.spec.write_text(er_command.QUIET)
+    assert er.launch("--no-wait").code == 0
+    er.wire.console = lambda: "[    0.0] Linux version 6.12\n"
+    done = er.launch("--timeout", "1")
+    assert done.code == 1
+    assert "EC2 keeps the last 64 KiB of a console" in done.err
+    assert f"`ssh-keyscan {account.instances()[0]['PublicIpAddress']}`" in done.err
+
+
 def test_a_hypervisor_without_the_newest_console(er: Er) -> None:
     er.spec.write_text(er_command.QUIET)
     er.wire.console = lambda: READY
