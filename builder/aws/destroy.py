@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from builder.aws import dns, known_hosts, tags
 from builder.aws.api import retry
-from builder.aws.resources import DELETION_ORDER, RESOURCES, instance
+from builder.aws.resources import DELETION_ORDER, LASTING, instance
 from builder.aws.resources.address import Address
-from builder.aws.resources.instance import Instance
+from builder.aws.resources.data_volume import DataVolume, Snapshot
+from builder.aws.resources.instance import Instance, Predecessor
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What belongs to one server: described resources by kind, in the order of removal, and its DNS records by zone."""
+    """What belongs to one server: described resources by kind, in the order of removal, and its DNS records by zone.
+
+    What outlives it and `stays` is no reason to ask anybody.
+    """
 
     found: Mapping[type[Resource], list[Described]]
+    stays: Mapping[type[Resource], list[Described]] = field(default_factory=dict)
     records: Mapping[str, tuple[RecordSet, ...]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -59,17 +64,33 @@ class Holdings:
             disk["Ebs"]["VolumeId"]
             for one in self.found[Instance]
             for disk in one.get("BlockDeviceMappings", ())
-            if not disk["Ebs"].get("DeleteOnTermination")
+            if not disk["Ebs"].get("DeleteOnTermination") and disk["Ebs"]["VolumeId"] not in self._own_volumes
         )
 
+    @property
+    def _own_volumes(self) -> frozenset[str]:
+        """Of both kinds that er makes: those that go and those that stay."""
+        both = (*self.found.get(DataVolume, ()), *self.stays.get(DataVolume, ()))
+        return frozenset(one["VolumeId"] for one in both)
 
-def holdings(api: Api, name: str) -> Holdings:
-    """All that carries the name, whatever run has created it."""
+
+def holdings(api: Api, name: str, *, with_data: bool = False) -> Holdings:
+    """All that carries the name, whatever run has created it. What outlives a server goes only when that is asked."""
     # Servers first: docs/aws-faults.md counts the calls.
-    first = sorted(RESOURCES, key=lambda resource: resource is not Instance)
-    described = {resource: resource.find(api, name) for resource in first}
-    found = Holdings({resource: described[resource] for resource in DELETION_ORDER})
+    described: dict[type[Resource], list[Described]] = {Instance: Instance.find_all(api, name)}
+    described |= {kind: kind.find(api, name) for kind in DELETION_ORDER if kind is not Instance}
+    kept = () if with_data else LASTING
+    found = Holdings(
+        {kind: [] if kind in kept else described[kind] for kind in DELETION_ORDER},
+        {kind: described[kind] for kind in kept},
+    )
     return replace(found, records={zone: dns.leading_to(api, zone, found.ips) for zone in found.zone_ids})
+
+
+def replaced(api: Api, name: str) -> Holdings:
+    """What `er launch --replace` has left of former servers: they are stopped, and the data is with the new one."""
+    empty: dict[type[Resource], list[Described]] = {kind: [] for kind in DELETION_ORDER}
+    return Holdings(empty | {Instance: Predecessor.find(api, name), Snapshot: Snapshot.find(api, name)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +137,8 @@ def holding_lines(found: Holdings) -> Iterator[str]:
 def holdings_json(found: Holdings, *, removed: bool) -> dict[str, Any]:
     """The same for --json."""
     ids = {kind.json_key: [one[kind.id_field] for one in described] for kind, described in found.found.items()}
-    return {"removed": removed, **ids, "stays": list(found.disks), "missing": []}
+    kept = [one[kind.id_field] for kind, described in found.stays.items() for one in described]
+    return {"removed": removed, **ids, "stays": [*found.disks, *kept], "missing": []}
 
 
 def destroy(api: Api, name: str, found: Holdings, settings: Settings, progress: Progress, *, unprotect: bool) -> None:
@@ -133,7 +155,8 @@ def destroy(api: Api, name: str, found: Holdings, settings: Settings, progress: 
             _terminate(api, found, settings, progress)
     with progress.step("the rest"):
         _delete_rest(api, found, settings, progress)
-    known_hosts.update(settings.known_hosts, found.ips, (), name)
+    if found.ips:
+        known_hosts.update(settings.known_hosts, found.ips, (), name)
 
 
 def _lift_protection(api: Api, found: Holdings, *, unprotect: bool) -> None:

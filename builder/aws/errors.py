@@ -132,7 +132,7 @@ ROWS: Final = (
         transient=True,
     ),
     Row(
-        r"DependencyViolation|IncorrectInstanceState|IncorrectState|InvalidGroup\.InUse|InvalidIPAddress\.InUse"
+        r"DependencyViolation|IncorrectInstanceState|IncorrectState|InvalidGroup\.InUse|InvalidIPAddress\.InUse|VolumeInUse"
         r"|Invalid(Group|GroupId|KeyPair|AllocationID|InstanceID|NetworkInterfaceID)\.NotFound|InvalidInstanceID",
         "AWS does not let go of, or does not see yet, what a step before has changed: {said}",
         "run the same command again in a minute: it takes up what is there",

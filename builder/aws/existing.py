@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.aws import dns
+from builder.aws import dns, tags
 from builder.aws.resources import instance
 from builder.aws.resources.address import Address
-from builder.aws.resources.instance import Instance
+from builder.aws.resources.data_volume import DataVolume
+from builder.aws.resources.instance import Instance, Successor
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -22,35 +23,58 @@ if TYPE_CHECKING:
     from builder.aws.request import Prerequisites, Request
     from builder.aws.resources.instance import Server
     from builder.aws.resources.lifecycle import Described
+    from builder.aws.subnet import Subnet
 
 
-def look(api: Api, found: Prerequisites) -> Prerequisites:
+def look(api: Api, found: Prerequisites, *, replacing: bool = False) -> Prerequisites:
     """Complete what was looked up by what is there. Raises UserError where it is not what is asked for.
 
-    Nor may the domains lead elsewhere yet, unless the user says so.
+    Who is `replacing` the server makes another one. The domains may not lead elsewhere yet, unless the user says so.
     """
     name = found.request.name
-    described = [one for one in Instance.find(api, name) if instance.read(one).state not in instance.GONE]
+    every = [one for one in Instance.find_all(api, name) if instance.read(one).state not in instance.GONE]
+    described = [one for one in every if tags.read(one).get(tags.PART) == Instance.part]
     addresses = Address.find(api, name)
     servers = tuple(map(instance.read, described))
-    if refused := [text for one in described for text in _contradictions(api, one, found.request)]:
+    if not replacing and any(tags.read(one).get(tags.PART) == Successor.part for one in every):
+        message = f"{name} is being replaced by another launch, or was when that ended"
+        raise UserError(message, "er launch --replace goes on")
+    if not replacing and (refused := [text for one in described for text in _contradictions(api, one, found.request)]):
         message = f"{name} is there and is not what is asked for: {'; '.join(refused)}"
         raise UserError(message, _way_out(name, api.region))
     found = replace(
         found,
         request=_with_address(found.request, servers, addresses),
+        subnets=_in_reach_of_data(api, found),
         existing=tuple(one.id for one in servers),
         own_addresses=_own_addresses(servers, addresses),
     )
     request, own = found.request, found.own_addresses
     dns.check(api, request.domains, found.zones, own, overwrite=request.options.overwrite_dns)
-    return replace(found, notes=(*_spec_notes(servers, request), *_address_notes(request)))
+    spec_notes = () if replacing else _spec_notes(servers, request)
+    return replace(found, notes=(*spec_notes, *_address_notes(request)))
+
+
+def _in_reach_of_data(api: Api, found: Prerequisites) -> tuple[Subnet, ...]:
+    """A volume can be attached in its own zone only: a server that is to be made has to be there."""
+    volumes = DataVolume.find(api, found.request.name) if found.request.has_data_volume else []
+    if not volumes:
+        return found.subnets
+    zone = volumes[0]["AvailabilityZone"]
+    near = tuple(subnet for subnet in found.subnets if subnet.zone == zone)
+    if not near:
+        raise UserError(
+            f"the data of {found.request.name} is on {volumes[0]['VolumeId']} in {zone}, and a server can be made "
+            f"only in {', '.join(subnet.zone for subnet in found.subnets)}",
+            "a --subnet or --type that is in its zone; a snapshot of it can be made into a volume in another zone",
+        )
+    return near
 
 
 def _way_out(name: str, region: str) -> str:
     return (
         "without these options the launch takes it up as it is; "
-        f"`er destroy {name} --region {region}` and another launch make it anew"
+        f"`er launch --replace` or `er destroy {name} --region {region}` and another launch make it anew"
     )
 
 

@@ -11,6 +11,7 @@ from builder.aws.api import Deadline, retry
 from builder.aws.errors import AwsError, is_denied
 from builder.aws.request import Prerequisites, look_up
 from builder.aws.resources import RESOURCES, instance
+from builder.aws.resources.data_volume import DataVolume
 from builder.aws.resources.instance import Instance
 from builder.problems import UserError
 
@@ -61,7 +62,7 @@ def launch(api: Api, request: Request, settings: Settings, progress: Progress) -
         prerequisites = existing.look(api, look_up(api, request))
     for text in prerequisites.warnings:
         progress.line(f"warning: {text}")
-    ids = _create(api, prerequisites, settings.backoff, progress)[Instance.part]
+    ids = create(api, prerequisites, settings.backoff, progress)[Instance.part]
     try:
         return _wait(api, prerequisites, ids, settings, deadline=deadline, progress=progress)
     except (UserError, KeyboardInterrupt) as error:
@@ -75,10 +76,16 @@ def _removal(prerequisites: Prerequisites) -> str:
     return f"er destroy {prerequisites.request.name} --region {prerequisites.region}"
 
 
-def _create(api: Api, prerequisites: Prerequisites, backoff: Backoff, progress: Progress) -> dict[str, Ids]:
+def create(
+    api: Api,
+    prerequisites: Prerequisites,
+    backoff: Backoff,
+    progress: Progress,
+    kinds: Sequence[type[Resource]] = RESOURCES,
+) -> dict[str, Ids]:
     """Create every resource of the table; the ids by kind. On a failure or Ctrl-C, delete what is new, and raise."""
     ids: dict[str, Ids] = {}
-    resources = [kind(prerequisites, ids) for kind in RESOURCES if kind.count(prerequisites.request)]
+    resources = [kind(prerequisites, ids) for kind in kinds if kind.count(prerequisites.request)]
     try:
         for resource in resources:
             with progress.step(resource.title):
@@ -106,10 +113,11 @@ def _create_one(api: Api, resource: Resource) -> Ids:
 def _delete_new(api: Api, resources: Sequence[Resource], backoff: Backoff, progress: Progress) -> list[str]:
     """Delete in reverse order; return in words what could not be deleted, or may exist unseen.
 
-    Group, key pair and role stay when a server of another launch uses them.
+    Group, key pair and role stay when a server of another launch uses them. A volume goes once its server is gone.
     """
     remaining: list[str] = []
-    for resource in reversed([resource for resource in resources if resource.touched]):
+    touched = reversed([resource for resource in resources if resource.touched])
+    for resource in sorted(touched, key=lambda resource: isinstance(resource, DataVolume)):
         try:
             if not resource.shared or not _in_use(api, resource):
                 _delete_one(api, resource, backoff, progress)
@@ -121,7 +129,7 @@ def _delete_new(api: Api, resources: Sequence[Resource], backoff: Backoff, progr
 def _in_use(api: Api, resource: Resource) -> bool:
     """Whether a server of this name is there: this run's own are gone by now. Who may not look has made none either."""
     try:
-        return bool(Instance.usable(Instance.find(api, resource.request.name)))
+        return bool(Instance.usable(Instance.find_all(api, resource.request.name)))
     except AwsError as error:
         if not is_denied(error):
             raise

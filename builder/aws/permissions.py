@@ -102,6 +102,18 @@ _ROWS: Final = (
     _write("DeleteRolePolicy", "iam"),
     _write("DeleteRole", "iam"),
     _create("AllocateAddress", "elastic-ip"),
+    # Only for a spec with `data:`.
+    _create("CreateVolume", "volume"),
+    _write("AttachVolume"),
+    _write("DetachVolume"),
+    _write("DeleteVolume"),
+    _read("DescribeSnapshots", "Snapshots"),
+    # Only for `er launch --replace`.
+    _create("CreateSnapshot", "snapshot", uses_own=("volume",)),
+    _write("DeleteSnapshot"),
+    _write("StopInstances"),
+    _write("StartInstances"),
+    Operation("ec2", "CreateTags", (_TAGGING,), writes=True),
     _write("AssociateAddress"),
     _write("ModifyInstanceAttribute"),
     _write("TerminateInstances"),
@@ -123,6 +135,8 @@ _OWN_READS: Final = frozenset({"ec2:GetConsoleOutput", "ec2:DescribeInstanceAttr
 _ROLES: Final = "arn:aws:iam::*:role/er-*"
 _PROFILES: Final = "arn:aws:iam::*:instance-profile/er-*"
 _RECORDS: Final = "route53:ChangeResourceRecordSets"
+# Of what has er's tag, the others may change: what belongs to whom is said once, when it is made.
+_KEYS_OF_A_REPLACEMENT: Final = {"ForAllValues:StringEquals": {"aws:TagKeys": [tags.GIVEN_UP, tags.PART]}}
 # Every record of a change must be A or AAAA: er may not touch mail, name servers, or TXT proofs of a domain.
 _ADDRESSES: Final = {"ForAllValues:StringEquals": {"route53:ChangeResourceRecordSetsRecordTypes": ["A", "AAAA"]}}
 
@@ -142,6 +156,7 @@ def policy() -> dict[str, Any]:
         _allow("MakeFrom", uses, _arns(uses)),
         _allow("MakeFromOwn", uses_own, _arns(uses_own), own),
         _allow("TagWhatIsMade", {_TAGGING}, condition=_both(tagged, _equal("ec2:CreateAction", creations))),
+        _allow("TagOwn", {_TAGGING}, condition=own | _KEYS_OF_A_REPLACEMENT),
         _allow("ChangeAndRemoveOwn", changes | _OWN_READS, condition=own),
         _allow("SetAddressRecords", {_RECORDS}, "arn:aws:route53:::hostedzone/*", _ADDRESSES),
         _allow("PassInstanceProfile", {_PASSING}, _ROLES, _equal("iam:PassedToService", "ec2.amazonaws.com")),

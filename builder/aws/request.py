@@ -57,6 +57,7 @@ class Options:
     ipv6: bool = False
     protect: bool = False
     overwrite_dns: bool = False
+    data_disk: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,16 @@ class Request:
     def disk(self) -> int:
         """GiB."""
         return self.options.disk or DEFAULT_DISK
+
+    @property
+    def has_data_volume(self) -> bool:
+        """Whether a volume is made for data: where the spec names a disk by its id, it is the user's."""
+        return self.spec.data is not None and not self.spec.data.disk.startswith("/")
+
+    @property
+    def data_size(self) -> int:
+        """GiB of the volume for data."""
+        return self.options.data_disk or DEFAULT_DISK
 
     @property
     def eip(self) -> bool:
@@ -196,6 +207,11 @@ def check(request: Request) -> None:
             "the CA's question reaches one of them",
             "one server; several that share their certificates will be `fleet`, which is not made yet; "
             "or `tls: {ca: internal}`",
+        )
+
+    if request.options.count > 1 and request.has_data_volume:
+        raise UserError(
+            f"--count {request.options.count}: `data:` is one volume, and it belongs to one server", "one server"
         )
 
 

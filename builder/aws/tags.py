@@ -21,6 +21,9 @@ RUN: Final = "er:run"
 # What the server was made from, and that it was to have an Elastic IP.
 SPEC: Final = "er:spec"
 EIP: Final = "er:eip"
+# Of a replacement: the instance that is replaced, and on the new one that it is given up.
+REPLACES: Final = "er:replaces"
+GIVEN_UP: Final = "er:given-up"
 OURS: Final = "easyrunner"
 IMAGE: Final = "image"
 

@@ -71,12 +71,16 @@ Fault = "Callable[[Call, Callable[[], Answer]], Answer | None]"
 
 @dataclass
 class Wire:
-    """A context manager. `fault` is asked about every call; `console` and `address` are what moto's servers get."""
+    """A context manager. `fault` is asked about every call; `console` and `address` are what moto's servers get.
+
+    `console_of` has a console for each instance, by its id.
+    """
 
     port_of_moto: int
     calls: list[Call] = field(default_factory=list)
     fault: Callable[[Call, Callable[[], Answer]], Answer | None] | None = None
     console: Callable[[], str] | None = None
+    console_of: Callable[[str], str] | None = None
     address: str | None = None
     prices: list[str] = field(default_factory=list)
 
@@ -97,7 +101,7 @@ class Wire:
     def reset(self) -> None:
         """As new: no calls, no faults."""
         self.calls = []
-        self.fault = self.console = self.address = None
+        self.fault = self.console = self.console_of = self.address = None
         self.prices = []
 
     @property
@@ -137,9 +141,14 @@ class Wire:
         there.close()
         return answer
 
+    def _console(self, call: Call) -> str:
+        if self.console_of:
+            return self.console_of(dict(call.parameters)["InstanceId"])
+        return self.console() if self.console else ""
+
     def _edited(self, call: Call, answer: Answer) -> Answer:
-        if call.operation == "GetConsoleOutput" and self.console and answer.status == 200:
-            text = base64.b64encode(self.console().encode())
+        if call.operation == "GetConsoleOutput" and answer.status == 200 and (shown := self._console(call)):
+            text = base64.b64encode(shown.encode())
             return Answer(200, re.sub(rb"(?s)<output>.*?</output>", b"<output>" + text + b"</output>", answer.body))
         if call.operation == "DescribeInstances" and self.address:
             there = b"<ipAddress>" + self.address.encode() + b"</ipAddress>"

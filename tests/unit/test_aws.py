@@ -14,7 +14,7 @@ import pytest
 
 from builder import host as hosts
 from builder import spec as specs
-from builder.aws import dns, existing, known_hosts, machine_image, permissions, plan, readiness, subnet, tags
+from builder.aws import console, dns, existing, known_hosts, machine_image, permissions, plan, readiness, subnet, tags
 from builder.aws import request as requests
 from builder.aws.errors import ROWS, translate
 from builder.aws.request import Options, Request
@@ -246,7 +246,7 @@ easyrunner: ready name=web1 stacks=2 boot=12s\r
 
 
 def test_the_console_of_a_good_first_boot() -> None:
-    found = readiness.read_console(BOOT)
+    found = console.read(BOOT)
     assert (found.ready, found.failure) == ("web1", None)
     assert found.trusted == {known_hosts.HostKey("ssh-ed25519", BLOB)}
     assert "SHA256:" + base64.b64encode(hashlib.sha256(base64.b64decode(BLOB)).digest()).decode().rstrip("=") == PRINT
@@ -254,14 +254,14 @@ def test_the_console_of_a_good_first_boot() -> None:
 
 def test_the_last_boot_counts() -> None:
     failed = "easyrunner: not ready: name=web1 missing: blog/web\n"
-    assert readiness.read_console(failed).failure == "not ready: name=web1 missing: blog/web"
-    assert readiness.read_console(failed + BOOT).ready == "web1"
-    assert readiness.read_console(BOOT + failed).ready is None
+    assert console.read(failed).failure == "not ready: name=web1 missing: blog/web"
+    assert console.read(failed + BOOT).ready == "web1"
+    assert console.read(BOOT + failed).ready is None
 
 
 def test_a_printed_key_counts_only_with_the_hosts_own_fingerprint() -> None:
-    assert readiness.read_console(BOOT.replace(PRINT, "SHA256:" + "A" * 43)).trusted == frozenset()
-    assert readiness.read_console("").trusted == frozenset()
+    assert console.read(BOOT.replace(PRINT, "SHA256:" + "A" * 43)).trusted == frozenset()
+    assert console.read("").trusted == frozenset()
 
 
 def test_known_hosts_keeps_what_is_not_about_these_addresses() -> None:
@@ -395,7 +395,8 @@ def test_the_policy_allows_every_call_and_binds_removal_to_our_tag() -> None:
     assert allowed == {action for call in permissions.OPERATIONS.values() for action in call.needs}
     tag = "aws:ResourceTag/er:project"
     bound = {action for each in statements if tag in str(each.get("Condition")) for action in each["Action"]}
-    making = {"ec2:AllocateAddress", "ec2:CreateSecurityGroup", "ec2:CreateTags", "ec2:ImportKeyPair"}
+    made = ("AllocateAddress", "CreateSecurityGroup", "CreateTags", "CreateVolume", "ImportKeyPair")
+    making = {f"ec2:{name}" for name in made}
     changing = {
         need for call in permissions.OPERATIONS.values() if call.writes for need in call.needs if "ec2:" in need
     }

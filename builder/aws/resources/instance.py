@@ -61,7 +61,12 @@ class Instance(Resource):
     @classmethod
     def find(cls, api: Api, name: str, **filters: str) -> list[Described]:
         """Without those that are terminated."""
-        found = _describe(api, tags.filters(name, cls.part, **filters))
+        return [one for one in cls.find_all(api, name, **filters) if tags.read(one).get(tags.PART) == cls.part]
+
+    @staticmethod
+    def find_all(api: Api, name: str, **filters: str) -> list[Described]:
+        """With those that take over from another, or have been replaced."""
+        found = _describe(api, tags.filters(name, **filters))
         return [one for one in found if _state(one) != "terminated"]
 
     def find_existing(self, api: Api) -> list[Described]:
@@ -95,7 +100,7 @@ class Instance(Resource):
     def _run_in(self, api: Api, subnet: Subnet) -> Ids:
         """Holds Ctrl-C back until EC2 has answered. A client token of terminated ones gets a successor."""
         parameters = self.parameters(subnet)
-        place, known = f"{self.ids[SecurityGroup.part][0]} {subnet.id}", [one[self.id_field] for one in self.found]
+        place, known = f"{self._life} {subnet.id}", [one[self.id_field] for one in self.found]
         while True:
             client_token = token(place, known, self.request.options.count)
             new = self._run_once(api, {**parameters, "ClientToken": client_token})
@@ -103,6 +108,11 @@ class Instance(Resource):
             if alive:
                 return alive
             known += [one[self.id_field] for one in new]
+
+    @property
+    def _life(self) -> str:
+        """The security group is made anew for every server: its id stands for this life of the name."""
+        return self.ids[SecurityGroup.part][0]
 
     def _run_once(self, api: Api, parameters: dict[str, Any]) -> list[Described]:
         """EC2 may not have heard of an instance profile that was made a moment ago."""
@@ -178,6 +188,25 @@ class Instance(Resource):
         return f"{one.id} {one.type} {one.address or ''}{' (ending)' if one.state in GONE else ''}"
 
 
+class Successor(Instance):
+    """The new instance of a replacement, until it is the server."""
+
+    part = "successor"
+    title = "new server"
+
+    @property
+    def _life(self) -> str:
+        """Of those it replaces, too: they were made with the same group."""
+        return " ".join([self.part, super()._life, *self.prerequisites.existing])
+
+
+class Predecessor(Instance):
+    """The instance that was replaced."""
+
+    part = "predecessor"
+    title = "old server"
+
+
 def _describe(api: Api, filters: list[dict[str, Any]]) -> list[Described]:
     return _flat(api.items("DescribeInstances", Filters=filters))
 
@@ -204,8 +233,7 @@ def _refuse_stopped(alive: Iterable[Server]) -> None:
 def token(place: str, existing: Iterable[str], desired: int) -> str:
     """The client token of a launch: the same for a run that takes up another, and new after anything has changed.
 
-    `place` has the security group, which is made anew for every server and goes with it, so that its id stands for
-    this life of the name; and the subnet.
+    `place` has the subnet, and what tells this life of the name from others.
     """
     known = " ".join(sorted(existing))
     return "er-" + hashlib.sha256(f"{place} {known} {desired}".encode()).hexdigest()[:48]
@@ -266,6 +294,7 @@ class Server:
     reason: str
     spec: str
     eip: bool
+    part: str
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -286,7 +315,9 @@ class Server:
     def __str__(self) -> str:
         """One row of `er servers`."""
         spot = " spot" if self.spot else ""
-        return f"{self.name:<16} {self.state:<12} {self.type}{spot}  {self.zone}  {self.id}  {self.address or '-'}"
+        of_two = f"  ({self.part})" if self.part != Instance.part else ""
+        shown = f"{self.name:<16} {self.state:<12} {self.type}{spot}  {self.zone}  {self.id}  {self.address or '-'}"
+        return shown + of_two
 
 
 def read(described: Mapping[str, Any]) -> Server:
@@ -310,17 +341,23 @@ def read(described: Mapping[str, Any]) -> Server:
         reason=described.get("StateReason", {}).get("Message") or "",
         spec=ours.get(tags.SPEC, ""),
         eip=tags.EIP in ours,
+        part=ours.get(tags.PART, Instance.part),
     )
 
 
 def describe(api: Api, ids: Iterable[str]) -> tuple[Server, ...]:
     """These instances as they are now; one that was just created may be missing for a moment."""
-    return tuple(map(read, _describe(api, [{"Name": "instance-id", "Values": sorted(ids)}])))
+    return tuple(map(read, described(api, ids)))
+
+
+def described(api: Api, ids: Iterable[str]) -> list[Described]:
+    """The same as EC2 describes them."""
+    return _describe(api, [{"Name": "instance-id", "Values": sorted(ids)}])
 
 
 def servers(api: Api) -> tuple[Server, ...]:
-    """All servers of er in the region that live."""
-    found = map(read, _describe(api, tags.filters(part=Instance.part)))
+    """All servers of er in the region that live, those too that are replaced or replace."""
+    found = map(read, _describe(api, tags.filters()))
     return tuple(one for one in found if one.state not in GONE)
 
 
