@@ -35,13 +35,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The two instances of a replacement, and what moves between them: volume and address. `new` may not exist yet."""
+    """The two instances of a replacement, and what moves between them: volume and address. `new` may not exist yet.
+
+    `ip` is the address itself.
+    """
 
     old: Server
     new: Server | None
     given_up: bool
     volume: str
     address: str
+    ip: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,11 @@ def replace_server(api: Api, request: Request, settings: Settings, progress: Pro
         gap = time.time() - since
     except (UserError, KeyboardInterrupt) as error:
         run.give_up(pair, error)
-    run.finish(pair)
+    try:
+        run.finish(pair)
+    except UserError as error:
+        message = f"the new server serves, and is not marked as the server yet: {error.message}"
+        raise UserError(message, "the same command goes on") from error
     return Replaced(launched, pair.old, snapshot, gap)
 
 
@@ -105,6 +113,7 @@ def _look(api: Api, request: Request) -> Pair:
         bool(new and tags.GIVEN_UP in tags.read(new)),
         volumes[0]["VolumeId"],
         addresses[0]["AllocationId"],
+        addresses[0]["PublicIp"],
     )
 
 
@@ -211,7 +220,7 @@ class _Run:
         with self.progress.step("stop the old one"):
             self._stop(pair.old)
         with self.progress.step("snapshot"):
-            taken = partial(data_volume.take_snapshot, self.api, pair.volume, self.request.name, pair.old.id)
+            taken = partial(data_volume.take_snapshot, self.api, pair.volume, self.request.name, _new(pair).id)
             snapshot: str = self._again(taken)
         with self.progress.step("move the data"):
             self._move(pair.volume, pair.old, _new(pair))
@@ -221,8 +230,7 @@ class _Run:
 
     def wait_until_it_serves(self, pair: Pair) -> Launched:
         """First boot goes on once the volume is there."""
-        (server,) = instance.describe(self.api, [_new(pair).id])
-        return self._served(server, known=False)
+        return self._served(_new(pair), pair.ip, known=False)
 
     def finish(self, pair: Pair) -> None:
         """The new instance is the server. The old one first: of two servers nobody could tell which is which."""
@@ -258,13 +266,13 @@ class _Run:
             self._again(partial(_associate, self.api, pair.address, pair.old.id))
         with self.progress.step("start the old one"):
             self._start(pair.old)
-        (server,) = instance.describe(self.api, [pair.old.id])
-        self._served(server, known=True)
+        self._served(pair.old, pair.ip, known=True)
         self._terminate(new)
 
-    def _served(self, server: Server, *, known: bool) -> Launched:
-        """Wait for the boot of an instance that has the address, and for every domain."""
+    def _served(self, server: Server, ip: str, *, known: bool) -> Launched:
+        """Wait until an instance shows the address that it was given, for its boot, and for every domain."""
         deadline = Deadline(self.settings.timeout, self.settings.backoff)
+        server = deadline.until(partial(_at, self.api, server, ip), f"{server.id} to have {ip}") or server
         boot = readiness.wait_for_first_boot(
             self.api, server, self.request, self.settings, existing=known, deadline=deadline, progress=self.progress
         )
@@ -296,6 +304,9 @@ class _Run:
 
     def _terminate(self, server: Server) -> None:
         with self.progress.step("take the new one away"):
+            if instance.is_protected(self.api, server.id):
+                unprotected = {"InstanceId": server.id, "DisableApiTermination": {"Value": False}}
+                self._again(partial(self.api.call, "ModifyInstanceAttribute", **unprotected))
             for operation, parameters in Successor.deletion([{"InstanceId": server.id}]):
                 self._again(partial(self.api.delete, operation, **parameters))
             instance.wait_until_terminated(self.api, [server.id], self.settings.backoff)
@@ -315,6 +326,11 @@ def _associate(api: Api, allocation: str, instance_id: str) -> None:
     (found,) = api.items("DescribeAddresses", AllocationIds=[allocation])
     if found.get("InstanceId") != instance_id:
         api.call("AssociateAddress", AllocationId=allocation, InstanceId=instance_id, AllowReassociation=True)
+
+
+def _at(api: Api, server: Server, ip: str) -> Server | None:
+    """The instance as it is now, once it has this address."""
+    return next((now for now in instance.describe(api, [server.id]) if now.ipv4 == ip), None)
 
 
 def _state(api: Api, server: Server) -> str:

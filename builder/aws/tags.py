@@ -21,8 +21,8 @@ RUN: Final = "er:run"
 # What the server was made from, and that it was to have an Elastic IP.
 SPEC: Final = "er:spec"
 EIP: Final = "er:eip"
-# Of a replacement: the instance that is replaced, and on the new one that it is given up.
-REPLACES: Final = "er:replaces"
+# Of a replacement: on a snapshot, the instance that was to get the data; on that one, that it is given up.
+TAKER: Final = "er:taker"
 GIVEN_UP: Final = "er:given-up"
 OURS: Final = "easyrunner"
 IMAGE: Final = "image"

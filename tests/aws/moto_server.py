@@ -2,7 +2,8 @@
 
 CreateImage tags the image's snapshot too, as EC2 does and a current Packer asks it to. A role that is to be taken out
 of an instance profile, and is not in it, is not found, as IAM has it. RunInstances knows its client tokens and protects
-from termination, as EC2's does. Route 53 refuses to create a record that is there and to delete one that is not.
+from termination, as EC2's does. Route 53 refuses to create a record that is there and to delete one that is not. An
+Elastic IP stays with a server that is stopped and started, and leaves one when another gets it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.amis import Ami, AmiBackend
+from moto.ec2.models.elastic_ip_addresses import ElasticAddressBackend
 from moto.ec2.responses.instances import InstanceResponse
 from moto.iam.exceptions import NotFoundException
 from moto.iam.models import IAMBackend
@@ -104,6 +106,22 @@ def change_resource_record_sets(self: Route53Backend, zoneid: str, change_list: 
 
 
 Route53Backend.change_resource_record_sets = change_resource_record_sets  # type: ignore[method-assign]
+
+_associate_address = ElasticAddressBackend.associate_address
+
+
+def associate_address(self: ElasticAddressBackend, *args: Any, **more: Any) -> Any:
+    """moto gives a server that starts another address, and lets the former one go on showing this one."""
+    before = {address.allocation_id: address.eni for address in self.describe_addresses()}
+    address: Any = _associate_address(self, *args, **more)
+    former = before[address.allocation_id]
+    if former and former is not address.eni:
+        former.public_ip = None
+    address.eni.public_ip_auto_assign = False
+    return address
+
+
+ElasticAddressBackend.associate_address = associate_address  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     main()

@@ -97,17 +97,17 @@ class Snapshot(Resource):
         raise NotImplementedError
 
 
-def take_snapshot(api: Api, volume_id: str, server: str, of: str) -> str:
-    """Take the one of a replacement, `of` the instance that is replaced; that it is begun is enough. Its id."""
-    found = Snapshot.find(api, server, **{f"tag:{tags.REPLACES}": of})
+def take_snapshot(api: Api, volume_id: str, server: str, taker: str) -> str:
+    """Take the one of a replacement, by the instance that gets the volume; that it is begun is enough. Its id."""
+    found = Snapshot.find(api, server, **{f"tag:{tags.TAKER}": taker})
     if found:
         return str(found[0]["SnapshotId"])
-    return str(api.call("CreateSnapshot", **snapshot_parameters(volume_id, server, of))["SnapshotId"])
+    return str(api.call("CreateSnapshot", **snapshot_parameters(volume_id, server, taker))["SnapshotId"])
 
 
-def snapshot_parameters(volume_id: str, server: str, of: str) -> dict[str, Any]:
+def snapshot_parameters(volume_id: str, server: str, taker: str) -> dict[str, Any]:
     """Of CreateSnapshot."""
-    ours = tags.specification(["snapshot"], tags.of(server, Snapshot.part, **{tags.REPLACES: of}))
+    ours = tags.specification(["snapshot"], tags.of(server, Snapshot.part, **{tags.TAKER: taker}))
     description = f"EasyRunner server {server} before it was replaced"
     return {"VolumeId": volume_id, "Description": description, "TagSpecifications": ours}
 
