@@ -68,6 +68,10 @@ class Api:
             raise UserError(f"`{name}` is not a region of AWS", hint)
         return name
 
+    def in_region(self, region: str) -> Api:
+        """The same for another region. Raises UserError for one that is not known here."""
+        return Api(region, self.report)
+
     @property
     def backoff(self) -> Backoff:
         """How to wait for what AWS does not see yet."""

@@ -5,21 +5,23 @@ The order of removal can be cut anywhere; the next run takes up the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from builder.aws import dns, known_hosts, tags
 from builder.aws.api import retry
-from builder.aws.resources import DELETION_ORDER, RESOURCES, instance
+from builder.aws.resources import DELETION_ORDER, LASTING, instance
 from builder.aws.resources.address import Address
-from builder.aws.resources.instance import Instance
+from builder.aws.resources.data_volume import DataVolume, Snapshot
+from builder.aws.resources.instance import Instance, Predecessor
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from builder.aws.api import Api, Progress
+    from builder.aws.dns import RecordSet
     from builder.aws.request import Settings
     from builder.aws.resources.instance import Server
     from builder.aws.resources.lifecycle import Described, Resource
@@ -27,9 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What belongs to one server: described resources by kind, in the order of removal."""
+    """What belongs to one server: described resources by kind, in the order of removal, and its DNS records by zone.
+
+    What outlives it and `stays` is no reason to ask anybody.
+    """
 
     found: Mapping[type[Resource], list[Described]]
+    stays: Mapping[type[Resource], list[Described]] = field(default_factory=dict)
+    records: Mapping[str, tuple[RecordSet, ...]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return any(self.found.values())
@@ -57,16 +64,58 @@ class Holdings:
             disk["Ebs"]["VolumeId"]
             for one in self.found[Instance]
             for disk in one.get("BlockDeviceMappings", ())
-            if not disk["Ebs"].get("DeleteOnTermination")
+            if not disk["Ebs"].get("DeleteOnTermination") and disk["Ebs"]["VolumeId"] not in self._own_volumes
         )
 
+    @property
+    def _own_volumes(self) -> frozenset[str]:
+        """Of both kinds that er makes: those that go and those that stay."""
+        both = (*self.found.get(DataVolume, ()), *self.stays.get(DataVolume, ()))
+        return frozenset(one["VolumeId"] for one in both)
 
-def holdings(api: Api, name: str) -> Holdings:
-    """All that carries the name, whatever run has created it."""
+
+def holdings(api: Api, name: str, *, with_data: bool = False) -> Holdings:
+    """All that carries the name, whatever run has created it. What outlives a server goes only when that is asked."""
     # Servers first: docs/aws-faults.md counts the calls.
-    first = sorted(RESOURCES, key=lambda resource: resource is not Instance)
-    found = {resource: resource.find(api, name) for resource in first}
-    return Holdings({resource: found[resource] for resource in DELETION_ORDER})
+    described: dict[type[Resource], list[Described]] = {Instance: Instance.find_all(api, name)}
+    described |= {kind: kind.find(api, name) for kind in DELETION_ORDER if kind is not Instance}
+    kept = () if with_data else LASTING
+    found = Holdings(
+        {kind: [] if kind in kept else described[kind] for kind in DELETION_ORDER},
+        {kind: described[kind] for kind in kept},
+    )
+    return replace(found, records={zone: dns.leading_to(api, zone, found.ips) for zone in found.zone_ids})
+
+
+def replaced(api: Api, name: str) -> Holdings:
+    """What `er launch --replace` has left of former servers: they are stopped, and the data is with the new one."""
+    empty: dict[type[Resource], list[Described]] = {kind: [] for kind in DELETION_ORDER}
+    return Holdings(empty | {Instance: Predecessor.find(api, name), Snapshot: Snapshot.find(api, name)})
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Other regions: those that have something of a server, those that have not, and why the rest was not asked."""
+
+    having: tuple[str, ...]
+    empty: tuple[str, ...]
+    errors: Mapping[str, UserError]
+
+
+def elsewhere(api: Api, name: str) -> Elsewhere:
+    """Look for the server and its address in the account's other regions. Raises AwsError."""
+    having: list[str] = []
+    empty: list[str] = []
+    errors: dict[str, UserError] = {}
+    for region in sorted(one["RegionName"] for one in api.items("DescribeRegions")):
+        if region == api.region:
+            continue
+        try:
+            other = api.in_region(region)
+            (having if Instance.find(other, name) or Address.find(other, name) else empty).append(region)
+        except UserError as error:
+            errors[region] = error
+    return Elsewhere(tuple(having), tuple(empty), errors)
 
 
 def baked_images(api: Api) -> tuple[str, ...]:
@@ -80,30 +129,48 @@ def holding_lines(found: Holdings) -> Iterator[str]:
     for resource, described in found.found.items():
         for one in described:
             yield f"  {resource.title} {resource.line(one)}"
-    if found.zone_ids:
-        yield f"  DNS records that lead to it, in {' '.join(found.zone_ids)}"
+    for zone, records in found.records.items():
+        for record in records:
+            yield f"  DNS record {record} in the zone {zone}"
 
 
 def holdings_json(found: Holdings, *, removed: bool) -> dict[str, Any]:
     """The same for --json."""
     ids = {kind.json_key: [one[kind.id_field] for one in described] for kind, described in found.found.items()}
-    return {"removed": removed, **ids, "stays": list(found.disks), "missing": []}
+    kept = [one[kind.id_field] for kind, described in found.stays.items() for one in described]
+    return {"removed": removed, **ids, "stays": [*found.disks, *kept], "missing": []}
 
 
 def destroy(api: Api, name: str, found: Holdings, settings: Settings, progress: Progress, *, unprotect: bool) -> None:
     """Remove the DNS records, so that none leads to what is somebody else's address tomorrow; the servers; the rest.
 
-    Raises UserError.
+    Raises UserError; before anything is removed when a server is protected.
     """
+    _lift_protection(api, found, unprotect=unprotect)
     if found.zone_ids:
         with progress.step("DNS records"):
             retry(partial(_delete_records, api, found), settings.backoff, progress.line)
     if found.servers:
         with progress.step("servers"):
-            _terminate(api, found, settings, progress, unprotect=unprotect)
+            _terminate(api, found, settings, progress)
     with progress.step("the rest"):
         _delete_rest(api, found, settings, progress)
-    known_hosts.update(settings.known_hosts, found.ips, (), name)
+    if found.ips:
+        known_hosts.update(settings.known_hosts, found.ips, (), name)
+
+
+def _lift_protection(api: Api, found: Holdings, *, unprotect: bool) -> None:
+    """AWS refuses to end a protected server: then its records have to stay as well."""
+    alive = [one for one in found.servers if one.state not in instance.GONE]
+    protected = [one for one in alive if instance.is_protected(api, one.id)]
+    if protected and not unprotect:
+        name = protected[0].name
+        raise UserError(
+            f"{' '.join(one.id for one in protected)} of {name} is protected from termination: nothing was removed",
+            f"if you mean it: er destroy {name} --region {api.region} --unprotect",
+        )
+    for one in protected:
+        api.call("ModifyInstanceAttribute", InstanceId=one.id, DisableApiTermination={"Value": False})
 
 
 def _delete_records(api: Api, found: Holdings) -> None:
@@ -111,11 +178,8 @@ def _delete_records(api: Api, found: Holdings) -> None:
         dns.delete(api, zone, dns.leading_to(api, zone, found.ips))
 
 
-def _terminate(api: Api, found: Holdings, settings: Settings, progress: Progress, *, unprotect: bool) -> None:
+def _terminate(api: Api, found: Holdings, settings: Settings, progress: Progress) -> None:
     ids = [one.id for one in found.servers]
-    if unprotect:
-        for server_id in ids:
-            api.call("ModifyInstanceAttribute", InstanceId=server_id, DisableApiTermination={"Value": False})
     for operation, parameters in Instance.deletion(found.found[Instance]):
         retry(partial(api.delete, operation, **parameters), settings.backoff, progress.line)
     instance.wait_until_terminated(api, ids, settings.backoff)

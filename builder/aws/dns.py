@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from builder.aws.api import Api
 
@@ -59,7 +59,7 @@ class Record:
     ttl: int = field(default=_TTL, compare=False)
 
     def change(self, action: str) -> dict[str, Any]:
-        """As Route 53 takes it; `action` is UPSERT or DELETE."""
+        """As Route 53 takes it; `action` is CREATE or DELETE."""
         values = [{"Value": address} for address in self.addresses]
         record_set = {"Name": f"{self.domain}.", "Type": self.type, "TTL": self.ttl, "ResourceRecords": values}
         return {"Action": action, "ResourceRecordSet": record_set}
@@ -73,45 +73,122 @@ def records(domains: Iterable[str], addresses: Iterable[str]) -> tuple[Record, .
     return tuple(Record(domain, type_, tuple(found)) for domain in domains for type_, found in by_type.items() if found)
 
 
-def upsert(api: Api, domains: Sequence[str], zones: Sequence[Zone], addresses: Sequence[str]) -> tuple[Record, ...]:
-    """Set the records that are missing or different, one change for each zone; those that were set.
+@dataclass(frozen=True, slots=True)
+class RecordSet:
+    """What a zone has for a name: addresses, an alias (then it has none), or another name. As the API describes it."""
 
-    `zones` has the zone of each domain.
+    described: Mapping[str, Any]
+
+    @property
+    def domain(self) -> str:
+        """Without the last dot."""
+        return str(self.described["Name"]).rstrip(".").replace("\\052", "*")
+
+    @property
+    def type(self) -> str:
+        """A, AAAA or CNAME."""
+        return str(self.described["Type"])
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Where it leads; nowhere for an alias."""
+        return tuple(sorted(value["Value"] for value in self.described.get("ResourceRecords", ())))
+
+    def is_(self, record: Record) -> bool:
+        """Whether it is this record, and the only one of its kind."""
+        alone = "SetIdentifier" not in self.described
+        return alone and (self.domain, self.type, self.values) == (record.domain, record.type, record.addresses)
+
+    def leads_only_to(self, addresses: Collection[str]) -> bool:
+        """Whether it leads to these addresses and nowhere else."""
+        return bool(self.values) and set(self.values) <= set(addresses)
+
+    def __str__(self) -> str:
+        """For a person."""
+        alias = self.described.get("AliasTarget", {}).get("DNSName", "")
+        return f"{self.domain} {self.type} {' '.join(self.values) or alias}"
+
+
+# A name with an alias to another name can have no addresses beside it.
+_TYPES: Final = ("A", "AAAA", "CNAME")
+
+
+def _record_sets(api: Api, zone: Zone, domains: Collection[str]) -> list[RecordSet]:
+    """What a zone has for these domains."""
+    found = map(RecordSet, api.items("ListResourceRecordSets", HostedZoneId=zone.id))
+    return [one for one in found if one.type in _TYPES and one.domain in domains]
+
+
+def _by_zone(domains: Sequence[str], zones: Sequence[Zone]) -> dict[Zone, list[str]]:
+    """The domains of each zone; `zones` has the zone of each domain."""
+    found: dict[Zone, list[str]] = {}
+    for domain, zone in zip(domains, zones, strict=False):
+        found.setdefault(zone, []).append(domain)
+    return found
+
+
+def check(api: Api, domains: Sequence[str], zones: Sequence[Zone], own: Collection[str], *, overwrite: bool) -> None:
+    """Raise UserError where a domain leads elsewhere than to these addresses: that is somebody's, until he says not."""
+    for zone, inside in _by_zone(domains, zones).items():
+        _refuse_foreign(_record_sets(api, zone, inside), own, overwrite=overwrite)
+
+
+def _refuse_foreign(found: Iterable[RecordSet], own: Collection[str], *, overwrite: bool) -> None:
+    foreign = [one for one in found if not one.leads_only_to(own)]
+    names = [one for one in foreign if one.type == "CNAME"]
+    if names or (foreign and not overwrite):
+        raise UserError(
+            f"in Route 53 there is {'; '.join(map(str, names or foreign))}: it does not lead to this server",
+            "remove it there; er sets address records alone"
+            if names
+            else "remove it there, or say --overwrite-dns: then it is replaced, and `er destroy` removes the new one",
+        )
+
+
+def point(
+    api: Api,
+    domains: Sequence[str],
+    zones: Sequence[Zone],
+    addresses: Sequence[str],
+    own: Collection[str],
+    *,
+    overwrite: bool,
+) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+    """Lead the domains to the addresses and nowhere else, by one change for each zone.
+
+    The records that were set, and in words those that they have replaced. A change names what it replaces: Route 53
+    refuses it when that is no longer there. Raises UserError for what is not this server's.
     """
     done: list[Record] = []
-    for zone in dict.fromkeys(zones):
-        inside = [domain for domain, its in zip(domains, zones, strict=True) if its == zone]
-        existing = set(address_records(api, zone.id))
-        missing = [record for record in records(inside, addresses) if record not in existing]
-        if missing:
-            _change(api, zone.id, "UPSERT", missing)
+    replaced: list[str] = []
+    for zone, inside in _by_zone(domains, zones).items():
+        desired, there = records(inside, addresses), _record_sets(api, zone, inside)
+        surplus = [one for one in there if not any(one.is_(record) for record in desired)]
+        missing = [record for record in desired if not any(one.is_(record) for one in there)]
+        _refuse_foreign(surplus, {*own, *addresses}, overwrite=overwrite)
+        if surplus or missing:
+            _change(api, zone.id, [*map(_removal, surplus), *(record.change("CREATE") for record in sorted(missing))])
             done += missing
-    return tuple(done)
+            replaced += map(str, surplus)
+    return tuple(done), tuple(replaced)
 
 
-def address_records(api: Api, zone_id: str) -> Iterator[Record]:
-    """The address records that a zone has, without aliases."""
-    for found in api.items("ListResourceRecordSets", HostedZoneId=zone_id):
-        if found["Type"] in ("A", "AAAA") and found.get("ResourceRecords"):
-            yield _read(found)
+def _removal(found: RecordSet) -> dict[str, Any]:
+    return {"Action": "DELETE", "ResourceRecordSet": dict(found.described)}
 
 
-def _read(found: Mapping[str, Any]) -> Record:
-    addresses = tuple(sorted(value["Value"] for value in found["ResourceRecords"]))
-    return Record(found["Name"].rstrip(".").replace("\\052", "*"), found["Type"], addresses, found.get("TTL", _TTL))
+def leading_to(api: Api, zone_id: str, addresses: frozenset[str]) -> tuple[RecordSet, ...]:
+    """The address records of a zone that lead to these addresses and nowhere else."""
+    found = map(RecordSet, api.items("ListResourceRecordSets", HostedZoneId=zone_id))
+    return tuple(one for one in found if one.type in ("A", "AAAA") and one.leads_only_to(addresses))
 
 
-def leading_to(api: Api, zone_id: str, addresses: frozenset[str]) -> tuple[Record, ...]:
-    """The records of a zone that lead to these addresses and nowhere else."""
-    return tuple(record for record in address_records(api, zone_id) if set(record.addresses) <= addresses)
-
-
-def delete(api: Api, zone_id: str, records: Sequence[Record]) -> None:
+def delete(api: Api, zone_id: str, records: Sequence[RecordSet]) -> None:
     """Delete these records, if there are any."""
     if records:
-        _change(api, zone_id, "DELETE", records)
+        _change(api, zone_id, [*map(_removal, records)])
 
 
-def _change(api: Api, zone_id: str, action: str, records: Iterable[Record]) -> None:
-    batch = {"Comment": "er", "Changes": [record.change(action) for record in sorted(records)]}
+def _change(api: Api, zone_id: str, changes: Sequence[dict[str, Any]]) -> None:
+    batch = {"Comment": "er", "Changes": list(changes)}
     api.call("ChangeResourceRecordSets", HostedZoneId=zone_id, ChangeBatch=batch)

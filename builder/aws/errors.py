@@ -33,6 +33,8 @@ class Row:
 
 
 _DENIED: Final = r"UnauthorizedOperation|AccessDenied(Exception)?|.*\.AccessDenied"
+# One zone has none, others may. A subnet may be out of addresses, and a type is not in every zone.
+_NO_CAPACITY: Final = r"Insufficient(Instance|Host|Free|Reserved).*|Unsupported"
 # er's own: EC2 says InvalidParameterValue of an instance profile that it does not know, or not yet.
 UNKNOWN_PROFILE: Final = "InvalidParameterValue.IamInstanceProfile"
 _CREDENTIALS_HINT: Final = "`aws sts get-caller-identity` tells whether they work; AWS_PROFILE chooses others"
@@ -78,7 +80,7 @@ ROWS: Final = (
         "remove what is not needed, or ask for more in the console under Service Quotas",
     ),
     Row(
-        r"Insufficient(Instance|Host|Free|Reserved).*|SpotMaxPriceTooLow|Unsupported",
+        rf"{_NO_CAPACITY}|SpotMaxPriceTooLow",
         "AWS has no such server free now: {said}",
         "try again, another --type, another --subnet (zone) or --region; without --spot the chances are better",
     ),
@@ -99,9 +101,11 @@ ROWS: Final = (
     ),
     Row(r"VPCIdNotSpecified|DefaultVpcDoesNotExist", "{region} has no default VPC", "name a subnet: --subnet subnet-…"),
     Row(
+        # Two runs of a launch have one client token; what they ask for differs in the tag of the run.
         r"IdempotentParameterMismatch|InvalidClientToken",
-        "an interrupted launch of this server had other options",
-        "`er destroy NAME` clears it away, then launch again; or launch with the options it had",
+        "another launch of this server has made it, and AWS does not list it yet",
+        "run the same command again in a minute: it takes up what is there",
+        transient=True,
     ),
     Row(
         r"OperationNotPermitted",
@@ -116,13 +120,19 @@ ROWS: Final = (
         transient=True,
     ),
     Row(
+        r"InvalidChangeBatch",
+        "a DNS record has changed meanwhile: {said}",
+        "run the same command again: it looks at what is there now",
+        transient=True,
+    ),
+    Row(
         r"InvalidGroup\.Duplicate|InvalidKeyPair\.Duplicate|InvalidPermission\.Duplicate|EntityAlreadyExists",
         "something of that name is there and is not er's: {said}",
         "remove it or rename the server; if a launch was just interrupted, run it again in a minute",
         transient=True,
     ),
     Row(
-        r"DependencyViolation|IncorrectInstanceState|IncorrectState|InvalidGroup\.InUse|InvalidIPAddress\.InUse"
+        r"DependencyViolation|IncorrectInstanceState|IncorrectState|InvalidGroup\.InUse|InvalidIPAddress\.InUse|VolumeInUse"
         r"|Invalid(Group|GroupId|KeyPair|AllocationID|InstanceID|NetworkInterfaceID)\.NotFound|InvalidInstanceID",
         "AWS does not let go of, or does not see yet, what a step before has changed: {said}",
         "run the same command again in a minute: it takes up what is there",
@@ -198,6 +208,11 @@ def no_access(error: UserError) -> bool:
 def is_denied(error: AwsError) -> bool:
     """Whether these credentials may not do it."""
     return bool(re.fullmatch(_DENIED, error.code))
+
+
+def lacks_capacity(error: AwsError) -> bool:
+    """Whether another zone may have what this one has not."""
+    return bool(re.fullmatch(_NO_CAPACITY, error.code))
 
 
 def is_missing(error: AwsError) -> bool:

@@ -75,6 +75,12 @@ def update(path: Path, addresses: Collection[str], keys: Collection[HostKey], na
     return True
 
 
+def known(path: Path, address: str) -> frozenset[HostKey]:
+    """The keys that a file has for an address."""
+    text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
+    return parse_keys("\n".join(line for line in text.splitlines() if _is_for(line, [address])))
+
+
 def merge(text: str, addresses: Collection[str], keys: Iterable[HostKey], name: str) -> str:
     """The text with entries for these addresses, and without what it said about them before.
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from builder.aws import dns, readiness
+from builder.aws import dns, existing, readiness
 from builder.aws.api import Deadline, retry
-from builder.aws.plan import lacking_lines
+from builder.aws.errors import AwsError, is_denied
 from builder.aws.request import Prerequisites, look_up
 from builder.aws.resources import RESOURCES, instance
+from builder.aws.resources.data_volume import DataVolume
 from builder.aws.resources.instance import Instance
 from builder.problems import UserError
 
@@ -58,10 +59,10 @@ def launch(api: Api, request: Request, settings: Settings, progress: Progress) -
     """
     deadline = Deadline(settings.timeout, settings.backoff)
     with progress.step("look around"):
-        prerequisites = look_up(api, request)
-    for text in lacking_lines(prerequisites):
+        prerequisites = existing.look(api, look_up(api, request))
+    for text in prerequisites.warnings:
         progress.line(f"warning: {text}")
-    ids = _create(api, prerequisites, settings.backoff, progress)[Instance.part]
+    ids = create(api, prerequisites, settings.backoff, progress)[Instance.part]
     try:
         return _wait(api, prerequisites, ids, settings, deadline=deadline, progress=progress)
     except (UserError, KeyboardInterrupt) as error:
@@ -75,10 +76,16 @@ def _removal(prerequisites: Prerequisites) -> str:
     return f"er destroy {prerequisites.request.name} --region {prerequisites.region}"
 
 
-def _create(api: Api, prerequisites: Prerequisites, backoff: Backoff, progress: Progress) -> dict[str, Ids]:
+def create(
+    api: Api,
+    prerequisites: Prerequisites,
+    backoff: Backoff,
+    progress: Progress,
+    kinds: Sequence[type[Resource]] = RESOURCES,
+) -> dict[str, Ids]:
     """Create every resource of the table; the ids by kind. On a failure or Ctrl-C, delete what is new, and raise."""
     ids: dict[str, Ids] = {}
-    resources = [kind(prerequisites, ids) for kind in RESOURCES if kind.count(prerequisites.request)]
+    resources = [kind(prerequisites, ids) for kind in kinds if kind.count(prerequisites.request)]
     try:
         for resource in resources:
             with progress.step(resource.title):
@@ -104,14 +111,29 @@ def _create_one(api: Api, resource: Resource) -> Ids:
 
 
 def _delete_new(api: Api, resources: Sequence[Resource], backoff: Backoff, progress: Progress) -> list[str]:
-    """Delete in reverse order; return in words what could not be deleted, or may exist unseen."""
+    """Delete in reverse order; return in words what could not be deleted, or may exist unseen.
+
+    Group, key pair and role stay when a server of another launch uses them. A volume goes once its server is gone.
+    """
     remaining: list[str] = []
-    for resource in reversed([resource for resource in resources if resource.touched]):
+    touched = reversed([resource for resource in resources if resource.touched])
+    for resource in sorted(touched, key=lambda resource: isinstance(resource, DataVolume)):
         try:
-            _delete_one(api, resource, backoff, progress)
+            if not resource.shared or not _in_use(api, resource):
+                _delete_one(api, resource, backoff, progress)
         except (UserError, KeyboardInterrupt):
             remaining.append(" ".join([resource.title, *sorted(resource.created)]))
     return remaining
+
+
+def _in_use(api: Api, resource: Resource) -> bool:
+    """Whether a server of this name is there: this run's own are gone by now. Who may not look has made none either."""
+    try:
+        return bool(Instance.usable(Instance.find_all(api, resource.request.name)))
+    except AwsError as error:
+        if not is_denied(error):
+            raise
+        return False
 
 
 def _delete_one(api: Api, resource: Resource, backoff: Backoff, progress: Progress) -> None:
@@ -137,20 +159,33 @@ def _wait(
     api: Api, prerequisites: Prerequisites, ids: Ids, settings: Settings, *, deadline: Deadline, progress: Progress
 ) -> Launched:
     """Set the records of the domains, then wait for first boot and every domain."""
-    domains, zones = prerequisites.request.domains, prerequisites.zones
+    domains = prerequisites.request.domains
     servers = instance.describe(api, ids)
     addresses = [address for one in servers for address in one.addresses]
     launched = Launched(prerequisites, servers, dns.records(domains, addresses))
-    if zones:
+    if prerequisites.zones:
         with progress.step("DNS records"):
-            work = partial(dns.upsert, api, domains, zones, addresses)
-            launched = replace(launched, records_set=retry(work, settings.backoff, progress.line))
+            launched = replace(launched, records_set=_point_domains(api, prerequisites, addresses, settings, progress))
     if not settings.wait:
         return launched
     request = prerequisites.request
     wait_for_first_boot = partial(readiness.wait_for_first_boot, deadline=deadline, progress=progress)
-    boots = tuple(wait_for_first_boot(api, one, request, settings) for one in servers)
+    there = prerequisites.existing
+    boots = tuple(wait_for_first_boot(api, one, request, settings, existing=one.id in there) for one in servers)
     return replace(launched, first_boots=boots, sites=readiness.wait_for_sites(request, boots, deadline, progress))
+
+
+def _point_domains(
+    api: Api, prerequisites: Prerequisites, addresses: Sequence[str], settings: Settings, progress: Progress
+) -> tuple[dns.Record, ...]:
+    """Lead the domains to the server; those records that this has set."""
+    request, own = prerequisites.request, prerequisites.own_addresses
+    overwrite = request.options.overwrite_dns
+    work = partial(dns.point, api, request.domains, prerequisites.zones, addresses, own, overwrite=overwrite)
+    done, replaced = retry(work, settings.backoff, progress.line)
+    for text in replaced:
+        progress.line(f"replaced: {text}")
+    return done
 
 
 def launched_lines(launched: Launched, settings: Settings, default_known_hosts: Path) -> Iterator[str]:

@@ -72,8 +72,11 @@ _ROWS: Final = (
     _read("DescribeSecurityGroups", "SecurityGroups"),
     _read("DescribeKeyPairs", "KeyPairs"),
     _read("DescribeInstances", "Reservations"),
+    _read("DescribeVolumes", "Volumes"),
     _read("DescribeAddresses", "Addresses"),
     _read("GetConsoleOutput"),
+    _read("DescribeInstanceAttribute"),
+    _read("DescribeRegions", "Regions"),
     _create("CreateSecurityGroup", "security-group", uses=("vpc",)),
     _write("AuthorizeSecurityGroupIngress"),
     _write("RevokeSecurityGroupIngress"),
@@ -99,6 +102,18 @@ _ROWS: Final = (
     _write("DeleteRolePolicy", "iam"),
     _write("DeleteRole", "iam"),
     _create("AllocateAddress", "elastic-ip"),
+    # Only for a spec with `data:`.
+    _create("CreateVolume", "volume"),
+    _write("AttachVolume"),
+    _write("DetachVolume"),
+    _write("DeleteVolume"),
+    _read("DescribeSnapshots", "Snapshots"),
+    # Only for `er launch --replace`.
+    _create("CreateSnapshot", "snapshot", uses_own=("volume",)),
+    _write("DeleteSnapshot"),
+    _write("StopInstances"),
+    _write("StartInstances"),
+    Operation("ec2", "CreateTags", (_TAGGING,), writes=True),
     _write("AssociateAddress"),
     _write("ModifyInstanceAttribute"),
     _write("TerminateInstances"),
@@ -113,12 +128,15 @@ _ROWS: Final = (
 )
 OPERATIONS: Final = {row.name: row for row in _ROWS}
 
-# A console shows what a server prints at its boot: those of other servers are not er's business.
-_CONSOLE: Final = "ec2:GetConsoleOutput"
+# A console shows what a server prints at its boot, an attribute may be its user-data: those of other servers are not
+# er's business.
+_OWN_READS: Final = frozenset({"ec2:GetConsoleOutput", "ec2:DescribeInstanceAttribute"})
 # A role's tags are no reliable condition of PassRole, says IAM's guide: so its name has to be.
 _ROLES: Final = "arn:aws:iam::*:role/er-*"
 _PROFILES: Final = "arn:aws:iam::*:instance-profile/er-*"
 _RECORDS: Final = "route53:ChangeResourceRecordSets"
+# Of what has er's tag, the others may change: what belongs to whom is said once, when it is made.
+_KEYS_OF_A_REPLACEMENT: Final = {"ForAllValues:StringEquals": {"aws:TagKeys": [tags.GIVEN_UP, tags.PART]}}
 # Every record of a change must be A or AAAA: er may not touch mail, name servers, or TXT proofs of a domain.
 _ADDRESSES: Final = {"ForAllValues:StringEquals": {"route53:ChangeResourceRecordSetsRecordTypes": ["A", "AAAA"]}}
 
@@ -133,12 +151,13 @@ def policy() -> dict[str, Any]:
     tagged, own = (_equal(f"aws:{what}Tag/{tags.PROJECT}", tags.OURS) for what in ("Request", "Resource"))
     creations = sorted(action.removeprefix("ec2:") for action in creates)
     return _document(
-        _allow("Look", reads - {_CONSOLE}),
+        _allow("Look", reads - _OWN_READS),
         _allow("Make", creates, _arns(creates), tagged),
         _allow("MakeFrom", uses, _arns(uses)),
         _allow("MakeFromOwn", uses_own, _arns(uses_own), own),
         _allow("TagWhatIsMade", {_TAGGING}, condition=_both(tagged, _equal("ec2:CreateAction", creations))),
-        _allow("ChangeAndRemoveOwn", changes | {_CONSOLE}, condition=own),
+        _allow("TagOwn", {_TAGGING}, condition=own | _KEYS_OF_A_REPLACEMENT),
+        _allow("ChangeAndRemoveOwn", changes | _OWN_READS, condition=own),
         _allow("SetAddressRecords", {_RECORDS}, "arn:aws:route53:::hostedzone/*", _ADDRESSES),
         _allow("PassInstanceProfile", {_PASSING}, _ROLES, _equal("iam:PassedToService", "ec2.amazonaws.com")),
         _allow("LookForRoles", {"iam:GetInstanceProfile", "iam:GetRole"}, [_ROLES, _PROFILES]),

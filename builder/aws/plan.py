@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import problem_report
+from builder.aws import existing
 from builder.aws.errors import AwsError
 from builder.aws.request import look_up
 from builder.aws.resources import RESOURCES
@@ -64,14 +65,15 @@ class Plan:
 
 def plan(api: Api, request: Request) -> Plan:
     """Look, and ask EC2 about what would be created; nothing is changed. Raises UserError."""
-    found = look_up(api, request)
+    found = existing.look(api, look_up(api, request))
+    request = found.request
     entries = tuple(_entries(api, found))
     size, hourly = len(found.user_data), estimate(api, found.instance_type.name)
     lines = (
         f"  account {found.account}, {found.region}, {found.subnet.id} of {found.subnet.vpc}",
         *(line for entry in entries for line in entry.lines),
         f"  user-data  {size:,} bytes",
-        *(f"  warning    {text}" for text in lacking_lines(found)),
+        *(f"  warning    {text}" for text in found.warnings),
         *([] if hourly is None else [f"  {price_line(hourly, request.options.count)}"]),
     )
     value = {
@@ -100,12 +102,6 @@ def _entries(api: Api, prerequisites: Prerequisites) -> Iterator[Entry]:
         yield Entry(kind.title, kind.summary(request, prerequisites), existing, resource.missing, refusal)
     for domain, zone in zip(request.domains, prerequisites.zones, strict=False):
         yield Entry("DNS record", f"{domain} in the zone {zone.name}", (), 1)
-
-
-def lacking_lines(found: Prerequisites) -> Iterator[str]:
-    """What the image lacks of the host's packages, for a person."""
-    for name, reason in found.lacking.items():
-        yield f"the image lacks {name} ({reason}): first boot installs it from the network"
 
 
 _HOURS_A_MONTH: Final = 730  # as AWS counts

@@ -6,17 +6,16 @@ Nobody on the network can forge what a server prints on its serial console: trus
 from __future__ import annotations
 
 import http.client
-import re
 import socket
 import ssl
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from builder import facts, process
-from builder.aws import known_hosts
+from builder import facts, process, userdata
+from builder.aws import console, known_hosts
 from builder.aws.api import NotInTimeError
-from builder.aws.errors import AwsError
+from builder.aws.console import Console
 from builder.aws.resources import instance
 from builder.problems import UserError
 
@@ -41,58 +40,96 @@ class FirstBoot:
 
 
 def wait_for_first_boot(
-    api: Api, server: Server, request: Request, settings: Settings, *, deadline: Deadline, progress: Progress
+    api: Api,
+    server: Server,
+    request: Request,
+    settings: Settings,
+    *,
+    existing: bool,
+    deadline: Deadline,
+    progress: Progress,
 ) -> FirstBoot:
     """Wait for first boot, and keep the host keys.
 
+    The console of a server that was there before may have lost the lines of its first boot, as after a restart: then
+    the server is asked itself, where its host key is known from before.
     Raises UserError when the server says that it failed, or is none any more; NotInTimeError.
     """
     address = server.address
     if address is None:
         raise UserError(f"{server.id} has no public address", "does its subnet give any? --eip gives one in any case")
+    login = Login(request.spec.admin.name, address, settings.known_hosts, settings.identity)
+    older = partial(_says_that_it_is_complete, login) if existing else None
     with progress.step("first boot"):
-        console = _booted_console(api, server, deadline)
-    keys = verified_keys(console, address)
+        said = _booted_console(api, server, deadline, older)
+    if said.by_ssh:
+        return FirstBoot(server, frozenset(key.fingerprint for key in said.keys), login)
+    keys = verified_keys(said, address)
     if keys:
         known_hosts.update(settings.known_hosts, server.addresses, keys, request.name)
     else:
         progress.line("SSH does not answer from here: no known_hosts entry is written")
-    login = Login(request.spec.admin.name, address, settings.known_hosts, settings.identity)
-    return FirstBoot(server, console.fingerprints, login)
+    return FirstBoot(server, said.fingerprints, login)
 
 
-def _booted_console(api: Api, server: Server, deadline: Deadline) -> Console:
+def _says_that_it_is_complete(login: Login) -> Console | None:
+    """What a server whose host key is known says of itself; None where it is not known, or does not say so."""
+    keys = known_hosts.known(login.known_hosts, login.address)
+    done = process.run([*login.argv, "test", "-e", userdata.cloudconfig.COMPLETE], check=False) if keys else None
+    return Console(keys=keys, by_ssh=True) if done and done.returncode == 0 else None
+
+
+def _booted_console(
+    api: Api, server: Server, deadline: Deadline, older: Callable[[], Console | None] | None
+) -> Console:
     text = ""
 
     def ready() -> Console | None:
         nonlocal text
-        text = _console_output(api, server.id) or text
-        console = read_console(text)
-        if console.failure:
-            raise UserError(f"first boot has failed: {console.failure}", f"its console ends with:\n  {_tail(text)}")
+        text = console.output(api, server.id) or text
+        said = console.read(text)
         _check_alive(api, server)
-        return console if console.ready == server.name else None
+        if said.ready == server.name:
+            return said
+        # What failed at its boot may have been mended since.
+        if older and (itself := older()):
+            return itself
+        if said.failure and not console.WAITS_FOR_DISK.search(said.failure):
+            raise UserError(f"first boot has failed: {said.failure}", f"its console ends with:\n  {console.tail(text)}")
+        return None
 
     try:
         return deadline.until(ready, "the server's first boot") or Console()
     except NotInTimeError as error:
-        hint = f"its console ends with:\n  {_tail(text)}" if text else "its console says nothing yet"
+        hint = f"its console ends with:\n  {console.tail(text)}" if text else "its console says nothing yet"
+        if older:
+            hint = f"{_OLDER.format(server=server)}\n{hint}"
         raise NotInTimeError(error.message, hint) from None
 
 
-# What EC2 says when it is asked for the newest output, and the hypervisor keeps none.
-_NO_LATEST: Final = frozenset({"UnsupportedOperation", "InvalidParameterCombination", "InvalidParameterValue"})
+_OLDER: Final = (
+    "EC2 keeps the last 64 KiB of a console, and {server.id} was there before: if it serves, put its host key into "
+    "known_hosts (`ssh-keyscan {server.address}`, compared with one that you trust), and it is asked itself"
+)
 
 
-def _console_output(api: Api, instance_id: str) -> str:
-    """The console so far: the newest output, where EC2 has it."""
+def wait_for_disk(api: Api, server: Server, deadline: Deadline) -> None:
+    """Wait until a new server's first boot lacks nothing but its disk for data. Raises UserError, NotInTimeError."""
+    text = ""
+
+    def waiting() -> bool:
+        nonlocal text
+        text = console.output(api, server.id) or text
+        failure = console.read(text).failure
+        if failure and not console.WAITS_FOR_DISK.search(failure):
+            raise UserError(f"first boot has failed: {failure}", f"its console ends with:\n  {console.tail(text)}")
+        _check_alive(api, server)
+        return bool(console.WAITS_FOR_DISK.search(text))
+
     try:
-        answer = api.call("GetConsoleOutput", InstanceId=instance_id, Latest=True)
-    except AwsError as error:
-        if error.code not in _NO_LATEST:
-            raise
-        answer = api.call("GetConsoleOutput", InstanceId=instance_id)
-    return str(answer.get("Output") or "")
+        deadline.until(waiting, "the new server to want its disk")
+    except NotInTimeError as error:
+        raise NotInTimeError(error.message, f"its console ends with:\n  {console.tail(text)}") from None
 
 
 def _check_alive(api: Api, server: Server) -> None:
@@ -101,55 +138,15 @@ def _check_alive(api: Api, server: Server) -> None:
             raise UserError(f"{server.id} is {now.state}: {now.reason or 'no reason given'}")
 
 
-def _tail(text: str, lines: int = 12) -> str:
-    """The end of it, for a person."""
-    return "\n  ".join(line for line in text.replace("\r", "").strip().splitlines()[-lines:] if line.strip())
-
-
-@dataclass(frozen=True, slots=True)
-class Console:
-    """What a console says. `ready` is the name in the ready line, `failure` why there will be none."""
-
-    ready: str | None = None
-    failure: str | None = None
-    fingerprints: frozenset[str] = frozenset()
-    keys: frozenset[HostKey] = frozenset()
-
-    @property
-    def trusted(self) -> frozenset[HostKey]:
-        """Printed keys whose fingerprints the host itself has printed too."""
-        return frozenset(key for key in self.keys if key.fingerprint in self.fingerprints)
-
-
-# Printed by /usr/lib/easyrunner/first-boot; the kernel may cut into lines of the console, never inside one of ours.
-_READY: Final = re.compile(r"easyrunner: ready name=(\S+)(.*)")
-_NOT_READY: Final = re.compile(r"easyrunner: (not ready: .*)")
-_FINGERPRINT: Final = re.compile(r"easyrunner: ssh \d+ (SHA256:[A-Za-z0-9+/]{43}) ")
-# Printed by cloud-init.
-_KEYS: Final = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
-
-
-def read_console(text: str) -> Console:
-    """The state of the last boot that the text shows."""
-    ready, failed = list(_READY.finditer(text)), list(_NOT_READY.finditer(text))
-    last = max((*ready, *failed), key=lambda match: match.start(), default=None)
-    return Console(
-        ready=last[1] if last in ready and last else None,
-        failure=last[1].strip() if last in failed and last else None,
-        fingerprints=frozenset(_FINGERPRINT.findall(text)),
-        keys=known_hosts.parse_keys("\n".join(_KEYS.findall(text))),
-    )
-
-
-def verified_keys(console: Console, address: str) -> frozenset[HostKey]:
+def verified_keys(said: Console, address: str) -> frozenset[HostKey]:
     """The server's host keys: printed on the console, or asked for and compared with the fingerprints there.
 
     Empty when SSH does not answer from here. Raises UserError when whoever answers is not this server.
     """
-    if console.trusted or not console.fingerprints:
-        return console.trusted
+    if said.trusted or not said.fingerprints:
+        return said.trusted
     answered = known_hosts.scan(address)
-    verified = frozenset(key for key in answered if key.fingerprint in console.fingerprints)
+    verified = frozenset(key for key in answered if key.fingerprint in said.fingerprints)
     if answered and not verified:
         raise UserError(
             f"what answers SSH at {address} is not this server: its host key is not the one on the console",

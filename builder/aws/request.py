@@ -5,44 +5,59 @@ All is looked up before anything is created; what can be refused beforehand is r
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
+from builder import host as hosts
 from builder import userdata
-from builder.aws import dns, tags
+from builder.aws import dns, machine_image
+from builder.aws import subnet as subnets
 from builder.problems import SpecError, UserError
 from builder.stack import public
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from builder.aws.api import Api, Backoff
     from builder.aws.dns import Zone
+    from builder.aws.machine_image import Image
+    from builder.aws.subnet import Subnet
     from builder.host import Host
     from builder.spec import Spec
     from builder.userdata.cloudconfig import On
 
+DEFAULT_DISK: Final = 20
+"""GiB of a server's disk."""
 DEFAULT_TYPES: Final = {"amd64": "t3.small", "arm64": "t4g.small"}
+# Characters of a tag's value.
+_LONGEST_TAG: Final = 256
 # What EC2 imports as a key pair; the admin's other kinds of key are in the user-data in any case.
 _IMPORTABLE: Final = ("ssh-ed25519", "ssh-rsa")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of `er launch`. `image` is an AMI, `baked`, `stock`, or None for the best there is; `disk` in GiB."""
+    """The options of `er launch`; None and False are what nobody asked for.
+
+    `image` is an AMI, `baked`, `stock`, or None for the best there is; `disk` in GiB. With `overwrite_dns` records of
+    the domains that lead elsewhere may be replaced.
+    """
 
     type: str | None = None
     image: str | None = None
     count: int = 1
-    disk: int = 20
+    disk: int | None = None
     vpc: str | None = None
     subnet: str | None = None
     profile_arn: str | None = None
     spot: bool = False
-    eip: bool = False
+    eip: bool | None = None
     ipv6: bool = False
     protect: bool = False
+    overwrite_dns: bool = False
+    data_disk: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,42 @@ class Request:
     def type(self) -> str:
         """The instance type: of the option, of the spec, or a small one."""
         return self.options.type or self.spec.aws.type or DEFAULT_TYPES[self.spec.server.arch]
+
+    @property
+    def disk(self) -> int:
+        """GiB."""
+        return self.options.disk or DEFAULT_DISK
+
+    @property
+    def has_data_volume(self) -> bool:
+        """Whether a volume is made for data: where the spec names a disk by its id, it is the user's."""
+        return self.spec.data is not None and not self.spec.data.disk.startswith("/")
+
+    @property
+    def data_size(self) -> int:
+        """GiB of the volume for data."""
+        return self.options.data_disk or DEFAULT_DISK
+
+    @property
+    def eip(self) -> bool:
+        """Whether the server has an Elastic IP: without one, domains lead to somebody else once it was stopped."""
+        return bool(self.domains) if self.options.eip is None else self.options.eip
+
+    @property
+    def digests(self) -> str:
+        """`NAME:DIGEST …` of what the spec makes: without a name the host itself, then each stack.
+
+        It is the value of a tag: when the names of all stacks are too long for one, they have the name @ together.
+        """
+        own = b"".join(text.encode() for text in userdata.cloudconfig.head_and_tail(self.spec, ascii_only=True))
+        files: dict[str, list[hosts.File]] = {"": [hosts.File("", own, hosts.Part.FIRST_BOOT)]}
+        for file in self.host.files:
+            files.setdefault(file.stack, []).append(file)
+        text = " ".join(f"{name}:{hosts.digest(its)[:8]}" for name, its in sorted(files.items()))
+        if len(text) <= _LONGEST_TAG:
+            return text
+        stacks = [file for name, its in sorted(files.items()) if name for file in its]
+        return f":{hosts.digest(files[''])[:8]} @:{hosts.digest(stacks)[:8]}"
 
     @property
     def key(self) -> str | None:
@@ -102,16 +153,37 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Prerequisites:
-    """The request, the account and region, and what was chosen there; `zones` has the hosted zone of each domain."""
+    """The request, the account and region, and what was chosen there; `zones` has the hosted zone of each domain.
+
+    `run` is the token of this run of er, which is in the tags of all that it creates. Of the server there are already
+    the instances `existing`, and `own_addresses` are its; `notes` say what is to be known of them.
+    """
 
     request: Request = field(repr=False)
     account: str
     region: str
     image: Image
     instance_type: InstanceType
-    subnet: Subnet
+    subnets: tuple[Subnet, ...]
     user_data: bytes = field(repr=False)
+    run: str
     zones: tuple[Zone, ...] = ()
+    existing: tuple[str, ...] = ()
+    own_addresses: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def subnet(self) -> Subnet:
+        """The first to be tried; all are of one VPC."""
+        return self.subnets[0]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What goes on all the same, and has to be known; for a person."""
+        installs = "first boot installs it from the network"
+        lacking = (f"the image lacks {name} ({reason}): {installs}" for name, reason in self.lacking.items())
+        of_image = () if self.existing else (*filter(None, [self.image.warning]), *lacking)
+        return (*of_image, *self.notes)
 
     @property
     def zone_ids(self) -> tuple[str, ...]:
@@ -127,18 +199,37 @@ class Prerequisites:
         return {name: reason for name, reason in needed if name not in self.image.packages}
 
 
+def check(request: Request) -> None:
+    """Raise UserError for what can never work."""
+    if request.options.count > 1 and request.domains and request.spec.tls.ca != "internal":
+        raise UserError(
+            f"--count {request.options.count}: every server would order its own certificates for the same domains, and "
+            "the CA's question reaches one of them",
+            "one server; several that share their certificates will be `fleet`, which is not made yet; "
+            "or `tls: {ca: internal}`",
+        )
+
+    if request.options.count > 1 and request.has_data_volume:
+        raise UserError(
+            f"--count {request.options.count}: `data:` is one volume, and it belongs to one server", "one server"
+        )
+
+
 def look_up(api: Api, request: Request) -> Prerequisites:
     """Look everything up; raises UserError or AwsError."""
     account = api.call("GetCallerIdentity")["Account"]
     instance_type = find_instance_type(api, request.type, request.spec.server.arch)
     _check_options(instance_type, request.options)
-    image = choose_image(api, request)
-    subnet = choose_subnet(api, request.options, instance_type.name)
+    image = machine_image.choose(api, request.host, request.options.image)
+    found = subnets.choose(
+        api, instance_type.name, vpc=request.options.vpc, subnet=request.options.subnet, ipv6=request.options.ipv6
+    )
     _check_archives(request, image)
     # Before anything is created: this raises when EC2 would refuse the length.
     user_data = request.user_data(image.on)
     zones = dns.zones_of(request.domains, dns.hosted_zones(api)) if request.spec.dns == "route53" else ()
-    return Prerequisites(request, account, api.region, image, instance_type, subnet, user_data, zones)
+    run = secrets.token_hex(8)
+    return Prerequisites(request, account, api.region, image, instance_type, found, user_data, run, zones)
 
 
 def _check_archives(request: Request, image: Image) -> None:
@@ -158,14 +249,10 @@ class InstanceType:
     spot: bool
 
 
-# EC2's words for processors.
-ARCHITECTURES: Final = {"amd64": "x86_64", "arm64": "arm64"}
-
-
 def find_instance_type(api: Api, name: str, arch: str) -> InstanceType:
     """The type by its name; raises AwsError when there is none, UserError when it has another processor."""
     found = read_instance_type(next(iter(api.items("DescribeInstanceTypes", InstanceTypes=[name]))))
-    if ARCHITECTURES[arch] not in found.architectures:
+    if machine_image.ARCHITECTURES[arch] not in found.architectures:
         raise UserError(
             f"{name} has no {arch} processor, the spec says arch: {arch}",
             f"take a type for {arch}, as {DEFAULT_TYPES[arch]}, or change `arch` in the spec",
@@ -188,180 +275,3 @@ def _check_options(instance_type: InstanceType, options: Options) -> None:
         raise UserError(f"{instance_type.name} has no IPv6", "take a type of this century, or leave --ipv6 out")
     if options.spot and not instance_type.spot:
         raise UserError(f"{instance_type.name} is not offered as Spot", "another --type, or leave --spot out")
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image: `on` says which user-data it takes; `root` is its root device, `size` that disk's GiB at least.
-
-    `packages` were baked in although not every host has them.
-    """
-
-    id: str
-    name: str
-    arch: str
-    root: str
-    size: int
-    on: Literal["stock", "baked"]
-    packages: tuple[str, ...] = ()
-
-
-def choose_image(api: Api, request: Request) -> Image:
-    """Look the image up; raises UserError when there is none, or one for another processor."""
-    server, option = request.spec.server, request.options.image
-    if option and option.startswith("ami-"):
-        return _checked(newest_image(api.items("DescribeImages", ImageIds=[option])), option, server.arch)
-    image = None
-    if option != "stock":
-        image = newest_image(api.items("DescribeImages", **baked_query(server.base, server.arch)))
-    if image is None and option != "baked":
-        image = newest_image(api.items("DescribeImages", **stock_query(server.base, server.arch)))
-    if image is None:
-        hint = "bake one with `er build-image --target aws`" if option == "baked" else "name one: --image ami-…"
-        raise UserError(
-            f"no {'baked ' * (option == 'baked')}image of {server.base} for {server.arch} in {api.region}",
-            f"{hint}, or take another region",
-        )
-    return image
-
-
-def _checked(image: Image | None, name: str, arch: str) -> Image:
-    if image is None:
-        raise UserError(f"there is no image {name} here", "images belong to one region: is it the right one?")
-    if image.arch != ARCHITECTURES[arch]:
-        other = next((ours for ours, ec2 in ARCHITECTURES.items() if ec2 == image.arch), image.arch)
-        raise UserError(
-            f"{name} is an image for {other}, the spec says arch: {arch}",
-            f"take an image for {arch}, or write `arch: {other}` in the spec",
-        )
-    return image
-
-
-def baked_query(base: str, arch: str) -> dict[str, Any]:
-    """What finds images that er baked in this account, for this base and processor."""
-    query = _image_query("self", arch=ARCHITECTURES[arch])
-    query["Filters"] += [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.image(base, arch).items()]
-    return query
-
-
-# Debian's and Canonical's accounts, and how they name their images: wiki.debian.org/Cloud/AmazonEC2Image and
-# documentation.ubuntu.com/aws.
-_STOCK: Final = {
-    "debian-13": ("136693071363", "debian-13-{arch}-*"),
-    "ubuntu-24.04": ("099720109477", "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-{arch}-server-*"),
-}
-
-
-def stock_query(base: str, arch: str) -> dict[str, Any]:
-    """What finds the distribution's images."""
-    owner, pattern = _STOCK[base]
-    return _image_query(owner, name=pattern.format(arch=arch), arch=ARCHITECTURES[arch])
-
-
-def _image_query(owner: str, *, arch: str, name: str | None = None) -> dict[str, Any]:
-    filters = [{"Name": "architecture", "Values": [arch]}, {"Name": "state", "Values": ["available"]}]
-    filters += [{"Name": "name", "Values": [name]}] if name else []
-    return {"Owners": [owner], "Filters": filters}
-
-
-def newest_image(described: Iterable[Mapping[str, Any]]) -> Image | None:
-    """The newest of the described images; the time is in a form that sorts."""
-    newest = max(described, key=lambda image: (image.get("CreationDate", ""), image["ImageId"]), default=None)
-    return read_image(newest) if newest else None
-
-
-def read_image(described: Mapping[str, Any]) -> Image:
-    """A described image. What carries our tags is baked; any other is taken for a stock image."""
-    ours = tags.read(described)
-    root = described.get("RootDeviceName", "/dev/xvda")
-    devices = described.get("BlockDeviceMappings", ())
-    disks = [device.get("Ebs", {}) for device in devices if device.get("DeviceName") == root]
-    size = max((disk.get("VolumeSize", 0) for disk in disks), default=0)
-    on: Literal["stock", "baked"] = "baked" if ours.get(tags.PROJECT) == tags.OURS else "stock"
-    name, arch = described.get("Name", ""), described.get("Architecture", "")
-    return Image(described["ImageId"], name, arch, root, size, on, tuple(ours.get(tags.PACKAGES, "").split()))
-
-
-@dataclass(frozen=True, slots=True)
-class Subnet:
-    """A subnet, and its VPC and availability zone; `ipv6` says that it gives addresses of that family."""
-
-    vpc: str
-    id: str
-    zone: str
-    ipv6: bool
-
-
-def choose_subnet(api: Api, options: Options, instance_type: str) -> Subnet:
-    """A public subnet in a zone that has the instance type; raises UserError when there is none."""
-    subnets = list(api.items("DescribeSubnets", **_subnet_query(api, options)))
-    if not subnets:
-        raise UserError(f"{options.vpc} has no subnet", "name another VPC, or a subnet: --subnet subnet-…")
-    offers = api.items("DescribeInstanceTypeOfferings", **_offerings_query(instance_type))
-    subnet = pick_subnet(subnets, {offer["Location"] for offer in offers}, instance_type, ipv6=options.ipv6)
-    _check_public(api, subnet)
-    return subnet
-
-
-def _subnet_query(api: Api, options: Options) -> dict[str, Any]:
-    if options.subnet:
-        return {"SubnetIds": [options.subnet]}
-    return {"Filters": [{"Name": "vpc-id", "Values": [options.vpc or _default_vpc(api)]}]}
-
-
-def _default_vpc(api: Api) -> str:
-    vpcs = list(api.items("DescribeVpcs", Filters=[{"Name": "is-default", "Values": ["true"]}]))
-    if not vpcs:
-        raise UserError(
-            f"the account has no default VPC in {api.region}",
-            "name a network: --vpc vpc-… or --subnet subnet-…; or make one: aws ec2 create-default-vpc",
-        )
-    return str(vpcs[0]["VpcId"])
-
-
-def _offerings_query(instance_type: str) -> dict[str, Any]:
-    return {
-        "LocationType": "availability-zone",
-        "Filters": [{"Name": "instance-type", "Values": [instance_type]}],
-    }
-
-
-def pick_subnet(
-    described: Iterable[Mapping[str, Any]], zones: Collection[str], instance_type: str, *, ipv6: bool
-) -> Subnet:
-    """The first suitable subnet, by zone; the same for every run."""
-    subnets = sorted((_read_subnet(subnet) for subnet in described), key=lambda subnet: (subnet.zone, subnet.id))
-    offering = [subnet for subnet in subnets if subnet.zone in zones]
-    if not offering:
-        known = ", ".join(sorted({subnet.zone for subnet in subnets}))
-        raise UserError(f"{instance_type} is not to be had in {known}", "another --type, or a --subnet in another zone")
-    if ipv6 and not any(subnet.ipv6 for subnet in offering):
-        raise UserError("no subnet here has IPv6 addresses", "add an IPv6 block to VPC and subnet, or leave --ipv6 out")
-    return next(subnet for subnet in offering if subnet.ipv6 or not ipv6)
-
-
-def _read_subnet(described: Mapping[str, Any]) -> Subnet:
-    blocks = described.get("Ipv6CidrBlockAssociationSet", ())
-    ipv6 = any(block.get("Ipv6CidrBlockState", {}).get("State") == "associated" for block in blocks)
-    return Subnet(described["VpcId"], described["SubnetId"], described["AvailabilityZone"], ipv6)
-
-
-def _check_public(api: Api, subnet: Subnet) -> None:
-    """Nobody reaches a server in a subnet without a route to an internet gateway."""
-    tables = list(api.items("DescribeRouteTables", Filters=[{"Name": "vpc-id", "Values": [subnet.vpc]}]))
-    if tables and not is_public(tables, subnet.id):
-        raise UserError(
-            f"{subnet.id} has no route to an internet gateway: nobody could reach the server",
-            "name a public subnet: --subnet subnet-…",
-        )
-
-
-def is_public(tables: Iterable[Mapping[str, Any]], subnet: str) -> bool:
-    """Whether the subnet's route table, its own or the main one, leads to an internet gateway."""
-    own, main = [], []
-    for table in tables:
-        associations = table.get("Associations", ())
-        own += [table] if any(each.get("SubnetId") == subnet for each in associations) else []
-        main += [table] if any(each.get("Main") for each in associations) else []
-    routes = [route for table in own or main for route in table.get("Routes", ())]
-    return any(str(route.get("GatewayId", "")).startswith("igw-") for route in routes)

@@ -15,6 +15,15 @@ ZONES: Final = "er:zones"
 BASE: Final = "er:base"
 ARCH: Final = "er:arch"
 PACKAGES: Final = "er:packages"
+BAKED: Final = "er:baked"
+# The run of `er launch` that has made it.
+RUN: Final = "er:run"
+# What the server was made from, and that it was to have an Elastic IP.
+SPEC: Final = "er:spec"
+EIP: Final = "er:eip"
+# Of a replacement: on a snapshot, the instance that was to get the data; on that one, that it is given up.
+TAKER: Final = "er:taker"
+GIVEN_UP: Final = "er:given-up"
 OURS: Final = "easyrunner"
 IMAGE: Final = "image"
 
@@ -44,7 +53,10 @@ def read(described: Mapping[str, Any]) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in described.get("Tags", ())}
 
 
-def image(base: str, arch: str, packages: Iterable[str] = ()) -> dict[str, str]:
-    """The tags of an image that er bakes: by these a launch finds it. `packages` are those that not every host has."""
-    extra = {PACKAGES: " ".join(packages)} if packages else {}
+def image(base: str, arch: str, packages: Iterable[str] = (), baked: str = "") -> dict[str, str]:
+    """The tags of an image that er bakes: by these a launch finds it.
+
+    `packages` are those that not every host has, `baked` is the digest of what was baked in for every host.
+    """
+    extra = ({PACKAGES: " ".join(packages)} if packages else {}) | ({BAKED: baked} if baked else {})
     return {PROJECT: OURS, PART: IMAGE, BASE: base, ARCH: arch, **extra}

@@ -167,10 +167,14 @@ def _refuse(given: Mapping[str, object]) -> None:
 
 def _image_tags(target: str, spec: Spec) -> dict[str, str]:
     """By these `er launch` finds the image."""
+    from builder import host as hosts
     from builder.aws import tags
     from builder.host import packages
 
-    return tags.image(spec.server.base, spec.server.arch, packages.of_spec(spec)) if target == "aws" else {}
+    if target != "aws":
+        return {}
+    baked = hosts.digest(hosts.build(spec).only(hosts.Part.BAKED))
+    return tags.image(spec.server.base, spec.server.arch, packages.of_spec(spec), baked)
 
 
 def follow(events: Generator[Progress, None, Result], steps: Steps) -> Result:

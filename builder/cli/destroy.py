@@ -29,6 +29,8 @@ def command(
     region: Region = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     unprotect: Annotated[bool, typer.Option("--unprotect", help="Also a server that is protected.")] = False,
+    with_data: Annotated[bool, typer.Option("--data", help="Also its volume for data, and snapshots of that.")] = False,
+    old: Annotated[bool, typer.Option("--old", help="Only servers that `er launch --replace` has replaced.")] = False,
     known_hosts: KnownHosts = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go, and remove nothing.")] = False,
     as_json: AsJson = False,
@@ -44,12 +46,14 @@ def command(
         return _dry_run_without_access(name, region, missing, as_json=as_json)
     client = api.Api(region, output.note)
     try:
-        found = destroy.holdings(client, name)
+        found = destroy.replaced(client, name) if old else destroy.holdings(client, name, with_data=with_data)
     except errors.AwsError as error:
         if not dry_run or not errors.no_access(error):
             raise
         return _dry_run_without_access(name, region, (error,), as_json=as_json)
     _show(found, name, client.region)
+    if not found and not old and not any(found.stays.values()):
+        _look_elsewhere(client, name)
     if found and not dry_run:
         _confirm(name, yes=yes)
         with terminable(), Steps() as steps:
@@ -86,6 +90,21 @@ def _show(found: Holdings, name: str, region: str) -> None:
         output.note(line)
 
 
+def _look_elsewhere(client: Api, name: str) -> None:
+    """Nothing here is no reason to be content when the server runs, and costs, in another region."""
+    from builder.aws import destroy
+
+    found = destroy.elsewhere(client, name)
+    for region, error in found.errors.items():
+        output.note(f"  not asked: {region} ({error.message})")
+    if found.having:
+        raise UserError(
+            f"{name} is not in {client.region}, but in {', '.join(found.having)}",
+            "; ".join(f"er destroy {name} --region {region}" for region in found.having),
+        )
+    output.note(f"  nor in {len(found.empty)} other regions of the account")
+
+
 def _confirm(name: str, *, yes: bool) -> None:
     if yes:
         return
@@ -101,6 +120,9 @@ def _show_what_stays(client: Api, found: Holdings) -> None:
 
     for disk in found.disks:
         output.note(f"  stays: disk {disk}, which er did not make")
+    for kind, described in found.stays.items():
+        for one in described:
+            output.note(f"  stays: {kind.title} {kind.line(one)}; er destroy --data removes it")
     images = destroy.baked_images(client)
     if images:
         output.note(

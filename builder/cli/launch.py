@@ -37,14 +37,29 @@ def command(
         typer.Option("--image", metavar="AMI|baked|stock", help="Default: the newest baked one, else stock."),
     ] = None,
     count: Annotated[int, typer.Option("--count", min=1, max=50, help="So many servers alike.")] = 1,
-    disk: Annotated[int, typer.Option("--disk", min=8, max=16384, metavar="GIB", help="Size of the disk.")] = 20,
+    disk: Annotated[
+        int | None, typer.Option("--disk", min=8, max=16384, metavar="GIB", help="Size of the disk, if not 20.")
+    ] = None,
     vpc: Annotated[str | None, typer.Option("--vpc", help="A network other than the default one.")] = None,
     subnet: Annotated[str | None, typer.Option("--subnet", help="One subnet.")] = None,
     profile_arn: Annotated[str | None, typer.Option("--profile-arn", help="An IAM instance profile.")] = None,
     spot: Annotated[bool, typer.Option("--spot", help="Cheaper, and taken back by AWS at any time.")] = False,
-    eip: Annotated[bool, typer.Option("--eip", help="An address that outlives a stop: an Elastic IP.")] = False,
+    eip: Annotated[
+        bool | None,
+        typer.Option("--eip/--no-eip", help="An address that outlives a stop: an Elastic IP. Default: with domains."),
+    ] = None,
     ipv6: Annotated[bool, typer.Option("--ipv6", help="An IPv6 address too.")] = False,
     protect: Annotated[bool, typer.Option("--protect", help="Refuse termination until it is unprotected.")] = False,
+    data_disk: Annotated[
+        int | None,
+        typer.Option("--data-disk", min=1, max=16384, metavar="GIB", help="Size of the volume for data, if not 20."),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="A new server takes over data and address of the one that is there.")
+    ] = False,
+    overwrite_dns: Annotated[
+        bool, typer.Option("--overwrite-dns", help="Also replace records of the domains that lead elsewhere.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every domain answers.")] = True,
     timeout: Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS", help="Wait so long at most.")] = 900,
     known_hosts: KnownHosts = None,
@@ -61,17 +76,26 @@ def command(
     from builder import spec as specs
     from builder.aws import api
     from builder.aws import known_hosts as keys
-    from builder.aws.request import Options, Request, Settings
+    from builder.aws.request import Options, Request, Settings, check
 
-    options = Options(type_, image, count, disk, vpc, subnet, profile_arn, spot, eip, ipv6, protect)
+    network = (vpc, subnet, profile_arn, spot, eip, ipv6, protect)
+    options = Options(type_, image, count, disk, *network, overwrite_dns, data_disk)
     request = Request(spec, hosts.build(spec), options)
+    check(request)
     if profile_arn and specs.role_policy(spec):
         output.note("the role of --profile-arn has to allow the server its images: docs/registries.md says what")
     file = keys.named(known_hosts) if known_hosts else keys.default()
+    if dry_run and replace:
+        from builder.aws import replace as replacing
+
+        for line in replacing.plan_lines(api.Api(region or spec.aws.region, output.note), request):
+            output.note(line)
+        return 0
     if dry_run:
         return _dry_run(request, region or spec.aws.region, as_json=as_json)
     client = api.Api(region or spec.aws.region)
-    return _launch(client, request, Settings(file, api.BACKOFF, timeout, wait, identity), as_json=as_json)
+    work = _replace if replace else _launch
+    return work(client, request, Settings(file, api.BACKOFF, timeout, wait, identity), as_json=as_json)
 
 
 def _dry_run(request: Request, region: str | None, *, as_json: bool) -> int:
@@ -114,6 +138,7 @@ def _launch(client: Api, request: Request, settings: Settings, *, as_json: bool)
 
     with terminable(), Steps() as steps:
         progress = Progress(steps)
+        client.report = progress.line
         try:
             launched = launch.launch(client, request, settings, progress)
         except launch.NotReadyError as error:
@@ -124,4 +149,24 @@ def _launch(client: Api, request: Request, settings: Settings, *, as_json: bool)
         output.note(line)
     if as_json:
         output.json(launch.launched_json(launched, settings, progress.seconds))
+    return 0
+
+
+def _replace(client: Api, request: Request, settings: Settings, *, as_json: bool) -> int:
+    from builder.aws import known_hosts, launch
+    from builder.aws import replace as replacing
+    from builder.aws.api import Progress
+    from builder.process import terminable
+
+    with terminable(), Steps() as steps:
+        progress = Progress(steps)
+        client.report = progress.line
+        done = replacing.replace_server(client, request, settings, progress)
+    for line in launch.launched_lines(done.launched, settings, known_hosts.default()):
+        output.note(line)
+    for line in replacing.replaced_lines(done):
+        output.note(line)
+    if as_json:
+        shown = launch.launched_json(done.launched, settings, progress.seconds)
+        output.json({**shown, **replacing.replaced_json(done)})
     return 0

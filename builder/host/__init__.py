@@ -7,6 +7,6 @@ a host (userdata, packer, server) imports this package, and it imports none of t
 """
 
 from builder.host.build import archive_path, build
-from builder.host.model import File, Host, Part
+from builder.host.model import File, Host, Part, digest
 
-__all__ = ["File", "Host", "Part", "archive_path", "build"]
+__all__ = ["File", "Host", "Part", "archive_path", "build", "digest"]

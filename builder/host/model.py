@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class Part(StrEnum):
@@ -66,3 +67,11 @@ class Host:
     def only(self, *parts: Part) -> tuple[File, ...]:
         """The files of these parts, in order of path."""
         return tuple(file for file in self.files if file.part in parts)
+
+
+def digest(files: Iterable[File]) -> str:
+    """Of paths, rights and contents, in 16 hex digits: the same for the same files."""
+    found = hashlib.sha256()
+    for file in files:
+        found.update(f"{file.path}\0{file.rights}\0{len(file.content)}\0".encode() + file.content)
+    return found.hexdigest()[:16]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.aws.wire import Wire
 
 PROGRAM = Path(sysconfig.get_path("scripts"), "er")
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@laptop"
+KEY = moto_account.KEY
 SPEC = f"""
 server: {{name: web1}}
 admin: {{ssh_keys: ["{KEY}"]}}

@@ -25,11 +25,17 @@ _NAMED: Final = (
     (r"GroupId|NetworkInterface\.\d+\.SecurityGroupId\.\d+", "security-group"),
     (r"NetworkInterface\.\d+\.SubnetId", "subnet"),
     (r"VpcId", "vpc"),
+    (r"VolumeId", "volume"),
+    (r"SnapshotId", "snapshot"),
+    # What is tagged by itself is an instance.
+    (r"ResourceId\.\d+", "instance"),
 )
 # What a call makes although no parameter names it.
 _MADE: Final[Mapping[str, tuple[str, ...]]] = {
     "AllocateAddress": ("elastic-ip",),
     "CreateSecurityGroup": ("security-group",),
+    "CreateSnapshot": ("snapshot",),
+    "CreateVolume": ("volume",),
     "ImportKeyPair": ("key-pair",),
     "RunInstances": ("instance", "network-interface", "volume"),
 }
@@ -66,7 +72,8 @@ def requests(call: Call, account: Account) -> list[Request]:
 
 def _ec2(action: str, call: Call, account: Account) -> Iterator[Request]:
     given = _given_tags(call)
-    if call.operation.startswith("Describe"):
+    # Of what is listed IAM decides as a whole; of one thing's attribute by that thing.
+    if call.operation.startswith("Describe") and not call.operation.endswith("Attribute"):
         yield Request(action, "*")
         return
     for kind in (*_MADE.get(call.operation, ()), *(given.keys() - set(_MADE.get(call.operation, ())))):
@@ -77,7 +84,7 @@ def _ec2(action: str, call: Call, account: Account) -> Iterator[Request]:
     made = _MADE.get(call.operation, ())
     for kind, name in _named(call, account):
         if kind not in made:
-            yield Request(action, _arn(kind, name), _keys("Resource", account.tags(kind, name)))
+            yield Request(action, _arn(kind, name), _keys("Resource", account.tags(kind, name)) | _tag_keys(call))
     yield from _passed(call, account)
 
 
@@ -119,6 +126,12 @@ def _given_tags(call: Call) -> dict[str, dict[str, str]]:
             keys = [key for key in said if re.fullmatch(rf"{re.escape(match[1])}\.Tag\.\d+\.Key", key)]
             found[kind] = {said[key]: said[f"{key.removesuffix('Key')}Value"] for key in keys}
     return found
+
+
+def _tag_keys(call: Call) -> dict[str, tuple[str, ...]]:
+    """Of a call that tags what is there."""
+    keys = tuple(value for name, value in call.parameters if re.fullmatch(r"Tag\.\d+\.Key", name))
+    return {"aws:TagKeys": keys} if keys else {}
 
 
 def _named(call: Call, account: Account) -> Iterator[tuple[str, str]]:

@@ -9,11 +9,14 @@ import subprocess
 import sys
 import urllib.request
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
 
+from builder import host as hosts
+from builder import spec as specs
 from builder.aws import tags
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 REGION = "eu-central-1"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@laptop"
 DEBIAN, CANONICAL = "136693071363", "099720109477"
 # Nothing of the person's who runs the tests is looked at.
 ENVIRONMENT = {
@@ -74,6 +78,14 @@ def images() -> list[dict[str, Any]]:
     ]
 
 
+@cache
+def baked_part(base: str, arch: str) -> str:
+    """The digest of what this er bakes."""
+    text = f'server: {{name: x, base: {base}, arch: {arch}}}\nadmin: {{ssh_keys: ["{KEY}"]}}\n'
+    spec, _ = specs.loads(text, Path("easyrunner.yaml"))
+    return hosts.digest(hosts.build(spec).only(hosts.Part.BAKED))
+
+
 @contextmanager
 def moto(directory: Path) -> Iterator[int]:
     """moto's server on a port of its own choice; ends with the block."""
@@ -122,13 +134,15 @@ class Account:
         self.vpc = vpc
         self.zone = self.route53.create_hosted_zone(Name="example.com", CallerReference="1")["HostedZone"]["Id"]
 
-    def bake(self, base: str = "debian-13", arch: str = "amd64") -> str:
-        """An image as `er build-image --target aws` leaves it."""
+    def bake(self, base: str = "debian-13", arch: str = "amd64", baked: str | None = None) -> str:
+        """An image as `er build-image --target aws` leaves it; `baked` is the digest of another er's."""
         stock = {"amd64": "ami-10", "arm64": "ami-11"}[arch]
         builder = self.ec2.run_instances(ImageId=stock, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
-        made: str = self.ec2.create_image(InstanceId=builder, Name=f"er-{base}-{arch}")["ImageId"]
+        name = f"er-{base}-{arch}-{len(self.ec2.describe_images(Owners=['self'])['Images'])}"
+        made: str = self.ec2.create_image(InstanceId=builder, Name=name)["ImageId"]
         self.ec2.terminate_instances(InstanceIds=[builder])
-        labels = [{"Key": key, "Value": value} for key, value in tags.image(base, arch).items()]
+        given = tags.image(base, arch, baked=baked_part(base, arch) if baked is None else baked)
+        labels = [{"Key": key, "Value": value} for key, value in given.items()]
         self.ec2.create_tags(Resources=[made], Tags=labels)
         return made
 

@@ -124,8 +124,8 @@ def test_a_profile_that_is_none(er: Er, monkeypatch: pytest.MonkeyPatch) -> None
             "RunInstances",
             "IdempotentParameterMismatch",
             "The parameters do not match",
-            "an interrupted launch of this server had other options",
-            "er destroy",
+            "another launch of this server has made it",
+            "run the same command again",
         ),
         (
             "RunInstances",

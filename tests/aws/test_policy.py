@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from builder.aws.permissions import OPERATIONS, policy, role_policy
-from tests.aws import er_command, iam
+from tests.aws import er_command, iam, test_replace
 from tests.aws.iam import Request
 from tests.aws.test_launch import READY
 
@@ -52,9 +53,15 @@ def test_every_declared_call_is_made_and_every_call_is_declared(er: Er, account:
     account.ec2.authorize_security_group_ingress(
         GroupId=group, IpProtocol="tcp", FromPort=25, ToPort=25, CidrIp="0.0.0.0/0"
     )
-    assert er.launch("--no-wait", "--eip").code == 0
+    assert er.launch("--no-wait", "--disk", "20").code == 0
     assert er("servers").code == 0
+    (server,) = account.instances()
+    protected = {"Value": True}
+    account.ec2.modify_instance_attribute(InstanceId=server["InstanceId"], DisableApiTermination=protected)
     assert er("destroy", "web1", "--yes", "--unprotect").code == 0
+    assert er("destroy", "web1", "--yes").code == 0
+    # A server with data is replaced, and its first successor does not come up.
+    _replace(er, account)
     er.spec.write_text(er_command.QUIET)
     er.wire.console = lambda: READY
     assert er.launch().code == 0
@@ -89,9 +96,34 @@ def test_every_declared_call_is_made_and_every_call_is_declared(er: Er, account:
     }
 
 
+def _replace(er: Er, account: Account) -> None:
+    account.bake()
+    er.wire.console = None
+    er.spec.write_text(test_replace.SPEC)
+    assert er.launch(*test_replace.LAUNCH).code == 0
+    old = account.instances()[0]["InstanceId"]
+
+    def fails(instance: str) -> str:
+        broken = "easyrunner: not ready: name=web1 missing: blog/web\n"
+        mine = test_replace.holder(account) == instance
+        return (READY if instance == old else broken) if mine else test_replace.WAITS
+
+    er.wire.console_of = fails
+    assert er.launch("--replace").code == 1
+    er.wire.console_of = lambda instance: READY if test_replace.holder(account) == instance else test_replace.WAITS
+    assert er.launch("--replace").code == 0
+    assert er("destroy", "web1", "--yes", "--data").code == 0
+    er.wire.console_of = None
+
+
 def _tagged(action: str, kind: str, tags: dict[str, str], what: str = "Resource") -> Request:
     keys = {f"aws:{what}Tag/{key}": (value,) for key, value in tags.items()}
     return Request(action, f"arn:aws:ec2:eu-central-1:123456789012:{kind}/x", keys)
+
+
+def _with_keys(request: Request, *keys: str) -> Request:
+    """That gives it tags with these keys."""
+    return replace(request, keys={**request.keys, "aws:TagKeys": keys})
 
 
 @pytest.mark.parametrize(
@@ -101,11 +133,18 @@ def _tagged(action: str, kind: str, tags: dict[str, str], what: str = "Resource"
         _tagged("ec2:AssociateAddress", "instance", {}),
         _tagged("ec2:DisassociateAddress", "elastic-ip", {}),
         _tagged("ec2:GetConsoleOutput", "instance", {}),
+        _tagged("ec2:DescribeInstanceAttribute", "instance", {}),
         _tagged("ec2:RunInstances", "instance", {}, "Request"),
         _tagged("ec2:RunInstances", "security-group", {}),
         _tagged("ec2:RunInstances", "key-pair", {}),
         _tagged("ec2:CreateTags", "instance", {"er:project": "easyrunner"}, "Request"),
-        _tagged("ec2:CreateTags", "instance", {"er:project": "easyrunner"}),
+        _with_keys(_tagged("ec2:CreateTags", "instance", {"er:project": "easyrunner"}), "er:project"),
+        _with_keys(_tagged("ec2:CreateTags", "instance", {"er:project": "another"}), "er:part"),
+        _tagged("ec2:CreateVolume", "volume", {}, "Request"),
+        _tagged("ec2:CreateSnapshot", "volume", {}),
+        _tagged("ec2:DetachVolume", "volume", {}),
+        _tagged("ec2:DeleteVolume", "volume", {}),
+        _tagged("ec2:StopInstances", "instance", {}),
         Request("iam:PassRole", "arn:aws:iam::123456789012:role/Admin", _TO_EC2),
         Request(
             "iam:PassRole", "arn:aws:iam::123456789012:role/er-web", {"iam:PassedToService": ("lambda.amazonaws.com",)}

@@ -181,6 +181,12 @@ def test_from_the_spec_to_https(account: Account, wire: Wire, spec: Path, stack:
     login = ["ssh", "-i", str(tmp_path / "id"), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]
     login += ["-o", f"UserKnownHostsFile={tmp_path / 'known_hosts'}", f"er@{there.machine.ipv4}", "hostname"]
     assert process.run(login).stdout == "web1\n"
+    # EC2 keeps the end of a console alone: the server is asked itself then, as its host key is known.
+    wire.console = lambda: "[    9.9] nothing of a first boot\n"
+    words = ["launch", spec, "--json", "--timeout", "60", "--identity", tmp_path / "id"]
+    again = json.loads(er(wire, tmp_path, *words, "--known-hosts", tmp_path / "known_hosts"))
+    assert again["sites"] == found["sites"]
+    assert again["servers"][0]["host_keys"][0] in there.machine.console_text()
     er(wire, tmp_path, "destroy", "web1", "--yes", "--known-hosts", tmp_path / "known_hosts")
     assert account.everything() == []
     assert (tmp_path / "known_hosts").read_text() == ""

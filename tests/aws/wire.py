@@ -28,7 +28,10 @@ _ROUTE53 = (
 
 @dataclass(frozen=True)
 class Call:
-    """One request: `number` counts from 1; `dry` for EC2's dry runs; `parameters` are EC2's, `body` all of it."""
+    """One request: `number` counts from 1; `dry` for EC2's dry runs; `parameters` are EC2's, `body` all of it.
+
+    `region` is the one that it was signed for.
+    """
 
     number: int
     service: str
@@ -37,6 +40,7 @@ class Call:
     token: str | None = None
     parameters: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    region: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,16 @@ Fault = "Callable[[Call, Callable[[], Answer]], Answer | None]"
 
 @dataclass
 class Wire:
-    """A context manager. `fault` is asked about every call; `console` and `address` are what moto's servers get."""
+    """A context manager. `fault` is asked about every call; `console` and `address` are what moto's servers get.
+
+    `console_of` has a console for each instance, by its id.
+    """
 
     port_of_moto: int
     calls: list[Call] = field(default_factory=list)
     fault: Callable[[Call, Callable[[], Answer]], Answer | None] | None = None
     console: Callable[[], str] | None = None
+    console_of: Callable[[str], str] | None = None
     address: str | None = None
     prices: list[str] = field(default_factory=list)
 
@@ -93,7 +101,7 @@ class Wire:
     def reset(self) -> None:
         """As new: no calls, no faults."""
         self.calls = []
-        self.fault = self.console = self.address = None
+        self.fault = self.console = self.console_of = self.address = None
         self.prices = []
 
     @property
@@ -101,8 +109,8 @@ class Wire:
         return [call.operation for call in self.calls]
 
     def note(self, method: str, path: str, headers: Any, body: bytes) -> Call:
-        found = re.search(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/", headers.get("Authorization", ""))
-        service = found[1] if found else "?"
+        found = re.search(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", headers.get("Authorization", ""))
+        region, service = found.groups() if found else ("?", "?")
         form = urllib.parse.parse_qs(body.decode("latin-1")) if service in ("ec2", "sts", "iam") else {}
         operation = form.get("Action", [headers.get("X-Amz-Target", "?").rpartition(".")[2]])[0]
         if service == "route53":
@@ -110,7 +118,8 @@ class Wire:
         token = form.get("ClientToken", [None])[0]
         with self._lock:
             said = tuple((name, value) for name, values in form.items() for value in values)
-            call = Call(len(self.calls) + 1, service, operation, form.get("DryRun") == ["true"], token, said, body)
+            number, dry = len(self.calls) + 1, form.get("DryRun") == ["true"]
+            call = Call(number, service, operation, dry, token, said, body, region)
             self.calls.append(call)
         return call
 
@@ -132,9 +141,14 @@ class Wire:
         there.close()
         return answer
 
+    def _console(self, call: Call) -> str:
+        if self.console_of:
+            return self.console_of(dict(call.parameters)["InstanceId"])
+        return self.console() if self.console else ""
+
     def _edited(self, call: Call, answer: Answer) -> Answer:
-        if call.operation == "GetConsoleOutput" and self.console and answer.status == 200:
-            text = base64.b64encode(self.console().encode())
+        if call.operation == "GetConsoleOutput" and answer.status == 200 and (shown := self._console(call)):
+            text = base64.b64encode(shown.encode())
             return Answer(200, re.sub(rb"(?s)<output>.*?</output>", b"<output>" + text + b"</output>", answer.body))
         if call.operation == "DescribeInstances" and self.address:
             there = b"<ipAddress>" + self.address.encode() + b"</ipAddress>"

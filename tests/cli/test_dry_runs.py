@@ -86,24 +86,23 @@ def test_a_bake_is_shown_for_every_target(tmp_path: Path) -> None:
 def test_a_launch_is_shown_as_far_as_it_is_known(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     plain = ["launch", str(WEB), "--region", "eu-central-1"]
-    bare, named, baked = _dry(
-        tmp_path, ["launch", str(WEB)], [*plain, "--eip", "--count", "2"], [*plain, "--image", "baked"]
-    )
+    bare, named, baked = _dry(tmp_path, ["launch", str(WEB)], [*plain, "--disk", "30"], [*plain, "--image", "baked"])
     assert [one["what"] for one in bare[0]["missing"]] == ["no AWS region", "no AWS credentials"]
     found, said = named
     assert [one["what"] for one in found["missing"]] == ["no AWS credentials"]
     assert [(part["part"], part["missing"]) for part in found["parts"]] == [
         ("security group", 1),
         ("key pair", 1),
-        ("server", 2),
-        ("address", 2),
+        ("server", 1),
+        ("address", 1),
     ]
     assert {part["there"] for part in found["parts"]} == {None}
     assert (found["region"], found["account"], found["usd_per_hour"]) == ("eu-central-1", None, None)
     assert set(found["user_data"]) == {"stock", "baked"}
     assert "what is there already" in found["unknown"]
     assert found["asks"][0] == "GetCallerIdentity"
-    assert "make 2     server: t3.small in the default VPC" in said
+    assert "would make server: t3.small in the default VPC" in said
+    assert "30 GiB gp3, encrypted" in said
     assert set(baked[0]["user_data"]) == {"baked"}
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builder import process
-from builder.aws import request
+from builder.aws import machine_image, tags
 from builder.polling import until
 from tests.aws import moto_account
 from tests.packer.bake_program import ROOT, SPEC
@@ -73,8 +73,9 @@ def test_an_ami_that_a_launch_finds(region: Region) -> None:
     (name,) = json.loads(done.stdout)["ids"]
     where, _, ami = name.partition(":")
     assert where == moto_account.REGION
-    found = region.account.ec2.describe_images(**request.baked_query("debian-13", "amd64"))["Images"]
+    found = region.account.ec2.describe_images(**machine_image.baked_query("debian-13", "amd64"))["Images"]
     assert [image["ImageId"] for image in found] == [ami]
+    assert tags.read(found[0])[tags.BAKED] == moto_account.baked_part("debian-13", "amd64")
     assert region.left() == ([], ["default"], ["mine"])
     manifest = json.loads(Path(json.loads(done.stdout)["manifest"]).read_text())
     assert manifest["image"]["file"] == name

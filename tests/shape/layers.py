@@ -40,7 +40,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "aws",
-            19,
+            25,
             "servers on EC2",
             "`er launch`, `er servers`, `er destroy`. A resource (security group, key pair, instance, address) is "
             "found by its tags, planned, created and deleted by one table, DNS records beside it; no state file.",

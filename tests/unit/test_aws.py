@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from builder import host as hosts
 from builder import spec as specs
-from builder.aws import dns, known_hosts, permissions, plan, readiness, tags
+from builder.aws import console, dns, existing, known_hosts, machine_image, permissions, plan, readiness, subnet, tags
 from builder.aws import request as requests
 from builder.aws.errors import ROWS, translate
 from builder.aws.request import Options, Request
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@laptop"
 OTHER = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA=="
 TEXT = f"server: {{name: web1}}\nadmin: {{ssh_keys: ['{KEY}']}}\n"
-IMAGE = requests.Image("ami-1", "debian-13-amd64-1", "x86_64", "/dev/xvda", 8, "baked")
+IMAGE = machine_image.Image("ami-1", "debian-13-amd64-1", "x86_64", "/dev/xvda", 8, "baked")
 TYPE = requests.InstanceType("t3.small", ("x86_64",), ipv6=True, spot=True)
-SUBNET = requests.Subnet("vpc-1", "subnet-1", "eu-central-1a", ipv6=False)
+SUBNET = subnet.Subnet("eu-central-1a", "subnet-1", "vpc-1", ipv6=False)
 
 
 def request(text: str = TEXT, **options: Any) -> Request:
@@ -38,7 +39,7 @@ def request(text: str = TEXT, **options: Any) -> Request:
 
 def found_for(wanted: Request, *zone_ids: str) -> requests.Prerequisites:
     zones = tuple(dns.Zone(zone_id, "example.com") for zone_id in zone_ids)
-    return requests.Prerequisites(wanted, "1", "eu-central-1", IMAGE, TYPE, SUBNET, b"#cloud-config", zones)
+    return requests.Prerequisites(wanted, "1", "eu-central-1", IMAGE, TYPE, (SUBNET,), b"#cloud-config", "run-1", zones)
 
 
 def parameters(wanted: Request, ids: Mapping[str, tuple[str, ...]], count: int, *zone_ids: str) -> dict[str, Any]:
@@ -54,7 +55,9 @@ def test_the_whole_request_for_a_server() -> None:
         {"Key": "er:admin", "Value": "er"},
         {"Key": "er:part", "Value": "server"},
         {"Key": "er:project", "Value": "easyrunner"},
+        {"Key": "er:run", "Value": "run-1"},
         {"Key": "er:server", "Value": "web1"},
+        {"Key": "er:spec", "Value": request().digests},
     ]
     ids = {"firewall": ("sg-1",), "key": ("er-web1-1",)}
     assert parameters(request(), ids, 2) == {
@@ -157,12 +160,12 @@ def test_the_youngest_image_and_what_it_is() -> None:
     disk = {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 12}}
     new = old | {"ImageId": "ami-2", "CreationDate": "2026-02-01T00:00:00.000Z", "Tags": ours}
     new |= {"RootDeviceName": "/dev/sda1", "BlockDeviceMappings": [disk]}
-    assert requests.newest_image([new, old]) == requests.Image("ami-2", "", "x86_64", "/dev/sda1", 12, "baked")
-    assert requests.newest_image([]) is None
+    assert machine_image.newest([new, old]) == machine_image.Image("ami-2", "", "x86_64", "/dev/sda1", 12, "baked")
+    assert machine_image.newest([]) is None
 
 
 def test_stock_images_are_asked_of_their_makers_only() -> None:
-    assert requests.stock_query("debian-13", "arm64") == {
+    assert machine_image.stock_query("debian-13", "arm64") == {
         "Owners": ["136693071363"],
         "Filters": [
             {"Name": "architecture", "Values": ["arm64"]},
@@ -179,21 +182,53 @@ def _subnet(name: str, zone: str, ipv6: bool = False) -> dict[str, Any]:
 
 def test_a_subnet_in_a_zone_that_has_the_type() -> None:
     subnets = [_subnet("subnet-2", "b", ipv6=True), _subnet("subnet-1", "a"), _subnet("subnet-3", "c")]
-    assert requests.pick_subnet(subnets, {"b", "c"}, "t3.small", ipv6=False).id == "subnet-2"
-    assert requests.pick_subnet(subnets, {"a", "b"}, "t3.small", ipv6=True).id == "subnet-2"
+    assert [one.id for one in subnet.pick(subnets, {"b", "c"}, "t3.small", ipv6=False)] == ["subnet-2", "subnet-3"]
+    assert [one.id for one in subnet.pick(subnets, {"a", "b"}, "t3.small", ipv6=True)] == ["subnet-2"]
     with pytest.raises(UserError, match=r"t3.small is not to be had in a, b, c"):
-        requests.pick_subnet(subnets, set(), "t3.small", ipv6=False)
+        subnet.pick(subnets, set(), "t3.small", ipv6=False)
     with pytest.raises(UserError, match="no subnet here has IPv6"):
-        requests.pick_subnet(subnets, {"a"}, "t3.small", ipv6=True)
+        subnet.pick(subnets, {"a"}, "t3.small", ipv6=True)
 
 
 def test_a_public_subnet_by_its_own_table_or_the_main_one() -> None:
     out = {"Routes": [{"GatewayId": "local"}, {"GatewayId": "igw-1"}]}
     main = {"Associations": [{"Main": True}], **out}
     closed = {"Associations": [{"SubnetId": "subnet-1"}], "Routes": [{"NatGatewayId": "nat-1"}]}
-    assert requests.is_public([main], "subnet-1")
-    assert not requests.is_public([main, closed], "subnet-1")
-    assert requests.is_public([main, closed], "subnet-2")
+    assert subnet.is_public([main], "subnet-1")
+    assert not subnet.is_public([main, closed], "subnet-1")
+    assert subnet.is_public([main, closed], "subnet-2")
+
+
+def test_ipv6_has_a_route_of_its_own() -> None:
+    """An egress-only gateway lets nobody in."""
+    out = {"DestinationIpv6CidrBlock": "::/0"}
+    by_ipv4 = {"DestinationCidrBlock": "0.0.0.0/0", "GatewayId": "igw-1"}
+    own = [{"SubnetId": "subnet-1"}]
+    good = {"Associations": own, "Routes": [by_ipv4, {**out, "GatewayId": "igw-1"}]}
+    closed = {"Associations": own, "Routes": [by_ipv4, {**out, "EgressOnlyInternetGatewayId": "eigw-1"}]}
+    assert subnet.is_public_by_ipv6([good], "subnet-1")
+    assert subnet.is_public([closed], "subnet-1")
+    assert not subnet.is_public_by_ipv6([closed], "subnet-1")
+    with pytest.raises(UserError, match=r"subnet-1 has no route for ::/0"):
+        subnet.reachable([SUBNET], [closed], ipv6=True)
+    other = subnet.Subnet("eu-central-1b", "subnet-2", "vpc-1", ipv6=True)
+    tables = [closed, {**good, "Associations": [{"SubnetId": "subnet-2"}]}]
+    assert subnet.reachable([SUBNET, other], tables, ipv6=True) == (other,)
+    assert subnet.reachable([SUBNET, other], tables, ipv6=False) == (SUBNET, other)
+
+
+def test_the_digest_of_what_is_baked_is_of_er_and_the_base() -> None:
+    """Not of the spec; the mode and the bytes of each file count."""
+
+    def baked(text: str) -> str:
+        return hosts.digest(request(text).host.only(hosts.Part.BAKED))
+
+    stacks = "stacks: [{name: a, image: 'docker.io/library/caddy:2', domain: a.example.com, port: 8080}]\n"
+    assert baked(TEXT) == baked(TEXT.replace("web1", "web2") + stacks)
+    assert baked(TEXT) != baked(TEXT.replace("name: web1", "name: web1, base: ubuntu-24.04"))
+    one = hosts.File("/a", b"1", hosts.Part.BAKED)
+    others = (replace(one, content=b"2"), replace(one, mode="0755"), replace(one, path="/b"))
+    assert len({hosts.digest([file]) for file in (one, *others)}) == 4
 
 
 # The console.
@@ -211,7 +246,7 @@ easyrunner: ready name=web1 stacks=2 boot=12s\r
 
 
 def test_the_console_of_a_good_first_boot() -> None:
-    found = readiness.read_console(BOOT)
+    found = console.read(BOOT)
     assert (found.ready, found.failure) == ("web1", None)
     assert found.trusted == {known_hosts.HostKey("ssh-ed25519", BLOB)}
     assert "SHA256:" + base64.b64encode(hashlib.sha256(base64.b64decode(BLOB)).digest()).decode().rstrip("=") == PRINT
@@ -219,14 +254,14 @@ def test_the_console_of_a_good_first_boot() -> None:
 
 def test_the_last_boot_counts() -> None:
     failed = "easyrunner: not ready: name=web1 missing: blog/web\n"
-    assert readiness.read_console(failed).failure == "not ready: name=web1 missing: blog/web"
-    assert readiness.read_console(failed + BOOT).ready == "web1"
-    assert readiness.read_console(BOOT + failed).ready is None
+    assert console.read(failed).failure == "not ready: name=web1 missing: blog/web"
+    assert console.read(failed + BOOT).ready == "web1"
+    assert console.read(BOOT + failed).ready is None
 
 
 def test_a_printed_key_counts_only_with_the_hosts_own_fingerprint() -> None:
-    assert readiness.read_console(BOOT.replace(PRINT, "SHA256:" + "A" * 43)).trusted == frozenset()
-    assert readiness.read_console("").trusted == frozenset()
+    assert console.read(BOOT.replace(PRINT, "SHA256:" + "A" * 43)).trusted == frozenset()
+    assert console.read("").trusted == frozenset()
 
 
 def test_known_hosts_keeps_what_is_not_about_these_addresses() -> None:
@@ -283,6 +318,66 @@ def test_records_of_both_families() -> None:
     }
 
 
+def test_a_record_is_only_the_servers_when_it_leads_nowhere_else() -> None:
+    def found(**more: Any) -> dns.RecordSet:
+        return dns.RecordSet({"Name": "\\052.example.com.", "Type": "A", "TTL": 60, **more})
+
+    own, other = [{"Value": "192.0.2.1"}], [{"Value": "192.0.2.9"}]
+    record = dns.Record("*.example.com", "A", ("192.0.2.1",))
+    assert found(ResourceRecords=own).is_(record)
+    assert not found(ResourceRecords=own, SetIdentifier="blue").is_(record)
+    assert found(ResourceRecords=own).leads_only_to({"192.0.2.1", "192.0.2.2"})
+    assert not found(ResourceRecords=own + other).leads_only_to({"192.0.2.1"})
+    alias = found(AliasTarget={"DNSName": "d1.cloudfront.net."})
+    assert not alias.leads_only_to({"192.0.2.1"})
+    assert str(alias) == "*.example.com A d1.cloudfront.net."
+
+
+# What is there.
+
+_STACK = "{{name: {0}, image: 'docker.io/library/caddy:2', domain: {0}.example.com, port: 8080}}"
+
+
+def _stacks(*names: str) -> str:
+    return f"{TEXT}stacks: [{', '.join(_STACK.format(name) for name in names)}]\n"
+
+
+def test_what_differs_between_two_specs_is_told_by_stack() -> None:
+    def parsed(text: str) -> dict[str, str]:
+        return existing.parse(request(text).digests)
+
+    before = parsed(_stacks("a", "b"))
+    assert existing.changes(before, parsed(_stacks("a", "b"))) == []
+    assert existing.changes(before, parsed(_stacks("a", "b").replace("caddy:2'", "caddy:3'", 1))) == ["stack a differs"]
+    assert "the host itself differs" in existing.changes(before, parsed(_stacks("a", "b") + "tls: {ca: internal}\n"))
+    assert {"stack b is gone", "stack c is new"} <= {*existing.changes(before, parsed(_stacks("a", "c")))}
+    other_key = request(_stacks("a", "b").replace("name: web1", "name: web1, timezone: Europe/Berlin"))
+    assert existing.changes(before, existing.parse(other_key.digests)) == ["the host itself differs"]
+
+
+def test_the_digests_fit_a_tag() -> None:
+    many = request(_stacks(*(f"stack-of-twenty-{number:02}" for number in range(12))))
+    assert len(many.digests) <= 256
+    assert [*existing.parse(many.digests)] == ["", "@"]
+
+
+def test_a_server_with_domains_has_an_elastic_ip() -> None:
+    assert request(_stacks("a")).eip
+    assert not request(_stacks("a"), eip=False).eip
+    assert not request(TEXT).eip
+    assert request(TEXT, eip=True).eip
+
+
+def test_several_servers_behind_one_name_cannot_have_certificates_of_a_public_ca() -> None:
+    for ca in ("letsencrypt", "letsencrypt-staging", "https://ca.example.com/directory"):
+        with pytest.raises(UserError, match="--count 2: every server would order its own") as refused:
+            requests.check(request(_stacks("a") + f"tls: {{ca: '{ca}'}}\n", count=2))
+        assert "`fleet`" in (refused.value.hint or "")
+    requests.check(request(_stacks("a") + "tls: {ca: internal}\n", count=2))
+    requests.check(request(TEXT, count=2))
+    requests.check(request(_stacks("a")))
+
+
 # Prices, permissions, errors.
 
 
@@ -300,7 +395,8 @@ def test_the_policy_allows_every_call_and_binds_removal_to_our_tag() -> None:
     assert allowed == {action for call in permissions.OPERATIONS.values() for action in call.needs}
     tag = "aws:ResourceTag/er:project"
     bound = {action for each in statements if tag in str(each.get("Condition")) for action in each["Action"]}
-    making = {"ec2:AllocateAddress", "ec2:CreateSecurityGroup", "ec2:CreateTags", "ec2:ImportKeyPair"}
+    made = ("AllocateAddress", "CreateSecurityGroup", "CreateTags", "CreateVolume", "ImportKeyPair")
+    making = {f"ec2:{name}" for name in made}
     changing = {
         need for call in permissions.OPERATIONS.values() if call.writes for need in call.needs if "ec2:" in need
     }

@@ -13,7 +13,7 @@ import pytest
 from builder import facts, userdata
 from builder import host as hosts
 from builder import spec as specs
-from builder.aws.request import read_image
+from builder.aws import machine_image
 from builder.cli.server import registries as cli
 from builder.host import Part, packages, rootfs
 from builder.oci import ecr
@@ -160,7 +160,7 @@ def test_a_role_is_refused_where_servers_have_none(tmp_path: Path, provider: str
 
 def test_an_image_of_aws_says_what_was_baked_in() -> None:
     described = {"ImageId": "ami-1", "Tags": [{"Key": "er:packages", "Value": "amazon-ecr-credential-helper git"}]}
-    assert read_image(described).packages == ("amazon-ecr-credential-helper", "git")
+    assert machine_image.read(described).packages == ("amazon-ecr-credential-helper", "git")
 
 
 @pytest.fixture

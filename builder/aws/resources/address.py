@@ -22,12 +22,13 @@ class Address(Resource):
     title = "address"
     json_key = "addresses"
     id_field = "AllocationId"
+    shared = False
     listing, creation, removal = "DescribeAddresses", "AllocateAddress", "ReleaseAddress"
 
     @classmethod
     def count(cls, request: Request) -> int:
         """One for each server."""
-        return request.options.count if request.options.eip else 0
+        return request.options.count if request.eip else 0
 
     @classmethod
     def summary(cls, request: Request, prerequisites: Prerequisites | None) -> str:  # noqa: ARG003

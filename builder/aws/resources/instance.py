@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder.aws import tags
 from builder.aws.api import Backoff, Deadline
-from builder.aws.errors import UNKNOWN_PROFILE, AwsError
+from builder.aws.errors import UNKNOWN_PROFILE, AwsError, lacks_capacity
 from builder.aws.resources.key_pair import KeyPair
 from builder.aws.resources.lifecycle import Described, Ids, Resource
 from builder.aws.resources.role import InstanceProfile
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from builder.aws.api import Api
-    from builder.aws.request import Image, Prerequisites, Request, Subnet
+    from builder.aws.machine_image import Image
+    from builder.aws.request import Prerequisites, Request
+    from builder.aws.subnet import Subnet
 
 GONE: Final = frozenset({"terminated", "shutting-down"})
 STOPPED: Final = frozenset({"stopping", "stopped"})
@@ -33,6 +35,7 @@ class Instance(Resource):
     title = "server"
     json_key = "servers"
     id_field = "InstanceId"
+    shared = False
     listing, creation, removal = "DescribeInstances", "RunInstances", "TerminateInstances"
 
     @classmethod
@@ -46,10 +49,10 @@ class Instance(Resource):
         options, base = request.options, request.spec.server.base
         if prerequisites:
             found = prerequisites.image
-            image, size = f"{found.on} image {found.id} ({found.name})", disk_size(found, options.disk)
+            image, size = f"{found.on} image {found.id} ({found.name})", disk_size(found, request.disk)
             where, type_ = prerequisites.subnet.zone, prerequisites.instance_type.name
         else:
-            image, size = options.image or f"newest baked image of {base}, else its stock image", options.disk
+            image, size = options.image or f"newest baked image of {base}, else its stock image", request.disk
             image = f"{image} image of {base}" if options.image in ("stock", "baked") else image
             where, type_ = options.subnet or options.vpc or "the default VPC", request.type
         extras = [word for word in ("spot", "ipv6", "protect") if getattr(options, word)]
@@ -58,7 +61,12 @@ class Instance(Resource):
     @classmethod
     def find(cls, api: Api, name: str, **filters: str) -> list[Described]:
         """Without those that are terminated."""
-        found = _describe(api, tags.filters(name, cls.part, **filters))
+        return [one for one in cls.find_all(api, name, **filters) if tags.read(one).get(tags.PART) == cls.part]
+
+    @staticmethod
+    def find_all(api: Api, name: str, **filters: str) -> list[Described]:
+        """With those that take over from another, or have been replaced."""
+        found = _describe(api, tags.filters(name, **filters))
         return [one for one in found if _state(one) != "terminated"]
 
     def find_existing(self, api: Api) -> list[Described]:
@@ -78,16 +86,33 @@ class Instance(Resource):
         return (*alive, *self._run(api)) if self.missing else alive
 
     def _run(self, api: Api) -> Ids:
+        """In the first zone that has capacity; raises the error of the last one."""
+        *others, last = self.prerequisites.subnets
+        for subnet in others:
+            try:
+                return self._run_in(api, subnet)
+            except AwsError as error:
+                if not lacks_capacity(error):
+                    raise
+                api.report(f"{subnet.zone}: {error.message}; trying another zone")
+        return self._run_in(api, last)
+
+    def _run_in(self, api: Api, subnet: Subnet) -> Ids:
         """Holds Ctrl-C back until EC2 has answered. A client token of terminated ones gets a successor."""
-        parameters = self.parameters()
-        group, known = self.ids[SecurityGroup.part][0], [one[self.id_field] for one in self.found]
+        parameters = self.parameters(subnet)
+        place, known = f"{self._life} {subnet.id}", [one[self.id_field] for one in self.found]
         while True:
-            client_token = token(group, known, self.request.options.count)
+            client_token = token(place, known, self.request.options.count)
             new = self._run_once(api, {**parameters, "ClientToken": client_token})
             alive = self.usable(new)
             if alive:
                 return alive
             known += [one[self.id_field] for one in new]
+
+    @property
+    def _life(self) -> str:
+        """The security group is made anew for every server: its id stands for this life of the name."""
+        return self.ids[SecurityGroup.part][0]
 
     def _run_once(self, api: Api, parameters: dict[str, Any]) -> list[Described]:
         """EC2 may not have heard of an instance profile that was made a moment ago."""
@@ -114,8 +139,9 @@ class Instance(Resource):
             profile = {"Name": own[0]}
             api.call("AssociateIamInstanceProfile", InstanceId=one[self.id_field], IamInstanceProfile=profile)
 
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self, subnet: Subnet | None = None) -> dict[str, Any]:
         """Of RunInstances, but for the token. Without a security group they are good for a dry run only."""
+        subnet = subnet or self.prerequisites.subnet
         options, image = self.request.options, self.prerequisites.image
         group, key = (next(iter(self.ids.get(kind.part, ())), None) for kind in (SecurityGroup, KeyPair))
         return {
@@ -124,8 +150,8 @@ class Instance(Resource):
             "MinCount": self.missing,
             "MaxCount": self.missing,
             "UserData": self.prerequisites.user_data,
-            "BlockDeviceMappings": [_disk(image, options.disk)],
-            "NetworkInterfaces": [_network_interface(self.prerequisites.subnet, group, ipv6=options.ipv6)],
+            "BlockDeviceMappings": [_disk(image, self.request.disk)],
+            "NetworkInterfaces": [_network_interface(subnet, group, ipv6=options.ipv6)],
             "MetadataOptions": _metadata(ipv6=options.ipv6),
             "TagSpecifications": self._tags(),
             "DisableApiTermination": options.protect,
@@ -143,7 +169,9 @@ class Instance(Resource):
 
     def _tags(self) -> list[dict[str, Any]]:
         zone_ids = self.prerequisites.zone_ids
-        more = {tags.ADMIN: self.request.spec.admin.name} | ({tags.ZONES: " ".join(zone_ids)} if zone_ids else {})
+        more = {tags.ADMIN: self.request.spec.admin.name, tags.SPEC: self.request.digests}
+        more |= {tags.ZONES: " ".join(zone_ids)} if zone_ids else {}
+        more |= {tags.EIP: "yes"} if self.request.eip else {}
         spot = ["spot-instances-request"] if self.request.options.spot else []
         return self.tag_specifications("instance", "volume", "network-interface", *spot, **more)
 
@@ -158,6 +186,25 @@ class Instance(Resource):
         """Its id, type and address."""
         one = read(described)
         return f"{one.id} {one.type} {one.address or ''}{' (ending)' if one.state in GONE else ''}"
+
+
+class Successor(Instance):
+    """The new instance of a replacement, until it is the server."""
+
+    part = "successor"
+    title = "new server"
+
+    @property
+    def _life(self) -> str:
+        """Of those it replaces, too: they were made with the same group."""
+        return " ".join([self.part, super()._life, *self.prerequisites.existing])
+
+
+class Predecessor(Instance):
+    """The instance that was replaced."""
+
+    part = "predecessor"
+    title = "old server"
 
 
 def _describe(api: Api, filters: list[dict[str, Any]]) -> list[Described]:
@@ -183,13 +230,13 @@ def _refuse_stopped(alive: Iterable[Server]) -> None:
             )
 
 
-def token(group: str, existing: Iterable[str], desired: int) -> str:
+def token(place: str, existing: Iterable[str], desired: int) -> str:
     """The client token of a launch: the same for a run that takes up another, and new after anything has changed.
 
-    The security group is made anew for every server and goes with it, so its id stands for this life of the name.
+    `place` has the subnet, and what tells this life of the name from others.
     """
     known = " ".join(sorted(existing))
-    return "er-" + hashlib.sha256(f"{group} {known} {desired}".encode()).hexdigest()[:48]
+    return "er-" + hashlib.sha256(f"{place} {known} {desired}".encode()).hexdigest()[:48]
 
 
 _SPOT: Final = {
@@ -227,7 +274,10 @@ def _metadata(*, ipv6: bool) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An instance as it is now; `zone_ids` are the Route 53 zones that hold its records."""
+    """An instance as it is now; `zone_ids` are the Route 53 zones that hold its records.
+
+    `spec` has the digests of the spec that it was made from; `eip` says that it was to have an Elastic IP.
+    """
 
     id: str
     name: str
@@ -242,6 +292,9 @@ class Server:
     admin: str
     zone_ids: tuple[str, ...]
     reason: str
+    spec: str
+    eip: bool
+    part: str
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -262,7 +315,9 @@ class Server:
     def __str__(self) -> str:
         """One row of `er servers`."""
         spot = " spot" if self.spot else ""
-        return f"{self.name:<16} {self.state:<12} {self.type}{spot}  {self.zone}  {self.id}  {self.address or '-'}"
+        of_two = f"  ({self.part})" if self.part != Instance.part else ""
+        shown = f"{self.name:<16} {self.state:<12} {self.type}{spot}  {self.zone}  {self.id}  {self.address or '-'}"
+        return shown + of_two
 
 
 def read(described: Mapping[str, Any]) -> Server:
@@ -284,18 +339,32 @@ def read(described: Mapping[str, Any]) -> Server:
         admin=ours.get(tags.ADMIN, ""),
         zone_ids=tuple(ours.get(tags.ZONES, "").split()),
         reason=described.get("StateReason", {}).get("Message") or "",
+        spec=ours.get(tags.SPEC, ""),
+        eip=tags.EIP in ours,
+        part=ours.get(tags.PART, Instance.part),
     )
 
 
 def describe(api: Api, ids: Iterable[str]) -> tuple[Server, ...]:
     """These instances as they are now; one that was just created may be missing for a moment."""
-    return tuple(map(read, _describe(api, [{"Name": "instance-id", "Values": sorted(ids)}])))
+    return tuple(map(read, described(api, ids)))
+
+
+def described(api: Api, ids: Iterable[str]) -> list[Described]:
+    """The same as EC2 describes them."""
+    return _describe(api, [{"Name": "instance-id", "Values": sorted(ids)}])
 
 
 def servers(api: Api) -> tuple[Server, ...]:
-    """All servers of er in the region that live."""
-    found = map(read, _describe(api, tags.filters(part=Instance.part)))
+    """All servers of er in the region that live, those too that are replaced or replace."""
+    found = map(read, _describe(api, tags.filters()))
     return tuple(one for one in found if one.state not in GONE)
+
+
+def is_protected(api: Api, instance_id: str) -> bool:
+    """Whether AWS would refuse to terminate it."""
+    answer = api.call("DescribeInstanceAttribute", InstanceId=instance_id, Attribute="disableApiTermination")
+    return bool(answer.get("DisableApiTermination", {}).get("Value"))
 
 
 _POWER_ON_SECONDS: Final = 300.0

@@ -23,7 +23,7 @@ class Resource(ABC):
     """A kind of resource; an object of it is for one launch, or one dry run.
 
     `ids` are those of the kinds before it in the table, by their `part`. After a look, `found` is what exists, and
-    `missing` how many are to be created; `created` has the ids that AWS has answered since the first look.
+    `missing` how many are to be created; `created` has the ids that AWS has answered.
     """
 
     # The value of its tag er:part, its name for people, and its key in the JSON of `er destroy`.
@@ -34,6 +34,8 @@ class Resource(ABC):
     id_field: ClassVar[str]
     # AWS tells, asked with DryRun, whether it would create it.
     dry_run: ClassVar[bool] = True
+    # All servers of the name have the one.
+    shared: ClassVar[bool] = True
     # The operations that list, create and remove it.
     listing: ClassVar[str]
     creation: ClassVar[str]
@@ -45,7 +47,7 @@ class Resource(ABC):
         self.found: list[Described] = []
         self.missing = 0
         self.created: set[str] = set()
-        self._before: frozenset[str] | None = None
+        self._looked = False
 
     @classmethod
     @abstractmethod
@@ -76,7 +78,7 @@ class Resource(ABC):
         self.found = self.find_existing(api)
         ids = self.usable(self.found)
         self.missing = max(self.count(self.request) - len(ids), 0)
-        self._before = frozenset(ids) if self._before is None else self._before
+        self._looked = True
         return ids
 
     @abstractmethod
@@ -96,10 +98,13 @@ class Resource(ABC):
     @property
     def touched(self) -> bool:
         """Whether this resource was looked for, so that some of it may have been created since."""
-        return self._before is not None
+        return self._looked
 
     def find_new(self, api: Api) -> dict[str, Described]:
-        """What was created since the first look, by id: as AWS lists it now, or only its id, as AWS answered."""
+        """What this run has created, by id: as AWS lists it now, or only its id, as AWS answered.
+
+        Somebody may launch the same server at the same time: what has not the tag of this run is not ours to take away.
+        """
         try:
             found = self.find_existing(api)
         except AwsError:
@@ -107,7 +112,8 @@ class Resource(ABC):
                 raise
             found = []
         described = {one[self.id_field]: one for one in found}
-        new = ({*self.usable(found)} | self.created) - (self._before or frozenset())
+        ours = [one for one in found if tags.read(one).get(tags.RUN) == self.prerequisites.run]
+        new = {*self.usable(ours)} | self.created
         return {one: described.get(one, {self.id_field: one}) for one in sorted(new)}
 
     @classmethod
@@ -122,4 +128,5 @@ class Resource(ABC):
 
     def tag_specifications(self, *types: str, **more: str) -> list[dict[str, Any]]:
         """For the resource types that the call creates."""
-        return tags.specification(types, tags.of(self.request.name, self.part, **more))
+        run = {tags.RUN: self.prerequisites.run}
+        return tags.specification(types, tags.of(self.request.name, self.part, **run, **more))

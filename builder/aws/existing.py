@@ -1,0 +1,155 @@
+"""What is there of a server before a launch: whether it is what is asked for, and what its DNS records may be.
+
+A launch takes up a server that is there, and changes nothing of the instance itself. What is asked for and cannot be
+had that way is refused before anything is made; that the spec has changed since is told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from builder.aws import dns, tags
+from builder.aws.resources import instance
+from builder.aws.resources.address import Address
+from builder.aws.resources.data_volume import DataVolume
+from builder.aws.resources.instance import Instance, Successor
+from builder.problems import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from builder.aws.api import Api
+    from builder.aws.request import Prerequisites, Request
+    from builder.aws.resources.instance import Server
+    from builder.aws.resources.lifecycle import Described
+    from builder.aws.subnet import Subnet
+
+
+def look(api: Api, found: Prerequisites, *, replacing: bool = False) -> Prerequisites:
+    """Complete what was looked up by what is there. Raises UserError where it is not what is asked for.
+
+    Who is `replacing` the server makes another one. The domains may not lead elsewhere yet, unless the user says so.
+    """
+    name = found.request.name
+    every = [one for one in Instance.find_all(api, name) if instance.read(one).state not in instance.GONE]
+    described = [one for one in every if tags.read(one).get(tags.PART) == Instance.part]
+    addresses = Address.find(api, name)
+    servers = tuple(map(instance.read, described))
+    if not replacing and any(tags.read(one).get(tags.PART) == Successor.part for one in every):
+        message = f"{name} is being replaced by another launch, or was when that ended"
+        raise UserError(message, "er launch --replace goes on")
+    if not replacing and (refused := [text for one in described for text in _contradictions(api, one, found.request)]):
+        message = f"{name} is there and is not what is asked for: {'; '.join(refused)}"
+        raise UserError(message, _way_out(name, api.region))
+    found = replace(
+        found,
+        request=_with_address(found.request, servers, addresses),
+        subnets=_in_reach_of_data(api, found),
+        existing=tuple(one.id for one in servers),
+        own_addresses=_own_addresses(servers, addresses),
+    )
+    request, own = found.request, found.own_addresses
+    dns.check(api, request.domains, found.zones, own, overwrite=request.options.overwrite_dns)
+    spec_notes = () if replacing else _spec_notes(servers, request)
+    return replace(found, notes=(*spec_notes, *_address_notes(request)))
+
+
+def _in_reach_of_data(api: Api, found: Prerequisites) -> tuple[Subnet, ...]:
+    """A volume can be attached in its own zone only: a server that is to be made has to be there."""
+    volumes = DataVolume.find(api, found.request.name) if found.request.has_data_volume else []
+    if not volumes:
+        return found.subnets
+    zone = volumes[0]["AvailabilityZone"]
+    near = tuple(subnet for subnet in found.subnets if subnet.zone == zone)
+    if not near:
+        raise UserError(
+            f"the data of {found.request.name} is on {volumes[0]['VolumeId']} in {zone}, and a server can be made "
+            f"only in {', '.join(subnet.zone for subnet in found.subnets)}",
+            "a --subnet or --type that is in its zone; a snapshot of it can be made into a volume in another zone",
+        )
+    return near
+
+
+def _way_out(name: str, region: str) -> str:
+    return (
+        "without these options the launch takes it up as it is; "
+        f"`er launch --replace` or `er destroy {name} --region {region}` and another launch make it anew"
+    )
+
+
+def _contradictions(api: Api, described: Described, request: Request) -> Iterator[str]:
+    """What was asked for in so many words, and is otherwise: each with what is there."""
+    options, one = request.options, instance.read(described)
+    pairs = (
+        ("type", one.type, options.type or request.spec.aws.type),
+        ("image", one.image, options.image if (options.image or "").startswith("ami-") else None),
+        ("vpc", described.get("VpcId"), options.vpc),
+        ("subnet", described.get("SubnetId"), options.subnet),
+        ("profile", described.get("IamInstanceProfile", {}).get("Arn"), options.profile_arn),
+    )
+    yield from (f"{what} {there or 'none'}, not {asked}" for what, there, asked in pairs if asked and there != asked)
+    if options.disk and (size := _disk(api, described)) < options.disk:
+        yield f"disk {size} GiB, not {options.disk}"
+    if options.spot and not one.spot:
+        yield "on demand, not spot"
+    if options.ipv6 and one.ipv6 is None:
+        yield "no IPv6 address"
+    if options.protect and not instance.is_protected(api, one.id):
+        yield "not protected"
+
+
+def _disk(api: Api, described: Described) -> int:
+    """The GiB of its root disk; an image may have asked for more than the launch did."""
+    root = described.get("RootDeviceName")
+    mapped = described.get("BlockDeviceMappings", ())
+    ids = [disk["Ebs"]["VolumeId"] for disk in mapped if disk.get("DeviceName") == root]
+    return sum(volume["Size"] for volume in api.items("DescribeVolumes", VolumeIds=ids)) if ids else 0
+
+
+def _with_address(request: Request, servers: Sequence[Server], addresses: Sequence[Described]) -> Request:
+    """Decide about the Elastic IP where the user has not: a server that is there does not change its address."""
+    if request.options.eip is not None or not servers:
+        return request
+    tied = {one.get("InstanceId") for one in addresses}
+    eip = any(one.eip or one.id in tied for one in servers)
+    return replace(request, options=replace(request.options, eip=eip))
+
+
+def _own_addresses(servers: Sequence[Server], addresses: Sequence[Described]) -> frozenset[str]:
+    own = {ip for one in servers for ip in one.addresses}
+    return frozenset(own | {one["PublicIp"] for one in addresses if one.get("PublicIp")})
+
+
+def _spec_notes(servers: Sequence[Server], request: Request) -> Iterator[str]:
+    for one in servers:
+        if not one.spec:
+            yield f"{one.id} does not say which spec it was made from: whether that has changed is not known"
+        elif changed := changes(parse(one.spec), parse(request.digests)):
+            yield (
+                f"{one.id} was made from another spec or by another er: {', '.join(changed)}. A launch changes no "
+                f"running server: if that is not done yet, `er server apply {one.admin}@{one.address} SPEC` does it"
+            )
+
+
+def _address_notes(request: Request) -> Iterator[str]:
+    if request.domains and not request.eip:
+        yield "without an Elastic IP DNS leads to somebody else's server once this one was stopped: --eip gives it one"
+
+
+def parse(digests: str) -> dict[str, str]:
+    """The digests of a tag, by name."""
+    pairs = (one.rpartition(":") for one in digests.split())
+    return {name: digest for name, _, digest in pairs}
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What differs between two specs, by the digests of the host itself and of each stack."""
+    found = []
+    for name in sorted({*before, *now}):
+        if before.get(name) == now.get(name):
+            continue
+        what = "the host itself" if not name else "the stacks" if name == "@" else f"stack {name}"
+        how = "is new" if name not in before else "is gone" if name not in now else "differs"
+        found.append(f"{what} {how}")
+    return found
