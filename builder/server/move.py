@@ -97,8 +97,8 @@ class Move:
             with ThreadPoolExecutor(1) as pool:
                 quiet = pool.submit(self.new.ask, "move-quiet", timeout=1600)
                 self._stop(baseline, ill)
+                lease.begin()
                 lease.clock = quiet.result()["clock"], time.monotonic()
-            lease.begin()
             self._last_pass(state)
             return self._switch(lease, baseline, ill, began)
         except BaseException:
@@ -325,7 +325,7 @@ class _Lease(threading.Thread):
             self._lost = f"{move.old.host} has started again meanwhile"
             return
         self.last = now
-        if self.tries:
+        if self.clock[0]:
             move.new.ask("move-extend", str(self.until()), timeout=20, fresh=True)
 
     def until(self) -> float:
