@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from builder.problems import Mark
 
-
 # Characters that no value may have. NUL ends a string in C; U+0080 alone is mangled by Podman's escaping; lone
 # surrogates are not UTF-8; a unit with what Unicode calls noncharacters is not loaded by systemd.
 UNENCODABLE: Final = re.compile(
@@ -191,13 +190,10 @@ class Build:
     @property
     def options(self) -> dict[str, Any]:
         """What a server's `podman build` is told of it, beside its Containerfile, as JSON has it."""
-        return {
-            "target": self.target,
-            "args": tuple(f"{name}={value}" if value is not None else name for name, value in self.args),
-            "labels": tuple(f"{name}={value}" for name, value in self.labels),
-            "extra_hosts": tuple(f"{name}:{address}" for name, address in self.extra_hosts),
-            "network": self.network,
-        }
+        args = tuple(f"{name}={value}" if value is not None else name for name, value in self.args)
+        labels = tuple(f"{name}={value}" for name, value in self.labels)
+        hosts = tuple(f"{name}:{address}" for name, address in self.extra_hosts)
+        return {"target": self.target, "args": args, "labels": labels, "extra_hosts": hosts, "network": self.network}
 
     @property
     def oldest(self) -> float:
@@ -349,8 +345,7 @@ class Login:
 class Deploy:
     """Who may deploy a stack and do nothing else: whole public keys, as lines of authorized_keys.
 
-    `git` is the branch that they may push, if any. `directories` has the context of each service that is built, as the
-    spec names it: from the spec's own directory, without the way up from there; empty for that directory itself.
+    `git` is the branch that they may push. `directories` has each built service's context, below the spec's directory.
     """
 
     ssh_keys: tuple[str, ...]
