@@ -26,7 +26,9 @@ NAME = name_of("web1", REGION)
 
 
 @pytest.fixture
-def by_role(er: Er) -> Er:
+def by_role(er: Er, account: Account) -> Er:
+    """With a baked image: as user-data for a stock one, what asks ECR for passwords is too long for EC2."""
+    account.bake()
     er.spec.write_text(BY_ROLE)
     return er
 
@@ -88,6 +90,7 @@ def test_a_second_run_makes_nothing_and_another_image_changes_what_it_may(by_rol
 
 def test_a_server_that_is_there_gets_the_role(er: Er, account: Account) -> None:
     """Its spec had no need of one when it was made."""
+    account.bake()
     er.spec.write_text(er_command.QUIET)
     assert er.launch("--no-wait").code == 0
     assert account.roles() == []

@@ -338,17 +338,17 @@ def _until(states: Iterator[dict[str, Any]], phase: str) -> None:
 def test_a_release_and_an_apply_take_turns(hello: Stack) -> None:
     """Whoever comes second; here a release that never comes up, and then an apply that nobody has confirmed yet."""
     silent = hello.image("silent", 'ENTRYPOINT ["sleep"]', 'CMD ["infinity"]')
-    first = releases.switch(hello.remote, "hello", {"web": silent}, source="git", by="first", timeout=15)
+    first = releases.switch(hello.remote, "hello", {"web": silent}, source="build", by="first", timeout=15)
     _until(first, "waiting for the stack")
     more = hello.web.edited("www.hello.example.com]", "www.hello.example.com, neu.example.com]")
     states = list(apply.carry_out(hello.remote, _plan(more)))
     [holder] = [state["holder"] for state in states if state["phase"] == "waiting for its turn"]
-    assert holder.startswith("a release (git, by first), since ")
+    assert holder.startswith("a release (build, by first), since ")
     assert states[-1]["phase"] == "done"
     assert list(first)[-1]["phase"] == "rolled back"
     change = apply.carry_out(hello.remote, _plan(hello.web.spec))
     _until(change, "waiting for you")
-    second = releases.switch(hello.remote, "hello", {"web": hello.image("eight")}, source="git")
+    second = releases.switch(hello.remote, "hello", {"web": hello.image("eight")}, source="build")
     assert next(second)["holder"].startswith("er server apply, since ")
     assert list(change)[-1]["phase"] == "done"
     assert list(second)[-1]["phase"] == "done"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 # `.ask("verb", …)` wherever the client has it, or as handed over to be called; `.read` is of verbs that write bytes.
-_ASKED = re.compile(r"\.(?:ask|read)[(,]\s*\"([a-z-]+)\"")
+_ASKED = re.compile(r"(?<!secrets)\.(?:ask|read)[(,]\s*\"([a-z-]+)\"")
 # A change of a stack is followed by the verb of its kind.
 _FOLLOWED = re.compile(r"follow\(\w+, stack, \"([a-z]+)\"")
 # What starts these runs them: a unit.
