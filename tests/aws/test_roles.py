@@ -207,6 +207,7 @@ def test_a_call_to_iam_that_fails_at_a_launch(by_role: Er, account: Account) -> 
     words = ("launch", str(by_role.spec), "--no-wait")
     for call, way in _cases(test_faults.sequence(by_role, *words)):
         account.reset()
+        account.bake()
         arm(by_role, BY_NAME[way], call)
         done = by_role(*words)
         disarm(by_role)
@@ -226,6 +227,7 @@ def test_a_call_to_iam_that_fails_at_a_destroy(by_role: Er, account: Account) ->
     by_role.wire.calls.clear()
     for call, way in _cases(test_faults.sequence(by_role, "destroy", "web1", "--yes")):
         account.reset()
+        account.bake()
         assert by_role(*words).code == 0
         arm(by_role, BY_NAME[way], call)
         done = by_role("destroy", "web1", "--yes")

@@ -153,11 +153,10 @@ def unpacked(config: dict[str, Any], form: Encoding) -> list[dict[str, str]]:
     """The files of a packed form."""
     text = config["bootcmd"][-1][-1].replace(" ", "")
     content = base64.b64decode(text) if form is Encoding.PACKED_GZIP else of_digits(text)
-    fields = iter(lzma.decompress(content).decode().split("\0"))
-    return [
-        {"path": path, "mode": mode, "content": content}
-        for path, mode, content in zip(fields, fields, fields, strict=True)
-    ]
+    fields = lzma.decompress(content).decode().split("\0")
+    third = len(fields) // 3
+    columns = zip(fields[:third], fields[third : 2 * third], fields[2 * third :], strict=True)
+    return [{"path": path, "mode": mode, "content": content} for path, mode, content in columns]
 
 
 def of_digits(text: str) -> bytes:

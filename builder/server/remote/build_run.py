@@ -282,7 +282,7 @@ class _Watch:
 
     def _wrong(self) -> RemoteError | None:
         free, total = image_builds.disk()
-        if free < _FREE * total:
+        if free < common.wanted_free(total, _FREE):
             return RemoteError(
                 f"it was ended, as of the server's disk only {free // _MIB} MiB were left",
                 "what takes it: er server status",

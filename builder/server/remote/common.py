@@ -249,6 +249,16 @@ def server_env() -> dict[str, str]:
         raise RemoteError("this is no host of er", "make one with er user-data, or er launch") from None
 
 
+# er-room begins to stop stacks at 5 %.
+_LEAST_SHARE: Final = 0.07
+_ENOUGH: Final = 16 * 1024**3
+
+
+def wanted_free(total: int, share: float = facts.LEAST_FREE) -> float:
+    """Bytes that are to be free of a disk with so many: a share of it; of a large disk a smaller one."""
+    return min(share * total, max(_LEAST_SHARE * total, _ENOUGH))
+
+
 def read_number(path: str) -> int | None:
     """The integer in a file, None where there is none."""
     try:

@@ -182,7 +182,7 @@ def _copy(process: subprocess.Popen[bytes], file: IO[bytes]) -> None:
             break
         file.write(piece)
         space = shutil.disk_usage(facts.STATE)
-        if space.free < facts.LEAST_FREE * space.total:
+        if space.free < common.wanted_free(space.total):
             raise RemoteError(f"the disk has no room for its dump: {space.free >> 20} MiB are free")
     file.flush()
     try:

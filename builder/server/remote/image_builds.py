@@ -255,7 +255,7 @@ def _checked(request: Any) -> Value:
 def room() -> int:
     """Bytes that a build may take before there are too few to begin another."""
     free, total = disk()
-    return free - int(_FREE_TO_BEGIN * total)
+    return free - int(common.wanted_free(total, _FREE_TO_BEGIN))
 
 
 def check_room(size: int) -> None:

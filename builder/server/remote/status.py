@@ -138,8 +138,10 @@ def disk(path: str) -> dict[str, int]:
 
 def is_full(what: str = "") -> bool:
     """Whether too little of a disk is free, also of that for data; with `files_`, whether it takes too few files."""
-    spaces = (disk(path) for path in ("/", facts.DATA) if Path(path).is_dir())
-    return any(space[f"{what}free"] < facts.LEAST_FREE * space[f"{what}total"] for space in spaces)
+    spaces = [disk(path) for path in ("/", facts.DATA) if Path(path).is_dir()]
+    if what:
+        return any(space[f"{what}free"] < facts.LEAST_FREE * space[f"{what}total"] for space in spaces)
+    return any(space["free"] < common.wanted_free(space["total"]) for space in spaces)
 
 
 def _data() -> Value | None:
