@@ -438,7 +438,7 @@ def test_a_full_disk_ends_the_drill_and_no_stack(old: Restored) -> None:
     old.run("sed '/^round=0/,$d' /usr/lib/easyrunner/room >/root/room; mkdir -p /run/easyrunner/room")
     old.run("systemctl start --no-block easyrunner-drill.service")
     until(lambda: home.exists() and current.read_text() == "notes", timeout=120, what="the files", longest=0.05)
-    said = machine.run(["sh", "-c", ". /root/room; stop_worst /var/lib/easyrunner"]).stdout
+    said = machine.run(["sh", "-c", "disk=/var/lib/easyrunner of=; . /root/room; stop_worst"]).stdout
     assert said == "the disk is nearly full: drills end\n"
     assert old.run("systemctl is-active easyrunner-drill", check=False).strip() in {"inactive", "failed"}
     found = json.loads(old.run("cat /var/lib/easyrunner/backup/state.json"))["drill"]["notes"]
