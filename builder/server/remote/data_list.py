@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts
+from builder.server.remote import image_storage
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -26,14 +27,11 @@ BANS: Final = "fail2ban/fail2ban.sqlite3"
 BANS_COPY: Final = Path(facts.STATE, "move", "fail2ban.sqlite3")
 KINDS: Final = {stat.S_IFDIR: "d", stat.S_IFREG: "f", stat.S_IFLNK: "l", stat.S_IFIFO: "p"}
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# How much of the disk stays free, in percent: with less than 5, `room` stops a stack.
-_KEPT_FREE: Final = 6
 
 
 def free() -> int:
     """How many bytes may be written to the data's file system without touching what has to stay free."""
-    found = os.statvfs(facts.DATA)
-    return (found.f_bavail - found.f_blocks * _KEPT_FREE // 100) * found.f_frsize
+    return image_storage.free(facts.DATA)
 
 
 def listed(*, incoming: bool = False) -> list[list[Any]]:
