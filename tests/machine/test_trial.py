@@ -53,7 +53,7 @@ def test_a_host_that_never_gets_ready_is_explained() -> None:
     broken = b"#cloud-config\nruncmd: [systemd-run --unit broken --service-type exec false, sleep 1]\n"
     with (
         pytest.raises(UserError, match="in vain for all stacks to answer") as caught,
-        closing(run(plan(broken, timeout=8))) as events,
+        closing(run(plan(broken, timeout=40))) as events,
     ):
         list(events)
     assert caught.value.hint is not None

@@ -132,6 +132,16 @@ def test_what_restic_means(kind: str, code: int, said: str) -> None:
     assert bool(error.hint) == bool(kind)
 
 
+def test_what_ssh_said_after_restic_had_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restic passes on its words when it gets to that before its own end."""
+    monkeypatch.setattr(restic, "_ssh_says", lambda: "Host key verification failed.\n")
+    said = "Fatal: unable to open repository at sftp:x: unexpected EOF"
+    assert restic._explained(Done(1, "", said), "sftp:me@nas:/srv").kind == "host key"
+    assert restic._explained(Done(1, "", said), "/srv").kind == ""
+    monkeypatch.setattr(restic, "_ssh_says", lambda: "")
+    assert "unexpected EOF" in str(restic._explained(Done(1, "", said), "sftp:me@nas:/srv"))
+
+
 def test_files_that_cannot_be_read() -> None:
     """One that has gone since it was listed is none."""
     gone = '{"message_type":"error","error":{"message":"lstat /x/y: no such file or directory"},"item":"/x/y"}'

@@ -120,8 +120,25 @@ def _call(
             process.wait()
         done = Done(code, _text(out), _text(err))
     if code not in accept:
-        raise explain(done, env["RESTIC_REPOSITORY"])
+        raise _explained(done, env["RESTIC_REPOSITORY"])
     return done
+
+
+def _explained(done: Done, repository: str) -> ResticError:
+    """The error of a call that has failed; why ssh did not get there, restic may leave unsaid as it ends before it."""
+    error = explain(done, repository)
+    if error.kind or not repository.startswith("sftp:"):
+        return error
+    told = explain(Done(done.code, done.out, f"{done.err}\n{_ssh_says()}"), repository)
+    return told if told.kind else error
+
+
+def _ssh_says() -> str:
+    """What the ssh of the repository complains of, when it is called alone."""
+    # It gives up an address that does not answer before this limit.
+    argv = ["timeout", "40", *sftp_command(settings())]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return done.stderr.decode(errors="replace")
 
 
 def _wait(process: subprocess.Popen[bytes], timeout: float | None) -> int:
