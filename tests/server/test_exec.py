@@ -135,12 +135,13 @@ class _Terminal:
 
 
 def test_a_terminal_is_one_in_the_container_too(web: Client) -> None:
-    # Podman sets the size once the program runs.
-    line = "test -t 0 && test -t 1 && until busybox stty size 2>/dev/null; do sleep 0.1; done; exit 5"
+    # Podman sets the size once the program runs; until then stty says nothing on stdout, and exits with 0.
+    size = 'until size=$(busybox stty size 2>/dev/null) && test "$size"; do sleep 0.1; done; echo "$size"; exit 5'
     for command in ("exec", "run"):
+        line = f"test -t 0 && test -t 1 && {size}"
         terminal = _Terminal(web, command, "shop", "worker", "--", "sh", "-c", line)
-        assert terminal.read() == b"33 77\r\n"
-        assert terminal.process.wait(60) == 5
+        output, code = terminal.read(), terminal.process.wait(60)
+        assert (output, code) == (b"33 77\r\n", 5)
     assert web.er("exec", "shop", "worker", "--", "sh", "-c", "test -t 0 || test -t 1").returncode == 1
 
 
