@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 T = TypeVar("T")
 WHOLE: Final = bool(os.environ.get("ER_SWEEPS"))
+of_a_sweep: Final = pytest.mark.skipif(not WHOLE, reason="a neighbour of it is tried; it is by `make sweeps`")
+"""Marks a test that shows little which a neighbour has not."""
 
 
 def sample(points: Iterable[T], chosen: Collection[T]) -> list[T]:

@@ -17,7 +17,7 @@ from builder.polling import until
 from builder.problems import UserError
 from builder.server import Remote, apply
 from tests.machine.clients import Load, Steady
-from tests.sweeps import sample
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +81,8 @@ def test_without_a_terminal_it_does_nothing_unasked(web: Client) -> None:
     assert _same(web, web.spec)
 
 
+# test_apply_table.py counts requests too, as does the test after this one.
+@of_a_sweep
 def test_a_change_of_one_stack_loses_no_request_of_another(web: Client) -> None:
     """Its own neither, where only its domains change."""
     loads = [Load(web.host, name, family=family, interval=0.05) for name in _SITES for family in (4, 6)]
@@ -163,6 +165,8 @@ def test_a_change_that_does_not_come_up_is_taken_back(web: Client) -> None:
     assert _answers(web, "hello.example.com")
 
 
+# As of a release: test_releases.py.
+@of_a_sweep
 def test_an_app_that_starts_and_falls_over_is_taken_back(web: Client) -> None:
     """A worker has no socket to ask: it is watched for a while."""
     compose = web.spec.parent / "shop" / "compose.yaml"
@@ -197,6 +201,8 @@ def test_a_change_that_locks_the_admin_out_is_taken_back(web: Client) -> None:
     assert _same(web, web.spec)
 
 
+# As is the change before it.
+@of_a_sweep
 def test_the_wrong_key_is_taken_back(web: Client) -> None:
     """The keys of the spec are the admin's only ones: with none of this laptop's, the new connection fails."""
     other = web.directory / "other"

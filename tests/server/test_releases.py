@@ -22,7 +22,7 @@ from builder.problems import UserError
 from builder.server import Remote, apply, releases
 from tests.machine.clients import Load
 from tests.machine.conftest import example_maker
-from tests.sweeps import sample
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -422,6 +422,7 @@ exec /usr/bin/podman "$@"
 """
 
 
+@of_a_sweep
 def test_where_podman_reads_no_drop_ins_a_release_is_a_whole_unit(hello: Stack) -> None:
     """As on Ubuntu 24.04; the unit follows the spec's in all but its image."""
     web, machine = hello.web, hello.web.host.machine
