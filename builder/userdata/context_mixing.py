@@ -3,7 +3,7 @@
 The content is told in bits. What comes next is guessed from what followed the same contexts before: the last one, two
 and three bytes, the word and the line so far, the file's beginning. Each context has counted, for each bit of a byte,
 how often it was 0 and 1; their guesses are added up as logits, with weights that follow whoever was right. A bit that
-was expected then takes a small fraction of a digit. Where the last five bytes have been there before, one bit first
+was expected then takes a small fraction of a digit. Where the last six bytes have been there before, one bit first
 tells whether the byte is again the one that followed them.
 
 Encoder and decoder have to guess alike to the last bit, on every machine and Python: all of it is integers, and the
@@ -37,13 +37,13 @@ _AFTER: Final = [
 ]
 
 DECODER: Final = r"""def unpack(t):
- R=range(64);x=m=0;r=1;h=w=l=f=b'';d=bytearray();A={};T={};W=[[8000]*8]*3
+ R=range(64);x=m=0;r=1;h=w=l=f=b'';d=bytearray();A={};T={};W=[[8000]*8]*27
  L=[round(256*math.log((10*b+1)/(10*a+1)))for a in R for b in R]
  E=[round(65536/(1+math.exp(-i/256)))for i in[*range(2048),*range(-2048,0)]]
  N=[(min(a+1,63)*64+min(b,b+5>>1),min(a,a+5>>1)*64+min(b+1,63))for a in R for b in R]
  def bit(k):
   nonlocal x,r
-  j=(m>0)+(k>255);s=[c.get(k,0)for c in C];z=[L[i]for i in s]
+  s=[c.get(k,0)for c in C];z=[L[i]for i in s];j=(m>0)+(k>255)+3*sum(map(bool,s))
   p=E[max(-2048,min(2047,sum([a*b for a,b in zip(W[j],z)])>>16))]
   while r<1<<24:r*=BASE;x=x*BASE+next(t,0)
   q=r*p>>16;y=x<q
@@ -59,13 +59,13 @@ DECODER: Final = r"""def unpack(t):
   else:
    while k<256:k+=k+bit(k)
    m=0
-  c=bytes([k-256]);d+=c;h=(h+c)[-5:];w=(w+c)*c.isalnum();l=(l+c)[:3]*(c!=b'\n');f=(f+c)[:8]*(c>b'\0')
- return d
+  c=bytes([k-256]);d+=c;h=(h+c)[-6:];w=(w+c)*c.isalnum();l=(l+c)[:3]*(c!=b'\n');f=(f+c)[:8]*(c>b'\0')
+ return bytes(d)
 """
 """Python for `unpack`, which needs `math`: an iterator of digits -> the content, of SIZE bytes; BASE is the digits'.
 
-Its names: x and r are the coder's number and range; d the content so far; h, w, l and f its last five bytes, its
-word, and the beginnings of its line and its file; m the place of the guessed byte and A where every five bytes were
+Its names: x and r are the coder's number and range; d the content so far; h, w, l and f its last six bytes, its
+word, and the beginnings of its line and its file; m the place of the guessed byte and A where every six bytes were
 last; T the counts of all contexts and C those of this place; W the weights; L, E and N the tables above.
 """
 
@@ -118,7 +118,7 @@ class _Model:
 
     def __init__(self, coder: _Coder) -> None:
         self._coder = coder
-        self._weights = [[8000] * _CONTEXTS] * 3
+        self._weights = [[8000] * _CONTEXTS] * (3 * (_CONTEXTS + 1))
         self._counts: dict[tuple[int, bytes], dict[int, int]] = {}
         self._here: list[dict[int, int]] = []
         self._content = bytearray()
@@ -146,9 +146,10 @@ class _Model:
 
     def _bit(self, node: int, bit: int) -> int:
         """Tells one bit. `node`: 1 and the byte's bits before it, or 256 and the guessed byte."""
-        kind = (self._place > 0) + (node > 255)
         states = [counts.get(node, 0) for counts in self._here]
         logits = [_LOGIT[state] for state in states]
+        # Weights differ by what is told, and by how many of the contexts know it.
+        kind = (self._place > 0) + (node > 255) + 3 * sum(map(bool, states))
         weights = self._weights[kind]
         total = sum([weight * logit for weight, logit in zip(weights, logits, strict=True)]) >> 16
         probability = _PROBABILITY[max(-2048, min(2047, total))]
@@ -161,7 +162,7 @@ class _Model:
 
     def _go_on(self, byte: bytes) -> None:
         self._content += byte
-        self._last = (self._last + byte)[-5:]
+        self._last = (self._last + byte)[-6:]
         self._word = self._word + byte if byte.isalnum() else b""
         self._line = b"" if byte == b"\n" else (self._line + byte)[:3]
         self._file = b"" if byte == b"\0" else (self._file + byte)[:8]
