@@ -110,13 +110,15 @@ _READ_BINARY: Final = "c-48 for c in sys.argv[1].encode()"
 # Unpacking takes a server 20 seconds for each MB; a host with so many files has no use for this form, as the template
 # of what its stacks share is smaller.
 _MOST_PACKED: Final = 98_304
+# Linux takes no longer argument (MAX_ARG_STRLEN).
+_LONGEST_ARGUMENT: Final = 131_071
 
 
 def packed(spec: Spec, host: Host, on: On, *, binary: bool = False) -> bytes | None:
     """The cloud-config with its files as one block that bootcmd unpacks: in ASCII, or with `binary` as gzip.
 
     The block is compressed by context mixing, and its decoder is there in Python.
-    None when a file holds NUL, which separates them, or the files are too long.
+    None when a file holds NUL, which separates them, or the files or the block are too long.
     """
     files = host.only(*PARTS[on])
     content = _joined(files)
@@ -126,6 +128,8 @@ def packed(spec: Spec, host: Host, on: On, *, binary: bool = False) -> bytes | N
     found = bytes(digits[digit] for digit in _mixed(content, len(digits)))
     # Gzip passes through no editor and no mail: one line then.
     block = (found if binary else _lines(found)).decode().rstrip()
+    if len(block) > _LONGEST_ARGUMENT:
+        return None
     unpack = _UNPACK.replace("DIGITS", read).replace("BASE", str(len(digits))).replace("SIZE", str(len(content)))
     code = "".join(f"   {line}\n" for line in unpack.splitlines())
     indented = block.replace("\n", "\n   ")

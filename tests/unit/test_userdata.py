@@ -212,6 +212,18 @@ def test_tables_are_the_same_everywhere() -> None:
     assert nearest > 1e-7
 
 
+def test_a_block_that_is_no_argument_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux takes arguments of 131,071 characters (MAX_ARG_STRLEN)."""
+    spec, host = spec_of([])
+    found = encoding.packed(spec, host, "baked")
+    assert found is not None
+    block = len(yaml.safe_load(found)["bootcmd"][-1][-1])
+    monkeypatch.setattr(encoding, "_LONGEST_ARGUMENT", block)
+    assert encoding.packed(spec, host, "baked") == found
+    monkeypatch.setattr(encoding, "_LONGEST_ARGUMENT", block - 1)
+    assert encoding.packed(spec, host, "baked") is None
+
+
 def test_what_is_too_long_to_unpack_is_not_packed() -> None:
     """A small server takes two seconds for 100 kB."""
     noise = "".join(random.Random(7).choices(string.ascii_letters + string.digits, k=100_000))
