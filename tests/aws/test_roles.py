@@ -26,9 +26,7 @@ NAME = name_of("web1", REGION)
 
 
 @pytest.fixture
-def by_role(er: Er, account: Account) -> Er:
-    """With a baked image: as user-data for a stock one, what asks ECR for passwords is too long for EC2."""
-    account.bake()
+def by_role(er: Er) -> Er:
     er.spec.write_text(BY_ROLE)
     return er
 
@@ -90,7 +88,6 @@ def test_a_second_run_makes_nothing_and_another_image_changes_what_it_may(by_rol
 
 def test_a_server_that_is_there_gets_the_role(er: Er, account: Account) -> None:
     """Its spec had no need of one when it was made."""
-    account.bake()
     er.spec.write_text(er_command.QUIET)
     assert er.launch("--no-wait").code == 0
     assert account.roles() == []
@@ -207,7 +204,6 @@ def test_a_call_to_iam_that_fails_at_a_launch(by_role: Er, account: Account) -> 
     words = ("launch", str(by_role.spec), "--no-wait")
     for call, way in _cases(test_faults.sequence(by_role, *words)):
         account.reset()
-        account.bake()
         arm(by_role, BY_NAME[way], call)
         done = by_role(*words)
         disarm(by_role)
@@ -227,7 +223,6 @@ def test_a_call_to_iam_that_fails_at_a_destroy(by_role: Er, account: Account) ->
     by_role.wire.calls.clear()
     for call, way in _cases(test_faults.sequence(by_role, "destroy", "web1", "--yes")):
         account.reset()
-        account.bake()
         assert by_role(*words).code == 0
         arm(by_role, BY_NAME[way], call)
         done = by_role("destroy", "web1", "--yes")

@@ -110,7 +110,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "userdata",
-            6,
+            7,
             "a host as user-data",
             "A host as `#cloud-config`, whole for a stock image or the rest for a baked one; then the plainest "
             "encoding that fits a provider's limit, and its contents in words.",
