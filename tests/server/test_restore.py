@@ -279,6 +279,7 @@ def test_a_stack_gets_its_data_back_and_the_old_is_kept_until_confirmed(old: Res
     assert "what notes had before its restore is still kept" in old.web.er("doctor").stdout
     back = old.restore("notes", "--back")
     assert back.returncode == 0, back.stderr
+    assert old.in_stack("notes", "systemctl", "--user", "is-active", "notes-db.service", check=False) == "active\n"
     assert old.tree(_UPLOADS) == changed
     assert old.numbers() == [1, 2, 3]
     assert old.run(f"ls {_DATA}/restores") == ""
