@@ -17,6 +17,7 @@ from builder.server.remote import (
     egress,
     first_images,
     held,
+    kept_images,
     locks,
     packages,
     pushes,
@@ -355,6 +356,7 @@ _OF_STACKS: Final = frozenset(
         "first images",
         "logins to registries",
         "releases in place",
+        "images with the data",
         "backups",
         "certificates",
     }
@@ -376,6 +378,12 @@ CHECKS: Final = (
     Check("first images", _first_images, "er server apply HOST SPEC, or er server push HOST STACK/SERVICE IMAGE"),
     Check("logins to registries", _logins, "er server registry login HOST REGISTRY", role_logins.ask),
     Check("releases in place", _releases, "er server rollback HOST STACK, or send it again", note=_deployed),
+    Check(
+        "images with the data",
+        kept_images.described,
+        "er server doctor HOST --fix, once there is room",
+        kept_images.keep_all,
+    ),
     Check("stacks apart", _directories, "sudo /usr/lib/easyrunner/users own", changed_files.set_owners),
     Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", egress.resolve),
     Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _free_space),

@@ -22,6 +22,7 @@ from builder.server.remote import (
     changed_files,
     common,
     dumps,
+    kept_images,
     locks,
     readiness,
     releases,
@@ -251,6 +252,7 @@ def _switch(stack: str, change: Change, switch: _Switch) -> None:
         switch.beside.remove()
         change.set_state("rolled back", why=why, said=said)
         return
+    kept_images.keep(stack)
     told = {"snapshot": switch.found["snapshot"], "at": switch.found["at"], "left": _left(switch.beside)}
     change.set_state("done", **told, lacking=releases.lacking(stack), ill=_ill(stack))
 
@@ -291,6 +293,7 @@ def _go_back(stack: str, change: Change, request: Request) -> None:
         if begun and not releases.lacking(stack):
             change.set_state("waiting for the stack")
             _wait(stack, well, request.timeout)
+        kept_images.keep(stack)
     told = {"snapshot": record.get("snapshot", ""), "at": record.get("at"), "left": []}
     change.set_state("done", **told, lacking=releases.lacking(stack), ill=_ill(stack))
 

@@ -1,0 +1,250 @@
+"""Images that came without a registry, kept with a stack's data: they travel with its disk, and with a backup.
+
+Below /var/lib/easyrunner/data/stacks/STACK/images is what services run by a release: an OCI layout with layers as tars,
+so that a layer of several images is there once. All in it is the stack's own user's, who writes and reads it. Which
+images those are says the stack's record, in `copies`; /usr/lib/easyrunner/kept-images reads it on the machine that
+takes over. A host whose data stays, without a disk for it and without backups, keeps none.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from builder import facts
+from builder.server.remote import common, image_storage, locks, pushed_image, release_record
+from builder.server.remote.common import RemoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from builder.server.remote.pushed_image import Image
+
+# Seconds that writing one may take.
+_TIMEOUT: Final = 1800
+
+
+def travels() -> bool:
+    """Whether this host's data may come to another machine."""
+    return Path(facts.DATA_MOUNT).exists() or Path(facts.BACKUP).exists()
+
+
+class Missing(NamedTuple):
+    """Services whose image would not come along, and why, where that is known."""
+
+    services: list[str]
+    why: str
+
+
+def missing(stack: str) -> Missing | None:
+    """None where all that the stack runs by a release is kept, or nothing travels."""
+    if not travels():
+        return None
+    record = release_record.read(stack)
+    kept, why = record.get("copies", {}), record.get("uncopied", "")
+    found = [service for service, name in release_record.deployed(stack).items() if why or _name(kept, service) != name]
+    return Missing(found, why) if found else None
+
+
+def _name(copies: Mapping[str, Any], service: str) -> str:
+    return str(copies.get(service, {}).get("name", ""))
+
+
+def lost(stack: str) -> list[str]:
+    """Services that ran another image by a release, on the machine that their data has come from, and do not here."""
+    if not travels() or not common.uids([stack]):
+        return []
+    copies, runs = release_record.read(stack).get("copies", {}), release_record.deployed(stack)
+    ours = [service for service in release_record.services(stack) if service in copies and service not in runs]
+    # Those that are built say themselves that they wait.
+    return [
+        service
+        for service in ours
+        if release_record.of_spec(stack, service) == copies[service].get("of_spec")
+        and not release_record.waits(stack, service)
+    ]
+
+
+def keep(stack: str) -> None:
+    """Keep what a stack runs by a release, and nothing else. What goes wrong is noted, and fails nothing.
+
+    For who holds the stack's lock.
+    """
+    if not travels() or not common.uids([stack]):
+        return
+    copies: dict[str, Any] = {}
+    try:
+        copies = _current(stack)
+        _keep(stack, copies)
+    except (RemoteError, OSError, ValueError, LookupError) as error:
+        _note(stack, copies, str(error) or type(error).__name__)
+
+
+def described() -> str:
+    """What is missing of all stacks."""
+    every = ((stack, found) for stack in common.stacks() if (found := missing(stack)))
+    return ", ".join(
+        f"another machine would lack the image of {stack}/{service}{': ' * bool(found.why)}{found.why}"
+        for stack, found in every
+        for service in found.services
+    )
+
+
+def keep_all() -> None:
+    """The same of every stack that lacks some, each with its lock."""
+    for stack in common.stacks():
+        if missing(stack):
+            with locks.stack(stack, "keeping its images with its data"):
+                keep(stack)
+
+
+def _note(stack: str, copies: Mapping[str, Any], why: str = "") -> None:
+    old = release_record.read(stack)
+    new = {**old, "copies": dict(copies), "uncopied": why}
+    if new != {"copies": {}, "uncopied": "", **old}:
+        release_record.write(stack, new)
+
+
+def _current(stack: str) -> dict[str, Any]:
+    """What a stack runs by a release: by service `name` and `id`, and the image `of_spec` that this stands for."""
+    names = release_record.deployed(stack)
+    store = release_record.store(stack) if names else []
+    found = {service: release_record.find(store, name) for service, name in names.items()}
+    if lost := [names[service] for service, image in found.items() if image is None]:
+        raise RemoteError(f"{lost[0]} is not in its store")
+    return {
+        service: {"name": names[service], "id": image.id, "of_spec": release_record.of_spec(stack, service)}
+        for service, image in found.items()
+        if image
+    }
+
+
+def _keep(stack: str, copies: Mapping[str, Any]) -> None:
+    user, directory = common.user_of(stack), Path(facts.STACK_DATA, stack, "images")
+    if not copies and not directory.exists():
+        _note(stack, {})
+        return
+    # The directory above is root's, so that this is no link.
+    directory.mkdir(mode=0o700, exist_ok=True)
+    os.chown(directory, common.uid(user), common.gid(user))
+    every = image_storage.images_of(user) if copies else {}
+    ids = {service: one["id"] for service, one in copies.items()}
+    layers = {one: [layer.partition(":")[2] for layer in every[one]] for one in ids.values()}
+    wanted = {name for one, found in layers.items() for name in (one, *found)}
+    record = release_record.read(stack)
+    if record.get("uncopied") or record.get("copies", {}) != copies or not wanted <= _blobs(user, directory).keys():
+        # What is there of an older one makes room first: nothing runs it.
+        _run(user, _REMOVE, directory, *sorted(wanted))
+        if copies:
+            _write(user, directory, ids, layers)
+    _note(stack, copies)
+
+
+def _write(user: str, directory: Path, ids: Mapping[str, str], layers: Mapping[str, list[str]]) -> None:
+    here = _blobs(user, directory)
+    lacking = {one: found for one, found in layers.items() if not {*found} <= here.keys()}
+    _check_room(user, lacking, here)
+    for one, found in lacking.items():
+        known = [f"sha256:{name}" for name in {*found} & here.keys()]
+        image_storage.export(user, one, known, directory / _NEW)
+        _run(user, _SETTLE, directory, *found)
+    sizes = _blobs(user, directory)
+    images = {one: _image(user, one, sizes) for one in layers}
+    _run(user, _LAY, directory, stdin=_tar(images, ids))
+
+
+def _image(user: str, number: str, sizes: Mapping[str, int]) -> Image:
+    """An image by its configuration as the store has it: what an OCI layout makes of it may be another image."""
+    text = _run(user, _CONFIG, number, base64.b64encode(f"sha256:{number}".encode()).decode())
+    if hashlib.sha256(text.encode()).hexdigest() != number:
+        raise RemoteError(f"the configuration of {number[:12]} cannot be read")
+    names = [str(name) for name in json.loads(text)["rootfs"]["diff_ids"]]
+    layers = [
+        {"digest": one, "diff_id": one, "size": sizes.get(one.partition(":")[2], 0), "compression": ""} for one in names
+    ]
+    described = json.dumps({"config": text, "docker": True, "layers": layers})
+    return pushed_image.parsed(described.encode(), pushed_image.architecture())
+
+
+def _tar(images: Mapping[str, Image], ids: Mapping[str, str]) -> bytes:
+    """All of the layout but layers, as a tar; an image has the name of each service that runs it."""
+    found: dict[str, bytes] = {}
+    entries: list[dict[str, Any]] = []
+    for number, image in images.items():
+        files = pushed_image.layout(image, {layer.diff_id: layer.size for layer in image.layers})
+        (entry,) = json.loads(files["index.json"])["manifests"]
+        entries += [{**entry, "annotations": {_NAME: service}} for service, one in ids.items() if one == number]
+        found |= files
+    found["index.json"] = json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for path, content in found.items():
+            entry = tarfile.TarInfo(path)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return made.getvalue()
+
+
+_NAME: Final = "org.opencontainers.image.ref.name"
+
+
+def _check_room(user: str, lacking: Mapping[str, list[str]], here: Mapping[str, int]) -> None:
+    """Raises RemoteError where these would leave less of the disk than is to be free."""
+    need = 0
+    for number, layers in lacking.items():
+        said = common.as_user(user, ["podman", "image", "inspect", "--format", "{{.Size}}", number])
+        need += max(int(said) - sum(here.get(name, 0) for name in layers), 0)
+    disk = os.statvfs(facts.DATA)
+    free = disk.f_bavail * disk.f_frsize - int(common.wanted_free(disk.f_blocks * disk.f_frsize))
+    if need > free:
+        raise RemoteError(f"they need {-(-need >> 20):,} MiB where the data is, and {max(free >> 20, 0):,} may be used")
+
+
+# What the stack's user does, each with the directory as $1. What is written goes to a directory of its own, whole files
+# move, and all is on the disk before it counts.
+_NEW: Final = ".new"
+_LIST: Final = 'cd "$1/blobs/sha256" 2>/dev/null || exit 0; exec find . -type f -size +0 -printf "%f %s\\n"'
+_SETTLE: Final = f"""
+cd "$1"
+shift
+mkdir -p blobs/sha256
+sync -f .
+for name; do [ ! -s {_NEW}/blobs/sha256/$name ] || mv {_NEW}/blobs/sha256/$name blobs/sha256/$name; done
+rm -rf {_NEW}
+"""
+_LAY: Final = f"""
+cd "$1"
+rm -rf {_NEW}
+mkdir -p {_NEW} blobs/sha256
+tar --extract --no-same-owner --file=- --directory={_NEW}
+sync -f .
+mv {_NEW}/blobs/sha256/* blobs/sha256
+mv {_NEW}/oci-layout {_NEW}/index.json .
+rm -rf {_NEW}
+sync -f .
+"""
+_REMOVE: Final = f"""
+cd "$1"
+shift
+rm -rf {_NEW} index.json
+cd blobs/sha256 2>/dev/null || exit 0
+for name in *; do case " $* " in *" $name "*) ;; *) rm -rf -- "$name" ;; esac; done
+"""
+_CONFIG: Final = f'exec head -c {pushed_image.MAX_TEXT} ~/.local/share/containers/storage/*-images/"$1"/="$2"'
+
+
+def _run(user: str, script: str, *words: object, stdin: bytes | None = None) -> str:
+    argv = ["sh", "-ec", script, "sh", *map(str, words)]
+    return common.as_user(user, argv, stdin=stdin, timeout=_TIMEOUT)
+
+
+def _blobs(user: str, directory: Path) -> dict[str, int]:
+    """What is there, by its digest, and how many bytes."""
+    lines = (line.partition(" ") for line in _run(user, _LIST, directory).splitlines())
+    return {name: int(size) for name, _, size in lines}
