@@ -348,6 +348,7 @@ def _take_back() -> None:
             releases.recover(stack)
 
 
+_BRING: Final = "er server doctor HOST --fix, once there is room; what is gone: er server push HOST STACK/SERVICE IMAGE"
 # Where stacks are stopped on purpose, these would only say so once more.
 _OF_STACKS: Final = frozenset(
     {
@@ -381,7 +382,7 @@ CHECKS: Final = (
     Check(
         "images with the data",
         kept_images.described,
-        "er server doctor HOST --fix, once there is room",
+        _BRING,
         kept_images.keep_all,
     ),
     Check("stacks apart", _directories, "sudo /usr/lib/easyrunner/users own", changed_files.set_owners),

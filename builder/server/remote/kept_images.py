@@ -87,13 +87,16 @@ def keep(stack: str) -> None:
 
 
 def described() -> str:
-    """What is missing of all stacks."""
-    every = ((stack, found) for stack in common.stacks() if (found := missing(stack)))
-    return ", ".join(
-        f"another machine would lack the image of {stack}/{service}{': ' * bool(found.why)}{found.why}"
-        for stack, found in every
-        for service in found.services
-    )
+    """What is missing, and lost, of all stacks."""
+    every = {stack: missing(stack) for stack in common.stacks()}
+    found = [
+        f"another machine would lack the image of {stack}/{service}{': ' * bool(one.why)}{one.why}"
+        for stack, one in every.items()
+        if one
+        for service in one.services
+    ]
+    found += [f"that of {stack}/{service}'s release has not come along" for stack in every for service in lost(stack)]
+    return ", ".join(found)
 
 
 def keep_all() -> None:
@@ -173,15 +176,13 @@ def _image(user: str, number: str, sizes: Mapping[str, int]) -> Image:
 
 
 def _tar(images: Mapping[str, Image], ids: Mapping[str, str]) -> bytes:
-    """All of the layout but layers, as a tar; an image has the name of each service that runs it."""
+    """All of the layout but layers, as a tar; with an index for each service: Podman takes such an image by no name."""
     found: dict[str, bytes] = {}
-    entries: list[dict[str, Any]] = []
-    for number, image in images.items():
+    for service, number in ids.items():
+        image = images[number]
         files = pushed_image.layout(image, {layer.diff_id: layer.size for layer in image.layers})
-        (entry,) = json.loads(files["index.json"])["manifests"]
-        entries += [{**entry, "annotations": {_NAME: service}} for service, one in ids.items() if one == number]
+        found[f"index.{service}"] = files.pop("index.json")
         found |= files
-    found["index.json"] = json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
         for path, content in found.items():
@@ -189,9 +190,6 @@ def _tar(images: Mapping[str, Image], ids: Mapping[str, str]) -> bytes:
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return made.getvalue()
-
-
-_NAME: Final = "org.opencontainers.image.ref.name"
 
 
 def _check_room(user: str, lacking: Mapping[str, list[str]], here: Mapping[str, int]) -> None:
@@ -225,14 +223,14 @@ mkdir -p {_NEW} blobs/sha256
 tar --extract --no-same-owner --file=- --directory={_NEW}
 sync -f .
 mv {_NEW}/blobs/sha256/* blobs/sha256
-mv {_NEW}/oci-layout {_NEW}/index.json .
+mv {_NEW}/oci-layout {_NEW}/index.* .
 rm -rf {_NEW}
 sync -f .
 """
 _REMOVE: Final = f"""
 cd "$1"
 shift
-rm -rf {_NEW} index.json
+rm -rf {_NEW} index.*
 cd blobs/sha256 2>/dev/null || exit 0
 for name in *; do case " $* " in *" $name "*) ;; *) rm -rf -- "$name" ;; esac; done
 """

@@ -1,0 +1,109 @@
+"""Images that travel with a stack's data: what is noted of them, and what another machine makes of that."""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from builder import facts, host
+from builder import spec as specs
+from builder.server.remote import common, kept_images, release_record
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_SPEC: Final = """
+server: {name: web1, base: BASE}
+admin: {name: er, ssh_keys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me"]}
+MORE
+stacks:
+  - {name: app, image: docker.io/example/app:1, domain: app.example.com, port: 3000}
+"""
+_BASES: Final = {"debian-13": True, "ubuntu-24.04": False}
+
+
+def _files(tmp_path: Path, base: str, more: str) -> dict[str, str]:
+    file = tmp_path / "easyrunner.yaml"
+    file.write_text(_SPEC.replace("BASE", base).replace("MORE", more))
+    return {one.path: one.content.decode() for one in host.build(specs.load(file)[0]).files}
+
+
+def _program(path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    path.write_text(text)
+    monkeypatch.setattr(sys, "argv", [str(path), "app"])
+    found = spec_from_file_location("kept", path, loader=SourceFileLoader("kept", str(path)))
+    assert found is not None
+    assert found.loader is not None
+    module = module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("base", _BASES)
+def test_a_release_is_made_there_as_a_push_makes_it(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same file with the same content, for the Podman of either base."""
+    files = _files(tmp_path, base, "data: {disk: auto}")
+    program = _program(tmp_path / "kept", files[f"{facts.LIB}/kept-images"], monkeypatch)
+    monkeypatch.setattr(release_record, "_reads_drop_ins", lambda: _BASES[base])
+    monkeypatch.setattr(release_record, "_uid", lambda _: "20100")
+    unit = next(text for path, text in files.items() if path.endswith("/app-web.container"))
+    assert program.released(unit, "localhost/app/web:1").encode() == release_record.override(
+        unit, "localhost/app/web:1"
+    )
+    assert program.override(release_record.unit_path("app", "web")) == release_record.override_path("app", "web")
+
+
+def test_only_a_host_whose_data_travels_has_any_of_it(tmp_path: Path) -> None:
+    plain = _files(tmp_path, "debian-13", "")
+    for more in ("data: {disk: auto}", "backup: {to: /mnt/backup}"):
+        files = _files(tmp_path, "debian-13", more)
+        found = [path for path, text in files.items() if "kept-images" in path + text]
+        assert [Path(path).name for path in found] == ["20-easyrunner.conf", "kept-images"]
+    assert not [path for path, text in plain.items() if "kept-images" in path + text]
+
+
+@pytest.fixture
+def record(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """That of a stack with two services, which run `1` and `2` by a release."""
+    found: dict[str, Any] = {}
+    monkeypatch.setattr(kept_images, "travels", lambda: True)
+    monkeypatch.setattr(common, "uids", lambda stacks: dict.fromkeys(stacks, 20100))
+    monkeypatch.setattr(release_record, "read", lambda _: found)
+    monkeypatch.setattr(
+        release_record, "deployed", lambda _: {"web": "localhost/app/web:1", "job": "localhost/app/job:2"}
+    )
+    monkeypatch.setattr(release_record, "services", lambda _: ["web", "job"])
+    monkeypatch.setattr(release_record, "of_spec", lambda _, service: f"docker.io/example/{service}:1")
+    monkeypatch.setattr(release_record, "waits", lambda *_: False)
+    return found
+
+
+def _copy(name: str, of_spec: str = "docker.io/example/web:1") -> dict[str, str]:
+    return {"name": name, "id": "0" * 64, "of_spec": of_spec}
+
+
+def test_what_would_not_come_along_is_known(record: dict[str, Any]) -> None:
+    """An older image is none of them; without room for the new one nothing is."""
+    assert kept_images.missing("app") == (["web", "job"], "")
+    record["copies"] = {"web": _copy("localhost/app/web:1"), "job": _copy("localhost/app/job:1")}
+    assert kept_images.missing("app") == (["job"], "")
+    record["copies"]["job"]["name"] = "localhost/app/job:2"
+    assert kept_images.missing("app") is None
+    record["uncopied"] = "they need 9 MiB"
+    assert kept_images.missing("app") == (["web", "job"], "they need 9 MiB")
+
+
+def test_a_release_that_has_not_come_is_known_unless_the_spec_is_another_since(
+    record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record["copies"] = {"web": _copy("localhost/app/web:1"), "gone": _copy("localhost/app/gone:1")}
+    assert kept_images.lost("app") == []
+    monkeypatch.setattr(release_record, "deployed", lambda _: {})
+    assert kept_images.lost("app") == ["web"]
+    record["copies"]["web"]["of_spec"] = "docker.io/example/web:0"
+    assert kept_images.lost("app") == []
