@@ -25,6 +25,16 @@ def _entry(path: str, kind: str = "f", **more: Any) -> Entry:
     return Entry(path, kind, **{**values, **more})
 
 
+def test_images_that_are_kept_with_the_data_do_not_go_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go to the store of the new host, which keeps them itself."""
+    monkeypatch.setattr(facts, "DATA", str(tmp_path))
+    for path in ("stacks/app/images/blobs/sha256/0", "stacks/app/files/images/0", "stacks/images/files/0"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    found = {entry[0] for entry in data_list.listed() if entry[1] == "f"}
+    assert found == {"stacks/app/files/images/0", "stacks/images/files/0"}
+
+
 def test_nothing_differs() -> None:
     every = [_entry("a", "d"), _entry("a/b"), _entry("a/c", number=7), _entry("a/d", number=7)]
     other = [entry._replace(number=entry.number * 3, ctime=9**9) for entry in every]

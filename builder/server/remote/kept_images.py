@@ -133,9 +133,8 @@ def _keep(stack: str, copies: Mapping[str, Any]) -> None:
     if not copies and not directory.exists():
         _note(stack, {})
         return
-    # The directory above is root's, so that this is no link.
     directory.mkdir(mode=0o700, exist_ok=True)
-    os.chown(directory, common.uid(user), common.gid(user))
+    os.chown(directory, common.uid(user), common.gid(user), follow_symlinks=False)
     every = image_storage.images_of(user) if copies else {}
     ids = {service: one["id"] for service, one in copies.items()}
     layers = {one: [layer.partition(":")[2] for layer in every[one]] for one in ids.values()}
