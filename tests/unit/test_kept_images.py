@@ -55,16 +55,18 @@ def test_a_release_is_made_there_as_a_push_makes_it(base: str, tmp_path: Path, m
     assert program.released(unit, "localhost/app/web:1").encode() == release_record.override(
         unit, "localhost/app/web:1"
     )
+    assert program.TAKE == kept_images._TAKE
     assert program.override(release_record.unit_path("app", "web")) == release_record.override_path("app", "web")
 
 
-def test_only_a_host_whose_data_travels_has_any_of_it(tmp_path: Path) -> None:
-    plain = _files(tmp_path, "debian-13", "")
-    for more in ("data: {disk: auto}", "backup: {to: /mnt/backup}"):
+def test_only_a_host_with_a_disk_for_data_has_any_of_it(tmp_path: Path) -> None:
+    """What brings a backup takes them from there."""
+    for more, expected in (("", []), ("backup: {to: /mnt/backup}", []), ("data: {disk: auto}", _NAMES)):
         files = _files(tmp_path, "debian-13", more)
-        found = [path for path, text in files.items() if "kept-images" in path + text]
-        assert [Path(path).name for path in found] == ["20-easyrunner.conf", "kept-images"]
-    assert not [path for path, text in plain.items() if "kept-images" in path + text]
+        assert [Path(path).name for path, text in files.items() if "kept-images" in path + text] == expected
+
+
+_NAMES: Final = ["20-easyrunner.conf", "kept-images"]
 
 
 @pytest.fixture
@@ -105,5 +107,8 @@ def test_a_release_that_has_not_come_is_known_unless_the_spec_is_another_since(
     assert kept_images.lost("app") == []
     monkeypatch.setattr(release_record, "deployed", lambda _: {})
     assert kept_images.lost("app") == ["web"]
+    monkeypatch.setattr(release_record, "waits", lambda *_: True)
+    assert kept_images.lost("app") == []
+    assert kept_images.lost("app", built=True) == ["web"]
     record["copies"]["web"]["of_spec"] = "docker.io/example/web:0"
     assert kept_images.lost("app") == []

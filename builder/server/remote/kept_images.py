@@ -2,8 +2,9 @@
 
 Below /var/lib/easyrunner/data/stacks/STACK/images is what services run by a release: an OCI layout with layers as tars,
 so that a layer of several images is there once. All in it is the stack's own user's, who writes and reads it. Which
-images those are says the stack's record, in `copies`; /usr/lib/easyrunner/kept-images reads it on the machine that
-takes over. A host whose data stays, without a disk for it and without backups, keeps none.
+images those are says the stack's record, in `copies`. On the machine that takes over /usr/lib/easyrunner/kept-images
+reads them from the disk, or `take` what has come from a backup. A host whose data stays, without a disk for it and
+without backups, keeps none.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from builder.server.remote import common, image_storage, locks, pushed_image, re
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from builder.server.remote.pushed_image import Image
 
@@ -56,18 +57,20 @@ def _name(copies: Mapping[str, Any], service: str) -> str:
     return str(copies.get(service, {}).get("name", ""))
 
 
-def lost(stack: str) -> list[str]:
-    """Services that ran another image by a release, on the machine that their data has come from, and do not here."""
+def lost(stack: str, *, built: bool = False) -> list[str]:
+    """Services that ran another image by a release, on the machine that their data has come from, and do not here.
+
+    Those whose image is built are left out: they say themselves that they wait.
+    """
     if not travels() or not common.uids([stack]):
         return []
     copies, runs = release_record.read(stack).get("copies", {}), release_record.deployed(stack)
     ours = [service for service in release_record.services(stack) if service in copies and service not in runs]
-    # Those that are built say themselves that they wait.
     return [
         service
         for service in ours
         if release_record.of_spec(stack, service) == copies[service].get("of_spec")
-        and not release_record.waits(stack, service)
+        and (built or not release_record.waits(stack, service))
     ]
 
 
@@ -105,6 +108,43 @@ def keep_all() -> None:
         if missing(stack):
             with locks.stack(stack, "keeping its images with its data"):
                 keep(stack)
+
+
+def take(stack: str, tell: Callable[[str], None]) -> None:
+    """What a stack ran by a release on another machine, and has come with its data, it runs here; before it starts."""
+    for service in lost(stack, built=True):
+        copy = release_record.read(stack)["copies"][service]
+        try:
+            _take(stack, service, copy["id"], copy["name"])
+        except RemoteError:
+            way = f"er server push HOST {stack}/{service} IMAGE"
+            tell(f"{stack}/{service}: its image has not come with its data: {way}")
+        else:
+            release_record.install(stack, {service: copy["name"]})
+
+
+# $1 the layout, $2 the service, $3 the image's id, $4 its name.
+_TAKE: Final = """cd ~/.local/share/containers
+rm -rf come
+mkdir come
+cp "$1/oci-layout" come
+cp "$1/index.$2" come/index.json
+ln -s "$1/blobs" come
+found=$(timeout 800 podman --log-level=error pull -q "oci:$PWD/come") || :
+rm -r come
+[ "$found" = "$3" ]
+podman tag "$3" "$4"
+: >precious
+sync -f ."""
+
+
+def _take(stack: str, service: str, number: str, name: str) -> None:
+    """The stack's user has no session yet: its runtime directory is there for this alone."""
+    user = common.user_of(stack)
+    unit = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect"]
+    unit += [f"--property={key}=user-runtime-dir@{common.uid(user)}.service" for key in ("Requires", "After")]
+    words = [str(Path(facts.STACK_DATA, stack, "images")), service, number, name]
+    common.run([*unit, "--", *common.in_session(user), "sh", "-ec", _TAKE, "sh", *words])
 
 
 def _note(stack: str, copies: Mapping[str, Any], why: str = "") -> None:
