@@ -13,6 +13,7 @@ import pytest
 from builder import facts, host
 from builder import spec as specs
 from builder.server.remote import common, kept_images, release_record
+from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -112,3 +113,31 @@ def test_a_release_that_has_not_come_is_known_unless_the_spec_is_another_since(
     assert kept_images.lost("app", built=True) == ["web"]
     record["copies"]["web"]["of_spec"] = "docker.io/example/web:0"
     assert kept_images.lost("app") == []
+
+
+def test_what_has_not_come_stays_noted_until_it_is_decided_what_runs(
+    record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a release: a backup at night, or `doctor --fix`, is no decision."""
+    monkeypatch.setattr(release_record, "write", lambda _, content: record.update(content))
+    monkeypatch.setattr(release_record, "deployed", lambda _: {})
+    monkeypatch.setattr(kept_images, "_keep", lambda *_, **__: None)
+    record["copies"] = {"web": _copy("localhost/app/web:1")}
+    kept_images.keep("app")
+    assert kept_images.lost("app") == ["web"]
+    kept_images.keep("app", decided=True)
+    assert kept_images.lost("app") == []
+
+
+def test_a_copy_that_cannot_be_made_fails_nothing_and_is_told(
+    record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RemoteError("they need 9 MiB")
+
+    monkeypatch.setattr(release_record, "write", lambda _, content: record.update(content))
+    monkeypatch.setattr(kept_images, "_current", lambda _: {"web": _copy("localhost/app/web:1")})
+    monkeypatch.setattr(kept_images, "_keep", full)
+    kept_images.keep("app", decided=True)
+    assert record["copies"] == {"web": _copy("localhost/app/web:1")}
+    assert kept_images.missing("app") == (["web", "job"], "they need 9 MiB")

@@ -141,7 +141,7 @@ def _apply(plan: Value) -> None:
         with contextlib.suppress(RemoteError, OSError, LookupError, ValueError):
             release_record.observe(stack, "er server apply")
             release_record.prune(stack)
-            kept_images.keep(stack)
+            kept_images.keep(stack, decided=True)
     APPLY.set_state(
         "done",
         waiting=outcome.waiting,

@@ -74,19 +74,23 @@ def lost(stack: str, *, built: bool = False) -> list[str]:
     ]
 
 
-def keep(stack: str) -> None:
+def keep(stack: str, *, decided: bool = False) -> None:
     """Keep what a stack runs by a release, and nothing else. What goes wrong is noted, and fails nothing.
 
-    For who holds the stack's lock.
+    What has not come along is still noted, unless it has just been decided what the stack runs. For who holds its lock.
     """
     if not travels() or not common.uids([stack]):
         return
-    copies: dict[str, Any] = {}
+    old = release_record.read(stack).get("copies", {})
+    copies = {} if decided else {service: old[service] for service in lost(stack, built=True)}
+    why = ""
     try:
-        copies = _current(stack)
-        _keep(stack, copies)
+        current = _current(stack)
+        copies |= current
+        _keep(stack, current, same=old == copies)
     except (RemoteError, OSError, ValueError, LookupError) as error:
-        _note(stack, copies, str(error) or type(error).__name__)
+        why = str(error) or type(error).__name__
+    _note(stack, copies, why)
 
 
 def described() -> str:
@@ -168,10 +172,10 @@ def _current(stack: str) -> dict[str, Any]:
     }
 
 
-def _keep(stack: str, copies: Mapping[str, Any]) -> None:
+def _keep(stack: str, copies: Mapping[str, Any], *, same: bool) -> None:
+    """Write them unless they are the `same` as those that are noted, and there."""
     user, directory = common.user_of(stack), Path(facts.STACK_DATA, stack, "images")
     if not copies and not directory.exists():
-        _note(stack, {})
         return
     directory.mkdir(mode=0o700, exist_ok=True)
     os.chown(directory, common.uid(user), common.gid(user), follow_symlinks=False)
@@ -179,13 +183,12 @@ def _keep(stack: str, copies: Mapping[str, Any]) -> None:
     ids = {service: one["id"] for service, one in copies.items()}
     layers = {one: [layer.partition(":")[2] for layer in every[one]] for one in ids.values()}
     wanted = {name for one, found in layers.items() for name in (one, *found)}
-    record = release_record.read(stack)
-    if record.get("uncopied") or record.get("copies", {}) != copies or not wanted <= _blobs(user, directory).keys():
+    noted = same and not release_record.read(stack).get("uncopied")
+    if not noted or not wanted <= _blobs(user, directory).keys():
         # What is there of an older one makes room first: nothing runs it.
         _run(user, _REMOVE, directory, *sorted(wanted))
         if copies:
             _write(user, directory, ids, layers)
-    _note(stack, copies)
 
 
 def _write(user: str, directory: Path, ids: Mapping[str, str], layers: Mapping[str, list[str]]) -> None:

@@ -231,7 +231,7 @@ def _release(stack: str, change: Change, request: Request) -> None:
     removed = release_record.prune(stack)
     if kept_images.missing(stack):
         change.set_state("keeping the image with the data")
-    kept_images.keep(stack)
+    kept_images.keep(stack, decided=True)
     common.look_again()
     change.set_state("done", release=release, changed=changed, removed=removed, lacking=lacking(stack))
 
