@@ -137,6 +137,23 @@ def one(layers: list[Blob], architecture: str = "amd64", **run: Any) -> Layout:
     return layout
 
 
+def changed(archive: Path, directory: Path, files: Mapping[str, bytes]) -> str:
+    """The image of an OCI archive with these files in a layer of their own; the reference of the layout there."""
+    with tarfile.open(archive) as stream:
+        found = {one.name: stream.extractfile(one) for one in stream if one.isfile()}
+        contents = {name: member.read() for name, member in found.items() if member}
+
+    def blob(entry: Mapping[str, str]) -> bytes:
+        return contents[f"blobs/{entry['digest'].replace(':', '/')}"]
+
+    old = json.loads(blob(json.loads(contents["index.json"])["manifests"][0]))
+    settings = json.loads(blob(old["config"]))
+    pairs = zip(old["layers"], settings["rootfs"]["diff_ids"], strict=True)
+    layers = [Blob(blob(entry), diff_id) for entry, diff_id in pairs]
+    one([*layers, layer(files)], settings["architecture"], **settings["config"]).in_directory(directory)
+    return f"oci:{directory}"
+
+
 def old_docker_archive(path: Path, settings: bytes, layers: list[Blob], tags: Iterable[str] = ("app:1",)) -> Path:
     """What `docker save` wrote before Docker 25: a directory a layer, and a second place is a link to the first."""
     with tarfile.open(path, mode="w") as archive:

@@ -77,8 +77,13 @@ def update(path: Path, addresses: Collection[str], keys: Collection[HostKey], na
 
 def known(path: Path, address: str) -> frozenset[HostKey]:
     """The keys that a file has for an address."""
+    return parse_keys("\n".join(entries(path, [address])))
+
+
+def entries(path: Path, addresses: Collection[str]) -> list[str]:
+    """The lines that a file has for these addresses."""
     text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
-    return parse_keys("\n".join(line for line in text.splitlines() if _is_for(line, [address])))
+    return [line for line in text.splitlines() if _is_for(line, addresses)]
 
 
 def merge(text: str, addresses: Collection[str], keys: Iterable[HostKey], name: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from builder.aws import dns, existing, readiness
+from builder.aws import dns, existing, known_hosts, readiness
 from builder.aws.api import Deadline, retry
 from builder.aws.errors import AwsError, is_denied
 from builder.aws.request import Prerequisites, look_up
@@ -204,6 +204,14 @@ def launched_lines(launched: Launched, settings: Settings, default_known_hosts: 
     for record in launched.records:
         yield f"  DNS {verb}: {record.domain} {record.type} {' '.join(record.addresses)}"
     yield f"  remove it all: {_removal(prerequisites)}"
+
+
+def host_key_lines(launched: Launched, settings: Settings) -> Iterator[str]:
+    """After a replacement: what those need who have the old server's keys, as whoever deploys has; for a person."""
+    addresses = {address for one in launched.servers for address in one.addresses}
+    if found := known_hosts.entries(settings.known_hosts, addresses):
+        yield "  it has host keys of its own; for the known_hosts of who deploys:"
+        yield from (f"    {line}" for line in found)
 
 
 def _certificate(trust: str) -> str:

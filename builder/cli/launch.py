@@ -164,7 +164,7 @@ def _replace(client: Api, request: Request, settings: Settings, *, as_json: bool
         done = replacing.replace_server(client, request, settings, progress)
     for line in launch.launched_lines(done.launched, settings, known_hosts.default()):
         output.note(line)
-    for line in replacing.replaced_lines(done):
+    for line in (*replacing.replaced_lines(done), *launch.host_key_lines(done.launched, settings)):
         output.note(line)
     if as_json:
         shown = launch.launched_json(done.launched, settings, progress.seconds)

@@ -98,6 +98,9 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "data_said": facts.DATA_SAID,
         "lib": facts.LIB,
         "stacks": facts.STACKS,
+        "releases": facts.RELEASES,
+        "release_units": facts.RELEASE_UNITS,
+        "drop_ins": quadlet.BASES[spec.server.base].drop_ins,
         "uid_base": facts.UID_BASE,
     }
     yield from rootfs.render(Part.FIRST_BOOT, "host", values)

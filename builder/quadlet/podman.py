@@ -55,7 +55,7 @@ class Podman:
 
     `once` holds keys of which this version reads only the last line. `notify_healthy`: a unit can count as
     started when its health check passes. `quadlet`: the keys of the [Quadlet] section. `hands_dns_on`: pasta is told to
-    answer DNS in a container's place, out of the host's own resolver.
+    answer DNS in a container's place, out of the host's own resolver. `drop_ins`: its generator reads those of units.
     """
 
     version: str
@@ -67,6 +67,7 @@ class Podman:
     notify_healthy: bool = False
     joins_containers: bool = False
     hands_dns_on: bool = False
+    drop_ins: bool = False
 
     def keys(self, section: str) -> frozenset[str]:
         """The keys allowed in one of Quadlet's own sections."""
@@ -94,6 +95,7 @@ PODMAN_5_4: Final = Podman(
     notify_healthy=True,
     joins_containers=True,
     hands_dns_on=True,
+    drop_ins=True,
 )
 
 BASES: Final = {"debian-13": PODMAN_5_4, "ubuntu-24.04": PODMAN_4_9}

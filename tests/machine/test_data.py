@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from tests.machine import hosts
 from tests.machine.derived_tree import with_packages
 from tests.machine.test_acme import NAME, PORT, Pebble, authority
 from tests.machine.test_imagecheck import BAKE, LOGIN, copy_of, run_step
+from tests.server.conftest import client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +37,7 @@ _DOMAINS: Final = tuple(f"{name}.example.com" for name in ("shop", "blog", "note
 
 
 @pytest.fixture(scope="module")
-def image(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def image(example_images: None, toolbox_image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A baked image, as a tree: what both machines start from."""
     spec, _ = hosts.written("three", tmp_path_factory.mktemp("spec"))
     files = host.build(spec).only(Part.BAKED)
@@ -76,9 +78,13 @@ class Site:
 
         def edit(text: str) -> str:
             shutil.copy(here / "root.pem", here / "kept" / "root.pem")
-            return text.replace(
+            (here / "kept" / "own").mkdir()
+            (here / "kept" / "own" / "Containerfile").write_text("FROM scratch\n")
+            (here / "kept" / "own" / "compose.yaml").write_text(_OWN)
+            text = text.replace(
                 "{ca: internal}", f'{{ca: "https://{NAME}:{PORT}/dir", ca_root: root.pem, email: a@b.test}}'
             )
+            return f"{text}\n  - {{name: own, compose: own/compose.yaml}}\n"
 
         with hosts.booted(
             "kept", here, edit=edit, start=False, form=_user_data, second=self.disk, tree=self.image
@@ -133,6 +139,40 @@ def _certificates(one: Host) -> dict[str, bytes]:
     return {path.stem: path.read_bytes() for path in place.glob("*/*/*.crt")}
 
 
+# Two services whose images no registry has.
+_OWN: Final = """
+services:
+  kept: {build: ., labels: {xyz.easyrunner.service.type: worker}}
+  late: {build: ., command: [sleep, infinity], labels: {xyz.easyrunner.service.type: worker}}
+"""
+_LATE: Final = "own/late waits for its first image: er server apply HOST SPEC, or er server push HOST own/late IMAGE"
+
+
+def _push_own(one: Host, directory: Path) -> None:
+    """The images of both, and what it says of a disk without room for a copy; the second one's copy is lost then."""
+    er = client(one, directory).er
+    machine = one.machine
+    # A tenth is to be free, and below a twentieth stacks are stopped.
+    machine.run(
+        f"""set -- $(stat -fc '%b %a %S' {facts.DATA}); fallocate -l $((($2 - $1 * 8 / 100) * $3)) {facts.DATA}/fill"""
+    )
+    for service, archive in (("kept", "app"), ("late", "toolbox")):
+        done = er("push", f"own/{service}", f"oci-archive:{hosts.IMAGES}/{archive}.tar")
+        assert done.returncode == 0, done.stderr
+    said = er("status").stderr
+    assert "another machine would lack the image of own/kept, own/late: they need " in said
+    assert " MiB where the data is, and 0 may be used; see er server doctor HOST --fix" in said
+    machine.run(f"rm {facts.DATA}/fill")
+    mended = [one["check"] for one in json.loads(er("doctor", "--fix", "--json").stdout) if one["fixed"]]
+    assert mended == ["images with the data"]
+    assert "another machine would lack" not in er("status").stderr
+    place = f"{facts.STACK_DATA}/own/images/blobs/sha256"
+    (user,) = {*machine.run(f"find {facts.STACK_DATA}/own/images -printf '%u\\n'").stdout.split()}
+    assert user == "er-own"
+    number = machine.run(["podman", "inspect", "--format", "{{.Image}}", "late"], user="er-own").stdout.strip()
+    machine.run(f"rm {place}/{number}")
+
+
 # What each app holds: in a volume, beside its Compose file, and in a volume that has become another user's meanwhile.
 _CONTENT: Final = (
     ("er-shop", "echo sold >/srv/data/orders"),
@@ -173,6 +213,7 @@ def kept(site: Site) -> Iterator[Kept]:
         for user, line in _CONTENT:
             _container(first, user, line)
         first.machine.run(["fail2ban-client", "set", "sshd", "banip", _BANNED])
+        _push_own(first, site.directory / "first")
         certificates = _certificates(first)
         assert site.ordered("first") == len(_DOMAINS)
         first.machine.run("sync")
@@ -206,6 +247,31 @@ def test_no_certificate_is_ordered_again(kept: Kept, site: Site) -> None:
     assert site.ordered("second") == 0
 
 
+def test_an_image_without_a_registry_comes_with_the_disk(kept: Kept) -> None:
+    """It runs by the same name, as a release."""
+    run = kept.host.machine.run
+    assert run("podman ps --format '{{.Names}} {{.Image}}'", user="er-own").stdout.startswith(
+        "kept localhost/own/kept:"
+    )
+    (unit,) = kept.host.machine.path(facts.QUADLETS).glob("*/own-kept.container.d/90-release.conf")
+    assert unit.stat().st_mode & 0o777 == 0o640
+    (released,) = client(kept.host, kept.host.key.parents[1]).json("status")["stacks"][2]["releases"]
+    assert released["service"] == "kept"
+    assert released["image"].startswith("localhost/own/kept:")
+
+
+def test_one_that_has_not_come_is_waited_for_with_the_command_that_brings_it(kept: Kept) -> None:
+    """On the console and in the status; and that command does."""
+    er = client(kept.host, kept.host.key.parents[1]).er
+    console = kept.host.machine.console_text()
+    assert f"easyrunner: {_LATE}" in console
+    assert "own/late: its image has not come with its data: er server push HOST own/late IMAGE" in console
+    assert _LATE.replace(":", ";", 1) in er("status").stderr
+    done = er("push", "own/late", f"oci-archive:{hosts.IMAGES}/toolbox.tar")
+    assert done.returncode == 0, done.stderr
+    assert "own/late" not in er("status").stderr
+
+
 def test_bans_hold(kept: Kept) -> None:
     assert _BANNED in kept.host.machine.run(["fail2ban-client", "get", "sshd", "banip"]).stdout
     assert _BANNED in kept.host.machine.run(["ipset", "list"]).stdout
@@ -219,6 +285,38 @@ def test_it_is_mounted_without_devices_and_setuid(kept: Kept) -> None:
 def test_nothing_has_failed(kept: Kept) -> None:
     assert kept.host.machine.run(["systemctl", "--failed", "--no-legend"]).stdout == ""
     print(kept.seconds)
+
+
+_FILL: Final = """systemctl stop er-room
+cd {place}
+fallocate -l $(($(stat -fc '%f * %S - 8192 * %S' .))) fill
+cat /dev/zero >>fill
+chown er-shop: fill
+sync
+echo x >>fill || echo full
+find {data}/stacks {data}/caddy/caddy/certificates -type f ! -name fill -exec sha256sum {{}} + >/root/sums
+"""
+
+
+def test_a_disk_that_is_full_to_the_last_byte(kept: Kept) -> None:
+    """After a cut of power: it is mounted, and said to be full; nothing on it changes; who has filled it is stopped."""
+    machine = kept.host.machine
+    place = f"{facts.STACK_DATA}/shop/volumes/shop_data/_data"
+    filled = machine.run(_FILL.format(place=place, data=facts.DATA), check=False, timeout=120)
+    assert filled.stdout == "full\n", filled.stderr
+    machine.cut()
+    kept.host.boot(timeout=240)
+    assert "is nearly full: 0 MiB are left" in machine.wait_console("is nearly full", timeout=5)
+    er = client(kept.host, kept.host.key.parents[1]).er
+    machine.wait(lambda: "shop was stopped" in er("status").stderr, timeout=60, what="the end of who fills it")
+    said = er("status").stderr
+    assert "the disk for data has 0 B left" in said
+    assert "of a full disk; it starts again when there is room" in said
+    assert machine.run("sha256sum --check --quiet /root/sums", check=False).stdout == ""
+    assert [_status(kept.host, name) for name in _DOMAINS[1:]] == ["200", "200"]
+    assert machine.run("systemctl --failed --no-legend").stdout == ""
+    machine.run(f"rm {place}/fill")
+    machine.wait(lambda: _status(kept.host, _DOMAINS[0]) == "200", timeout=60, what="the shop")
 
 
 # A disk that is not for it.

@@ -401,6 +401,10 @@ def test_the_old_host_stays_stopped(pair: Pair) -> None:
         assert "this server was moved to another one" in done.stderr
     status = pair.er("status", "old")
     assert "moved to new" in status.stderr
+    failed = [
+        (one["check"], one["wrong"]) for one in json.loads(pair.er("doctor", "old", "--json").stdout) if not one["ok"]
+    ]
+    assert failed == [("not held", "this host is held: its data has moved to new")]
     again = pair.move()
     assert again.returncode == 0
     assert "new serves already" in again.stderr

@@ -21,6 +21,7 @@ import pytest
 
 from builder.lab import trial
 from builder.polling import until
+from tests import local_images
 from tests.machine import hosts, package_images
 from tests.server.backup_places import Places
 from tests.server.conftest import Client, client
@@ -279,6 +280,7 @@ def test_a_stack_gets_its_data_back_and_the_old_is_kept_until_confirmed(old: Res
     assert "what notes had before its restore is still kept" in old.web.er("doctor").stdout
     back = old.restore("notes", "--back")
     assert back.returncode == 0, back.stderr
+    assert old.in_stack("notes", "systemctl", "--user", "is-active", "notes-db.service", check=False) == "active\n"
     assert old.tree(_UPLOADS) == changed
     assert old.numbers() == [1, 2, 3]
     assert old.run(f"ls {_DATA}/restores") == ""
@@ -457,6 +459,9 @@ def test_another_machine_is_made_of_spec_and_bucket_alone(
     old: Restored, bucket: Bucket, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The old one is destroyed while rows are written; the new one waits for what only the admin knows."""
+    image = local_images.changed(hosts.IMAGES / "app.tar", tmp_path_factory.mktemp("image"), {"srv/own": b"mine"})
+    pushed = old.web.er("push", "blog", image)
+    assert pushed.returncode == 0, pushed.stderr
     old.rows[:] = old.numbers()
     with old.written_all_the_time():
         count = len(old.rows)
@@ -484,6 +489,8 @@ def test_another_machine_is_made_of_spec_and_bucket_alone(
         numbers = new.numbers()
         assert certain <= set(numbers) <= {*old.rows, max(old.rows) + 1}
         assert new.tree(_POSTS) == posts
+        assert new.in_stack("blog", "podman", "exec", "web", "cat", "/srv/own") == "mine"
+        assert new.web.json("releases", "blog")[0]["source"] == "push"
         assert new.tree(f"{_UPLOADS}/deep") == deep
         assert new.tree(f"{_DATA}/caddy/caddy/certificates") == certificates, "no certificate was made anew"
         argv = ["podman", "secret", "inspect", "--showsecret", "--format={{.SecretData}}", "db_password"]

@@ -8,13 +8,26 @@ import hmac
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from builder import host as hosts
 from builder import spec as specs
-from builder.aws import console, dns, existing, known_hosts, machine_image, permissions, plan, readiness, subnet, tags
+from builder.aws import (
+    console,
+    dns,
+    existing,
+    known_hosts,
+    launch,
+    machine_image,
+    permissions,
+    plan,
+    readiness,
+    subnet,
+    tags,
+)
 from builder.aws import request as requests
 from builder.aws.errors import ROWS, translate
 from builder.aws.request import Options, Request
@@ -283,6 +296,20 @@ def test_a_known_hosts_file_is_private_and_written_once(tmp_path: Path) -> None:
     assert not known_hosts.update(path, ["192.0.2.1"], [key], "web1")
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_after_a_replacement_whoever_deploys_is_given_the_new_keys(tmp_path: Path) -> None:
+    """The lines that are in the file for the new server's addresses, and no other's."""
+    path = tmp_path / "known_hosts"
+    path.write_text("192.0.2.9 ssh-rsa AAAA er:other\n")
+    known_hosts.update(path, ["192.0.2.1"], [known_hosts.HostKey("ssh-ed25519", BLOB)], "web1")
+    assert known_hosts.entries(path, ["192.0.2.1", "2001:db8::1"]) == [f"192.0.2.1 ssh-ed25519 {BLOB} er:web1"]
+    launched: Any = SimpleNamespace(servers=[SimpleNamespace(addresses=("192.0.2.1", "2001:db8::1"))])
+    settings: Any = SimpleNamespace(known_hosts=path)
+    assert [*launch.host_key_lines(launched, settings)] == [
+        "  it has host keys of its own; for the known_hosts of who deploys:",
+        f"    192.0.2.1 ssh-ed25519 {BLOB} er:web1",
+    ]
 
 
 def test_how_ssh_is_called() -> None:

@@ -14,7 +14,7 @@ import pytest
 from builder import facts
 from builder.server import move_look
 from builder.server.move_look import Difference, Entry, Item, Look, differing
-from builder.server.remote import data_copy, data_list
+from builder.server.remote import data_copy, data_list, doctor, held
 from builder.server.remote.common import RemoteError
 
 
@@ -23,6 +23,16 @@ def _entry(path: str, kind: str = "f", **more: Any) -> Entry:
     if kind == "d":
         values |= {"mode": 0o755, "size": 0}
     return Entry(path, kind, **{**values, **more})
+
+
+def test_images_that_are_kept_with_the_data_do_not_go_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go to the store of the new host, which keeps them itself."""
+    monkeypatch.setattr(facts, "DATA", str(tmp_path))
+    for path in ("stacks/app/images/blobs/sha256/0", "stacks/app/files/images/0", "stacks/images/files/0"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    found = {entry[0] for entry in data_list.listed() if entry[1] == "f"}
+    assert found == {"stacks/app/files/images/0", "stacks/images/files/0"}
 
 
 def test_nothing_differs() -> None:
@@ -263,3 +273,19 @@ def test_a_full_disk_ends_it(trees: tuple[Path, Path], monkeypatch: pytest.Monke
     monkeypatch.setattr(data_copy, "free", lambda: 100)
     with pytest.raises(RemoteError, match="too small for the data"):
         _receive(content)
+
+
+def test_of_a_held_host_that_is_said_and_nothing_that_follows_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every check that is left out is one that there is."""
+    monkeypatch.setattr(held, "HELD", tmp_path / "held")
+    monkeypatch.setattr(held, "state", lambda: {"phase": "moved", "to": "new"})
+    monkeypatch.setattr(doctor, "_examine", lambda check, **_: {"check": check.name})
+    every = {one["check"] for one in doctor.doctor()}
+    assert held.described() == ""
+    held.HELD.touch()
+    assert held.described() == "this host is held: its data has moved to new"
+    left = {one["check"] for one in doctor.doctor()}
+    assert every - left == doctor._OF_STACKS
+    assert {"not held", "firewall in force", "ssh by key only", "disk for data"} <= left

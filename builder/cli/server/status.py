@@ -112,6 +112,7 @@ def _wrong(found: Status) -> Iterator[str]:
         yield "deploy keys are not served yet; that begins with: er server apply HOST SPEC"
     yield from backup.problems(found["backup"])
     yield from _cut_restores(found)
+    yield from _unkept(found)
     yield from _disk_space(found)
 
 
@@ -159,6 +160,17 @@ def _secrets(found: Status) -> Iterator[str]:
         for service in stack["unbuilt"]:
             where = f"{stack['stack']}/{service}"
             yield f"{where} waits for its first image; er server apply HOST SPEC, or er server push HOST {where} IMAGE"
+
+
+def _unkept(found: Status) -> Iterator[str]:
+    for stack in found["stacks"]:
+        if unkept := stack["unkept"]:
+            names = ", ".join(f"{stack['stack']}/{service}" for service in unkept["services"])
+            why = f": {unkept['why']}" if unkept["why"] else ""
+            yield f"another machine would lack the image of {names}{why}; see er server doctor HOST --fix"
+        for service in stack["lost"]:
+            where = f"{stack['stack']}/{service}"
+            yield f"{where} ran a release whose image has not come along: er server push HOST {where} IMAGE"
 
 
 def _units(found: Status) -> Iterator[tuple[str, Status]]:

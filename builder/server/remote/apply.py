@@ -25,6 +25,7 @@ from builder.server.remote import (
     held,
     image_builds,
     images,
+    kept_images,
     locks,
     moved_data,
     packages,
@@ -140,6 +141,7 @@ def _apply(plan: Value) -> None:
         with contextlib.suppress(RemoteError, OSError, LookupError, ValueError):
             release_record.observe(stack, "er server apply")
             release_record.prune(stack)
+            kept_images.keep(stack, decided=True)
     APPLY.set_state(
         "done",
         waiting=outcome.waiting,

@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts, files
-from builder.server.remote import backup_state, common, dumps, host_secrets, locks, release_record, restic, services
+from builder.server.remote import (
+    backup_state,
+    common,
+    dumps,
+    host_secrets,
+    kept_images,
+    locks,
+    release_record,
+    restic,
+    services,
+)
 from builder.server.remote.common import RemoteError
 from builder.server.remote.restic_errors import ResticError, explain
 
@@ -64,11 +74,7 @@ def backup_start(anew: str = "") -> Value:
 def _is_running() -> bool:
     """Whether it runs, or waits for the end of the boot."""
     found = common.show(UNIT, "ActiveState", "Job")
-    return found.get("ActiveState") in {"active", "activating", "deactivating"} or found.get("Job") not in {
-        None,
-        "",
-        "0",
-    }
+    return found.get("ActiveState") in {"active", "activating", "deactivating"} or found.get("Job", "") not in {"", "0"}
 
 
 def backup_wait(phase: str, seconds: str) -> Value:
@@ -230,16 +236,17 @@ def _snapshot(stack: str) -> tuple[Value, list[str]]:
         _save(stack, wanted, tag=_FIRST_PASS)
     with locks.stack(stack, "a backup", _STACKS_TURN):
         _progress(f"{stack}: dumps")
+        kept_images.keep(stack)
         made, errors = dumps.dump(stack, wanted["before"], restic.made(_directory(stack)))
         _describe(stack, made)
         if wanted["stop"]:
             _progress(f"{stack}: files, while it is stopped")
             with _stopped(stack):
                 found, more = _save(stack, wanted)
-            return found, [*errors, *more]
+            return found, errors + more
     _progress(f"{stack}: files")
     found, more = _save(stack, wanted)
-    return found, [*errors, *more]
+    return found, errors + more
 
 
 _RULE: Final = {"before": {}, "stop": False, "exclude": []}

@@ -46,10 +46,11 @@ def listed(*, incoming: bool = False) -> list[list[Any]]:
 
 
 def _travels(path: str) -> bool:
-    """Fail2Ban's database only once there is a copy of it."""
+    """Fail2Ban's database only once there is a copy of it; of images what is in the stores, and not what is kept."""
     if path.startswith("fail2ban/"):
         return path == BANS and BANS_COPY.exists()
-    return "/" in path or is_data(path)
+    steps = path.split("/")
+    return is_data(path) if len(steps) == 1 else steps[::2][:2] != ["stacks", "images"]
 
 
 def is_data(name: str) -> bool:

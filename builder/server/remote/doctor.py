@@ -16,6 +16,8 @@ from builder.server.remote import (
     common,
     egress,
     first_images,
+    held,
+    kept_images,
     locks,
     packages,
     pushes,
@@ -24,6 +26,7 @@ from builder.server.remote import (
     releases,
     role_logins,
     secrets,
+    services,
     status,
 )
 from builder.server.remote.changed_files import APPLY
@@ -47,8 +50,12 @@ class Check:
 
 
 def doctor(mode: str = "") -> list[Value]:
-    """Every check with its result; with mode `fix`, what failed is fixed where it can be, and looked at again."""
-    return [_examine(check, fix=mode == "fix") for check in CHECKS]
+    """Every check with its result; with mode `fix`, what failed is fixed where it can be, and looked at again.
+
+    Of a host that is held, nothing that asks stacks or what they need: that they do not run is the whole of it.
+    """
+    checks = [check for check in CHECKS if check.name not in _OF_STACKS] if held.is_held() else CHECKS
+    return [_examine(check, fix=mode == "fix") for check in checks]
 
 
 def _examine(check: Check, *, fix: bool) -> Value:
@@ -158,36 +165,8 @@ def _restart_units() -> None:
     common.run(["systemctl", "restart", *names])
 
 
-def _each_service() -> Iterator[tuple[str, str, str]]:
-    """User, `stack/service` and unit of every service, the proxy first."""
-    yield facts.PROXY_USER, "proxy", "er-proxy.service"
-    for stack in common.stacks():
-        for _, service, unit in common.services(stack):
-            yield common.user_of(stack), f"{stack}/{service}", unit
-
-
-_UNIT_PROPERTIES: Final = ("ActiveState", "Result", "Restart", "ExecMainExitTimestampMonotonic")
-
-
 def _services() -> str:
-    return ", ".join(f"{where} ({state})" for _, where, _, state in _down())
-
-
-def _down() -> Iterator[tuple[str, str, str, str]]:
-    """User, `stack/service`, unit and ActiveState of those that do not run; a job that ended well is not one."""
-    for user, where, unit in _each_service():
-        found = common.show(unit, *_UNIT_PROPERTIES, user=user)
-        ended = found.get("Result") == "success" and found.get("ExecMainExitTimestampMonotonic") not in {"0", None}
-        ended = ended and found.get("Restart") in {"no", "on-failure"}
-        state = found.get("ActiveState", "unknown")
-        if state != "active" and not (state == "inactive" and ended):
-            yield user, where, unit, state
-
-
-def _start_services() -> None:
-    for user, _, unit, _ in _down():
-        common.as_user(user, ["systemctl", "--user", "reset-failed", unit], check=False)
-        common.as_user(user, ["systemctl", "--user", "start", unit], timeout=300)
+    return ", ".join(f"{one.where} ({one.state})" for one in services.down())
 
 
 def _secrets() -> str:
@@ -369,7 +348,23 @@ def _take_back() -> None:
             releases.recover(stack)
 
 
+_BRING: Final = "er server doctor HOST --fix, once there is room; what is gone: er server push HOST STACK/SERVICE IMAGE"
+# Where stacks are stopped on purpose, these would only say so once more.
+_OF_STACKS: Final = frozenset(
+    {
+        "stacks run",
+        "secrets set",
+        "first images",
+        "logins to registries",
+        "releases in place",
+        "images with the data",
+        "backups",
+        "certificates",
+    }
+)
+
 CHECKS: Final = (
+    Check("not held", held.described, "to undo that: er server move OLD NEW --back"),
     # Before stacks are started that would not come up with it.
     Check("no change half-way", _pending, "er server doctor HOST --fix", _take_back),
     Check("disk for data", _data, "attach the right disk, or mend what is said; it is looked at again and again"),
@@ -379,11 +374,17 @@ CHECKS: Final = (
     Check("no passwords", _passwords, "lock each with: sudo passwd --lock USER"),
     Check("fail2ban", _fail2ban, "see journalctl -u fail2ban", _restart_fail2ban),
     Check("system services", _units, "see journalctl -u UNIT on the server", _restart_units),
-    Check("stacks run", _services, "er server logs HOST STACK says why", _start_services),
+    Check("stacks run", _services, "er server logs HOST STACK says why", services.start_down),
     Check("secrets set", _secrets, "er server secret set HOST STACK NAME, or generate"),
     Check("first images", _first_images, "er server apply HOST SPEC, or er server push HOST STACK/SERVICE IMAGE"),
     Check("logins to registries", _logins, "er server registry login HOST REGISTRY", role_logins.ask),
     Check("releases in place", _releases, "er server rollback HOST STACK, or send it again", note=_deployed),
+    Check(
+        "images with the data",
+        kept_images.described,
+        _BRING,
+        kept_images.keep_all,
+    ),
     Check("stacks apart", _directories, "sudo /usr/lib/easyrunner/users own", changed_files.set_owners),
     Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", egress.resolve),
     Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _free_space),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, files
-from builder.server.remote import backup, common, locks, restic, restore, snapshot_files
+from builder.server.remote import backup, common, kept_images, locks, restic, restore, snapshot_files
 from builder.server.remote.common import RemoteError
 from builder.server.remote.restored_data import Beside
 
@@ -37,6 +37,8 @@ def restore_first() -> Value:
         errors = [error for name in backup.included() if (error := _bring(name, name in there))]
     if errors:
         raise RemoteError("; ".join(errors))
+    for stack in common.stacks():
+        kept_images.take(stack, _say)
     files.replace(Path(facts.RESTORED), json.dumps({"at": int(time.time())}).encode() + b"\n", 0o644)
     return {}
 

@@ -74,6 +74,15 @@ def is_held() -> bool:
     return HELD.exists()
 
 
+def described() -> str:
+    """Why nothing runs here; empty where it does."""
+    if not is_held():
+        return ""
+    found = state()
+    where = f"its data has moved to {found.get('to')}" if found.get("phase") == "moved" else "er server move is at it"
+    return f"this host is held: {where}"
+
+
 def refuse() -> None:
     """Nobody changes a host that is held. Raises RemoteError."""
     if is_held():

@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, files
-from builder.server.remote import apply, common, data_copy, data_list, first_images, held, release_record, services
+from builder.server.remote import (
+    apply,
+    common,
+    data_copy,
+    data_list,
+    first_images,
+    held,
+    kept_images,
+    release_record,
+    services,
+)
 from builder.server.remote.common import RemoteError
 from builder.server.remote.data_list import INCOMING
 from builder.server.remote.move_state import (
@@ -242,6 +252,8 @@ def _settle() -> None:
     held.report()
     shutil.rmtree(_BEFORE, ignore_errors=True)
     shutil.rmtree(INCOMING, ignore_errors=True)
+    for stack in common.stacks():
+        kept_images.keep(stack)
 
 
 def _undo() -> None:

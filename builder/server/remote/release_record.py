@@ -38,10 +38,11 @@ def releases(stack: str) -> list[Value]:
     Each of those has the `image` as it was asked for, its `name` in the stack's store, its `id` and its `digest`. The
     last release is what runs. A roll-back says in `again` which release it is once more, a push of Git its `commit`.
     """
-    return list(_read(stack).get("releases", ()))
+    return list(read(stack).get("releases", ()))
 
 
-def _read(stack: str) -> Value:
+def read(stack: str) -> Value:
+    """The whole record: the `releases`, and what others note there; empty where there is none."""
     try:
         found = json.loads(path(stack).read_bytes())
     except (FileNotFoundError, ValueError):
@@ -49,7 +50,8 @@ def _read(stack: str) -> Value:
     return found if isinstance(found, dict) else {}
 
 
-def _write(stack: str, content: Value) -> None:
+def write(stack: str, content: Value) -> None:
+    """On the disk when this returns."""
     path(stack).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     files.replace(path(stack), json.dumps(content, indent=1).encode(), 0o600, owner=(0, 0), name=f".{stack}.part")
 
@@ -58,9 +60,9 @@ def append(
     stack: str, found: Mapping[str, Value], source: str, by: str, again: Value | None = None, *, commit: str = ""
 ) -> Value:
     """A new release of a stack; the record keeps its last five that differ in an image."""
-    content = _read(stack)
+    content = read(stack)
     every = with_release(content.get("releases", ()), found, source, by, again, commit=commit)
-    _write(stack, {**content, "releases": every})
+    write(stack, {**content, "releases": every})
     return every[-1]
 
 
@@ -338,7 +340,7 @@ def prune(stack: str) -> list[str]:
     An image that no release ever held may be one that is just being deployed: it goes when it has been seen for an
     hour. What came as an archive has no other copy, and stays.
     """
-    content, found = _read(stack), store(stack)
+    content, found = read(stack), store(stack)
     held = {image["id"] for one in content.get("releases", ()) for image in one["images"].values()}
     named = {_asked(stack, service) for service in services(stack)}
     named |= {of_spec(stack, service) for service in services(stack)}
@@ -355,7 +357,7 @@ def prune(stack: str) -> list[str]:
         elif _removed(stack, image):
             gone += image.names
     left = {image.id for image in store(stack)} if gone else {image.id for image in found}
-    _write(stack, {**content, "held": sorted((once | held) & left), "loose": still})
+    write(stack, {**content, "held": sorted((once | held) & left), "loose": still})
     return gone
 
 

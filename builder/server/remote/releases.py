@@ -19,6 +19,7 @@ from builder.server.remote import (
     common,
     held,
     images,
+    kept_images,
     locks,
     readiness,
     release_record,
@@ -228,6 +229,9 @@ def _release(stack: str, change: Change, request: Request) -> None:
         return
     change.commit()
     removed = release_record.prune(stack)
+    if kept_images.missing(stack):
+        change.set_state("keeping the image with the data")
+    kept_images.keep(stack, decided=True)
     common.look_again()
     change.set_state("done", release=release, changed=changed, removed=removed, lacking=lacking(stack))
 

@@ -22,6 +22,7 @@ from builder.server.remote import (
     changed_files,
     common,
     dumps,
+    kept_images,
     locks,
     readiness,
     releases,
@@ -251,6 +252,7 @@ def _switch(stack: str, change: Change, switch: _Switch) -> None:
         switch.beside.remove()
         change.set_state("rolled back", why=why, said=said)
         return
+    kept_images.keep(stack)
     told = {"snapshot": switch.found["snapshot"], "at": switch.found["at"], "left": _left(switch.beside)}
     change.set_state("done", **told, lacking=releases.lacking(stack), ill=_ill(stack))
 
@@ -278,14 +280,28 @@ def _stopped(stack: str, switch: Callable[[], None]) -> None:
 
 
 def _go_back(stack: str, change: Change, request: Request) -> None:
-    """What the stack had before; what was restored goes. It had run with that, so nothing is waited for."""
-    beside = Beside.of_stack(stack)
+    """What the stack had before; what was restored goes. What runs now has to run, and to answer, with that as well."""
+    beside, well = Beside.of_stack(stack), services.running(stack)
     with locks.stack(stack, f"the way back from a restore (by {request.by})", _TURN):
         record = beside.record() or {}
-        if beside.is_begun():
+        begun = beside.is_begun()
+        if begun:
             change.set_state("taking it back")
             _stopped(stack, lambda: beside.switch(forward=False))
         change.set_state("removing what was restored")
         beside.remove()
+        if begun and not releases.lacking(stack):
+            change.set_state("waiting for the stack")
+            _wait(stack, well, request.timeout)
+        kept_images.keep(stack)
     told = {"snapshot": record.get("snapshot", ""), "at": record.get("at"), "left": []}
-    change.set_state("done", **told, lacking=releases.lacking(stack), ill=[])
+    change.set_state("done", **told, lacking=releases.lacking(stack), ill=_ill(stack))
+
+
+def _wait(stack: str, well: list[str], seconds: float) -> None:
+    """Raises RemoteError where the stack does not come up with the data that it has again."""
+    try:
+        readiness.wait_for(stack, well, seconds)
+    except RemoteError as error:
+        why = f"{stack} has again what it had before, and does not come up: {error}"
+        raise RemoteError(why, f"er server logs HOST {stack} says why") from None

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
 from builder.server.remote import common, egress, locks, role_logins
@@ -54,6 +54,44 @@ def running(stack: str) -> list[str]:
     user = common.stack_user(stack)
     states = {name: common.show(unit, "ActiveState", user=user) for _, name, unit in common.services(stack)}
     return [name for name, state in states.items() if state.get("ActiveState") in {"active", "activating"}]
+
+
+class Down(NamedTuple):
+    """A service that does not run, as `stack/service`, and its unit's ActiveState."""
+
+    user: str
+    where: str
+    unit: str
+    state: str
+
+
+_UNIT_PROPERTIES: Final = ("ActiveState", "Result", "Restart", "ExecMainExitTimestampMonotonic")
+
+
+def down() -> Iterator[Down]:
+    """Who does not run, of the proxy and of all stacks; a job that ended well is not one."""
+    for user, where, unit in _each():
+        found = common.show(unit, *_UNIT_PROPERTIES, user=user)
+        ended = found.get("Result") == "success" and found.get("ExecMainExitTimestampMonotonic") not in {"0", None}
+        ended = ended and found.get("Restart") in {"no", "on-failure"}
+        state = found.get("ActiveState", "unknown")
+        if state != "active" and not (state == "inactive" and ended):
+            yield Down(user, where, unit, state)
+
+
+def _each() -> Iterator[tuple[str, str, str]]:
+    """User, `stack/service` and unit of every service, the proxy first."""
+    yield facts.PROXY_USER, "proxy", "er-proxy.service"
+    for stack in common.stacks():
+        for _, service, unit in common.services(stack):
+            yield common.user_of(stack), f"{stack}/{service}", unit
+
+
+def start_down() -> None:
+    """Start those."""
+    for one in down():
+        common.as_user(one.user, ["systemctl", "--user", "reset-failed", one.unit], check=False)
+        common.as_user(one.user, ["systemctl", "--user", "start", one.unit], timeout=300)
 
 
 def _ingress_sockets(user: str, action: str, services: Iterable[str]) -> None:

@@ -23,6 +23,7 @@ from builder.server.remote import (
     held,
     host_secrets,
     images,
+    kept_images,
     registries,
     release_record,
     restic,
@@ -170,6 +171,8 @@ def _stack(name: str, uptime: float) -> Value:
         "refusals": registries.refusals(name),
         "unbuilt": first_images.waiting(name),
         "releases": release_record.current(name),
+        "lost": kept_images.lost(name),
+        "unkept": unkept._asdict() if (unkept := kept_images.missing(name)) else None,
         "trouble": trouble,
         "pressure": pressure(name),
     }
