@@ -184,15 +184,12 @@ def page() -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def disk(baked_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The disk of the image, without what the lab gave the machine that was baked."""
-    target = tmp_path_factory.mktemp("ami") / "tree"
-    process.run(["cp", "--archive", str(baked_tree), str(target)])
-    shutil.rmtree(target / "var/lib/cloud/seed", ignore_errors=True)
+def disk(baked_tree: Path) -> Path:
+    """The disk of the image, which is this module's own, without what the lab gave the machine that was baked."""
+    shutil.rmtree(baked_tree / "var/lib/cloud/seed", ignore_errors=True)
     for path in bake_without_packer.LAB:
-        (target / path.lstrip("/")).unlink(missing_ok=True)
-    yield target
-    shutil.rmtree(target)
+        (baked_tree / path.lstrip("/")).unlink(missing_ok=True)
+    return baked_tree
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +221,8 @@ def site(
         with Visitor(public(address["PublicIp"]), DOMAIN, tmp / "ca.crt") as made.visitor:
             yield made
         assert cloud.wrongs == []
+    if made.writer is not None:
+        made.writer.wait(60)
 
 
 def measured(site: Site, page: Page, name: str, work: Callable[[], tuple[str, float | None]]) -> Row:
