@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
     from xdist.remote import Producer  # type: ignore[import-untyped]
 
-# The image that test_bake.py bakes is booted by the others as well, and likewise the one of test_same_host.py; several
-# files look at the hosts of the specs `three` and `edge`. Another worker would have to make them again.
+# The image that test_bake.py bakes is booted by the others as well, and likewise those of test_same_host.py and of
+# aws/test_replace_booted.py; several files look at the hosts of the specs `three` and `edge`. Another worker would have
+# to make them again.
 SHARED = {
     "packer/test_bake": ("packer/test_attacks", "packer/test_two_bakes"),
     "packer/test_same_host": ("packer/test_steps",),
@@ -26,13 +27,15 @@ SHARED = {
         "machine/test_isolation", "machine/test_limits",
     ),
     "machine/test_stacks": ("machine/test_proxy", "machine/test_slow_clients"),
+    "aws/test_replace_booted": ("aws/test_restore_booted",),
 }  # fmt: skip
 SHARING = {f"tests/{name}.py": f"tests/{first}.py" for first, names in SHARED.items() for name in names}
 # Minutes each, longest first: begun last, they would keep one worker busy while the others have nothing to do.
 LONGEST = [
     f"tests/{name}.py"
     for name in (
-        "packer/test_bake", "server/test_apply", "packer/test_same_host", "server/test_releases",
+        "packer/test_bake", "aws/test_replace_booted", "server/test_apply", "packer/test_same_host",
+        "server/test_releases",
         "server/test_registries", "server/test_stack_files", "server/test_deploy", "machine/test_fail2ban",
         "server/test_build_on_server", "server/test_ecr", "machine/test_firewall", "server/test_really_run",
         "packer/test_disk", "server/test_build", "server/test_push", "server/test_exec", "audit/test_audits",

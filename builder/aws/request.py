@@ -110,9 +110,10 @@ class Request:
         A server that has got its data from the backup is like any other of its spec afterwards. It
         is the value of a tag: when the names of all stacks are too long for one, they have the name @ together.
         """
-        own = b"".join(text.encode() for text in userdata.cloudconfig.head_and_tail(self.spec, ascii_only=True))
+        spec, host = self._lasting
+        own = b"".join(text.encode() for text in userdata.cloudconfig.head_and_tail(spec, ascii_only=True))
         files: dict[str, list[hosts.File]] = {"": [hosts.File("", own, hosts.Part.FIRST_BOOT)]}
-        for file in self._lasting_host.files:
+        for file in host.files:
             files.setdefault(file.stack, []).append(file)
         text = " ".join(f"{name}:{hosts.digest(its)[:8]}" for name, its in sorted(files.items()))
         if len(text) <= _LONGEST_TAG:
@@ -121,10 +122,12 @@ class Request:
         return f":{hosts.digest(files[''])[:8]} @:{hosts.digest(stacks)[:8]}"
 
     @property
-    def _lasting_host(self) -> Host:
+    def _lasting(self) -> tuple[Spec, Host]:
+        """What it is once its data is there."""
         if self.spec.backup is None or not self.restores:
-            return self.host
-        return hosts.build(replace(self.spec, backup=replace(self.spec.backup, restores=False)))
+            return self.spec, self.host
+        spec = replace(self.spec, backup=replace(self.spec.backup, restores=False))
+        return spec, hosts.build(spec)
 
     @property
     def key(self) -> str | None:

@@ -73,7 +73,8 @@ class BootedAccount:
     """A context manager. `volume` is the data volume's raw file; `fault` is asked about every call, as the wire's is.
 
     `images` are by the AMI's id; `preloads` are images of containers that are on every disk; `key` is the public key
-    that EC2 hands to a server. What a call of the API may not do here is noted in `wrongs`.
+    that EC2 hands to a server; by `name_of_this_machine` each host knows this one. What a call of the API may not do
+    here is noted in `wrongs`.
     """
 
     account: Account
@@ -84,6 +85,7 @@ class BootedAccount:
     key: str
     tmp: Path
     fault: Callable[[Call, Do], Answer | None] | None = None
+    name_of_this_machine: str = ""
     hosts: dict[str, Host] = field(default_factory=dict)
     wrongs: list[str] = field(default_factory=list)
 
@@ -290,12 +292,15 @@ class Host:
             extra_files=self.image.files,
         )
         self._machine = self._stack.enter_context(made)
+        known = made.files.path("/etc/hosts").read_text()
+        known += f"{made.gateway.ipv4} {self.cloud.name_of_this_machine}\n" if self.cloud.name_of_this_machine else ""
+        made.files.write("/etc/hosts", known.encode())
         answer = self.cloud.account.ec2.describe_instance_attribute(InstanceId=self.id, Attribute="userData")
         user_data = base64.b64decode(answer["UserData"]["Value"])
         assert len(user_data) <= 16384
         assert self._server is not None
-        known = {name: getattr(self._server, name) for name in Server.__slots__}
-        server = Server(**{**known, "id": self.id, "user_data": user_data})
+        values = {name: getattr(self._server, name) for name in Server.__slots__}
+        server = Server(**{**values, "id": self.id, "user_data": user_data})
         self._stack.enter_context(provider_network.running(made, ROW, server, self._tmp))
 
     def _provider(self, lab: Network) -> ProviderMachine:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import ssl
 import subprocess
@@ -30,8 +29,6 @@ from tests.aws.replace_page import Page, Row
 from tests.aws.test_faults import BY_NAME, CLOSED, KILL
 from tests.aws.visitor import Visitor
 from tests.machine.hosts import IMAGES, ROOT
-from tests.machine.test_data import image as baked_tree
-from tests.packer import bake_without_packer
 from tests.sweeps import sample
 
 if TYPE_CHECKING:
@@ -40,8 +37,6 @@ if TYPE_CHECKING:
 
     from tests.aws.booted_account import Host
     from tests.aws.wire import Answer, Call, Wire
-
-__all__ = ["baked_tree"]
 
 pytestmark = pytest.mark.machine
 
@@ -95,10 +90,11 @@ class Site:
     visitor: Visitor = field(init=False)
     writer: subprocess.Popen[bytes] | None = None
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        argv = [str(er_command.PROGRAM), *words]
-        env, pipe = environment(self.wire.url, self.tmp), subprocess.PIPE
-        return subprocess.Popen(argv, env=env, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+    def start(self, *words: str, stdin: int | None = None, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        """`er` in a process of its own."""
+        argv, env = [str(er_command.PROGRAM), *words], environment(self.wire.url, self.tmp)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(argv, env=env, cwd=ROOT, stdin=stdin, stdout=pipe, stderr=stderr, text=True)
 
     def er(self, *words: str) -> tuple[int, str, str]:
         """A whole run: its exit code and what it wrote."""
@@ -184,17 +180,8 @@ def page() -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def disk(baked_tree: Path) -> Path:
-    """The disk of the image, which is this module's own, without what the lab gave the machine that was baked."""
-    shutil.rmtree(baked_tree / "var/lib/cloud/seed", ignore_errors=True)
-    for path in bake_without_packer.LAB:
-        (baked_tree / path.lstrip("/")).unlink(missing_ok=True)
-    return baked_tree
-
-
-@pytest.fixture(scope="module")
 def site(
-    example_images: None, the_account: Account, the_wire: Wire, disk: Path, tmp_path_factory: pytest.TempPathFactory
+    the_account: Account, the_wire: Wire, ami_disk: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     """A server that serves and writes; a visitor who asks."""
     tmp = tmp_path_factory.mktemp("replace")
@@ -204,7 +191,7 @@ def site(
     the_wire.reset()
     the_account.reset()
     images = {name: the_account.bake() for name in ("dead", "broken", "good")}
-    kinds = {"dead": Image(disk, goes_off=True), "broken": Image(disk, BROKEN), "good": Image(disk)}
+    kinds = {"dead": Image(ami_disk, goes_off=True), "broken": Image(ami_disk, BROKEN), "good": Image(ami_disk)}
     volume = tmp / "volume.raw"
     with volume.open("wb") as file:
         file.truncate(2 << 30)
