@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
     from xdist.remote import Producer  # type: ignore[import-untyped]
 
-# The image that test_bake.py bakes is booted by the others as well, and likewise the one of test_same_host.py; several
-# files look at the hosts of the specs `three` and `edge`. Another worker would have to make them again.
+# The image that test_bake.py bakes is booted by the others as well, and likewise those of test_same_host.py and of
+# aws/test_replace_booted.py; several files look at the hosts of the specs `three` and `edge`. Another worker would have
+# to make them again.
 SHARED = {
     "packer/test_bake": ("packer/test_attacks", "packer/test_two_bakes"),
     "packer/test_same_host": ("packer/test_steps",),
@@ -26,23 +27,25 @@ SHARED = {
         "machine/test_isolation", "machine/test_limits",
     ),
     "machine/test_stacks": ("machine/test_proxy", "machine/test_slow_clients"),
+    "aws/test_replace_booted": ("aws/test_restore_booted",),
 }  # fmt: skip
 SHARING = {f"tests/{name}.py": f"tests/{first}.py" for first, names in SHARED.items() for name in names}
 # Minutes each, longest first: begun last, they would keep one worker busy while the others have nothing to do.
 LONGEST = [
     f"tests/{name}.py"
     for name in (
-        "packer/test_bake", "server/test_releases", "server/test_apply", "packer/test_same_host", "server/test_restore",
-        "server/test_backup", "server/test_move", "server/test_registries", "server/test_git_push",
-        "server/test_stack_files", "server/test_deploy", "machine/test_fail2ban", "server/test_build_on_server",
-        "server/test_ecr", "machine/test_firewall", "server/test_really_run", "machine/test_data",
-        "packer/test_data_devices", "machine/test_disk", "packer/test_disk", "server/test_build", "server/test_push",
-        "server/test_exec", "audit/test_audits", "server/test_commands", "machine/test_power_cuts",
-        "machine/test_stacks", "server/test_public", "server/test_proxy_image", "machine/test_own_sites",
-        "machine/test_imagecheck", "machine/test_egress_names", "server/test_apply_table", "server/test_secret_env",
-        "cli/test_cli", "packer/test_failures", "machine/test_registry", "aws/test_launch", "aws/test_replace",
-        "aws/test_faults", "datasource/test_boots", "machine/test_stock", "packer/test_clouds",
-        "datasource/test_other_boots", "packer/test_vm", "aws/test_whole_way",
+        "packer/test_bake", "aws/test_replace_booted", "server/test_releases", "server/test_apply",
+        "packer/test_same_host", "server/test_restore", "server/test_backup", "server/test_move",
+        "server/test_registries", "server/test_git_push", "server/test_stack_files", "server/test_deploy",
+        "machine/test_fail2ban", "server/test_build_on_server", "server/test_ecr", "machine/test_firewall",
+        "server/test_really_run", "machine/test_data", "packer/test_data_devices", "machine/test_disk",
+        "packer/test_disk", "server/test_build", "server/test_push", "server/test_exec", "audit/test_audits",
+        "server/test_commands", "machine/test_power_cuts", "machine/test_stacks", "server/test_public",
+        "server/test_proxy_image", "machine/test_own_sites", "machine/test_imagecheck", "machine/test_egress_names",
+        "server/test_apply_table", "server/test_secret_env", "cli/test_cli", "packer/test_failures",
+        "machine/test_registry", "aws/test_launch", "aws/test_replace", "aws/test_faults", "datasource/test_boots",
+        "machine/test_stock", "packer/test_clouds", "datasource/test_other_boots", "packer/test_vm",
+        "aws/test_whole_way",
     )
 ]  # fmt: skip
 

@@ -61,6 +61,8 @@ _NOT_READY: Final = re.compile(r"easyrunner: (not ready: .*)")
 _FINGERPRINT: Final = re.compile(r"easyrunner: ssh \d+ (SHA256:[A-Za-z0-9+/]{43}) ")
 # Of a host whose disk for data is not attached yet.
 WAITS_FOR_DISK: Final = re.compile(r"data: no disk for ")
+# Of a host whose data comes from the backup: the name of each secret that is missing for that.
+WAITS_FOR_SECRET: Final = re.compile(r"waits for its data: er server secret set HOST --host ([\w-]+)")
 # Printed by cloud-init.
 _KEYS: Final = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
 

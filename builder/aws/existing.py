@@ -39,6 +39,8 @@ def look(api: Api, found: Prerequisites, *, replacing: bool = False) -> Prerequi
     if not replacing and any(tags.read(one).get(tags.PART) == Successor.part for one in every):
         message = f"{name} is being replaced by another launch, or was when that ended"
         raise UserError(message, "er launch --replace goes on")
+    if found.request.restores and (other := [one for one in described if tags.RESTORE not in tags.read(one)]):
+        raise _has_data(instance.read(other[0]))
     if not replacing and (refused := [text for one in described for text in _contradictions(api, one, found.request)]):
         message = f"{name} is there and is not what is asked for: {'; '.join(refused)}"
         raise UserError(message, _way_out(name, api.region))
@@ -53,6 +55,13 @@ def look(api: Api, found: Prerequisites, *, replacing: bool = False) -> Prerequi
     dns.check(api, request.domains, found.zones, own, overwrite=request.options.overwrite_dns)
     spec_notes = () if replacing else _spec_notes(servers, request)
     return replace(found, notes=(*spec_notes, *_address_notes(request)))
+
+
+def _has_data(one: Server) -> UserError:
+    """Of a server that --restore has not made."""
+    message = f"{one.name} is there ({one.id}), and --restore is for a new server"
+    way = f"er server restore {one.admin}@{one.address} STACK"
+    return UserError(message, f"`{way}` brings back the data of a stack on it")
 
 
 def _in_reach_of_data(api: Api, found: Prerequisites) -> tuple[Subnet, ...]:

@@ -201,6 +201,8 @@ def launched_lines(launched: Launched, settings: Settings, default_known_hosts: 
         answer = f"{site.status}, certificate {_certificate(site.trust)}" if site.serves else site.problem
         yield f"  https://{site.domain}/  {answer}"
     verb = "set in Route 53" if prerequisites.request.spec.dns else "to set"
+    if not launched.first_boots:
+        yield from _secrets_to_set(launched)
     for record in launched.records:
         yield f"  DNS {verb}: {record.domain} {record.type} {' '.join(record.addresses)}"
     yield f"  remove it all: {_removal(prerequisites)}"
@@ -212,6 +214,15 @@ def host_key_lines(launched: Launched, settings: Settings) -> Iterator[str]:
     if found := known_hosts.entries(settings.known_hosts, addresses):
         yield "  it has host keys of its own; for the known_hosts of who deploys:"
         yield from (f"    {line}" for line in found)
+
+
+def _secrets_to_set(launched: Launched) -> Iterator[str]:
+    """Of a server that gets its data from the backup, and was not waited for."""
+    request = launched.prerequisites.request
+    if request.restores and request.spec.backup:
+        for one, name in ((one, name) for one in launched.servers for name in request.spec.backup.secrets):
+            way = readiness.secret_command(f"{one.admin}@{one.address or 'ADDRESS'}", name)
+            yield f"    its data waits for the host's secret {name}: {way}"
 
 
 def _certificate(trust: str) -> str:

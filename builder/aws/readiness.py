@@ -61,7 +61,7 @@ def wait_for_first_boot(
     login = Login(request.spec.admin.name, address, settings.known_hosts, settings.identity)
     older = partial(_says_that_it_is_complete, login) if existing else None
     with progress.step("first boot"):
-        said = _booted_console(api, server, deadline, older)
+        said = _booted_console(api, server, deadline, older, _secrets_named(server, login, progress))
     if said.by_ssh:
         return FirstBoot(server, frozenset(key.fingerprint for key in said.keys), login)
     keys = verified_keys(said, address)
@@ -79,15 +79,46 @@ def _says_that_it_is_complete(login: Login) -> Console | None:
     return Console(keys=keys, by_ssh=True) if done and done.returncode == 0 else None
 
 
+def secret_command(login: str, name: str) -> str:
+    """What gives a host a secret that its backups need."""
+    return f"er server secret set {login} --host {name}"
+
+
+def _secrets_named(server: Server, login: Login, progress: Progress) -> Callable[[str], None]:
+    """What reads a console on the way, and names what a host that waits for its data lacks, once each.
+
+    The commands log in: the host key is put into known_hosts before, as cloud-init printed it. Nothing of a stack has
+    run by then.
+    """
+    named: set[str] = set()
+
+    def read(text: str) -> None:
+        missing = set(console.WAITS_FOR_SECRET.findall(text)) - named
+        if missing and (keys := console.read(text).keys):
+            known_hosts.update(login.known_hosts, server.addresses, keys, server.name)
+        for name in sorted(missing):
+            way = secret_command(f"{login.user}@{login.address}", name)
+            progress.line(f"its data waits for the host's secret {name}: {way}")
+        named.update(missing)
+
+    return read
+
+
 def _booted_console(
-    api: Api, server: Server, deadline: Deadline, older: Callable[[], Console | None] | None
+    api: Api,
+    server: Server,
+    deadline: Deadline,
+    older: Callable[[], Console | None] | None,
+    seen: Callable[[str], None],
 ) -> Console:
+    """What the console says in the end; `seen` gets what it says on the way."""
     text = ""
 
     def ready() -> Console | None:
         nonlocal text
         text = console.output(api, server.id) or text
         said = console.read(text)
+        seen(text)
         _check_alive(api, server)
         if said.ready == server.name:
             return said

@@ -6,7 +6,7 @@ All is looked up before anything is created; what can be refused beforehand is r
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import host as hosts
@@ -99,20 +99,35 @@ class Request:
         return bool(self.domains) if self.options.eip is None else self.options.eip
 
     @property
+    def restores(self) -> bool:
+        """Whether its data comes from the backup before anything starts."""
+        return self.spec.backup is not None and self.spec.backup.restores
+
+    @property
     def digests(self) -> str:
         """`NAME:DIGEST …` of what the spec makes: without a name the host itself, then each stack.
 
-        It is the value of a tag: when the names of all stacks are too long for one, they have the name @ together.
+        A server that has got its data from the backup is like any other of its spec afterwards. It
+        is the value of a tag: when the names of all stacks are too long for one, they have the name @ together.
         """
-        own = b"".join(text.encode() for text in userdata.cloudconfig.head_and_tail(self.spec, ascii_only=True))
+        spec, host = self._lasting
+        own = b"".join(text.encode() for text in userdata.cloudconfig.head_and_tail(spec, ascii_only=True))
         files: dict[str, list[hosts.File]] = {"": [hosts.File("", own, hosts.Part.FIRST_BOOT)]}
-        for file in self.host.files:
+        for file in host.files:
             files.setdefault(file.stack, []).append(file)
         text = " ".join(f"{name}:{hosts.digest(its)[:8]}" for name, its in sorted(files.items()))
         if len(text) <= _LONGEST_TAG:
             return text
         stacks = [file for name, its in sorted(files.items()) if name for file in its]
         return f":{hosts.digest(files[''])[:8]} @:{hosts.digest(stacks)[:8]}"
+
+    @property
+    def _lasting(self) -> tuple[Spec, Host]:
+        """What it is once its data is there."""
+        if self.spec.backup is None or not self.restores:
+            return self.spec, self.host
+        spec = replace(self.spec, backup=replace(self.spec.backup, restores=False))
+        return spec, hosts.build(spec)
 
     @property
     def key(self) -> str | None:
@@ -212,6 +227,12 @@ def check(request: Request) -> None:
     if request.options.count > 1 and request.has_data_volume:
         raise UserError(
             f"--count {request.options.count}: `data:` is one volume, and it belongs to one server", "one server"
+        )
+
+    if request.options.count > 1 and request.restores:
+        raise UserError(
+            f"--count {request.options.count}: the backup is of one server, and each of them would go on with it",
+            "one server",
         )
 
 

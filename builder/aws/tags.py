@@ -21,6 +21,8 @@ RUN: Final = "er:run"
 # What the server was made from, and that it was to have an Elastic IP.
 SPEC: Final = "er:spec"
 EIP: Final = "er:eip"
+# Its data was to come from the backup.
+RESTORE: Final = "er:restore"
 # Of a replacement: on a snapshot, the instance that was to get the data; on that one, that it is given up.
 TAKER: Final = "er:taker"
 GIVEN_UP: Final = "er:given-up"

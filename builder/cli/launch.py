@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder.cli import output
-from builder.cli.options import AsJson, SpecPath, load
+from builder.cli.options import AsJson, SpecPath, load, restoring
 from builder.cli.progress import Steps
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ def command(
     replace: Annotated[
         bool, typer.Option("--replace", help="A new server takes over data and address of the one that is there.")
     ] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="The data of before comes from the spec's backup, before anything starts.")
+    ] = False,
     overwrite_dns: Annotated[
         bool, typer.Option("--overwrite-dns", help="Also replace records of the domains that lead elsewhere.")
     ] = False,
@@ -70,7 +73,9 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Launch the host of SPEC on AWS, or take up what is there; wait until it serves."""
-    spec = load(path)
+    if replace and restore:
+        raise typer.BadParameter("--replace takes the data along, --restore gets it from the backup: one of them")
+    spec = restoring(load(path)) if restore else load(path)
     output.note(f"{spec.server.name} on AWS{f' in {r}' if (r := region or spec.aws.region) else ''}")
     from builder import host as hosts
     from builder import spec as specs

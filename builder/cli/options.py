@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from builder.cli import output
+from builder.problems import UserError
 from builder.server import Remote
 from builder.server.deploy_login import DeployLogin, Login, is_deploy
 
@@ -37,6 +39,13 @@ def load(path: Path) -> Spec:
     spec, warnings = specs.load(path)
     output.problems(warnings)
     return spec
+
+
+def restoring(spec: Spec) -> Spec:
+    """The spec of a machine that takes over from one that is gone. Raises UserError where nothing was backed up."""
+    if spec.backup is None:
+        raise UserError("the spec has no backup, so there is nothing to restore from", "write `backup: {to: …}`")
+    return replace(spec, backup=replace(spec.backup, restores=True))
 
 
 def asking(host: str, ssh_options: list[str] | None) -> Login:

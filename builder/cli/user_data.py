@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -12,7 +11,7 @@ import typer
 
 from builder import files, providers
 from builder.cli import output
-from builder.cli.options import AsJson, OutputFile, SpecPath, load
+from builder.cli.options import AsJson, OutputFile, SpecPath, load, restoring
 from builder.cli.progress import size_bar
 from builder.cli.server import registries
 from builder.problems import SpecError, UserError
@@ -88,7 +87,7 @@ def command(
         raise typer.BadParameter("stdout has --json or --explain already: give a file name, or leave those out")
     if image_manifest is not None and on is not Image.BAKED:
         raise typer.BadParameter("--manifest is that of a baked image: it goes with --on baked")
-    spec = _restoring(load(path)) if restore else load(path)
+    spec = restoring(load(path)) if restore else load(path)
     _check([*userdata.role_problems(spec, provider), *userdata.archive_problems(spec, on.value)])
     host = hosts.build(spec)
     if image_manifest is not None:
@@ -104,13 +103,6 @@ def command(
         output.data("".join(f"{part:<32}{words}\n" for part, words in userdata.explain(spec, host, delivery)).encode())
     _report(spec, host, delivery, named)
     return 0
-
-
-def _restoring(spec: Spec) -> Spec:
-    """The spec of a machine that takes over from one that is gone. Raises UserError where nothing was backed up."""
-    if spec.backup is None:
-        raise UserError("the spec has no backup, so there is nothing to restore from", "write `backup: {to: …}`")
-    return replace(spec, backup=replace(spec.backup, restores=True))
 
 
 def _write(target: str, delivery: Delivery) -> None:

@@ -48,6 +48,11 @@ _REPEAT: Final = (
 )
 
 
+# A baked image has first boot enabled, and systemd has planned it before our files say that the data comes first: it is
+# taken off the plan, and starts when the provisioning has had them read.
+_DATA_FIRST: Final = f"[ -e {facts.FIRST_RESTORE} ]||systemctl --no-block stop er-first-boot||:"
+
+
 def head_and_tail(spec: Spec, *, ascii_only: bool) -> tuple[str, str]:
     """The text before the items of write_files, and the text after them."""
     head = {
@@ -58,7 +63,10 @@ def head_and_tail(spec: Spec, *, ascii_only: bool) -> tuple[str, str]:
         # would restart sshd. RSA costs a small server a second of first boot; what speaks to this sshd knows Ed25519.
         "ssh_genkeytypes": ["ed25519"],
         **({"timezone": spec.server.timezone} if spec.server.timezone != _DEFAULT_TIMEZONE else {}),
-        "bootcmd": [_REPEAT.replace("USER", spec.admin.name)],
+        "bootcmd": [
+            _REPEAT.replace("USER", spec.admin.name),
+            *([_DATA_FIRST] if spec.backup and spec.backup.restores else []),
+        ],
     }
     tail = {"runcmd": [[f"{facts.LIB}/provision"]]}
     return f"#cloud-config\n{_dump(head, ascii_only)}write_files:\n", _dump(tail, ascii_only)

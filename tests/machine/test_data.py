@@ -38,11 +38,16 @@ _DOMAINS: Final = tuple(f"{name}.example.com" for name in ("shop", "blog", "note
 
 @pytest.fixture(scope="module")
 def image(example_images: None, toolbox_image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A baked image, as a tree: what both machines start from."""
+    """What both machines start from."""
+    yield from baked(tmp_path_factory, ("e2fsprogs",))
+
+
+def baked(tmp_path_factory: pytest.TempPathFactory, packages: tuple[str, ...]) -> Iterator[Path]:
+    """A baked image, as a tree, with these packages."""
     spec, _ = hosts.written("three", tmp_path_factory.mktemp("spec"))
     files = host.build(spec).only(Part.BAKED)
     target = tmp_path_factory.mktemp("image") / "tree"
-    with Machine(with_packages(base_tree.tree(PACKAGES["debian-13"]), ("e2fsprogs",)), LOGIN, name="bake") as machine:
+    with Machine(with_packages(base_tree.tree(PACKAGES["debian-13"]), packages), LOGIN, name="bake") as machine:
         machine.boot_and_wait()
         machine.files.write(f"{BAKE}/rootfs.tar", upload_files.rootfs(files))
         run_step(machine, "20-files")

@@ -38,7 +38,7 @@ users:
 # What the build's template says: see as_root in variables.pkr.hcl.
 _SCRIPT: Final = 'cat >/dev/shm/step; sudo env sh /dev/shm/step; code=$?; rm -f /dev/shm/step; exit "$code"'
 # The lab's own are no part of an image; a machine that is laid out brings them again.
-_LAB: Final = (
+LAB: Final = (
     "/etc/cloud/cloud.cfg.d/99-lab.cfg",
     "/etc/containers/containers.conf.d/00-lab.conf",
     "/etc/systemd/resolved.conf.d/50-lab.conf",
@@ -120,7 +120,7 @@ def copy(machine: Machine, target: Path) -> None:
         there = target / path.lstrip("/")
         there.mkdir(parents=True, exist_ok=True)
         process.run(["cp", "--archive", f"{machine.disk.real_directory(path)}/.", f"{there}/"])
-    for path in _LAB:
+    for path in LAB:
         (target / path.lstrip("/")).unlink(missing_ok=True)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from builder import facts, files
@@ -449,6 +450,8 @@ def test_user_data_of_a_new_machine(tmp_path: Path) -> None:
     made = run(app, ["user-data", str(_spec(tmp_path, _BACKUP)), *words])
     assert made.exit_code == 0, made.stderr
     assert _UNIT in made.stdout
+    # Of a baked image, whose first boot systemd has planned already.
+    assert "systemctl --no-block stop er-first-boot" in yaml.safe_load(made.stdout)["bootcmd"][1]
     refused = run(app, ["user-data", str(_spec(tmp_path, "")), *words])
     assert refused.exit_code == 1
     assert "the spec has no backup, so there is nothing to restore from" in refused.stderr

@@ -172,6 +172,7 @@ class Instance(Resource):
         more = {tags.ADMIN: self.request.spec.admin.name, tags.SPEC: self.request.digests}
         more |= {tags.ZONES: " ".join(zone_ids)} if zone_ids else {}
         more |= {tags.EIP: "yes"} if self.request.eip else {}
+        more |= {tags.RESTORE: "yes"} if self.request.restores else {}
         spot = ["spot-instances-request"] if self.request.options.spot else []
         return self.tag_specifications("instance", "volume", "network-interface", *spot, **more)
 
