@@ -16,6 +16,7 @@ from builder.cli import (
     check_image,
     deploy,
     destroy,
+    diagram,
     explain,
     init,
     launch,
@@ -55,8 +56,8 @@ if TYPE_CHECKING:
 
 # Each module has the NAME of its command and the function `command`.
 _COMMANDS: Final = (
-    init, check, render, tree, user_data, provider_table, trial, build_image, check_image, launch, deploy, servers,
-    destroy, schema, explain,
+    init, check, diagram, render, tree, user_data, provider_table, trial, build_image, check_image, launch, deploy,
+    servers, destroy, schema, explain,
 )  # fmt: skip
 _SERVER: Final[tuple[tuple[str, Command], ...]] = (
     ("status", status.command),

@@ -70,7 +70,7 @@ def _files(stem: str, fragments: Iterable[Fragment], part: Part) -> Iterator[Fil
 
 
 # What is open to everybody: protocol, public port, port of the proxy behind the redirect.
-_REDIRECTS: Final = (
+REDIRECTS: Final = (
     ("tcp", facts.HTTP, facts.PROXY_HTTP),
     ("tcp", facts.HTTPS, facts.PROXY_HTTPS),
     ("udp", facts.HTTPS, facts.PROXY_HTTPS),
@@ -97,7 +97,7 @@ def _base_nat() -> Fragment:
         *(Rule(OWN_SITES, f"{own} -d {address}", _PROXY, family_of(address)) for address in facts.OWN_SITES),
         *(
             Rule(_PROXY, f"-p {protocol} --dport {public}", f"REDIRECT --to-ports {local}")
-            for protocol, public, local in _REDIRECTS
+            for protocol, public, local in REDIRECTS
         ),
     )
     return Fragment("nat", rules, (REDIRECT, OWN_SITES, _PROXY))
@@ -149,7 +149,7 @@ def _clients() -> Iterator[Rule]:
 
 def _proxy_ports() -> Iterator[Rule]:
     """The proxy's ports are open for what came through a redirect, and for nothing else."""
-    for protocol, public, local in _REDIRECTS:
+    for protocol, public, local in REDIRECTS:
         match = f"-p {protocol} --dport {local} -m conntrack --ctstate DNAT --ctorigdstport {public}"
         yield Rule("ER-INPUT", match, "ACCEPT", why=f"{protocol} {public}, through the redirect")
     for protocol, ports in (("tcp", f"{facts.PROXY_HTTP},{facts.PROXY_HTTPS}"), ("udp", f"{facts.PROXY_HTTPS}")):
@@ -195,6 +195,8 @@ def _output() -> Iterator[Rule]:
 STUB_RESOLVERS: Final = ("127.0.0.53/32", "127.0.0.54/32")
 
 
+# What every user of ours may reach elsewhere, where its stack has a way out at all.
+WAYS_OUT: Final = (("udp", (53, 443)), ("tcp", (53, 80, 443)))
 # A packet of a connection that nat OUTPUT has redirected. What the proxy answers to visitors is DNAT as well.
 _OWN_CALL: Final = "-m conntrack --ctstate DNAT --ctdir ORIGINAL"
 
@@ -210,8 +212,9 @@ def _user_output() -> Iterator[Rule]:
     own_site = f"{facts.OWN_SITES[1]}/128"
     for network in (*facts.METADATA, own_site):
         yield Rule("ER-OUT-GUARD", f"-d {network}", "ER-OUT-DENY", family_of(network), "cloud metadata, link-local")
-    for protocol, ports in (("udp", "53,443"), ("tcp", "53,80,443")):
-        yield Rule("ER-OUT-WEB", f"-p {protocol} -m multiport --dports {ports}", "ACCEPT", why="DNS, HTTP, HTTPS")
+    for protocol, ports in WAYS_OUT:
+        match = f"-p {protocol} -m multiport --dports {','.join(map(str, ports))}"
+        yield Rule("ER-OUT-WEB", match, "ACCEPT", why="DNS, HTTP, HTTPS")
     # Each stack and the proxy log and count in a chain of their own; only a user without rules of its own comes here.
     yield Rule("ER-OUT-DENY", "", "ER-OUT-LOG")
     yield _log("ER-OUT-DENY", "er-egress ")

@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ER = Path(sysconfig.get_path("scripts"), "er")
 WEB = ROOT / "examples" / "web.yaml"
 COMMANDS = (
-    "init", "check", "render", "tree", "user-data", "providers", "try", "build-image", "check-image", "launch",
-    "deploy", "servers", "destroy", "schema", "explain", "server",
+    "init", "check", "diagram", "render", "tree", "user-data", "providers", "try", "build-image", "check-image",
+    "launch", "deploy", "servers", "destroy", "schema", "explain", "server",
 )  # fmt: skip
 
 
@@ -132,6 +132,25 @@ def test_render_and_tree_tell_the_same(tmp_path: Path) -> None:
     }
     assert on_disk == listed
     assert len(er("tree", WEB).stdout.splitlines()) == len(listed)
+
+
+def test_diagram_is_the_same_on_any_day(tmp_path: Path) -> None:
+    out = tmp_path / "host.svg"
+    done = er("diagram", WEB, "-o", out, env={"PYTHONHASHSEED": "1"})
+    assert (done.returncode, done.stdout) == (0, "")
+    assert f"wrote {out.stat().st_size:,} bytes to {out}" in done.stderr
+    again = er("diagram", WEB, env={"PYTHONHASHSEED": "2", "LC_ALL": "C", "TZ": "Asia/Tokyo"})
+    assert again.stdout.encode() == out.read_bytes() == (ROOT / "docs/host.svg").read_bytes()
+
+
+def test_diagram_of_a_wrong_spec_writes_nothing(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(WEB.read_text().replace("port: 8080", "port: 80").replace("debian-13", "debian-31"))
+    done = er("diagram", bad, "-o", tmp_path / "host.svg")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error: server.base" in done.stderr
+    assert "error: stacks[0].compose" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]
 
 
 def test_render_does_not_write_into_what_is_there(tmp_path: Path) -> None:

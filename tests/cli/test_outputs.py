@@ -46,6 +46,7 @@ exit $code
 FILE_WRITERS = {
     "init": ["init", "--force"],
     "user-data": ["user-data", str(WEB), "--on", "stock", "-o"],
+    "diagram": ["diagram", str(WEB), "-o"],
 }
 DIRECTORY_WRITERS = {
     "render": ["render", str(WEB), "-o"],
@@ -139,8 +140,11 @@ def test_no_command_that_writes_is_missing_here() -> None:
 @pytest.fixture(scope="module")
 def contents() -> dict[str, bytes]:
     """What each command writes."""
-    said = subprocess.run([ER, *FILE_WRITERS["user-data"][:-1]], capture_output=True, timeout=120, check=True)
-    return {"init": specs.template().encode(), "user-data": said.stdout}
+    found = {"init": specs.template().encode()}
+    for name in ("user-data", "diagram"):
+        said = subprocess.run([ER, *FILE_WRITERS[name][:-1]], capture_output=True, timeout=120, check=True)
+        found[name] = said.stdout
+    return found
 
 
 def read_of(pipe: Path) -> Callable[[], bytes]:

@@ -31,7 +31,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "cli",
-            38,
+            39,
             "one module a command",
             "The commands of `er`, one module each, `er server …` in a folder of its own. The only place that "
             "prints: data to stdout, talk to stderr, problems as text or JSON.",
@@ -114,6 +114,13 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
             "a host as user-data",
             "A host as `#cloud-config`, whole for a stock image or the rest for a baked one; then the plainest "
             "encoding that fits a provider's limit, and its contents in words.",
+        ),
+        Package(
+            "diagram",
+            5,
+            "a host as a picture",
+            "`er diagram`: what is shown as words, every box, line and text at its place, and these as SVG in light "
+            "and dark. The way through a host is always the same, so no library lays it out.",
         ),
     ),
     (
@@ -210,7 +217,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     ),
 )
 PACKAGES: Final = {package.name: package for layer in LAYERS for package in layer}
-WHOLE: Final = 304
+WHOLE: Final = 310
 LONGEST: Final = 400
 
 # Imports against the layers, by module without `builder.`, each with its reason.

@@ -1,0 +1,350 @@
+"""What the picture of a host says, in words: made of its spec, and of the firewall's and the host's own facts."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from builder import facts
+from builder.host import firewall
+from builder.oci import image_reference
+from builder.stack import names, user
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.spec import Spec
+    from builder.stack.model import EgressRule, Mount, Service, Stack
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A text and its look; it may take so many lines before it is cut, and have a sign before it."""
+
+    text: str
+    look: str = "note"
+    lines: int = 1
+    icon: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceShown:
+    """One container. `socket` is the path by which the proxy reaches it, with what it asks of its `sites`.
+
+    `networks` are numbers of its stack's.
+    """
+
+    name: str
+    side: str  # at the right of the name
+    words: tuple[Words, ...]
+    networks: tuple[int, ...]
+    socket: str = ""
+    sites: tuple[Words, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StackShown:
+    """A stack: what is said of it, its containers, its networks, and what it may reach."""
+
+    head: tuple[Words, ...]
+    services: tuple[ServiceShown, ...]
+    networks: tuple[str, ...]
+    out: tuple[Words, ...]
+    has_way_out: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Everything that is said, by the box that it stands in. A gate is an open port of the firewall."""
+
+    name: str
+    machine: str
+    visitors: tuple[Words, ...]
+    wall: tuple[Words, ...]
+    web_gates: tuple[tuple[Words, ...], ...]
+    limits: tuple[Words, ...]
+    sockets: tuple[Words, ...]
+    proxy: tuple[Words, ...]
+    proxy_foot: tuple[Words, ...]
+    stacks: tuple[StackShown, ...]
+    elsewhere: tuple[Words, ...]
+    way_out: tuple[Words, ...]
+    admins: tuple[Words, ...]
+    ssh_gate: tuple[Words, ...]
+    sshd: tuple[Words, ...]
+    data: tuple[Words, ...]
+    backup: tuple[Words, ...]  # none without backups
+    backup_leaves: bool
+
+
+def of(spec: Spec) -> Content:
+    """What is said of the host of a spec."""
+    server, stacks = spec.server, len(spec.stacks)
+    return Content(
+        name=server.name,
+        machine=f"{server.base}, {server.arch}, {_count(stacks, 'stack')}",
+        visitors=(Words("Visitors", "name"), Words("any address,"), Words("IPv4 and IPv6")),
+        wall=(Words("Firewall", "head"), Words("IPv4 and IPv6 alike")),
+        web_gates=tuple(_gate(*redirect) for redirect in firewall.REDIRECTS),
+        limits=tuple(_limits(spec)),
+        sockets=(Words("unix"), Words("sockets")),
+        proxy=(Words("Caddy", "head"), Words(f"{facts.PROXY_USER}, uid {facts.PROXY_UID}")),
+        proxy_foot=tuple(_proxy_foot(spec)),
+        stacks=tuple(_stack(stack) for stack in spec.stacks),
+        elsewhere=(Words("Elsewhere", "name"), Words(_elsewhere(spec), lines=3)),
+        way_out=(Words("out, by user", "name"), Words("else refused")),
+        admins=tuple(_admins(spec)),
+        ssh_gate=(Words(str(facts.SSH), "name"), Words("tcp, SSH")),
+        sshd=tuple(_sshd(spec)),
+        data=tuple(_data(spec)),
+        backup=tuple(_backup(spec)),
+        backup_leaves=_backup_leaves(spec),
+    )
+
+
+def _count(number: int, one: str) -> str:
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"
+
+
+_GATES: Final = {
+    ("tcp", facts.HTTP): "to HTTPS",
+    ("tcp", facts.HTTPS): "HTTPS",
+    ("udp", facts.HTTPS): "HTTP/3",
+}
+
+
+def _gate(protocol: str, outside: int, inside: int) -> tuple[Words, ...]:
+    return (Words(f"{outside} → {inside}", "name"), Words(f"{protocol}, {_GATES[protocol, outside]}"))
+
+
+_JAILS: Final = ("web-scan", "web-flood")
+
+
+def _limits(spec: Spec) -> Iterator[Words]:
+    yield Words("Each visitor", "term")
+    yield Words(f"{facts.CLIENT_RATE} new a second,")
+    yield Words(f"{facts.CLIENT_CONNECTIONS} at a time")
+    yield Words("Fail2Ban bans by", "term")
+    jails = ("sshd", "recidive", *(jail for jail in _JAILS if jail not in spec.fail2ban.disable))
+    yield Words(", ".join(jails), lines=4)
+    if spec.fail2ban.ignore:
+        yield Words("Neither for", "term")
+        yield from _networks(spec.fail2ban.ignore)
+    yield Words("All else", "term")
+    yield Words("dropped, save ping")
+
+
+_MOST_NETWORKS: Final = 12
+
+
+def _networks(networks: tuple[str, ...]) -> Iterator[Words]:
+    yield from (Words(network, lines=3) for network in networks[:_MOST_NETWORKS])
+    if len(networks) > _MOST_NETWORKS:
+        yield Words(f"and {len(networks) - _MOST_NETWORKS} more")
+
+
+_CAS: Final = {
+    "letsencrypt": "Let's Encrypt",
+    "letsencrypt-staging": "Let's Encrypt, staging",
+    "internal": "its own CA",
+}
+
+
+def _proxy_foot(spec: Spec) -> Iterator[Words]:
+    yield Words("Certificates", "term")
+    yield Words(_CAS.get(spec.tls.ca, _without_login(spec.tls.ca)), lines=3)
+    yield Words("Image", "term")
+    yield Words(_image(spec.proxy.image), "code", lines=4)
+    yield Words("Admin API", "term")
+    yield Words(f"127.0.0.1:{facts.PROXY_ADMIN}", "code")
+    yield Words("for root and itself")
+
+
+_DIGEST: Final = re.compile(r"(@sha256:[0-9a-f]{12})[0-9a-f]{52}")
+
+
+def _image(image: str) -> str:
+    """An image without what is of this machine alone: of an archive its name, of a digest its beginning."""
+    if image_reference.is_archive(image):
+        return f"{image.rpartition('/')[2]} (archive)"
+    return _DIGEST.sub(r"\1…", image)
+
+
+def _stack(stack: Stack) -> StackShown:
+    return StackShown(
+        head=tuple(_stack_head(stack)),
+        services=tuple(_service(stack, service) for service in stack.services),
+        networks=tuple(f"network {one.name}{', internal' if one.internal else ''}" for one in stack.networks),
+        out=tuple(_out(stack)),
+        has_way_out=not stack.no_egress or (stack.builds and not stack.no_build_egress),
+    )
+
+
+def _stack_head(stack: Stack) -> Iterator[Words]:
+    yield Words(stack.name, "head", lines=2)
+    yield Words(f"user {user.user(stack.name)}, uid {stack.uid}", lines=2)
+    if stack.builds:
+        builder = user.build_uid(stack.uid)
+        yield Words(f"builds as {user.build_user(stack.uid)}, uid {builder}", lines=2)
+    if stack.deploy:
+        pushed = f", git push of {stack.deploy.git}" if stack.deploy.git else ""
+        yield Words(f"deployed with {_count(len(stack.deploy.ssh_keys), 'key')}{pushed}", lines=2)
+
+
+def _service(stack: Stack, service: Service) -> ServiceShown:
+    is_public = service in stack.public
+    return ServiceShown(
+        name=service.name,
+        side=_listens(service) if is_public else "",
+        words=(
+            Words("its own image" if service.build else _image(service.image), "code", 3),
+            *_unusual(service),
+            *(_mount(stack, mount) for mount in service.mounts),
+        ),
+        networks=_joined(stack, service),
+        socket=f"{facts.PROXY_SOCKETS}/{stack.name}/{service.name}.sock" if is_public else "",
+        sites=tuple(_sites(service)) if is_public else (),
+    )
+
+
+def _listens(service: Service) -> str:
+    return f"port {service.port}" + (f", {service.protocol}" if service.protocol != "http" else "")
+
+
+def _unusual(service: Service) -> Iterator[Words]:
+    """What differs from what every container has."""
+    if service.hardening != "standard":
+        yield Words(f"hardening {service.hardening}")
+    if service.network_mode == "none":
+        yield Words("no network")
+    elif service.network_mode != "private":
+        yield Words(f"in the network of {service.network_mode.removeprefix('service:')}", lines=2)
+
+
+def _mount(stack: Stack, mount: Mount) -> Words:
+    """A volume, a directory that is kept as one is, or files that come with the spec."""
+    is_file = mount.kind == "bind" and names.is_brought(stack, mount)
+    read_only = " (read-only)" if mount.read_only or is_file else ""
+    return Words(f"{mount.source} → {mount.target}{read_only}", "note", 2, "file" if is_file else "volume")
+
+
+def _joined(stack: Stack, service: Service) -> tuple[int, ...]:
+    """The networks of a service by number."""
+    joined = {attachment.network for attachment in service.networks}
+    return tuple(number for number, network in enumerate(stack.networks) if network.name in joined)
+
+
+def _sites(service: Service) -> Iterator[Words]:
+    """The addresses that the proxy has for a service, and the names that only lead to it."""
+    for domain in service.domains:
+        for path in service.paths or ("",):
+            yield Words(f"{domain}{path}", "site", 3)
+    yield from (Words(f"{name}, moved", lines=3) for name in service.redirect_from)
+
+
+def _out(stack: Stack) -> Iterator[Words]:
+    if stack.no_egress:
+        yield Words("out: nothing at all", "plain")
+    else:
+        yield Words(f"out: {_ways_out()}", "plain", 2)
+        yield from (Words(_destination(rule), "plain", 2) for rule in stack.egress)
+    if stack.builds and stack.no_build_egress:
+        yield Words("its builds: nothing at all", "plain")
+    elif stack.builds:
+        yield Words(f"its builds: {_ways_out()}", "plain", 2)
+        yield from (Words(_destination(rule), "plain", 2) for rule in stack.build_egress)
+
+
+_PORT_NAMES: Final = {53: "DNS", facts.HTTP: "HTTP", facts.HTTPS: "HTTPS"}
+
+
+def _ways_out() -> str:
+    """What everybody may reach: DNS, HTTP, HTTPS."""
+    ports = sorted({port for _, ports in firewall.WAYS_OUT for port in ports})
+    return ", ".join(_PORT_NAMES.get(port, str(port)) for port in ports)
+
+
+def _destination(rule: EgressRule) -> str:
+    ports = " " + ", ".join(map(str, rule.ports)) if rule.ports else ", all ports"
+    return f"+ {rule.to}, {rule.protocol}{ports}"
+
+
+def _elsewhere(spec: Spec) -> str:
+    """What is called from the host."""
+    called = (
+        "registries",
+        "" if spec.tls.ca == "internal" else "CA",
+        "backup" if spec.backup else "",
+        "what apps call",
+    )
+    return ", ".join(filter(None, called))
+
+
+def _admins(spec: Spec) -> Iterator[Words]:
+    yield Words("Admin", "name")
+    yield Words(f"{spec.admin.name}, {_count(len(spec.admin.ssh_keys), 'key')}", lines=2)
+    if deploy := {key for stack in spec.stacks if stack.deploy for key in stack.deploy.ssh_keys}:
+        yield Words(f"{facts.DEPLOY_LOGIN}, {_count(len(deploy), 'key')}", lines=2)
+    yield from _allowed(spec.ssh.allow_from)
+
+
+_ANY: Final = {4: "0.0.0.0/0", 6: "::/0"}
+
+
+def _allowed(networks: tuple[str, ...]) -> Iterator[Words]:
+    """From where SSH can be reached, by family."""
+    if {*_ANY.values()} <= {*networks}:
+        yield Words("from anywhere", lines=2)
+        return
+    yield Words("from")
+    for version, every in _ANY.items():
+        if every in networks:
+            yield Words(f"any IPv{version} address", lines=2)
+    yield from _networks(tuple(network for network in networks if not _is_covered(network, networks)))
+
+
+def _is_covered(network: str, networks: tuple[str, ...]) -> bool:
+    return _ANY[ipaddress.ip_network(network, strict=False).version] in networks
+
+
+def _sshd(spec: Spec) -> Iterator[Words]:
+    yield Words("SSH", "head")
+    yield Words("by key alone, never root", lines=2)
+    yield Words(f"{spec.admin.name} may use sudo", lines=2)
+    if any(stack.deploy for stack in spec.stacks):
+        yield Words(f"{facts.DEPLOY_LOGIN} may deploy its key's stack, nothing else", lines=2)
+
+
+def _data(spec: Spec) -> Iterator[Words]:
+    yield Words("Data", "head", icon="volume")
+    yield Words("volumes, secrets, certificates, bans", lines=2)
+    yield Words(facts.DATA, "code", 2)
+    if spec.data is None:
+        yield Words("on the machine's own disk", lines=2)
+    else:
+        label = f"LABEL={facts.DATA_LABEL}"
+        yield Words(f"on a disk of its own, {label if spec.data.disk == 'auto' else spec.data.disk}", lines=3)
+
+
+def _backup(spec: Spec) -> Iterator[Words]:
+    if spec.backup is None:
+        return
+    yield Words("Backup", "head")
+    yield Words(f"each day at {spec.backup.at}, encrypted")
+    yield Words(_without_login(spec.backup.to), "code", 3)
+    if left_out := [stack.name for stack in spec.stacks if stack.backup is None]:
+        yield Words(f"without {', '.join(left_out)}", lines=3)
+
+
+def _backup_leaves(spec: Spec) -> bool:
+    """Whether backups go to another machine, not to a directory of this one."""
+    return spec.backup is not None and not spec.backup.to.startswith("/")
+
+
+_LOGIN: Final = re.compile(r"//[^/]*@")
+
+
+def _without_login(url: str) -> str:
+    return _LOGIN.sub("//", url)
