@@ -317,7 +317,9 @@ class _Boot:
 QUESTIONS: Final = {
     "state": "systemctl is-system-running --wait",
     "failed": "systemctl --failed --plain --no-legend --no-pager",
-    "firewall unit": "systemctl is-active er-firewall.service",
+    # It may just be loading the rules once more, as at the end of cloud-init.
+    "firewall unit": "for _ in $(seq 600); do s=$(systemctl is-active er-firewall.service); "
+    'case $s in activating|reloading) sleep 0.2;; *) break;; esac; done; echo "$s"',
     "iptables": "sudo iptables -S",
     "ip6tables": "sudo ip6tables -S",
     "nat": "sudo iptables -t nat -S",
