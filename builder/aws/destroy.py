@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.aws import dns, known_hosts, tags
 from builder.aws.api import retry
-from builder.aws.resources import DELETION_ORDER, LASTING, instance
+from builder.aws.resources import DELETION_ORDER, LASTING, data_volume, instance
 from builder.aws.resources.address import Address
 from builder.aws.resources.data_volume import DataVolume, Snapshot
 from builder.aws.resources.instance import Instance, Predecessor
@@ -76,9 +76,7 @@ class Holdings:
 
 def holdings(api: Api, name: str, *, with_data: bool = False) -> Holdings:
     """All that carries the name, whatever run has created it. What outlives a server goes only when that is asked."""
-    # Servers first: docs/aws-faults.md counts the calls.
-    described: dict[type[Resource], list[Described]] = {Instance: Instance.find_all(api, name)}
-    described |= {kind: kind.find(api, name) for kind in DELETION_ORDER if kind is not Instance}
+    described: dict[type[Resource], list[Described]] = {kind: kind.find_all(api, name) for kind in DELETION_ORDER}
     kept = () if with_data else LASTING
     found = Holdings(
         {kind: [] if kind in kept else described[kind] for kind in DELETION_ORDER},
@@ -90,7 +88,9 @@ def holdings(api: Api, name: str, *, with_data: bool = False) -> Holdings:
 def replaced(api: Api, name: str) -> Holdings:
     """What `er launch --replace` has left of former servers: they are stopped, and the data is with the new one."""
     empty: dict[type[Resource], list[Described]] = {kind: [] for kind in DELETION_ORDER}
-    return Holdings(empty | {Instance: Predecessor.find(api, name), Snapshot: Snapshot.find(api, name)})
+    former = data_volume.former(DataVolume.find_all(api, name))
+    own = {Instance: Predecessor.find(api, name), DataVolume: former, Snapshot: Snapshot.find(api, name)}
+    return Holdings(empty | own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,8 @@ ROWS: Final = (
     ),
     Row(
         r"DependencyViolation|IncorrectInstanceState|IncorrectState|InvalidGroup\.InUse|InvalidIPAddress\.InUse|VolumeInUse"
-        r"|Invalid(Group|GroupId|KeyPair|AllocationID|InstanceID|NetworkInterfaceID)\.NotFound|InvalidInstanceID",
+        r"|Invalid(Group|GroupId|KeyPair|AllocationID|InstanceID|NetworkInterfaceID|Volume|Snapshot)\.NotFound"
+        r"|InvalidInstanceID",
         "AWS does not let go of, or does not see yet, what a step before has changed: {said}",
         "run the same command again in a minute: it takes up what is there",
         transient=True,

@@ -1,19 +1,22 @@
 """What is there of a server before a launch: whether it is what is asked for, and what its DNS records may be.
 
 A launch takes up a server that is there, and changes nothing of the instance itself. What is asked for and cannot be
-had that way is refused before anything is made; that the spec has changed since is told.
+had that way is refused before anything is made; that the spec has changed since is told. While a server is replaced
+there are two: the pair is at the end.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
 from builder.aws import dns, tags
-from builder.aws.resources import instance
+from builder.aws.resources import data_volume, instance
 from builder.aws.resources.address import Address
 from builder.aws.resources.data_volume import DataVolume
-from builder.aws.resources.instance import Instance, Successor
+from builder.aws.resources.instance import Instance, Predecessor, Successor
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -65,17 +68,23 @@ def _has_data(one: Server) -> UserError:
 
 
 def _in_reach_of_data(api: Api, found: Prerequisites) -> tuple[Subnet, ...]:
-    """A volume can be attached in its own zone only: a server that is to be made has to be there."""
+    """A volume can be attached in its own zone only: a server that is to be made has to be there.
+
+    Where it may get a copy of the volume, the volume's zone is the first to be tried.
+    """
     volumes = DataVolume.find(api, found.request.name) if found.request.has_data_volume else []
     if not volumes:
         return found.subnets
     zone = volumes[0]["AvailabilityZone"]
     near = tuple(subnet for subnet in found.subnets if subnet.zone == zone)
+    if found.request.options.other_zone:
+        return (*near, *(subnet for subnet in found.subnets if subnet.zone != zone))
     if not near:
         raise UserError(
             f"the data of {found.request.name} is on {volumes[0]['VolumeId']} in {zone}, and a server can be made "
             f"only in {', '.join(subnet.zone for subnet in found.subnets)}",
-            "a --subnet or --type that is in its zone; a snapshot of it can be made into a volume in another zone",
+            "a --subnet or --type that is in its zone; or, of a server that is there, a copy of its volume in another "
+            "zone: er launch --replace --other-zone",
         )
     return near
 
@@ -162,3 +171,107 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
         how = "is new" if name not in before else "is gone" if name not in now else "differs"
         found.append(f"{what} {how}")
     return found
+
+
+# Of a server that is replaced.
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two instances of a replacement, and what moves between them: volume and address. `new` may not exist yet.
+
+    `ip` is the address itself, `zone` the volume's; `given_up` is the value of the tag.
+    """
+
+    old: Server
+    new: Server | None
+    given_up: str
+    volume: str
+    zone: str
+    address: str
+    ip: str
+
+    @property
+    def apart(self) -> bool:
+        """Whether the new instance needs a copy of the volume, as it is in another zone."""
+        return self.new is not None and self.new.zone != self.zone
+
+
+def find_pair(api: Api, request: Request) -> Pair:
+    """Raises UserError for what cannot be replaced."""
+    found: dict[str, list[Described]] = {}
+    for one in Instance.find_all(api, request.name):
+        if instance.read(one).state not in instance.GONE:
+            found.setdefault(tags.read(one).get(tags.PART, ""), []).append(one)
+    new = next(iter(found.get(Successor.part, ())), None)
+    if found.get(Instance.part) and (former := found.get(Predecessor.part)):
+        raise _is_replaced(request.name, instance.read(former[0]), api.region)
+    # Between its last two steps a replacement has a predecessor already, and no server yet.
+    old = found.get(Instance.part) or (found.get(Predecessor.part, [])[-1:] if new else [])
+    both = [one["InstanceId"] if one else None for one in (next(iter(old), None), new)]
+    volumes = data_volume.of_pair(DataVolume.find_all(api, request.name), *both)
+    addresses = Address.find(api, request.name)
+    if refusal := _refusal(request, [instance.read(one) for one in old], volumes, addresses):
+        raise UserError(*refusal)
+    return Pair(
+        instance.read(old[0]),
+        instance.read(new) if new else None,
+        tags.read(new).get(tags.GIVEN_UP, "") if new else "",
+        volumes[0]["VolumeId"],
+        volumes[0]["AvailabilityZone"],
+        addresses[0]["AllocationId"],
+        addresses[0]["PublicIp"],
+    )
+
+
+def _is_replaced(name: str, former: Server, region: str) -> UserError:
+    """The same command once more may be meant to go on: it would make another server."""
+    return UserError(
+        f"{name} was replaced, and {former.id} is kept: nothing is left to do",
+        f"`er destroy {name} --region {region} --old` removes it; after that --replace makes another one",
+    )
+
+
+def _refusal(
+    request: Request, old: list[Server], volumes: list[Described], addresses: list[Described]
+) -> tuple[str, str] | None:
+    name = request.name
+    if len(old) != 1:
+        what = f"{len(old)} servers are called {name}" if old else f"there is no server {name} here"
+        return f"{what}: --replace is for one", "er servers lists what there is; er launch without --replace makes one"
+    if not request.has_data_volume or not volumes:
+        return (
+            f"{name} has no volume for its data that could move to another server",
+            "`data: {disk: auto}` in the spec gives a new server one; what this one has is on its own disk",
+        )
+    if not addresses:
+        return (
+            f"{name} has no Elastic IP that could move to another server",
+            "`er launch --eip` gives it one, which changes its address",
+        )
+    if old[0].spot:
+        return f"{name} is a Spot server, which cannot be stopped and started again", "er destroy, then er launch"
+    return None
+
+
+_STOPPED_AT: Final = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
+
+
+def stopped_at(api: Api, server: Server) -> float | None:
+    """When it was stopped, in seconds since 1970; None while it runs."""
+    (described,) = instance.described(api, [server.id])
+    if instance.read(described).state not in instance.STOPPED:
+        return None
+    found = _STOPPED_AT.search(described.get("StateTransitionReason", ""))
+    return datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp() if found else None
+
+
+def has_run_since(api: Api, pair: Pair) -> bool:
+    """Whether the old one has, since the snapshot that a copy is made of: somebody started it by hand, and it has more.
+
+    What it stopped at last is earlier than the snapshot, where all is well.
+    """
+    if pair.new is None or not pair.apart or (taken := data_volume.taken_at(api, pair.old.name, pair.new.id)) is None:
+        return False
+    stopped = stopped_at(api, pair.old)
+    return stopped is None or taken < stopped

@@ -103,7 +103,7 @@ _ROWS: Final = (
     _write("DeleteRole", "iam"),
     _create("AllocateAddress", "elastic-ip"),
     # Only for a spec with `data:`.
-    _create("CreateVolume", "volume"),
+    _create("CreateVolume", "volume", uses_own=("snapshot",)),
     _write("AttachVolume"),
     _write("DetachVolume"),
     _write("DeleteVolume"),

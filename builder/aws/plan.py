@@ -11,6 +11,7 @@ from builder.aws import existing
 from builder.aws.errors import AwsError
 from builder.aws.request import look_up
 from builder.aws.resources import RESOURCES
+from builder.aws.resources.instance import Successor
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -89,6 +90,24 @@ def plan(api: Api, request: Request) -> Plan:
         "missing": [],
     }
     return Plan(lines, value, refusals=tuple(entry.refusal for entry in entries if entry.refusal))
+
+
+def replacement(api: Api, request: Request) -> Iterator[str]:
+    """What a replacement would do; nothing is changed. Raises UserError for what cannot be replaced."""
+    found = existing.look(api, look_up(api, request), replacing=True)
+    pair = existing.find_pair(api, request)
+    verb = "would go back" if pair.given_up else "would go on" if pair.new else "would replace"
+    yield f"  {verb}  {pair.old.id} by {pair.new.id if pair.new else 'a new server'}"
+    yield f"  new server     {Successor.summary(found.request, found)}"
+    zones = [pair.new.zone] if pair.new else [subnet.zone for subnet in found.subnets]
+    if pair.zone in zones:
+        yield f"  would move     {pair.volume} and {pair.address}"
+    if others := [zone for zone in zones if zone != pair.zone]:
+        when = f"without capacity in {pair.zone}: " if pair.zone in zones else ""
+        way = f"{pair.volume} to {' or '.join(others)}, by two snapshots"
+        yield f"  would copy     {when}{way}; and move {pair.address}"
+    for text in found.warnings:
+        yield f"  warning        {text}"
 
 
 def _entries(api: Api, prerequisites: Prerequisites) -> Iterator[Entry]:

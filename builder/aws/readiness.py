@@ -138,6 +138,11 @@ def _booted_console(
         raise NotInTimeError(error.message, hint) from None
 
 
+def wait_for_console(api: Api, server: Server, deadline: Deadline) -> None:
+    """Wait for a new server's first boot as its console has it. Raises UserError, NotInTimeError."""
+    _booted_console(api, server, deadline, None, lambda _: None)
+
+
 _OLDER: Final = (
     "EC2 keeps the last 64 KiB of a console, and {server.id} was there before: if it serves, put its host key into "
     "known_hosts (`ssh-keyscan {server.address}`, compared with one that you trust), and it is asked itself"

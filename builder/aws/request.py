@@ -42,7 +42,7 @@ class Options:
     """The options of `er launch`; None and False are what nobody asked for.
 
     `image` is an AMI, `baked`, `stock`, or None for the best there is; `disk` in GiB. With `overwrite_dns` records of
-    the domains that lead elsewhere may be replaced.
+    the domains that lead elsewhere may be replaced. With `other_zone` a replacement may leave the zone of its volume.
     """
 
     type: str | None = None
@@ -58,6 +58,7 @@ class Options:
     protect: bool = False
     overwrite_dns: bool = False
     data_disk: int | None = None
+    other_zone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

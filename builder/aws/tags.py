@@ -23,8 +23,10 @@ SPEC: Final = "er:spec"
 EIP: Final = "er:eip"
 # Its data was to come from the backup.
 RESTORE: Final = "er:restore"
-# Of a replacement: on a snapshot, the instance that was to get the data; on that one, that it is given up.
+# Of a replacement: on a snapshot and on a copy of the volume, the instance that was to get the data; on a snapshot that
+# was taken while the old instance served, the same; on that instance, that it is given up.
 TAKER: Final = "er:taker"
+AHEAD: Final = "er:ahead"
 GIVEN_UP: Final = "er:given-up"
 OURS: Final = "easyrunner"
 IMAGE: Final = "image"

@@ -57,6 +57,13 @@ def command(
     replace: Annotated[
         bool, typer.Option("--replace", help="A new server takes over data and address of the one that is there.")
     ] = False,
+    other_zone: Annotated[
+        bool,
+        typer.Option(
+            "--other-zone",
+            help="With --replace: without capacity in the zone of the data, a copy of it in another one; takes longer.",
+        ),
+    ] = False,
     restore: Annotated[
         bool, typer.Option("--restore", help="The data of before comes from the spec's backup, before anything starts.")
     ] = False,
@@ -75,6 +82,8 @@ def command(
     """Launch the host of SPEC on AWS, or take up what is there; wait until it serves."""
     if replace and restore:
         raise typer.BadParameter("--replace takes the data along, --restore gets it from the backup: one of them")
+    if other_zone and not replace:
+        raise typer.BadParameter("--other-zone is for --replace")
     spec = restoring(load(path)) if restore else load(path)
     output.note(f"{spec.server.name} on AWS{f' in {r}' if (r := region or spec.aws.region) else ''}")
     from builder import host as hosts
@@ -84,16 +93,16 @@ def command(
     from builder.aws.request import Options, Request, Settings, check
 
     network = (vpc, subnet, profile_arn, spot, eip, ipv6, protect)
-    options = Options(type_, image, count, disk, *network, overwrite_dns, data_disk)
+    options = Options(type_, image, count, disk, *network, overwrite_dns, data_disk, other_zone)
     request = Request(spec, hosts.build(spec), options)
     check(request)
     if profile_arn and specs.role_policy(spec):
         output.note("the role of --profile-arn has to allow the server its images: docs/registries.md says what")
     file = keys.named(known_hosts) if known_hosts else keys.default()
     if dry_run and replace:
-        from builder.aws import replace as replacing
+        from builder.aws import plan
 
-        for line in replacing.plan_lines(api.Api(region or spec.aws.region, output.note), request):
+        for line in plan.replacement(api.Api(region or spec.aws.region, output.note), request):
             output.note(line)
         return 0
     if dry_run:

@@ -27,9 +27,9 @@ _NAMED: Final = (
     (r"VpcId", "vpc"),
     (r"VolumeId", "volume"),
     (r"SnapshotId", "snapshot"),
-    # What is tagged by itself is an instance.
-    (r"ResourceId\.\d+", "instance"),
 )
+# What is tagged by itself: what its id begins with.
+_TAGGED: Final = {"i": "instance", "vol": "volume"}
 # What a call makes although no parameter names it.
 _MADE: Final[Mapping[str, tuple[str, ...]]] = {
     "AllocateAddress": ("elastic-ip",),
@@ -139,6 +139,8 @@ def _named(call: Call, account: Account) -> Iterator[tuple[str, str]]:
         for pattern, kind in _NAMED:
             if re.fullmatch(pattern, name):
                 yield kind, value
+        if re.fullmatch(r"ResourceId\.\d+", name):
+            yield _TAGGED[value.partition("-")[0]], value
         if name == "AssociationId":
             yield from account.association(value)
 

@@ -3,7 +3,8 @@
 CreateImage tags the image's snapshot too, as EC2 does and a current Packer asks it to. A role that is to be taken out
 of an instance profile, and is not in it, is not found, as IAM has it. RunInstances knows its client tokens and protects
 from termination, as EC2's does. Route 53 refuses to create a record that is there and to delete one that is not. An
-Elastic IP stays with a server that is stopped and started, and leaves one when another gets it.
+Elastic IP stays with a server that is stopped and started, and leaves one when another gets it. A snapshot takes a
+while, no volume is made of one before it is stored, and a volume can be attached in its own zone only.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.amis import Ami, AmiBackend
+from moto.ec2.models.elastic_block_store import EBSBackend, Snapshot, Volume
 from moto.ec2.models.elastic_ip_addresses import ElasticAddressBackend
 from moto.ec2.responses.instances import InstanceResponse
 from moto.iam.exceptions import NotFoundException
@@ -122,6 +124,48 @@ def associate_address(self: ElasticAddressBackend, *args: Any, **more: Any) -> A
 
 
 ElasticAddressBackend.associate_address = associate_address  # type: ignore[method-assign]
+
+_create_snapshot, _describe_snapshots = EBSBackend.create_snapshot, EBSBackend.describe_snapshots
+_create_volume, _attach_volume = EBSBackend.create_volume, EBSBackend.attach_volume
+
+
+def create_snapshot(self: EBSBackend, *args: Any, **more: Any) -> Snapshot:
+    """It is under way until it was asked about twice."""
+    made = _create_snapshot(self, *args, **more)
+    if not made.from_ami:
+        made.status = "pending"
+        made.asked = 0  # type: ignore[attr-defined]
+    return made
+
+
+def describe_snapshots(self: EBSBackend, *args: Any, **more: Any) -> list[Snapshot]:
+    found = _describe_snapshots(self, *args, **more)
+    for one in (one for one in found if one.status == "pending"):
+        one.asked += 1  # type: ignore[attr-defined]
+        one.status = "pending" if one.asked < 2 else "completed"  # type: ignore[attr-defined]
+    return found
+
+
+def create_volume(self: EBSBackend, size: Any, zone_name: str, snapshot_id: Any = None, **more: Any) -> Volume:
+    """EC2 refuses it for a snapshot that is under way."""
+    if snapshot_id and self.get_snapshot(snapshot_id).status != "completed":
+        raise EC2ClientError("IncorrectState", f"Snapshot {snapshot_id} is not completed")
+    return _create_volume(self, size, zone_name, snapshot_id, **more)
+
+
+def attach_volume(self: EBSBackend, volume_id: str, instance_id: str, *args: Any, **more: Any) -> Any:
+    instance: Any = self.get_instance(instance_id)  # type: ignore[attr-defined]
+    where = (self.get_volume(volume_id).zone.name, instance.placement.zone)
+    if len(set(where)) > 1:
+        raise EC2ClientError("InvalidVolume.ZoneMismatch", "The volume is not in the zone of the instance")
+    return _attach_volume(self, volume_id, instance_id, *args, **more)
+
+
+EBSBackend.create_snapshot = create_snapshot  # type: ignore[method-assign]
+EBSBackend.describe_snapshots = describe_snapshots  # type: ignore[method-assign]
+EBSBackend.create_volume = create_volume  # type: ignore[assignment,method-assign]
+EBSBackend.attach_volume = attach_volume  # type: ignore[method-assign]
+Snapshot.progress = property(lambda one: "100%" if one.status == "completed" else "50%")  # type: ignore[assignment]
 
 if __name__ == "__main__":
     main()

@@ -12,7 +12,7 @@ import pytest
 
 from builder.aws.permissions import OPERATIONS
 from tests.aws import er_command
-from tests.aws.test_faults import BY_NAME, CLOSED, FORKS, KILL, arm, disarm
+from tests.aws.test_faults import BY_NAME, CLOSED, FORKS, KILL, Kind, arm, disarm
 from tests.aws.test_launch import BOOT, PRINT, READY, tags
 from tests.aws.wire import Answer, Call, refusal
 from tests.sweeps import WHOLE
@@ -249,12 +249,19 @@ def test_another_launch_meanwhile_is_refused(replaceable: Er, account: Account) 
 
 def _killed(er: Er, account: Account, operation: str | int) -> None:
     """kill -9 once AWS has done this call: the first of an operation, or one by its number."""
+    kill(er, operation, ("launch", str(er.spec), "--replace"))
+    del account
+
+
+def kill(er: Er, operation: str | int, words: tuple[str, ...], after: int = 1) -> None:
+    """The same for any command; `after` counts the calls of an operation."""
     ready = threading.Event()
-    words = ("launch", str(er.spec), "--replace")
+    seen: list[Call] = []
     victim = FORKS.Process(target=er_command.victim, args=(words, er.environment))
 
     def fault(call: Call, do: Callable[[], Answer]) -> Answer | None:
-        if not call.dry and operation in (call.operation, call.number):
+        seen.extend([call] if not call.dry and operation in (call.operation, call.number) else [])
+        if len(seen) == after and not ready.is_set():
             do()
             os.kill(victim.pid or 0, signal.SIGKILL)
             ready.set()
@@ -267,7 +274,23 @@ def _killed(er: Er, account: Account, operation: str | int) -> None:
     assert ready.wait(240)
     victim.join(60)
     er.wire.fault = None
-    del account
+
+
+def fail(er: Er, kind: Kind, operation: str, which: int) -> None:
+    """From now on this one of the calls of an operation fails."""
+    at: list[Call] = []
+
+    def fault(call: Call, do: Callable[[], Answer]) -> Answer | None:
+        at.extend([call] if len(at) < which and call.operation == operation and not call.dry else [])
+        if len(at) < which:
+            return None
+        if kind.lasts == "all":
+            return kind.answer(call, do) if call is at[-1] else CLOSED
+        again = kind.lasts == "operation" and call.operation == operation
+        return kind.answer(call, do) if again or call is at[-1] else None
+
+    er.wire.calls.clear()
+    er.wire.fault = fault
 
 
 def _state(account: Account) -> str:

@@ -64,3 +64,15 @@ class Address(Resource):
     def line(cls, described: Described) -> str:
         """The address and its id."""
         return f"{described.get('PublicIp', '')} {described[cls.id_field]}"
+
+
+def holder(api: Api, allocation: str) -> str | None:
+    """The instance that has this address."""
+    (found,) = api.items("DescribeAddresses", AllocationIds=[allocation])
+    return found.get("InstanceId")
+
+
+def associate(api: Api, allocation: str, instance_id: str) -> None:
+    """Take it to this instance, whoever has it; one that has it already keeps it."""
+    if holder(api, allocation) != instance_id:
+        api.call("AssociateAddress", AllocationId=allocation, InstanceId=instance_id, AllowReassociation=True)

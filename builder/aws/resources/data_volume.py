@@ -1,4 +1,4 @@
-"""The volume for data: it outlives its servers, and moves from one to the next. Its snapshots.
+"""The volume for data: it outlives its servers, and moves from one to the next. Its snapshots, and its copy.
 
 The host finds it, makes a file system on an empty one, and takes up what is there: see `data:` of the spec.
 """
@@ -12,16 +12,22 @@ from builder.aws.api import Deadline
 from builder.aws.resources import instance
 from builder.aws.resources.instance import Instance
 from builder.aws.resources.lifecycle import Described, Ids, Resource
+from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from builder.aws.api import Api
     from builder.aws.request import Prerequisites, Request
+    from builder.aws.resources.instance import Server
 
 # What the instance calls it does not matter: the host looks at what is on it.
 _DEVICE: Final = "/dev/sdf"
 _ATTACH_SECONDS: Final = 120.0
+# In the tag er:part: a copy whose server does not serve yet; and a volume that has the data no more, while another has.
+COPY: Final = "data-copy"
+FORMER: Final = "former-data"
+_TENTHS: Final = 10
 
 
 class DataVolume(Resource):
@@ -43,6 +49,12 @@ class DataVolume(Resource):
     def summary(cls, request: Request, prerequisites: Prerequisites | None) -> str:  # noqa: ARG003
         """Size and kind."""
         return f"{request.data_size} GiB gp3, encrypted, stays when the server goes"
+
+    @classmethod
+    def find_all(cls, api: Api, name: str) -> list[Described]:
+        """With copies, and with those that are kept of former servers."""
+        found = api.items(cls.listing, Filters=tags.filters(name))
+        return [one for one in found if part_of(one) in {cls.part, COPY, FORMER}]
 
     def parameters(self) -> dict[str, Any]:
         """Of CreateVolume, in the zone of the first subnet."""
@@ -70,7 +82,28 @@ class DataVolume(Resource):
     def line(cls, described: Described) -> str:
         """Its id, size and zone."""
         size, zone = described.get("Size", "?"), described.get("AvailabilityZone", "")
-        return f"{described[cls.id_field]} {size} GiB in {zone}"
+        kind = {COPY: " (copy)", FORMER: " (former)"}.get(part_of(described), "")
+        return f"{described[cls.id_field]} {size} GiB in {zone}{kind}"
+
+
+def part_of(described: Described) -> str:
+    """The value of its tag er:part."""
+    return tags.read(described).get(tags.PART, "")
+
+
+def former(found: Iterable[Described]) -> list[Described]:
+    """Those that have the data no more."""
+    return [one for one in found if part_of(one) == FORMER]
+
+
+def of_pair(found: Iterable[Described], old: str | None, new: str | None) -> list[Described]:
+    """The volume that a replacement begins with, of all of a server; `old` and `new` are the ids of its instances.
+
+    The copy for the new one is none; by the last steps its own is the former one already, and still with the old one.
+    """
+    others = [one for one in found if not new or tags.read(one).get(tags.TAKER) != new]
+    own = [one for one in others if part_of(one) == DataVolume.part]
+    return own or [one for one in former(others) if old and _holder(one) == old]
 
 
 class Snapshot(Resource):
@@ -97,19 +130,94 @@ class Snapshot(Resource):
         raise NotImplementedError
 
 
-def take_snapshot(api: Api, volume_id: str, server: str, taker: str) -> str:
-    """Take the one of a replacement, by the instance that gets the volume; that it is begun is enough. Its id."""
-    found = Snapshot.find(api, server, **{f"tag:{tags.TAKER}": taker})
+def take_snapshot(api: Api, volume_id: str, server: str, taker: str, key: str = tags.TAKER) -> str:
+    """Take the one of a replacement, by the instance that gets the data; that it is begun is enough. Its id.
+
+    It is known by the tag `key`, TAKER or AHEAD.
+    """
+    found = Snapshot.find(api, server, **{f"tag:{key}": taker})
     if found:
         return str(found[0]["SnapshotId"])
-    return str(api.call("CreateSnapshot", **snapshot_parameters(volume_id, server, taker))["SnapshotId"])
+    return str(api.call("CreateSnapshot", **snapshot_parameters(volume_id, server, taker, key))["SnapshotId"])
 
 
-def snapshot_parameters(volume_id: str, server: str, taker: str) -> dict[str, Any]:
+def snapshot_parameters(volume_id: str, server: str, taker: str, key: str = tags.TAKER) -> dict[str, Any]:
     """Of CreateSnapshot."""
-    ours = tags.specification(["snapshot"], tags.of(server, Snapshot.part, **{tags.TAKER: taker}))
+    ours = tags.specification(["snapshot"], tags.of(server, Snapshot.part, **{key: taker}))
     description = f"EasyRunner server {server} before it was replaced"
     return {"VolumeId": volume_id, "Description": description, "TagSpecifications": ours}
+
+
+def taken_at(api: Api, server: str, taker: str) -> float | None:
+    """When the snapshot for this instance was taken, in seconds since 1970; None where there is none."""
+    found = Snapshot.find(api, server, **{f"tag:{tags.TAKER}": taker})
+    return found[0]["StartTime"].timestamp() if found else None
+
+
+def wait_until_stored(api: Api, snapshot_id: str, deadline: Deadline, report: Callable[[str], object]) -> None:
+    """Wait until a volume can be made of it; `report` gets a line every tenth. Raises UserError, NotInTimeError."""
+    told = 0
+
+    def stored() -> bool:
+        nonlocal told
+        named = [{"Name": "snapshot-id", "Values": [snapshot_id]}]
+        found = next(iter(api.items("DescribeSnapshots", Filters=named)), {})
+        if found.get("State") == "error":
+            why = found.get("StateMessage") or "no reason given"
+            raise UserError(f"AWS could not take the snapshot {snapshot_id}: {why}", "the same command begins anew")
+        tenths = int(found.get("Progress", "").rstrip("%") or 0) // 10
+        if told < tenths < _TENTHS:
+            report(f"{snapshot_id}: {tenths}0 % stored")
+        told = max(told, tenths)
+        return found.get("State") == "completed"
+
+    deadline.until(stored, f"the snapshot {snapshot_id} to be stored")
+
+
+def copy_for(api: Api, server: str, taker: str) -> Described | None:
+    """The copy of the volume that was made for this instance."""
+    found = DataVolume.find_all(api, server)
+    return next((one for one in found if tags.read(one).get(tags.TAKER) == taker), None)
+
+
+def create_copy(api: Api, volume_id: str, snapshot_id: str, server: str, taker: Server) -> str:
+    """Make the data anew from a snapshot that is stored, in the zone of the instance that gets it. The copy's id.
+
+    EC2 does not list at once what was made a moment ago: the client token keeps it from making a second one.
+    """
+    if found := copy_for(api, server, taker.id):
+        return str(found["VolumeId"])
+    made_from = {"SnapshotId": snapshot_id, "ClientToken": f"er-{taker.id}-{snapshot_id}"}
+    parameters = copy_parameters(api, volume_id, server, taker.zone, taker.id)
+    return str(api.call("CreateVolume", **parameters, **made_from)["VolumeId"])
+
+
+def copy_parameters(api: Api, volume_id: str, server: str, zone: str, taker: str) -> dict[str, Any]:
+    """Of CreateVolume, but for the snapshot: as large and as fast as the volume is."""
+    volume = _read(api, volume_id)
+    speed = {key: volume[key] for key in ("Iops", "Throughput") if volume["VolumeType"] == "gp3" and volume.get(key)}
+    return {
+        "AvailabilityZone": zone,
+        "Size": volume["Size"],
+        "VolumeType": "gp3",
+        "Encrypted": True,
+        "TagSpecifications": tags.specification(["volume"], tags.of(server, COPY, **{tags.TAKER: taker})),
+        **speed,
+    }
+
+
+def delete_copy(api: Api, server: str, taker: str) -> None:
+    """Delete the copy that was made for this instance, if there is one; the instance has to be stopped."""
+    if found := copy_for(api, server, taker):
+        if _holder(found) == taker:
+            detach(api, found["VolumeId"], taker)
+        api.delete("DeleteVolume", VolumeId=found["VolumeId"])
+
+
+def mark(api: Api, volume_id: str, wanted: str) -> None:
+    """Give it this er:part, if it has another."""
+    if part_of(_read(api, volume_id)) != wanted:
+        api.call("CreateTags", Resources=[volume_id], Tags=[{"Key": tags.PART, "Value": wanted}])
 
 
 def attach(api: Api, volume_id: str, instance_id: str) -> None:

@@ -63,8 +63,8 @@ class Instance(Resource):
         """Without those that are terminated."""
         return [one for one in cls.find_all(api, name, **filters) if tags.read(one).get(tags.PART) == cls.part]
 
-    @staticmethod
-    def find_all(api: Api, name: str, **filters: str) -> list[Described]:
+    @classmethod
+    def find_all(cls, api: Api, name: str, **filters: str) -> list[Described]:
         """With those that take over from another, or have been replaced."""
         found = _describe(api, tags.filters(name, **filters))
         return [one for one in found if _state(one) != "terminated"]

@@ -65,6 +65,11 @@ class Resource(ABC):
         return api.items(cls.listing, Filters=tags.filters(name, cls.part, **filters))
 
     @classmethod
+    def find_all(cls, api: Api, name: str) -> list[Described]:
+        """With those that are about to take its place, and those that had it."""
+        return cls.find(api, name)
+
+    @classmethod
     def usable(cls, described: Iterable[Described]) -> Ids:
         """The ids of those that can be taken up."""
         return tuple(one[cls.id_field] for one in described)
