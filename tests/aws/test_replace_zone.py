@@ -97,6 +97,7 @@ def serves(account: Account, old: str, volume: str) -> None:
 
 def test_without_capacity_the_data_is_copied_when_that_is_asked(replaceable: Er, account: Account) -> None:
     er, (old,), before = replaceable, account.instances(), volumes(account)["data"]
+    account.ec2.modify_volume(VolumeId=before["VolumeId"], Iops=4000)
     full(er, account)
     refused = er.launch("--replace")
     assert refused.code == 1
@@ -122,7 +123,7 @@ def test_without_capacity_the_data_is_copied_when_that_is_asked(replaceable: Er,
     new, copy = parts["server"], found["data"]
     assert (parts["predecessor"]["InstanceId"], parts["predecessor"]["State"]["Name"]) == (old["InstanceId"], "stopped")
     assert new["Placement"]["AvailabilityZone"] == copy["AvailabilityZone"] == THERE
-    assert (copy["Size"], copy["VolumeType"], copy["Encrypted"]) == (30, "gp3", True)
+    assert (copy["Size"], copy["VolumeType"], copy["Iops"], copy["Encrypted"]) == (30, "gp3", 4000, True)
     assert holder(copy) == new["InstanceId"]
     assert (found["former-data"]["VolumeId"], holder(found["former-data"])) == (before["VolumeId"], old["InstanceId"])
     assert [one["InstanceId"] for one in account.addresses()] == [new["InstanceId"]]
