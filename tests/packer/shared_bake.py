@@ -40,15 +40,15 @@ class Built:
         return found
 
 
-def er(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Bake an image of the example there."""
-    argv = [ER, "build-image", str(SPEC), "--target", "qemu", "--with-stacks", "--json", "-o", str(directory), *words]
+def er(directory: Path, *words: str, spec: Path = SPEC) -> subprocess.CompletedProcess[str]:
+    """Bake an image there, of the example unless another spec is named."""
+    argv = [ER, "build-image", str(spec), "--target", "qemu", "--with-stacks", "--json", "-o", str(directory), *words]
     return process.run(argv, cwd=ROOT, timeout=3000, check=False)
 
 
-def bake(directory: Path, *words: str) -> Built:
+def bake(directory: Path, *words: str, spec: Path = SPEC) -> Built:
     """To its good end."""
-    done = er(directory, *words)
+    done = er(directory, *words, spec=spec)
     assert done.returncode == 0, done.stderr
     return Built(directory, json.loads(done.stdout), done.stderr)
 
