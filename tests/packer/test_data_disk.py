@@ -39,7 +39,7 @@ pytestmark = [
 
 _GIB: Final = 1 << 30
 # Seconds of an emulated boot until all stacks answer, and of one command in such a machine.
-_BOOT: Final = 900.0
+_BOOT: Final = 1200.0
 _COMMAND: Final = 300.0
 # What each app holds in its volume, or beside its Compose file.
 _CONTENT: Final = {"shop": "sold", "blog": "written", "notes": "noted"}
