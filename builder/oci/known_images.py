@@ -96,7 +96,7 @@ def not_writable(image: str, hardening: str, mounted: Iterable[str]) -> tuple[st
     return tuple(path for path in paths if not any(PurePosixPath(path).is_relative_to(one) for one in mounted))
 
 
-# What writes files that cannot be copied whole while it runs, and has no row in server/remote/dumps.py: databases with
+# What writes files that cannot be copied whole while it runs, and has no row in remote/backup/dumps.py: databases with
 # tools or accounts of their own, and apps that are known for SQLite.
 _TORN: Final = dict.fromkeys(
     (

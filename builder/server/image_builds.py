@@ -1,6 +1,6 @@
 """Building on the server: what an image is made of goes there, and what the build prints comes back as it is printed.
 
-The work is `remote/image_builds.py`'s, in a unit that a lost connection does not end: this side finds it again.
+The work is `remote/images/image_builds.py`'s, in a unit that a lost connection does not end: this side finds it again.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A pass sends what differs while the old host serves, and is repeated while that is worth it. Then the old host stops and
 is held, the rest is sent, the new one runs on trial, and is kept when every domain answers there. Whatever fails makes
-both what they were; see builder/server/remote/move.py for what either does when nobody is heard of any more.
+both what they were; see builder/server/remote/move/move.py for what either does when nobody is heard of any more.
 """
 
 from __future__ import annotations

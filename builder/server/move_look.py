@@ -114,7 +114,7 @@ def difference(here: Facts, there: Facts, state: dict[str, Any]) -> Difference:
 
 
 class Entry(NamedTuple):
-    """As `remote/data_copy.py` lists it: kinds are d, f, l, p, and ? for what cannot travel; times are in ns.
+    """As `remote/move/data_copy.py` lists it: kinds are d, f, l, p, and ? for what cannot travel; times are in ns.
 
     Entries with the same `number`, which is not 0, are names of one file.
     """

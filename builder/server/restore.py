@@ -1,4 +1,4 @@
-"""`er server restore`: a stack's data from a snapshot, back, and for good; see `remote/restore.py`.
+"""`er server restore`: a stack's data from a snapshot, back, and for good; see `remote/backup/restore.py`.
 
 The host does the work in a unit of its own; this follows it to its end.
 """

@@ -195,7 +195,7 @@ def _package_files() -> Iterator[tuple[str, bytes]]:
     """The remote part under its own name and what it shares; the packages above it are empty there."""
     yield from (("builder/__init__.py", b""), ("builder/server/__init__.py", b""))
     shared = (_SOURCES / f"{name}.py" for name in _SHARED)
-    for path in (*shared, *(_SOURCES / "server" / "remote").glob("*.py")):
+    for path in (*shared, *(_SOURCES / "server" / "remote").rglob("*.py")):
         yield f"builder/{path.relative_to(_SOURCES)}", path.read_bytes()
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.server.remote import git_hook, git_repository
+from builder.server.remote.deploy import git_hook, git_repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -185,7 +185,7 @@ _DUMP = (
 _LOAD = (
     "import sys,time,shutil,pathlib;sys.path.insert(0,'/var/lib/easyrunner/remote.zip')\n"
     "from builder.server.remote import drill\n"
-    "from builder.server.remote.drill_cell import Cell\n"
+    "from builder.server.remote.backup.drill_cell import Cell\n"
     "stack, kind = sys.argv[1:]\n"
     "cell = Cell(pathlib.Path('/var/lib/easyrunner/drills/1')); cell.make()\n"
     "place = drill._dumps(stack, cell); place.mkdir(parents=True)\n"

@@ -12,8 +12,8 @@ import pytest
 
 from builder import facts, host, spec
 from builder.problems import SpecError
-from builder.server.remote import backup, dumps, restic
-from builder.server.remote.restic_errors import Done, explain
+from builder.server.remote.backup import backup, dumps, restic
+from builder.server.remote.backup.restic_errors import Done, explain
 from builder.spec.model import Backup, Keep
 from builder.stack.model import StackBackup
 from tests.unit.test_spec import HEAD

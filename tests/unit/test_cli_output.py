@@ -99,12 +99,12 @@ def test_nothing_but_output_writes() -> None:
     elsewhere = {
         "imagecheck/zipapp.py",
         "server/remote/main.py",
-        "server/remote/git_hook.py",
+        "server/remote/deploy/git_hook.py",
         "server/remote/deploy_service.py",
-        "server/remote/drill.py",
-        "server/remote/first_restore.py",
-        "server/remote/data_copy.py",
-        "server/remote/move.py",
+        "server/remote/backup/drill.py",
+        "server/remote/backup/first_restore.py",
+        "server/remote/move/data_copy.py",
+        "server/remote/move/move.py",
         "cli/__init__.py",
         "problem_report.py",
     }

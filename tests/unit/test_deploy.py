@@ -20,9 +20,10 @@ from builder import spec as specs
 from builder.problems import SpecError
 from builder.server import deploy_login, host_keys, ssh
 from builder.server.deploy_login import DeployLogin
-from builder.server.remote import deploy_key, deploy_service, main
+from builder.server.remote import deploy_service, main
 from builder.server.remote.common import RemoteError
-from builder.server.remote.deploy_key import DeployKey
+from builder.server.remote.deploy import deploy_key
+from builder.server.remote.deploy.deploy_key import DeployKey
 from tests.unit.test_docs import ROOT, wrong_command
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pytest
 from builder import facts
 from builder import host as hosts
 from builder import spec as specs
-from builder.server.remote import git_push
 from builder.server.remote.common import RemoteError
+from builder.server.remote.deploy import git_push
 from tests.unit.test_deploy import ADMIN, CI
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import pytest
 
 from builder import facts, host
 from builder import spec as specs
-from builder.server.remote import common, kept_images, release_record
+from builder.server.remote import common, release_record
 from builder.server.remote.common import RemoteError
+from builder.server.remote.images import kept_images
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import facts
-from builder.server.remote import common, moved_data
+from builder.server.remote import common
+from builder.server.remote.move import moved_data
 
 if TYPE_CHECKING:
     from pathlib import Path

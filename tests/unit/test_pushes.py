@@ -15,8 +15,8 @@ import pytest
 from builder.oci import local_images
 from builder.problems import UserError
 from builder.server import push
-from builder.server.remote import pushed_image, pushes
 from builder.server.remote.common import RemoteError
+from builder.server.remote.images import pushed_image, pushes
 from builder.server.ssh import UnreachableError
 from tests import local_images as made
 

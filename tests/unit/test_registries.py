@@ -13,8 +13,9 @@ from builder import data, facts, userdata
 from builder import host as hosts
 from builder import spec as specs
 from builder.cli.server import registries as cli
-from builder.server.remote import common, registries
+from builder.server.remote import common
 from builder.server.remote.common import RemoteError
+from builder.server.remote.images import registries
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,9 +18,10 @@ from builder.cli.server import registries as cli
 from builder.host import Part, packages, rootfs
 from builder.oci import ecr
 from builder.packer import upload_files
-from builder.server.remote import changed_files, common, registries, role_logins
+from builder.server.remote import changed_files, common
 from builder.server.remote import packages as remote_packages
 from builder.server.remote.common import RemoteError
+from builder.server.remote.images import registries, role_logins
 from tests.unit.test_registries import KEY, content, loaded
 
 if TYPE_CHECKING:

@@ -19,18 +19,11 @@ from builder import host as hosts
 from builder import spec as specs
 from builder.cli.app import app
 from builder.server import restore as near
-from builder.server.remote import (
-    drill,
-    dump_load,
-    dumps,
-    restored_data,
-    restored_databases,
-    session,
-    snapshot_files,
-)
 from builder.server.remote import service_container as containers
+from builder.server.remote import session
+from builder.server.remote.backup import drill, dump_load, dumps, restored_data, restored_databases, snapshot_files
+from builder.server.remote.backup.restored_data import ALL, Beside, Ids
 from builder.server.remote.common import RemoteError
-from builder.server.remote.restored_data import ALL, Beside, Ids
 from tests.unit_file import split
 
 if TYPE_CHECKING:

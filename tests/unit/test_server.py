@@ -18,7 +18,8 @@ import pytest
 
 from builder.server import Remote, apply, ssh
 from builder.server.remote import apply as remote_apply
-from builder.server.remote import changed_files, common, images, main, services
+from builder.server.remote import changed_files, common, main, services
+from builder.server.remote.images import images
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,6 +34,10 @@ _RUN_BY_UNITS = {
     *("backup-run", "backup-recover", "drill-run", "drill-recover"),
 }
 _BUILDER = Path(__file__).parents[2] / "builder"
+_REMOTE_PACKAGES = {
+    ".".join(path.parent.relative_to(_BUILDER.parent).parts)
+    for path in (_BUILDER / "server" / "remote").rglob("__init__.py")
+}
 _GOLDEN = Path(__file__).parents[1] / "golden" / "host" / "web"
 # Other programs give these their names, so that only what the last apply laid tells that they are ours.
 _PLAIN = {
@@ -236,7 +241,7 @@ def _imported(tree: ast.Module) -> Iterator[str]:
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
-            package = module == "builder" or module == "builder.server.remote"
+            package = module == "builder" or module in _REMOTE_PACKAGES
             yield from (f"{module}.{name.name}" if package else module for name in node.names)
 
 

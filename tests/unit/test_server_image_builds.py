@@ -10,7 +10,7 @@ import pytest
 
 from builder.problems import UserError
 from builder.server import image_builds
-from builder.server.remote import build_run
+from builder.server.remote.images import build_run
 from builder.server.ssh import UnreachableError
 from builder.stack.model import Build
 

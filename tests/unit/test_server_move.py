@@ -14,8 +14,9 @@ import pytest
 from builder import facts
 from builder.server import move_look
 from builder.server.move_look import Difference, Entry, Item, Look, differing
-from builder.server.remote import data_copy, data_list, doctor, held
+from builder.server.remote import doctor, held
 from builder.server.remote.common import RemoteError
+from builder.server.remote.move import data_copy, data_list
 
 
 def _entry(path: str, kind: str = "f", **more: Any) -> Entry:

@@ -12,8 +12,9 @@ import pytest
 from builder import facts
 from builder.problems import UserError
 from builder.server import releases
-from builder.server.remote import common, locks, pushes, registries, release_record, secrets
+from builder.server.remote import common, locks, release_record, secrets
 from builder.server.remote.common import RemoteError
+from builder.server.remote.images import pushes, registries
 from builder.server.remote.release_record import override, refreshed, unit_of, with_release
 from builder.server.ssh import UnreachableError
 

@@ -21,16 +21,10 @@ from builder.server.remote import (
     changed_files,
     common,
     egress,
-    first_images,
     held,
-    image_builds,
-    images,
-    kept_images,
     locks,
-    moved_data,
     packages,
     readiness,
-    registries,
     release_record,
     releases,
     secrets,
@@ -38,6 +32,8 @@ from builder.server.remote import (
 )
 from builder.server.remote.changed_files import APPLY, NewFile
 from builder.server.remote.common import RemoteError
+from builder.server.remote.images import first_images, image_builds, images, kept_images, registries
+from builder.server.remote.move import moved_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

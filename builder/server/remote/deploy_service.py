@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from builder import facts
 from builder.problems import UserError
-from builder.server.remote import deploy_key, git_push
 from builder.server.remote.common import RemoteError
+from builder.server.remote.deploy import deploy_key, git_push
 from builder.server.remote.main import function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from builder.server.remote.deploy_key import DeployKey
+    from builder.server.remote.deploy.deploy_key import DeployKey
 
 # What words may look like; they are whole words of a command line, and none may begin like an option.
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"

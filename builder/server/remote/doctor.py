@@ -15,22 +15,18 @@ from builder.server.remote import (
     changed_files,
     common,
     egress,
-    first_images,
     held,
-    kept_images,
     locks,
     packages,
-    pushes,
-    registries,
     release_record,
     releases,
-    role_logins,
     secrets,
     services,
     status,
 )
 from builder.server.remote.changed_files import APPLY
 from builder.server.remote.common import RemoteError
+from builder.server.remote.images import first_images, kept_images, pushes, registries, role_logins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts, files
-from builder.server.remote import common, images
+from builder.server.remote import common
 from builder.server.remote.common import RemoteError
+from builder.server.remote.images import images
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -13,20 +13,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from builder.server.remote import (
-    background,
-    changed_files,
-    common,
-    held,
-    images,
-    kept_images,
-    locks,
-    readiness,
-    release_record,
-    secrets,
-)
+from builder.server.remote import background, changed_files, common, held, locks, readiness, release_record, secrets
 from builder.server.remote.changed_files import Change
 from builder.server.remote.common import RemoteError
+from builder.server.remote.images import images, kept_images
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

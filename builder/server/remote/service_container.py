@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import common, restored_data, session
+from builder.server.remote import common, session
+from builder.server.remote.backup import restored_data
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:

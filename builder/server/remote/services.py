@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import common, egress, locks, role_logins
+from builder.server.remote import common, egress, locks
 from builder.server.remote.common import RemoteError, Value
+from builder.server.remote.images import role_logins
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

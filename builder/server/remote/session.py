@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from builder import facts
 from builder.server.remote import common
 from builder.server.remote.common import RemoteError
-from builder.server.remote.images import image_of_unit
+from builder.server.remote.images.images import image_of_unit
 from builder.server.remote.secrets import missing
 
 if TYPE_CHECKING:

@@ -12,24 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import (
-    backup,
-    backup_state,
-    bans,
-    common,
-    deploy_key,
-    egress,
-    first_images,
-    held,
-    host_secrets,
-    images,
-    kept_images,
-    registries,
-    release_record,
-    restic,
-    restore,
-    secrets,
-)
+from builder.server.remote import bans, common, egress, held, host_secrets, release_record, secrets
+from builder.server.remote.backup import backup, backup_state, restic, restore
+from builder.server.remote.deploy import deploy_key
+from builder.server.remote.images import first_images, images, kept_images, registries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,20 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, files
-from builder.server.remote import (
-    apply,
-    common,
-    data_copy,
-    data_list,
-    first_images,
-    held,
-    kept_images,
-    release_record,
-    services,
-)
+from builder.server.remote import apply, common, held, release_record, services
 from builder.server.remote.common import RemoteError
-from builder.server.remote.data_list import INCOMING
-from builder.server.remote.move_state import (
+from builder.server.remote.images import first_images, kept_images
+from builder.server.remote.move import data_copy, data_list
+from builder.server.remote.move.data_list import INCOMING
+from builder.server.remote.move.move_state import (
     BEGUN,
     UNTIL,
     advance,

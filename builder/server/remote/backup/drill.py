@@ -18,23 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import (
-    backup,
-    backup_state,
-    common,
-    dump_load,
-    dumps,
-    image_storage,
-    locks,
-    restic,
-    restored_data,
-    service_container,
-    snapshot_files,
-    status,
-)
+from builder.server.remote import common, locks, service_container, status
+from builder.server.remote.backup import backup, backup_state, dump_load, dumps, restic, restored_data, snapshot_files
+from builder.server.remote.backup.drill_cell import HOME, Cell
+from builder.server.remote.backup.restic_errors import Done, explain
 from builder.server.remote.common import RemoteError
-from builder.server.remote.drill_cell import HOME, Cell
-from builder.server.remote.restic_errors import Done, explain
+from builder.server.remote.images import image_storage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,19 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts, files
-from builder.server.remote import (
-    backup_state,
-    common,
-    dumps,
-    host_secrets,
-    kept_images,
-    locks,
-    release_record,
-    restic,
-    services,
-)
+from builder.server.remote import common, host_secrets, locks, release_record, services
+from builder.server.remote.backup import backup_state, dumps, restic
+from builder.server.remote.backup.restic_errors import ResticError, explain
 from builder.server.remote.common import RemoteError
-from builder.server.remote.restic_errors import ResticError, explain
+from builder.server.remote.images import kept_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common, dump_load, host_secrets, restic
+from builder.server.remote import common, host_secrets
+from builder.server.remote.backup import dump_load, restic
+from builder.server.remote.backup.dump_load import Account
 from builder.server.remote.common import RemoteError
-from builder.server.remote.dump_load import Account
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 from builder import facts, files
-from builder.server.remote import common, image_storage, locks, pushed_image, release_record
+from builder.server.remote import common, locks, release_record
 from builder.server.remote.common import RemoteError
+from builder.server.remote.images import image_storage, pushed_image
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from builder.server.remote.common import Value
-    from builder.server.remote.pushed_image import Image, Layer
+    from builder.server.remote.images.pushed_image import Image, Layer
 
 DIRECTORY: Final = Path(facts.STATE, "pushes")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")

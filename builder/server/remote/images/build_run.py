@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from builder import facts, files
-from builder.server.remote import common, image_builds, image_storage, pushed_image, release_record
+from builder.server.remote import common, release_record
 from builder.server.remote.common import RemoteError
+from builder.server.remote.images import image_builds, image_storage, pushed_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.server.remote.common import Value
-    from builder.server.remote.pushed_image import Image
+    from builder.server.remote.images.pushed_image import Image
 
 _MIB: Final = 1 << 20
 # Of the disk, and of the server's memory: with less available a build is ended. A full disk stops stacks at 5 %, and

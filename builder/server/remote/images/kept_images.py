@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import common, image_storage, locks, pushed_image, release_record
+from builder.server.remote import common, locks, release_record
 from builder.server.remote.common import RemoteError
+from builder.server.remote.images import image_storage, pushed_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from builder.server.remote.pushed_image import Image
+    from builder.server.remote.images.pushed_image import Image
 
 # Seconds that writing one may take.
 _TIMEOUT: Final = 1800

@@ -9,14 +9,15 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import common, dump_load, dumps, service_container
+from builder.server.remote import common, service_container
+from builder.server.remote.backup import dump_load, dumps
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from builder.server.remote.backup.restored_data import Beside
     from builder.server.remote.common import Value
-    from builder.server.remote.restored_data import Beside
     from builder.server.remote.service_container import Container
 
 

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 from builder import facts
 from builder.server.remote.common import RemoteError
-from builder.server.remote.data_list import BANS, BANS_COPY, DIRECTORY, INCOMING, KINDS, Tree, free, opened
+from builder.server.remote.move.data_list import BANS, BANS_COPY, DIRECTORY, INCOMING, KINDS, Tree, free, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

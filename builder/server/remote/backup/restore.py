@@ -17,23 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import (
-    background,
-    changed_files,
-    common,
-    dumps,
-    kept_images,
-    locks,
-    readiness,
-    releases,
-    restored_databases,
-    services,
-    snapshot_files,
-)
+from builder.server.remote import background, changed_files, common, locks, readiness, releases, services
+from builder.server.remote.backup import dumps, restored_databases, snapshot_files
+from builder.server.remote.backup.restored_data import ALL, Beside, Ids, checked, set_owners
+from builder.server.remote.backup.restored_databases import Place
 from builder.server.remote.changed_files import Change
 from builder.server.remote.common import RemoteError
-from builder.server.remote.restored_data import ALL, Beside, Ids, checked, set_owners
-from builder.server.remote.restored_databases import Place
+from builder.server.remote.images import kept_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable

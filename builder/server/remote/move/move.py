@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import apply, common, data_list, held, locks, move_new, move_old, release_record, status
+from builder.server.remote import apply, common, held, locks, release_record, status
 from builder.server.remote.common import RemoteError
-from builder.server.remote.move_state import BEGUN, age_of_word, exclusive
+from builder.server.remote.move import data_list, move_new, move_old
+from builder.server.remote.move.move_state import BEGUN, age_of_word, exclusive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

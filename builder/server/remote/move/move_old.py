@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import facts, files
-from builder.server.remote import data_list, held
+from builder.server.remote import held
 from builder.server.remote.common import RemoteError
-from builder.server.remote.move_state import advance, age_of_word, asked, clock, exclusive, hear, until
+from builder.server.remote.move import data_list
+from builder.server.remote.move.move_state import advance, age_of_word, asked, clock, exclusive, hear, until
 
 if TYPE_CHECKING:
     from builder.server.remote.common import Value

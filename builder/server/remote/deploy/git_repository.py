@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, files
-from builder.server.remote import build_run, common, image_builds
+from builder.server.remote import common
+from builder.server.remote.images import build_run, image_builds
 
 if TYPE_CHECKING:
-    from builder.server.remote.image_builds import Build
+    from builder.server.remote.images.image_builds import Build
 
 # What one push may send, in bytes, and of the room that there is: it is unpacked, archived, and unpacked again.
 _LARGEST: Final = 1 << 30
@@ -44,7 +45,7 @@ def _is_too_large(repository: Path) -> bool:
 
 
 def _hook() -> bytes:
-    return b"#!/usr/bin/python3 -I\n" + (pkgutil.get_data("builder.server.remote", "git_hook.py") or b"")
+    return b"#!/usr/bin/python3 -I\n" + (pkgutil.get_data("builder.server.remote.deploy", "git_hook.py") or b"")
 
 
 # $1 is the repository, $2 the branch. All files are built from as they are in the commit, whatever its attributes say:

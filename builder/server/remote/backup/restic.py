@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 
 from builder import facts, files
 from builder.server.remote import common, host_secrets
+from builder.server.remote.backup.restic_errors import Done, ResticError, explain
 from builder.server.remote.common import RemoteError
-from builder.server.remote.restic_errors import Done, ResticError, explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

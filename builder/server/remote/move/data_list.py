@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts
-from builder.server.remote import image_storage
 from builder.server.remote.common import RemoteError
+from builder.server.remote.images import image_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

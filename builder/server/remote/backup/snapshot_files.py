@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import backup, dump_load, image_storage, restic, restored_data
+from builder.server.remote.backup import backup, dump_load, restic, restored_data
+from builder.server.remote.backup.restic_errors import ResticError
 from builder.server.remote.common import RemoteError
-from builder.server.remote.restic_errors import ResticError
+from builder.server.remote.images import image_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

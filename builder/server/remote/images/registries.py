@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from builder import facts, files
-from builder.server.remote import common, images, locks, role_logins
+from builder.server.remote import common, locks
 from builder.server.remote.common import RemoteError
+from builder.server.remote.images import images, role_logins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

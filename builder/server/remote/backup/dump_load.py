@@ -23,7 +23,7 @@ from builder.server.remote.common import RemoteError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from builder.server.remote.dumps import Dump
+    from builder.server.remote.backup.dumps import Dump
     from builder.server.remote.service_container import Container
 
 

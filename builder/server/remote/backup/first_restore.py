@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, files
-from builder.server.remote import backup, common, kept_images, locks, restic, restore, snapshot_files
+from builder.server.remote import common, locks
+from builder.server.remote.backup import backup, restic, restore, snapshot_files
+from builder.server.remote.backup.restored_data import Beside
 from builder.server.remote.common import RemoteError
-from builder.server.remote.restored_data import Beside
+from builder.server.remote.images import kept_images
 
 if TYPE_CHECKING:
     from builder.server.remote.common import Value

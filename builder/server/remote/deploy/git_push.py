@@ -23,14 +23,16 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from builder import facts
-from builder.server.remote import git_repository, image_builds, locks, release_record, releases
+from builder.server.remote import locks, release_record, releases
 from builder.server.remote.common import RemoteError
+from builder.server.remote.deploy import git_repository
+from builder.server.remote.images import image_builds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from builder.server.remote.common import Value
-    from builder.server.remote.image_builds import Build
+    from builder.server.remote.images.image_builds import Build
 
 VERB: Final = "git-receive-pack"
 # What else Git's clients ask for.
