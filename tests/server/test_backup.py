@@ -77,7 +77,7 @@ class Saved:
     def restic(self, words: str, *, check: bool = True) -> str:
         """Restic on the host, called as the host calls it."""
         script = (
-            f"import sys;sys.path.insert(0,'{_CODE}');from builder.server.remote import restic;"
+            f"import sys;sys.path.insert(0,'{_CODE}');from builder.server.remote.backup import restic;"
             f"print(restic.run({words.split()!r}).out)"
         )
         return str(self.web.host.machine.run(["python3", "-I", "-c", script], check=check).stdout)
@@ -249,7 +249,7 @@ def test_a_lock_of_a_machine_that_lives_is_left_alone(saved: Saved) -> None:
     locks = saved.places.directory / "sftp/saved1/locks"
     script = (
         "import json,os,sys,time,subprocess;sys.path.insert(0,'{code}')\n"
-        "from builder.server.remote import restic\n"
+        "from builder.server.remote.backup import restic\n"
         "argv=[*restic.base_words(restic.settings()),'backup','--stdin','--host=other']\n"
         "held=subprocess.Popen(argv,env=restic.environment(),stdin=subprocess.PIPE,stdout=subprocess.DEVNULL)\n"
         "while not restic.locked_by(): time.sleep(0.2)\n"

@@ -175,7 +175,7 @@ def test_the_database_ran_what_came_along_for_its_first_start(moved: Client) -> 
 
 _DUMP = (
     "import sys,json,pathlib;sys.path.insert(0,'/var/lib/easyrunner/remote.zip')\n"
-    "from builder.server.remote import dumps\n"
+    "from builder.server.remote.backup import dumps\n"
     "place=pathlib.Path('/root/dumps'); place.mkdir(exist_ok=True)\n"
     "print(json.dumps(dumps.dump(sys.argv[1], {}, place)))\n"
 )
@@ -184,7 +184,7 @@ _DUMP = (
 # As the weekly drill has it, once the snapshot is restored.
 _LOAD = (
     "import sys,time,shutil,pathlib;sys.path.insert(0,'/var/lib/easyrunner/remote.zip')\n"
-    "from builder.server.remote import drill\n"
+    "from builder.server.remote.backup import drill\n"
     "from builder.server.remote.backup.drill_cell import Cell\n"
     "stack, kind = sys.argv[1:]\n"
     "cell = Cell(pathlib.Path('/var/lib/easyrunner/drills/1')); cell.make()\n"

@@ -164,7 +164,7 @@ class Restored:
     def restic(self, words: list[str]) -> str:
         """Restic on the host, called as the host calls it."""
         script = (
-            f"import sys;sys.path.insert(0,'{_CODE}');from builder.server.remote import restic;"
+            f"import sys;sys.path.insert(0,'{_CODE}');from builder.server.remote.backup import restic;"
             f"print(restic.run({words!r}).out)"
         )
         return str(self.web.host.machine.run(["python3", "-I", "-c", script]).stdout)
