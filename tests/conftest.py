@@ -28,6 +28,7 @@ SHARED = {
     ),
     "machine/test_stacks": ("machine/test_proxy", "machine/test_slow_clients"),
     "aws/test_replace_booted": ("aws/test_restore_booted",),
+    "server/test_commands": ("server/test_connection",),
 }  # fmt: skip
 SHARING = {f"tests/{name}.py": f"tests/{first}.py" for first, names in SHARED.items() for name in names}
 # Minutes each, longest first: begun last, they would keep one worker busy while the others have nothing to do.

@@ -29,6 +29,7 @@ from builder.cli import (
     trial,
     user_data,
 )
+from builder.cli.options import AT_END
 from builder.cli.server import (
     apply,
     backup,
@@ -131,7 +132,9 @@ def _exits(command: Command) -> Callable[..., None]:
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> None:
-        raise typer.Exit(exit_code(lambda: command(*args, **options)))
+        with AT_END:
+            code = exit_code(lambda: command(*args, **options))
+        raise typer.Exit(code)
 
     run.__annotations__ = {**command.__annotations__, "return": None}
     return run

@@ -10,7 +10,7 @@ import typer
 
 from builder import facts, problem_report
 from builder.cli import building, output
-from builder.cli.options import AsJson, SshOptions, Stack, asking
+from builder.cli.options import AsJson, SshOptions, Stack, asking, shared
 from builder.cli.server import push
 from builder.cli.server.releases import follow, show_end
 from builder.problems import Report
@@ -72,7 +72,7 @@ def command(
     if on_server and build is None:
         raise typer.BadParameter("--on-server is for --build DIR")
     options = [*(ssh or []), *_key(key), *_host_key(host_key, known_hosts)]
-    server = asking(host if "@" in host else f"{facts.DEPLOY_LOGIN}@{host}", options)
+    server = shared(asking(host if "@" in host else f"{facts.DEPLOY_LOGIN}@{host}", options))
     if dry_run:
         found = _look(server, stack, service, image, _Directory(build, on_server) if build else None)
         if as_json:

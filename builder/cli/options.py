@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
@@ -15,6 +16,8 @@ from builder.server.deploy_login import DeployLogin, Login, is_deploy
 
 if TYPE_CHECKING:
     from builder.spec import Spec
+
+    Shared = TypeVar("Shared", bound=Remote | DeployLogin)
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The YAML file that describes the host.")]
 # The name is text, not a Path: a slash at its end says that a directory is meant.
@@ -32,6 +35,10 @@ Stack = Annotated[str, typer.Argument(metavar="STACK", help="The name of a stack
 Service = Annotated[str, typer.Argument(metavar="SERVICE", help="One service of it; without, all of them.")]
 
 
+AT_END: Final = ExitStack()
+"""What is closed at the end of the command."""
+
+
 def load(path: Path) -> Spec:
     """The spec of a file; its warnings go to stderr, its errors are raised together as SpecError."""
     from builder import spec as specs
@@ -46,6 +53,13 @@ def restoring(spec: Spec) -> Spec:
     if spec.backup is None:
         raise UserError("the spec has no backup, so there is nothing to restore from", "write `backup: {to: …}`")
     return replace(spec, backup=replace(spec.backup, restores=True))
+
+
+def shared(server: Shared) -> Shared:
+    """The same host, with one connection for all questions of this command; the command's end closes it."""
+    from builder.server import connection
+
+    return AT_END.enter_context(connection.shared(server))
 
 
 def asking(host: str, ssh_options: list[str] | None) -> Login:

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DeployLogin:
-    """A host as ssh names it, with `deploy@`; `options` are arguments of ssh that stand before it."""
+    """A host as ssh names it, with `deploy@`; `options` and `shared` are as in Remote."""
 
     host: str
     options: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
     def ask(
         self,
@@ -46,6 +47,7 @@ class DeployLogin:
         """The call of ssh; nobody is asked anything, and an unknown host key is refused."""
         own = fresh_options() if fresh else []
         own += ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15", *options]
+        own += self.shared if not fresh and not options else ()
         return ["ssh", "-T", *self.options, *own, "--", self.host, shlex.join(command)]
 
     def explained(self, code: int, stderr: str) -> UserError:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from builder import process
-from builder.server.ssh import SEEN_KEY
+from builder.server.ssh import SEEN_KEY, config, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,14 +30,12 @@ def by_fingerprint(fingerprint: str) -> tuple[str, ...]:
 
 def by_file(path: str) -> tuple[str, ...]:
     """Options of ssh: the host key is in this file, and no other file counts."""
-    quoted = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return ("-o", f'UserKnownHostsFile="{quoted}"', *_NO_FILES)
+    return ("-o", f"UserKnownHostsFile={quoted(path)}", *_NO_FILES)
 
 
 def known_hosts(host: str, options: Sequence[str], keys: Iterable[dict[str, Any]]) -> str:
     """The lines for known_hosts under the name by which ssh looks HOST up: its own configuration may say another."""
-    said = process.run(["ssh", "-G", *options, "--", host]).stdout
-    found = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
+    found = config(host, options)
     name = found.get("hostkeyalias") or found.get("hostname", host)
     if "hostkeyalias" not in found and (port := found.get("port", "22")) != "22":
         name = f"[{name}]:{port}"

@@ -69,10 +69,11 @@ class Server(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A host as ssh names it; `options` are arguments of ssh that stand before it."""
+    """A host as ssh names it; `options` are arguments of ssh that stand before it, `shared` those of `connection`."""
 
     host: str
     options: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
     def ask(
         self,
@@ -119,8 +120,12 @@ class Remote:
             raise explain_failure(self.host, done.returncode, done.stderr)
 
     def argv(self, command: Sequence[str], *, fresh: bool = False, options: Sequence[str] = ()) -> list[str]:
-        """The call of ssh; `fresh` opens a connection of its own even where the user's config shares one."""
+        """The call of ssh; `fresh` opens a connection of its own even where the user's config shares one.
+
+        So do `options` but for that: they are those of a connection.
+        """
         own = [*(fresh_options() if fresh else ()), *options, *self.options]
+        own += self.shared if not fresh and not options else ()
         return ["ssh", "-T", "-o", "ConnectTimeout=15", *own, "--", self.host, shlex.join(command)]
 
     def session(self, request: Mapping[str, Any], *, tty: bool) -> NoReturn:
@@ -158,6 +163,18 @@ def value(host: str, text: str, way_out: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise UserError(f"{host} answered something that is no JSON: {text[:80]!r}", way_out) from error
+
+
+def config(host: str, options: Sequence[str]) -> dict[str, str]:
+    """What ssh's configuration says for a host, by its keywords in lower case."""
+    said = process.run(["ssh", "-G", *options, "--", host]).stdout
+    return dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
+
+
+def quoted(path: Path | str) -> str:
+    """A path as the value of an option that knows tokens."""
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'
 
 
 def fresh_options() -> list[str]:
@@ -267,7 +284,8 @@ def explain_failure(host: str, code: int, stderr: str) -> UserError:
     for text, meaning, hint in _CAUSES:
         if text in stderr:
             return error(f"{host}: {meaning}", hint.format(host=host, known=_known_key(host, stderr)))
-    end = lines[-1] if lines else f"exit code {code}"
+    # A connection that others share ends without a word.
+    end = lines[-1] if lines else "the connection was lost" if code == _CANNOT_CONNECT else f"exit code {code}"
     return error(f"{host}: {end}", f"see what this says: ssh -v {host}" if code == _CANNOT_CONNECT else None)
 
 

@@ -95,6 +95,14 @@ def client(host: Host, directory: Path) -> Client:
     return Client(host, directory)
 
 
+@pytest.fixture(scope="session")
+def looked_at(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:  # noqa: F811
+    """The host of the spec `three`, for files whose tests look, or put back at once what they change."""
+    tmp = tmp_path_factory.mktemp("server")
+    with hosts.booted("three", tmp) as host:
+        yield client(host, tmp)
+
+
 @pytest.fixture(scope="module")
 def web(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:  # noqa: F811
     """The host of the spec `three`, changed by tests that put it back."""

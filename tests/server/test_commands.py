@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.machine
 
+
+@pytest.fixture(scope="module")
+def web(looked_at: Client) -> Client:
+    return looked_at
+
+
 _SERVICES = {"proxy", "hello/web", "notes/site", "shop/web", "shop/api", "shop/worker"}
 
 

@@ -98,6 +98,7 @@ Host key verification failed.
         (1, "er-error: there is no stack x\ner-hint: there are: y\n", "there is no stack x", "there are: y"),
         (1, "Failed to parse timestamp: x", "Failed to parse timestamp: x", None),
         (7, "", "exit code 7", None),
+        (255, "", "the connection was lost", "ssh -v web"),
     ],
 )
 def test_what_ssh_says_becomes_one_error(code: int, said: str, message: str, hint: str | None) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from builder import files, problem_report
 from builder.cli import building, output
-from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote
+from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote, shared
 from builder.cli.progress import follow
 from builder.cli.server import firewall, push, registries, releases
 from builder.problems import SpecError
@@ -55,7 +55,7 @@ def command(
     from builder.server.ssh import KeyChangedError, UnreachableError
 
     spec = load(path)
-    server = remote(host, ssh)
+    server = shared(remote(host, ssh))
     try:
         if newest_proxy:
             spec = apply.with_newest_proxy(server, spec, bring=not dry_run)

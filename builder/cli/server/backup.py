@@ -10,7 +10,7 @@ import typer
 
 from builder import facts
 from builder.cli import output
-from builder.cli.options import AsJson, Host, SshOptions, remote
+from builder.cli.options import AsJson, Host, SshOptions, remote, shared
 from builder.cli.progress import follow
 from builder.server.ssh import UnreachableError
 
@@ -40,7 +40,7 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Back up a server now, show what its repository has, or look for damage there; by itself it is each night."""
-    server = remote(host, ssh)
+    server = shared(remote(host, ssh))
     if action == "now":
         return _now(host, server, anew=anew, as_json=as_json)
     if action == "drill":

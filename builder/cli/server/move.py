@@ -10,7 +10,7 @@ import typer
 
 from builder import problem_report
 from builder.cli import output
-from builder.cli.options import AsJson, SshOptions, remote
+from builder.cli.options import AsJson, SshOptions, remote, shared
 from builder.cli.progress import Steps
 from builder.cli.server import registries
 from builder.problems import UserError
@@ -53,7 +53,8 @@ def command(
     if gone and not back:
         raise typer.BadParameter("--gone belongs to --back")
     # A host whose power was cut does not say so: a call that waits for it is given up after some 20 s.
-    hosts = remote(old, [*(ssh or ()), *_ALIVE]), remote(new, [*(ssh or ()), *_ALIVE])
+    options = [*(ssh or ()), *_ALIVE]
+    hosts = shared(remote(old, options)), shared(remote(new, options))
     if gone:
         return _gone(*hosts, yes=yes)
     try:

@@ -12,7 +12,7 @@ import typer
 
 from builder import problem_report
 from builder.cli import building, output
-from builder.cli.options import AsJson, Host, SshOptions, asking, load
+from builder.cli.options import AsJson, Host, SshOptions, asking, load, shared
 from builder.cli.progress import Steps
 from builder.cli.server.releases import follow, show_end
 
@@ -58,7 +58,7 @@ def command(
     from builder.server import push, releases
     from builder.server.ssh import KeyChangedError, UnreachableError
 
-    server = asking(host, ssh)
+    server = shared(asking(host, ssh))
     stack, _, name = service.partition("/")
     if not image:
         options = _Options(pull, on_server, dry_run, timeout, as_json)

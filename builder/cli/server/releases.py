@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from builder.cli import output, progress
-from builder.cli.options import AsJson, Host, SshOptions, Stack, asking
+from builder.cli.options import AsJson, Host, SshOptions, Stack, asking, shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -74,7 +74,7 @@ def rollback(
 
     if release not in {"", "spec"} and not release.isdecimal():
         raise typer.BadParameter("a release is a number, or spec")
-    states = releases.roll_back(asking(host, ssh), stack, release, timeout=timeout)
+    states = releases.roll_back(shared(asking(host, ssh)), stack, release, timeout=timeout)
     end = follow(states)
     if as_json:
         output.json(end)

@@ -9,7 +9,7 @@ import typer
 
 from builder import problem_report
 from builder.cli import output, progress
-from builder.cli.options import AsJson, Host, SshOptions, Stack, remote
+from builder.cli.options import AsJson, Host, SshOptions, Stack, remote, shared
 from builder.cli.server.backup import date
 from builder.cli.server.releases import Timeout, holder
 from builder.server.ssh import KeyChangedError, UnreachableError
@@ -47,7 +47,7 @@ def command(
     paths, how = path or [], _How(yes, dry_run, timeout, as_json)
     if confirm + back + bool(at or paths or dry_run) > 1:
         raise typer.BadParameter("--confirm and --back stand alone")
-    server = remote(host, ssh)
+    server = shared(remote(host, ssh))
     if confirm:
         return _confirm(host, server, stack, as_json=as_json)
     if back:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from builder.cli import output
-from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote
+from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote, shared
 from builder.cli.server import releases
 
 _IN_WORDS: Final = {"add": "is missing", "remove": "is not of the spec", "change": "differs"}
@@ -17,7 +17,7 @@ def command(host: Host, path: SpecPath, *, ssh: SshOptions = None, as_json: AsJs
     from builder.server import apply
     from builder.server.releases import deployed
 
-    server = remote(host, ssh)
+    server = shared(remote(host, ssh))
     found = apply.differences(server, hosts.build(load(path)))
     released = deployed(server)
     failed = [check for check in server.ask("doctor", timeout=300) if not check["ok"]]
