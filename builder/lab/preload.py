@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from builder import process
 from builder.facts import SUBID_SIZE
 from builder.localhost import cache
+from builder.oci import image_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,14 +110,13 @@ def prepare(tree: Path, owner: Owner, images: Iterable[Image]) -> Preload:
 
 def key(tree: Path, owner: Owner, images: tuple[Image, ...]) -> str:
     """A hash of what a storage is made of, for its name; the tree stands for the version of Podman."""
-    contents = [[_sha256(image.archive), image.name] for image in images]
+    contents = [[_digest(image.archive), image.name] for image in images]
     made_of = json.dumps([_RECIPE, str(tree), owner.uid, owner.subid, owner.home, contents]).encode()
     return hashlib.sha256(made_of).hexdigest()[:16]
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(path: Path) -> str:
+    return image_archive.digest(path, path.stat().st_mtime_ns)
 
 
 def _make(home: Path, tree: Path, owner: Owner, images: tuple[Image, ...]) -> None:

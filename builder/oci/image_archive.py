@@ -167,6 +167,21 @@ def _to_json(value: Mapping[str, Any]) -> bytes:
 
 
 @lru_cache
+def digest(path: Path, changed: int) -> str:  # noqa: ARG001 - a changed file is another key of the cache
+    """What tells an archive from another: the SHA-256 of its index, which has the digest of all else.
+
+    Of a file that is compressed, or no archive, it is that of all its bytes.
+    """
+    with path.open("rb") as file:
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                return _digest(_open(archive, "index.json").read())
+        except (tarfile.TarError, KeyError):
+            file.seek(0)
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache
 def file_capabilities(path: Path, entrypoint: str | None, command: str | None) -> tuple[str, ...]:
     """Names of the capabilities that the program needs to be executed at all; none when the archive does not say.
 

@@ -5,9 +5,7 @@ Also what else is known of an image by its name: file capabilities of its progra
 
 from __future__ import annotations
 
-import hashlib
 import re
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -205,10 +203,4 @@ def host_name(stack: str, service: str, image: str) -> str:
     if not is_archive(image):
         return image
     path = Path(image.removeprefix(ARCHIVE))
-    return f"localhost/er/{stack}-{service}:{_digest(path, path.stat().st_mtime_ns)[:12]}"
-
-
-@lru_cache
-def _digest(path: Path, changed: int) -> str:  # noqa: ARG001 - a changed file is another key of the cache
-    with path.open("rb") as archive:
-        return hashlib.file_digest(archive, "sha256").hexdigest()
+    return f"localhost/er/{stack}-{service}:{image_archive.digest(path, path.stat().st_mtime_ns)[:12]}"

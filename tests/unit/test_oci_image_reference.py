@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from builder.oci import image_reference, known_images
+from builder.oci import image_archive, image_reference, known_images
 from builder.problems import Report
 from builder.stack import domains
 
@@ -81,6 +83,27 @@ def test_archives_are_named_by_their_content(tmp_path: Path) -> None:
     assert image is not None
     digest = hashlib.sha256(b"layers").hexdigest()
     assert image_reference.host_name("blog", "app", image) == f"localhost/er/blog-app:{digest[:12]}"
+
+
+def _archive(path: Path, content: bytes) -> str:
+    files = [image_archive.ImageFile("app", content, 0o755)]
+    image_archive.write(path, files, image_archive.ImageConfig(command=("app",)))
+    return image_reference.host_name("blog", "app", f"oci-archive:{path}")
+
+
+def test_an_archive_is_known_by_its_index_which_names_all_else(tmp_path: Path) -> None:
+    """Of a gigabyte only that is read; packed otherwise it is the same image."""
+    first, second = (_archive(tmp_path / f"{word}.tar", word.encode()) for word in ("one", "two"))
+    assert first != second
+    with tarfile.open(tmp_path / "one.tar") as one, tarfile.open(tmp_path / "again.tar", "w") as again:
+        for member in reversed(one.getmembers()):
+            again.addfile(member, one.extractfile(member))
+    assert (tmp_path / "again.tar").read_bytes() != (tmp_path / "one.tar").read_bytes()
+    assert image_reference.host_name("blog", "app", f"oci-archive:{tmp_path / 'again.tar'}") == first
+    packed = tmp_path / "one.tar.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "one.tar").read_bytes(), mtime=0))
+    digest = hashlib.sha256(packed.read_bytes()).hexdigest()[:12]
+    assert image_reference.host_name("blog", "app", f"oci-archive:{packed}").endswith(f":{digest}")
 
 
 @pytest.mark.parametrize(
