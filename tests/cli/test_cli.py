@@ -18,6 +18,7 @@ from builder import facts
 from builder import host as hosts
 from builder import spec as specs
 from builder.problems import SpecError
+from tests import forked_er
 
 ROOT = Path(__file__).resolve().parents[2]
 ER = Path(sysconfig.get_path("scripts"), "er")
@@ -30,6 +31,8 @@ COMMANDS = (
 
 def er(*words: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", **(env or {})}
+    if not env:
+        return forked_er.run([*map(str, words)], env=environment, cwd=cwd)
     return subprocess.run(
         [str(ER), *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

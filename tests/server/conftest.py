@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import forked_er
 from tests.machine import hosts
 from tests.machine.conftest import _able, example_images, toolbox_image  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
     from tests.machine.hosts import Host
@@ -65,15 +66,7 @@ class Client:
 
     def er(self, command: str, *words: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run to the end."""
-        return subprocess.run(
-            self.argv(command, *words),
-            env=self.env,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
+        return forked_er.run(self.argv(command, *words)[1:], env=self.env, stdin=stdin)
 
     def json(self, command: str, *words: object) -> Any:
         """What it prints as JSON, whatever its exit code."""

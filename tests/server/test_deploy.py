@@ -18,6 +18,7 @@ import pytest
 from builder import facts
 from builder.oci import image_archive
 from builder.polling import until
+from tests import forked_er
 from tests.machine import hosts
 from tests.machine.conftest import example_maker
 from tests.server import deploy_page
@@ -70,8 +71,7 @@ class World:
     def er(self, *words: object, key: str = "blog") -> subprocess.CompletedProcess[str]:
         """`er deploy` to a stack, as CI runs it: the key is in a file, the host key is known by its fingerprint."""
         own = ["--key", self.directory / key, "--host-key", self.fingerprint]
-        argv = [*map(str, (ER, "deploy", self.web.host.address(4), *words, *own))]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=400, check=False, env=self.web.env)
+        return forked_er.run([*map(str, ("deploy", self.web.host.address(4), *words, *own))], env=self.web.env)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -194,9 +194,8 @@ def test_the_host_key_is_never_taken_on_trust(world: World, tmp_path: Path) -> N
 
 
 def _deploy(world: World, *words: str) -> subprocess.CompletedProcess[str]:
-    argv = [str(ER), "deploy", world.web.host.address(4), "blog", "--image", str(world.directory / "second.tar")]
-    argv += ["--key", str(world.directory / "blog"), *words]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False, env=world.web.env)
+    image = ["--image", str(world.directory / "second.tar"), "--key", str(world.directory / "blog")]
+    return forked_er.run(["deploy", world.web.host.address(4), "blog", *image, *words], env=world.web.env)
 
 
 # ---- what it may not do

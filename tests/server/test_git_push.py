@@ -17,10 +17,11 @@ import pytest
 from builder import facts
 from builder.polling import until
 from builder.stack import user
+from tests import forked_er
 from tests.machine import attack_image, hosts
 from tests.machine.clients import Load
 from tests.server.apply_page import Asked, Changed, write_releases
-from tests.server.conftest import ER, client
+from tests.server.conftest import client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,8 +109,7 @@ class Laptop:
         """`er deploy` with the key of `app`."""
         own = ["--key", self.web.host.key.parent / "push", "-o", "StrictHostKeyChecking=no"]
         known = ["-o", f"UserKnownHostsFile={self.web.directory / 'known_hosts'}"]
-        argv = [*map(str, (ER, "deploy", self.web.host.address(4), *words, *own, *known))]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False, env=self.web.env)
+        return forked_er.run([*map(str, ("deploy", self.web.host.address(4), *words, *own, *known))], env=self.web.env)
 
     def journal(self) -> str:
         """What the service has written."""
