@@ -40,6 +40,7 @@ class Steps:
     def __init__(self) -> None:
         self._status: Status | None = None
         self._running: _RunningStep | None = None
+        self._begun: tuple[str, float] | None = None  # by `next`
 
     def __enter__(self) -> Self:
         return self
@@ -47,7 +48,21 @@ class Steps:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            self._end_begun()
         self.stop()
+
+    def next(self, step: str) -> None:
+        """A step has begun, and so the one before is over; the last one ends with the block."""
+        self._end_begun()
+        self._begun = (step, time.monotonic())
+        self.start(step)
+
+    def _end_begun(self) -> None:
+        if self._begun:
+            step, since = self._begun
+            self._begun = None
+            self.end(step, time.monotonic() - since)
 
     def start(self, step: str) -> None:
         """A step has begun."""

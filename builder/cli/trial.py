@@ -5,17 +5,25 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from builder.cli import building, output
 from builder.cli.options import AsJson, SpecPath, load
 from builder.cli.progress import Steps
+from builder.cli.server import report
+from builder.server import ssh
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from builder.lab.machine import Machine
     from builder.lab.trial import Plan, Ready
+    from builder.spec import Spec
 
 NAME = "try"
 
@@ -26,18 +34,24 @@ def command(
     timeout: Annotated[
         float, typer.Option("--timeout", min=1, metavar="SECONDS", help="Give up after this long.")
     ] = 300,
+    page: Annotated[
+        str, typer.Option("--report", metavar="FILE", help="Examine it as er server report does; write the page here.")
+    ] = "",
     as_json: AsJson = False,
 ) -> int:
     """Boot the host of SPEC on this machine (root, Linux): real cloud-init, real HTTPS; then take it away."""
     from builder.lab import trial
 
+    if page:
+        report.check(page, "", None)
     with tempfile.TemporaryDirectory(prefix="er-images-") as images:
         spec = building.with_archives(load(path), Path(images))
-        result = _try(trial.plan(spec, timeout=timeout), keep=keep, as_json=as_json)
+        write = partial(_report, spec=spec, file=page) if page else None
+        result = _try(trial.plan(spec, timeout=timeout), write, keep=keep, as_json=as_json)
     return 0 if result is not None else 1
 
 
-def _try(plan: Plan, *, keep: bool, as_json: bool) -> Ready | None:
+def _try(plan: Plan, write: Callable[[Ready], object] | None, *, keep: bool, as_json: bool) -> Ready | None:
     from builder.lab import events, trial
 
     ready = None
@@ -53,8 +67,42 @@ def _try(plan: Plan, *, keep: bool, as_json: bool) -> Ready | None:
                 case trial.Ready():
                     ready = event
                     steps.stop()
+                    if write:
+                        write(ready)
                     _show_and_keep(event, as_json=as_json, keep=keep)
     return ready
+
+
+@dataclass(frozen=True)
+class _Entered:
+    """A booted machine that takes the verbs of the remote part as a server does over ssh."""
+
+    machine: Machine
+
+    def ask(
+        self,
+        verb: str,
+        *words: str,
+        stdin: bytes | Iterable[bytes] = b"",
+        fresh: bool = False,  # noqa: ARG002 - there is no connection
+        compress: bool = False,  # noqa: ARG002
+        timeout: float = 120,
+    ) -> Any:
+        """As `Remote.ask`."""
+        digest, archive = ssh.package()
+        given = archive + (stdin if isinstance(stdin, bytes) else b"".join(stdin))
+        command = ssh.remote_command(digest, verb, words)
+        done = self.machine.run(command, stdin=given, timeout=timeout, check=False)
+        if done.returncode != 0:
+            raise ssh.explain_failure(self.machine.id, done.returncode, done.stderr)
+        return ssh.value(self.machine.id, done.stdout, "look at its console")
+
+
+def _report(ready: Ready, *, spec: Spec, file: str) -> None:
+    """The page of a rehearsal; its machine has no disk for data."""
+    rehearsed = replace(spec, data=None)
+    found = report.gathered(_Entered(ready.machine), [ready.machine.ipv4, ready.machine.ipv6], rehearsed)
+    report.finish(found, rehearsed, file, stack="", full=False, as_json=False)
 
 
 def _show_and_keep(ready: Ready, *, as_json: bool, keep: bool) -> None:

@@ -1,0 +1,259 @@
+"""What was found from outside as rows: ports, direct hits, redirects, certificates, TLS, headers, HTTP/3."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from builder import facts
+from builder.server.report.model import Row, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from builder.server.report.model import State
+    from builder.server.report.promises import Promises
+
+Found = dict[str, Any]
+
+
+def sections(found: Found, promises: Promises, at: int) -> Iterator[Section]:
+    """Each as it stands on the page; `at` is now, in seconds since 1970."""
+    yield Section("ports", "Open ports", tuple(_ports(found)), _about_ports(found))
+    sites = [one for one in found["sites"] if one["domain"] in promises.domains]
+    yield Section("sites", "Sites", tuple(_sites(sites, promises)))
+    yield Section(
+        "certificates-outside", "Certificates as visitors see them", tuple(_certificates(sites, promises, at))
+    )
+    yield Section("tls", "TLS and HTTP/3", (*_versions(found), *_quic(found)))
+    yield Section("headers", "Security headers", tuple(_headers(sites, promises)))
+
+
+def _about_ports(found: Found) -> str:
+    return f"{len(found['tried'])} ports of each address were tried by a connection from here."
+
+
+# ---- ports
+
+_WEB: Final = (facts.HTTP, facts.HTTPS)
+_DIRECT: Final = (facts.PROXY_HTTP, facts.PROXY_HTTPS, facts.PROXY_ADMIN)
+
+
+def _ports(found: Found) -> Iterator[Row]:
+    for address, states in found["ports"].items():
+        yield _of_address(address, states)
+    for address, states in found["ports"].items():
+        if _is_reached(states):
+            yield _direct(address, states)
+
+
+def _is_reached(states: Mapping[int, str]) -> bool:
+    return {*states.values()} != {"no way"}
+
+
+def _of_address(address: str, states: Mapping[int, str]) -> Row:
+    what, promised = f"{family(address)}, {address}", f"{facts.SSH}, {facts.HTTP} and {facts.HTTPS} open, nothing else"
+    if not _is_reached(states):
+        return Row(what, promised, f"could not be tried: from here there is no way to {family(address)}", "untried")
+    is_open = [number for number, state in states.items() if state == "open"]
+    missing = [number for number in _WEB if number not in is_open]
+    extra = [number for number in is_open if number not in (facts.SSH, *_WEB)]
+    said = [f"open: {_listed(is_open) or 'none'}"]
+    said += [f"not promised: {_listed(extra)}"] * bool(extra)
+    said += [f"no answer at: {_listed(missing)}"] * bool(missing)
+    if facts.SSH not in is_open:
+        said.append(f"{facts.SSH} does not answer here, as ssh.allow_from may say")
+    mark = f"{_listed(extra)} open" if extra else "nothing else open" if not missing else "the web is closed"
+    return Row(what, promised, "; ".join(said), _state(not extra and not missing), place="wall", mark=mark)
+
+
+def _direct(address: str, states: Mapping[int, str]) -> Row:
+    answered = [number for number in _DIRECT if states.get(number) == "open"]
+    seen = f"{_listed(answered)} answer" if answered else "no connection comes to be"
+    what = f"Straight at the proxy, {family(address)}"
+    return Row(what, f"{_listed(_DIRECT)} answer nobody", seen, _state(not answered), place="proxy", mark=seen)
+
+
+def _listed(numbers: tuple[int, ...] | list[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def family(address: str) -> str:
+    """IPv4 or IPv6."""
+    return f"IPv{ipaddress.ip_address(address).version}"
+
+
+def _state(good: object) -> State:
+    return "good" if good else "bad"
+
+
+# ---- sites
+
+
+def _sites(sites: list[Found], promises: Promises) -> Iterator[Row]:
+    for domain, found in _by_domain(sites).items():
+        stack = promises.domains[domain]
+        plain = {one["address"]: _redirect(domain, one["plain"]) for one in found}
+        seen, good = (
+            _together({address: text for address, (text, _) in plain.items()}),
+            all(ok for _, ok in plain.values()),
+        )
+        yield Row(f"http://{domain}/", "leads to HTTPS, and shows nothing", seen, _state(good), stack)
+        secure = {one["address"]: _answer(one["secure"]) for one in found}
+        seen, good = (
+            _together({address: text for address, (text, _) in secure.items()}),
+            all(ok for _, ok in secure.values()),
+        )
+        mark = "answers" if good else seen
+        yield Row(f"https://{domain}/", "answers", seen, _state(good), stack, f"site:{domain}", mark)
+
+
+def _by_domain(sites: list[Found]) -> dict[str, list[Found]]:
+    found: dict[str, list[Found]] = {}
+    for one in sites:
+        found.setdefault(one["domain"], []).append(one)
+    return found
+
+
+def _together(texts: Mapping[str, str]) -> str:
+    """What was seen at each address: once, where it is the same."""
+    families = " and ".join(dict.fromkeys(map(family, texts)))
+    if len({*texts.values()}) == 1:
+        return f"{next(iter(texts.values()))} ({families})"
+    return "; ".join(f"{address}: {text}" for address, text in texts.items())
+
+
+_REDIRECTS: Final = {301, 302, 303, 307, 308}
+
+
+def _redirect(domain: str, plain: Found) -> tuple[str, bool]:
+    if "error" in plain:
+        return plain["error"], False
+    if plain["status"] not in _REDIRECTS:
+        return f"answered {plain['status']}", False
+    return f"{plain['status']} to {plain['location']}", plain["location"].startswith(f"https://{domain}/")
+
+
+_SERVER_ERROR: Final = 500
+
+
+def _answer(secure: Found) -> tuple[str, bool]:
+    if "error" in secure:
+        return secure["error"], False
+    return f"{secure['status']} over {secure['version']}", secure["status"] < _SERVER_ERROR
+
+
+# ---- certificates
+
+
+def _certificates(sites: list[Found], promises: Promises, at: int) -> Iterator[Row]:
+    for domain, found in _by_domain(sites).items():
+        each = {one["address"]: _certificate(one["secure"], promises.ca, at) for one in found}
+        states = [state for _, state in each.values()]
+        state: State = next((one for one in ("bad", "untried") if one in states), "good")
+        seen = _together({address: text for address, (text, _) in each.items()})
+        yield Row(domain, _promised_signer(promises.ca), seen, state, promises.domains[domain])
+
+
+_SIGNERS: Final = {
+    "": "valid for its name, renewed in time",
+    "internal": "valid for its name, signed by the host's own authority",
+    "letsencrypt": "valid for its name, believed by every browser, renewed in time",
+    "letsencrypt-staging": "valid for its name, signed by Let's Encrypt's staging, which no browser believes",
+}
+_UNKNOWN_SIGNER: Final = ("unable to get local issuer", "self-signed certificate in", "unable to verify")
+
+
+def _promised_signer(ca: str) -> str:
+    return _SIGNERS.get(ca, "valid for its name, signed by the authority of the spec")
+
+
+def _certificate(secure: Found, ca: str, at: int) -> tuple[str, State]:
+    if "error" in secure:
+        return secure["error"], "untried"
+    found = secure["certificate"]
+    left = found["until"] - at
+    said = f"by {found['issuer']}, {until(found['until'])}, {left // 86_400} days left"
+    is_internal = facts.INTERNAL_ISSUER in found["issuer"]
+    late = left < (0 if is_internal else facts.LEAST_DAYS * 86_400)
+    if late:
+        said = f"ended {until(found['until'])}, by {found['issuer']}" if left < 0 else f"not renewed: {said}"
+    elif found["refusal"]:
+        said = f"{said}; a browser would refuse it: {found['refusal']}"
+    unknown = found["refusal"].startswith(_UNKNOWN_SIGNER) and ca not in {"", "internal", "letsencrypt"}
+    wrong_signer = is_internal != (ca == "internal") and ca in {"internal", "letsencrypt"}
+    return said, _state(not late and not wrong_signer and (not found["refusal"] or unknown))
+
+
+def until(at: int) -> str:
+    """As a date."""
+    return time.strftime("%Y-%m-%d", time.gmtime(at))
+
+
+# ---- TLS and QUIC
+
+_WANTED: Final = {"TLS 1.0": "refused", "TLS 1.1": "refused", "TLS 1.2": "taken", "TLS 1.3": "taken"}
+
+
+def _versions(found: Found) -> Iterator[Row]:
+    for name, wanted in _WANTED.items():
+        each = {address: versions[name] for address, versions in found["versions"].items()}
+        if each:
+            yield Row(name, wanted, _together(each), _version_state({*each.values()}, wanted))
+
+
+def _version_state(seen: set[str], wanted: str) -> State:
+    if seen == {wanted}:
+        return "good"
+    is_wrong = bool(seen & ({"taken", "refused"} - {wanted})) or wanted == "taken"
+    return "bad" if is_wrong else "untried"
+
+
+def _quic(found: Found) -> Iterator[Row]:
+    for address, quic in found["quic"].items():
+        what, promised = f"HTTP/3, {family(address)}", f"spoken at {facts.HTTPS}/udp"
+        if quic["status"]:
+            yield Row(
+                what,
+                promised,
+                f"a request by HTTP/3 answered {quic['status']}",
+                "good",
+                place="gate:udp",
+                mark="answers",
+            )
+        elif quic["status"] is None and quic["spoken"]:
+            seen = "QUIC answers; a whole request could not be tried, as curl here has no HTTP/3"
+            yield Row(what, promised, seen, "good", place="gate:udp", mark="answers")
+        else:
+            way = "no answer by QUIC; a network on the way may drop UDP"
+            yield Row(what, promised, way, "bad", place="gate:udp", mark="no answer")
+
+
+# ---- headers
+
+_PRESENT: Final = ("strict-transport-security", "x-content-type-options", "x-frame-options", "referrer-policy")
+_ABSENT: Final = ("server", "via", "x-powered-by")
+
+
+def _headers(sites: list[Found], promises: Promises) -> Iterator[Row]:
+    promised = f"{', '.join(_PRESENT)}; no {', '.join(_ABSENT)}"
+    for domain, found in _by_domain(sites).items():
+        each = {one["address"]: _of_answer(one["secure"]) for one in found}
+        state: State = (
+            "untried"
+            if all(ok is None for _, ok in each.values())
+            else _state(all(ok is not False for _, ok in each.values()))
+        )
+        seen = _together({address: text for address, (text, _) in each.items()})
+        yield Row(domain, promised, seen, state, promises.domains[domain])
+
+
+def _of_answer(secure: Found) -> tuple[str, bool | None]:
+    """What is wrong with the headers, and whether they are as they should be; None without an answer."""
+    if "error" in secure:
+        return secure["error"], None
+    missing = [name for name in _PRESENT if not secure["headers"].get(name)]
+    extra = [name for name in _ABSENT if secure["headers"].get(name)]
+    said = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"told: {', '.join(extra)}"] * bool(extra)
+    return "; ".join(said) or "all are there, and nothing of the software is told", not said
