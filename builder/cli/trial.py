@@ -101,8 +101,8 @@ class _Entered:
 def _report(ready: Ready, *, spec: Spec, file: str) -> None:
     """The page of a rehearsal; its machine has no disk for data."""
     rehearsed = replace(spec, data=None)
-    found = report.gathered(_Entered(ready.machine), [ready.machine.ipv4, ready.machine.ipv6], rehearsed)
-    report.finish(found, rehearsed, file, stack="", full=False, as_json=False)
+    found = report.gathered(_Entered(ready.machine), [ready.ipv4, ready.ipv6], rehearsed, rehearsal=True)
+    report.report(found, rehearsed, file)
 
 
 def _show_and_keep(ready: Ready, *, as_json: bool, keep: bool) -> None:

@@ -13,6 +13,7 @@ from builder.cli import output
 from builder.cli.options import AsJson, Host, load, remote
 from builder.cli.progress import Steps
 from builder.problems import UserError
+from builder.server.report.model import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,8 +34,9 @@ def command(
     ] = None,
     *,
     file: Annotated[
-        str, typer.Option("-o", "--output", metavar="FILE", help="Write the page here; - is stdout.")
-    ] = "report.html",
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write the page here, not to report.html; - is stdout."),
+    ] = None,
     stack: OneStack = "",
     full: Full = False,
     address: Annotated[
@@ -52,11 +54,17 @@ def command(
     from builder.server import apply, site_answers
 
     spec = load(path) if path else None
-    check(file, stack, spec)
+    target = file or ("" if as_json else "report.html")
+    if as_json and target == files.STDOUT:
+        raise typer.BadParameter("--json and the page cannot both go to stdout")
+    check(target, stack, spec)
     server, tree = remote(host, ssh), hosts.build(spec) if spec else None
     compare = (lambda: [one.path for one in apply.differences(server, tree)]) if tree else None
     found = gathered(server, [site_answers.address(server), *(address or ())], spec, compare)
-    return finish(found, spec, file, stack=stack, full=full, as_json=as_json)
+    made = report(found, spec, target, stack=stack, full=full)
+    if as_json:
+        output.json(made.value())
+    return 1 if made.wrong else 0
 
 
 # As ssh takes options: with every other command -o is for these.
@@ -69,42 +77,41 @@ def check(file: str, stack: str, spec: Spec | None) -> None:
         raise UserError(f"-o {file}: here -o is the page's file", f"for ssh: --ssh-option {file}")
     if spec and stack and stack not in {one.name for one in spec.stacks}:
         raise UserError(f"the spec has no stack {stack}", f"it has: {', '.join(one.name for one in spec.stacks)}")
-    files.check(file)
+    if file:
+        files.check(file)
 
 
 def gathered(
-    server: Server, named: Sequence[str], spec: Spec | None, compare: Callable[[], list[str]] | None = None
+    server: Server,
+    named: Sequence[str],
+    spec: Spec | None,
+    compare: Callable[[], list[str]] | None = None,
+    *,
+    rehearsal: bool = False,
 ) -> Found:
     """What was found, with a line for each step."""
     from builder.server.report import gather
 
     with Steps() as steps:
-        return gather.gather(server, named, spec, compare, step=steps.next)
+        return gather.gather(server, named, spec, compare, rehearsal=rehearsal, step=steps.next)
 
 
-def finish(found: Found, spec: Spec | None, file: str, *, stack: str, full: bool, as_json: bool) -> int:
-    """Write the page, and say what is not as promised; the exit code."""
+def report(found: Found, spec: Spec | None, file: str, *, stack: str = "", full: bool = False) -> Report:
+    """Make the report of it, write the page if there is a `file` for it, and say what is not as promised."""
     from builder.server.report import assemble, page
 
     known = {one["stack"] for one in found["more"]["users"]} - {"proxy"}
     if stack and stack not in known:
         raise UserError(f"there is no stack {stack}", f"there are: {', '.join(sorted(known))}")
     made = assemble.report(found, spec, stack=stack, full=full)
-    if as_json:
-        output.json(made.value())
-    else:
-        _write(made, page.page(made), file)
-    return 1 if made.wrong else 0
-
-
-def _write(made: Report, content: bytes, file: str) -> None:
     if file == files.STDOUT:
-        output.data(content)
-    else:
-        files.write(file, content, report=output.note)
+        output.data(page.page(made))
+    elif file:
+        files.write(file, page.page(made), report=output.note)
     for row in made.wrong:
-        output.failure(f"{row.what}: {row.seen}")
+        output.failure(f"{clean(row.what)}: {clean(row.seen)}")
     tried = [row for row in made.rows if row.state in {"good", "bad"}]
     output.note(f"{len(tried) - len(made.wrong)} of {len(tried)} are as promised")
-    if file != files.STDOUT:
-        output.note(f"wrote {len(content):,} bytes to {file}")
+    if file and file != files.STDOUT:
+        output.note(f"wrote the page to {file}")
+    return made

@@ -2,5 +2,5 @@
 
 `gather` asks the host over ssh, and `outside` from this machine by real connections; what they bring is one value that
 could be JSON. `outside_rows` and `inside_rows` make rows of it, `assemble` puts these together, of all stacks or of
-one, and `page` writes the file, with `bans_plot`. Only `gather` and `outside` touch the network.
+one, and `page` writes the file. Only `gather` and `outside` touch the network.
 """

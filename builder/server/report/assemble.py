@@ -35,7 +35,7 @@ def report(found: Found, spec: Spec | None, *, stack: str = "", full: bool = Fal
         host=found["status"]["name"],
         stack=stack,
         at=found["more"]["at"],
-        where=found["from"],
+        is_rehearsal=found["rehearsal"],
         sections=sections,
         bans=tuple((str(day), int(count)) for day, count in bans["days"]),
         bans_since=inside_rows.when(bans["since"]) if bans["since"] else "",
@@ -79,7 +79,6 @@ def part(found: Found, stack: str) -> Found:
         backup = {**backup, "missing": [], "run": {}, "stacks": own} if own else None
     return {
         **found,
-        "from": "",
         "doctor": [one for one in found["doctor"] if one["check"] in _OF_HOST],
         "differs": None,
         "status": {

@@ -27,6 +27,7 @@ def gather(
     spec: Spec | None,
     compare: Callable[[], list[str]] | None = None,
     *,
+    rehearsal: bool = False,
     step: Callable[[str], object] = str,
 ) -> Found:
     """Everything, as values that could be JSON. `named` are addresses or names by which the host is reached.
@@ -47,8 +48,14 @@ def gather(
         [port["port"] for port in status["ports"] if port["protocol"] == "tcp"],
         more["authority"],
     )
-    where = socket.gethostname()
-    return {"status": status, "doctor": doctor, "more": more, "differs": differs, "outside": found, "from": where}
+    return {
+        "status": status,
+        "doctor": doctor,
+        "more": more,
+        "differs": differs,
+        "outside": found,
+        "rehearsal": rehearsal,
+    }
 
 
 def _domains(spec: Spec) -> list[str]:

@@ -28,7 +28,7 @@ def sections(found: Found, promises: Promises, *, full: bool) -> Iterator[Sectio
         yield Section("files", "Files of the host", (_files(found["differs"]),))
     yield Section("users", "Users and their containers", tuple(_users(status, more)))
     yield Section("firewall", "Firewall", tuple(_firewall(status["firewall"], more["packets"])), _since(status))
-    yield Section("refused", "What apps were refused", tuple(_refused(status)), _since(status))
+    yield Section("refused", "What apps were refused", tuple(_refused(status, promises)), _since(status))
     yield Section("bans", "Bans", tuple(_bans(status, promises, full=full)))
     yield Section("certificates", "Certificates on the host", tuple(_certificates(status, promises)))
     yield Section("room", "Disk and memory", tuple(_room(status, more)))
@@ -71,16 +71,23 @@ PROMISED: Final = {
     "clock": "the clock is synchronised",
     "certificates": "each was renewed in time",
 }
-# Where the picture says so.
-_PLACES: Final = {"firewall in force": "wall", "fail2ban": "wall", "ssh by key only": "ssh", "disk for data": "data"}
+# What the picture says of some: where, and in which words.
+_MARKS: Final = {
+    "firewall complete": ("wall", "no rule is missing", "rules are missing"),
+    "fail2ban": ("wall", "Fail2Ban watches", "Fail2Ban does not watch"),
+    "ssh by key only": ("ssh", "by key alone", "not by key alone"),
+    "disk for data": ("data", "in place", "not in place"),
+    "system services": ("ssh", "no service has failed", "a service has failed"),
+    "no unknown listener": ("wall", "nothing else listens", "something else listens"),
+}
 
 
 def _checks(doctor: list[Found]) -> Iterator[Row]:
     for one in doctor:
-        name = one["check"]
-        seen = one["wrong"] or one["note"] or "as promised"
-        mark = f"{name}: {'yes' if one['ok'] else 'no'}"
-        yield Row(name, PROMISED.get(name, "passes"), seen, _state(one["ok"]), place=_PLACES.get(name, ""), mark=mark)
+        name, good = one["check"], one["ok"]
+        seen = one["wrong"] or one["note"] or "so it is"
+        place, right, wrong = _MARKS.get(name, ("", "", ""))
+        yield Row(name, PROMISED.get(name, "passes"), seen, _state(good), place=place, mark=right if good else wrong)
 
 
 _SHOWN_FILES: Final = 10
@@ -155,14 +162,17 @@ def _firewall(loaded: bool, packets: dict[str, int]) -> Iterator[Row]:
 _MOST_DESTINATIONS: Final = 5
 
 
-def _refused(status: Found) -> Iterator[Row]:
+_WAYS_OUT: Final = "DNS, HTTP, HTTPS and what its spec says"
+
+
+def _refused(status: Found, promises: Promises) -> Iterator[Row]:
     for one in status["egress"]:
         user = one["user"]
         if not user and not one["refused"]:
             continue
         stack = user.removeprefix(facts.STACK_USER_PREFIX)
         whose = "" if user in {"", facts.PROXY_USER} else stack
-        promised = "DNS, HTTP, HTTPS and what the spec says; all else is refused"
+        promised = f"{promises.out.get(stack, _WAYS_OUT)}; all else is refused"
         if one["refused"] is None:
             yield Row(user or "other users", promised, "unknown: no rules are loaded", "bad", whose)
             continue
@@ -280,7 +290,8 @@ def _memory(user: Found, killed: int) -> Iterator[Row]:
     seen = size(user["memory"]) + (f"; {_count(killed, 'process', 'processes')} killed at the limit" if killed else "")
     state: State = _state(not killed) if user["limit"] else "note"
     of = f" of {size(user['limit'])}" if user["limit"] else ""
-    yield Row(what, promised, seen, state, stack, place, f"memory: {size(user['memory'])}{of}")
+    mark = f"{killed} killed for want of memory" if killed else f"memory: {size(user['memory'])}{of}"
+    yield Row(what, promised, seen, state, stack, place, mark)
 
 
 # ---- updates and backups

@@ -45,7 +45,7 @@ class Report:
     host: str
     stack: str
     at: int  # seconds since 1970
-    where: str  # from where it was looked
+    is_rehearsal: bool
     sections: tuple[Section, ...]
     bans: tuple[tuple[str, int], ...] = ()
     bans_since: str = ""
@@ -67,7 +67,7 @@ class Report:
             "host": clean(self.host),
             "stack": self.stack,
             "at": self.at,
-            "from": clean(self.where),
+            "rehearsal": self.is_rehearsal,
             "ok": not self.wrong,
             "sections": [
                 {"name": one.name, "title": one.title, "rows": [_value(row) for row in one.rows]}

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from builder import facts, process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 Found = dict[str, Any]
 # What is often open by mistake: remote shells, mail, databases, caches, queues, agents, admin pages of programs.
@@ -46,8 +46,9 @@ def look(addresses: Sequence[str], domains: Sequence[str], ports: Iterable[int],
     reached = [one for one, found in by_address.items() if {*found.values()} != {"no way"}]
     with ThreadPoolExecutor(_SITES_AT_ONCE) as pool:
         pairs = [(domain, one) for domain in domains for one in reached]
-        sites = list(pool.map(lambda pair: site(pair[0], pair[1], authority), pairs))
-        versions = {one: _versions(pool, one, domains[0]) for one in reached if domains}
+        sites = list(pool.map(lambda pair: site(pair[0], pair[1], by_address[pair[1]], authority), pairs))
+        secure = [one for one in reached if domains and by_address[one][facts.HTTPS] == "open"]
+        versions = {one: _versions(pool, one, domains[0]) for one in secure}
         quic = {one: _quic(one, domains) for one in reached}
     return {
         "tried": tried,
@@ -72,14 +73,19 @@ def port(address: str, number: int) -> Literal["open", "closed", "silent", "no w
 _NO_WAY: Final = {errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETDOWN}
 
 
-def site(domain: str, address: str, authority: str) -> Found:
-    """What a domain answers at an address, by plain HTTP and by HTTPS."""
+def site(domain: str, address: str, states: Mapping[int, str], authority: str) -> Found:
+    """What a domain answers at an address, by plain HTTP and by HTTPS; a port that is not open is not asked again."""
     found: Found = {"domain": domain, "address": address}
     with _said(found, "plain"):
-        found["plain"] = _plain(domain, address)
+        found["plain"] = _plain(domain, address) if states[facts.HTTP] == "open" else _not_open(facts.HTTP, states)
     with _said(found, "secure"):
-        found["secure"] = _secure(domain, address, authority)
+        is_open = states[facts.HTTPS] == "open"
+        found["secure"] = _secure(domain, address, authority) if is_open else _not_open(facts.HTTPS, states)
     return found
+
+
+def _not_open(number: int, states: Mapping[int, str]) -> Found:
+    return {"error": f"{number} is {states[number]}"}
 
 
 @contextlib.contextmanager

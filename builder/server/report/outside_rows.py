@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts
+from builder.quantities import duration
 from builder.server.report.model import Row, Section
 
 if TYPE_CHECKING:
@@ -70,9 +71,10 @@ def _of_address(address: str, states: Mapping[int, str]) -> Row:
 
 def _direct(address: str, states: Mapping[int, str]) -> Row:
     answered = [number for number in _DIRECT if states.get(number) == "open"]
-    seen = f"{_listed(answered)} answer" if answered else "no connection comes to be"
+    seen = f"{_listed(answered)} answer" if answered else "nobody is let in"
+    mark = f"{_listed(answered)} answer" if answered else "reached by its gates alone"
     what = f"Straight at the proxy, {family(address)}"
-    return Row(what, f"{_listed(_DIRECT)} answer nobody", seen, _state(not answered), place="proxy", mark=seen)
+    return Row(what, f"{_listed(_DIRECT)} answer nobody", seen, _state(not answered), place="proxy", mark=mark)
 
 
 def _listed(numbers: tuple[int, ...] | list[int]) -> str:
@@ -153,7 +155,9 @@ def _certificates(sites: list[Found], promises: Promises, at: int) -> Iterator[R
         states = [state for _, state in each.values()]
         state: State = next((one for one in ("bad", "untried") if one in states), "good")
         seen = _together({address: text for address, (text, _) in each.items()})
-        yield Row(domain, _promised_signer(promises.ca), seen, state, promises.domains[domain])
+        mark = f"certificate: {seen}" if state == "bad" else ""
+        stack = promises.domains[domain]
+        yield Row(domain, _promised_signer(promises.ca), seen, state, stack, f"site:{domain}", mark)
 
 
 _SIGNERS: Final = {
@@ -174,7 +178,7 @@ def _certificate(secure: Found, ca: str, at: int) -> tuple[str, State]:
         return secure["error"], "untried"
     found = secure["certificate"]
     left = found["until"] - at
-    said = f"by {found['issuer']}, {until(found['until'])}, {left // 86_400} days left"
+    said = f"by {found['issuer']}, until {until(found['until'])}, {duration(left)} left"
     is_internal = facts.INTERNAL_ISSUER in found["issuer"]
     late = left < (0 if is_internal else facts.LEAST_DAYS * 86_400)
     if late:
@@ -198,9 +202,10 @@ _WANTED: Final = {"TLS 1.0": "refused", "TLS 1.1": "refused", "TLS 1.2": "taken"
 
 def _versions(found: Found) -> Iterator[Row]:
     for name, wanted in _WANTED.items():
-        each = {address: versions[name] for address, versions in found["versions"].items()}
-        if each:
+        if each := {address: versions[name] for address, versions in found["versions"].items()}:
             yield Row(name, wanted, _together(each), _version_state({*each.values()}, wanted))
+        else:
+            yield Row(name, wanted, f"{facts.HTTPS} is not open, or there is no site", "untried")
 
 
 def _version_state(seen: set[str], wanted: str) -> State:

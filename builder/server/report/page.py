@@ -13,11 +13,10 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
-from builder.server.report import bans_plot
 from builder.server.report.model import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from builder.server.report.model import Report, Row, Section, State
 
@@ -107,10 +106,10 @@ def _policy(picture: str) -> str:
 
 
 def _head(report: Report) -> str:
-    where = f", looked at from {_text(report.where)}" if report.where else ""
+    where = " in a rehearsal, booted on one machine" if report.is_rehearsal else ""
     return (
         f"<header>\n<h1>{_text(_name(report))}</h1>\n"
-        f'<p class="muted">What was promised and what was seen, {_minute(report.at)}{where}</p>\n</header>\n'
+        f'<p class="muted">What was promised and what was seen{where}, {_minute(report.at)}</p>\n</header>\n'
         '<main id="content">\n'
     )
 
@@ -138,7 +137,8 @@ def _wrong(report: Report) -> Iterator[str]:
     for section in report.sections:
         for number, row in enumerate(section.rows):
             if row.state == "bad":
-                yield f'<li><a href="#{_anchor(section, number)}">{_text(row.what)}</a>: {_text(row.seen)}</li>\n'
+                what = f"{section.title}: {row.what}"
+                yield f'<li><a href="#{_anchor(section, number)}">{_text(what)}</a>: {_text(row.seen)}</li>\n'
 
 
 def _anchor(section: Section, number: int) -> str:
@@ -163,7 +163,7 @@ def _picture(picture: str) -> str:
     return (
         '<section aria-labelledby="picture">\n<h2 id="picture">The host as a picture</h2>\n'
         '<p class="muted">What its spec says; ✓ and ✗ are what was seen.</p>\n'
-        '<div class="wide" role="region" aria-labelledby="picture" tabindex="0">\n'
+        '<div class="wide" role="region" aria-label="The picture, wider than a phone" tabindex="0">\n'
         f"{picture}</div>\n</section>\n"
     )
 
@@ -211,9 +211,61 @@ def _bans(report: Report) -> str:
         f"<tbody>\n{rows}</tbody>\n</table>\n</details>\n"
     )
     return (
-        f"<figure>\n{bans_plot.plot(report.bans)}<figcaption>{_text(bans_plot.description(report.bans))}{since}"
+        f"<figure>\n{plot(report.bans)}<figcaption>{_text(description(report.bans))}{since}"
         f"</figcaption>\n</figure>\n{numbers if rows else ''}"
     )
+
+
+# ---- the plot
+
+_WIDTH, _HEIGHT = 720, 170
+_LEFT, _RIGHT, _TOP, _BASE = 36, 712, 22, 138
+# Of bars, from one to the next, what is left free.
+_FREE: Final = 0.25
+# Every so many days have their date below.
+_DATED: Final = 7
+
+
+def plot(days: Sequence[tuple[str, int]]) -> str:
+    """The plot of each day's number; the same days give the same text."""
+    most = max((count for _, count in days), default=0)
+    step = (_RIGHT - _LEFT) / max(len(days), 1)
+    bars = "".join(_bar(number, day, count, most, step) for number, (day, count) in enumerate(days))
+    last = html.escape(days[-1][0][5:] if days else "")
+    dates = "".join(
+        f'<text class="p-text" x="{_LEFT + step * number:.1f}" y="{_BASE + 20}">{html.escape(day[5:])}</text>\n'
+        for number, (day, _) in enumerate(days)
+        if (len(days) - 1 - number) % _DATED == 0 and number < len(days) - 1
+    )
+    return (
+        f'<svg class="p" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-labelledby="bans-title bans-text">\n'
+        f'<title id="bans-title">Bans by day</title>\n<desc id="bans-text">{html.escape(description(days))}</desc>\n'
+        f'<path class="p-line" d="M{_LEFT} {_BASE}H{_RIGHT}{f"M{_LEFT} {_TOP}H{_RIGHT}" if most else ""}"/>\n'
+        f'<text class="p-text p-end" x="{_LEFT - 6}" y="{_BASE + 4}">0</text>\n'
+        + (f'<text class="p-text p-end" x="{_LEFT - 6}" y="{_TOP + 4}">{most}</text>\n' if most else "")
+        + f"{bars}{dates}"
+        f'<text class="p-text p-end" x="{_RIGHT}" y="{_BASE + 20}">{last}</text>\n'
+        "</svg>\n"
+    )
+
+
+def _bar(number: int, day: str, count: int, most: int, step: float) -> str:
+    if not count:
+        return ""
+    high = (_BASE - _TOP) * count / most
+    place = f'x="{_LEFT + step * (number + _FREE / 2):.1f}" y="{_BASE - high:.1f}"'
+    size = f'width="{step * (1 - _FREE):.1f}" height="{high:.1f}"'
+    return f'<rect class="p-bar" {place} {size}><title>{html.escape(day)}: {count}</title></rect>\n'
+
+
+def description(days: Sequence[tuple[str, int]]) -> str:
+    """The plot in a sentence."""
+    total = sum(count for _, count in days)
+    if not total:
+        return f"No address was banned in the last {len(days)} days."
+    day, most = max(days, key=lambda one: one[1])
+    bans = "1 ban" if total == 1 else f"{total:,} bans"
+    return f"{bans} in the last {len(days)} days; most on {day}: {most:,}."
 
 
 # ---- how it looks
@@ -249,9 +301,9 @@ table {{ border-collapse: collapse; width: 100%; table-layout: fixed; font-size:
 thead th {{ background: var(--panel); text-align: left; }}
 th, td {{ padding: .45rem .6rem; vertical-align: top; overflow-wrap: anywhere; border-bottom: 1px solid var(--edge); }}
 tbody th {{ text-align: left; font-weight: 600; }}
-th:nth-child(1) {{ width: 22%; }}
-th:nth-child(2) {{ width: 28%; }}
-th:nth-child(4) {{ width: 9.5rem; }}
+th:nth-child(1) {{ width: 24%; }}
+th:nth-child(2) {{ width: 27%; }}
+th:nth-child(4) {{ width: 10.5rem; }}
 tr:target {{ outline: 3px solid var(--link); outline-offset: -3px; }}
 .promised {{ color: var(--muted); }}
 .bad-row, .bad-row .promised {{ background: var(--bad-panel); color: var(--ink); }}

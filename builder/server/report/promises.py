@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from builder.spec import Spec
+    from builder.stack.model import Stack
 
 
 @dataclass(frozen=True, slots=True)
 class Promises:
-    """`domains` have their stack; `ca` is the spec's, empty where it is unknown; so with `backup_at`."""
+    """`domains` have their stack; `ca` is the spec's, empty where it is unknown; so with `backup_at`.
+
+    `out` says in words what each stack may reach."""
 
     domains: dict[str, str]
     stacks: tuple[str, ...]
     ca: str = ""
     jails: tuple[str, ...] = ("recidive", "sshd")
     backup_at: str = ""
+    out: Mapping[str, str] = field(default_factory=dict)
 
 
 _WEB_JAILS = ("web-flood", "web-scan")
@@ -37,7 +43,17 @@ def of_spec(spec: Spec) -> Promises:
         spec.tls.ca,
         ("recidive", "sshd", *(f"er-{jail}" for jail in _WEB_JAILS if jail not in spec.fail2ban.disable)),
         spec.backup.at if spec.backup else "",
+        {stack.name: ", ".join(_out(stack)) for stack in spec.stacks},
     )
+
+
+def _out(stack: Stack) -> Iterator[str]:
+    if stack.no_egress:
+        yield "nothing"
+        return
+    yield "DNS, HTTP, HTTPS"
+    for rule in stack.egress:
+        yield f"{rule.to} {rule.protocol} {', '.join(map(str, rule.ports)) or 'all ports'}"
 
 
 def of_stack(promises: Promises, stack: str) -> Promises:
