@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+# Of `first boot of the new one`: the times of all commands stand below each other.
+_STEP_WIDTH = 25
+
+
 class _RunningStep:
     """The text beside the spinner; rendered again each time that turns."""
 
@@ -76,7 +80,7 @@ class Steps:
     def end(self, step: str, seconds: float) -> None:
         """The step is over."""
         self.stop()
-        output.note(f"  {step:<14} {seconds:6.1f} s")
+        output.note(f"  {step:<{_STEP_WIDTH}} {seconds:6.1f} s")
 
     def line(self, text: str) -> None:
         """Print a line while a step goes on."""
@@ -92,6 +96,27 @@ class Steps:
         if self._status:
             self._status.stop()
             self._status = self._running = None
+
+
+NEXT = "next"
+_LABEL_WIDTH = 9
+
+
+def ending(rows: Iterable[tuple[str, str]]) -> None:
+    """What there is at the end of a command that takes steps, and what to do next, a line each after a blank one.
+
+    A row is a word for what it is (`server`, `site`, `image`) and its text; `next` is what to do, and comes last.
+    """
+    from rich.text import Text
+
+    every = [*rows]
+    if not every:
+        return
+    output.note("")
+    for label, text in (*(row for row in every if row[0] != NEXT), *(row for row in every if row[0] == NEXT)):
+        for number, line in enumerate(text.split("\n")):
+            shown = "" if number else label
+            output.console.print(Text.assemble("  ", (f"{shown:<{_LABEL_WIDTH}}", "bold"), " ", line))
 
 
 _BAR_WIDTH = 20

@@ -14,12 +14,12 @@ import typer
 
 from builder.cli import building, output
 from builder.cli.options import AsJson, SpecPath, load
-from builder.cli.progress import Steps
+from builder.cli.progress import NEXT, Steps, ending
 from builder.cli.server import report
 from builder.server import ssh
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from builder.lab.machine import Machine
     from builder.lab.trial import Plan, Ready
@@ -119,14 +119,17 @@ def _show(ready: Ready, *, as_json: bool, keep: bool) -> None:
     if as_json:
         output.json(_as_json(ready))
         return
-    output.note("")
+    ending(_rows(ready, keep=keep))
+
+
+def _rows(ready: Ready, *, keep: bool) -> Iterator[tuple[str, str]]:
     for answer in ready.answers:
-        output.note(f"  {answer.url}\n    {ready.curl(answer)}")
-    output.note(f"\n  CA to trust   {ready.ca}\n  /etc/hosts    {ready.hosts}\n  shell         {ready.shell}")
-    output.note(f"  console       {ready.console}\n")
-    output.note(
-        "Ctrl-C takes it away." if keep else "It works, and is taken away now; with --keep it stays until Ctrl-C."
-    )
+        yield "site", f"{answer.url}\n{ready.curl(answer)}"
+    yield "CA", f"{ready.ca}, for a browser to trust"
+    yield "hosts", f"{ready.hosts}, as a line of /etc/hosts"
+    yield "shell", ready.shell
+    yield "console", str(ready.console)
+    yield NEXT, "Ctrl-C takes it away" if keep else "it works, and is taken away now; with --keep it stays until Ctrl-C"
 
 
 def _as_json(ready: Ready) -> dict[str, object]:
