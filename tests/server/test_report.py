@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from builder import facts
 from builder.polling import until
+from tests.machine import hosts
+from tests.machine.conftest import example_images  # noqa: F401 - a fixture
+from tests.server.conftest import ER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +79,19 @@ def test_the_page_of_one_stack_names_no_other(web: Client, tmp_path: Path) -> No
     assert red(rows) == {}
     assert "https://hello.example.com/" in page
     assert not [word for word in ("shop", "notes", "er-shop", _uid(web, "notes")) if word in page]
+
+
+def test_a_rehearsal_has_the_same_page(tmp_path: Path, example_images: None) -> None:  # noqa: F811
+    hosts.written("three", tmp_path)
+    page = tmp_path / "page.html"
+    argv = [str(ER), "try", str(tmp_path / "three/easyrunner.yaml"), "--report", str(page)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    content = page.read_text()
+    assert shown_red(content) == set(), done.stderr
+    assert "in a rehearsal, booted on one machine" in content
+    assert content.count("open: 22, 80, 443") == 2, "both families"
+    assert "✓ answers" in content
 
 
 def certificate(domain: str, *, days: int) -> tuple[bytes, bytes]:
