@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import socket
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from builder import facts
 from builder.polling import until
+from builder.server.report import outside
 from tests.machine import hosts
 from tests.machine.conftest import example_images  # noqa: F401 - a fixture
 from tests.server.conftest import ER
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.server.conftest import Client
@@ -183,3 +186,38 @@ def test_a_lockdown_is_red(web: Client, tmp_path: Path) -> None:
     assert "no answer at: 80, 443" in wrong[f"ports: IPv4, {machine.ipv4}"]
     assert "https://shop.example.com/" in {name.partition(" ")[2] for name in wrong if name.startswith("sites: ")}
     assert shown_red(page) == {*wrong}
+
+
+# ---- what a healthy host never shows, on a server of this machine
+
+
+@pytest.fixture
+def old_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server on the loopback that takes TLS 1.1 alone, with a certificate of its own, where 443 would be."""
+    made, key = certificate("notes.example.com", days=30)
+    (tmp_path / "crt").write_bytes(made)
+    (tmp_path / "key").write_bytes(key)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setattr(facts, "HTTPS", port)
+    argv = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-www", "-cert", str(tmp_path / "crt")]
+    argv += ["-key", str(tmp_path / "key"), "-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        try:
+            until(lambda: outside.port("127.0.0.1", port) == "open", timeout=60, what="the server")
+            yield
+        finally:
+            running.terminate()
+
+
+@pytest.mark.usefixtures("old_server")
+def test_an_old_version_of_tls_is_found_where_it_is_taken() -> None:
+    taken = {name: outside.version("127.0.0.1", "notes.example.com", name) for name in outside._VERSIONS}
+    assert taken == {"TLS 1.0": "refused", "TLS 1.1": "taken", "TLS 1.2": "refused", "TLS 1.3": "refused"}
+
+
+def test_a_port_is_open_closed_or_out_of_reach() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        number = server.getsockname()[1]
+        assert outside.port("127.0.0.1", number) == "open"
+    assert outside.port("127.0.0.1", number) == "closed"
