@@ -10,7 +10,7 @@ import typer
 
 from builder import files
 from builder.cli import output
-from builder.cli.options import AsJson, Host, load, remote
+from builder.cli.options import AsJson, Host, load, remote, shared
 from builder.cli.progress import Steps
 from builder.problems import UserError
 from builder.server.report.model import clean
@@ -58,7 +58,7 @@ def command(
     if as_json and target == files.STDOUT:
         raise typer.BadParameter("--json and the page cannot both go to stdout")
     check(target, stack, spec)
-    server, tree = remote(host, ssh), hosts.build(spec) if spec else None
+    server, tree = shared(remote(host, ssh)), hosts.build(spec) if spec else None
     compare = (lambda: [one.path for one in apply.differences(server, tree)]) if tree else None
     found = gathered(server, [site_answers.address(server), *(address or ())], spec, compare)
     made = report(found, spec, target, stack=stack, full=full)
