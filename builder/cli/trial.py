@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from builder.spec import Spec
 
 NAME = "try"
+Rows = list[tuple[str, str]]
 
 
 def command(
@@ -51,7 +52,7 @@ def command(
     return 0 if result is not None else 1
 
 
-def _try(plan: Plan, write: Callable[[Ready], object] | None, *, keep: bool, as_json: bool) -> Ready | None:
+def _try(plan: Plan, write: Callable[[Ready], Rows] | None, *, keep: bool, as_json: bool) -> Ready | None:
     from builder.lab import events, trial
 
     ready = None
@@ -67,9 +68,8 @@ def _try(plan: Plan, write: Callable[[Ready], object] | None, *, keep: bool, as_
                 case trial.Ready():
                     ready = event
                     steps.stop()
-                    if write:
-                        write(ready)
-                    _show_and_keep(event, as_json=as_json, keep=keep)
+                    rows = write(ready) if write else []
+                    _show_and_keep(event, rows, as_json=as_json, keep=keep)
     return ready
 
 
@@ -98,28 +98,28 @@ class _Entered:
         return ssh.value(self.machine.id, done.stdout, "look at its console")
 
 
-def _report(ready: Ready, *, spec: Spec, file: str) -> None:
-    """The page of a rehearsal; its machine has no disk for data."""
+def _report(ready: Ready, *, spec: Spec, file: str) -> Rows:
+    """Write the page of a rehearsal, whose machine has no disk for data; the rows for the ending."""
     rehearsed = replace(spec, data=None)
     found = report.gathered(_Entered(ready.machine), [ready.ipv4, ready.ipv6], rehearsed, rehearsal=True)
-    report.report(found, rehearsed, file)
+    return report.report(found, rehearsed, file)[1]
 
 
-def _show_and_keep(ready: Ready, *, as_json: bool, keep: bool) -> None:
+def _show_and_keep(ready: Ready, rows: Rows, *, as_json: bool, keep: bool) -> None:
     """Show the host, and with `keep` wait until Ctrl-C, which is the good end of one that is kept."""
     try:
-        _show(ready, as_json=as_json, keep=keep)
+        _show(ready, rows, as_json=as_json, keep=keep)
         while keep:
             time.sleep(3600)
     except KeyboardInterrupt:
         output.note("")
 
 
-def _show(ready: Ready, *, as_json: bool, keep: bool) -> None:
+def _show(ready: Ready, rows: Rows, *, as_json: bool, keep: bool) -> None:
     if as_json:
         output.json(_as_json(ready))
         return
-    ending(_rows(ready, keep=keep))
+    ending((*rows, *_rows(ready, keep=keep)))
 
 
 def _rows(ready: Ready, *, keep: bool) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ import typer
 from builder import files
 from builder.cli import output
 from builder.cli.options import AsJson, Host, load, remote, shared
-from builder.cli.progress import Steps
+from builder.cli.progress import Steps, ending
 from builder.problems import UserError
 from builder.server.report.model import clean
 
@@ -61,7 +61,8 @@ def command(
     server, tree = shared(remote(host, ssh)), hosts.build(spec) if spec else None
     compare = (lambda: [one.path for one in apply.differences(server, tree)]) if tree else None
     found = gathered(server, [site_answers.address(server), *(address or ())], spec, compare)
-    made = report(found, spec, target, stack=stack, full=full)
+    made, rows = report(found, spec, target, stack=stack, full=full)
+    ending(rows)
     if as_json:
         output.json(made.value())
     return 1 if made.wrong else 0
@@ -96,8 +97,13 @@ def gathered(
         return gather.gather(server, named, spec, compare, rehearsal=rehearsal, step=steps.next)
 
 
-def report(found: Found, spec: Spec | None, file: str, *, stack: str = "", full: bool = False) -> Report:
-    """Make the report of it, write the page if there is a `file` for it, and say what is not as promised."""
+def report(
+    found: Found, spec: Spec | None, file: str, *, stack: str = "", full: bool = False
+) -> tuple[Report, list[tuple[str, str]]]:
+    """Make the report of it, write the page if there is a `file` for it, and say what is not as promised.
+
+    Also gives the rows for the command's ending.
+    """
     from builder.server.report import assemble, page
 
     known = {one["stack"] for one in found["more"]["users"]} - {"proxy"}
@@ -111,7 +117,5 @@ def report(found: Found, spec: Spec | None, file: str, *, stack: str = "", full:
     for row in made.wrong:
         output.failure(f"{clean(row.what)}: {clean(row.seen)}")
     tried = [row for row in made.rows if row.state in {"good", "bad"}]
-    output.note(f"{len(tried) - len(made.wrong)} of {len(tried)} are as promised")
-    if file and file != files.STDOUT:
-        output.note(f"wrote the page to {file}")
-    return made
+    seen = f"{len(tried) - len(made.wrong)} of {len(tried)} are as promised"
+    return made, [("seen", seen), *([("page", file)] if file and file != files.STDOUT else [])]

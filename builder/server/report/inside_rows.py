@@ -70,6 +70,8 @@ PROMISED: Final = {
     "restores whole": "no restore was cut off",
     "clock": "the clock is synchronised",
     "certificates": "each was renewed in time",
+    "shared certificates": "where several hosts share them, that place is reached",
+    "edge": "what stands before the host is the edge that it believes",
 }
 # What the picture says of some: where, and in which words.
 _MARKS: Final = {
