@@ -372,7 +372,7 @@ def replaced_rows(done: Replaced) -> Iterator[tuple[str, str]]:
     yield "gap", f"without service for {done.gap:.0f} s"
     for boot in done.launched.first_boots:
         for fingerprint in sorted(boot.fingerprints):
-            yield "host key", f"of {boot.server.address} is new: {fingerprint}"
+            yield "host key", f"the host key of {boot.server.address} is new: {fingerprint}"
     pair = done.pair
     if done.volume != pair.volume:
         stays = f"{done.volume}, a copy of {pair.volume}, which stays as it was with {pair.old.id};"
