@@ -10,7 +10,7 @@ import typer
 from builder import files, problem_report
 from builder.cli import building, output
 from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote, shared
-from builder.cli.progress import NEXT, ending, follow
+from builder.cli.progress import NEXT, Steps, ending, follow
 from builder.cli.server import firewall, push, registries, releases
 from builder.problems import SpecError
 
@@ -112,8 +112,9 @@ def _carry_out(
     if not found:
         # The files may be those of a change whose client has gone, and which would be taken back.
         return apply.resume(server)
-    for archive in apply.send_archives(server, spec):
-        output.note(f"sending {archive.name} …")
+    with Steps() as steps:
+        for archive in apply.send_archives(server, spec):
+            steps.next(f"sending {archive.name}")
     return apply.carry_out(server, apply.plan(spec, tree, timeout=timeout))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts
 from builder.quantities import duration, size
-from builder.server.report.model import Row, Section
+from builder.server.report.model import Row, Section, judged
 from builder.server.report.outside_rows import until
 
 if TYPE_CHECKING:
@@ -34,10 +34,6 @@ def sections(found: Found, promises: Promises, *, full: bool) -> Iterator[Sectio
     yield Section("room", "Disk and memory", tuple(_room(status, more)))
     yield Section("updates", "Updates", tuple(_updates(status)))
     yield Section("backups", "Backups, and restores that were tried", tuple(_backups(status["backup"], promises)))
-
-
-def _state(good: object) -> State:
-    return "good" if good else "bad"
 
 
 # ---- checks
@@ -89,7 +85,7 @@ def _checks(doctor: list[Found]) -> Iterator[Row]:
         name, good = one["check"], one["ok"]
         seen = one["wrong"] or one["note"] or "so it is"
         place, right, wrong = _MARKS.get(name, ("", "", ""))
-        yield Row(name, PROMISED.get(name, "passes"), seen, _state(good), place=place, mark=right if good else wrong)
+        yield Row(name, PROMISED.get(name, "passes"), seen, judged(good), place=place, mark=right if good else wrong)
 
 
 _SHOWN_FILES: Final = 10
@@ -98,7 +94,7 @@ _SHOWN_FILES: Final = 10
 def _files(differs: list[str]) -> Row:
     more = f" and {len(differs) - _SHOWN_FILES} more" if len(differs) > _SHOWN_FILES else ""
     seen = f"these differ: {', '.join(differs[:_SHOWN_FILES])}{more}" if differs else "every file is"
-    return Row("Files", "every file is as the spec has it, and no other is there", seen, _state(not differs))
+    return Row("Files", "every file is as the spec has it, and no other is there", seen, judged(not differs))
 
 
 # ---- users
@@ -126,7 +122,7 @@ def _user(user: Found, stack: str) -> Row:
     if user["said"]:
         return Row(user["user"], promised, user["said"], "untried", stack)
     seen = f"by another user: {', '.join(outside)}" if outside else running or "no container runs"
-    return Row(user["user"], promised, seen, _state(not outside), stack)
+    return Row(user["user"], promised, seen, judged(not outside), stack)
 
 
 def _is_own(uid: int | None, own: int, first: int) -> bool:
@@ -142,7 +138,7 @@ def _service(stack: str, unit: Found) -> Row:
         seen += f" ({unit['result']})"
     place = "proxy" if stack == "proxy" else f"service:{name}"
     mark = f"runs{since}" if runs else unit["state"]
-    return Row(name, "runs", seen, _state(runs), "" if stack == "proxy" else stack, place, mark)
+    return Row(name, "runs", seen, judged(runs), "" if stack == "proxy" else stack, place, mark)
 
 
 # ---- firewall
@@ -156,7 +152,7 @@ def _since(status: Found) -> str:
 def _firewall(loaded: bool, packets: dict[str, int]) -> Iterator[Row]:
     seen = "the rules are in force" if loaded else "LOCKDOWN: they did not load, and only SSH is open"
     mark = "rules in force" if loaded else "LOCKDOWN"
-    yield Row("Rules", "every packet that no rule lets in is dropped", seen, _state(loaded), place="wall", mark=mark)
+    yield Row("Rules", "every packet that no rule lets in is dropped", seen, judged(loaded), place="wall", mark=mark)
     for name, count in packets.items():
         yield Row(name[0].upper() + name[1:], "counted", _count(count, "packet"), "note")
 
@@ -242,7 +238,7 @@ def _certificates(status: Found, promises: Promises) -> Iterator[Row]:
         left = f"{duration(one['seconds'])} left" if one["seconds"] > 0 else "has ended"
         seen = f"by {one['issuer']}, {left}"
         mark = f"certificate of {one['domain']}: {left}" if one["late"] else "certificates in time"
-        yield Row(one["domain"], "renewed before a third of its time is left", seen, _state(not one["late"]), stack,
+        yield Row(one["domain"], "renewed before a third of its time is left", seen, judged(not one["late"]), stack,
                   "proxy", mark)  # fmt: skip
 
 
@@ -257,7 +253,7 @@ def _room(status: Found, more: Found) -> Iterator[Row]:
         "Disk",
         promised,
         seen,
-        _state(not full),
+        judged(not full),
         place="" if status["data"] else "data",
         mark=f"{size(disk['free'])} free",
     )
@@ -273,7 +269,7 @@ def _data(data: Found, *, full: bool) -> Row:
     if not data["device"]:
         return Row(what, "mounted", data["said"], "bad", place="data", mark="not mounted")
     seen = f"{size(data['free'])} of {size(data['total'])} free"
-    return Row(what, "mounted, a tenth is free", seen, _state(not full), place="data", mark=seen)
+    return Row(what, "mounted, a tenth is free", seen, judged(not full), place="data", mark=seen)
 
 
 def _killed(status: Found, stack: str) -> int:
@@ -290,7 +286,7 @@ def _memory(user: Found, killed: int) -> Iterator[Row]:
         yield Row(what, promised, "this machine does not count it", "untried", stack)
         return
     seen = size(user["memory"]) + (f"; {_count(killed, 'process', 'processes')} killed at the limit" if killed else "")
-    state: State = _state(not killed) if user["limit"] else "note"
+    state: State = judged(not killed) if user["limit"] else "note"
     of = f" of {size(user['limit'])}" if user["limit"] else ""
     mark = f"{killed} killed for want of memory" if killed else f"memory: {size(user['memory'])}{of}"
     yield Row(what, promised, seen, state, stack, place, mark)
@@ -303,9 +299,9 @@ def _updates(status: Found) -> Iterator[Row]:
     updates = status["updates"]
     checked = f", as of {when(updates['checked'])}" if updates["checked"] else ""
     seen = f"{updates['security']} of {updates['pending']} that wait are for security{checked}"
-    yield Row("Packages", "security updates install themselves each night", seen, _state(not updates["security"]))
+    yield Row("Packages", "security updates install themselves each night", seen, judged(not updates["security"]))
     due = status["reboot_needed"]
-    yield Row("Reboot", "none is due", "one is due for an update" if due else "none is due", _state(not due))
+    yield Row("Reboot", "none is due", "one is due for an update" if due else "none is due", judged(not due))
     proxy = status["proxy_image"]
     seen = f"{proxy['image']}; {proxy['newest']} is out" if proxy["newest"] else proxy["image"]
     if proxy["unknown"]:
@@ -341,7 +337,7 @@ def _backup(one: Found, promised: str) -> Row:
         seen += f"; {error}"
     is_good = good and not one["late"] and not one.get("error")
     mark = f"{one['stack']}: {until(good) if good else 'none yet'}"
-    return Row(f"Backup of {one['stack']}", promised, seen, _state(is_good), _whose(one), "backup", mark)
+    return Row(f"Backup of {one['stack']}", promised, seen, judged(is_good), _whose(one), "backup", mark)
 
 
 def _drill(one: Found) -> Row:

@@ -82,6 +82,11 @@ def _value(row: Row) -> dict[str, str]:
     return {**{name: clean(text) for name, text in texts.items()}, "state": row.state, "stack": row.stack}
 
 
+def judged(good: object) -> State:
+    """Kept, or broken."""
+    return "good" if good else "bad"
+
+
 _MOST: Final = 400
 _LOGIN: Final = re.compile(r"//[^/\s@]*@")
 

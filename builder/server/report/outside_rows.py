@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts
 from builder.quantities import duration
-from builder.server.report.model import Row, Section
+from builder.server.report.model import Row, Section, State, judged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from builder.server.report.model import State
     from builder.server.report.promises import Promises
 
 Found = dict[str, Any]
@@ -66,7 +65,7 @@ def _of_address(address: str, states: Mapping[int, str]) -> Row:
     if facts.SSH not in is_open:
         said.append(f"{facts.SSH} does not answer here, as ssh.allow_from may say")
     mark = f"{_listed(extra)} open" if extra else "nothing else open" if not missing else "the web is closed"
-    return Row(what, promised, "; ".join(said), _state(not extra and not missing), place="wall", mark=mark)
+    return Row(what, promised, "; ".join(said), judged(not extra and not missing), place="wall", mark=mark)
 
 
 def _direct(address: str, states: Mapping[int, str]) -> Row:
@@ -74,7 +73,7 @@ def _direct(address: str, states: Mapping[int, str]) -> Row:
     seen = f"{_listed(answered)} answer" if answered else "nobody is let in"
     mark = f"{_listed(answered)} answer" if answered else "reached by its gates alone"
     what = f"Straight at the proxy, {family(address)}"
-    return Row(what, f"{_listed(_DIRECT)} answer nobody", seen, _state(not answered), place="proxy", mark=mark)
+    return Row(what, f"{_listed(_DIRECT)} answer nobody", seen, judged(not answered), place="proxy", mark=mark)
 
 
 def _listed(numbers: tuple[int, ...] | list[int]) -> str:
@@ -86,29 +85,17 @@ def family(address: str) -> str:
     return f"IPv{ipaddress.ip_address(address).version}"
 
 
-def _state(good: object) -> State:
-    return "good" if good else "bad"
-
-
 # ---- sites
 
 
 def _sites(sites: list[Found], promises: Promises) -> Iterator[Row]:
     for domain, found in _by_domain(sites).items():
         stack = promises.domains[domain]
-        plain = {one["address"]: _redirect(domain, one["plain"]) for one in found}
-        seen, good = (
-            _together({address: text for address, (text, _) in plain.items()}),
-            all(ok for _, ok in plain.values()),
-        )
-        yield Row(f"http://{domain}/", "leads to HTTPS, and shows nothing", seen, _state(good), stack)
-        secure = {one["address"]: _answer(one["secure"]) for one in found}
-        seen, good = (
-            _together({address: text for address, (text, _) in secure.items()}),
-            all(ok for _, ok in secure.values()),
-        )
-        mark = "answers" if good else seen
-        yield Row(f"https://{domain}/", "answers", seen, _state(good), stack, f"site:{domain}", mark)
+        seen, state = _joined({one["address"]: _redirect(domain, one["plain"]) for one in found})
+        yield Row(f"http://{domain}/", "leads to HTTPS, and shows nothing", seen, state, stack)
+        seen, state = _joined({one["address"]: _answer(one["secure"]) for one in found})
+        mark = "answers" if state == "good" else seen
+        yield Row(f"https://{domain}/", "answers", seen, state, stack, f"site:{domain}", mark)
 
 
 def _by_domain(sites: list[Found]) -> dict[str, list[Found]]:
@@ -116,6 +103,20 @@ def _by_domain(sites: list[Found]) -> dict[str, list[Found]]:
     for one in sites:
         found.setdefault(one["domain"], []).append(one)
     return found
+
+
+# What was seen, and what that comes to.
+Judged = tuple[str, State]
+
+
+def _joined(each: Mapping[str, Judged]) -> Judged:
+    """What was seen at all addresses of a site: as bad as the worst."""
+    states = {state for _, state in each.values()}
+    worst = next(one for one in _FROM_WORST if one in states)
+    return _together({address: text for address, (text, _) in each.items()}), worst
+
+
+_FROM_WORST: Final[tuple[State, ...]] = ("bad", "untried", "good")
 
 
 def _together(texts: Mapping[str, str]) -> str:
@@ -129,21 +130,22 @@ def _together(texts: Mapping[str, str]) -> str:
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
 
 
-def _redirect(domain: str, plain: Found) -> tuple[str, bool]:
+def _redirect(domain: str, plain: Found) -> Judged:
     if "error" in plain:
-        return plain["error"], False
+        return plain["error"], "bad"
     if plain["status"] not in _REDIRECTS:
-        return f"answered {plain['status']}", False
-    return f"{plain['status']} to {plain['location']}", plain["location"].startswith(f"https://{domain}/")
+        return f"answered {plain['status']}", "bad"
+    is_right = plain["location"].startswith(f"https://{domain}/")
+    return f"{plain['status']} to {plain['location']}", judged(is_right)
 
 
 _SERVER_ERROR: Final = 500
 
 
-def _answer(secure: Found) -> tuple[str, bool]:
+def _answer(secure: Found) -> Judged:
     if "error" in secure:
-        return secure["error"], False
-    return f"{secure['status']} over {secure['version']}", secure["status"] < _SERVER_ERROR
+        return secure["error"], "bad"
+    return f"{secure['status']} over {secure['version']}", judged(secure["status"] < _SERVER_ERROR)
 
 
 # ---- certificates
@@ -151,10 +153,7 @@ def _answer(secure: Found) -> tuple[str, bool]:
 
 def _certificates(sites: list[Found], promises: Promises, at: int) -> Iterator[Row]:
     for domain, found in _by_domain(sites).items():
-        each = {one["address"]: _certificate(one["secure"], promises.ca, at) for one in found}
-        states = [state for _, state in each.values()]
-        state: State = next((one for one in ("bad", "untried") if one in states), "good")
-        seen = _together({address: text for address, (text, _) in each.items()})
+        seen, state = _joined({one["address"]: _certificate(one["secure"], promises.ca, at) for one in found})
         mark = f"certificate: {seen}" if state == "bad" else ""
         stack = promises.domains[domain]
         yield Row(domain, _promised_signer(promises.ca), seen, state, stack, f"site:{domain}", mark)
@@ -173,7 +172,7 @@ def _promised_signer(ca: str) -> str:
     return _SIGNERS.get(ca, "valid for its name, signed by the authority of the spec")
 
 
-def _certificate(secure: Found, ca: str, at: int) -> tuple[str, State]:
+def _certificate(secure: Found, ca: str, at: int) -> Judged:
     if "error" in secure:
         return secure["error"], "untried"
     found = secure["certificate"]
@@ -187,7 +186,7 @@ def _certificate(secure: Found, ca: str, at: int) -> tuple[str, State]:
         said = f"{said}; a browser would refuse it: {found['refusal']}"
     unknown = found["refusal"].startswith(_UNKNOWN_SIGNER) and ca not in {"", "internal", "letsencrypt"}
     wrong_signer = is_internal != (ca == "internal") and ca in {"internal", "letsencrypt"}
-    return said, _state(not late and not wrong_signer and (not found["refusal"] or unknown))
+    return said, judged(not late and not wrong_signer and (not found["refusal"] or unknown))
 
 
 def until(at: int) -> str:
@@ -244,21 +243,15 @@ _ABSENT: Final = ("server", "via", "x-powered-by")
 def _headers(sites: list[Found], promises: Promises) -> Iterator[Row]:
     promised = f"{', '.join(_PRESENT)}; no {', '.join(_ABSENT)}"
     for domain, found in _by_domain(sites).items():
-        each = {one["address"]: _of_answer(one["secure"]) for one in found}
-        state: State = (
-            "untried"
-            if all(ok is None for _, ok in each.values())
-            else _state(all(ok is not False for _, ok in each.values()))
-        )
-        seen = _together({address: text for address, (text, _) in each.items()})
+        seen, state = _joined({one["address"]: _of_answer(one["secure"]) for one in found})
         yield Row(domain, promised, seen, state, promises.domains[domain])
 
 
-def _of_answer(secure: Found) -> tuple[str, bool | None]:
-    """What is wrong with the headers, and whether they are as they should be; None without an answer."""
+def _of_answer(secure: Found) -> Judged:
+    """What is wrong with the headers of an answer."""
     if "error" in secure:
-        return secure["error"], None
+        return secure["error"], "untried"
     missing = [name for name in _PRESENT if not secure["headers"].get(name)]
     extra = [name for name in _ABSENT if secure["headers"].get(name)]
     said = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"told: {', '.join(extra)}"] * bool(extra)
-    return "; ".join(said) or "all are there, and nothing of the software is told", not said
+    return "; ".join(said) or "all are there, and nothing of the software is told", judged(not said)
