@@ -461,3 +461,7 @@ def test_the_page_goes_where_it_is_wanted_and_what_is_wrong_is_said(
     assert capsys.readouterr().out.startswith("<!doctype html>")
     with pytest.raises(UserError, match="there is no stack shop"):
         command.report(healthy(), None, "", stack="shop")
+
+
+def test_the_docs_say_how_many_ports_are_tried() -> None:
+    assert f"a connection to {len(outside.USUAL)} ports" in (ROOT / "docs/report.md").read_text()
