@@ -33,7 +33,7 @@ USUAL: Final = (
     9090, 9092, 9093, 9100, 9200, 9300, 9443, 10250, 11211, 15672, 25565, 27017, 50000,
 )  # fmt: skip
 _PORTS_AT_ONCE, _SITES_AT_ONCE = 48, 12
-_CONNECT_SECONDS, _ANSWER_SECONDS = 2.5, 10.0
+_CONNECT_SECONDS, _ANSWER_SECONDS = 2.5, 15.0
 
 
 def look(addresses: Sequence[str], domains: Sequence[str], ports: Iterable[int], authority: str) -> Found:
@@ -49,7 +49,7 @@ def look(addresses: Sequence[str], domains: Sequence[str], ports: Iterable[int],
         sites = list(pool.map(lambda pair: site(pair[0], pair[1], by_address[pair[1]], authority), pairs))
         secure = [one for one in reached if domains and by_address[one][facts.HTTPS] == "open"]
         versions = {one: _versions(pool, one, domains[0]) for one in secure}
-        quic = {one: _quic(one, domains) for one in reached}
+        quic = dict(zip(reached, pool.map(lambda one: _quic(one, domains), reached), strict=True))
     return {
         "tried": tried,
         "ports": by_address,
@@ -70,7 +70,13 @@ def port(address: str, number: int) -> Literal["open", "closed", "silent", "no w
     return "open"
 
 
-_NO_WAY: Final = {errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETDOWN}
+_NO_WAY: Final = {
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.EADDRNOTAVAIL,
+    errno.EAFNOSUPPORT,
+    errno.ENETDOWN,
+}
 
 
 def site(domain: str, address: str, states: Mapping[int, str], authority: str) -> Found:
@@ -209,7 +215,7 @@ def _set_only(context: ssl.SSLContext, wanted: ssl.TLSVersion) -> None:
 
 # Of a version that nobody has (RFC 9000, 15): whoever speaks QUIC answers with the versions that it has.
 _NO_VERSION: Final = b"\x1a\x2a\x3a\x4a"
-_QUIC_SECONDS, _QUIC_TRIES = 1.5, 3
+_QUIC_SECONDS, _QUIC_TRIES = 2.0, 4
 
 
 def _quic(address: str, domains: Sequence[str]) -> Found:
