@@ -85,9 +85,9 @@ def of(spec: Spec) -> Content:
     return Content(
         name=server.name,
         machine=f"{server.base}, {server.arch}, {_count(stacks, 'stack')}",
-        visitors=(Words("Visitors", "name"), Words("any address,"), Words("IPv4 and IPv6")),
+        visitors=tuple(_visitors(spec)),
         wall=(Words("Firewall", "head"), Words("IPv4 and IPv6 alike")),
-        web_gates=tuple(_gate(*redirect) for redirect in firewall.REDIRECTS),
+        web_gates=tuple(_gate(*redirect) for redirect in firewall.REDIRECTS if _is_open(spec, redirect[0])),
         limits=tuple(_limits(spec)),
         sockets=(Words("unix"), Words("sockets")),
         proxy=(Words("Caddy", "head"), Words(f"{facts.PROXY_USER}, uid {facts.PROXY_UID}")),
@@ -102,6 +102,19 @@ def of(spec: Spec) -> Content:
         backup=tuple(_backup(spec)),
         backup_leaves=_backup_leaves(spec),
     )
+
+
+def _visitors(spec: Spec) -> Iterator[Words]:
+    """Who comes to the open ports; an edge may be all that does."""
+    edge = spec.proxy.edge
+    yield Words("Visitors", "name")
+    if edge:
+        yield Words(f"by {edge.name or 'an edge'},", lines=2)
+        yield Words(edge.header or "PROXY protocol", lines=2)
+        yield Words("nobody else" if edge.only else "or straight")
+    else:
+        yield Words("any address,")
+        yield Words("IPv4 and IPv6")
 
 
 def _count(number: int, one: str) -> str:
@@ -119,19 +132,27 @@ def _gate(protocol: str, outside: int, inside: int) -> tuple[Words, ...]:
     return (Words(f"{outside} → {inside}", "name"), Words(f"{protocol}, {_GATES[protocol, outside]}"))
 
 
+def _is_open(spec: Spec, protocol: str) -> bool:
+    """HTTP/3 does not come through an edge, and is closed then."""
+    return protocol == "tcp" or spec.proxy.edge is None
+
+
 _JAILS: Final = ("web-scan", "web-flood")
 
 
 def _limits(spec: Spec) -> Iterator[Words]:
-    yield Words("Each visitor", "term")
-    yield Words(f"{facts.CLIENT_RATE} new a second,")
-    yield Words(f"{facts.CLIENT_CONNECTIONS} at a time")
+    edge = spec.proxy.edge
+    if edge is None or not edge.only:
+        yield Words("Who comes straight" if edge else "Each visitor", "term")
+        yield Words(f"{facts.CLIENT_RATE} new a second,")
+        yield Words(f"{facts.CLIENT_CONNECTIONS} at a time")
     yield Words("Fail2Ban bans by", "term")
     jails = ("sshd", "recidive", *(jail for jail in _JAILS if jail not in spec.fail2ban.disable))
     yield Words(", ".join(jails), lines=4)
-    if spec.fail2ban.ignore:
+    edges = edge.networks if edge else ()
+    if spec.fail2ban.ignore or edges:
         yield Words("Neither for", "term")
-        yield from _networks(spec.fail2ban.ignore)
+        yield from _networks((*spec.fail2ban.ignore, *edges))
     yield Words("All else", "term")
     yield Words("dropped, save ping")
 
