@@ -76,6 +76,11 @@ class Site:
         found = self.host.machine.path(facts.REFUSED)
         return {one.name: sorted(jail.name for jail in one.iterdir()) for one in found.iterdir()}
 
+    def refuse(self, what: str, *addresses: str) -> None:
+        """What Fail2Ban's action does, for many."""
+        lines = "".join(f"{facts.LIB}/refuse {what} er-web-scan {one} &&\n" for one in addresses)
+        self.host.machine.run(f"{lines}:")
+
     def behind(self, speech: edge_proxy.Speech, section: str) -> None:
         """Another edge takes over, and the host is told of it as its admin would."""
         self.edge.start(speech)
@@ -527,28 +532,22 @@ WRITTEN = (
 
 
 def test_every_form_of_a_network_is_refused(site: Site) -> None:
-    """Banned is one address of it; asked is by another one, and by one of the next network."""
-    place = outside(site.edge.place)
-    for text in WRITTEN:
-        network = ipaddress.ip_network((ipaddress.ip_address(text), 64), strict=False)
-        assert isinstance(network, ipaddress.IPv6Network)
-        site.host.machine.run([f"{facts.LIB}/refuse", "ban", "er-web-scan", str(network)])
-        beside = ipaddress.ip_address(int(network.broadcast_address) + 1)
-        visitors = [text, str(network[5]), str(network[1 << 63]), str(beside)]
-        asked = [
-            question(site.host.machine.ipv4, 80, "/net", headers=[f"CF-Connecting-IP: {one}"]) | {"source": ADDRESS[4]}
-            for one in visitors
-        ]
-        assert [one["status"] for one in ask(place, asked)] == [403, 403, 403, 308], (text, site.refused())
-        site.host.machine.run([f"{facts.LIB}/refuse", "unban", "er-web-scan", str(network)])
-    site.host.machine.run([f"{facts.LIB}/refuse", "ban", "er-web-scan", "203.0.113.50"])
+    """Banned is a network; asked is by addresses of it, and by one of another network."""
+    networks = [ipaddress.IPv6Network((text, 64), strict=False) for text in WRITTEN]
+    refused = [str(one) for text, net in zip(WRITTEN, networks, strict=True) for one in (text, net[5], net[1 << 63])]
+    refused += ["203.0.113.50", "::ffff:203.0.113.50"]
+    served = [str(ipaddress.IPv6Address(int(net[5]) ^ 1 << 79)) for net in networks] + ["203.0.113.5", "203.0.113.51"]
+    before = site.refused()
+    site.refuse("ban", *map(str, networks), "203.0.113.50")
     asked = [
         question(site.host.machine.ipv4, 80, "/net", headers=[f"CF-Connecting-IP: {one}"]) | {"source": ADDRESS[4]}
-        for one in ("203.0.113.50", "::ffff:203.0.113.50", "203.0.113.5", "203.0.113.51")
+        for one in (*refused, *served)
     ]
-    assert [one["status"] for one in ask(place, asked)] == [403, 403, 308, 308]
-    site.host.machine.run([f"{facts.LIB}/refuse", "flush", "er-web-scan"])
-    assert site.refused() == {}
+    replies = dict(zip((*refused, *served), ask(outside(site.edge.place), asked), strict=True))
+    assert {one: replies[one]["status"] for one in refused} == dict.fromkeys(refused, 403), site.refused()
+    assert {one: replies[one]["status"] for one in served} == dict.fromkeys(served, 308)
+    site.refuse("unban", *map(str, networks), "203.0.113.50")
+    assert site.refused() == before
 
 
 # Closed to all but the edge.

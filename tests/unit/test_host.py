@@ -400,7 +400,7 @@ def test_who_is_believed_and_by_what() -> None:
     )
     spoken = servers("{networks: [10.0.0.0/24], proxy_protocol: true}")
     assert spoken == (
-        "listener_wrappers { proxy_protocol { timeout 5s allow 10.0.0.0/24 deny 127.0.0.0/8 ::1/128"
+        "listener_wrappers { proxy_protocol { timeout 30s allow 10.0.0.0/24 deny 127.0.0.0/8 ::1/128"
         " fallback_policy SKIP } tls }"
     )
     assert servers("cloudflare, networks: [10.0.0.0/24]").endswith("client_ip_headers CF-Connecting-IP")
