@@ -94,7 +94,7 @@ _JUMPS: Final = (
     "-A OUTPUT -j ER-OUTPUT",
 )
 # For visitors, and for stacks that call this host's sites.
-_REDIRECTS: Final = ("-A PREROUTING -j ER-REDIRECT", "-A OUTPUT -j ER-OWN\n", "-j ER-OWN-SOURCE")
+_REDIRECTS: Final = ("-A PREROUTING -j ER-REDIRECT", "-A OUTPUT -j ER-OWN\n")
 
 
 def _rules() -> str:
@@ -109,6 +109,8 @@ def _rules() -> str:
         saved = common.run([f"{tool}-save", "-t", "nat"])
         if not all(jump in saved for jump in _REDIRECTS):
             return f"{tool}: the redirect of 80 and 443 is missing"
+        if edge.settings() and not ("-j ER-OWN-SOURCE" in saved and "-A ER-OWN-SOURCE -j SNAT" in saved):
+            return f"{tool}: this host's own calls may pass for the edge's"
     return ""
 
 
