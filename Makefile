@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BOOT_PACKAGES := python3 python3-venv ca-certificates curl debian-archive-keyring iproute2 mmdebstrap openssh-client \
   passt systemd-container busybox-static packer qemu-system-x86 qemu-utils mtools e2fsprogs fuse2fs
 TEST_PACKAGES := bind9-dnsutils bsdextrautils iptables nmap openssl shellcheck docker-registry pebble testssl.sh wrk strace ovmf gzip \
-  xz-utils zstd dnsmasq-base genisoimage podman crun netavark openssh-server rclone
+  xz-utils zstd dnsmasq-base genisoimage podman crun netavark openssh-server rclone haproxy
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit check fuzz bench recording attacks audits bakes cis cuts packer sweeps wild shape images setup system-boot system-test clean

@@ -15,7 +15,7 @@ from builder.lab import base_tree, preload, trial
 from builder.lab.machine import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from builder.host import Host
     from builder.lab.trial import Plan
@@ -65,9 +65,9 @@ class Prepared:
         return Machine(self.tree, name="empty")
 
 
-def prepare(path: Path) -> Prepared:
-    """Make what is missing of the spec's base tree and images."""
-    spec, _ = specs.load(path)
+def prepare(path: Path, change: Callable[[Spec], Spec] = lambda spec: spec) -> Prepared:
+    """Make what is missing of the spec's base tree and images; `change` may make another host of the spec."""
+    spec = change(specs.load(path)[0])
     wanted = trial.plan(spec, timeout=300)
     tree = base_tree.tree(wanted.packages)
     return Prepared(spec, host.build(spec), wanted, tree, tuple(preload.prepare(tree, *pair) for pair in wanted.images))

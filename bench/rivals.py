@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from bench import hosts, https
+from builder import facts
 from builder.host import Part
 from builder.lab import preload
 from builder.lab.machine import Machine
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.hosts import Prepared
+    from builder.host import Host
 
 DOMAIN: Final = "hello.example.com"
 # The app's ports on this host: run on it, published by Podman, in a container on the host's network.
 _APP, _PUBLISHED, _HOSTNET = 3000, 3001, 3002
 # Where Caddy answers: on the host, in front of each of the three; and in a container whose port is published.
 NATIVE, NATIVE_PUBLISHED, NATIVE_HOSTNET, PUBLISHED = 443, 444, 445, 8443
+_CADDYFILE: Final = f"{facts.ETC}/caddy/Caddyfile"
 _RUN: Final = "caddy run --config /srv/bench/published --adapter caddyfile"
 _USER: Final = "people"
 _UID: Final = 25_000
@@ -92,8 +95,7 @@ def _natives(machine: Machine) -> None:
 
 def _caddyfiles(prepared: Prepared) -> dict[str, str]:
     """The host's own Caddyfile with other listeners and other upstreams."""
-    whole = next(file for file in prepared.host.only(Part.BAKED) if file.path == "/etc/easyrunner/caddy/Caddyfile")
-    text = whole.content.decode()
+    text = of_every_host(prepared.host)
     apps = {NATIVE: _APP, NATIVE_PUBLISHED: _PUBLISHED, NATIVE_HOSTNET: _HOSTNET}
     sites = "".join(_site(f"{DOMAIN}:{port}", f"127.0.0.1:{app}") for port, app in apps.items())
     return {
@@ -104,6 +106,16 @@ def _caddyfiles(prepared: Prepared) -> dict[str, str]:
 
 def _site(address: str, upstream: str) -> str:
     return f"{address} {{\n\timport er_app {upstream}\n}}\n"
+
+
+def of_every_host(host: Host) -> str:
+    """The Caddyfile with what it imports of the files that every host has."""
+    files = {file.path: file.content.decode() for file in host.only(Part.BAKED)}
+
+    def imported(line: re.Match[str]) -> str:
+        return files.get(f"{facts.ETC}/caddy/{line[1]}.caddy", "")
+
+    return re.sub(r"^\t*import /etc/caddy/(\w+)\*\.caddy\n", imported, files[_CADDYFILE], flags=re.MULTILINE)
 
 
 def plain(caddyfile: str) -> str:

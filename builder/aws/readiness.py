@@ -246,6 +246,7 @@ class Site:
 
 _NO_IMAGE: Final = "waits for its first image: er server apply HOST SPEC builds it"
 _NO_RECORD: Final = "waits for its DNS record: the certificate comes once that leads to the server"
+_ONLY_ITS_EDGE: Final = "answers to its edge alone: ask by the edge"
 
 
 def wait_for_sites(
@@ -269,6 +270,9 @@ def _sites(request: Request, boot: FirstBoot, deadline: Deadline) -> list[Site]:
     for domain in request.domains:
         if domain in request.waiting_domains:
             sites.append(Site(domain, boot.login.address, problem=_NO_IMAGE))
+            continue
+        if request.spec.proxy.edge and request.spec.proxy.edge.only:
+            sites.append(Site(domain, boot.login.address, problem=_ONLY_ITS_EDGE))
             continue
         # A certificate of the host's own CA needs no DNS.
         possible = tls.ca == "internal" or request.spec.dns is not None or _leads_to(domain, addresses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from builder import problem_report
@@ -32,7 +33,7 @@ def command(path: SpecPath, as_json: AsJson = False) -> int:
         spec, problems = None, error.problems
     if as_json:
         found = {"ok": spec is not None, "problems": problem_report.as_json(problems), "stacks": _stacks(spec)}
-        output.json({**found, "memory": _memory(spec), "backup": _backup(spec)})
+        output.json({**found, "memory": _memory(spec), "backup": _backup(spec), "edge": _edge(spec)})
     else:
         output.problems(problems)
         if spec is not None:
@@ -87,6 +88,11 @@ def _backup(spec: Spec | None) -> dict[str, object] | None:
     }  # fmt: skip
 
 
+def _edge(spec: Spec | None) -> dict[str, object] | None:
+    edge = spec.proxy.edge if spec else None
+    return {**asdict(edge), "proxy_protocol": edge.proxy_protocol} if edge else None
+
+
 def _memory(spec: Spec | None) -> dict[str, object] | None:
     """What heavy images want, in bytes, and the size of a server in GiB; None where none is known to be heavy."""
     from builder.spec import memory
@@ -116,7 +122,7 @@ def _summary(spec: Spec) -> None:
             output.note(f"  er-{stack.name} {stack.uid}  logs in to {login.registry} {whom}")
     for text in _maybe_private(spec):
         output.note(f"  {text}")
-    for line in (*_memory_lines(spec), *_backup_lines(spec)):
+    for line in (*_edge_lines(spec), *_memory_lines(spec), *_backup_lines(spec)):
         output.note(line)
 
 
@@ -139,6 +145,15 @@ def _memory_lines(spec: Spec) -> Iterator[str]:
         total = output.size(sum(one.total for one in found))
         size = memory.server_size(spec)
         yield f"memory: {total} for heavy images, and the other services: take a server with {size} GB or more"
+
+
+def _edge_lines(spec: Spec) -> Iterator[str]:
+    edge = spec.proxy.edge
+    if edge:
+        how = edge.header or "the PROXY protocol"
+        yield f"behind {edge.name or 'an edge'}: {len(edge.networks)} networks say by {how} who a visitor is"
+    if edge and edge.only:
+        yield "  80 and 443 answer to them alone"
 
 
 def _backup_lines(spec: Spec) -> Iterator[str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
+from builder.diagram.model import Content, ServiceShown, StackShown, Words
 from builder.host import firewall
 from builder.oci import image_reference
 from builder.stack import names, user
@@ -16,84 +15,9 @@ from builder.stack import names, user
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from builder.diagram.model import Marks
     from builder.spec import Spec
     from builder.stack.model import EgressRule, Mount, Service, Stack
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """A text and its look; it may take so many lines before it is cut, and have a sign before it."""
-
-    text: str
-    look: str = "note"
-    lines: int = 1
-    icon: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What was seen of a host at one place, and whether it is as it should be."""
-
-    text: str
-    good: bool
-
-    @property
-    def words(self) -> Words:
-        """With a sign, so that no colour has to be seen."""
-        return Words(f"{'✓' if self.good else '✗'} {self.text}", "good" if self.good else "bad", lines=4)
-
-
-Marks = Mapping[str, Sequence[Mark]]
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceShown:
-    """One container. `socket` is the path by which the proxy reaches it, with what it asks of its `sites`.
-
-    `networks` are numbers of its stack's.
-    """
-
-    name: str
-    side: str  # at the right of the name
-    words: tuple[Words, ...]
-    networks: tuple[int, ...]
-    socket: str = ""
-    sites: tuple[Words, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StackShown:
-    """A stack: what is said of it, its containers, its networks, and what it may reach."""
-
-    head: tuple[Words, ...]
-    services: tuple[ServiceShown, ...]
-    networks: tuple[str, ...]
-    out: tuple[Words, ...]
-    has_way_out: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """Everything that is said, by the box that it stands in. A gate is an open port of the firewall."""
-
-    name: str
-    machine: str
-    visitors: tuple[Words, ...]
-    wall: tuple[Words, ...]
-    web_gates: tuple[tuple[Words, ...], ...]
-    limits: tuple[Words, ...]
-    sockets: tuple[Words, ...]
-    proxy: tuple[Words, ...]
-    proxy_foot: tuple[Words, ...]
-    stacks: tuple[StackShown, ...]
-    elsewhere: tuple[Words, ...]
-    way_out: tuple[Words, ...]
-    admins: tuple[Words, ...]
-    ssh_gate: tuple[Words, ...]
-    sshd: tuple[Words, ...]
-    data: tuple[Words, ...]
-    backup: tuple[Words, ...]  # none without backups
-    backup_leaves: bool
 
 
 def of(spec: Spec, marks: Marks | None = None) -> Content:
@@ -106,9 +30,9 @@ def of(spec: Spec, marks: Marks | None = None) -> Content:
     return Content(
         name=server.name,
         machine=f"{server.base}, {server.arch}, {_count(stacks, 'stack')}",
-        visitors=(Words("Visitors", "name"), Words("any address,"), Words("IPv4 and IPv6")),
+        visitors=tuple(_visitors(spec)),
         wall=(Words("Firewall", "head"), Words("IPv4 and IPv6 alike")),
-        web_gates=tuple(_gate(*redirect, seen) for redirect in firewall.REDIRECTS),
+        web_gates=tuple(_gate(*redirect, seen) for redirect in firewall.REDIRECTS if _is_open(spec, redirect[0])),
         limits=(*_limits(spec), *_seen(seen, "wall")),
         sockets=(Words("unix"), Words("sockets")),
         proxy=(Words("Caddy", "head"), Words(f"{facts.PROXY_USER}, uid {facts.PROXY_UID}")),
@@ -137,6 +61,19 @@ def _seen(marks: Marks, place: str) -> Iterator[Words]:
         yield Words(f"and {len(found) - _MOST_MARKS} more")
 
 
+def _visitors(spec: Spec) -> Iterator[Words]:
+    """Who comes to the open ports; an edge may be all that does."""
+    edge = spec.proxy.edge
+    yield Words("Visitors", "name")
+    if edge:
+        yield Words(f"by {edge.name or 'an edge'},", lines=2)
+        yield Words(edge.header or "PROXY protocol", lines=2)
+        yield Words("nobody else" if edge.only else "or straight")
+    else:
+        yield Words("any address,")
+        yield Words("IPv4 and IPv6")
+
+
 def _count(number: int, one: str) -> str:
     return f"{number} {one}" if number == 1 else f"{number} {one}s"
 
@@ -153,19 +90,27 @@ def _gate(protocol: str, outside: int, inside: int, seen: Marks) -> tuple[Words,
     return (*words, *_seen(seen, f"gate:{protocol}"))
 
 
+def _is_open(spec: Spec, protocol: str) -> bool:
+    """HTTP/3 does not come through an edge, and is closed then."""
+    return protocol == "tcp" or spec.proxy.edge is None
+
+
 _JAILS: Final = ("web-scan", "web-flood")
 
 
 def _limits(spec: Spec) -> Iterator[Words]:
-    yield Words("Each visitor", "term")
-    yield Words(f"{facts.CLIENT_RATE} new a second,")
-    yield Words(f"{facts.CLIENT_CONNECTIONS} at a time")
+    edge = spec.proxy.edge
+    if edge is None or not edge.only:
+        yield Words("Who comes straight" if edge else "Each visitor", "term")
+        yield Words(f"{facts.CLIENT_RATE} new a second,")
+        yield Words(f"{facts.CLIENT_CONNECTIONS} at a time")
     yield Words("Fail2Ban bans by", "term")
     jails = ("sshd", "recidive", *(jail for jail in _JAILS if jail not in spec.fail2ban.disable))
     yield Words(", ".join(jails), lines=4)
-    if spec.fail2ban.ignore:
+    edges = edge.networks if edge else ()
+    if spec.fail2ban.ignore or edges:
         yield Words("Neither for", "term")
-        yield from _networks(spec.fail2ban.ignore)
+        yield from _networks((*spec.fail2ban.ignore, *edges))
     yield Words("All else", "term")
     yield Words("dropped, save ping")
 

@@ -14,11 +14,12 @@ from builder.diagram.scene import LOOKS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from builder.diagram.model import Marks
     from builder.diagram.scene import Box, Dot, Line, Look, Scene, Text
     from builder.spec import Spec
 
 
-def svg(spec: Spec, marks: content.Marks | None = None) -> bytes:
+def svg(spec: Spec, marks: Marks | None = None) -> bytes:
     """The picture of a host as a file, with what was seen of it; the same spec gives the same bytes."""
     return draw(placing.scene(content.of(spec, marks)))
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from builder.diagram.content import Words
+from builder.diagram.model import Words
 from builder.diagram.scene import LOOKS, Box, Dot, Line, Scene, Text, width, wrapped
 from builder.problem_report import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from builder.diagram.content import Content, ServiceShown, StackShown
+    from builder.diagram.model import Content, ServiceShown, StackShown
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from builder.oci import image_reference
 from builder.polling import NotInTimeError
 from builder.problems import UserError
 from builder.process import terminable
+from builder.spec import open_to_all
 from builder.stack import public, user
 from builder.stack.model import Service
 
@@ -64,7 +65,7 @@ def plan(spec: Spec, *, timeout: float) -> Plan:
     """What `er try` boots. Raises UserError when the lab has no such machine."""
     _refuse_other_base(spec)
     # Its machine has one disk: the same directories, on that.
-    spec = replace(spec, data=None)
+    spec = open_to_all(replace(spec, data=None))
     built = host.build(spec)
     return Plan(
         name=spec.server.name,

@@ -27,6 +27,7 @@ from builder.process import terminable
 from builder.qemu import acceleration, seed
 from builder.qemu.machine import Settings, Vm
 from builder.qemu.power import SILENCE, SilentError, silent
+from builder.spec import open_to_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -163,10 +164,10 @@ _GATEWAY: Final = "10.0.2.2/32"
 def for_this_machine(spec: Spec, key: str) -> Spec:
     """The spec changed for a machine that only this one reaches: one more key, its own CA, SSH from QEMU's gateway.
 
-    It has no disk for data: the same directories are on its own.
+    It has no disk for data: the same directories are on its own. No edge stands before it.
     """
     return replace(
-        spec,
+        open_to_all(spec),
         admin=replace(spec.admin, ssh_keys=(*spec.admin.ssh_keys, key)),
         tls=replace(spec.tls, ca="internal", ca_root=None),
         ssh=replace(spec.ssh, allow_from=(*spec.ssh.allow_from, _GATEWAY)),

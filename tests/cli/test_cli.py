@@ -406,3 +406,24 @@ def test_check_adds_up_what_heavy_images_want(tmp_path: Path) -> None:
     assert (memory["wanted"], memory["server"]) == (3328 * 2**20, 8)
     assert [stack["services"] for stack in memory["stacks"]] == [{"web": 1280 * 2**20}, {"web": 2**31}]
     assert json.loads(er("check", WEB, "--json").stdout)["memory"] is None
+
+
+def test_what_stands_before_a_host_is_said(tmp_path: Path) -> None:
+    """By `check`, and by `tree` which files that makes."""
+    file = tmp_path / "easyrunner.yaml"
+    file.write_text(WEB.read_text().replace("compose: blog/", f"compose: {WEB.parent}/blog/"))
+    assert "behind" not in er("check", file).stderr
+    assert json.loads(er("check", file, "--json").stdout)["edge"] is None
+    file.write_text(f"{file.read_text()}proxy: {{behind: cloudflare, only: true}}\n")
+    said = er("check", file).stderr
+    assert "behind cloudflare: 22 networks say by CF-Connecting-IP who a visitor is\n  80 and 443 answer to" in said
+    edge = json.loads(er("check", file, "--json").stdout)["edge"]
+    assert (edge["name"], len(edge["networks"]), edge["only"], edge["proxy_protocol"]) == (
+        "cloudflare",
+        22,
+        True,
+        False,
+    )
+    tree = er("tree", file).stdout
+    assert "/etc/easyrunner/edge.json" in tree
+    assert "/etc/easyrunner/firewall.d/23-edge.filter" in tree

@@ -58,18 +58,19 @@ def _settings(place: Path) -> Path:
 
 @dataclass
 class Pebble:
-    """A certificate authority on the network, and what it said."""
+    """A certificate authority on the network, and what it said. All names lead to the host, or to an edge before it."""
 
     host: Host
     place: Namespace
     directory: Path
+    edge: str = ""
 
     def start(self, stdout: int | None = None) -> list[subprocess.Popen[bytes]]:
-        """The authority, and the DNS server it asks: every name is the host."""
+        """The authority, and the DNS server it asks: every name is the host, or its edge."""
         names = [
             "pebble-challtestsrv",
             "-defaultIPv4",
-            self.host.machine.ipv4,
+            self.edge or self.host.machine.ipv4,
             "-defaultIPv6",
             "",
             "-dns01",

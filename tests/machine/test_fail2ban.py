@@ -69,7 +69,8 @@ nothing that a client sends stands before it. An IPv6 client is its /64 and is c
 client has all of its addresses; sshd's limits count so as well (`PerSourceNetBlockSize`). Where the host shares its
 own /64 with others, they count one by one. The host's own addresses never count. Networks of `fail2ban.ignore` in the
 spec are never banned, an IPv6 address there stands for its /64. A host behind a one-to-one NAT, as on EC2, does not
-know its public address: name it there if apps ask each other by their public names.
+know its public address: name it there if apps ask each other by their public names. Behind an edge it is the visitor
+whom the edge names: [edge.md](edge.md).
 
 **Whose fault it is.** What a page made a browser ask for (`Sec-Fetch-Site` says cross-site, same-site or same-origin)
 does not count, or any page with five pictures of `/.env` would ban its visitors. Browsers send that header themselves

@@ -345,6 +345,9 @@ def test_a_socket_is_its_stacks_and_the_proxys_alone(three: Host) -> None:
         sockets = {f"{service.name}.sock" for service in stack.public}
         found = set(three.machine.run(["ls", place]).stdout.split())
         assert sockets <= found <= sockets | {f"{service.name}.up" for service in stack.public}
+        # Caddy opens what it looks for: unreadable, an app would have a minute for its answers.
+        beside = " ".join(found - sockets)
+        assert three.machine.run(f"cd {place} && cat {beside}", user=facts.PROXY_USER, stdin=b"").stdout == ""
 
 
 APPS = pytest.mark.parametrize(("stack", "service"), [("hello", "web"), ("shop", "web"), ("notes", "site")])

@@ -54,7 +54,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "server",
-            80,  # the report: where it looks, the rows of each side, the page
+            81,  # the report: where it looks, the rows of each side, the page
             "a running host, over ssh",
             "`er server …`: the near side calls ssh and understands its failures. `server/remote/` is sent along "
             "and runs as root under the host's own Python: the standard library and three loose modules.",
@@ -117,7 +117,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "diagram",
-            5,
+            6,
             "a host as a picture",
             "`er diagram`: what is shown as words, every box, line and text at its place, and these as SVG in light "
             "and dark. The way through a host is always the same, so no library lays it out.",
@@ -135,7 +135,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "host",
-            7,
+            8,
             "the whole host as values",
             "`build(spec)` gives every file with mode, owner and when it lands, and the packages. The firewall is "
             "one model for both families; every hardening line has its reason.",
@@ -160,7 +160,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "spec",
-            22,
+            24,
             "the spec, checked",
             "The user's YAML file, read and checked: every problem at once, with line, column and a way out. Its "
             "texts, its JSON Schema, and the first spec that `er init` writes.",
@@ -217,7 +217,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     ),
 )
 PACKAGES: Final = {package.name: package for layer in LAYERS for package in layer}
-WHOLE: Final = 323
+WHOLE: Final = 328
 LONGEST: Final = 400
 
 # Imports against the layers, by module without `builder.`, each with its reason.

@@ -10,7 +10,6 @@ from bench import hosts, load, memory, options, report, rivals, specs
 from bench.result import Goal, Result, Row, Sample, interleaved, slope
 from builder import host
 from builder import spec as specifications
-from builder.host import Part
 from builder.problems import UserError
 from builder.stack import user
 
@@ -175,8 +174,7 @@ def test_rivals_get_the_hosts_own_site_configuration(tmp_path: Path) -> None:
         tmp_path / "spec.yaml", 1, image="registry.example.com/app:1", proxy="docker.io/library/caddy:2.11"
     )
     built = host.build(specifications.load(path)[0])
-    [file] = [file for file in built.only(Part.BAKED) if file.path.endswith("/Caddyfile")]
-    text = rivals.plain(file.content.decode())
+    text = rivals.plain(rivals.of_every_host(built))
     for gone in ("fd/", "fdgram/", "unix/", "import /etc/caddy", "http:// {"):
         assert gone not in text
     assert "reverse_proxy {args[1]} {args[0]} {" in text

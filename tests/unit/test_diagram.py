@@ -19,7 +19,7 @@ from builder import spec as specs
 from builder.diagram import content, drawing, placing
 from builder.diagram.scene import LOOKS, width, wrapped
 from builder.host import firewall
-from builder.spec.model import Backup, Data, Spec, Ssh, Tls
+from builder.spec.model import Backup, Data, Edge, Spec, Ssh, Tls
 from builder.stack.model import Attachment, Build, Deploy, EgressRule, Mount, Network, Service, Stack, Volume
 
 if TYPE_CHECKING:
@@ -90,6 +90,10 @@ def with_everything() -> Spec:
     return replace(spec, fail2ban=ignore, backup=Backup("sftp:backup@example.org:/srv"), tls=Tls(None, "internal"))
 
 
+def behind(edge: Edge) -> Spec:
+    return replace(web(), proxy=replace(web().proxy, edge=edge))
+
+
 SPECS: dict[str, Callable[[], Spec]] = {
     "web": web,
     "one": lambda: replace(web(), stacks=web().stacks[1:], ssh=Ssh(("::/0",))),
@@ -98,6 +102,11 @@ SPECS: dict[str, Callable[[], Spec]] = {
     "no-way-out": lambda: replace(web(), stacks=(stack(1, 1, no_egress=True),)),
     "networks": lambda: replace(web(), stacks=(stack(1, 2, networks=tuple(Network(f"n{n}") for n in range(25))),)),
     "everything": with_everything,
+    "edge": lambda: behind(Edge("digitalocean-lb", ("10.0.0.0/24",))),
+    "edge-only": lambda: behind(
+        Edge("cloudflare", tuple(f"203.0.{n}.0/24" for n in range(22)), "CF-Connecting-IP", True)
+    ),
+    "edge-own": lambda: behind(Edge(None, ("2001:db8:1:2::/64",), "X-Address-Of-A-Visitor-As-Our-Own-Proxy-Has-It")),
     "backup-here": lambda: replace(web(), backup=Backup("/mnt/backup")),
     **{f"hostile-{number}": partial(hostile, text) for number, text in enumerate(FOREIGN)},
 }
@@ -304,6 +313,19 @@ def test_who_may_come_in_by_ssh_is_said() -> None:
     assert "2001:db8:3::/48" in shown
     assert "and 8 more" in shown
     assert "deploy, 2 keys" in shown
+
+
+def test_what_stands_before_the_host_is_said() -> None:
+    assert "by cloudflare," in words("edge-only")
+    shown = " ".join(words("edge-only"))
+    assert "CF-Connecting- IP nobody else" in shown
+    assert "203.0.0.0/24" in shown
+    assert "at a time" not in shown
+    shown = " ".join(words("edge"))
+    assert "PROXY protocol or straight" in shown
+    assert "Who comes straight 50 new a second" in shown
+    assert "HTTP/3" in " ".join(words("web"))
+    assert not [name for name in SPECS if name.startswith("edge") and "HTTP/3" in " ".join(words(name))]
 
 
 def test_data_and_backups_are_said() -> None:

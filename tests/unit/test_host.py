@@ -359,3 +359,67 @@ def test_one_client_cannot_fill_an_ingress() -> None:
     assert f"--connections-max={facts.INGRESS_CONNECTIONS} " in files[f"{facts.LIB}/ingress"]
     unit = files["/usr/lib/systemd/user/er-ingress-.service.d/10-easyrunner.conf"]
     assert int(unit.partition("LimitNOFILE=")[2].split()[0]) > 6 * facts.INGRESS_CONNECTIONS
+
+
+BEHIND = {
+    f"{facts.ETC}/caddy/headers-edge.caddy",
+    f"{facts.ETC}/caddy/log-edge.caddy",
+    f"{facts.ETC}/caddy/servers.caddy",
+    facts.EDGE,
+    f"{facts.FIREWALL}/23-edge.filter",
+    f"{facts.FIREWALL}/23-edge.nat",
+    "/etc/fail2ban/action.d/er-refuse.conf",
+    "/etc/fail2ban/jail.d/er-edge.conf",
+    "/etc/fail2ban/jail.d/20-host.local",
+    "/etc/tmpfiles.d/20-easyrunner.conf",
+    f"{facts.LIB}/refuse",
+}
+
+
+@pytest.mark.parametrize("edge", ["cloudflare", "aws-nlb, networks: [10.0.0.0/24]"])
+def test_only_a_host_behind_an_edge_carries_what_it_needs(edge: str) -> None:
+    """And nothing of what is baked is another one: an image serves hosts with and without."""
+    plain = {file.path: file for file in host.build(spec_of(more=STACK)).files}
+    behind = {file.path: file for file in host.build(spec_of(more=f"{STACK}proxy: {{behind: {edge}}}")).files}
+    assert behind.keys() - plain.keys() == BEHIND
+    assert not plain.keys() - behind.keys()
+    different = {path for path in plain if plain[path] != behind[path]}
+    assert different == {f"{facts.ETC}/caddy/global.caddy"}
+    assert {behind[path].part for path in BEHIND} == {Part.FIRST_BOOT}
+
+
+def test_who_is_believed_and_by_what() -> None:
+    def servers(edge: str) -> str:
+        built = host.build(spec_of(more=f"proxy: {{behind: {edge}}}"))
+        (found,) = (file.content for file in built.files if file.path.endswith("/servers.caddy"))
+        return " ".join(found.decode().split())
+
+    own = servers("{networks: [10.0.0.0/24, 2001:db8::/48], header: X-Real-IP}")
+    assert own == (
+        "trusted_proxies static 10.0.0.0/24 2001:db8::/48 trusted_proxies_strict client_ip_headers X-Real-IP"
+    )
+    spoken = servers("{networks: [10.0.0.0/24], proxy_protocol: true}")
+    assert spoken == (
+        "listener_wrappers { proxy_protocol { timeout 30s allow 10.0.0.0/24 deny 127.0.0.0/8 ::1/128"
+        " fallback_policy SKIP } tls }"
+    )
+    assert servers("cloudflare, networks: [10.0.0.0/24]").endswith("client_ip_headers CF-Connecting-IP")
+
+
+def test_a_fleets_networks_are_filled_in() -> None:
+    spec = specs.with_edge_networks(spec_of(more="proxy: {behind: aws-nlb, networks: [10.0.0.0/24]}"), ["10.9.0.7/32"])
+    built = {file.path: file.content.decode() for file in host.build(spec).files}
+    assert "allow 10.9.0.7/32\n" in built[f"{facts.ETC}/caddy/servers.caddy"]
+    assert "10.9.0.7/32" in built[f"{facts.FIREWALL}/23-edge.filter"]
+    assert "10.9.0.7/32" in built["/etc/fail2ban/jail.d/20-host.local"]
+    with pytest.raises(ValueError, match="no edge"):
+        specs.with_edge_networks(spec_of(), ["10.9.0.7/32"])
+
+
+def test_an_edge_that_ends_tls_leaves_the_ca_one_way() -> None:
+    def certificates(edge: str) -> str:
+        built = host.build(spec_of(more=f"tls: {{ca: letsencrypt}}\nproxy: {{behind: {edge}}}"))
+        return next(file.content.decode() for file in built.files if file.path.endswith("/global.caddy"))
+
+    assert "disable_tlsalpn_challenge" in certificates("cloudflare")
+    assert "disable_tlsalpn_challenge" not in certificates("aws-nlb, networks: [10.0.0.0/24]")

@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import data, facts
+from builder.host import edge as edges
 from builder.host import firewall
 from builder.host.firewall import FAMILIES
 from builder.host.model import Part
 from builder.spec import rules as rules_of
+from builder.spec.model import Edge
 from builder.stack import user
 from builder.stack.model import Build, EgressRule, Service, Stack
 
@@ -307,3 +309,42 @@ def test_builds_on_the_server_have_a_way_out_of_their_own() -> None:
     (file,) = firewall.stack_files(replace(stack, egress=(), build_egress=(), no_build_egress=True))
     assert file.content.decode() == f"-I ER-OUT-{uid} -j ER-OUT-DENY\n"
     assert not list(firewall.stack_files(replace(stack, egress=(), services=())))
+
+
+EDGE = Edge(None, ("203.0.113.0/24", "2001:db8::/48"), "X-Forwarded-For")
+
+
+def rules_behind(edge: Edge) -> dict[str, list[str]]:
+    """The lines of the files that an edge adds to the firewall, by table."""
+    return {
+        file.path.rpartition(".")[2]: file.content.decode().splitlines()
+        for file in edges.files(edge)
+        if file.path.startswith(firewall.HOST)
+    }
+
+
+def test_an_edge_has_many_visitors_and_http_3_does_not_come_through_it() -> None:
+    """Each line is put before those above it, and all before the limits."""
+    assert rules_behind(EDGE)["filter"] == [
+        f"-I {firewall.WEB} -p udp -j DROP",
+        f"-4 -I {firewall.WEB} -p tcp -s 203.0.113.0/24 -j ACCEPT",
+        f"-6 -I {firewall.WEB} -p tcp -s 2001:db8::/48 -j ACCEPT",
+    ]
+    assert rules_behind(replace(EDGE, only=True))["filter"][0] == f"-I {firewall.WEB} -j DROP"
+    assert rules_behind(replace(EDGE, networks=(), only=True))["filter"] == [f"-I {firewall.WEB} -j DROP"]
+
+
+def test_the_hosts_own_calls_come_from_no_edge() -> None:
+    """Both families; the chain is there on every host, in the lockdown as well, as the loader jumps to it."""
+    assert rules_behind(EDGE)["nat"] == [
+        f"-4 -A {firewall.OWN_SOURCE} -j SNAT --to-source 127.0.0.1",
+        f"-6 -A {firewall.OWN_SOURCE} -j SNAT --to-source ::1",
+    ]
+    made = files()
+    for place in (firewall.BASE, firewall.LOCKDOWN):
+        (nat,) = (text for path, text in made.items() if path.startswith(place) and path.endswith(".nat"))
+        assert f":{firewall.OWN_SOURCE} -" in nat.splitlines()
+
+
+def test_without_an_edge_there_is_nothing() -> None:
+    assert list(edges.files(None)) == []

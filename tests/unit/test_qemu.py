@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from builder.lab import trial
 from builder.problems import UserError
 from builder.qemu import acceleration, machine, power, seed, verify
 from builder.qemu import hardware as hw
+from builder.spec import open_to_all
 from tests.unit.test_host import spec_of
 
 if TYPE_CHECKING:
@@ -333,6 +335,19 @@ def test_the_spec_is_changed_only_so_far_as_this_machine_needs() -> None:
         spec.stacks,
         spec.fail2ban,
     )
+
+
+def test_a_machine_that_only_this_one_reaches_has_no_edge_before_it() -> None:
+    """Who comes straight is answered; the rest of the host is as the spec says."""
+    spec = spec_of(more="proxy: {behind: cloudflare, only: true}")
+    for here in (verify.for_this_machine(spec, "ssh-ed25519 AAAA test"), open_to_all(spec)):
+        assert spec.proxy.edge
+        assert here.proxy.edge == replace(spec.proxy.edge, only=False)
+    tried = trial.plan(spec, timeout=1).user_data
+    assert b"-A ER-OWN-SOURCE" in tried
+    assert b"-I ER-WEB -p udp -j DROP" in tried
+    assert b"-I ER-WEB -j DROP" not in tried
+    assert open_to_all(spec_of()) == spec_of()
 
 
 def test_archives_are_mounted_where_the_host_looks_for_them() -> None:

@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from builder.server.remote import common
+from builder.server.remote import common, edge
 from builder.server.remote.common import RemoteError, Value
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ def _ban(line: str) -> Value:
 
 def ban(address: str, jail: str = "sshd") -> Value:
     """Ban an address now, for the jail's own time: of IPv6 its /64, as Fail2Ban does."""
-    banned, names = str(_as_banned(_address(address))), _jail_names()
+    found = _address(address)
+    edge.refuse_to_ban(found)
+    banned, names = str(_as_banned(found)), _jail_names()
     if jail not in names:
         raise RemoteError(f"there is no jail {jail}", f"there are: {', '.join(names)}")
     common.run(["fail2ban-client", "set", jail, "banip", banned])

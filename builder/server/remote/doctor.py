@@ -14,6 +14,7 @@ from builder.server.remote import (
     bans,
     changed_files,
     common,
+    edge,
     egress,
     held,
     locks,
@@ -93,7 +94,7 @@ _JUMPS: Final = (
     "-A OUTPUT -j ER-OUTPUT",
 )
 # For visitors, and for stacks that call this host's sites.
-_REDIRECTS: Final = ("-A PREROUTING -j ER-REDIRECT", "-A OUTPUT -j ER-OWN")
+_REDIRECTS: Final = ("-A PREROUTING -j ER-REDIRECT", "-A OUTPUT -j ER-OWN\n")
 
 
 def _rules() -> str:
@@ -108,6 +109,8 @@ def _rules() -> str:
         saved = common.run([f"{tool}-save", "-t", "nat"])
         if not all(jump in saved for jump in _REDIRECTS):
             return f"{tool}: the redirect of 80 and 443 is missing"
+        if edge.settings() and not ("-j ER-OWN-SOURCE" in saved and "-A ER-OWN-SOURCE -j SNAT" in saved):
+            return f"{tool}: this host's own calls may pass for the edge's"
     return ""
 
 
@@ -375,12 +378,7 @@ CHECKS: Final = (
     Check("first images", _first_images, "er server apply HOST SPEC, or er server push HOST STACK/SERVICE IMAGE"),
     Check("logins to registries", _logins, "er server registry login HOST REGISTRY", role_logins.ask),
     Check("releases in place", _releases, "er server rollback HOST STACK, or send it again", note=_deployed),
-    Check(
-        "images with the data",
-        kept_images.described,
-        _BRING,
-        kept_images.keep_all,
-    ),
+    Check("images with the data", kept_images.described, _BRING, kept_images.keep_all),
     Check("stacks apart", _directories, "sudo /usr/lib/easyrunner/users own", changed_files.set_owners),
     Check("egress resolves", _names, "is the name right? see: resolvectl query NAME on the server", egress.resolve),
     Check("room on the disk", _disk, "remove what is large: sudo du -xh / | sort -h | tail", _free_space),
@@ -391,5 +389,11 @@ CHECKS: Final = (
     Check("restores tried", _drills, "er server backup HOST check; older snapshots may be whole", note=_skipped_drills),
     Check("restores whole", _restores, "er server restore HOST STACK --back", note=_kept),
     Check("clock", _clock, "see timedatectl timesync-status"),
+    Check(
+        "edge",
+        edge.differences,
+        "a newer er knows them, or proxy: {networks: […]}; then er server apply HOST SPEC",
+        note=edge.described,
+    ),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
 )
