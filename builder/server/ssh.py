@@ -23,7 +23,9 @@ from builder import facts, process
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+
+    Ended = Generator[bytes, None, subprocess.CompletedProcess[str]]
 
 _SOURCES: Final = Path(__file__).resolve().parents[1]
 # What `builder.server.remote` imports besides the standard library.
@@ -38,6 +40,10 @@ _LOADER: Final = (
     "sys.path.insert(0,'/proc/self/fd/%d'%f);from builder.server.remote.main import main;main(d if n else '')"
 )
 _WANTED: Final = "er-code: wanted"
+
+
+# Seconds that a verb which waits does so: it ends before anything on the way takes the connection for dead.
+CALL_SECONDS: Final = 20
 
 
 class UnreachableError(UserError):
@@ -65,6 +71,13 @@ class Server(Protocol):
         timeout: float = 120,
     ) -> Any:
         """The answer of a verb."""
+
+
+class Following(Server, Protocol):
+    """Whoever can follow a change as well; see `Remote.follow`."""
+
+    def follow(self, verb: str, *words: str, phase: str) -> Iterator[dict[str, Any]]:
+        """The states of a change that a verb waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +132,21 @@ class Remote:
         if done.returncode != 0:
             raise explain_failure(self.host, done.returncode, done.stderr)
 
+    def follow(self, verb: str, *words: str, phase: str, fresh: bool = False) -> Iterator[dict[str, Any]]:
+        """The states of a change after this phase, by a verb that waits for each, as they come over one connection.
+
+        It goes on until the change is over or waits for the client, and may say a state again. Raises as `ask` does.
+        """
+        digest, archive = package()
+        options = () if self.shared and not fresh else _ALIVE
+        argv = self.argv(remote_command(digest, "follow", (verb, *words, phase)), fresh=fresh, options=options)
+        for code in (b"0\n", archive):
+            done = yield from _values(self.host, process.chunks(argv, code))
+            if done.returncode == 0 or _WANTED not in done.stderr:
+                break
+        if done.returncode != 0:
+            raise explain_failure(self.host, done.returncode, done.stderr)
+
     def argv(self, command: Sequence[str], *, fresh: bool = False, options: Sequence[str] = ()) -> list[str]:
         """The call of ssh; `fresh` opens a connection of its own even where the user's config shares one.
 
@@ -163,6 +191,23 @@ def value(host: str, text: str, way_out: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise UserError(f"{host} answered something that is no JSON: {text[:80]!r}", way_out) from error
+
+
+def _values(host: str, run: Ended) -> Generator[Any, None, subprocess.CompletedProcess[str]]:
+    """What a program prints as JSON, a value a line; returns how it has ended."""
+    rest = b""
+    while True:
+        try:
+            *lines, rest = (rest + next(run)).split(b"\n")
+        except StopIteration as end:
+            ended: subprocess.CompletedProcess[str] = end.value
+            return ended
+        for line in lines:
+            yield value(host, line.decode(), "try again")
+
+
+# A connection that waits: a host whose power is cut says nothing of it, and has a minute and a half to be confirmed.
+_ALIVE: Final = ("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=4")
 
 
 def config(host: str, options: Sequence[str]) -> dict[str, str]:
