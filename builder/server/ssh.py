@@ -32,12 +32,13 @@ _SOURCES: Final = Path(__file__).resolve().parents[1]
 _SHARED: Final = ("facts", "files", "problems")
 # It reads from stdin: a line with the size of the archive, then the archive, and leaves what the command itself reads.
 # With a size of 0 it takes what an earlier call has left in a directory of root's, by the digest, which is a word.
-# Python imports from the archive in memory, once that has this digest.
+# There Python keeps what it has compiled. Else it imports from the archive in memory, once that has this digest.
 _LOADER: Final = (
-    "import hashlib,os,sys;i=sys.stdin.buffer;d=sys.argv.pop(1);n=int(i.readline());"
-    f"p='{facts.REMOTE}/'+d;c=i.read(n) if n else open(p,'rb').read() if os.path.exists(p) else b'';"
-    "hashlib.sha256(c).hexdigest()==d or sys.exit('er-code: wanted');f=os.memfd_create('er');os.write(f,c);"
-    "sys.path.insert(0,'/proc/self/fd/%d'%f);from builder.server.remote.main import main;main(d if n else '')"
+    "import os,sys;i=sys.stdin.buffer;d=sys.argv.pop(1);n=int(i.readline());c=i.read(n);"
+    f"p='{facts.REMOTE}/'+d;f=os.memfd_create('er');os.write(f,c);"
+    "(__import__('hashlib').sha256(c).hexdigest()==d if n else os.path.isdir(p)) or sys.exit('er-code: wanted');"
+    "sys.path.insert(0,'/proc/self/fd/%d'%f if n else p);"
+    "from builder.server.remote.main import main;main(d if n else '')"
 )
 _WANTED: Final = "er-code: wanted"
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 # `.ask("verb", …)` wherever the client has it, or as handed over to be called; `.read` is of verbs that write bytes.
-_ASKED = re.compile(r"(?:(?<!secrets)\.(?:ask|read|follow)[(,]\s*|_states\(server, |remote_command\(digest, )\"([a-z-]+)\"")
+_ASKED = re.compile(
+    r"(?:(?<!secrets)\.(?:ask|read|follow)[(,]\s*|_states\(server, |remote_command\(digest, )\"([a-z-]+)\""
+)
 # A change of a stack is followed by the verb of its kind.
 _FOLLOWED = re.compile(r"follow\(\w+, stack, \"([a-z]+)\"")
 # What starts these runs them: a unit.
