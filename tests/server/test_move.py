@@ -20,7 +20,7 @@ import pytest
 from builder.polling import until
 from tests.machine import hosts
 from tests.server.conftest import client
-from tests.sweeps import sample
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,7 +232,8 @@ def _check_both_are_as_before(pair: Pair) -> None:
     _check_rows(_rows(pair.old), _rows(pair.new, _INCOMING))
 
 
-@pytest.mark.parametrize(("which", "phase"), sample([*_PHASES, ("old", "moved")], [("new", "starting")]))
+@of_a_sweep
+@pytest.mark.parametrize(("which", "phase"), [*_PHASES, ("old", "moved")])
 def test_er_is_killed(pair: Pair, which: str, phase: str) -> None:
     """By itself the old host serves again, and the new one is what it was.
 
