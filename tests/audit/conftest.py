@@ -33,7 +33,6 @@ __all__ = ["example_images"]
 
 DELIVERIES = tuple(sample(("stock", "baked"), ("stock",)))
 TOOLS = ("lynis", "openscap-scanner", "ssg-debian")
-ANSWERS: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((Path(__file__).parent / "answers.yaml").read_text())
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,7 +43,8 @@ def _able() -> None:
 @pytest.fixture(scope="session")
 def findings() -> Iterator[report.Findings]:
     """What the audits found; written to docs/audits.md at the end, under UPDATE=1."""
-    found = report.Findings(ANSWERS)
+    answers: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((Path(__file__).parent / "answers.yaml").read_text())
+    found = report.Findings(answers)
     yield found
     found.write()
 
