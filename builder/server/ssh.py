@@ -45,6 +45,8 @@ _WANTED: Final = "er-code: wanted"
 
 # Seconds that a verb which waits does so: it ends before anything on the way takes the connection for dead.
 CALL_SECONDS: Final = 20
+# Seconds without a word, of a change that is followed: its state is said again each 20.
+_SILENT: Final = 120.0
 
 
 class UnreachableError(UserError):
@@ -142,7 +144,7 @@ class Remote:
         options = () if self.shared and not fresh else _ALIVE
         argv = self.argv(remote_command(digest, "follow", (verb, *words, phase)), fresh=fresh, options=options)
         for code in (b"0\n", archive):
-            done = yield from _values(self.host, process.chunks(argv, code))
+            done = yield from _values(self.host, process.chunks(argv, code, silence=_SILENT))
             if done.returncode == 0 or _WANTED not in done.stderr:
                 break
         if done.returncode != 0:
@@ -203,6 +205,8 @@ def _values(host: str, run: Ended) -> Generator[Any, None, subprocess.CompletedP
         except StopIteration as end:
             ended: subprocess.CompletedProcess[str] = end.value
             return ended
+        except subprocess.TimeoutExpired:
+            raise UnreachableError(f"{host} has said nothing for {_SILENT:.0f} s", "try again; is it busy?") from None
         for line in lines:
             yield value(host, line.decode(), "try again")
 

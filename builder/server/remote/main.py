@@ -161,7 +161,7 @@ def function(verb: str) -> Callable[..., Any]:
 
 # What a client does something about: the change is over, or waits for the client.
 _STOPS: Final = facts.APPLY_ENDS | {"waiting for you"}
-# Seconds after which it is said that a phase lasts: before anything on the way takes the connection for dead.
+# Seconds after which it is said again that a phase lasts: before anything on the way takes the connection for dead.
 _SAID_EACH: Final = "20"
 
 
