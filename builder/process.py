@@ -18,7 +18,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, NoReturn, Self, cast
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 from builder.problems import UserError
 
@@ -95,8 +95,13 @@ def feed(
     return subprocess.CompletedProcess(running.args, code, *texts)
 
 
-def chunks(argv: Sequence[str], stdin: bytes) -> Generator[bytes, None, subprocess.CompletedProcess[str]]:
-    """Run, and yield stdout as it comes; returns how it ended, with stderr. Closed before, the program is ended."""
+def chunks(
+    argv: Sequence[str], stdin: bytes, *, silence: float | None = None
+) -> Generator[bytes, None, subprocess.CompletedProcess[str]]:
+    """Run, and yield stdout as it comes; returns how it ended, with stderr. Closed before, the program is ended.
+
+    Raises TimeoutExpired when nothing comes for so many seconds of `silence`.
+    """
     with (
         tempfile.TemporaryFile() as given,
         tempfile.TemporaryFile() as errors,
@@ -104,14 +109,24 @@ def chunks(argv: Sequence[str], stdin: bytes) -> Generator[bytes, None, subproce
         given.write(stdin)
         given.seek(0)
         with subprocess.Popen(list(argv), stdin=given, stdout=subprocess.PIPE, stderr=errors) as running:
+            stdout = cast("IO[bytes]", running.stdout).fileno()
             try:
-                while chunk := os.read(cast("IO[bytes]", running.stdout).fileno(), _PIECE):
+                while _comes(stdout, running.args, silence) and (chunk := os.read(stdout, _PIECE)):
                     yield chunk
                 code = running.wait()
             except BaseException:
                 running.kill()
                 raise
         return subprocess.CompletedProcess(running.args, code, "", _whole(errors))
+
+
+def _comes(stream: int, argv: Any, silence: float | None) -> bool:
+    """Once there is something to read, or the end. Raises TimeoutExpired."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        if silence is not None and not selector.select(silence):
+            raise subprocess.TimeoutExpired(argv, silence)
+    return True
 
 
 def into(argv: Sequence[str], target: IO[bytes]) -> None:

@@ -35,18 +35,17 @@ SHARING = {f"tests/{name}.py": f"tests/{first}.py" for first, names in SHARED.it
 LONGEST = [
     f"tests/{name}.py"
     for name in (
-        "packer/test_bake", "aws/test_replace_booted", "server/test_releases", "server/test_apply",
-        "packer/test_same_host", "server/test_restore", "server/test_backup", "server/test_move",
-        "server/test_registries", "server/test_git_push", "server/test_stack_files", "server/test_deploy",
-        "machine/test_fail2ban", "server/test_build_on_server", "server/test_ecr", "machine/test_firewall",
-        "server/test_really_run", "machine/test_data", "packer/test_data_devices", "machine/test_disk",
-        "packer/test_disk", "server/test_build", "server/test_push", "server/test_exec", "audit/test_audits",
-        "server/test_commands", "machine/test_power_cuts", "machine/test_stacks", "server/test_public",
-        "server/test_proxy_image", "machine/test_own_sites", "machine/test_imagecheck", "machine/test_egress_names",
-        "server/test_apply_table", "server/test_secret_env", "cli/test_cli", "packer/test_failures",
-        "machine/test_registry", "aws/test_launch", "aws/test_replace", "aws/test_faults", "datasource/test_boots",
-        "machine/test_stock", "packer/test_clouds", "datasource/test_other_boots", "packer/test_vm",
-        "aws/test_whole_way",
+        "packer/test_bake", "server/test_restore", "machine/test_firewall", "aws/test_replace_booted",
+        "server/test_releases", "server/test_move", "server/test_really_run", "server/test_backup",
+        "server/test_git_push", "packer/test_same_host", "server/test_apply", "server/test_registries",
+        "server/test_stack_files", "server/test_deploy", "server/test_build_on_server", "machine/test_fail2ban",
+        "server/test_ecr", "machine/test_data", "packer/test_data_devices", "machine/test_disk", "server/test_build",
+        "server/test_push", "server/test_exec", "audit/test_audits", "server/test_commands",
+        "machine/test_power_cuts", "machine/test_stacks", "server/test_public", "server/test_proxy_image",
+        "machine/test_own_sites", "machine/test_imagecheck", "machine/test_egress_names", "server/test_apply_table",
+        "server/test_secret_env", "packer/test_failures", "machine/test_registry", "aws/test_launch",
+        "aws/test_replace", "aws/test_faults", "datasource/test_boots", "machine/test_stock", "packer/test_clouds",
+        "datasource/test_other_boots", "packer/test_vm", "aws/test_whole_way", "cli/test_cli", "packer/test_disk",
     )
 ]  # fmt: skip
 

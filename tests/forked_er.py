@@ -38,10 +38,16 @@ _MOST: Final = 1 << 17
 
 
 def run(
-    words: list[str], *, env: Mapping[str, str], cwd: Path | None = None, stdin: str = "", timeout: float = 400
+    words: list[str],
+    *,
+    env: Mapping[str, str] = os.environ,
+    cwd: Path | None = None,
+    stdin: str = "",
+    timeout: float = 400,
+    module: str = "builder.cli",
 ) -> subprocess.CompletedProcess[str]:
-    """Run `er` with these words to its end, as subprocess.run does."""
-    request = json.dumps({"words": words, "env": dict(env), "cwd": str(cwd or Path.cwd())}).encode()
+    """Run `er` with these words to its end, as subprocess.run does; `module` is what has its `main`."""
+    request = json.dumps({"words": words, "env": dict(env), "cwd": str(cwd or Path.cwd()), "module": module}).encode()
     scratch = partial(tempfile.TemporaryFile, "w+", encoding="utf-8")
     with scratch() as given, scratch() as out, scratch() as err:
         given.write(stdin)
@@ -60,10 +66,13 @@ def _code(ended: IO[str], argv: list[str], timeout: float) -> int:
     """The exit code. A process that does not end in time is killed."""
     pid = int(ended.readline())
     late = threading.Timer(timeout, os.kill, (pid, signal.SIGKILL))
+    late.daemon = True
     late.start()
     since = time.monotonic()
-    code = int(ended.readline())
-    late.cancel()
+    try:
+        code = int(ended.readline())
+    finally:
+        late.cancel()
     if code == -signal.SIGKILL and time.monotonic() - since >= timeout:
         raise subprocess.TimeoutExpired(argv, timeout)
     return code
@@ -143,14 +152,14 @@ def _be_er(request: dict[str, Any], streams: list[int]) -> NoReturn:
     os.chdir(request["cwd"])
     time.tzset()
     sys.argv = ["er", *request["words"]]
-    os._exit(_ended())
+    os._exit(_ended(request["module"]))
 
 
-def _ended() -> int:
+def _ended(module: str) -> int:
     """The exit code of `er`, once all that ends with it has ended."""
     code: Any = 0
     try:
-        importlib.import_module("builder.cli").main()
+        importlib.import_module(module).main()
     except SystemExit as end:
         code = end.code or 0
     except BaseException:

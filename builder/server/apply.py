@@ -20,7 +20,7 @@ from builder import facts
 from builder.host.build import archive_path
 from builder.oci import image_reference
 from builder.problems import UserError
-from builder.server.ssh import KeyRefusedError, UnreachableError
+from builder.server.ssh import CALL_SECONDS, KeyRefusedError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -183,29 +183,28 @@ def resume(remote: Remote) -> Iterator[dict[str, Any]]:
 
 
 def _follow(remote: Remote, state: dict[str, Any], within: float) -> Iterator[dict[str, Any]]:
-    while True:
-        yield state
-        if state["phase"] in facts.APPLY_ENDS:
-            return
+    yield state
+    while state["phase"] not in facts.APPLY_ENDS:
         try:
-            state = _next_state(remote, state["phase"])
+            for new in _next_states(remote, state["phase"]):
+                if new["phase"] != state["phase"]:
+                    yield new
+                state = new
         except UnreachableError as error:
             yield {"phase": "no answer"}
             state = _reconnect(remote, error, within)
+            yield state
 
 
-# Seconds that one call waits on the host: it ends before anything on the way takes the connection for dead.
-_CALL_SECONDS: Final = 20
-
-
-def _next_state(remote: Remote, phase: str) -> dict[str, Any]:
-    """The state after this phase; what waits for a confirmation is confirmed, which tells that state as well."""
+def _next_states(remote: Remote, phase: str) -> Iterator[dict[str, Any]]:
+    """The states after this phase, over new connections: what waits for a confirmation is confirmed by a login."""
     state: dict[str, Any] = {"phase": phase}
     if phase == "waiting for you":
-        state = remote.ask("apply-confirm", str(_CALL_SECONDS), fresh=True)
+        state = remote.ask("apply-confirm", str(CALL_SECONDS), fresh=True)
+        yield state
     while state["phase"] == phase:
-        state = remote.ask("apply-wait", phase, str(_CALL_SECONDS), fresh=True)
-    return state
+        for state in remote.follow("apply-wait", phase=phase, fresh=True):
+            yield state
 
 
 # How long a host that has become unreachable is tried, in seconds: it restores the old files, and restarts services.
@@ -224,7 +223,7 @@ def _reconnect(remote: Remote, error: UnreachableError, within: float) -> dict[s
             break
         time.sleep(pause)
         try:
-            state: dict[str, Any] = remote.ask("apply-wait", "waiting for you", str(_CALL_SECONDS), fresh=True)
+            state: dict[str, Any] = remote.ask("apply-wait", "waiting for you", str(CALL_SECONDS), fresh=True)
         except UnreachableError as again:
             error = again
         else:

@@ -11,10 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from builder import facts
-from builder.server.ssh import KeyRefusedError, Remote, call, explain_failure, fresh_options, long_options, value
+from builder.server.ssh import (
+    CALL_SECONDS,
+    KeyRefusedError,
+    Remote,
+    call,
+    explain_failure,
+    fresh_options,
+    long_options,
+    value,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from builder.problems import UserError
 
@@ -42,6 +51,10 @@ class DeployLogin:
         if done.returncode != 0:
             raise self.explained(done.returncode, done.stderr)
         return value(self.host, done.stdout, "is it a host of er, and the stack one with deploy keys?")
+
+    def follow(self, verb: str, *words: str, phase: str) -> Iterator[dict[str, Any]]:
+        """As `Remote.follow`, one state: the host's own remote part may be an older one, and is asked as ever."""
+        yield self.ask(verb, *words, phase, str(CALL_SECONDS))
 
     def argv(self, command: Sequence[str], *, fresh: bool = False, options: Sequence[str] = ()) -> list[str]:
         """The call of ssh; nobody is asked anything, and an unknown host key is refused."""

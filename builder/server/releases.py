@@ -16,11 +16,11 @@ from builder.server.ssh import UnreachableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from builder.server.ssh import Server
+    from builder.server.ssh import Following, Server
 
 
 def switch(
-    server: Server, stack: str, images: Mapping[str, str], *, source: str, by: str = "", timeout: float = 300
+    server: Following, stack: str, images: Mapping[str, str], *, source: str, by: str = "", timeout: float = 300
 ) -> Iterator[dict[str, Any]]:
     """Let services run these images, by name; yields each state once, the last is how it ended.
 
@@ -33,7 +33,7 @@ def switch(
 
 
 def roll_back(
-    server: Server, stack: str, release: str = "", *, by: str = "", timeout: float = 300
+    server: Following, stack: str, release: str = "", *, by: str = "", timeout: float = 300
 ) -> Iterator[dict[str, Any]]:
     """Back to a release by its number, without one to that before, with `spec` to the spec's images; as `switch`."""
     content = json.dumps({"by": by, "timeout": timeout}).encode()
@@ -56,11 +56,11 @@ def deployed(server: Server) -> list[dict[str, Any]]:
 _WAITING: Final = "waiting for its turn"
 # How long another change of the stack is waited for, and between two looks, in seconds.
 _TURN, _PAUSE = 600.0, 2.0
-# Seconds that one call waits on the host, and how long a host that does not answer is tried.
-_CALL_SECONDS, _RECONNECT_WITHIN = 20, 300.0
+# How long a host that does not answer is tried, in seconds.
+_RECONNECT_WITHIN: Final = 300.0
 
 
-def follow(server: Server, stack: str, kind: str, start: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def follow(server: Following, stack: str, kind: str, start: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The states of a change of a stack that `start` begins, in its turn; `kind` is what its verbs begin with."""
     deadline = time.monotonic() + _TURN
     state, shown = start(), ""
@@ -73,22 +73,23 @@ def follow(server: Server, stack: str, kind: str, start: Callable[[], dict[str, 
         time.sleep(_PAUSE)
         state = start()
     yield state
-    while state["phase"] not in facts.APPLY_ENDS:
-        new = _wait(server, stack, kind, state["phase"])
-        if new["phase"] != state["phase"]:
-            yield new
-        state = new
+    yield from states(server, f"{kind}-wait", stack, phase=state["phase"])
 
 
-def _wait(server: Server, stack: str, kind: str, phase: str) -> dict[str, Any]:
-    """The next state; a connection that is lost is made anew, as the host goes on by itself."""
+def states(server: Following, verb: str, *words: str, phase: str) -> Iterator[dict[str, Any]]:
+    """Each state of a change after this phase, once, by the verb that waits; the last is how it ended.
+
+    A connection that is lost is made anew, as the host goes on by itself.
+    """
     deadline = time.monotonic() + _RECONNECT_WITHIN
-    while True:
+    while phase not in facts.APPLY_ENDS:
         try:
-            state: dict[str, Any] = server.ask(f"{kind}-wait", stack, phase, str(_CALL_SECONDS))
+            for state in server.follow(verb, *words, phase=phase):
+                deadline = time.monotonic() + _RECONNECT_WITHIN
+                if state["phase"] != phase:
+                    yield state
+                phase = state["phase"]
         except UnreachableError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE)
-        else:
-            return state

@@ -10,7 +10,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from builder import process
+from builder.server.ssh import config
 
 if TYPE_CHECKING:
     from builder.server.ssh import Remote
@@ -46,9 +46,7 @@ def ask(domain: str, address: str) -> Answer | None:
 
 def address(remote: Remote) -> str:
     """Where ssh connects to."""
-    said = process.run(["ssh", "-G", *remote.options, "--", remote.host]).stdout
-    found = dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
-    return found.get("hostname", remote.host.rpartition("@")[2])
+    return config(remote.host, remote.options).get("hostname", remote.host.rpartition("@")[2])
 
 
 def addresses(new: Remote, facts: dict[str, Any]) -> list[str]:

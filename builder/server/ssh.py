@@ -23,21 +23,30 @@ from builder import facts, process
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+
+    Ended = Generator[bytes, None, subprocess.CompletedProcess[str]]
 
 _SOURCES: Final = Path(__file__).resolve().parents[1]
 # What `builder.server.remote` imports besides the standard library.
 _SHARED: Final = ("facts", "files", "problems")
 # It reads from stdin: a line with the size of the archive, then the archive, and leaves what the command itself reads.
 # With a size of 0 it takes what an earlier call has left in a directory of root's, by the digest, which is a word.
-# Python imports from the archive in memory, once that has this digest.
+# There Python keeps what it has compiled. Else it imports from the archive in memory, once that has this digest.
 _LOADER: Final = (
-    "import hashlib,os,sys;i=sys.stdin.buffer;d=sys.argv.pop(1);n=int(i.readline());"
-    f"p='{facts.REMOTE}/'+d;c=i.read(n) if n else open(p,'rb').read() if os.path.exists(p) else b'';"
-    "hashlib.sha256(c).hexdigest()==d or sys.exit('er-code: wanted');f=os.memfd_create('er');os.write(f,c);"
-    "sys.path.insert(0,'/proc/self/fd/%d'%f);from builder.server.remote.main import main;main(d if n else '')"
+    "import os,sys;i=sys.stdin.buffer;d=sys.argv.pop(1);n=int(i.readline());c=i.read(n);"
+    f"p='{facts.REMOTE}/'+d;f=os.memfd_create('er');os.write(f,c);"
+    "(__import__('hashlib').sha256(c).hexdigest()==d if n else os.path.isdir(p)) or sys.exit('er-code: wanted');"
+    "sys.path.insert(0,'/proc/self/fd/%d'%f if n else p);"
+    "from builder.server.remote.main import main;main(d if n else '')"
 )
 _WANTED: Final = "er-code: wanted"
+
+
+# Seconds that a verb which waits does so: it ends before anything on the way takes the connection for dead.
+CALL_SECONDS: Final = 20
+# Seconds without a word, of a change that is followed: its state is said again each 20.
+_SILENT: Final = 120.0
 
 
 class UnreachableError(UserError):
@@ -65,6 +74,13 @@ class Server(Protocol):
         timeout: float = 120,
     ) -> Any:
         """The answer of a verb."""
+
+
+class Following(Server, Protocol):
+    """Whoever can follow a change as well; see `Remote.follow`."""
+
+    def follow(self, verb: str, *words: str, phase: str) -> Iterator[dict[str, Any]]:
+        """The states of a change that a verb waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +135,21 @@ class Remote:
         if done.returncode != 0:
             raise explain_failure(self.host, done.returncode, done.stderr)
 
+    def follow(self, verb: str, *words: str, phase: str, fresh: bool = False) -> Iterator[dict[str, Any]]:
+        """The states of a change after this phase, by a verb that waits for each, as they come over one connection.
+
+        It goes on until the change is over or waits for the client, and may say a state again. Raises as `ask` does.
+        """
+        digest, archive = package()
+        options = () if self.shared and not fresh else _ALIVE
+        argv = self.argv(remote_command(digest, "follow", (verb, *words, phase)), fresh=fresh, options=options)
+        for code in (b"0\n", archive):
+            done = yield from _values(self.host, process.chunks(argv, code, silence=_SILENT))
+            if done.returncode == 0 or _WANTED not in done.stderr:
+                break
+        if done.returncode != 0:
+            raise explain_failure(self.host, done.returncode, done.stderr)
+
     def argv(self, command: Sequence[str], *, fresh: bool = False, options: Sequence[str] = ()) -> list[str]:
         """The call of ssh; `fresh` opens a connection of its own even where the user's config shares one.
 
@@ -163,6 +194,25 @@ def value(host: str, text: str, way_out: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise UserError(f"{host} answered something that is no JSON: {text[:80]!r}", way_out) from error
+
+
+def _values(host: str, run: Ended) -> Generator[Any, None, subprocess.CompletedProcess[str]]:
+    """What a program prints as JSON, a value a line; returns how it has ended."""
+    rest = b""
+    while True:
+        try:
+            *lines, rest = (rest + next(run)).split(b"\n")
+        except StopIteration as end:
+            ended: subprocess.CompletedProcess[str] = end.value
+            return ended
+        except subprocess.TimeoutExpired:
+            raise UnreachableError(f"{host} has said nothing for {_SILENT:.0f} s", "try again; is it busy?") from None
+        for line in lines:
+            yield value(host, line.decode(), "try again")
+
+
+# A connection that waits: a host whose power is cut says nothing of it, and has a minute and a half to be confirmed.
+_ALIVE: Final = ("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=4")
 
 
 def config(host: str, options: Sequence[str]) -> dict[str, str]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sysconfig
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-ER = Path(sysconfig.get_path("scripts"), "er")
+from tests import forked_er
+
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
 
 
 def _er(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [ER, *words], cwd=directory, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
-    )
+    return forked_er.run([*words], cwd=directory)
 
 
 @pytest.fixture

@@ -121,7 +121,11 @@ def _user_data(key: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def stock(disk: Path, key: Path) -> Iterator[Vm]:
-    """A machine that has booted the base disk by UEFI, as any provider's would, to the end of cloud-init."""
+    """A machine that has booted the base disk by UEFI, as any provider's would, to the end of cloud-init.
+
+    Where that is emulated, test_bake.py has a baked disk booted by the same loader and kernel, by BIOS.
+    """
+    skip_if_emulated()
     settings = Settings(
         user_data=_user_data(key), key=key, firmware="uefi", size=shared_bake.GROWN, name="web1", memory=1024
     )
@@ -152,7 +156,6 @@ def test_it_grows_with_its_disk(stock: Vm) -> None:
 
 def test_cleaned_and_shut_down_it_is_clean(stock: Vm, tmp_path: Path) -> None:
     """What a real kernel and a real shutdown would write comes not back. By a login that became root with sudo."""
-    skip_if_emulated()
     stock.ssh("sudo systemctl is-system-running --wait", timeout=_SECONDS)
     assert stock.ssh("sudo test -s /var/lib/systemd/random-seed", check=False).returncode == 0
     zipapp = imagecheck.bundle(tmp_path / "check.pyz").read_bytes()

@@ -9,6 +9,7 @@ import pytest
 from builder import facts
 from builder.polling import until
 from builder.server import ssh
+from builder.server.remote import common
 
 if TYPE_CHECKING:
     from tests.server.conftest import Client
@@ -55,22 +56,25 @@ def test_status_says_what_is_wrong(web: Client) -> None:
         web.host.machine.run("systemctl start fail2ban")
 
 
-def test_what_runs_there_is_kept_and_looked_at_before_it_runs(web: Client) -> None:
-    """Root's alone, by its digest; one that is another than it says is not run, and comes anew."""
+def test_what_runs_there_is_kept_whole_and_compiled_once(web: Client) -> None:
+    """Root's alone, by its digest. What was sent lies beside it, for what runs there later."""
     machine, (digest, _) = web.host.machine, ssh.package()
-    file = f"{facts.REMOTE}/{digest}"
-    assert web.er("status").returncode == 0
-    assert machine.run(f"stat -c '%U %a' {facts.REMOTE} {file}").stdout.split() == ["root", "700", "root", "600"]
-    sent = machine.run(f"sha256sum {file}").stdout.split()[0]
-    assert sent == digest
-    machine.run(f"echo 'raise SystemExit(3)' >{file}")
-    assert web.er("status").returncode == 0
-    assert machine.run(f"sha256sum {file}").stdout.split()[0] == digest
+    place = f"{facts.REMOTE}/{digest}"
+    machine.run(f"rm -rf {facts.REMOTE}; mkdir -m 700 {facts.REMOTE}")
     for number in range(4):
-        machine.run(f"touch -d '-{number + 1} days' {facts.REMOTE}/{number}")
-    machine.run(f"rm {file}")
+        machine.run(f"mkdir {facts.REMOTE}/{number}; touch -d '-{number + 1} days' {facts.REMOTE}/{number}")
     assert web.er("status").returncode == 0
-    assert len(machine.run(f"ls {facts.REMOTE}").stdout.split()) == 3, "of other versions the newest"
+    assert machine.run(f"stat -c '%U %a' {facts.REMOTE} {place}").stdout.split() == ["root", "700", "root", "700"]
+    assert machine.run(f"sha256sum {place}/{common.ARCHIVE}").stdout.split()[0] == digest
+    assert set(machine.run(f"ls -A {facts.REMOTE}").stdout.split()) == {digest, "0", "1"}, (
+        "of other versions the newest"
+    )
+    assert web.er("status").returncode == 0
+    compiled = f"{place}/builder/server/remote/__pycache__"
+    first = machine.run(f"stat -c '%n %Y' {compiled}/*").stdout
+    assert "/status." in first
+    assert web.er("status").returncode == 0
+    assert machine.run(f"stat -c '%n %Y' {compiled}/*").stdout == first
 
 
 _BREAKS = {

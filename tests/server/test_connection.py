@@ -15,6 +15,7 @@ import pytest
 
 from builder import process
 from builder.polling import until
+from builder.problems import UserError
 from builder.server import Remote, connection, ssh
 
 if TYPE_CHECKING:
@@ -101,6 +102,20 @@ def test_what_has_to_be_new_is_new(web: Client, private: Path, server: Remote) -
             asked.ask("apply-state", stdin=iter((b"", b"")))
         with _logins(web, 0):
             asked.ask("apply-state")
+
+
+def test_a_change_is_followed_over_one_connection(web: Client, private: Path, server: Remote) -> None:
+    """State by state as they come; a server that says nothing at all is given up."""
+    with connection.shared(server) as asked:
+        with _logins(web, 1):
+            states = asked.follow("apply-wait", phase="done")
+            assert next(states)["phase"] == "none"
+            states.close()  # type: ignore[attr-defined]
+            assert asked.ask("apply-state")["phase"] == "none"
+        with pytest.raises(ssh.UnreachableError, match="web has said nothing for"):
+            next(ssh._values("web", process.chunks(["sleep", "600"], b"", silence=0.2)))
+        with pytest.raises(UserError, match="there is no stack nothing"):
+            next(asked.follow("release-wait", "nothing", phase="done"))
 
 
 def _background(private: Path) -> tuple[Path, int]:

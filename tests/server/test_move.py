@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from builder.polling import until
+from tests import forked_er
 from tests.machine import hosts
 from tests.server.conftest import client
-from tests.sweeps import sample
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,19 +45,17 @@ class Pair:
     new: Host
     env: dict[str, str]
 
-    def start(self, *words: object, module: str = "tests.server.quick_move") -> subprocess.Popen[str]:
-        """`er server …`, of less patience unless it is `builder` itself."""
-        argv = [sys.executable, "-m", module, "server", *map(str, words)]
+    def start(self, *words: object) -> subprocess.Popen[str]:
+        """`er server …`, of less patience."""
+        argv = [sys.executable, "-m", "tests.server.quick_move", "server", *map(str, words)]
         out = subprocess.PIPE
         return subprocess.Popen(
             argv, env=self.env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out, text=True
         )
 
     def er(self, *words: object, module: str = "tests.server.quick_move") -> subprocess.CompletedProcess[str]:
-        """The same, to the end."""
-        running = self.start(*words, module=module)
-        stdout, stderr = running.communicate(timeout=900)
-        return subprocess.CompletedProcess(running.args, running.returncode, stdout, stderr)
+        """The same to the end, unless it is `builder.cli` itself."""
+        return forked_er.run(["server", *map(str, words)], env=self.env, cwd=ROOT, timeout=900, module=module)
 
     def forget(self) -> None:
         """The new host, which is held, is one that nobody has moved anything to."""
@@ -232,7 +231,8 @@ def _check_both_are_as_before(pair: Pair) -> None:
     _check_rows(_rows(pair.old), _rows(pair.new, _INCOMING))
 
 
-@pytest.mark.parametrize(("which", "phase"), sample([*_PHASES, ("old", "moved")], [("new", "starting")]))
+@of_a_sweep
+@pytest.mark.parametrize(("which", "phase"), [*_PHASES, ("old", "moved")])
 def test_er_is_killed(pair: Pair, which: str, phase: str) -> None:
     """By itself the old host serves again, and the new one is what it was.
 
@@ -320,7 +320,7 @@ def moved(pair: Pair) -> tuple[subprocess.CompletedProcess[str], str]:
     assert pushed.returncode == 0, pushed.stderr
     etc = pair.new.machine.run(_ETC).stdout
     # Nobody is killed here: with the patience that users have.
-    return pair.er("move", "old", "new", "--yes", "--json", "--replace-data", module="builder"), etc
+    return pair.er("move", "old", "new", "--yes", "--json", "--replace-data", module="builder.cli"), etc
 
 
 def test_nothing_is_lost_and_nothing_happens_twice(

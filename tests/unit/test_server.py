@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 # `.ask("verb", …)` wherever the client has it, or as handed over to be called; `.read` is of verbs that write bytes.
-_ASKED = re.compile(r"(?<!secrets)\.(?:ask|read)[(,]\s*\"([a-z-]+)\"")
+_ASKED = re.compile(
+    r"(?:(?<!secrets)\.(?:ask|read|follow)[(,]\s*|_states\(server, |remote_command\(digest, )\"([a-z-]+)\""
+)
 # A change of a stack is followed by the verb of its kind.
 _FOLLOWED = re.compile(r"follow\(\w+, stack, \"([a-z]+)\"")
 # What starts these runs them: a unit.
@@ -161,9 +163,11 @@ def test_a_refused_key_is_not_tried_until_fail2ban_bans(monkeypatch: pytest.Monk
     monkeypatch.setattr("builder.server.apply.time.sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
 
     class Refusing:
-        def ask(self, *_: object, **__: object) -> None:
+        def ask(self, *_: object, **__: object) -> Iterator[dict[str, str]]:
             tries.append(clock[0])
             raise ssh.KeyRefusedError("web: the server accepts none of your keys")
+
+        follow = ask
 
     followed = apply._follow(cast("Remote", Refusing()), {"phase": "telling services"}, apply.CONFIRM_WITHIN)
     with pytest.raises(ssh.KeyRefusedError):

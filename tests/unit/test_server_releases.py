@@ -19,7 +19,7 @@ from builder.server.remote.release_record import override, refreshed, unit_of, w
 from builder.server.ssh import UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
 _UNITS = Path(__file__).parents[1] / "golden" / "compose" / "mastodon-like" / "expected" / "ubuntu-24.04"
@@ -167,6 +167,14 @@ class _Server:
             raise answer
         return answer
 
+    def follow(self, verb: str, *words: str, phase: str) -> Iterator[dict[str, Any]]:
+        while True:
+            state = self.ask(verb, *words, phase)
+            yield state
+            phase = state["phase"]
+            if phase == "done":
+                return
+
 
 def test_a_release_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over a turn that somebody else has, a call that brought nothing new, and a connection that was lost."""
@@ -178,10 +186,10 @@ def test_a_release_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch) -> No
     states = list(releases.switch(server, "shop", {"web": "localhost/shop/web:1"}, source="push", by="me", timeout=9))
     assert states == [busy, started, switching, done]
     assert server.asked == [("release-start", "shop")] * 3 + [
-        ("release-wait", "shop", "started", "20"),
-        ("release-wait", "shop", "started", "20"),
-        ("release-wait", "shop", "started", "20"),
-        ("release-wait", "shop", "switching", "20"),
+        ("release-wait", "shop", "started"),
+        ("release-wait", "shop", "started"),
+        ("release-wait", "shop", "started"),
+        ("release-wait", "shop", "switching"),
     ]
     sent = {"images": {"web": "localhost/shop/web:1"}, "source": "push", "by": "me", "timeout": 9}
     assert [json.loads(one) for one in server.stdin[:3]] == [sent] * 3

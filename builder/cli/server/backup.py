@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from builder import facts
 from builder.cli import output
 from builder.cli.options import AsJson, Host, SshOptions, remote, shared
 from builder.cli.progress import follow
-from builder.server.ssh import UnreachableError
+from builder.server import releases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from builder.server import Remote
 
@@ -52,7 +50,6 @@ def command(
 
 # Seconds: the server has to ask the repository, which may be slow; and it reads all of that for a check.
 _ANSWERS_WITHIN, _CHECKED_WITHIN = 300, 6 * 3600
-_CALL_SECONDS, _RECONNECT_WITHIN, _PAUSE = 20, 300.0, 2.0
 
 
 def _now(host: str, server: Remote, *, anew: bool, as_json: bool) -> int:
@@ -60,7 +57,7 @@ def _now(host: str, server: Remote, *, anew: bool, as_json: bool) -> int:
     if state["joined"]:
         output.note("a backup is under way already: this one is shown")
     try:
-        end = follow(_states(state, partial(_wait_for_backup, server)), _lines)
+        end = follow(_states(server, "backup-wait", state), _lines)
     except KeyboardInterrupt:
         output.note("the server goes on by itself: er server status HOST shows how it ended")
         raise
@@ -76,7 +73,7 @@ def _now(host: str, server: Remote, *, anew: bool, as_json: bool) -> int:
 
 def _drill(server: Remote, *, as_json: bool) -> int:
     try:
-        end = follow(_states(server.ask("drill-start"), partial(_wait_for_drill, server)), _lines)
+        end = follow(_states(server, "drill-wait", server.ask("drill-start")), _lines)
     except KeyboardInterrupt:
         output.note("the server goes on by itself: er server status HOST shows how it ended")
         raise
@@ -93,38 +90,10 @@ def _drill(server: Remote, *, as_json: bool) -> int:
     return 1 if wrong or end["phase"] != "done" else 0
 
 
-def _wait_for_backup(server: Remote, phase: str) -> Backup:
-    found: Backup = server.ask("backup-wait", phase, str(_CALL_SECONDS))
-    return found
-
-
-def _wait_for_drill(server: Remote, phase: str) -> Backup:
-    found: Backup = server.ask("drill-wait", phase, str(_CALL_SECONDS))
-    return found
-
-
-def _states(state: Backup, wait: Callable[[str], Backup]) -> Iterator[Backup]:
+def _states(server: Remote, verb: str, state: Backup) -> Iterator[Backup]:
     """Each state once; the last is how it ended."""
     yield state
-    while state["phase"] not in facts.APPLY_ENDS:
-        new = _next(wait, state["phase"])
-        if new["phase"] != state["phase"]:
-            yield new
-        state = new
-
-
-def _next(wait: Callable[[str], Backup], phase: str) -> Backup:
-    """The next state; a connection that is lost is made anew, as the server goes on by itself."""
-    deadline = time.monotonic() + _RECONNECT_WITHIN
-    while True:
-        try:
-            state = wait(phase)
-        except UnreachableError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_PAUSE)
-        else:
-            return state
+    yield from releases.states(server, verb, phase=state["phase"])
 
 
 def _lines(state: Backup) -> Iterable[str]:

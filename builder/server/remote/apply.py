@@ -94,10 +94,12 @@ def apply_wait(phase: str, seconds: str) -> Value:
 
 
 def apply_confirm(seconds: str) -> Value:
-    """The client says, over a new connection, that the change has not locked it out; the state after that."""
-    if APPLY.state()["phase"] != "waiting for you":
-        raise RemoteError(f"nothing waits to be confirmed: {APPLY.state()['phase']}")
-    changed_files.write(APPLY.confirmed, b"")
+    """The client says, over a new connection, that the change has not locked it out; the state after that.
+
+    Who comes too late, as the login took so long, confirms nothing: the change is being taken back.
+    """
+    if APPLY.state()["phase"] == "waiting for you":
+        changed_files.write(APPLY.confirmed, b"")
     return apply_wait("waiting for you", seconds)
 
 

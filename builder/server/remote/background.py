@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
@@ -19,10 +17,8 @@ _RUN_CODE: Final = "import sys;sys.path.insert(0,sys.argv.pop(1));from builder.s
 
 def start(unit: str, description: str, change: Change, verb: str, *words: str) -> None:
     """Run a verb of this program, of which the unit keeps a copy, in a unit of this name."""
-    code = Path(sys.path[0])
-    if code.is_file():
-        code = change.directory / "code.zip"
-        changed_files.write(code, Path(sys.path[0]).read_bytes())
+    code = change.directory / "code.zip"
+    changed_files.write(code, common.archive().read_bytes())
     argv = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--description=EasyRunner: {description}"]
     common.run([*argv, "python3", "-I", "-c", _RUN_CODE, str(code), verb, *words])
 

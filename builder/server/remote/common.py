@@ -272,9 +272,19 @@ def firewall_loaded() -> bool:
     return FIREWALL_LOADED.exists()
 
 
+ARCHIVE: Final = "er.zip"
+"""Beside what it has, where this remote part was left for the next call."""
+
+
+def archive() -> Path:
+    """This remote part as the admin has sent it along."""
+    place = Path(sys.path[0])
+    return place / ARCHIVE if place.is_dir() else place
+
+
 def keep_code() -> bool:
     """Keep this remote part, which the admin has sent along, for what runs here by itself; False if it was there."""
-    content, kept = Path(sys.path[0]).read_bytes(), Path(facts.REMOTE_CODE)
+    content, kept = archive().read_bytes(), Path(facts.REMOTE_CODE)
     if kept.exists() and kept.read_bytes() == content:
         return False
     files.replace(kept, content, 0o600)

@@ -7,7 +7,6 @@ repeated, and is in place before HELD comes, and until it is gone.
 from __future__ import annotations
 
 import json
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -94,8 +93,8 @@ def refuse() -> None:
 def start_unit() -> None:
     """The work of a move goes on in a unit of its own, which a lost connection does not end, nor a boot."""
     DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if Path(sys.path[0]).exists() and sys.path[0] != str(_CODE):
-        files.replace(_CODE, Path(sys.path[0]).read_bytes(), 0o600, owner=(0, 0), name=".code.part")
+    if common.archive().exists() and common.archive() != _CODE:
+        files.replace(_CODE, common.archive().read_bytes(), 0o600, owner=(0, 0), name=".code.part")
     files.replace(_UNIT_FILE, _UNIT_TEXT.encode(), 0o644, owner=(0, 0))
     _WANTED.parent.mkdir(exist_ok=True)
     if not _WANTED.is_symlink():

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from builder import facts, files
+from builder import facts
 from builder.problems import UserError
+from builder.server.remote import common
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -28,6 +33,7 @@ VERBS: Final = {
     "stack-status": "stack_status",
     "stack-logs": "stack_status",
     "keep-code": "common",
+    "follow": "main",
     "services": "services",
     "session": "session",
     "secret-set": "secrets",
@@ -113,10 +119,20 @@ def main(digest: str = "") -> None:
         _keep(digest)
     verb, *words = sys.argv[1:]
     try:
-        json.dump(function(verb)(*words), sys.stdout)
+        _print(function(verb)(*words))
     except (RemoteError, UserError) as error:
         sys.stderr.write(f"er-error: {error}\n" + (f"er-hint: {error.hint}\n" if error.hint else ""))
         raise SystemExit(1) from None
+
+
+def _print(value: Any) -> None:
+    """A value as JSON; those that come one after the other as a line each, at once."""
+    if not isinstance(value, Iterator):
+        json.dump(value, sys.stdout)
+        return
+    for one in value:
+        sys.stdout.write(json.dumps(one) + "\n")
+        sys.stdout.flush()
 
 
 # Of versions of er that different admins have.
@@ -124,16 +140,37 @@ _VERSIONS: Final = 3
 
 
 def _keep(digest: str) -> None:
-    """Leave this code where the next call looks for it; a host without room for that gets it again."""
+    """Leave this code where the next call looks for it, whole; a host without room for that gets it again."""
     place = Path(facts.REMOTE)
     with contextlib.suppress(OSError):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files.replace(place / digest, Path(sys.path[0]).read_bytes(), 0o600)
+        with tempfile.TemporaryDirectory(dir=place, prefix=".", ignore_cleanup_errors=True) as new:
+            with zipfile.ZipFile(sys.path[0]) as archive:
+                archive.extractall(new)
+            Path(new, common.ARCHIVE).write_bytes(common.archive().read_bytes())
+            Path(new).rename(place / digest)
         for old in sorted(place.iterdir(), key=lambda one: one.stat().st_mtime, reverse=True)[_VERSIONS:]:
-            old.unlink(missing_ok=True)
+            shutil.rmtree(old)
 
 
 def function(verb: str) -> Callable[..., Any]:
     """The function of a verb; only its own module is imported."""
     found: Callable[..., Any] = getattr(import_module(f"builder.server.remote.{VERBS[verb]}"), verb.replace("-", "_"))
     return found
+
+
+# What a client does something about: the change is over, or waits for the client.
+_STOPS: Final = facts.APPLY_ENDS | {"waiting for you"}
+# Seconds after which it is said again that a phase lasts: before anything on the way takes the connection for dead.
+_SAID_EACH: Final = "20"
+
+
+def follow(verb: str, *words: str) -> Iterator[Any]:
+    """The states of a verb that waits, whose last word is the phase before, until one that is a client's turn."""
+    *rest, phase = words
+    while True:
+        state = function(verb)(*rest, phase, _SAID_EACH)
+        yield state
+        phase = state["phase"]
+        if phase in _STOPS:
+            return

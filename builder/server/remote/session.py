@@ -294,7 +294,7 @@ def _prepare(token: str, argv: list[str], env: Mapping[str, str], oom: int) -> P
             old.unlink(missing_ok=True)
     path = _PREPARED / token
     path.touch(mode=0o600, exist_ok=False)
-    path.write_bytes(Path(sys.path[0]).read_bytes())
+    path.write_bytes(common.archive().read_bytes())
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("__main__.py", _MAIN)
         archive.writestr(JOB, json.dumps({"argv": argv, "env": env, "oom": oom}))
