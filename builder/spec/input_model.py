@@ -22,6 +22,7 @@ from builder.spec.model import (
     Dns,  # noqa: TC001 - pydantic reads the annotations
     Jail,  # noqa: TC001 - pydantic reads the annotations
 )
+from builder.spec.notify_input import NotifyInput  # noqa: TC001 - pydantic reads the annotations
 from builder.spec.ssh_keys import TEMPLATE_KEY
 from builder.spec.stack_input import StackInput  # noqa: TC001 - pydantic reads the annotations
 from builder.spec.value_types import (
@@ -217,6 +218,11 @@ class SpecInput(Section):
         default=None,
         description="Backups, each night: where to, and how long they are kept.",
         examples=[{"to": "s3:https://s3.example.com/bucket/web1"}],
+    )
+    notify: NotifyInput | None = Field(
+        default=None,
+        description="Who is told by the host itself when something is wrong.",
+        examples=[{"webhook": True, "heartbeat": True}],
     )
     stacks: list[StackInput] = Field(default=[], description="The app stacks.", examples=[[{"name": "blog"}]])
 

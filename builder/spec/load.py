@@ -9,7 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from builder.problems import Problem, Report, SpecError
-from builder.spec import backup_rules, deploy_access, host_sections, memory, model, registries, stack_entries
+from builder.spec import (
+    backup_rules,
+    deploy_access,
+    host_sections,
+    memory,
+    model,
+    notify_input,
+    registries,
+    stack_entries,
+)
 from builder.spec.document import Document, validate
 from builder.yamlfile import source
 
@@ -44,6 +53,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
     host_sections.check_email(document)
     registries.check_roles(document)
     backup_rules.check_host(document)
+    notify_input.check(document)
     root, image = host_sections.ca_root(document), host_sections.proxy_image(document)
     entries = stack_entries.read_stacks(document)
     if report.failed or spec_input is None:
@@ -70,6 +80,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         dns=spec_input.dns,
         backup=backup_rules.of_host(spec_input.backup),
         data=model.Data(spec_input.data.disk) if spec_input.data else None,
+        notify=notify_input.of_host(spec_input.notify),
         stacks=stacks,
         mirrors=tuple((name, tuple(one.mirrors)) for name, one in spec_input.registries.items() if one.mirrors),
     )

@@ -1,0 +1,169 @@
+"""The queue of notices: a file each, which only root reads, until every channel has taken it.
+
+Everything on the host that runs as root may `tell`. It asks no network: what sends is a unit of its own, which a path
+unit starts as soon as something is queued.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from builder import facts, files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.server.remote.common import Value
+
+DIRECTORY: Final = Path(facts.NOTICES)
+QUEUE: Final = DIRECTORY / "queue"
+# What a queue holds at most: when channels are down for long, what is newer is only counted.
+MOST: Final = 400
+_DROPPED: Final = DIRECTORY / "dropped"
+# Characters: of a title, of a text and of a line in it; what an app has written may be of any length.
+_LONGEST_TITLE, _LONGEST_TEXT, _LONGEST_LINE = 200, 2000, 300
+# What is not printed as it stands: controls, and what changes the direction or the order of text.
+_UNPRINTABLE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+
+# Of a notice: something is wrong, it is not any more, or something has happened that has no end.
+WRONG, RESOLVED, HAPPENED = "wrong", "resolved", "happened"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One thing to tell. `key` says which rule it is of, `at` is in seconds since 1970.
+
+    `left` are the channels that have not taken it yet; before `not_before` nobody is told, as it is the quiet time.
+    """
+
+    key: str
+    title: str
+    text: str
+    stack: str
+    kind: str
+    at: int
+    left: tuple[str, ...]
+    not_before: int = 0
+
+
+def settings() -> Value | None:
+    """What the spec says of telling, as in facts.NOTIFY; None where it says nothing."""
+    try:
+        found: Value = json.loads(Path(facts.NOTIFY).read_bytes())
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def tell(key: str, title: str, text: str, *, stack: str = "") -> None:
+    """Queue a notice that something has happened; on a host whose spec has no `notify` nothing is done.
+
+    `title` is what happened, `text` what to do; both are cut and made printable.
+    """
+    queue(key, title, text, stack=stack, kind=HAPPENED)
+
+
+def queue(
+    key: str,
+    title: str,
+    text: str,
+    *,
+    stack: str = "",
+    kind: str = HAPPENED,
+    not_before: int = 0,
+    now: int | None = None,
+) -> None:
+    """The same for any kind of notice; `now` is for those who have a clock of their own."""
+    told = settings()
+    if told is None:
+        return
+    channels = tuple(name for name in ("webhook", "email") if told.get(name))
+    at = int(time.time() if now is None else now)
+    put(Notice(key, printable_line(title), printable(text), stack, kind, at, channels, not_before))
+
+
+def put(notice: Notice) -> None:
+    """On the disk when this returns; where the queue is full, it is counted and dropped."""
+    make_directories()
+    if sum(1 for _ in QUEUE.iterdir()) >= MOST:
+        files.replace(_DROPPED, str(dropped() + 1).encode(), 0o600, owner=(0, 0))
+        return
+    content = json.dumps(asdict(notice)).encode()
+    name = f"{time.time_ns()}-{hashlib.sha256(content).hexdigest()[:8]}.json"
+    files.replace(QUEUE / name, content, 0o600, owner=(0, 0))
+
+
+def make_directories() -> None:
+    """The queue's own, which nobody but root enters."""
+    for directory in (DIRECTORY, QUEUE):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def dropped() -> int:
+    """How many notices found the queue full."""
+    try:
+        return int(_DROPPED.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def forget_dropped() -> None:
+    """They were told as a number."""
+    _DROPPED.unlink(missing_ok=True)
+
+
+def queued() -> Iterator[tuple[Path, Notice]]:
+    """Each notice that is queued, the oldest first; what no notice can be made of is removed."""
+    if not QUEUE.is_dir():
+        return
+    for path in sorted(QUEUE.glob("*.json")):
+        try:
+            yield path, _notice(json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            continue
+        except (ValueError, TypeError):
+            path.unlink(missing_ok=True)
+
+
+def _notice(found: dict[str, Any]) -> Notice:
+    return Notice(**{**found, "left": tuple(found["left"])})
+
+
+def rewrite(path: Path, notice: Notice) -> None:
+    """A notice that some channel has taken; one that all have taken is gone."""
+    if notice.left:
+        files.replace(path, json.dumps(asdict(notice)).encode(), 0o600, owner=(0, 0))
+    else:
+        path.unlink(missing_ok=True)
+        files.sync(path.parent)
+
+
+def printable_line(text: str) -> str:
+    """One line of text that any program may show: no controls, cut."""
+    return cut(_UNPRINTABLE.sub("?", " ".join(text.split())), _LONGEST_TITLE)
+
+
+def printable(text: str) -> str:
+    """The same for a text of some lines."""
+    lines = (cut(_UNPRINTABLE.sub("?", line.rstrip()), _LONGEST_LINE) for line in text.strip().splitlines())
+    return cut("\n".join(lines), _LONGEST_TEXT)
+
+
+def cut(text: str, most: int) -> str:
+    """The text, or its beginning with a sign that there was more."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def is_private(path: Path) -> bool:
+    """Whether only root reads and writes there."""
+    found = os.lstat(path)
+    return found.st_uid == 0 and not found.st_mode & 0o077
