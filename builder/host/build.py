@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.spec import Spec
-    from builder.spec.model import Backup
+    from builder.spec.model import Backup, Notify
     from builder.stack.model import Deploy, Stack
 
 
@@ -97,6 +97,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "data_disk": facts.DATA_DISK,
         "data_said": facts.DATA_SAID,
         "lib": facts.LIB,
+        "etc": facts.ETC,
         "stacks": facts.STACKS,
         "releases": facts.RELEASES,
         "release_units": facts.RELEASE_UNITS,
@@ -116,6 +117,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         yield File(facts.ROLE_LOGINS, by_role, Part.FIRST_BOOT)
     if spec.backup:
         yield File(facts.BACKUP, _backup(spec.backup, spec.stacks), Part.FIRST_BOOT)
+    if spec.notify:
+        yield File(facts.NOTIFY, _notify(spec.notify), Part.FIRST_BOOT, "0600")
     if extra := packages.of_spec(spec):
         yield File(facts.PACKAGES, _lines(extra), Part.FIRST_BOOT)
     for stack in spec.stacks:
@@ -157,6 +160,19 @@ def _backup(backup: Backup, stacks: Iterable[Stack]) -> bytes:
         "stacks": {stack.name: _stack_backup(stack) for stack in stacks if stack.backup != StackBackup()},
     }
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _notify(notify: Notify) -> bytes:
+    """Who is told; addresses and the password are secrets of the host."""
+    told = {
+        "webhook": notify.webhook,
+        "email": asdict(notify.email) if notify.email else None,
+        "heartbeat": notify.heartbeat,
+        "quiet": notify.quiet,
+        "allow_exec": notify.allow_exec,
+        "secrets": notify.secrets,
+    }
+    return json.dumps(told).encode() + b"\n"
 
 
 def _stack_backup(stack: Stack) -> dict[str, object] | bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from functools import cache
 from importlib import resources
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 
@@ -39,6 +39,9 @@ from builder.spec.value_types import (
     TimeoutOrNone,
     registry_settings,
 )
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 
 class ServerInput(Section):
@@ -235,9 +238,14 @@ def sections() -> dict[str, type[BaseModel]]:
     return found
 
 
+def keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys of a section as they are written; some are no names in Python, as `from`."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}
+
+
 def _walk(model: type[BaseModel], path: str, found: dict[str, type[BaseModel]]) -> None:
     found[path] = model
-    for name, info in model.model_fields.items():
+    for name, info in keys(model).items():
         for inner in _models(info.annotation):
             _walk(inner, f"{path}.{name}".lstrip("."), found)
 

@@ -92,7 +92,7 @@ def backups() -> Value | None:
     late = time.time() - facts.BACKUP_LATE
     return {
         "to": restic.settings()["repository"],
-        "missing": host_secrets.missing(),
+        "missing": host_secrets.missing("backup"),
         "served": Path(facts.REMOTE_CODE).exists(),
         "stacks": [{**one, "late": one.get("good_at", since) < late} for one in stacks],
         "run": state["run"],

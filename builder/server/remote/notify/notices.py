@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts, files
+from builder.server.remote import common
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +36,8 @@ _UNPRINTABLE: Final = re.compile(
 
 # Of a notice: something is wrong, it is not any more, or something has happened that has no end.
 WRONG, RESOLVED, HAPPENED = "wrong", "resolved", "happened"
+# And what is no notice: the daily sign of life, which another address takes; and a trial.
+BEAT, TRIAL = "heartbeat", "test"
 
 
 @dataclass(frozen=True)
@@ -64,42 +66,87 @@ def settings() -> Value | None:
     return found
 
 
+# How to start what sends, and what looks at the host; and the rules of the audit system for the second.
+_UNITS: Final = ("er-notify-watch.service", "er-notify.path")
+_SENDER: Final = "er-notify.service"
+_AUDIT_RULES: Final = Path(facts.ETC, "notify.rules")
+
+
+def secrets() -> tuple[str, ...]:
+    """The names of the host's secrets that are for telling."""
+    return tuple((settings() or {}).get("secrets", ()))
+
+
+def start() -> None:
+    """Both run by what their files say now, where the host has them."""
+    if _AUDIT_RULES.exists():
+        common.run(["auditctl", "-R", str(_AUDIT_RULES)], check=False)
+        common.run(["systemctl", "restart", *_UNITS])
+
+
+def try_again() -> None:
+    """What is queued is sent now, however long the sender would have paused."""
+    common.run(["systemctl", "restart", _UNITS[1]], check=False)
+    if next(queued(), None):
+        common.run(["systemctl", "restart", _SENDER], check=False)
+
+
+# Seconds in which the same is not told twice by those who do not remember what they told.
+_SAME: Final = 3600
+
+
 def tell(key: str, title: str, text: str, *, stack: str = "") -> None:
     """Queue a notice that something has happened; on a host whose spec has no `notify` nothing is done.
 
     `title` is what happened, `text` what to do; both are cut and made printable.
     """
-    queue(key, title, text, stack=stack, kind=HAPPENED)
+    now = int(time.time())
+    same = (key, stack, printable_line(title))
+    before = ((one["key"], one["stack"], one["title"]) for one in told() if now - one["at"] < _SAME)
+    if same not in before:
+        queue(key, title, text, stack=stack)
 
 
-def queue(
-    key: str,
-    title: str,
-    text: str,
-    *,
-    stack: str = "",
-    kind: str = HAPPENED,
-    not_before: int = 0,
-    now: int | None = None,
-) -> None:
-    """The same for any kind of notice; `now` is for those who have a clock of their own."""
-    told = settings()
-    if told is None:
-        return
-    channels = tuple(name for name in ("webhook", "email") if told.get(name))
-    at = int(time.time() if now is None else now)
-    put(Notice(key, printable_line(title), printable(text), stack, kind, at, channels, not_before))
+def queue(key: str, title: str, text: str, *, stack: str = "", kind: str = HAPPENED, not_before: int = 0) -> None:
+    """The same for any kind of notice, as often as it is said."""
+    wanted = settings()
+    channels = tuple(name for name in ("webhook", "email") if wanted and wanted.get(name))
+    if channels:
+        at = int(time.time())
+        put(Notice(key, printable_line(title), printable(text), stack, kind, at, channels, not_before))
 
 
 def put(notice: Notice) -> None:
     """On the disk when this returns; where the queue is full, it is counted and dropped."""
     make_directories()
+    if notice.kind != BEAT:
+        _note_told(notice)
     if sum(1 for _ in QUEUE.iterdir()) >= MOST:
         files.replace(_DROPPED, str(dropped() + 1).encode(), 0o600, owner=(0, 0))
         return
     content = json.dumps(asdict(notice)).encode()
     name = f"{time.time_ns()}-{hashlib.sha256(content).hexdigest()[:8]}.json"
     files.replace(QUEUE / name, content, 0o600, owner=(0, 0))
+
+
+# What was told last, a list of notices without what they were told by; so many of them.
+_TOLD: Final = DIRECTORY / "told.json"
+_TOLD_MOST: Final = 100
+
+
+def told() -> list[Value]:
+    """The last notices, the oldest first: `at`, `kind`, `key`, `stack`, `title`, `text`."""
+    try:
+        found: list[Value] = json.loads(_TOLD.read_bytes())
+    except (OSError, ValueError):
+        return []
+    return found
+
+
+def _note_told(notice: Notice) -> None:
+    names = ("at", "kind", "key", "stack", "title", "text")
+    one = {name: value for name, value in asdict(notice).items() if name in names}
+    files.replace(_TOLD, json.dumps([*told(), one][-_TOLD_MOST:]).encode(), 0o600, owner=(0, 0))
 
 
 def make_directories() -> None:
@@ -161,9 +208,3 @@ def printable(text: str) -> str:
 def cut(text: str, most: int) -> str:
     """The text, or its beginning with a sign that there was more."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def is_private(path: Path) -> bool:
-    """Whether only root reads and writes there."""
-    found = os.lstat(path)
-    return found.st_uid == 0 and not found.st_mode & 0o077
