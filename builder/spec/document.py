@@ -131,6 +131,7 @@ _TEXTS_OF_FIELDS: Final[Mapping[tuple[str, str], Text]] = {
     ("stacks.deploy.ssh_keys", "missing"): messages.DEPLOY_NONE,
     ("registries.password", "extra_forbidden"): messages.REGISTRY_PASSWORD,
     ("stacks.registries.password", "extra_forbidden"): messages.REGISTRY_PASSWORD,
+    ("notify.webhook.url", "extra_forbidden"): messages.NOTIFY_URL_KEY,
     ("notify.email.password", "extra_forbidden"): messages.NOTIFY_PASSWORD,
 }
 # And those of limits, with the name that pydantic has for the limit.

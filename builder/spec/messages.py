@@ -365,6 +365,11 @@ NOTIFY_URL: Final = Text(
     "write {key}: true, and set the address on the server: er server secret set HOST --host {secret}",
     secret=True,
 )
+NOTIFY_URL_KEY: Final = Text(
+    "an address has no place here: it lets whoever has it write to your receiver",
+    "take it out, and set it on the server: er server secret set HOST --host notify-webhook",
+    secret=True,
+)
 NOTIFY_PASSWORD: Final = Text(
     "a password has no place here",
     "take it out, and set it on the server: er server secret set HOST --host notify-smtp-password",

@@ -77,7 +77,7 @@ def _failing(channels: Overview) -> list[tuple[str, str]]:
     return [
         (
             f"{name} does not take notices: {one['said']}",
-            f"is the secret right? er server secret set HOST --host {secret}",
+            f"it is tried again; if it is the address or the password: er server secret set HOST --host {secret}",
         )
         for name, one in failed
         if (secret := _SECRETS[name])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from builder.server.remote.common import Value
 
 # `type=SYSCALL msg=audit(1700000000.123:456): …`; in an enriched log a group separator follows, and words.
-_RECORD: Final = re.compile(r"type=(\w+) msg=audit\((\d+)\.\d+:(\d+)\): ?([^\x1d]*)")
+_RECORD: Final = re.compile(r"type=(\w+) msg=audit\((\d+)\.\d+:(\d+)\): ?([^\x1d\n]*)")
 _FIELD: Final = re.compile(r'(\w+)=("[^"]*"|\S+)')
 _HEX: Final = re.compile(r"(?:[0-9A-F]{2})+")
 # Fields that are quoted where they are plain, else hexadecimal.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 DIRECTORY: Final = Path(facts.NOTICES)
 QUEUE: Final = DIRECTORY / "queue"
+# Of all that is written here.
+OWNER: Final[tuple[int, int] | None] = (0, 0)
 # What a queue holds at most: when channels are down for long, what is newer is only counted.
 MOST: Final = 400
 _DROPPED: Final = DIRECTORY / "dropped"
@@ -122,11 +124,11 @@ def put(notice: Notice) -> None:
     if notice.kind != BEAT:
         _note_told(notice)
     if sum(1 for _ in QUEUE.iterdir()) >= MOST:
-        files.replace(_DROPPED, str(dropped() + 1).encode(), 0o600, owner=(0, 0))
+        files.replace(_DROPPED, str(dropped() + 1).encode(), 0o600, owner=OWNER)
         return
     content = json.dumps(asdict(notice)).encode()
     name = f"{time.time_ns()}-{hashlib.sha256(content).hexdigest()[:8]}.json"
-    files.replace(QUEUE / name, content, 0o600, owner=(0, 0))
+    files.replace(QUEUE / name, content, 0o600, owner=OWNER)
 
 
 # What was told last, a list of notices without what they were told by; so many of them.
@@ -146,7 +148,7 @@ def told() -> list[Value]:
 def _note_told(notice: Notice) -> None:
     names = ("at", "kind", "key", "stack", "title", "text")
     one = {name: value for name, value in asdict(notice).items() if name in names}
-    files.replace(_TOLD, json.dumps([*told(), one][-_TOLD_MOST:]).encode(), 0o600, owner=(0, 0))
+    files.replace(_TOLD, json.dumps([*told(), one][-_TOLD_MOST:]).encode(), 0o600, owner=OWNER)
 
 
 def make_directories() -> None:
@@ -188,7 +190,7 @@ def _notice(found: dict[str, Any]) -> Notice:
 def rewrite(path: Path, notice: Notice) -> None:
     """A notice that some channel has taken; one that all have taken is gone."""
     if notice.left:
-        files.replace(path, json.dumps(asdict(notice)).encode(), 0o600, owner=(0, 0))
+        files.replace(path, json.dumps(asdict(notice)).encode(), 0o600, owner=OWNER)
     else:
         path.unlink(missing_ok=True)
         files.sync(path.parent)

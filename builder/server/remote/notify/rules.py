@@ -178,6 +178,7 @@ def _memory(seen: Value) -> Iterator[Finding]:
 
 
 def _tripwires(seen: Value, memory: Value) -> Iterator[Finding]:
+    _remember_activity(seen, memory)
     for rule in (_killed, _egress, _bans, _listeners, _logins, _changes, _integrity, _programs):
         yield from rule(seen, memory)
 
@@ -272,18 +273,34 @@ def network_of(address: str) -> str:
     return str(ipaddress.ip_network((found, 24 if found.version == 4 else 56), strict=False))
 
 
-def _changes(seen: Value, _: Value) -> Iterator[Finding]:
+# Seconds around what packages and er do; and how long that is remembered, which is more than a comparison needs.
+_AROUND, _REMEMBERED = 2 * _MINUTE, 3 * _DAY
+
+
+def _remember_activity(seen: Value, memory: Value) -> None:
+    """When packages, er or a boot were at work: each time from its beginning to its end."""
+    recent = [one for one in memory.get("activity", []) if seen["now"] - one[1] < _REMEMBERED]
+    merged: list[list[float]] = []
+    for first, last in sorted([*recent, *seen["activity"]]):
+        if merged and first - merged[-1][1] <= _AROUND:
+            merged[-1][1] = max(merged[-1][1], last)
+        else:
+            merged.append([first, last])
+    memory["activity"] = merged
+
+
+def _changes(seen: Value, memory: Value) -> Iterator[Finding]:
     """A watched file that neither a package nor er has changed, seen by the audit system."""
     for one in seen["changes"]:
-        if not is_excused(one["at"], seen["activity"]):
+        if not is_excused(one["at"], memory["activity"]):
             title = f"{one['path']} was changed by {one['program']}, of {one['user']}"
             yield Finding("changed", title, _changed(seen), subject=one["path"], urgent=True, again=_HOUR)
 
 
-def _integrity(seen: Value, _: Value) -> Iterator[Finding]:
+def _integrity(seen: Value, memory: Value) -> Iterator[Finding]:
     """The same, by the daily comparison."""
     for one in seen["integrity"]:
-        if not any(is_excused(at, seen["activity"]) for at in one["times"]):
+        if not any(is_excused(at, memory["activity"]) for at in one["times"]):
             title = f"{one['path']} was {one['how']} since the last comparison"
             yield Finding("changed", title, _changed(seen), subject=one["path"], urgent=True, again=_HOUR)
 
@@ -292,12 +309,8 @@ def _changed(seen: Value) -> str:
     return f"was it you? er server verify {seen['name']} SPEC compares all files of er's with the spec"
 
 
-# Seconds around what packages and er do.
-_AROUND: Final = 2 * _MINUTE
-
-
 def is_excused(at: float, activity: Iterable[list[float]]) -> bool:
-    """Whether packages, er or a boot were at work then; `activity` has when each began and ended."""
+    """Whether packages, er or a boot were at work then, or just before or after."""
     return any(first - _AROUND <= at <= last + _AROUND for first, last in activity)
 
 

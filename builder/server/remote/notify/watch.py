@@ -42,8 +42,8 @@ def notify_watch() -> Value:
     state = _read()
     seen = _look(state, settings)
     found, unknown, memory = rules.judge(seen, state["memory"])
-    quiet_until = _quiet_until(settings["quiet"], seen["now"])
-    new, told = ledger.step(state["ledger"], found, seen["now"], quiet=quiet_until > 0, unknown=unknown)
+    quiet = quiet_until(settings["quiet"], seen["now"]) > 0
+    new, told = ledger.step(state["ledger"], found, seen["now"], quiet=quiet, unknown=unknown)
     for one in told:
         notices.queue(one.key, one.title, one.text, stack=one.stack, kind=one.kind)
     state |= {"memory": memory, "ledger": new, "at": seen["now"]}
@@ -67,7 +67,7 @@ def open_problems() -> tuple[list[Value], int | None]:
     return ledger.problems(state["ledger"]), state.get("at")
 
 
-def _quiet_until(quiet: list[str] | None, now: int) -> int:
+def quiet_until(quiet: list[str] | None, now: int) -> int:
     """The end of the quiet time that it is now, in seconds since 1970, or 0."""
     if not quiet:
         return 0
@@ -357,10 +357,10 @@ def _user(uid: int) -> str:
 
 def _programs(logged: Iterable[Value], stacks: dict[int, str]) -> Iterator[Value]:
     for one in audit_log.programs(logged):
-        if stack := stacks.get(_owner(one["uid"])):
+        if stack := stacks.get(owner(one["uid"])):
             yield {"stack": stack, "path": one["path"], "ran": one["ran"]}
 
 
-def _owner(uid: int) -> int:
+def owner(uid: int) -> int:
     """The number of the stack's user: itself, or whose subordinate range it is of."""
     return uid if uid < facts.FIRST_SLOT * facts.SUBID_SIZE else facts.UID_BASE + uid // facts.SUBID_SIZE
