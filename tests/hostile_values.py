@@ -60,7 +60,7 @@ _INSTEAD: Final[Mapping[str, Any]] = {
     "stacks.registries": {"docker.io": {"username": "you"}},
     "backup.to": "sftp:me@nas.your-domain.org:/srv/web1",
     "backup.append_only": None,  # goes with no `keep`
-    "notify.allow_exec": ["hello"],
+    "notify.allow_exec": ["blog"],
     "stacks.backup.before": {"web": ["pg_dump", "app"]},
     "stacks.domain": None,
     "stacks.domains": ["hello.your-domain.org", "www.your-domain.org"],

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.spec import Spec
-    from builder.spec.model import Backup, Notify
+    from builder.spec.model import Backup
     from builder.stack.model import Deploy, Stack
 
 
@@ -118,7 +118,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
     if spec.backup:
         yield File(facts.BACKUP, _backup(spec.backup, spec.stacks), Part.FIRST_BOOT)
     if spec.notify:
-        yield File(facts.NOTIFY, _notify(spec.notify), Part.FIRST_BOOT, "0600")
+        told = json.dumps({**asdict(spec.notify), "secrets": spec.notify.secrets}).encode() + b"\n"
+        yield File(facts.NOTIFY, told, Part.FIRST_BOOT, "0600")
     if extra := packages.of_spec(spec):
         yield File(facts.PACKAGES, _lines(extra), Part.FIRST_BOOT)
     for stack in spec.stacks:
@@ -160,19 +161,6 @@ def _backup(backup: Backup, stacks: Iterable[Stack]) -> bytes:
         "stacks": {stack.name: _stack_backup(stack) for stack in stacks if stack.backup != StackBackup()},
     }
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _notify(notify: Notify) -> bytes:
-    """Who is told; addresses and the password are secrets of the host."""
-    told = {
-        "webhook": notify.webhook,
-        "email": asdict(notify.email) if notify.email else None,
-        "heartbeat": notify.heartbeat,
-        "quiet": notify.quiet,
-        "allow_exec": notify.allow_exec,
-        "secrets": notify.secrets,
-    }
-    return json.dumps(told).encode() + b"\n"
 
 
 def _stack_backup(stack: Stack) -> dict[str, object] | bool:

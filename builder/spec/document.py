@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from builder.messages import YAML_PRIVATE_KEY
-from builder.spec import messages
+from builder.spec import messages, notify_input
 from builder.spec.input_model import SpecInput, keys, sections
 from builder.spec.rules import RuleError, near
 from builder.yamlfile import scalars
@@ -131,8 +131,8 @@ _TEXTS_OF_FIELDS: Final[Mapping[tuple[str, str], Text]] = {
     ("stacks.deploy.ssh_keys", "missing"): messages.DEPLOY_NONE,
     ("registries.password", "extra_forbidden"): messages.REGISTRY_PASSWORD,
     ("stacks.registries.password", "extra_forbidden"): messages.REGISTRY_PASSWORD,
-    ("notify.webhook.url", "extra_forbidden"): messages.NOTIFY_URL_KEY,
-    ("notify.email.password", "extra_forbidden"): messages.NOTIFY_PASSWORD,
+    ("notify.webhook.url", "extra_forbidden"): notify_input.URL_KEY,
+    ("notify.email.password", "extra_forbidden"): notify_input.PASSWORD,
 }
 # And those of limits, with the name that pydantic has for the limit.
 _TEXTS_OF_LIMITS: Final[Mapping[str, tuple[Text, str]]] = {

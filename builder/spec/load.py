@@ -15,7 +15,6 @@ from builder.spec import (
     host_sections,
     memory,
     model,
-    notify_input,
     registries,
     stack_entries,
 )
@@ -53,7 +52,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
     host_sections.check_email(document)
     registries.check_roles(document)
     backup_rules.check_host(document)
-    notify_input.check(document)
+    host_sections.check_notify(document)
     root, image = host_sections.ca_root(document), host_sections.proxy_image(document)
     entries = stack_entries.read_stacks(document)
     if report.failed or spec_input is None:
@@ -80,7 +79,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         dns=spec_input.dns,
         backup=backup_rules.of_host(spec_input.backup),
         data=model.Data(spec_input.data.disk) if spec_input.data else None,
-        notify=notify_input.of_host(spec_input.notify),
+        notify=host_sections.notify(spec_input.notify),
         stacks=stacks,
         mirrors=tuple((name, tuple(one.mirrors)) for name, one in spec_input.registries.items() if one.mirrors),
     )

@@ -359,32 +359,6 @@ HEALTHCHECK_TEST: Final = Text(
     "CMD takes a command after it, CMD-SHELL one line", 'as in [CMD, wget, -q, "http://localhost:8080/"]'
 )
 
-# Notices. What has a token, or may have one, is a secret of the host.
-NOTIFY_URL: Final = Text(
-    "an address has no place here: it lets whoever has it write to your receiver",
-    "write {key}: true, and set the address on the server: er server secret set HOST --host {secret}",
-    secret=True,
-)
-NOTIFY_URL_KEY: Final = Text(
-    "an address has no place here: it lets whoever has it write to your receiver",
-    "take it out, and set it on the server: er server secret set HOST --host notify-webhook",
-    secret=True,
-)
-NOTIFY_PASSWORD: Final = Text(
-    "a password has no place here",
-    "take it out, and set it on the server: er server secret set HOST --host notify-smtp-password",
-    secret=True,
-)
-NOTIFY_NOBODY: Final = Text(
-    "nobody would be told", "write at least one of webhook: true, email: {{…}} and heartbeat: true"
-)
-NOTIFY_QUIET: Final = Text("`{value}` is not a time of day", 'from and to, quoted, as in "22:00-07:00"')
-NOTIFY_SERVER: Final = Text("`{value}` is not the name of a server", "as in smtp.example.com, without scheme and port")
-NOTIFY_PORT: Final = Text(
-    "mail servers talk among each other on port 25", "submission is port 587, or 465 with TLS from the start"
-)
-NOTIFY_STACK: Final = Text("there is no stack {name}", "there are: {known}")
-
 # Backups. A secret has no place in any of them.
 BACKUP_TO: Final = Text(
     "`{value}` is no place for backups",

@@ -1,4 +1,4 @@
-"""`notify:` as the user writes it, what becomes of it, and what of it does not go together."""
+"""`notify:` as the user writes it, and the texts of what is wrong with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchema
 
-from builder.spec import messages, model, rules
+from builder.messages import Text
+from builder.spec import rules
 from builder.spec.model import WebhookFormat  # noqa: TC001 - pydantic reads the annotations
 from builder.spec.rules import RuleError
 from builder.spec.value_types import Section
@@ -14,8 +15,29 @@ from builder.spec.value_types import Section
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.spec.document import Document
-    from builder.yamlfile.source import Loc
+# Notices. What has a token, or may have one, is a secret of the host.
+URL: Final = Text(
+    "an address has no place here: it lets whoever has it write to your receiver",
+    "write {key}: true, and set the address on the server: er server secret set HOST --host {secret}",
+    secret=True,
+)
+URL_KEY: Final = Text(
+    "an address has no place here: it lets whoever has it write to your receiver",
+    "take it out, and set it on the server: er server secret set HOST --host notify-webhook",
+    secret=True,
+)
+PASSWORD: Final = Text(
+    "a password has no place here",
+    "take it out, and set it on the server: er server secret set HOST --host notify-smtp-password",
+    secret=True,
+)
+NOBODY: Final = Text("nobody would be told", "write at least one of webhook: true, email: {{…}} and heartbeat: true")
+QUIET: Final = Text("`{value}` is not a time of day", 'from and to, quoted, as in "22:00-07:00"')
+SERVER: Final = Text("`{value}` is not the name of a server", "as in smtp.example.com, without scheme and port")
+PORT: Final = Text(
+    "mail servers talk among each other on port 25", "submission is port 587, or 465 with TLS from the start"
+)
+STACK: Final = Text("there is no stack {name}", "there are: {known}")
 
 _SERVER: Final = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])"
 _TIME: Final = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
@@ -28,7 +50,7 @@ def _no_address(key: str, secret: str) -> Callable[[Any], Any]:
 
     def rule(value: Any) -> Any:
         if isinstance(value, str):
-            raise RuleError(messages.NOTIFY_URL, key=key, secret=secret)
+            raise RuleError(URL, key=key, secret=secret)
         return value
 
     return rule
@@ -36,7 +58,7 @@ def _no_address(key: str, secret: str) -> Callable[[Any], Any]:
 
 def _port(value: int) -> int:
     if value == _BETWEEN_SERVERS:
-        raise RuleError(messages.NOTIFY_PORT)
+        raise RuleError(PORT)
     return value
 
 
@@ -78,7 +100,7 @@ class EmailInput(Section):
     sender: Annotated[str, AfterValidator(rules.email)] = Field(
         alias="from", description="Who it is from.", examples=["web1@your-domain.org"]
     )
-    server: Annotated[str, AfterValidator(rules.pattern(_SERVER, messages.NOTIFY_SERVER))] = Field(
+    server: Annotated[str, AfterValidator(rules.pattern(_SERVER, SERVER))] = Field(
         description="The mail server.", examples=["smtp.your-domain.org"], json_schema_extra={"pattern": f"^{_SERVER}$"}
     )
     port: Annotated[int, Field(ge=1, le=65535), AfterValidator(_port)] = Field(
@@ -110,7 +132,7 @@ class NotifyInput(Section):
     quiet: (
         Annotated[
             str,
-            AfterValidator(rules.pattern(_QUIET, messages.NOTIFY_QUIET)),
+            AfterValidator(rules.pattern(_QUIET, QUIET)),
             WithJsonSchema({"type": "string", "pattern": f"^{_QUIET}$"}),
         ]
         | None
@@ -124,39 +146,3 @@ class NotifyInput(Section):
         description="Stacks that run programs out of their data, as those whose users write hooks.",
         examples=[["forge"]],
     )
-
-
-def of_host(section: NotifyInput | None) -> model.Notify | None:
-    """Who is told; None where nobody is."""
-    if section is None:
-        return None
-    webhook = section.webhook and section.webhook.is_wanted and (section.webhook.format or "auto")
-    first, _, last = (section.quiet or "").partition("-")
-    return model.Notify(
-        webhook or None,
-        _email(section.email),
-        section.heartbeat,
-        (first, last) if section.quiet else None,
-        tuple(dict.fromkeys(section.allow_exec)),
-    )
-
-
-def _email(section: EmailInput | None) -> model.Email | None:
-    if section is None:
-        return None
-    to = tuple(dict.fromkeys(section.to))
-    return model.Email(to, section.sender, section.server, section.port, section.username or section.sender)
-
-
-def check(document: Document) -> None:
-    """Refuse a section by which nobody is told, and stacks that are not there."""
-    place: Loc = ("notify",)
-    if not isinstance(document.get(place), dict):
-        return
-    if not any(document.get((*place, name)) for name in ("webhook", "email", "heartbeat")):
-        document.report(messages.NOTIFY_NOBODY, place, on_key=True)
-    known = [document.text((*loc, "name")) or "" for loc in document.items(("stacks",))]
-    for loc in document.items((*place, "allow_exec")):
-        name = document.text(loc)
-        if name is not None and name not in known:
-            document.report(messages.NOTIFY_STACK, loc, name=name, known=", ".join(known) or "none")

@@ -89,6 +89,11 @@ _SECRETS: Final = {
 }  # fmt: skip
 
 
+def without(name: str) -> str:
+    """What it means that a secret of the host is missing."""
+    return f"nobody is told of what is wrong without the host's secret {name}: er server secret set HOST --host {name}"
+
+
 def _troubles(found: Overview) -> Iterator[tuple[str, str]]:
     for name in found["missing"]:
         yield f"nobody is told without the host's secret {name}", f"er server secret set HOST --host {name}"

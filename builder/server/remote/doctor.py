@@ -136,12 +136,15 @@ _WATCHES: Final = ("er-watch@ssh.service", "er-watch@web.service")
 
 
 def _fail2ban() -> str:
+    states = common.run(["systemctl", "is-active", "fail2ban.service", *_WATCHES], check=False).split()
+    if states[:1] != ["active"]:
+        return "it does not run"
     missing = _JAILS - {jail["jail"] for jail in bans.jails()}
     if missing:
         return f"the jails {', '.join(sorted(missing))} are missing"
-    states = common.run(["systemctl", "is-active", *_WATCHES], check=False).split()
-    running = states == ["active"] * len(_WATCHES)
-    return "" if running else "it sees nothing: er-watch@ssh or er-watch@web does not run"
+    return (
+        "" if states[1:] == ["active"] * len(_WATCHES) else "it sees nothing: er-watch@ssh or er-watch@web does not run"
+    )
 
 
 def _restart_fail2ban() -> None:

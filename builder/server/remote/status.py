@@ -55,6 +55,7 @@ def status() -> Value:
         "host_keys": list(host_keys()),
         "deploys": deploys(),
         "backup": backups(),
+        "untold": host_secrets.missing("notify"),
         "restores": restores(),
         "waits_for_data": common.waits_for_data(),
         "jails": bans.jails() if services["fail2ban"] == "active" else [],

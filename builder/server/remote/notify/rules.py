@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 # Seconds: two looks, so that what is between two states is not told.
-TWICE: Final = 15
+TWICE: Final = 10
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A look at the host: what it sees is judged by the rules, and what of that is to be told is queued.
 
-er-notify-watch.service makes one each twenty seconds, as a process of its own. What it remembers from look to look, the
-ledger too, is one file that is replaced at the end: a look that was cut is made again.
+er-notify-watch.service makes one each quarter of a minute, as a process of its own. What it remembers from look to
+look, the ledger too, is one file that is replaced at the end: a look that was cut is made again.
 """
 
 from __future__ import annotations
