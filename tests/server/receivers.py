@@ -14,6 +14,7 @@ import socketserver
 import ssl
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,7 +25,7 @@ _LOCK = threading.Lock()
 def note(**what: object) -> None:
     """What came, on the disk before the sender gets its answer."""
     with _LOCK, (DIRECTORY / "received").open("a") as file:
-        file.write(json.dumps(what) + "\n")
+        file.write(json.dumps({"came": time.time(), **what}) + "\n")
 
 
 class Webhook(BaseHTTPRequestHandler):

@@ -98,7 +98,7 @@ class Day:
         if plant:
             plant(seen)
         found, unknown, memory = rules.judge(seen, self.state["memory"])
-        quiet = watch.quiet_until(list(self.quiet) if self.quiet else None, self.now) > 0
+        quiet = notices.quiet_until(list(self.quiet) if self.quiet else None, self.now) > 0
         new, told = ledger.step(self.state["ledger"], found, self.now, quiet=quiet, unknown=unknown)
         self.told += [(self.now, one) for one in told]
         # As it is on the disk between two looks.
@@ -390,7 +390,7 @@ def test_an_address_counts_by_its_network(address: str, network: str) -> None:
 def test_quiet_over_midnight(at: float, quiet: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     now = int(_BEGIN + at * 3600)
-    assert watch.quiet_until(["22:00", "07:00"], now) == (now + quiet if quiet else 0)
+    assert notices.quiet_until(["22:00", "07:00"], now) == (now + quiet if quiet else 0)
 
 
 # ---- the audit system
@@ -546,7 +546,7 @@ def test_only_a_host_that_tells_has_what_it_takes() -> None:
 
 def test_the_docs_have_every_rule() -> None:
     page = (ROOT / "docs/notify.md").read_text()
-    rows = re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \|", page, re.MULTILINE)
     keys = {row.key for row in rules.CHECKS.values()} | {*CONDITIONS, *EVENTS}
     assert sorted(rows) == sorted(keys)
 

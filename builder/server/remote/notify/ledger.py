@@ -6,7 +6,7 @@ which last until they are not found any more, and events, which are over when th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from builder.server.remote.notify.notices import HAPPENED, RESOLVED, WRONG
@@ -51,13 +51,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Told:
-    """A notice to queue; `kind` as in `notices`."""
+    """A notice to queue; `kind` as in `notices`. What is not `urgent` waits for the end of the quiet time."""
 
     kind: str
     key: str
     title: str
     text: str
     stack: str
+    urgent: bool = True
 
 
 def empty() -> Value:
@@ -154,7 +155,7 @@ def _tell_events(events: Value, spoke: Value, found: Iterable[Finding], now: int
 def _with_more(one: Finding, more: int) -> Finding:
     if not more:
         return one
-    return Finding(one.key, f"{one.title} (and {more} times before)", one.todo, one.stack, one.subject)
+    return replace(one, title=f"{one.title} (and {more} times before)")
 
 
 def _grouped(key: str, stack: str, members: list[Finding], held: int) -> Told:
@@ -166,7 +167,7 @@ def _grouped(key: str, stack: str, members: list[Finding], held: int) -> Told:
     if held:
         lines.append(f"- {held} more in the hours before, which were not told")
     title = f"{first.title}, and {len(others)} more" if others else first.title
-    return Told(HAPPENED, key, title, "\n".join([*lines, first.todo]), stack)
+    return Told(HAPPENED, key, title, "\n".join([*lines, first.todo]), stack, any(one.urgent for one in members))
 
 
 # Events that are remembered.

@@ -100,21 +100,21 @@ _SAME: Final = 3600
 def tell(key: str, title: str, text: str, *, stack: str = "") -> None:
     """Queue a notice that something has happened; on a host whose spec has no `notify` nothing is done.
 
-    `title` is what happened, `text` what to do; both are cut and made printable.
+    `title` is what happened, `text` what to do; both are cut and made printable. The quiet time's end is waited for.
     """
     now = int(time.time())
     same = (key, stack, printable_line(title))
     before = ((one["key"], one["stack"], one["title"]) for one in told() if now - one["at"] < _SAME)
     if same not in before:
-        queue(key, title, text, stack=stack)
+        queue(key, title, text, stack=stack, urgent=False)
 
 
-def queue(key: str, title: str, text: str, *, stack: str = "", kind: str = HAPPENED, not_before: int = 0) -> None:
+def queue(key: str, title: str, text: str, *, stack: str = "", kind: str = HAPPENED, urgent: bool = True) -> None:
     """The same for any kind of notice, as often as it is said."""
-    wanted = settings()
-    channels = tuple(name for name in ("webhook", "email") if wanted and wanted.get(name))
-    if channels:
+    wanted = settings() or {}
+    if channels := tuple(name for name in ("webhook", "email") if wanted.get(name)):
         at = int(time.time())
+        not_before = 0 if urgent else quiet_until(wanted.get("quiet"), at)
         put(Notice(key, printable_line(title), printable(text), stack, kind, at, channels, not_before))
 
 
@@ -129,6 +129,17 @@ def put(notice: Notice) -> None:
     content = json.dumps(asdict(notice)).encode()
     name = f"{time.time_ns()}-{hashlib.sha256(content).hexdigest()[:8]}.json"
     files.replace(QUEUE / name, content, 0o600, owner=OWNER)
+
+
+def quiet_until(quiet: list[str] | None, now: int) -> int:
+    """The end of the quiet time that it is now, in seconds since 1970, or 0."""
+    if not quiet:
+        return 0
+    first, last = ((int(text[:2]) * 60 + int(text[3:])) * 60 for text in quiet)
+    local = time.localtime(now)
+    second = (local.tm_hour * 60 + local.tm_min) * 60 + local.tm_sec
+    is_quiet = first <= second < last if first <= last else second >= first or second < last
+    return now + (last - second) % 86_400 if is_quiet else 0
 
 
 # What was told last, a list of notices without what they were told by; so many of them.
@@ -171,20 +182,24 @@ def forget_dropped() -> None:
 
 
 def queued() -> Iterator[tuple[Path, Notice]]:
-    """Each notice that is queued, the oldest first; what no notice can be made of is removed."""
+    """Each notice that is queued, the oldest first."""
     if not QUEUE.is_dir():
         return
     for path in sorted(QUEUE.glob("*.json")):
-        try:
-            yield path, _notice(json.loads(path.read_bytes()))
-        except FileNotFoundError:
-            continue
-        except (ValueError, TypeError):
-            path.unlink(missing_ok=True)
+        if notice := read(path):
+            yield path, notice
 
 
-def _notice(found: dict[str, Any]) -> Notice:
-    return Notice(**{**found, "left": tuple(found["left"])})
+def read(path: Path) -> Notice | None:
+    """The notice in a file; what none can be made of is removed."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+        return Notice(**{**found, "left": tuple(found["left"])})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, LookupError):
+        path.unlink(missing_ok=True)
+        return None
 
 
 def rewrite(path: Path, notice: Notice) -> None:

@@ -89,7 +89,8 @@ def judge(seen: Value, memory: Value) -> tuple[list[Finding], set[str], Value]:
     """What is wrong now and what has happened; what cannot be said now, by key or id of findings; the new memory."""
     new = dict(memory)
     found = [*_conditions(seen, new), *_tripwires(seen, new)]
-    unknown = {f"stack:{stack}:" for stack in (*seen["busy"], *seen["filled"])}
+    unknown = {"stack"} if seen["services"] is None else set()
+    unknown |= {f"stack:{stack}:" for stack in (*seen["busy"], *seen["filled"])}
     if not _is_whole(seen):
         unknown |= {"stack", *(row.key for row in CHECKS.values() if not row.basic)}
     return found, unknown, new
@@ -140,7 +141,7 @@ def _todo(remedy: str, seen: Value) -> str:
 def _stacks(seen: Value, memory: Value) -> Iterator[Finding]:
     """One finding for each stack that is down, or starts again and again; not while somebody changes it."""
     again = _restarting(seen, memory)
-    for stack, group in groupby(seen["services"], key=lambda one: one["stack"]):
+    for stack, group in groupby(seen["services"] or (), key=lambda one: one["stack"]):
         services = list(group)
         down = [f"{one['service']} ({one['state']})" for one in services if not one["up"] and one["id"] not in again]
         loops = [f"{one['service']}, {again[one['id']]} times of late" for one in services if one["id"] in again]
@@ -156,7 +157,7 @@ def _restarting(seen: Value, memory: Value) -> dict[str, int]:
     """The services that start again and again, and how often of late."""
     old: Value = memory.get("restarts", {})
     new, found = {}, {}
-    for one in seen["services"]:
+    for one in seen["services"] or ():
         past = [pair for pair in old.get(one["id"], []) if seen["now"] - pair[0] <= _RESTARTS_WITHIN]
         if past and past[-1][1] > one["restarts"]:
             past = []  # somebody has started it anew

@@ -46,9 +46,10 @@ def notify_send() -> Value:
     sent = 0
     while waiting := [*notices.queued()]:
         due = [(path, one) for path, one in waiting if one.not_before <= time.time()]
-        if due and time.time() - max(one.at for _, one in due) >= _GATHER:
-            sent += sum(_to_channel(name, due, pauses) for name in CHANNELS)
-        time.sleep(1 if due else _LOOK)
+        is_fresh = bool(due) and time.time() - max(one.at for _, one in due) < _GATHER
+        taken = 0 if is_fresh else sum(_to_channel(name, due, pauses) for name in CHANNELS)
+        sent += taken
+        time.sleep(1 if taken or is_fresh else _LOOK)
     return {"sent": sent}
 
 
@@ -67,8 +68,7 @@ def _to_channel(name: str, due: Sequence[tuple[Path, Notice]], pauses: dict[str,
     pauses.pop(name, None)
     for path, _ in batch:
         # Another channel may have taken it meanwhile: what is on the disk counts.
-        now = dict(notices.queued()).get(path)
-        if now:
+        if now := notices.read(path):
             notices.rewrite(path, replace(now, left=tuple(one for one in now.left if one != name)))
     return len(batch)
 
@@ -76,6 +76,8 @@ def _to_channel(name: str, due: Sequence[tuple[Path, Notice]], pauses: dict[str,
 def _attempt(name: str, batch: Sequence[Notice]) -> tuple[str, bool]:
     """What the channel has answered, and whether it has taken the notices."""
     settings = notices.settings() or {}
+    if not settings.get(name):
+        return "the spec has no such channel any more", True
     try:
         if name == "webhook":
             return _webhook(settings["webhook"], batch), True
@@ -84,8 +86,6 @@ def _attempt(name: str, batch: Sequence[Notice]) -> tuple[str, bool]:
         return _heartbeat(batch), True
     except (RemoteError, OSError, smtplib.SMTPException, http.client.HTTPException, ValueError, LookupError) as error:
         return notices.printable_line(_reason(error)), False
-    except TypeError:
-        return "the spec has no such channel any more", True
 
 
 def _reason(error: Exception) -> str:

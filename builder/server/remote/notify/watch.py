@@ -11,6 +11,7 @@ import json
 import os
 import pwd
 import re
+import struct
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -42,10 +43,10 @@ def notify_watch() -> Value:
     state = _read()
     seen = _look(state, settings)
     found, unknown, memory = rules.judge(seen, state["memory"])
-    quiet = quiet_until(settings["quiet"], seen["now"]) > 0
+    quiet = notices.quiet_until(settings["quiet"], seen["now"]) > 0
     new, told = ledger.step(state["ledger"], found, seen["now"], quiet=quiet, unknown=unknown)
     for one in told:
-        notices.queue(one.key, one.title, one.text, stack=one.stack, kind=one.kind)
+        notices.queue(one.key, one.title, one.text, stack=one.stack, kind=one.kind, urgent=one.urgent)
     state |= {"memory": memory, "ledger": new, "at": seen["now"]}
     _beat(state, settings, seen["now"])
     files.replace(_STATE, json.dumps(state).encode(), 0o600, owner=(0, 0))
@@ -65,17 +66,6 @@ def open_problems() -> tuple[list[Value], int | None]:
     """What was told and is not over, and when the last look was."""
     state = _read()
     return ledger.problems(state["ledger"]), state.get("at")
-
-
-def quiet_until(quiet: list[str] | None, now: int) -> int:
-    """The end of the quiet time that it is now, in seconds since 1970, or 0."""
-    if not quiet:
-        return 0
-    first, last = ((int(text[:2]) * 60 + int(text[3:])) * 60 for text in quiet)
-    local = time.localtime(now)
-    second = (local.tm_hour * 60 + local.tm_min) * 60 + local.tm_sec
-    is_quiet = first <= second < last if first <= last else second >= first or second < last
-    return now + (last - second) % 86_400 if is_quiet else 0
 
 
 def _beat(state: Value, settings: Value, now: int) -> None:
@@ -112,7 +102,7 @@ def _look(state: Value, settings: Value) -> Value:
         "filled": [one for one in stacks.values() if status.pressure(one)["filled"] is not None],
         "activity": [*_activity(now, starting=starting, uptime=uptime)],
         "checks": checks,
-        "services": [*_services()],
+        "services": _services(),
         "memory": status.memory(),
         "reboot": Path("/run/reboot-required").exists(),
         "lists_at": int(_modified("/var/lib/apt/lists") or now),
@@ -164,22 +154,23 @@ def _modified(path: str | Path) -> float | None:
         return None
 
 
-def _services() -> Iterator[Value]:
-    """`id`, `stack`, `service`, `state`, whether it is `up`, and its `restarts`; sorted by stack."""
+def _services() -> list[Value] | None:
+    """`id`, `stack`, `service`, `state`, whether it is `up`, and its `restarts`, by stack; None where none can say."""
     try:
         found = sorted(services.states(), key=lambda one: one.where)
     except RemoteError:
-        return  # a stack that has just come has no user yet
-    for one in found:
-        stack, _, service = one.where.partition("/")
-        yield {
+        return None  # a stack that has just come has no user yet
+    return [
+        {
             "id": one.where,
-            "stack": stack,
-            "service": service or stack,
+            "stack": one.where.partition("/")[0],
+            "service": one.where.rpartition("/")[2],
             "state": one.state,
             "up": one.is_up,
             "restarts": one.restarts,
         }
+        for one in found
+    ]
 
 
 _DPKG: Final = Path("/var/lib/dpkg")
@@ -196,16 +187,18 @@ def _activity(now: int, *, starting: bool, uptime: float) -> Iterator[list[float
         yield [now, now]
 
 
+# struct flock of fcntl(2): what kind of lock, from where, and how much of the file.
+_FLOCK: Final = "hhqqi"
+
+
 def _is_locked(path: Path) -> bool:
-    """Whether dpkg's lock is held, which is one of fcntl(2)."""
+    """Whether dpkg holds its lock. It is asked for, and not taken, or dpkg could find it taken."""
     try:
         with path.open("rb") as file:
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
+            lock = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            return bool(struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, lock))[0] != fcntl.F_UNLCK)
     except OSError:
-        return True
-    return False
+        return False
 
 
 def _refused(entries: Iterable[Value]) -> Value:
