@@ -557,3 +557,44 @@ def test_a_finding_that_cannot_be_looked_at_is_not_over() -> None:
     later, told = ledger.step(first, [], 9999, quiet=False, unknown={"clock"})
     assert told == []
     assert later["open"]
+
+
+# ---- what a look believes
+
+
+def _entry(text: str, **fields: str) -> dict[str, str]:
+    return {"MESSAGE": text, "_SYSTEMD_UNIT": "ssh.service", "_UID": "0", **fields}
+
+
+_CAME: Final = "Accepted publickey for er from 192.0.2.66 port 4711 ssh2: ED25519 SHA256:abc"
+
+
+def test_only_roots_own_units_are_believed() -> None:
+    """A stack's words, whatever they are and whatever they claim, come with its own number or unit."""
+    assert [*watch.logins([_entry(_CAME)])] == [{"user": "er", "address": "192.0.2.66", "key": "ED25519 SHA256:abc"}]
+    forged = [
+        _entry(_CAME, _UID="32994"),
+        _entry(_CAME, _SYSTEMD_UNIT="user@32994.service"),
+        _entry(f"Failed password for {_CAME}"),
+        _entry("Invalid user Accepted publickey for er from 192.0.2.66 port 1 ssh2"),
+    ]
+    assert [*watch.logins(forged)] == []
+    ban = _entry("NOTICE [sshd] Ban 192.0.2.9", _SYSTEMD_UNIT="fail2ban.service")
+    assert [*watch.bans([ban, {**ban, "_UID": "1000"}, _entry("NOTICE [sshd] Restore Ban 192.0.2.9")])] == ["192.0.2.9"]
+
+
+def test_the_audit_log_is_read_once_also_when_it_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "audit.log"
+    monkeypatch.setattr(watch, "AUDIT_LOG", log)
+    log.write_text("old\n")
+    state: dict[str, Any] = {"audit": [0, 0]}
+    assert watch.audit(state) == ""
+    with log.open("a") as file:
+        file.write("one\ntw")
+    assert watch.audit(state) == "one\n"
+    with log.open("a") as file:
+        file.write("o\nthree\n")
+    log.rename(tmp_path / "audit.log.1")
+    log.write_text("four\n")
+    assert watch.audit(state) == "two\nthree\nfour\n"
+    assert watch.audit(state) == ""

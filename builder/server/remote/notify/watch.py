@@ -90,7 +90,7 @@ def _look(state: Value, settings: Value) -> Value:
     starting = _is_starting(uptime)
     checks = _checks(state, now)
     entries = [*_journal(state)]
-    logged = [*audit_log.events(_audit(state))]
+    logged = [*audit_log.events(audit(state))]
     stacks = {uid: stack for stack, uid in common.uids(common.stacks()).items()}
     return {
         "now": now,
@@ -109,8 +109,8 @@ def _look(state: Value, settings: Value) -> Value:
         "killed": {one: status.pressure(one)["killed"] for one in stacks.values()},
         **_refused(entries),
         "listeners": [*_listeners()],
-        "bans": [*_bans(entries)],
-        "logins": [*_logins(entries)],
+        "bans": [*bans(entries)],
+        "logins": [*logins(entries)],
         "integrity": [*_integrity(entries)],
         "changes": [*_changes(logged)],
         "programs": [*_programs(logged, stacks)],
@@ -273,13 +273,15 @@ _ACCEPTED: Final = re.compile(r"Accepted \S+ for (\S+) from (\S+) port \d+ ssh2(
 _BAN: Final = re.compile(r"(?:^|\s)\[[\w-]+\] Ban (\S+)$")
 
 
-def _logins(entries: Iterable[Value]) -> Iterator[Value]:
+def logins(entries: Iterable[Value]) -> Iterator[Value]:
+    """Who has logged in: `user`, `address`, `key`."""
     for text in _of(entries, "ssh.service"):
         if match := _ACCEPTED.match(text):
             yield {"user": match[1], "address": match[2], "key": match[3] or ""}
 
 
-def _bans(entries: Iterable[Value]) -> Iterator[str]:
+def bans(entries: Iterable[Value]) -> Iterator[str]:
+    """The addresses that were banned; not those whose ban a restart has restored."""
     yield from (match[1] for text in _of(entries, "fail2ban.service") if (match := _BAN.search(text)))
 
 
@@ -292,14 +294,14 @@ def _integrity(entries: Iterable[Value]) -> Iterator[Value]:
 # ---- what the audit system has
 
 
-_AUDIT_LOG: Final = Path("/var/log/audit/audit.log")
+AUDIT_LOG: Final = Path("/var/log/audit/audit.log")
 
 
-def _audit(state: Value) -> str:
+def audit(state: Value) -> str:
     """What its log has got since the last look, also where it was rotated meanwhile; nothing of before the first."""
     inode, offset = state["audit"]
     try:
-        current = _AUDIT_LOG.stat()
+        current = AUDIT_LOG.stat()
     except OSError:
         return ""
     if not inode:
@@ -307,11 +309,11 @@ def _audit(state: Value) -> str:
         return ""
     text = ""
     if current.st_ino != inode:
-        old = _AUDIT_LOG.with_name("audit.log.1")
+        old = AUDIT_LOG.with_name("audit.log.1")
         if old.exists() and old.stat().st_ino == inode:
             text = _whole_lines(old, offset)[0]
         offset = 0
-    more, offset = _whole_lines(_AUDIT_LOG, offset)
+    more, offset = _whole_lines(AUDIT_LOG, offset)
     state["audit"] = [current.st_ino, offset]
     return text + more
 
