@@ -240,8 +240,8 @@ def _name() -> str:
 
 
 def subject(host: str, batch: Sequence[Notice]) -> str:
-    """One line for all of them."""
-    first = batch[0].title
+    """One line for all of them: what is wrong goes before what is over."""
+    first = next((one for one in batch if one.kind != RESOLVED), batch[0]).title
     return notices.printable_line(
         f"{host}: {first}" if len(batch) == 1 else f"{host}: {first}, and {len(batch) - 1} more"
     )
