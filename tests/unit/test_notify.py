@@ -180,6 +180,7 @@ def _sets(**values: Any) -> Callable[[dict[str, Any]], None]:
     return lambda seen: seen.update(values)
 
 
+_FAILED: Final = "er-firewall.service, cron.service, firewall-unconfined.service"
 # By the rule's key: what is planted, the stack, and words of the notice. Those last, and have an end that is told.
 CONDITIONS: Final = {
     "stack": (_service(3, "failed"), "shop", "shop is down: web (failed)"),
@@ -188,7 +189,7 @@ CONDITIONS: Final = {
     "ssh": (_wrong("ssh by key only", "passwordauthentication is yes, not no"), "", "passwordauthentication is yes"),
     "password": (_wrong("no passwords", "these users have a password: er"), "", "have a password: er"),
     "fail2ban": (_wrong("fail2ban", "the jails sshd are missing"), "", "the jails sshd are missing"),
-    "unit": (_wrong("system services", "er-firewall.service, cron.service, firewall-unconfined.service"), "", "the unit cron.service has failed"),
+    "unit": (_wrong("system services", _FAILED), "", "the unit cron.service has failed"),
     "disk": (_wrong("room on the disk", "900 MiB of 20000 are left"), "", "900 MiB of 20000 are left"),
     "memory": (_sets(memory={"total": 2 << 30, "available": 9 << 20}), "", "9 MiB of 2048 are available"),
     "backup": (_wrong("backups", "shop: the repository is locked"), "", "backups: shop: the repository is locked"),
