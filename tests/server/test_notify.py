@@ -237,7 +237,7 @@ def test_each_fault_is_told_once_and_its_end(told: Told) -> None:
     try:
         for key, (_, _, stack, words) in planted.items():
             one = told.await_one(key, stack=stack, since=since)
-            assert words in one["title"]
+            assert words in one["title"] + one["text"]
             assert "er server " in one["text"]
             assert one["kind"] == ("wrong" if key in FAULTS else "happened")
             print(f"{key}: told after {one['came'] - begun[key]:.0f} s: {one['title']}")

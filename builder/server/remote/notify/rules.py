@@ -275,7 +275,7 @@ def network_of(address: str) -> str:
 
 
 # Seconds around what packages and er do; and how long that is remembered, which is more than a comparison needs.
-_AROUND, _REMEMBERED = 2 * _MINUTE, 3 * _DAY
+_AROUND, _REMEMBERED = 30, 3 * _DAY
 
 
 def _remember_activity(seen: Value, memory: Value) -> None:
