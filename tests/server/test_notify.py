@@ -23,6 +23,7 @@ from builder.polling import until
 from builder.problems import UserError
 from tests.machine import hosts
 from tests.server.conftest import Client, client
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     import subprocess
@@ -310,3 +311,21 @@ def test_no_stack_reads_or_makes_a_notice(told: Told) -> None:
     told.look()
     assert told.notices()[since:] == []
     assert _PASSWORD not in told.run("journalctl --no-pager -o verbose")
+
+
+@of_a_sweep
+def test_an_apply_takes_it_away_and_brings_it_back(told: Told) -> None:
+    spec = told.web.spec.read_text()
+    begin, end = spec.index("notify:"), spec.index("stacks:")
+    without = told.web.edited(spec[begin:end], "")
+    done = told.web.er("apply", without, "--yes")
+    assert done.returncode == 0, done.stderr
+    units = "er-notify-watch.service er-notify.path er-notify.service"
+    assert set(told.run(f"systemctl is-active {units}", check=False).split()) == {"inactive"}
+    assert told.run(f"ls /etc/systemd/system/er-notify* {facts.NOTIFY}", check=False) == ""
+    assert told.web.er("notify").returncode == 1
+    done = told.web.er("apply", told.web.spec, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "notices are served by this version of er" in done.stderr or told.run(f"ls {facts.REMOTE_CODE}")
+    assert told.run("systemctl is-active er-notify-watch.service er-notify.path").split() == ["active", "active"]
+    told.look()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from builder import facts, host
+from builder.server.remote import common, host_secrets
 from builder.server.remote.notify import audit_log, ledger, notices, rules, send, watch
 from builder.server.remote.notify.ledger import Finding
 from builder.server.remote.notify.notices import HAPPENED, RESOLVED, WRONG
@@ -599,3 +600,21 @@ def test_the_audit_log_is_read_once_also_when_it_is_rotated(tmp_path: Path, monk
     log.write_text("four\n")
     assert watch.audit(state) == "two\nthree\nfour\n"
     assert watch.audit(state) == ""
+
+
+def test_secrets_are_known_while_their_disk_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is one of the things to tell. A host without such a disk keeps no copy."""
+    disk: dict[str, str] | None = None
+    there = {"notify-webhook": b"https://hooks.example.org/x\n"}
+    monkeypatch.setattr(send, "KEPT", tmp_path / "secrets")
+    monkeypatch.setattr(notices, "OWNER", None)
+    monkeypatch.setattr(common, "data_disk", lambda: disk)
+    monkeypatch.setattr(host_secrets, "read", there.__getitem__)
+    assert send.secret("notify-webhook") == "https://hooks.example.org/x"
+    assert [*tmp_path.iterdir()] == []
+    disk = {"device": "/dev/vdb", "said": ""}
+    send.secret("notify-webhook")
+    disk = {"device": "", "said": "it was taken away"}
+    there.clear()
+    assert send.secret("notify-webhook") == "https://hooks.example.org/x"
+    assert (tmp_path / "secrets/notify-webhook").stat().st_mode & 0o777 == 0o600

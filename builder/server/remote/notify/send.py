@@ -100,19 +100,19 @@ def _reason(error: Exception) -> str:
 # ---- secrets
 
 
-_KEPT: Final = notices.DIRECTORY / "secrets"
+KEPT: Final = notices.DIRECTORY / "secrets"
 
 
-def _secret(name: str) -> str:
+def secret(name: str) -> str:
     """A secret of the host; while the disk that has them is missing, which is to be told, the copy of the last time."""
-    copy = _KEPT / name
+    copy = KEPT / name
     disk = common.data_disk()
     if disk and not disk["device"] and copy.exists():
         return copy.read_text().strip()
     value = host_secrets.read(name)
     if disk and (not copy.exists() or copy.read_bytes() != value):
-        _KEPT.mkdir(mode=0o700, exist_ok=True)
-        files.replace(copy, value, 0o600, owner=(0, 0))
+        KEPT.mkdir(mode=0o700, exist_ok=True)
+        files.replace(copy, value, 0o600, owner=notices.OWNER)
     return value.decode().strip()
 
 
@@ -120,7 +120,7 @@ def _secret(name: str) -> str:
 
 
 def _webhook(form: str, batch: Sequence[Notice]) -> str:
-    url = _secret("notify-webhook")
+    url = secret("notify-webhook")
     host = (urllib.parse.urlsplit(url).hostname or "").lower()
     if form == "auto":
         form = "slack" if host.endswith(_SLACK) else "ntfy" if host == _NTFY else "json"
@@ -166,9 +166,7 @@ FORMS: Final = {"json": _json, "slack": _slack, "ntfy": _ntfy}
 
 def _heartbeat(batch: Sequence[Notice]) -> str:
     """A sign of life: a POST whose body says how many problems there are."""
-    return _post(
-        _secret("notify-heartbeat"), f"{_name()}: {batch[-1].title}\n".encode(), {"Content-Type": "text/plain"}
-    )
+    return _post(secret("notify-heartbeat"), f"{_name()}: {batch[-1].title}\n".encode(), {"Content-Type": "text/plain"})
 
 
 def _post(url: str, body: bytes, headers: dict[str, str]) -> str:
@@ -207,7 +205,7 @@ _IMPLICIT_TLS: Final = 465
 
 def _email(settings: Value, batch: Sequence[Notice]) -> str:
     """By submission: TLS, whose certificate is checked, before the password. What the server said to the message."""
-    password, context = _secret("notify-smtp-password"), ssl.create_default_context()
+    password, context = secret("notify-smtp-password"), ssl.create_default_context()
     server, port = settings["server"].strip("[]"), settings["port"]
     if port == _IMPLICIT_TLS:
         client: smtplib.SMTP = smtplib.SMTP_SSL(server, port, _name(), timeout=_ANSWER, context=context)
@@ -279,4 +277,4 @@ def _note_answer(name: str, said: str, *, is_taken: bool) -> None:
     now, old = int(time.time()), answers().get(name, {})
     failing = None if is_taken else old.get("failing_since") or now
     one = {"at": now, "ok": is_taken, "said": said, "failing_since": failing}
-    files.replace(_ANSWERS, json.dumps({**answers(), name: one}).encode(), 0o600, owner=(0, 0))
+    files.replace(_ANSWERS, json.dumps({**answers(), name: one}).encode(), 0o600, owner=notices.OWNER)
