@@ -55,6 +55,7 @@ class Day:
             "starting": False,
             "held": False,
             "busy": [],
+            "installing": False,
             "filled": [],
             "activity": [],
             "checks": {name: {"wrong": "", "remedy": "er server doctor HOST --fix"} for name in rules.CHECKS},
@@ -127,6 +128,8 @@ def _sleeps_by_night(day: Day) -> Iterator[Callable[[dict[str, Any]], object] | 
         seen["changes"] = [_change("/etc/easyrunner/caddy/sites/shop.caddy", seen["now"])]
 
     def install(seen: dict[str, Any]) -> None:
+        seen["installing"] = True
+        _wrong("fail2ban", "it does not run")(seen)
         seen["activity"] = [[seen["now"], seen["now"]]]
         seen["changes"] = [_change("/etc/ssh/sshd_config.d/x.conf", seen["now"], "/usr/bin/dpkg")]
 
@@ -148,7 +151,9 @@ def _sleeps_by_night(day: Day) -> Iterator[Callable[[dict[str, Any]], object] | 
     at = {3.5: install, 5: compare, 9: deploy, 11: apply, 12: one_look_down, 14: boots, 18: waits}
     for second in range(0, _DAY, _LOOK):
         since = {plant: second - begin * 3600 for begin, plant in at.items()}
-        yield next((plant for plant, past in since.items() if 0 <= past < (120 if plant is boots else _LOOK)), None)
+        yield next(
+            (plant for plant, past in since.items() if 0 <= past < (120 if plant in (boots, install) else _LOOK)), None
+        )
 
 
 def _change(path: str, at: int, program: str = "/usr/bin/python3.13") -> dict[str, Any]:
@@ -492,6 +497,11 @@ def test_the_queue_is_bounded_and_says_so(queue: Path, monkeypatch: pytest.Monke
         notices.tell("update", f"number {number}", "x")
     assert [one.title for _, one in notices.queued()] == [f"number {number}" for number in range(5)]
     assert notices.dropped() == 4
+    monkeypatch.setattr(notices, "MOST", 50)
+    monkeypatch.setattr(common, "server_env", dict)
+    notices.tell_dropped()
+    assert [one.title for _, one in notices.queued()][5:] == ["4 notices are lost: 50 others waited"]
+    assert notices.dropped() == 0
 
 
 def test_a_host_without_notices_is_told_nothing(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:

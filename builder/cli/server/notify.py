@@ -101,5 +101,7 @@ def _troubles(found: Overview) -> Iterator[tuple[str, str]]:
         yield "nothing is looked at yet", "that begins with: er server apply HOST SPEC"
     if not found["missing"]:
         yield from _failing(found["channels"])
+    if found["late"]:
+        yield f"nobody has looked since {date(found['looked'])}", "on the server: journalctl -u er-notify-watch"
     if found["dropped"]:
         yield f"{found['dropped']} notices found the queue full, and are lost", ""

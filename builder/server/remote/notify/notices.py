@@ -176,9 +176,14 @@ def dropped() -> int:
         return 0
 
 
-def forget_dropped() -> None:
-    """They were told as a number."""
-    _DROPPED.unlink(missing_ok=True)
+def tell_dropped() -> None:
+    """Once there is room again, how many those were."""
+    if (count := dropped()) and sum(1 for _ in QUEUE.iterdir()) < MOST // 2:
+        _DROPPED.unlink(missing_ok=True)
+        name = common.server_env().get("NAME", "HOST")
+        queue(
+            "queue", f"{count} notices are lost: {MOST} others waited", f"er server notify {name} shows the last ones"
+        )
 
 
 def queued() -> Iterator[tuple[Path, Notice]]:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from builder.server.remote.common import Value
 
 
+# Seconds: who looks each quarter of a minute does not, if the last time is longer ago.
+_LATE: Final = 600
+
+
 def notify_show() -> Value:
     """Each channel with its last answer, what is queued, what was told last, and what is wrong now."""
     settings = notices.settings()
@@ -29,6 +33,7 @@ def notify_show() -> Value:
         "missing": host_secrets.missing("notify"),
         "served": Path(facts.REMOTE_CODE).exists(),
         "looked": at,
+        "late": at is not None and time.time() - at > _LATE,
         "problems": problems,
         "queued": [
             {"title": one.title, "stack": one.stack, "at": one.at, "left": one.left} for _, one in notices.queued()

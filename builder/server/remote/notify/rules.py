@@ -117,8 +117,8 @@ def _conditions(seen: Value, memory: Value) -> Iterator[Finding]:
 
 
 def _is_whole(seen: Value) -> bool:
-    """Whether all that runs here is to run now: not while it starts, lacks its data, or was moved elsewhere."""
-    return not (seen["starting"] or seen["held"] or seen["checks"]["disk for data"]["wrong"])
+    """Whether all that runs here is to run now: not while it starts, is upgraded, lacks its data, or was moved away."""
+    return not (seen["starting"] or seen["installing"] or seen["held"] or seen["checks"]["disk for data"]["wrong"])
 
 
 def _of_check(name: str, row: Check, wrong: str, seen: Value) -> Iterator[Finding]:

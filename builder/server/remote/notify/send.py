@@ -50,6 +50,7 @@ def notify_send() -> Value:
         taken = 0 if is_fresh else sum(_to_channel(name, due, pauses) for name in CHANNELS)
         sent += taken
         time.sleep(1 if taken or is_fresh else _LOOK)
+        notices.tell_dropped()
     return {"sent": sent}
 
 

@@ -92,6 +92,7 @@ def _look(state: Value, settings: Value) -> Value:
     entries = [*_journal(state)]
     logged = [*audit_log.events(audit(state))]
     stacks = {uid: stack for stack, uid in common.uids(common.stacks()).items()}
+    pressure = {one: status.pressure(one) for one in stacks.values()}
     return {
         "now": now,
         "uptime": uptime,
@@ -99,14 +100,15 @@ def _look(state: Value, settings: Value) -> Value:
         "starting": starting,
         "held": held.is_held(),
         "busy": sorted(locks.held_now()),
-        "filled": [one for one in stacks.values() if status.pressure(one)["filled"] is not None],
+        "installing": _is_installing(state, now),
+        "filled": [one for one, found in pressure.items() if found["filled"] is not None],
         "activity": [*_activity(now, starting=starting, uptime=uptime)],
         "checks": checks,
         "services": _services(),
         "memory": status.memory(),
         "reboot": Path("/run/reboot-required").exists(),
         "lists_at": int(_modified("/var/lib/apt/lists") or now),
-        "killed": {one: status.pressure(one)["killed"] for one in stacks.values()},
+        "killed": {one: found["killed"] for one, found in pressure.items()},
         **_refused(entries),
         "listeners": [*_listeners()],
         "bans": [*bans(entries)],
@@ -185,6 +187,17 @@ def _activity(now: int, *, starting: bool, uptime: float) -> Iterator[list[float
         yield [now - uptime, now]
     if _is_locked(_DPKG / "lock-frontend"):
         yield [now, now]
+
+
+# Seconds: packages that are installed for longer than this hold nothing back any more.
+_LONGEST_INSTALL: Final = 1800
+
+
+def _is_installing(state: Value, now: int) -> bool:
+    """Whether packages are being installed: their services are stopped meanwhile, and started again."""
+    is_locked = _is_locked(_DPKG / "lock-frontend")
+    state["installing"] = (state.get("installing") or now) if is_locked else 0
+    return is_locked and now - state["installing"] < _LONGEST_INSTALL
 
 
 # struct flock of fcntl(2): what kind of lock, from where, and how much of the file.
