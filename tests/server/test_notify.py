@@ -275,7 +275,7 @@ def test_a_compromise_in_a_container_is_told(told: Told) -> None:
     print(f"told after {one['came'] - begun:.0f} s: {one['title']}")
     assert "blog was refused" in one["title"]
     assert "er server status told1" in one["text"]
-    assert any("blog was refused" in mail.get_content() for mail in told.mails())
+    until(lambda: any("blog was refused" in mail.get_content() for mail in told.mails()), timeout=60, what="a mail")
 
 
 def test_a_webhook_that_is_down_loses_nothing(told: Told) -> None:
