@@ -46,7 +46,8 @@ def notify_send() -> Value:
     sent = 0
     while waiting := [*notices.queued()]:
         due = [(path, one) for path, one in waiting if one.not_before <= time.time()]
-        is_fresh = bool(due) and time.time() - max(one.at for _, one in due) < _GATHER
+        # Not by a clock that was set back meanwhile.
+        is_fresh = bool(due) and 0 <= time.time() - max(one.at for _, one in due) < _GATHER
         taken = 0 if is_fresh else sum(_to_channel(name, due, pauses) for name in CHANNELS)
         sent += taken
         time.sleep(1 if taken or is_fresh else _LOOK)
