@@ -65,7 +65,8 @@ CHECKS: Final = {
 # Units of which another rule speaks, or that tell of themselves.
 _OF_OTHER_RULES: Final = re.compile(
     r"user(-runtime-dir)?@\d+\.service|er-(first-boot|firewall|notify.*|watch@.*)\.(service|path)|"
-    r"firewall-unconfined\.service|fail2ban\.service|easyrunner-(backup|drill|data|restore|move)\.service|var-lib-easyrunner-data\.mount|ssh@.*"
+    r"firewall-unconfined\.service|fail2ban\.service|easyrunner-(backup|drill|data|restore|move)\.service|"
+    r"var-lib-easyrunner-data\.mount|ssh@.*"
 )
 # How often a service has to start within how many seconds, by itself, to count as restarting for ever.
 _RESTARTS, _RESTARTS_WITHIN = 3, 5 * _MINUTE
