@@ -33,6 +33,10 @@ _STACKS: Final = ("blog", "shop")
 _SERVICES: Final = (("proxy", "proxy"), ("blog", "web"), ("shop", "db"), ("shop", "web"))
 
 
+def _entry(text: str, **fields: str) -> dict[str, str]:
+    return {"MESSAGE": text, "_SYSTEMD_UNIT": "ssh.service", "_UID": "0", **fields}
+
+
 @dataclass
 class Day:
     """A host whose looks are made here: what every look sees, and what was told."""
@@ -85,14 +89,23 @@ class Day:
     def _normal(self) -> dict[str, Any]:
         """An app asks for NTP now and then; hosts of the Internet are banned; the admin and a deploy key log in."""
         self.refused["shop"] += self.chance.random() < 0.05
-        bans = [f"203.0.113.{self.chance.randrange(250)}" for _ in range(3) if self.chance.random() < 0.03]
-        logins = []
-        if self.now % 7200 < _LOOK:
-            logins.append({"user": "er", "address": "198.51.100.7", "key": "ED25519 SHA256:x"})
-            address = f"192.0.{self.chance.randrange(250)}.9"
-            logins.append({"user": "deploy", "address": address, "key": "ED25519 SHA256:y"})
+        entries = [*self._journal()]
         udp = {"port": self.chance.randrange(32_768, 61_000), "protocol": "udp", "program": "pasta.avx2"}
-        return {"bans": bans, "logins": logins, "listeners": [udp]}
+        return {"bans": [*watch.bans(entries)], "logins": [*watch.logins(entries)], "listeners": [udp]}
+
+    def _journal(self) -> Iterator[dict[str, str]]:
+        """What sshd and Fail2Ban say meanwhile."""
+        for _ in range(3):
+            address = f"203.0.113.{self.chance.randrange(250)}"
+            yield _entry(f"Invalid user admin from {address} port 4711")
+            yield _entry(f"Connection closed by invalid user admin {address} port 4711 [preauth]")
+            if self.chance.random() < 0.03:
+                yield _entry(f"NOTICE [sshd] Ban {address}", _SYSTEMD_UNIT="fail2ban.service")
+                yield _entry(f"NOTICE [sshd] Unban {address}", _SYSTEMD_UNIT="fail2ban.service")
+        if self.now % 7200 < _LOOK:
+            yield _entry("Accepted publickey for er from 198.51.100.7 port 50000 ssh2: ED25519 SHA256:x")
+            address = f"192.0.{self.chance.randrange(250)}.9"
+            yield _entry(f"Accepted publickey for deploy from {address} port 50001 ssh2: ED25519 SHA256:y")
 
     def look(self, plant: Callable[[dict[str, Any]], object] | None = None) -> None:
         """One, with what was planted in it."""
@@ -572,10 +585,6 @@ def test_a_finding_that_cannot_be_looked_at_is_not_over() -> None:
 
 
 # ---- what a look believes
-
-
-def _entry(text: str, **fields: str) -> dict[str, str]:
-    return {"MESSAGE": text, "_SYSTEMD_UNIT": "ssh.service", "_UID": "0", **fields}
 
 
 _CAME: Final = "Accepted publickey for er from 192.0.2.66 port 4711 ssh2: ED25519 SHA256:abc"
