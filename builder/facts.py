@@ -125,6 +125,10 @@ DRILLS: Final = "drills"
 FIRST_RESTORE: Final = "/etc/systemd/system/easyrunner-restore.service"
 RESTORED: Final = f"{STATE}/restored"
 
+# What is told: what the spec says of it, as JSON; and what is queued and was told.
+NOTIFY: Final = f"{ETC}/notify.json"
+NOTICES: Final = f"{STATE}/notify"
+
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.
 PROXY_IMAGE: Final = "docker.io/library/caddy:2.11.7"

@@ -20,6 +20,7 @@ from builder import spec as specs
 from builder.compose import depends_on, environment, keys, networking, service_fields, volumes
 from builder.problems import SpecError
 from builder.spec.input_model import SpecInput
+from builder.spec.input_model import keys as keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,6 +60,7 @@ _INSTEAD: Final[Mapping[str, Any]] = {
     "stacks.registries": {"docker.io": {"username": "you"}},
     "backup.to": "sftp:me@nas.your-domain.org:/srv/web1",
     "backup.append_only": None,  # goes with no `keep`
+    "notify.allow_exec": ["blog"],
     "stacks.backup.before": {"web": ["pg_dump", "app"]},
     "stacks.domain": None,
     "stacks.domains": ["hello.your-domain.org", "www.your-domain.org"],
@@ -94,7 +96,7 @@ def spec_example() -> dict[str, Any]:
 
 def _example(model: type[BaseModel], path: str) -> dict[str, Any]:
     found = {}
-    for name, field in model.model_fields.items():
+    for name, field in keys_of(model).items():
         place = f"{path}.{name}".lstrip(".")
         value = _value(field.annotation, field.examples, place)
         if value is not None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from builder.spec import Spec
+    from builder.spec.model import Notify
     from builder.stack.model import EgressRule, Service, Stack
 
 NAME = "check"
@@ -33,7 +34,8 @@ def command(path: SpecPath, as_json: AsJson = False) -> int:
         spec, problems = None, error.problems
     if as_json:
         found = {"ok": spec is not None, "problems": problem_report.as_json(problems), "stacks": _stacks(spec)}
-        output.json({**found, "memory": _memory(spec), "backup": _backup(spec), "edge": _edge(spec)})
+        about = {"memory": _memory(spec), "backup": _backup(spec), "edge": _edge(spec), "notify": _notify(spec)}
+        output.json({**found, **about})
     else:
         output.problems(problems)
         if spec is not None:
@@ -93,6 +95,18 @@ def _edge(spec: Spec | None) -> dict[str, object] | None:
     return {**asdict(edge), "proxy_protocol": edge.proxy_protocol} if edge else None
 
 
+def _notify(spec: Spec | None) -> dict[str, object] | None:
+    if spec is None or spec.notify is None:
+        return None
+    quiet = "-".join(spec.notify.quiet) if spec.notify.quiet else None
+    return {"channels": _channels(spec.notify), "quiet": quiet, "secrets": list(spec.notify.secrets)}
+
+
+def _channels(notify: Notify) -> list[str]:
+    every = {"webhook": notify.webhook, "email": notify.email, "heartbeat": notify.heartbeat}
+    return [name for name, is_wanted in every.items() if is_wanted]
+
+
 def _memory(spec: Spec | None) -> dict[str, object] | None:
     """What heavy images want, in bytes, and the size of a server in GiB; None where none is known to be heavy."""
     from builder.spec import memory
@@ -122,7 +136,8 @@ def _summary(spec: Spec) -> None:
             output.note(f"  er-{stack.name} {stack.uid}  logs in to {login.registry} {whom}")
     for text in _maybe_private(spec):
         output.note(f"  {text}")
-    for line in (*_edge_lines(spec), *_memory_lines(spec), *_backup_lines(spec)):
+    lines = (*_edge_lines(spec), *_memory_lines(spec), *_backup_lines(spec), *_notify_lines(spec))
+    for line in lines:
         output.note(line)
 
 
@@ -162,6 +177,13 @@ def _backup_lines(spec: Spec) -> Iterator[str]:
         without = f", without {', '.join(left_out)}" if left_out else ""
         yield f"backup to {spec.backup.to} at {spec.backup.at}{without}"
         yield f"  waits for secrets of the host: {', '.join(spec.backup.secrets)}"
+
+
+def _notify_lines(spec: Spec) -> Iterator[str]:
+    if spec.notify:
+        quiet = f", between {' and '.join(spec.notify.quiet)} only what cannot wait" if spec.notify.quiet else ""
+        yield f"what is wrong is told by {', '.join(_channels(spec.notify))}{quiet}"
+        yield f"  waits for secrets of the host: {', '.join(spec.notify.secrets)}"
 
 
 def _secrets(stack: Stack) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from builder.cli.server import registries
 from builder.problems import SpecError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from builder import userdata
     from builder.host import Host
@@ -134,9 +134,9 @@ def _report(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> No
     for stack, registry in userdata.logins(spec):
         way = registries.way("ADDRESS", registry, stack)
         output.note(f"  the password of {stack} at {registry} is not in it; once the server is up: {way}")
-    for name in spec.backup.secrets if spec.backup else ():
+    for name, what in _host_secrets(spec):
         way = f"er server secret set ADDRESS --host {name}"
-        output.note(f"  the host's secret {name}, for backups, is not in it; once the server is up: {way}")
+        output.note(f"  the host's secret {name}, for {what}, is not in it; once the server is up: {way}")
     for stack, service in userdata.builds(spec):
         way = "er server apply ADDRESS SPEC"
         output.note(f"  {service} of stack {stack} waits for its first image; once the server is up: {way}")
@@ -149,6 +149,12 @@ def _report(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> No
     login = row.login.value.get(spec.server.base, "") if delivery.on == "stock" else ""
     closed = "; root, the image's own login, is shut" if login == "root" else ""
     output.note(f"  then:       ssh {spec.admin.name}@ADDRESS{closed}")
+
+
+def _host_secrets(spec: Spec) -> Iterator[tuple[str, str]]:
+    """The secrets of the host that its spec needs, and what for."""
+    yield from ((name, "backups") for name in (spec.backup.secrets if spec.backup else ()))
+    yield from ((name, "notices") for name in (spec.notify.secrets if spec.notify else ()))
 
 
 # What the server's role is for, by a statement of its policy.
@@ -190,7 +196,7 @@ def _as_json(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> d
         "counted": row.counted.value,
         "groups": [{"name": one.name, "used": one.used, "files": one.files} for one in _groups(spec, host, delivery)],
         "secrets": [{"stack": stack, "name": secret} for stack, secret in userdata.secrets(spec)],
-        "host_secrets": list(spec.backup.secrets) if spec.backup else [],
+        "host_secrets": [name for name, _ in _host_secrets(spec)],
         "builds": [{"stack": stack, "service": service} for stack, service in userdata.builds(spec)],
         "logins": [{"stack": stack, "registry": registry} for stack, registry in userdata.logins(spec)],
         "role_policy": specs.role_policy(spec),

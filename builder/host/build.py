@@ -98,6 +98,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "data_disk": facts.DATA_DISK,
         "data_said": facts.DATA_SAID,
         "lib": facts.LIB,
+        "etc": facts.ETC,
         "stacks": facts.STACKS,
         "releases": facts.RELEASES,
         "release_units": facts.RELEASE_UNITS,
@@ -118,6 +119,9 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         yield File(facts.ROLE_LOGINS, by_role, Part.FIRST_BOOT)
     if spec.backup:
         yield File(facts.BACKUP, _backup(spec.backup, spec.stacks), Part.FIRST_BOOT)
+    if spec.notify:
+        told = json.dumps({**asdict(spec.notify), "secrets": spec.notify.secrets}).encode() + b"\n"
+        yield File(facts.NOTIFY, told, Part.FIRST_BOOT, "0600")
     if extra := packages.of_spec(spec):
         yield File(facts.PACKAGES, _lines(extra), Part.FIRST_BOOT)
     for stack in spec.stacks:

@@ -15,8 +15,8 @@ import yaml
 from pydantic import ValidationError
 
 from builder.messages import YAML_PRIVATE_KEY
-from builder.spec import messages
-from builder.spec.input_model import SpecInput, sections
+from builder.spec import messages, notify_input
+from builder.spec.input_model import SpecInput, keys, sections
 from builder.spec.rules import RuleError, near
 from builder.yamlfile import scalars
 from builder.yamlfile.source import dotted
@@ -131,6 +131,8 @@ _TEXTS_OF_FIELDS: Final[Mapping[tuple[str, str], Text]] = {
     ("stacks.deploy.ssh_keys", "missing"): messages.DEPLOY_NONE,
     ("registries.password", "extra_forbidden"): messages.REGISTRY_PASSWORD,
     ("stacks.registries.password", "extra_forbidden"): messages.REGISTRY_PASSWORD,
+    ("notify.webhook.url", "extra_forbidden"): notify_input.URL_KEY,
+    ("notify.email.password", "extra_forbidden"): notify_input.PASSWORD,
 }
 # And those of limits, with the name that pydantic has for the limit.
 _TEXTS_OF_LIMITS: Final[Mapping[str, tuple[Text, str]]] = {
@@ -173,7 +175,7 @@ def _fields(loc: Loc) -> str:
         fields.append(step)
         model, info = sections().get(".".join(fields[:-1])), None
         if model is not None:
-            info = model.model_fields.get(step)
+            info = keys(model).get(step)
         is_name = info is not None and get_origin(info.annotation) is dict and ".".join(fields) in sections()
     return ".".join(fields)
 
@@ -193,11 +195,11 @@ def _unknown_key(path: str, key: str) -> tuple[Text, dict[str, object]]:
     section = path[: -len(key)].rstrip(".")
     if section not in sections():
         section = section.rpartition(".")[0]  # of a mapping by names, as `public`
-    known = sections()[section].model_fields
+    known = keys(sections()[section])
     if meant := near(key, known):
         return messages.UNKNOWN_KEY_NEAR, {"key": key, "near": meant}
     for other, model in sections().items():
-        if key in model.model_fields and other:
+        if key in keys(model) and other:
             return messages.UNKNOWN_KEY_ELSEWHERE, {"key": key, "section": other}
     return messages.UNKNOWN_KEY, {"key": key, "known": ", ".join(known)}
 
@@ -270,6 +272,6 @@ def _examples() -> dict[str, Any]:
     return {
         f"{section}.{name}".lstrip("."): field.examples[0]
         for section, model in sections().items()
-        for name, field in model.model_fields.items()
+        for name, field in keys(model).items()
         if field.examples
     }

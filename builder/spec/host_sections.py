@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from builder import facts
 from builder.oci import image_reference
 from builder.problems import Report
-from builder.spec import messages, rules, ssh_keys
+from builder.spec import messages, model, notify_input, rules, ssh_keys
 from builder.spec.rules import RuleError
 from builder.stack import domains
 from builder.yamlfile import source
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from builder.problems import Mark
     from builder.spec.document import Document
+    from builder.spec.notify_input import EmailInput, NotifyInput
     from builder.yamlfile.source import Loc
 
 
@@ -93,6 +94,42 @@ def ca_root(document: Document) -> bytes | None:
     if b"-----BEGIN CERTIFICATE-----" not in content or b"PRIVATE KEY" in content:
         document.report(messages.CA_ROOT_FORM, place, path=name)
     return content
+
+
+def notify(section: NotifyInput | None) -> model.Notify | None:
+    """Who is told; None where nobody is."""
+    if section is None:
+        return None
+    webhook = section.webhook and section.webhook.is_wanted and (section.webhook.format or "auto")
+    first, _, last = (section.quiet or "").partition("-")
+    return model.Notify(
+        webhook or None,
+        _mail(section.email),
+        section.heartbeat,
+        (first, last) if section.quiet else None,
+        tuple(dict.fromkeys(section.allow_exec)),
+    )
+
+
+def _mail(section: EmailInput | None) -> model.Email | None:
+    if section is None:
+        return None
+    to = tuple(dict.fromkeys(section.to))
+    return model.Email(to, section.sender, section.server, section.port, section.username or section.sender)
+
+
+def check_notify(document: Document) -> None:
+    """Refuse a section by which nobody is told, and stacks that are not there."""
+    place: Loc = ("notify",)
+    if not isinstance(document.get(place), dict):
+        return
+    if not any(document.get((*place, name)) for name in ("webhook", "email", "heartbeat")):
+        document.report(notify_input.NOBODY, place, on_key=True)
+    known = [document.text((*loc, "name")) or "" for loc in document.items(("stacks",))]
+    for loc in document.items((*place, "allow_exec")):
+        name = document.text(loc)
+        if name is not None and name not in known:
+            document.report(notify_input.STACK, loc, name=name, known=", ".join(known) or "none")
 
 
 def check_domain(document: Document, domain: str, where: str, mark: Mark) -> None:

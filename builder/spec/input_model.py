@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from functools import cache
 from importlib import resources
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 
@@ -23,6 +23,7 @@ from builder.spec.model import (
     Dns,  # noqa: TC001 - pydantic reads the annotations
     Jail,  # noqa: TC001 - pydantic reads the annotations
 )
+from builder.spec.notify_input import NotifyInput  # noqa: TC001 - pydantic reads the annotations
 from builder.spec.ssh_keys import TEMPLATE_KEY
 from builder.spec.stack_input import StackInput  # noqa: TC001 - pydantic reads the annotations
 from builder.spec.value_types import (
@@ -39,6 +40,9 @@ from builder.spec.value_types import (
     TimeoutOrNone,
     registry_settings,
 )
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 
 class ServerInput(Section):
@@ -219,6 +223,11 @@ class SpecInput(Section):
         description="Backups, each night: where to, and how long they are kept.",
         examples=[{"to": "s3:https://s3.example.com/bucket/web1"}],
     )
+    notify: NotifyInput | None = Field(
+        default=None,
+        description="Who is told by the host itself when something is wrong.",
+        examples=[{"webhook": True, "heartbeat": True}],
+    )
     stacks: list[StackInput] = Field(default=[], description="The app stacks.", examples=[[{"name": "blog"}]])
 
 
@@ -230,9 +239,14 @@ def sections() -> dict[str, type[BaseModel]]:
     return found
 
 
+def keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys of a section as they are written; some are no names in Python, as `from`."""
+    return {info.alias or name: info for name, info in model.model_fields.items()}
+
+
 def _walk(model: type[BaseModel], path: str, found: dict[str, type[BaseModel]]) -> None:
     found[path] = model
-    for name, info in model.model_fields.items():
+    for name, info in keys(model).items():
         for inner in _models(info.annotation):
             _walk(inner, f"{path}.{name}".lstrip("."), found)
 

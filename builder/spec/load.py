@@ -54,6 +54,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
     registries.check_roles(document)
     backup_rules.check_host(document)
     edge_rules.check(document)
+    host_sections.check_notify(document)
     root, image = host_sections.ca_root(document), host_sections.proxy_image(document)
     entries = stack_entries.read_stacks(document)
     if report.failed or spec_input is None:
@@ -81,6 +82,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         dns=spec_input.dns,
         backup=backup_rules.of_host(spec_input.backup),
         data=model.Data(spec_input.data.disk) if spec_input.data else None,
+        notify=host_sections.notify(spec_input.notify),
         stacks=stacks,
         mirrors=tuple((name, tuple(one.mirrors)) for name, one in spec_input.registries.items() if one.mirrors),
     )

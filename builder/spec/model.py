@@ -154,6 +154,41 @@ class Data:
     disk: str
 
 
+WebhookFormat = Literal["json", "ntfy", "slack"]
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    """Who is told by e-mail, and the server that takes it: over TLS from the start on port 465, else by STARTTLS."""
+
+    to: tuple[str, ...]
+    sender: str
+    server: str
+    port: int = 587
+    username: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Where the host tells what is wrong: `webhook` is what its receiver takes, `auto` by the receiver's address.
+
+    `quiet` is a time of day, from and to as `HH:MM`, in which only what cannot wait is told. `allow_exec` are stacks
+    that run programs out of their data.
+    """
+
+    webhook: WebhookFormat | Literal["auto"] | None = None
+    email: Email | None = None
+    heartbeat: bool = False
+    quiet: tuple[str, str] | None = None
+    allow_exec: tuple[str, ...] = ()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The secrets of the host without which nothing is told."""
+        names = {"webhook": self.webhook, "smtp-password": self.email, "heartbeat": self.heartbeat}
+        return tuple(f"notify-{name}" for name, is_wanted in names.items() if is_wanted)
+
+
 @dataclass(frozen=True, slots=True)
 class Spec:
     """One host and the app stacks on it."""
@@ -170,6 +205,7 @@ class Spec:
     dns: Dns | None = None
     backup: Backup | None = None
     data: Data | None = None  # None where the data lies on the machine's own disk
+    notify: Notify | None = None
 
     @property
     def logins(self) -> tuple[tuple[str, Login], ...]:

@@ -34,6 +34,7 @@ _FOLLOWED = re.compile(r"follow\(\w+, stack, \"([a-z]+)\"")
 _RUN_BY_UNITS = {
     *("apply-run", "build-run", "move-run", "release-run", "restore-run", "restore-first"),
     *("backup-run", "backup-recover", "drill-run", "drill-recover"),
+    *("notify-watch", "notify-send"),
 }
 _BUILDER = Path(__file__).parents[2] / "builder"
 _REMOTE_PACKAGES = {

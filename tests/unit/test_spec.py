@@ -313,7 +313,7 @@ def test_every_field_explains_itself() -> None:
     bare = [
         f"{section}.{name}"
         for section, model in sections().items()
-        for name, field in model.model_fields.items()
+        for name, field in input_model.keys(model).items()
         if not field.description or not field.examples
     ]
     assert bare == []
@@ -370,7 +370,7 @@ VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=8), inner, max_size=3)),
     max_leaves=8,
 )
-_KEYS = sorted({name for model in sections().values() for name in model.model_fields})
+_KEYS = sorted({name for model in sections().values() for name in input_model.keys(model)})
 SECTIONS = st.dictionaries(st.one_of(st.sampled_from(_KEYS), st.text(max_size=5)), VALUES, max_size=6)
 SPECS = st.one_of(
     VALUES,

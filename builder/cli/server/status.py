@@ -9,7 +9,7 @@ import typer
 
 from builder.cli import output
 from builder.cli.options import AsJson, Host, SshOptions, asking
-from builder.cli.server import backup, firewall, registries, releases
+from builder.cli.server import backup, firewall, notify, registries, releases
 from builder.server import host_keys
 from builder.server.deploy_login import DeployLogin
 
@@ -111,6 +111,7 @@ def _wrong(found: Status) -> Iterator[str]:
     if found["deploys"]["keys"] and not found["deploys"]["served"]:
         yield "deploy keys are not served yet; that begins with: er server apply HOST SPEC"
     yield from backup.problems(found["backup"])
+    yield from (notify.without(name) for name in found["untold"])
     yield from _cut_restores(found)
     yield from _unkept(found)
     yield from _disk_space(found)

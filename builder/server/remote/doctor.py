@@ -56,7 +56,7 @@ def doctor(mode: str = "") -> list[Value]:
 
 
 def _examine(check: Check, *, fix: bool) -> Value:
-    wrong = _look(check)
+    wrong = look(check)
     fixed = False
     if wrong and fix and check.fix:
         try:
@@ -64,7 +64,7 @@ def _examine(check: Check, *, fix: bool) -> Value:
         except (RemoteError, OSError) as error:
             wrong = f"{wrong}; mending failed: {error}"
         else:
-            again = _look(check)
+            again = look(check)
             fixed, wrong = not again, again or wrong
     return {
         "check": check.name,
@@ -77,7 +77,8 @@ def _examine(check: Check, *, fix: bool) -> Value:
     }
 
 
-def _look(check: Check) -> str:
+def look(check: Check) -> str:
+    """What is wrong, or why that cannot be said."""
     try:
         return check.look()
     except (RemoteError, OSError, LookupError, ValueError) as error:
@@ -138,12 +139,15 @@ _WATCHES: Final = ("er-watch@ssh.service", "er-watch@web.service")
 
 
 def _fail2ban() -> str:
+    states = common.run(["systemctl", "is-active", "fail2ban.service", *_WATCHES], check=False).split()
+    if states[:1] != ["active"]:
+        return "it does not run"
     missing = _JAILS - {jail["jail"] for jail in bans.jails()}
     if missing:
         return f"the jails {', '.join(sorted(missing))} are missing"
-    states = common.run(["systemctl", "is-active", *_WATCHES], check=False).split()
-    running = states == ["active"] * len(_WATCHES)
-    return "" if running else "it sees nothing: er-watch@ssh or er-watch@web does not run"
+    return (
+        "" if states[1:] == ["active"] * len(_WATCHES) else "it sees nothing: er-watch@ssh or er-watch@web does not run"
+    )
 
 
 def _restart_fail2ban() -> None:
@@ -238,11 +242,11 @@ def _free_space() -> None:
 
 _PUBLIC: Final = frozenset({facts.SSH, facts.PROXY_HTTP, facts.PROXY_HTTPS})
 # A DHCP client listens for its answers; the firewall lets in those alone.
-_DHCP: Final = frozenset({68, 546})
+DHCP: Final = frozenset({68, 546})
 
 
 def _ports() -> str:
-    extra = {f"{port['port']}/{port['protocol']}" for port in status.listening() if port["port"] not in _PUBLIC | _DHCP}
+    extra = {f"{port['port']}/{port['protocol']}" for port in status.listening() if port["port"] not in _PUBLIC | DHCP}
     return f"these listen on all addresses, behind the firewall: {', '.join(sorted(extra))}" if extra else ""
 
 

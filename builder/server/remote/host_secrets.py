@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from builder import facts, files
 from builder.server.remote import common
 from builder.server.remote.common import RemoteError
+from builder.server.remote.notify import notices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,19 +43,29 @@ def is_set(name: str) -> bool:
     return path(name).exists()
 
 
-def missing() -> list[str]:
-    """The secrets that this host's spec needs and that are not set."""
-    return [name for name, one in _needed().items() if one["required"] and not is_set(name)]
+def missing(used: str = "") -> list[str]:
+    """The secrets that this host's spec needs, or needs for one thing, and that are not set."""
+    return [
+        name for name, one in _needed().items() if one["required"] and used in ("", one["used"]) and not is_set(name)
+    ]
 
 
 def _needed() -> dict[str, Value]:
     """What the spec needs, by name: whether it is `required`, and what it is `used` for."""
+    backup, notify = _settings(facts.BACKUP), _settings(facts.NOTIFY)
+    return {
+        **{name: {"required": True, "used": "backup"} for name in backup.get("secrets", ())},
+        **{name: {"required": False, "used": "backup"} for name in backup.get("optional_secrets", ())},
+        **{name: {"required": True, "used": "notify"} for name in notify.get("secrets", ())},
+    }
+
+
+def _settings(path: str) -> Value:
     try:
-        backup = json.loads(Path(facts.BACKUP).read_bytes())
+        found: Value = json.loads(Path(path).read_bytes())
     except FileNotFoundError:
         return {}
-    every = [(name, True) for name in backup["secrets"]] + [(name, False) for name in backup["optional_secrets"]]
-    return {name: {"required": required, "used": "backup"} for name, required in every}
+    return found
 
 
 def host_secret_list() -> list[Value]:
@@ -83,6 +94,8 @@ def host_secret_set() -> Value:
     for name, value in values.items():
         files.replace(path(name), _whole(value), 0o600, owner=(0, 0))
     common.keep_code()
+    if any(name in notices.secrets() for name in values):
+        notices.try_again()
     if common.waits_for_data():
         common.look_again()
     return {"set": [{"name": name, "replaced": old} for name, old in replaced.items()], "missing": missing()}

@@ -130,6 +130,23 @@ def holder(name: str) -> str:
     return "somebody who has just begun"
 
 
+def times() -> dict[str, tuple[float, float]]:
+    """Of each lock since the boot: from when until when it was held last, in seconds since 1970; perhaps until now."""
+    found = {}
+    for path in _DIRECTORY.glob("*"):
+        since = path.stat().st_mtime
+        found[path.name] = (since, since if _is_free(path) else time.time())
+    return found
+
+
+def held_now() -> set[str]:
+    """The stacks that somebody is changing; all of them, with the proxy, while the host is being changed."""
+    names = {path.name for path in _DIRECTORY.glob("*") if not _is_free(path)}
+    if _HOST in names:
+        return {"proxy", *common.stacks()}
+    return {name.removeprefix("stack-") for name in names if name.startswith("stack-")}
+
+
 def _is_free(path: Path) -> bool:
     with path.open("rb") as file:
         try:

@@ -12,6 +12,8 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,6 +21,7 @@ from builder import facts
 from builder.server.remote import common, egress, locks
 from builder.server.remote.common import RemoteError, Value
 from builder.server.remote.images import role_logins
+from builder.server.remote.notify import notices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,27 +60,41 @@ def running(stack: str) -> list[str]:
     return [name for name, state in states.items() if state.get("ActiveState") in {"active", "activating"}]
 
 
-class Down(NamedTuple):
-    """A service that does not run, as `stack/service`, and its unit's ActiveState."""
+class State(NamedTuple):
+    """A service, as `stack/service`: its unit's ActiveState, whether that is right, how often systemd restarted it."""
 
     user: str
     where: str
     unit: str
     state: str
+    is_up: bool
+    restarts: int
 
 
-_UNIT_PROPERTIES: Final = ("ActiveState", "Result", "Restart", "ExecMainExitTimestampMonotonic")
+_UNIT_PROPERTIES: Final = ("Id", "ActiveState", "Result", "Restart", "ExecMainExitTimestampMonotonic", "NRestarts")
 
 
-def down() -> Iterator[Down]:
+def down() -> Iterator[State]:
     """Who does not run, of the proxy and of all stacks; a job that ended well is not one."""
-    for user, where, unit in _each():
-        found = common.show(unit, *_UNIT_PROPERTIES, user=user)
-        ended = found.get("Result") == "success" and found.get("ExecMainExitTimestampMonotonic") not in {"0", None}
-        ended = ended and found.get("Restart") in {"no", "on-failure"}
-        state = found.get("ActiveState", "unknown")
-        if state != "active" and not (state == "inactive" and ended):
-            yield Down(user, where, unit, state)
+    return (one for one in states() if not one.is_up)
+
+
+def states() -> Iterator[State]:
+    """Every service, the proxy first; each user's manager is asked once."""
+    for user, group in groupby(_each(), key=itemgetter(0)):
+        units = {unit: where for _, where, unit in group}
+        argv = ["systemctl", "--user", "show", *units, "-p", ",".join(_UNIT_PROPERTIES)]
+        found = [common.assignments(one) for one in common.as_user(user, argv, check=False).split("\n\n")]
+        by_unit = {one["Id"]: one for one in found if "Id" in one}
+        yield from (_state(user, where, unit, by_unit.get(unit, {})) for unit, where in units.items())
+
+
+def _state(user: str, where: str, unit: str, found: dict[str, str]) -> State:
+    ended = found.get("Result") == "success" and found.get("ExecMainExitTimestampMonotonic") not in {"0", None}
+    ended = ended and found.get("Restart") in {"no", "on-failure"}
+    state = found.get("ActiveState", "unknown")
+    is_up = state == "active" or (state == "inactive" and ended)
+    return State(user, where, unit, state, is_up, int(found.get("NRestarts") or 0))
 
 
 def _each() -> Iterator[tuple[str, str, str]]:
@@ -112,6 +129,8 @@ _SYSTEM_FILES: Final = (
     ("/etc/systemd/*", "systemd"),
     ("/etc/systemd/system/easyrunner-deploy*", "deploy"),
     ("/etc/systemd/system/easyrunner-*.timer", "timers"),
+    ("/etc/systemd/system/er-notify*", "notify"),
+    (f"{facts.ETC}/notify.rules", "notify"),
     ("/usr/lib/systemd/system/*", "systemd"),
     (f"{facts.FIREWALL}/*", "firewall"),
     # The firewall has a chain for each stack by its ids.
@@ -240,10 +259,7 @@ def _reload_system(readers: set[str]) -> None:
         common.run(["systemctl", "restart", "er-firewall.service"], check=False)
         if not common.firewall_loaded():
             raise RemoteError("the firewall's rules do not load")
-    if "deploy" in readers and _DEPLOYS.exists():
-        common.run(["systemctl", "restart", _DEPLOYS.name])
-    if "timers" in readers and (timers := [path.name for path in Path("/etc/systemd/system").glob(_TIMERS)]):
-        common.run(["systemctl", "restart", *timers])
+    _reload_own(readers)
     if "ssh" in readers:
         common.run(["sshd", "-t"])
         common.run(["systemctl", "reload-or-restart", "ssh.service"])
@@ -251,6 +267,16 @@ def _reload_system(readers: set[str]) -> None:
         common.run(["systemctl", "restart", "fail2ban.service"])
     elif "fail2ban" in readers:
         common.run(["fail2ban-client", "reload"])
+
+
+def _reload_own(readers: set[str]) -> None:
+    """What only hosts with certain keys in their spec have."""
+    if "deploy" in readers and _DEPLOYS.exists():
+        common.run(["systemctl", "restart", _DEPLOYS.name])
+    if "timers" in readers and (timers := [path.name for path in Path("/etc/systemd/system").glob(_TIMERS)]):
+        common.run(["systemctl", "restart", *timers])
+    if "notify" in readers:
+        notices.start()
 
 
 def _load_caddyfile() -> None:
@@ -349,7 +375,7 @@ def stop_stacks(stacks: Iterable[str]) -> None:
 def stop_units(removed: Iterable[str]) -> None:
     """Stop the units of files that will be removed, while systemd still knows them."""
     for path in map(Path, removed):
-        if path.parent == Path("/etc/systemd/system") and path.suffix in (".service", ".socket", ".timer"):
+        if path.parent == Path("/etc/systemd/system") and path.suffix in (".service", ".socket", ".timer", ".path"):
             common.run(["systemctl", "stop", path.name], check=False)
         if path.suffix not in (".container", ".socket") or not path.parent.name.isdigit():
             continue

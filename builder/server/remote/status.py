@@ -55,6 +55,7 @@ def status() -> Value:
         "host_keys": list(host_keys()),
         "deploys": deploys(),
         "backup": backups(),
+        "untold": host_secrets.missing("notify"),
         "restores": restores(),
         "waits_for_data": common.waits_for_data(),
         "jails": bans.jails() if services["fail2ban"] == "active" else [],
@@ -92,7 +93,7 @@ def backups() -> Value | None:
     late = time.time() - facts.BACKUP_LATE
     return {
         "to": restic.settings()["repository"],
-        "missing": host_secrets.missing(),
+        "missing": host_secrets.missing("backup"),
         "served": Path(facts.REMOTE_CODE).exists(),
         "stacks": [{**one, "late": one.get("good_at", since) < late} for one in stacks],
         "run": state["run"],

@@ -50,7 +50,7 @@ def backup_start(anew: str = "") -> Value:
     With the word `anew`, another repository than before may be where this host's was.
     """
     restic.settings()
-    if missing := host_secrets.missing():
+    if missing := host_secrets.missing("backup"):
         ways = "; ".join(f"er server secret set HOST --host {name}" for name in missing)
         raise RemoteError(f"these secrets of the host are not set: {', '.join(missing)}", ways)
     common.keep_code()
