@@ -84,6 +84,8 @@ ROLE_LOGINS: Final = f"{ETC}/ecr"
 ROLE_STATE: Final = f"{STATE}/ecr/state.json"
 ROLE_LOCK: Final = f"{STATE}/ecr/lock"
 QUADLETS: Final = "/etc/containers/systemd/users"
+# What the unit of a service's next container begins with, before STACK:SERVICE; no service has a colon in its name.
+NEXT: Final = "er-next:"
 # What stacks run by a release: whole units by uid, where Podman's generator reads no drop-ins; and the records.
 RELEASE_UNITS: Final = f"{ETC}/releases"
 RELEASES: Final = f"{DATA}/releases"

@@ -14,15 +14,8 @@ from urllib.parse import urlsplit
 from builder import facts
 from builder.spec import messages
 from builder.stack import domains
-from builder.stack.model import (
-    CAPABILITIES,
-    PASSWORD_INSIDE,
-    SECRET_NAME,
-    TMPFS_OPTION,
-    UNENCODABLE,
-    places,
-    without_places,
-)
+from builder.stack.model import CAPABILITIES, SECRET_NAME, TMPFS_OPTION, UNENCODABLE, places, without_places
+from builder.stack.variables import PASSWORD_INSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -24,12 +24,6 @@ UNENCODABLE: Final = re.compile(
 )
 # What Podman takes for a tmpfs; uid= and gid= are not among it.
 TMPFS_OPTION: Final = r"rw|ro|(?:no)?(?:exec|suid|dev)|mode=[0-7]{3,4}|size=[0-9]+[kmgKMG%]?"
-# A password in a URL (`scheme://user:password@host`), or in a database driver's list of settings. The whole scheme is
-# not looked for: in a long text without any, that takes time by the square of its length.
-PASSWORD_INSIDE: Final = re.compile(
-    r"[A-Za-z0-9+.-]://[^\s/@:]*:(?P<url>[^\s/@]+)@|(?:^|[\s;?&])(?:password|pwd)=(?P<setting>[^\s;&]+)",
-    re.IGNORECASE,
-)
 SECRET_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}"  # noqa: S105 - a name
 # After so many seconds an image is built anew, where nothing is said of it.
 BUILD_AGE: Final = 7 * 86_400
@@ -250,6 +244,7 @@ class Service:
     env_secrets: tuple[EnvSecret, ...] = ()
     limits: Limits = Limits()
     pull: Literal["always", "missing", "never"] = "missing"
+    stop_first: bool = False  # it never runs twice, not even while it is changed
     build: Build | None = None
     max_body: int | None = None  # of a request, in bytes; 0 for no limit, None for the proxy's default
     response_timeout: float | None = None  # seconds until an answer begins; 0 and None the same

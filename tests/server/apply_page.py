@@ -23,8 +23,9 @@ Written by `UPDATE=1 pytest tests/server/test_apply_table.py`, on a host in the 
 A change is made while clients ask ten times a second, each time over a new TLS connection: one asks the stack that
 changes (`hello`), two ask others (one over IPv4, one over IPv6). Latencies are of this machine, which runs host and
 clients on two cores; what counts is that none failed, and how long the longest waited. Each change follows upon the one
-before it. While Caddy takes over a configuration, new connections are held back, so that none is cut between handshake
-and request: who asks then waits for the second after which TCP asks again.
+before it. `hello` is one service without a volume, which changes [without a gap](own-apps.md#without-a-gap). While
+Caddy takes over a configuration, new connections are held back, so that none is cut between handshake and request: who
+asks then waits for the second after which TCP asks again.
 
 | change | ended | seconds | others: sent | failed | median | longest | its own: sent | failed | longest |
 |---|---|---|---|---|---|---|---|---|---|

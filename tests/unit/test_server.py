@@ -30,7 +30,7 @@ _ASKED = re.compile(r"(?<!secrets)\.(?:ask|read)[(,]\s*\"([a-z-]+)\"")
 _FOLLOWED = re.compile(r"follow\(\w+, stack, \"([a-z]+)\"")
 # What starts these runs them: a unit.
 _RUN_BY_UNITS = {
-    *("apply-run", "build-run", "move-run", "release-run", "restore-run", "restore-first"),
+    *("apply-run", "build-run", "move-run", "release-recover", "release-run", "restore-run", "restore-first"),
     *("backup-run", "backup-recover", "drill-run", "drill-recover"),
 }
 _BUILDER = Path(__file__).parents[2] / "builder"

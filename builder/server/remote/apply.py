@@ -29,6 +29,7 @@ from builder.server.remote import (
     releases,
     secrets,
     services,
+    start_first,
 )
 from builder.server.remote.changed_files import APPLY, NewFile
 from builder.server.remote.common import RemoteError
@@ -36,7 +37,7 @@ from builder.server.remote.images import first_images, image_builds, images, kep
 from builder.server.remote.move import moved_data
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     from builder.server.remote.common import Value
 
@@ -115,11 +116,16 @@ def apply_run() -> Value:
     return {}
 
 
+# What the runs of all services were called before: what is taken back restarts nothing that runs as it did.
+_RAN: Final = APPLY.directory / "ran.json"
+
+
 def _apply(plan: Value) -> None:
     """Change the files, wait until all is ready and confirmed; or restore the old files."""
     for stack in common.uids(common.stacks()):
         releases.recover(stack)
     stacks, unhealthy = frozenset(common.stacks()), unhealthy_stacks()
+    changed_files.write(_RAN, json.dumps({stack: start_first.invocations(stack) for stack in stacks}).encode())
     try:
         outcome = _change(plan, unhealthy)
         _wait_for_confirmation(plan["confirm_within"])
@@ -144,6 +150,7 @@ def _apply(plan: Value) -> None:
         logins=missing_logins(),
         images=first_images.each(),
         ill=outcome.unhealthy,
+        restarted=outcome.restarted,
         names=egress.names(),
     )
 
@@ -151,12 +158,13 @@ def _apply(plan: Value) -> None:
 class _Outcome(NamedTuple):
     """`waiting`: stacks that wait for secrets, and which. `unhealthy`: those that were so before, and still are.
 
-    `affected`: stacks of which something restarted.
+    `affected`: stacks of which something restarted. `restarted`: public services that visitors waited for, and why.
     """
 
     waiting: dict[str, list[str]]
     unhealthy: list[str]
     affected: list[str]
+    restarted: dict[str, str]
 
 
 def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
@@ -183,7 +191,7 @@ def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
     for path, content in refreshed.items():
         release_record.write_override(Path(path), content)
     changed_files.write_admin_keys(plan)
-    return _reload(touched, plan, unhealthy, APPLY.set_state)
+    return _reload(touched, plan, unhealthy)
 
 
 def _new_file(file: Value) -> NewFile:
@@ -206,17 +214,26 @@ def _pull_proxy_image(new: Mapping[str, NewFile]) -> None:
         images.pull(images.image_of_unit(unit.content.decode()))
 
 
-def _reload(touched: list[str], plan: Value, unhealthy: set[str], set_state: Callable[..., None]) -> _Outcome:
-    """Reload what reads the files, and wait. A stack that was unhealthy, and does not change, fails nothing."""
+def _reload(touched: list[str], plan: Value, unhealthy: set[str], *, back: bool = False) -> _Outcome:
+    """Reload what reads the files, and wait. A stack that was unhealthy, and does not change, fails nothing.
+
+    On the way `back` only those restart that did so before, and the state is told by who goes it.
+    """
+    set_state = _silent if back else APPLY.set_state
     affected = services.affected(touched, {uid: stack for stack, uid in plan["stacks"].items()})
     ignored = unhealthy - affected.stacks.keys()
     set_state("telling services")
-    services.reload(affected)
+    ran = json.loads(_RAN.read_bytes()) if back and _RAN.exists() else None
+    reasons = services.reload(affected, plan["timeout"], set_state, ran)
     set_state("waiting for the stacks")
     waiting = wait_until_ready(plan["timeout"], ignored)
     explained = waiting.keys() | _waiting_for_logins() | first_images.each().keys()
     ill = sorted((ignored & unhealthy_stacks()) - explained) if ignored else []
-    return _Outcome(waiting, ill, sorted(affected.stacks.keys() & plan["stacks"].keys()))
+    return _Outcome(waiting, ill, sorted(affected.stacks.keys() & plan["stacks"].keys()), reasons)
+
+
+def _silent(_: str, **__: object) -> None:
+    """No state."""
 
 
 def _wait_for_confirmation(seconds: float) -> None:
@@ -242,7 +259,7 @@ def _roll_back(plan: Value, stacks: frozenset[str], unhealthy: set[str], why: st
     moved_data.take_back()
     try:
         old = {**plan, "stacks": common.uids(stacks), "timeout": max(plan["timeout"], _ROLLBACK_TIMEOUT)}
-        _reload(touched, old, unhealthy, lambda *_: None)
+        _reload(touched, old, unhealthy, back=True)
     except (RemoteError, OSError, subprocess.SubprocessError) as error:
         APPLY.set_state("failed", why=why, said=errors, refused=refused, then=str(error))
         return

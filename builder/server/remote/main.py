@@ -67,6 +67,7 @@ VERBS: Final = {
     "release-start": "releases",
     "release-wait": "releases",
     "release-run": "releases",
+    "release-recover": "releases",
     "release-list": "releases",
     "release-rollback": "releases",
     "push-target": "images.pushes",
