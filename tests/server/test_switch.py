@@ -60,6 +60,12 @@ def _settled(hello: Stack) -> None:
     assert _is_clean(hello)
 
 
+def test_the_proxy_can_read_that_an_ingress_has_joined(hello: Stack) -> None:
+    """A file that it may not open is none to Caddy: all apps had a minute to answer then, as if they were not there."""
+    look = "stat -c '%a %G' /run/easyrunner/proxy/shop/web.up /run/easyrunner/proxy/hello/web.up"
+    assert hello.web.host.machine.run(look).stdout.splitlines() == ["640 er-proxy", "640 er-proxy"]
+
+
 def test_nobody_notices_a_release(hello: Stack, restart: float) -> None:
     load = Load(hello.web.host, _SITE)
     states = hello.switch(hello.image("second"))
@@ -99,6 +105,46 @@ def test_nobody_notices_a_changed_environment(hello: Stack, restart: float) -> N
     assert "the change was taken back" in done.stderr
     _unnoticed(load, restart)
     assert web.er("apply", web.spec, "--yes").returncode == 0
+    _settled(hello)
+
+
+def test_the_last_apply_is_taken_back_as_a_whole(hello: Stack, restart: float) -> None:
+    """What it changed of two stacks and of the proxy; once more leads forth again."""
+    web = hello.web
+    text = web.spec.read_text()
+    changed = web.spec.with_name("edited.yaml")
+    changed.write_text(
+        text.replace("    port: 3000\n    egress", "    port: 3000\n    environment: {NOTE: new}\n    egress")
+        .replace("www.hello.example.com]", "www.hello.example.com, neu.example.com]")
+        .replace("tls:", "fail2ban: {ignore: [192.0.2.7]}\ntls:")
+    )
+    assert web.er("apply", changed, "--yes").returncode == 0
+    dry = web.er("rollback", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "-Environment=NOTE=new" in dry.stderr
+    assert web.er("verify", changed).returncode == 0
+    assert "there is nobody to ask" in web.er("rollback").stderr
+    load = Load(web.host, _SITE)
+    end = web.json("rollback", "--yes")
+    assert end["phase"] == "done", end
+    _unnoticed(load, max(restart, 2))  # the proxy reads its configuration: a second
+    _settled(hello)
+    assert web.er("rollback", "--yes").returncode == 0
+    assert web.er("verify", changed).returncode == 0
+    assert web.er("rollback", "--yes").returncode == 0
+    _settled(hello)
+
+
+def test_a_killed_apply_is_taken_back_by_its_unit(hello: Stack, restart: float) -> None:
+    web, machine = hello.web, hello.web.host.machine
+    edited = web.edited("    port: 3000\n    egress", "    port: 3000\n    environment: {NOTE: new}\n    egress")
+    load = Load(web.host, _SITE)
+    with subprocess.Popen(web.argv("apply", edited, "--yes"), env=web.env, stderr=subprocess.PIPE, text=True) as client:
+        _reach(hello, "the own one restarts")
+        machine.run("systemctl kill --kill-whom=main --signal=KILL easyrunner-apply.service")
+        _, said = client.communicate(timeout=300)
+    assert "the change was taken back, the server is as before: its process was ended" in said
+    _unnoticed(load, restart)
     _settled(hello)
 
 

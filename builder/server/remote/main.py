@@ -102,6 +102,8 @@ VERBS: Final = {
     "apply-wait": "apply",
     "apply-confirm": "apply",
     "apply-run": "apply",
+    "apply-recover": "apply",
+    "apply-before": "tree_before",
 }
 
 

@@ -189,9 +189,7 @@ def _service_of(stack: str, rest: str) -> str | None:
     return match["ingress"] or (match["unit"] or "").removeprefix(f"{stack}-") or None
 
 
-def reload(
-    found: Affected, seconds: float, say: Say, ran: Mapping[str, Mapping[str, str]] | None = None
-) -> dict[str, str]:
+def reload(found: Affected, seconds: float, say: Say, ran: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Reload or restart everything affected, in the order of a boot. Raises RemoteError with all that failed.
 
     A public service that can have a next container is waited for, up to so many seconds; `say` is told. With `ran`, by
@@ -209,7 +207,7 @@ def reload(
         _restart_units(facts.PROXY_USER, [*_images_unit(facts.PROXY_UID), "er-proxy.service"])
     elif "caddy" in found.system:
         _load_caddyfile()
-    return _restart_stacks(found, seconds, say, ran or {})
+    return _restart_stacks(found, seconds, say, ran)
 
 
 def _tell_shares() -> None:

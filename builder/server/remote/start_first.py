@@ -268,7 +268,7 @@ def _hand_back(one: Next) -> None:
     one.kept_socket.replace(one.socket)
     if ingress == "active":
         with suppress(FileExistsError):
-            os.close(os.open(one.up, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644))
+            os.close(os.open(one.up, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640))
 
 
 def _end(ones: Collection[Next]) -> None:
