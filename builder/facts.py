@@ -108,6 +108,10 @@ REMOTE: Final = f"{RUN}/remote"
 # the host.
 REMOTE_CODE: Final = f"{STATE}/remote.zip"
 
+# Which stacks' images update themselves, by stack as JSON; and of each what was tried, and did not stay.
+UPDATES: Final = f"{ETC}/updates.json"
+UPDATED: Final = f"{STATE}/updates"
+
 # Backups: what the spec says of them, as JSON; how the last ones went, and dumps while one is made; and secrets of the
 # host, a file each, which no stack reads.
 BACKUP: Final = f"{ETC}/backup.json"

@@ -29,8 +29,9 @@ from builder.compose.values import (
     text,
 )
 from builder.oci import image_reference
+from builder.oci.known_images import LINUX_CAPABILITIES
 from builder.problems import Report
-from builder.stack.model import CAPABILITIES, UNENCODABLE, Healthcheck, Limits
+from builder.stack.model import UNENCODABLE, Healthcheck, Limits
 
 if TYPE_CHECKING:
     from builder.compose.draft import Draft
@@ -100,7 +101,7 @@ def cap_drop(node: Node) -> tuple[str, ...]:
 
 def _capability(node: Node) -> str:
     name = plain(node).upper().removeprefix("CAP_")
-    if name != "ALL" and name not in CAPABILITIES:
+    if name != "ALL" and name not in LINUX_CAPABILITIES:
         raise node.error(messages.CAPABILITY, name=name)
     return name
 

@@ -91,6 +91,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "deploy_shell": facts.DEPLOY_SHELL,
         "deploy_socket": facts.DEPLOY_SOCKET,
         "remote_code": facts.REMOTE_CODE,
+        "updates": any(stack.update for stack in spec.stacks),
         "host_secrets": facts.HOST_SECRETS,
         "restored": facts.RESTORED,
         "data_label": facts.DATA_LABEL,
@@ -116,6 +117,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         yield File(facts.ROLE_LOGINS, by_role, Part.FIRST_BOOT)
     if spec.backup:
         yield File(facts.BACKUP, _backup(spec.backup, spec.stacks), Part.FIRST_BOOT)
+    if updates := {stack.name: asdict(stack.update) for stack in spec.stacks if stack.update}:
+        yield File(facts.UPDATES, json.dumps(updates, separators=(",", ":")).encode() + b"\n", Part.FIRST_BOOT)
     if extra := packages.of_spec(spec):
         yield File(facts.PACKAGES, _lines(extra), Part.FIRST_BOOT)
     for stack in spec.stacks:

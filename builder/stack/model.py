@@ -27,16 +27,6 @@ TMPFS_OPTION: Final = r"rw|ro|(?:no)?(?:exec|suid|dev)|mode=[0-7]{3,4}|size=[0-9
 SECRET_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}"  # noqa: S105 - a name
 # After so many seconds an image is built anew, where nothing is said of it.
 BUILD_AGE: Final = 7 * 86_400
-# Linux capabilities, without CAP_.
-CAPABILITIES: Final = tuple(
-    """
-    AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE
-    DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE
-    MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYSLOG
-    SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE
-    SYS_TIME SYS_TTY_CONFIG WAKE_ALARM
-    """.split()  # noqa: SIM905 - a list of words reads better without quotes
-)
 
 TMP: Final = "/tmp"  # noqa: S108 - a path inside the container
 PORT: Final = 3000  # where a public service listens when nothing says more
@@ -358,6 +348,17 @@ class StackBackup:
 
 
 @dataclass(frozen=True, slots=True)
+class Update:
+    """Images update themselves at night, and are taken back where they do not stay up for `watch` seconds.
+
+    With `volumes` also those of services that have one.
+    """
+
+    volumes: bool = False
+    watch: float = 600
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """A complete app stack. `uid` is final here: from the name, or from the spec.
 
@@ -377,6 +378,7 @@ class Stack:
     logins: tuple[Login, ...] = ()  # to the registries that its images come from
     deploy: Deploy | None = None
     backup: StackBackup | None = StackBackup()  # None where it is left out of the host's backup
+    update: Update | None = None
     mark: Mark | None = field(default=None, compare=False)
 
     @property

@@ -40,6 +40,7 @@ _RUN_BY_UNITS = {
         "restore-first",
     ),
     *("backup-run", "backup-recover", "drill-run", "drill-recover"),
+    "update-run",
 }
 _BUILDER = Path(__file__).parents[2] / "builder"
 _REMOTE_PACKAGES = {

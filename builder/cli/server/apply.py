@@ -133,6 +133,7 @@ def _unreachable(host: str, tree: Tree, error: UserError, *, as_json: bool) -> i
 def _finish(server: Remote, spec: Spec, path: Path | None) -> None:
     """What is left to do when the server is what the spec says; a `path` is that of a spec with the newest proxy."""
     served = [*["deploy keys"] * any(stack.deploy for stack in spec.stacks), *["backups"] * bool(spec.backup)]
+    served += ["updates of images"] * any(stack.update for stack in spec.stacks)
     if served and server.ask("keep-code"):
         output.note(f"{' and '.join(served)} are served by this version of er from now on")
     if path is not None:

@@ -68,6 +68,7 @@ VERBS: Final = {
     "release-wait": "releases",
     "release-run": "releases",
     "release-recover": "releases",
+    "update-run": "image_updates",
     "release-list": "releases",
     "release-rollback": "releases",
     "push-target": "images.pushes",

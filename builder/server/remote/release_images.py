@@ -37,7 +37,7 @@ def fetch(stack: str, change: Change, images: Mapping[str, str], release: Value 
             image = next((one for one in every if one.id == again["id"]), None)
         elif not asked.startswith("localhost/") and (name or image is None):
             change.set_state("fetching the image", image=asked)
-            image = _pulled(stack, asked)
+            image = pulled(stack, asked)
         if image is None:
             raise RemoteError(f"{stack} has no image {asked}; nothing was changed")
         entry = release_record.entry(stack, service, image, again["image"] if again else asked)
@@ -51,7 +51,7 @@ def fetch(stack: str, change: Change, images: Mapping[str, str], release: Value 
 _PULL: Final = 1800
 
 
-def _pulled(stack: str, name: str) -> release_record.Image:
+def pulled(stack: str, name: str) -> release_record.Image:
     """Pull an image as the stack does; a tag that the spec names goes on naming what it named."""
     old = release_record.find(release_record.store(stack), name)
     limit = f"--property=RuntimeMaxSec={_PULL}"

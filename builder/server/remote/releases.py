@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from builder.server.remote.common import Value
     from builder.server.remote.release_images import Wanted
 
-_SOURCES: Final = ("push", "build", "registry", "rollback")
+_SOURCES: Final = ("push", "build", "registry", "rollback", "update")
 
 
 def release_list(stack: str) -> list[Value]:
