@@ -152,7 +152,7 @@ class UpdateInput(Section):
     @property
     def value(self) -> Update:
         """As the host has it."""
-        return Update(**self.model_dump(exclude={"images"}, exclude_none=True))
+        return Update(**{key: value for key, value in self if key != "images" and value is not None})
 
 
 class BuildInput(Section):
