@@ -26,6 +26,10 @@ _SITE = "open.example.com"
 _RUN = "exec caddy run --config /etc/caddy/Caddyfile --adapter caddyfile"
 
 
+# Under load a first boot takes its time.
+_SLOW = {**_FILES, "/etc/lab-server.env": b"NAME=pull1\nREADY_TIMEOUT=300\n"}
+
+
 class Night(World):
     """The host with its registry, and what one night brings."""
 
@@ -58,7 +62,7 @@ def night(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         kept, _, _ = text.partition("  - name: closed")
         return kept + "    update: {images: nightly, watch: 40s}\n"
 
-    with hosts.booted("registry", tmp, edit=edit, extra_files=_FILES, start=False) as host:
+    with hosts.booted("registry", tmp, edit=edit, extra_files=_SLOW, start=False) as host:
         found = Night(host, Registry(host.machine.attacker(50), tmp), [])
         found.web = client(host, tmp)
         known = host.machine.files.path("/etc/hosts").read_text()
@@ -66,7 +70,7 @@ def night(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         try:
             found.open()
             found.push("first")
-            host.boot()
+            host.boot(300)
             assert found.web.er("apply", found.web.spec, "--yes").returncode == 0
             yield found
         finally:

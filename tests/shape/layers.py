@@ -31,7 +31,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "cli",
-            40,  # one more command
+            41,  # one more command
             "one module a command",
             "The commands of `er`, one module each, `er server …` in a folder of its own. The only place that "
             "prints: data to stdout, talk to stderr, problems as text or JSON.",
@@ -54,7 +54,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "server",
-            90,  # the report: where it looks, the rows of each side, the page
+            87,  # the report: where it looks, the rows of each side, the page
             "a running host, over ssh",
             "`er server …`: the near side calls ssh and understands its failures. `server/remote/` is sent along "
             "and runs as root under the host's own Python: the standard library and three loose modules.",

@@ -123,7 +123,8 @@ def test_a_service_with_a_volume_is_told_of_and_left_alone(night: SimpleNamespac
     night.unit = "[Service]\nType=notify\nExecStart=/usr/bin/podman run --name web -v blog_data:/data x\n"
     assert _said() == "there is sha256:new; it has a volume, and is left alone"
     assert night.told[0].startswith("There is a new image of blog/web. ")
-    assert night.switched == []
+    assert _said() == "there is sha256:new; it has a volume, and is left alone"
+    assert (len(night.told), night.switched) == (1, []), "it is told once"
     night.ends = [{"phase": "done"}]
     assert _said(volumes=True) == "updated to sha256:new"
 

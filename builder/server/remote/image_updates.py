@@ -120,8 +120,10 @@ def _update(stack: str, service: str, wanted: Settings) -> str:
         return f"{name} is still the image that did not stay up"
     where = f"{stack}/{service}"
     if not wanted.volumes and next_units.reason_against(_unit(stack, service)) == "it has a volume":
-        text = f"{name} is {new.digest} by now. It has a volume, so nothing was changed; to take it:"
-        _tell(stack, service, f"There is a new image of {where}", f"{text} er deploy HOST {stack} --image {name}")
+        if _noted(stack).get(service, {}).get("told") != new.digest:
+            text = f"{name} is {new.digest} by now. It has a volume, so nothing was changed; to take it:"
+            _tell(stack, service, f"There is a new image of {where}", f"{text} er deploy HOST {stack} --image {name}")
+            _note(stack, service, told=new.digest)
         return f"there is {new.digest}; it has a volume, and is left alone"
     return _taken(stack, service, name, new, wanted)
 
