@@ -42,6 +42,7 @@ def test_only_hosts_with_such_a_stack_get_the_timer() -> None:
     found = _files(", update: {images: nightly}")
     assert set(paths) <= found.keys()
     assert json.loads(found[facts.UPDATES]) == {"blog": {"volumes": False, "watch": 600}}
+    assert not [path for path in paths if found[path].endswith(b"\n\n")], "YAML has it otherwise"
     assert image_updates.Settings(**json.loads(found[facts.UPDATES])["blog"]) == Settings(volumes=False, watch=600)
 
 
