@@ -46,8 +46,13 @@ class Night(World):
     def passes(self) -> str:
         """What the host says of it."""
         run = self.host.machine.run
-        run("systemctl start easyrunner-update.service")
+        run("systemctl start --no-block easyrunner-update.service")
+        until(self._is_over, timeout=500, what="the end of the night")
         return run("journalctl -u easyrunner-update.service -o cat -q --no-pager -I").stdout
+
+    def _is_over(self) -> bool:
+        look = "systemctl is-active easyrunner-update.service"
+        return self.host.machine.run(look, check=False).stdout.strip() in {"inactive", "failed"}
 
     def greets(self, tag: str) -> bool:
         return tag in self.host.curl(f"https://{_SITE}/", timeout=10).stdout
