@@ -88,6 +88,8 @@ ROLE_LOGINS: Final = f"{ETC}/ecr"
 ROLE_STATE: Final = f"{STATE}/ecr/state.json"
 ROLE_LOCK: Final = f"{STATE}/ecr/lock"
 QUADLETS: Final = "/etc/containers/systemd/users"
+# What the unit of a service's next container begins with, before STACK:SERVICE; no service has a colon in its name.
+NEXT: Final = "er-next:"
 # What stacks run by a release: whole units by uid, where Podman's generator reads no drop-ins; and the records.
 RELEASE_UNITS: Final = f"{ETC}/releases"
 RELEASES: Final = f"{DATA}/releases"
@@ -109,6 +111,10 @@ REMOTE: Final = f"{RUN}/remote"
 # The remote part that serves deploy keys, and makes backups: the admin's last apply has left it, or who set a secret of
 # the host.
 REMOTE_CODE: Final = f"{STATE}/remote.zip"
+
+# Which stacks' images update themselves, by stack as JSON; and of each what was tried, and did not stay.
+UPDATES: Final = f"{ETC}/updates.json"
+UPDATED: Final = f"{STATE}/updates"
 
 # Backups: what the spec says of them, as JSON; how the last ones went, and dumps while one is made; and secrets of the
 # host, a file each, which no stack reads.

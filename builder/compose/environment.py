@@ -13,7 +13,8 @@ from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.node import Required, Row, attempt, stores, walk
 from builder.compose.values import boolean, content, pairs, text
 from builder.problems import Mark
-from builder.stack.model import PASSWORD_INSIDE, UNENCODABLE
+from builder.stack.model import UNENCODABLE
+from builder.stack.variables import PASSWORD_INSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping

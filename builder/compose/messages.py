@@ -99,6 +99,7 @@ RESTART: Final = Text("there is no policy `{policy}`", "no, always, unless-stopp
 RESTART_CONDITION: Final = Text(
     "there is no condition `{name}`", "any, on-failure or none; or always, unless-stopped, no"
 )
+UPDATE_ORDER: Final = Text("there is no order `{name}`", "start-first, or stop-first for what must never run twice")
 RESTART_PAUSE: Final = Text(
     "left out: pauses between two starts grow from 1 second to 1 minute on this host", None, "warning"
 )

@@ -29,8 +29,9 @@ from builder.compose.values import (
     text,
 )
 from builder.oci import image_reference
+from builder.oci.known_images import LINUX_CAPABILITIES
 from builder.problems import Report
-from builder.stack.model import CAPABILITIES, UNENCODABLE, Healthcheck, Limits
+from builder.stack.model import UNENCODABLE, Healthcheck, Limits
 
 if TYPE_CHECKING:
     from builder.compose.draft import Draft
@@ -100,7 +101,7 @@ def cap_drop(node: Node) -> tuple[str, ...]:
 
 def _capability(node: Node) -> str:
     name = plain(node).upper().removeprefix("CAP_")
-    if name != "ALL" and name not in CAPABILITIES:
+    if name != "ALL" and name not in LINUX_CAPABILITIES:
         raise node.error(messages.CAPABILITY, name=name)
     return name
 
@@ -292,6 +293,13 @@ def _attempts(node: Node, draft: Draft) -> None:
     draft.set("restart_attempts", integer(node), node)
 
 
+def _order(node: Node, draft: Draft) -> None:
+    """Whether a change may start a second container beside the one that serves."""
+    if (order := plain(node)) not in ("start-first", "stop-first"):
+        raise node.error(messages.UPDATE_ORDER, name=order)
+    draft.set("stop_first", order == "stop-first", node)
+
+
 def _check_pause(node: Node, draft: Draft) -> None:
     if attempt(duration, node, None) is not None:
         node.report(messages.RESTART_PAUSE, service=draft.name)
@@ -304,10 +312,9 @@ _LIMITS: Final[dict[str, Row[Draft]]] = {
     "cpus": takes(cpus),
     "pids": takes(pids_limit),
 }
-_RESERVED: Final = "left out: of processors nothing is set aside, each stack gets as much as another"
 _RESERVATIONS: Final[dict[str, Row[Draft]]] = {
     "memory": takes(mem_reservation),
-    "cpus": ignored(_RESERVED),
+    "cpus": ignored("left out: of processors nothing is set aside, each stack gets as much as another"),
     "generic_resources": ignored("left out: a container has processors and memory, nothing else is counted"),
     "devices": refused(NO_DEVICES, DEVICE_HINT),
 }
@@ -322,6 +329,10 @@ _RESTART: Final[dict[str, Row[Draft]]] = {
     "window": takes(_check_pause),
 }
 _NO_SWARM: Final = "left out: it is for Swarm, this host runs one container of each service"
+_UPDATE: Final[dict[str, Row[Draft]]] = {
+    "order": takes(_order),
+    **dict.fromkeys(("parallelism", "delay", "failure_action", "monitor", "max_failure_ratio"), ignored(_NO_SWARM)),
+}
 _DEPLOY: Final[dict[str, Row[Draft]]] = {
     "resources": takes(_resources),
     "restart_policy": takes(_restart_policy),
@@ -331,7 +342,7 @@ _DEPLOY: Final[dict[str, Row[Draft]]] = {
         "left out: these are labels of a Swarm service",
         "labels of the container go under `labels` of the service",
     ),
-    "update_config": ignored(_NO_SWARM),
+    "update_config": takes(lambda node, draft: walk(node, _UPDATE, draft)),
     "rollback_config": ignored(_NO_SWARM),
     "placement": ignored(_NO_SWARM),
     "endpoint_mode": refused("there is no Swarm network here", "remove it", unless=("vip", "dnsrr")),

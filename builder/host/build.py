@@ -91,6 +91,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "deploy_shell": facts.DEPLOY_SHELL,
         "deploy_socket": facts.DEPLOY_SOCKET,
         "remote_code": facts.REMOTE_CODE,
+        "updates": any(stack.update for stack in spec.stacks),
         "host_secrets": facts.HOST_SECRETS,
         "restored": facts.RESTORED,
         "refused": facts.REFUSED,
@@ -122,6 +123,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
     if spec.notify:
         told = json.dumps({**asdict(spec.notify), "secrets": spec.notify.secrets}).encode() + b"\n"
         yield File(facts.NOTIFY, told, Part.FIRST_BOOT, "0600")
+    if updates := {stack.name: asdict(stack.update) for stack in spec.stacks if stack.update}:
+        yield File(facts.UPDATES, json.dumps(updates, separators=(",", ":")).encode() + b"\n", Part.FIRST_BOOT)
     if extra := packages.of_spec(spec):
         yield File(facts.PACKAGES, _lines(extra), Part.FIRST_BOOT)
     for stack in spec.stacks:

@@ -14,6 +14,17 @@ from builder.oci import image_reference
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+# Linux capabilities, without CAP_.
+LINUX_CAPABILITIES: Final = tuple(
+    """
+    AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE
+    DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE
+    MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYSLOG
+    SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE
+    SYS_TIME SYS_TTY_CONFIG WAKE_ALARM
+    """.split()  # noqa: SIM905 - a list of words reads better without quotes
+)
+
 # Images that start as root and become a user of their own, by the end of their path, from whichever registry.
 _OWNER: Final = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")  # first it takes its data over
 _SERVER: Final = ("CHOWN", "SETGID", "SETUID")

@@ -230,6 +230,8 @@ def _conditions(stack: Stack, service: Service) -> set[str]:
     }
 
 
+# Neither systemd nor Podman reads it, a change of the service does (builder/server/remote/next_units.py).
+STOP_FIRST: Final = ("X-EasyRunner-Order", "stop-first")
 _RESTART: Final[dict[Restart, str]] = {
     "no": "no",
     "always": "always",
@@ -249,6 +251,8 @@ def _service_section(stack: Stack, service: Service, podman: Podman, entries: tu
     yield "TimeoutStartSec", "infinity" if job else str(_START_TIMEOUT)
     if service.stop_grace_period is not None:
         yield "TimeoutStopSec", str(math.ceil(service.stop_grace_period) + _STOP_MARGIN)
+    if service.stop_first:
+        yield STOP_FIRST
     yield from _limits(service)
     yield from _keeps_address(stack, service)
     yield from _owns_directories(stack, service)

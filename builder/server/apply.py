@@ -76,10 +76,34 @@ def differences(remote: Remote, host: Host) -> tuple[Difference, ...]:
             f"{remote.host} is the server {inventory['name']}, the spec is of {host.name}",
             "is it the right HOST, and the right SPEC?",
         )
-    existing = {path: _existing(path, *entry) for path, entry in inventory["files"].items()}
+    return _differing(inventory["files"], desired)
+
+
+def _differing(inventory: dict[str, list[str]], desired: dict[str, tuple[str, bytes]]) -> tuple[Difference, ...]:
+    existing = {path: _existing(path, *entry) for path, entry in inventory.items()}
     paths = sorted({*desired, *existing})
     every = (Difference(path, existing.get(path), desired.get(path)) for path in paths)
     return tuple(one for one in every if one.old != one.new)
+
+
+class Before(NamedTuple):
+    """The tree of before the last apply: since `when` (seconds since 1970) it is not the host's, and its plan."""
+
+    when: int
+    plan: dict[str, Any]
+
+
+def before(remote: Remote) -> Before:
+    """What a host keeps to go back to. Raises UserError where it has nothing, or cannot run that any more."""
+    found = remote.ask("apply-before")
+    return Before(found.pop("when"), found)
+
+
+def differences_from(remote: Remote, plan: dict[str, Any]) -> tuple[Difference, ...]:
+    """What differs between the host and the tree of a plan, in order of path."""
+    desired = {file["path"]: (file["rights"], base64.b64decode(file["content"])) for file in plan["files"]}
+    inventory = remote.ask("inventory", stdin=json.dumps(sorted(desired)).encode())
+    return _differing(inventory["files"], desired)
 
 
 def changed_images(found: Iterable[Difference]) -> frozenset[str]:

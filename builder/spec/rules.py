@@ -12,17 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from builder import facts
+from builder.oci.known_images import LINUX_CAPABILITIES
 from builder.spec import messages
 from builder.stack import domains
-from builder.stack.model import (
-    CAPABILITIES,
-    PASSWORD_INSIDE,
-    SECRET_NAME,
-    TMPFS_OPTION,
-    UNENCODABLE,
-    places,
-    without_places,
-)
+from builder.stack.model import SECRET_NAME, TMPFS_OPTION, UNENCODABLE, places, without_places
+from builder.stack.variables import PASSWORD_INSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -282,11 +276,11 @@ def health_test(value: list[str]) -> list[str]:
 def capability(value: str) -> str:
     """A Linux capability without CAP_."""
     name = value.upper().removeprefix("CAP_")
-    if name in CAPABILITIES:
+    if name in LINUX_CAPABILITIES:
         return name
     if name == "ALL":
         raise RuleError(messages.CAPABILITY_ALL)
-    meant = near(name, CAPABILITIES)
+    meant = near(name, LINUX_CAPABILITIES)
     if meant:
         raise RuleError(messages.CAPABILITY_NEAR, value=value, near=meant)
     raise RuleError(messages.CAPABILITY, value=value)

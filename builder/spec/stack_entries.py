@@ -128,7 +128,8 @@ def _check_capabilities(document: Document, loc: Loc, image: str | None) -> None
 # What a stack with a Compose file may say besides.
 _SHORT_KEYS: Final = frozenset({"image", "build"})
 _COMPOSE_KEYS: Final = (
-    "name", "uid", "compose", "public", "egress", "build_egress", "secret_env", "registries", "deploy", "backup",
+    "name", "uid", "compose", "public", "egress", "build_egress", "secret_env",
+    "registries", "deploy", "backup", "update",
 )  # fmt: skip
 
 
@@ -275,6 +276,7 @@ def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> St
         build_egress=_egress(stack_input.build_egress),
         no_build_egress=stack_input.build_egress == [],
         backup=backup_rules.of_stack(stack_input.backup),
+        update=stack_input.update.value if stack_input.update else None,
         mark=mark,
     )
 

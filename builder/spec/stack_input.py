@@ -42,8 +42,9 @@ from builder.spec.value_types import (
 )
 from builder.stack import user
 from builder.stack.model import (
-    Hardening,  # noqa: TC001 - pydantic reads the annotations
-    Protocol,  # noqa: TC001 - pydantic reads the annotations
+    Hardening,
+    Protocol,
+    Update,
 )
 
 
@@ -128,6 +129,30 @@ class PublicInput(ServedInput):
     )
     framework: Line | None = Field(default=None, description="As in the label.", examples=["nextjs"])
     hardening: Hardening | None = Field(default=None, description="As in the label.", examples=["strict"])
+
+
+class UpdateInput(Section):
+    """Which of a stack's images update themselves, and how."""
+
+    images: Literal["nightly"] = Field(
+        description="At night, tags that name another image by now are taken; what does not come up is taken back.",
+        examples=["nightly"],
+    )
+    volumes: bool = Field(
+        default=False,
+        description="Also of services with a volume, whose data a new version may change; without it they are told of.",
+        examples=[True],
+    )
+    watch: Duration | None = Field(
+        default=None,
+        description="How long a new image has to stay up, 10m by default, or is taken back.",
+        examples=["10m"],
+    )
+
+    @property
+    def value(self) -> Update:
+        """As the host has it."""
+        return Update(**{key: value for key, value in self if key != "images" and value is not None})
 
 
 class BuildInput(Section):
@@ -241,6 +266,11 @@ class StackInput(ServedInput):
         default=None,
         description="What a backup of this stack needs; false leaves it out.",
         examples=[{"stop": True}],
+    )
+    update: UpdateInput | None = Field(
+        default=None,
+        description="Images that update themselves at night; without it none does.",
+        examples=[{"images": "nightly"}],
     )
     image: str | None = Field(
         default=None,

@@ -15,9 +15,9 @@ from pydantic import (
 )
 
 from builder import facts
+from builder.oci.known_images import LINUX_CAPABILITIES
 from builder.spec import messages, rules
 from builder.stack import public
-from builder.stack.model import CAPABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ TimeoutOrNone = Annotated[str, AfterValidator(rules.timeout_or_none), WithJsonSc
 Capability = Annotated[
     str,
     AfterValidator(rules.capability),
-    WithJsonSchema({"type": "string", "examples": list(CAPABILITIES)}),
+    WithJsonSchema({"type": "string", "examples": list(LINUX_CAPABILITIES)}),
 ]
 EnvName = Annotated[str, AfterValidator(rules.environment_name)]
 EnvValue = Annotated[

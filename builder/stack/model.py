@@ -24,25 +24,9 @@ UNENCODABLE: Final = re.compile(
 )
 # What Podman takes for a tmpfs; uid= and gid= are not among it.
 TMPFS_OPTION: Final = r"rw|ro|(?:no)?(?:exec|suid|dev)|mode=[0-7]{3,4}|size=[0-9]+[kmgKMG%]?"
-# A password in a URL (`scheme://user:password@host`), or in a database driver's list of settings. The whole scheme is
-# not looked for: in a long text without any, that takes time by the square of its length.
-PASSWORD_INSIDE: Final = re.compile(
-    r"[A-Za-z0-9+.-]://[^\s/@:]*:(?P<url>[^\s/@]+)@|(?:^|[\s;?&])(?:password|pwd)=(?P<setting>[^\s;&]+)",
-    re.IGNORECASE,
-)
 SECRET_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}"  # noqa: S105 - a name
 # After so many seconds an image is built anew, where nothing is said of it.
 BUILD_AGE: Final = 7 * 86_400
-# Linux capabilities, without CAP_.
-CAPABILITIES: Final = tuple(
-    """
-    AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE
-    DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE
-    MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYSLOG
-    SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE
-    SYS_TIME SYS_TTY_CONFIG WAKE_ALARM
-    """.split()  # noqa: SIM905 - a list of words reads better without quotes
-)
 
 TMP: Final = "/tmp"  # noqa: S108 - a path inside the container
 PORT: Final = 3000  # where a public service listens when nothing says more
@@ -250,6 +234,7 @@ class Service:
     env_secrets: tuple[EnvSecret, ...] = ()
     limits: Limits = Limits()
     pull: Literal["always", "missing", "never"] = "missing"
+    stop_first: bool = False  # it never runs twice, not even while it is changed
     build: Build | None = None
     max_body: int | None = None  # of a request, in bytes; 0 for no limit, None for the proxy's default
     response_timeout: float | None = None  # seconds until an answer begins; 0 and None the same
@@ -363,6 +348,17 @@ class StackBackup:
 
 
 @dataclass(frozen=True, slots=True)
+class Update:
+    """Images update themselves at night, and are taken back where they do not stay up for `watch` seconds.
+
+    With `volumes` also those of services that have one.
+    """
+
+    volumes: bool = False
+    watch: float = 600
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """A complete app stack. `uid` is final here: from the name, or from the spec.
 
@@ -382,6 +378,7 @@ class Stack:
     logins: tuple[Login, ...] = ()  # to the registries that its images come from
     deploy: Deploy | None = None
     backup: StackBackup | None = StackBackup()  # None where it is left out of the host's backup
+    update: Update | None = None
     mark: Mark | None = field(default=None, compare=False)
 
     @property

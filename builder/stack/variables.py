@@ -1,14 +1,24 @@
-"""The environment variables that `er` gives to a stack's services: who they are, and where the world finds them."""
+"""The environment variables that `er` gives to a stack's services: who they are, and where the world finds them.
+
+And what a value must not have in it: a password.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from builder.stack.model import Kind, Service, Stack
+
+# A password in a URL (`scheme://user:password@host`), or in a database driver's list of settings. The whole scheme is
+# not looked for: in a long text without any, that takes time by the square of its length.
+PASSWORD_INSIDE: Final = re.compile(
+    r"[A-Za-z0-9+.-]://[^\s/@:]*:(?P<url>[^\s/@]+)@|(?:^|[\s;?&])(?:password|pwd)=(?P<setting>[^\s;&]+)",
+    re.IGNORECASE,
+)
 
 
 class ServiceIdentity(NamedTuple):

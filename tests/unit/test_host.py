@@ -16,6 +16,7 @@ from builder import facts, host, userdata
 from builder import spec as specs
 from builder.host import Part, rootfs
 from builder.host.packages import PACKAGES
+from builder.server.remote import next_units
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "host"
@@ -347,7 +348,12 @@ def test_how_long_a_request_may_take_is_the_hosts(said: str, line: bytes) -> Non
 
 def test_the_ingress_leaves_its_file_where_the_proxy_looks() -> None:
     files = {f.path: f.content.decode() for f in host.build(spec_of(more=STACK)).files}
-    assert f'"{facts.PROXY_SOCKETS}/${{USER#er-}}/${{1#er-ingress-}}.up"' in files[f"{facts.LIB}/ingress"]
+    script = files[f"{facts.LIB}/ingress"]
+    assert f'beside() {{ echo "{facts.PROXY_SOCKETS}/${{USER#er-}}/$1"; }}' in script
+    assert '"$0" inside "$2" "${3#er-ingress-}"' in script
+    assert ': >"$(beside "$3.up")"' in script
+    assert next_units.Next("shop", "$3", "web").kept_socket.name == "kept:$3.sock"
+    assert 'beside "kept:$3.sock"' in script
     assert f"\t\troot {facts.PROXY_SOCKETS}\n\t\ttry_files {{args[0]}}.up\n" in files[f"{facts.ETC}/caddy/Caddyfile"]
     assert "/ingress gone %p\n" in files["/usr/lib/systemd/user/er-ingress-.service.d/10-easyrunner.conf"]
 

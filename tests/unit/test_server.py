@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from builder.server import Remote, apply, ssh
-from builder.server.remote import apply as remote_apply
-from builder.server.remote import changed_files, common, main, services
+from builder.server.remote import changed_files, common, host_readiness, main, services
 from builder.server.remote.images import images
 
 if TYPE_CHECKING:
@@ -32,9 +31,19 @@ _ASKED = re.compile(
 _FOLLOWED = re.compile(r"follow\(\w+, stack, \"([a-z]+)\"")
 # What starts these runs them: a unit.
 _RUN_BY_UNITS = {
-    *("apply-run", "build-run", "move-run", "release-run", "restore-run", "restore-first"),
+    *(
+        "apply-run",
+        "apply-recover",
+        "build-run",
+        "move-run",
+        "release-recover",
+        "release-run",
+        "restore-run",
+        "restore-first",
+    ),
     *("backup-run", "backup-recover", "drill-run", "drill-recover"),
     *("notify-watch", "notify-send"),
+    "update-run",
 }
 _BUILDER = Path(__file__).parents[2] / "builder"
 _REMOTE_PACKAGES = {
@@ -126,7 +135,7 @@ def test_new_connections_wait_for_a_moment_that_ends_by_itself() -> None:
     ],
 )
 def test_what_first_boot_misses_is_named_as_elsewhere(word: str, place: tuple[str, str]) -> None:
-    assert remote_apply._stack_and_service(word) == place
+    assert host_readiness._stack_and_service(word) == place
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from builder import files, problem_report
-from builder.cli import building, output
+from builder.cli import building, output, progress
 from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote, shared
-from builder.cli.progress import NEXT, Steps, ending, follow
+from builder.cli.progress import NEXT, Steps, ending
 from builder.cli.server import firewall, push, registries, releases
 from builder.problems import SpecError
 
@@ -73,13 +73,13 @@ def command(
     if builds:
         building.show(builds)
     if dry_run:
-        return _nothing_done("dry run", found, _built(builds, {}), as_json=as_json)
+        return nothing_done("dry run", found, _built(builds, {}), as_json=as_json)
     changes = len(found) + len(builds.changes if builds else ())
-    if changes and not yes and not _confirmed(changes):
+    if changes and not yes and not confirmed(changes):
         return 1
     # What cannot be built changes nothing; what is built comes last, as it may be for a stack that is new.
     with building.built(builds) as images:
-        end = _follow(_carry_out(server, spec, tree, found, timeout))
+        end = follow(_carry_out(server, spec, tree, found, timeout))
         good = end.get("phase", "done") == "done"
         if good:
             _finish(server, spec, path if newest_proxy else None)
@@ -97,11 +97,11 @@ def _end(host: str, end: dict[str, Any], found: tuple[Difference, ...], built: d
     switched = built.get("switched", {})
     failed = any(one["phase"] != "done" for one in switched.values())
     if not end:
-        return _nothing_done("done", found, built, as_json=as_json) or int(failed)
+        return nothing_done("done", found, built, as_json=as_json) or int(failed)
     if as_json:
-        output.json({**end, "changes": _summary(found), **built})
+        output.json({**end, "changes": summary(found), **built})
     waits = {stack: names for stack, names in end.get("images", {}).items() if stack not in switched}
-    return _show_result(host, {**end, "images": waits}) or int(failed)
+    return show_result(host, {**end, "images": waits}) or int(failed)
 
 
 def _carry_out(
@@ -136,6 +136,7 @@ def _finish(server: Remote, spec: Spec, path: Path | None) -> None:
         *["deploy keys"] * any(stack.deploy for stack in spec.stacks),
         *["backups"] * bool(spec.backup),
         *["notices"] * bool(spec.notify),
+        *["updates of images"] * any(stack.update for stack in spec.stacks),
     ]
     if served and server.ask("keep-code"):
         output.note(f"{' and '.join(served)} are served by this version of er from now on")
@@ -166,27 +167,35 @@ def _write_proxy_image(path: Path, spec: Spec) -> None:
 
 def _show_differences(found: tuple[Difference, ...]) -> None:
     for one in found:
-        for line in one.lines():
-            style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
-            output.note(line, style)
-    output.note(_differ(len(found)) if found else "nothing differs: the server is what the spec says")
+        show_difference(one)
+    output.note(differ(len(found)) if found else "nothing differs: the server is what the spec says")
 
 
-def _differ(count: int) -> str:
+def show_difference(one: Difference) -> None:
+    """One file, as `diff -u` shows it."""
+    for line in one.lines():
+        output.note(line, {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], ""))
+
+
+def differ(count: int) -> str:
+    """How many files differ, in words."""
     return f"{count} files differ" if count > 1 else "1 file differs"
 
 
-def _nothing_done(phase: str, found: tuple[Difference, ...], built: dict[str, Any], *, as_json: bool) -> int:
+def nothing_done(phase: str, found: tuple[Difference, ...], built: dict[str, Any], *, as_json: bool) -> int:
+    """Nothing has changed on the server; the exit code."""
     if as_json:
-        output.json({"phase": phase, "changes": _summary(found), "missing": [], **built})
+        output.json({"phase": phase, "changes": summary(found), "missing": [], **built})
     return 0
 
 
-def _summary(found: tuple[Difference, ...]) -> list[dict[str, str]]:
+def summary(found: tuple[Difference, ...]) -> list[dict[str, str]]:
+    """Differences as JSON has them."""
     return [{"path": one.path, "kind": one.kind} for one in found]
 
 
-def _confirmed(count: int) -> bool:
+def confirmed(count: int) -> bool:
+    """Whether somebody agrees to change so many things."""
     if not sys.stdin.isatty():
         output.failure("there is nobody to ask", "look at --dry-run, then say --yes")
         return False
@@ -196,9 +205,10 @@ def _confirmed(count: int) -> bool:
     return agreed
 
 
-def _follow(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
+def follow(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """Show the states of a change as they come; returns the last one."""
     try:
-        return follow(states, _lines)
+        return progress.follow(states, _lines)
     except KeyboardInterrupt:
         output.note("the server goes on by itself: what er does not confirm within 90 s is taken back")
         output.note("to confirm it after all, run the same command again")
@@ -214,11 +224,14 @@ def _lines(state: dict[str, Any]) -> Iterator[str]:
         yield f"the server lacks {', '.join(names)}"
 
 
-def _show_result(host: str, end: dict[str, Any]) -> int:
+def show_result(host: str, end: dict[str, Any]) -> int:
+    """How a change ended, in words; the exit code."""
     if end["phase"] == "done":
         ending(_rows(host, end))
         for stack in end.get("ill", ()):
             output.failure(f"{stack} was ill before this change, and still is", f"see: er server logs {host} {stack}")
+        for where, reason in end.get("restarted", {}).items():
+            output.note(releases.restarted(where, reason))
         firewall.show_names(end.get("names", ()))
         return 0
     refused = [
@@ -234,7 +247,7 @@ def _show_result(host: str, end: dict[str, Any]) -> int:
 
 
 def _rows(host: str, end: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "server", "is what the spec says; the tree of before is kept on it, as the last good one"
+    yield "server", f"has the new tree; the one of before is kept on it: er server rollback {host}"
     for stack, names in end.get("waiting", {}).items():
         ways = "; ".join(f"er server secret set {host} {stack} {name}" for name in names)
         yield NEXT, f"{stack} waits for what only you know: {ways}"

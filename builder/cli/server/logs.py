@@ -60,9 +60,9 @@ exec journalctl --dmesg --grep="$start" "$@"
 
 
 def journal(stack: str, service: str) -> list[str]:
-    """The command on the host for what a stack's user wrote to the journal, or one unit of it."""
-    unit = [f"_SYSTEMD_USER_UNIT={stack}-{service}.service"] if service else []
-    return ["sh", "-c", _AS_USER, "sh", stack, service, *unit]
+    """The command on the host for what a stack's user wrote to the journal, or one service's containers."""
+    units = [f"{stack}-{service}.service", f"{facts.NEXT}{stack}:{service}.service"] if service else []
+    return ["sh", "-c", _AS_USER, "sh", stack, service, *(f"_SYSTEMD_USER_UNIT={unit}" for unit in units)]
 
 
 def refusals(stack: str) -> list[str]:

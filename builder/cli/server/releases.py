@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from builder.cli import output, progress
-from builder.cli.options import AsJson, Host, SshOptions, Stack, asking, shared
+from builder.cli.options import AsJson, Host, SshOptions, Stack, asking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,13 +28,14 @@ def list_(host: Host, stack: Stack, *, ssh: SshOptions = None, as_json: AsJson =
     if as_json:
         output.json(found)
     elif found:
-        output.table(_table(found))
+        output.table(table(found))
     else:
         output.note(f"{stack} has had no release: it runs what the spec names")
     return 0
 
 
-def _table(found: Iterable[dict[str, Any]]) -> Table:
+def table(found: Iterable[dict[str, Any]]) -> Table:
+    """Releases as rows."""
     rows = output.new_table("release", "when", "from", "by", "service", "image", "id")
     for one in found:
         first = [f"{one['number']}{' runs' if one['current'] else ''}", _date(one["when"]), _source(one), one["by"]]
@@ -53,32 +54,6 @@ def _source(one: dict[str, Any]) -> str:
     if again:
         return f"{one['source']} to {again['number']} ({_source(again)})"
     return f"{one['source']} {one['commit'][:10]}" if one.get("commit") else str(one["source"])
-
-
-def rollback(
-    host: Host,
-    stack: Stack,
-    release: Annotated[
-        str,
-        typer.Argument(
-            metavar="RELEASE", help="Its number, as er server releases shows it, or spec; without, the one before."
-        ),
-    ] = "",
-    *,
-    timeout: Timeout = 300,
-    ssh: SshOptions = None,
-    as_json: AsJson = False,
-) -> int:
-    """Let a stack run an earlier release again, or with `spec` what the spec names."""
-    from builder.server import releases
-
-    if release not in {"", "spec"} and not release.isdecimal():
-        raise typer.BadParameter("a release is a number, or spec")
-    states = releases.roll_back(shared(asking(host, ssh)), stack, release, timeout=timeout)
-    end = follow(states)
-    if as_json:
-        output.json(end)
-    return show_end(host, stack, end)
 
 
 def follow(states: Iterator[dict[str, Any]]) -> dict[str, Any]:
@@ -105,6 +80,8 @@ def show_end(host: str, stack: str, end: dict[str, Any], services: Iterable[str]
             output.note(f"{stack}/{name} runs {release['images'][name]['image']}, release {release['number']}")
         if not names:
             output.note(f"{stack} runs release {release['number']}: nothing had to restart")
+        for where, reason in end.get("restarted", {}).items():
+            output.note(restarted(where, reason))
         if end["lacking"]:
             output.note(f"{stack} waits for {', '.join(end['lacking'])}")
         return 0
@@ -115,6 +92,11 @@ def show_end(host: str, stack: str, end: dict[str, Any], services: Iterable[str]
         then = f"; then: {end['then']}" if end.get("then") else ""
         output.failure(f"{who}: the switch failed: {end['why']}{then}", said or f"see: er server logs {host} {stack}")
     return 1
+
+
+def restarted(where: str, reason: str) -> str:
+    """Why requests waited while a public service restarted."""
+    return f"{where} was restarted, and its visitors waited: {reason}"
 
 
 def deployed(found: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -47,8 +47,8 @@ def command(
     else:
         output.table(_host(found))
         output.table(_stacks(found))
-        if released := [one for stack in found["stacks"] for one in stack["releases"]]:
-            output.table(_releases(released))
+        for table in _images(found):
+            output.table(table)
         output.table(firewall.refusals_table(found["egress"]))
         if found["certificates"]:
             output.table(_certificates(found))
@@ -230,10 +230,25 @@ def _stacks(found: Status) -> Table:
     return rows
 
 
+def _images(found: Status) -> Iterator[Table]:
+    """What runs by a release, and what updates itself."""
+    if released := [one for stack in found["stacks"] for one in stack["releases"]]:
+        yield _releases(released)
+    if found["image_updates"]:
+        yield _updates(found["image_updates"])
+
+
 def _releases(found: list[Status]) -> Table:
     rows = output.new_table("runs by a release", "")
     for where, text in releases.deployed(found):
         rows.add_row(where, text)
+    return rows
+
+
+def _updates(found: list[Status]) -> Table:
+    rows = output.new_table("updates itself", "image", "digest", "last time")
+    for one in found:
+        rows.add_row(f"{one['stack']}/{one['service']}", one["image"], one["digest"][:19], one["said"] or "not yet")
     return rows
 
 

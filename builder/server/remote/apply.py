@@ -22,21 +22,22 @@ from builder.server.remote import (
     common,
     egress,
     held,
+    host_readiness,
     locks,
     packages,
-    readiness,
     release_record,
     releases,
-    secrets,
     services,
+    start_first,
+    tree_before,
 )
 from builder.server.remote.changed_files import APPLY, NewFile
 from builder.server.remote.common import RemoteError
-from builder.server.remote.images import first_images, image_builds, images, kept_images, registries
+from builder.server.remote.images import first_images, image_builds, images, kept_images
 from builder.server.remote.move import moved_data
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     from builder.server.remote.common import Value
 
@@ -62,7 +63,7 @@ def apply_start() -> Value:
     APPLY.confirmed.unlink(missing_ok=True)
     changed_files.write(APPLY.plan, plan)
     APPLY.set_state("started")
-    background.start(UNIT, "apply a change", APPLY, "apply-run")
+    background.start(UNIT, "apply a change", APPLY, "apply-run", recover="apply-recover")
     return APPLY.state()
 
 
@@ -117,20 +118,53 @@ def apply_run() -> Value:
     return {}
 
 
+_BEFORE: Final = APPLY.directory / "before-change.json"
+
+
+class _Before(NamedTuple):
+    """How the host was: by stack what its services' runs were called, and which stacks were not healthy.
+
+    What is taken back restarts nothing that runs as it did.
+    """
+
+    ran: dict[str, dict[str, str]]
+    unhealthy: list[str]
+
+
+def _look() -> _Before:
+    """How the host is; it is written down for who comes after a process that was ended."""
+    ran = {stack: start_first.invocations(stack) for stack in common.stacks()}
+    found = _Before(ran, sorted(host_readiness.unhealthy_stacks()))
+    changed_files.write(_BEFORE, json.dumps(found._asdict()).encode())
+    return found
+
+
+def apply_recover() -> Value:
+    """After the work was ended in the middle: take back what it has left."""
+    with locks.host("taking back a change that was cut off", _TURN):
+        if not _BEFORE.exists():
+            APPLY.restore_old()  # of a version of er that did not write down how the host was
+        elif APPLY.pending.exists():
+            before = _Before(**json.loads(_BEFORE.read_bytes()))
+            _roll_back(json.loads(APPLY.plan.read_bytes()), before, "its process was ended")
+    return {}
+
+
 def _apply(plan: Value) -> None:
     """Change the files, wait until all is ready and confirmed; or restore the old files."""
     for stack in common.uids(common.stacks()):
         releases.recover(stack)
-    stacks, unhealthy = frozenset(common.stacks()), unhealthy_stacks()
+    before = _look()
     try:
-        outcome = _change(plan, unhealthy)
+        outcome = _change(plan, before)
         _wait_for_confirmation(plan["confirm_within"])
     except Exception as error:
-        _roll_back(plan, stacks, unhealthy, str(error) or type(error).__name__)
+        _roll_back(plan, before, str(error) or type(error).__name__)
         return
+    tree_before.keep([file["path"] for file in plan["files"]])
     APPLY.commit()
     moved_data.end()
-    services.remove_users(stacks - set(plan["stacks"]))
+    services.remove_users(set(before.ran) - set(plan["stacks"]))
     image_builds.remove_unused()
     installed = sorted(file["path"] for file in plan["files"])
     changed_files.write(changed_files.INSTALLED, json.dumps(installed).encode())
@@ -143,9 +177,10 @@ def _apply(plan: Value) -> None:
     APPLY.set_state(
         "done",
         waiting=outcome.waiting,
-        logins=missing_logins(),
+        logins=host_readiness.missing_logins(),
         images=first_images.each(),
         ill=outcome.unhealthy,
+        restarted=outcome.restarted,
         names=egress.names(),
     )
 
@@ -153,15 +188,16 @@ def _apply(plan: Value) -> None:
 class _Outcome(NamedTuple):
     """`waiting`: stacks that wait for secrets, and which. `unhealthy`: those that were so before, and still are.
 
-    `affected`: stacks of which something restarted.
+    `affected`: stacks of which something restarted. `restarted`: public services that visitors waited for, and why.
     """
 
     waiting: dict[str, list[str]]
     unhealthy: list[str]
     affected: list[str]
+    restarted: dict[str, str]
 
 
-def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
+def _change(plan: Value, before: _Before) -> _Outcome:
     """Write the new tree, reload and restart what reads it, and wait until it is ready."""
     new = {file.path: file for file in map(_new_file, plan["files"])}
     _check_disk(new)
@@ -174,6 +210,7 @@ def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
     touched = [*(file.path for file in changed), *removed, *refreshed, *changed_files.admin_key_files(plan)]
     _install_packages(new)
     _pull_proxy_image(new)
+    tree_before.save(new, plan["admin"]["name"])
     APPLY.set_state("changing files")
     # The rules that the host generated from lists of names come and go with those.
     APPLY.save_old([*touched, *egress.generated_from(touched)])
@@ -185,7 +222,7 @@ def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
     for path, content in refreshed.items():
         release_record.write_override(Path(path), content)
     changed_files.write_admin_keys(plan)
-    return _reload(touched, plan, unhealthy, APPLY.set_state)
+    return _reload(touched, plan, before)
 
 
 def _new_file(file: Value) -> NewFile:
@@ -208,17 +245,25 @@ def _pull_proxy_image(new: Mapping[str, NewFile]) -> None:
         images.pull(images.image_of_unit(unit.content.decode()))
 
 
-def _reload(touched: list[str], plan: Value, unhealthy: set[str], set_state: Callable[..., None]) -> _Outcome:
-    """Reload what reads the files, and wait. A stack that was unhealthy, and does not change, fails nothing."""
+def _reload(touched: list[str], plan: Value, before: _Before, *, back: bool = False) -> _Outcome:
+    """Reload what reads the files, and wait. A stack that was unhealthy, and does not change, fails nothing.
+
+    On the way `back` only those restart that did so before, and the state is told by who goes it.
+    """
+    set_state = _silent if back else APPLY.set_state
     affected = services.affected(touched, {uid: stack for stack, uid in plan["stacks"].items()})
-    ignored = unhealthy - affected.stacks.keys()
+    ignored = set(before.unhealthy) - affected.stacks.keys()
     set_state("telling services")
-    services.reload(affected)
+    reasons = services.reload(affected, plan["timeout"], set_state, before.ran if back else {})
     set_state("waiting for the stacks")
-    waiting = wait_until_ready(plan["timeout"], ignored)
-    explained = waiting.keys() | _waiting_for_logins() | first_images.each().keys()
-    ill = sorted((ignored & unhealthy_stacks()) - explained) if ignored else []
-    return _Outcome(waiting, ill, sorted(affected.stacks.keys() & plan["stacks"].keys()))
+    waiting = host_readiness.wait_until_ready(plan["timeout"], ignored)
+    explained = waiting.keys() | host_readiness.waiting_for_logins() | first_images.each().keys()
+    ill = sorted((ignored & host_readiness.unhealthy_stacks()) - explained) if ignored else []
+    return _Outcome(waiting, ill, sorted(affected.stacks.keys() & plan["stacks"].keys()), reasons)
+
+
+def _silent(_: str, **__: object) -> None:
+    """No state."""
 
 
 def _wait_for_confirmation(seconds: float) -> None:
@@ -234,9 +279,10 @@ def _wait_for_confirmation(seconds: float) -> None:
 _ROLLBACK_TIMEOUT: Final = 120.0
 
 
-def _roll_back(plan: Value, stacks: frozenset[str], unhealthy: set[str], why: str) -> None:
-    """Restore the old files, and reload and restart what reads them. `stacks` are those of before the change."""
-    errors, refused = services.container_errors(), refusals()
+def _roll_back(plan: Value, before: _Before, why: str) -> None:
+    """Restore the old files, and reload and restart what reads them."""
+    stacks = before.ran.keys()
+    errors, refused = services.container_errors(), host_readiness.refusals()
     APPLY.set_state("taking it back", why=why)
     touched = APPLY.saved_paths()
     services.stop_stacks(set(common.stacks()) - stacks)
@@ -244,141 +290,9 @@ def _roll_back(plan: Value, stacks: frozenset[str], unhealthy: set[str], why: st
     moved_data.take_back()
     try:
         old = {**plan, "stacks": common.uids(stacks), "timeout": max(plan["timeout"], _ROLLBACK_TIMEOUT)}
-        _reload(touched, old, unhealthy, lambda *_: None)
+        _reload(touched, old, before, back=True)
     except (RemoteError, OSError, subprocess.SubprocessError) as error:
         APPLY.set_state("failed", why=why, said=errors, refused=refused, then=str(error))
         return
     services.remove_users(set(plan["stacks"]) - stacks)
     APPLY.set_state("rolled back", why=why, said=errors, refused=refused)
-
-
-def refusals() -> dict[str, list[Value]]:
-    """By stack, why a service has no image. It only explains: whatever is wrong with that, the change goes on."""
-    found = {}
-    for stack in common.uids(common.stacks()):
-        with contextlib.suppress(RemoteError, OSError, LookupError, ValueError):
-            found[stack] = registries.refusals(stack)
-    return {stack: refusals for stack, refusals in found.items() if refusals}
-
-
-# Timeout in seconds of one run of first-boot where a stack is known not to become ready.
-_LOOK: Final = 25.0
-# What such a run may take besides, in seconds: services that hang, and the report on the console.
-_FIRST_BOOT: Final = 600.0
-
-
-def wait_until_ready(seconds: float, ignored: Collection[str]) -> dict[str, list[str]]:
-    """Until no unit is restarting, the proxy and every stack answer, and nothing has failed for a while since.
-
-    A stack without one of its secrets cannot run, and is not waited for: returns such stacks with the secrets' names.
-    Nor is one that lacks a login, once a registry has refused it an image, nor the `ignored`, nor a service whose first
-    image has still to come. Raises RemoteError when
-    the time is up.
-    """
-    began = time.monotonic()
-    deadline = began + seconds
-    while _jobs_running(ignored) and (now := time.monotonic()) < deadline:
-        time.sleep(readiness.pause(now - began))
-    look = _LOOK if ignored or _waiting_for_secrets() or missing_logins() else seconds
-    while missing := _not_ready(min(deadline - time.monotonic(), look)):
-        if {stack for stack, _ in missing} <= {*_waiting_for_secrets(), *_waiting_for_logins(), *ignored}:
-            break
-        if time.monotonic() > deadline:
-            raise RemoteError(f"not ready: {', '.join(f'{stack}/{service}' for stack, service in missing)}")
-    waiting = _waiting_for_secrets()
-    _check_steady(set(common.stacks()) - waiting.keys() - _waiting_for_logins() - set(ignored))
-    _check_proxy()
-    return waiting
-
-
-def _jobs_running(ignored: Collection[str]) -> bool:
-    """Whether the proxy or any stack has a unit left to start or stop."""
-    argv = ["systemctl", "--user", "list-jobs", "--no-legend"]
-    stacks = [stack for stack in common.uids(common.stacks()) if stack not in ignored]
-    users = [facts.PROXY_USER, *map(common.user_of, stacks)]
-    jobs = (common.as_user(user, argv, check=False, timeout=readiness.MANAGER) for user in users)
-    return any(" running" in text or " waiting" in text for text in jobs)
-
-
-def _waiting_for_secrets() -> dict[str, list[str]]:
-    return {stack: names for stack in common.stacks() if (names := _missing_secrets(stack))}
-
-
-def _missing_secrets(stack: str) -> list[str]:
-    """Their names. An empty list where the stack's user does not answer: setting a secret would not help then."""
-    try:
-        return list(secrets.missing(stack))
-    except RemoteError:
-        return []
-
-
-def missing_logins() -> dict[str, list[Value]]:
-    """Stacks without a login that the spec names, and those; they may run all the same."""
-    return {stack: found for stack in common.stacks() if (found := registries.missing(stack))}
-
-
-def _waiting_for_logins() -> set[str]:
-    """Of those, who was refused an image: it starts once somebody has logged in."""
-    return {
-        stack
-        for stack, refused in (refusals() if missing_logins() else {}).items()
-        if any(one["waits"] and one["kind"] in {"login", "limit"} for one in refused)
-    }
-
-
-_NOT_READY: Final = "easyrunner: not ready:"
-
-
-def _not_ready(seconds: float) -> list[tuple[str, str]]:
-    """The services that are not ready after so long, as the script of first boot sees it: stack and service."""
-    argv = [f"{facts.LIB}/first-boot", str(max(int(seconds), 1))]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + _FIRST_BOOT, check=False)
-    if done.returncode == 0:
-        return []
-    line = next((line for line in done.stdout.splitlines() if line.startswith(_NOT_READY)), None)
-    if line is None:
-        raise RemoteError(done.stderr.strip() or "first boot failed")
-    return [_stack_and_service(word) for word in line.partition(" missing:")[2].split()]
-
-
-def _stack_and_service(word: str) -> tuple[str, str]:
-    """`shop/api`, or the user and unit of a service without a socket: `er-shop/shop-worker.service`."""
-    stack, _, service = word.partition("/")
-    if not service.endswith(".service"):
-        return stack, service
-    stack = stack.removeprefix(facts.STACK_USER_PREFIX)
-    return stack, service.removesuffix(".service").removeprefix(f"{stack}-")
-
-
-def _check_steady(stacks: set[str]) -> None:
-    """A service that starts and fails looks well for a moment: none restarts, or is about to, for a while."""
-    waiting = {f"{stack}/{service}" for stack, found in first_images.each().items() for service in found}
-    before = {name: restarts for name, restarts, _ in readiness.unit_states(stacks)}
-    deadline = time.monotonic() + readiness.STEADY
-    while time.monotonic() < deadline:
-        time.sleep(readiness.LOOK)
-        now = [one for one in readiness.unit_states(stacks) if one[0] not in waiting]
-        failed = sorted(name for name, restarts, state in now if state in readiness.FAILED or restarts > before[name])
-        if failed:
-            raise RemoteError(f"{', '.join(failed)}: started and fell over")
-
-
-def _check_proxy() -> None:
-    """Its admin endpoint answers: Caddy has taken over the sockets that systemd holds for it."""
-    url = f"http://127.0.0.1:{facts.PROXY_ADMIN}/config/"
-    try:
-        common.run(["curl", "--silent", "--show-error", "--fail", "--output", "/dev/null", "--max-time", "10", url])
-    except RemoteError as error:
-        raise RemoteError(f"the proxy does not answer: {error}") from None
-
-
-def unhealthy_stacks() -> set[str]:
-    """Stacks of which a unit does not run or a web service does not answer, or whose user manager does not answer."""
-    return {stack for stack in common.stacks() if not _is_healthy(stack)}
-
-
-def _is_healthy(stack: str) -> bool:
-    found = readiness.unit_states({stack})
-    public = [(kind, service) for kind, service, _ in common.services(stack) if kind in common.PUBLIC]
-    running = bool(found) and all(state in readiness.RUNNING for _, _, state in found)
-    return running and all(readiness.answers(stack, service, kind) for kind, service in public)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -15,17 +16,37 @@ if TYPE_CHECKING:
 _RUN_CODE: Final = "import sys;sys.path.insert(0,sys.argv.pop(1));from builder.server.remote.main import main;main()"
 
 
-def start(unit: str, description: str, change: Change, verb: str, *words: str) -> None:
-    """Run a verb of this program, of which the unit keeps a copy, in a unit of this name."""
+# The unit says how its process has ended; stopped in order, by a shutdown as well, it has succeeded.
+_RECOVER: Final = '[ "$SERVICE_RESULT" = success ] || [ ! -e "$1" ] || { shift; exec "$@"; }'
+# What takes a change back may wait as long as the services need for that, in seconds.
+_RECOVER_WITHIN: Final = 900
+
+
+def start(unit: str, description: str, change: Change, verb: str, *words: str, recover: str = "") -> None:
+    """Run a verb of this program, of which the unit keeps a copy, in a unit of this name.
+
+    The verb `recover` follows, with the same words, where the process has been ended and the change is pending.
+    """
     code = change.directory / "code.zip"
     changed_files.write(code, common.archive().read_bytes())
     argv = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--description=EasyRunner: {description}"]
-    common.run([*argv, "python3", "-I", "-c", _RUN_CODE, str(code), verb, *words])
+    python = ["python3", "-I", "-c", _RUN_CODE, str(code)]
+    if recover:
+        after = shlex.join(
+            ["/bin/sh", "-c", _RECOVER.replace("$", "$$"), "sh", str(change.pending), *python, recover, *words]
+        )
+        argv += [f"--property=ExecStopPost={after}"]
+        argv += [f"--property=TimeoutStopSec={_RECOVER_WITHIN}"]
+    common.run([*argv, *python, verb, *words])
+
+
+# A unit that is stopping takes back what its process has left.
+_AT_WORK: Final = frozenset({"active", "activating", "deactivating"})
 
 
 def is_running(unit: str) -> bool:
     """Whether the work goes on."""
-    return common.show(f"{unit}.service", "ActiveState").get("ActiveState") in ("active", "activating")
+    return common.show(f"{unit}.service", "ActiveState").get("ActiveState") in _AT_WORK
 
 
 # Seconds between two looks at the state, which is a file, and between two questions to systemd, which take a processor

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from builder import facts
 from builder.server.remote import (
+    apply,
     bans,
     changed_files,
     common,
@@ -345,7 +346,7 @@ def _pending() -> str:
 
 
 def _take_back() -> None:
-    APPLY.restore_old()
+    apply.apply_recover()
     for stack in common.stacks():
         with locks.stack(stack, "er server doctor --fix"):
             releases.recover(stack)

@@ -77,6 +77,8 @@ VERBS: Final = {
     "release-start": "releases",
     "release-wait": "releases",
     "release-run": "releases",
+    "release-recover": "releases",
+    "update-run": "image_updates",
     "release-list": "releases",
     "release-rollback": "releases",
     "push-target": "images.pushes",
@@ -111,6 +113,8 @@ VERBS: Final = {
     "apply-wait": "apply",
     "apply-confirm": "apply",
     "apply-run": "apply",
+    "apply-recover": "apply",
+    "apply-before": "tree_before",
 }
 
 

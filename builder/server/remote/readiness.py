@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
 from builder.server.remote import common
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 # How long everything has to stay up, in seconds.
 STEADY: Final = 3.0
@@ -25,24 +25,58 @@ RUNNING: Final = frozenset({"running", "exited", "dead"})
 FAILED: Final = frozenset({"auto-restart", "auto-restart-queued", "failed"})
 
 
+class Part(NamedTuple):
+    """A unit of a user that is waited for, `where` as it is said, and the socket where it answers if it is public.
+
+    Of a `container` that is named the health check is asked too.
+    """
+
+    where: str
+    user: str
+    unit: str
+    kind: str
+    socket: str
+    container: str = ""
+
+
+def parts(stack: str, services: Collection[str]) -> list[Part]:
+    """These services of a stack."""
+    user = common.user_of(stack)
+    return [
+        Part(f"{stack}/{service}", user, unit, kind, f"{facts.PROXY_SOCKETS}/{stack}/{service}.sock")
+        for kind, service, unit in common.services(stack)
+        if service in services
+    ]
+
+
 def unit_states(stacks: set[str]) -> list[tuple[str, int, str]]:
     """Of the proxy and every service of these stacks: `stack/service`, NRestarts and SubState."""
-    found = []
     every = {stack: {unit: f"{stack}/{service}" for _, service, unit in common.services(stack)} for stack in stacks}
     every["proxy"] = {"er-proxy.service": "proxy"}
-    for stack, units in sorted(every.items()):
-        argv = ["systemctl", "--user", "show", "-p", "Id", "-p", "NRestarts", "-p", "SubState", *units]
-        shown = common.as_user(common.user_of(stack), argv, check=False, timeout=MANAGER)
-        for block in shown.split("\n\n"):
-            values = common.assignments(block)
-            if values.get("Id") in units:
-                found.append((units[values["Id"]], int(values.get("NRestarts") or 0), values.get("SubState", "")))
+    return [
+        (units[unit], restarts, state)
+        for stack, units in sorted(every.items())
+        for unit, restarts, state in _states(common.user_of(stack), units)
+    ]
+
+
+def _states(user: str, units: Collection[str]) -> list[tuple[str, int, str]]:
+    """Of each of these units of a user: its name, NRestarts and SubState."""
+    argv = ["systemctl", "--user", "show", "-p", "Id", "-p", "NRestarts", "-p", "SubState", *units]
+    found = []
+    for block in common.as_user(user, argv, check=False, timeout=MANAGER).split("\n\n"):
+        values = common.assignments(block)
+        if values.get("Id") in units:
+            found.append((values["Id"], int(values.get("NRestarts") or 0), values.get("SubState", "")))
     return found
 
 
 def answers(stack: str, service: str, kind: str) -> bool:
     """Whether a public service answers at all, with whatever status, as first boot asks."""
-    socket = f"{facts.PROXY_SOCKETS}/{stack}/{service}.sock"
+    return _answers(f"{facts.PROXY_SOCKETS}/{stack}/{service}.sock", service, kind)
+
+
+def _answers(socket: str, service: str, kind: str) -> bool:
     curl = ["curl", "-so", "/dev/null", "-m", _ANSWER, "-w", "%{http_code} %{exitcode}"]
     curl += ["--http2-prior-knowledge"] if kind == "h2c" else []
     said = common.run([*curl, "--unix-socket", socket, f"http://{service}/"], check=False)
@@ -55,23 +89,28 @@ def answers(stack: str, service: str, kind: str) -> bool:
 _FALLS: Final = 3
 
 
-def wait_for(stack: str, services: list[str], seconds: float) -> None:
+def wait_for(stack: str, services: Collection[str], seconds: float) -> None:
     """Until these services run, the public ones answer, and none of them has restarted for a while since.
 
     Raises RemoteError when the time is up, or when one does not stay up.
     """
-    if not services:
+    wait(parts(stack, services), seconds)
+
+
+def wait(wanted: Collection[Part], seconds: float) -> None:
+    """The same of units, which may be of several stacks."""
+    if not wanted:
         return
     began = time.monotonic()
-    while missing := _not_ready(stack, services):
+    while missing := _not_ready(wanted):
         if (waited := time.monotonic() - began) > seconds:
             raise RemoteError(f"not ready: {', '.join(missing)}")
         time.sleep(pause(waited))
-    before = _restarts(stack, services)
+    before = {part: restarts for part, (restarts, _) in _states_of(wanted).items()}
     steady = time.monotonic() + STEADY
     while time.monotonic() < steady:
         time.sleep(LOOK)
-        _check_steady(stack, services, before)
+        _check_steady(wanted, before)
 
 
 def pause(waited: float) -> float:
@@ -79,46 +118,76 @@ def pause(waited: float) -> float:
     return min(max(0.2, waited / 20), 1.0)
 
 
-def _not_ready(stack: str, services: list[str]) -> list[str]:
-    user = common.user_of(stack)
-    units = {unit: (kind, service) for kind, service, unit in common.services(stack) if service in services}
-    jobs = common.as_user(user, ["systemctl", "--user", "list-jobs", "--no-legend", *units], check=False)
-    states = {name: (restarts, state) for name, restarts, state in unit_states({stack})}
+def _states_of(wanted: Collection[Part]) -> dict[Part, tuple[int, str]]:
+    """NRestarts and SubState of each."""
+    found = {}
+    for user in {part.user for part in wanted}:
+        units = {part.unit: part for part in wanted if part.user == user}
+        found.update({units[unit]: (restarts, state) for unit, restarts, state in _states(user, units)})
+    return found
+
+
+def _not_ready(wanted: Collection[Part]) -> list[str]:
+    jobs = {}
+    for user in {part.user for part in wanted}:
+        units = [part.unit for part in wanted if part.user == user]
+        jobs[user] = common.as_user(user, ["systemctl", "--user", "list-jobs", "--no-legend", *units], check=False)
+    states = _states_of(wanted)
     missing = []
-    for unit, (kind, service) in units.items():
-        restarts, state = states.get(f"{stack}/{service}", (0, ""))
+    for part in wanted:
+        restarts, state = states.get(part, (0, ""))
         if restarts >= _FALLS or state == "failed":
-            raise RemoteError(f"{stack}/{service} does not come up")
-        silent = kind in common.PUBLIC and not answers(stack, service, kind)
-        if unit in jobs or state not in RUNNING or silent:
-            missing.append(f"{stack}/{service}")
+            raise RemoteError(f"{part.where} does not come up")
+        if part.unit in jobs[part.user] or state not in RUNNING or _is_silent(part):
+            missing.append(part.where)
     return missing
 
 
-def _restarts(stack: str, services: list[str]) -> dict[str, int]:
-    wanted = {f"{stack}/{service}" for service in services}
-    return {name: restarts for name, restarts, _ in unit_states({stack}) if name in wanted}
+def _is_silent(part: Part) -> bool:
+    service = part.where.partition("/")[2]
+    if part.kind in common.PUBLIC and not _answers(part.socket, service, part.kind):
+        return True
+    return bool(part.container) and not _is_healthy(part.user, part.container)
 
 
-def _check_steady(stack: str, services: list[str], before: Mapping[str, int]) -> None:
-    wanted = {f"{stack}/{service}" for service in services}
+def _is_healthy(user: str, container: str) -> bool:
+    """Whether a container's health check passes now, where it has one."""
+    look = ["podman", "container", "inspect", "--format", "{{json .Config.Healthcheck}}", container]
+    check = common.as_user(user, look, check=False, timeout=common.PODMAN_TIMEOUT).strip()
+    if not check:
+        return False
+    if check == "null" or '"NONE"' in check:
+        return True
+    try:
+        common.as_user(user, ["podman", "healthcheck", "run", container])
+    except RemoteError:
+        return False
+    return True
+
+
+def _check_steady(wanted: Collection[Part], before: Mapping[Part, int]) -> None:
     failed = sorted(
-        name
-        for name, restarts, state in unit_states({stack})
-        if name in wanted and (state in FAILED or restarts > before.get(name, 0))
+        part.where
+        for part, (restarts, state) in _states_of(wanted).items()
+        if state in FAILED or restarts > before.get(part, 0)
     )
     if failed:
         raise RemoteError(f"{', '.join(failed)}: started and fell over")
 
 
-def last_words(stack: str, services: list[str]) -> list[str]:
+def last_words(stack: str, services: Collection[str]) -> list[str]:
     """What these services' containers, and Podman about them, said last."""
     argv = ["journalctl", f"--namespace=+{facts.JOURNAL}", "-b", "-q", "-o", "cat", "--no-pager", "-n", "5"]
     argv.append("--since=-10min")
     who = f"_UID={common.uid(common.user_of(stack))}"
     found = []
-    for _, service, unit in common.services(stack):
-        if service in services:
-            text = common.run([*argv, who, f"_SYSTEMD_USER_UNIT={unit}"], check=False, timeout=20)
-            found += [f"{service}: {line}"[:300] for line in dict.fromkeys(text.strip().splitlines())]
+    for service in (name for _, name, _ in common.services(stack) if name in services):
+        units = [f"_SYSTEMD_USER_UNIT={unit}" for unit in units_of(stack, service)]
+        text = common.run([*argv, who, *units], check=False, timeout=20)
+        found += [f"{service}: {line}"[:300] for line in dict.fromkeys(text.strip().splitlines())]
     return ["".join(one for one in line if one.isprintable()) for line in found]
+
+
+def units_of(stack: str, service: str) -> tuple[str, str]:
+    """The unit of a service, and that of its next container while it has one."""
+    return f"{stack}-{service}.service", f"{facts.NEXT}{stack}:{service}.service"

@@ -13,7 +13,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from builder.server.remote import background, changed_files, common, held, locks, readiness, release_record, secrets
+from builder.server.remote import (
+    background,
+    changed_files,
+    common,
+    held,
+    locks,
+    readiness,
+    release_images,
+    release_record,
+    secrets,
+    start_first,
+)
 from builder.server.remote.changed_files import Change
 from builder.server.remote.common import RemoteError
 from builder.server.remote.images import images, kept_images
@@ -22,8 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from builder.server.remote.common import Value
+    from builder.server.remote.release_images import Wanted
 
-_SOURCES: Final = ("push", "build", "registry", "rollback")
+_SOURCES: Final = ("push", "build", "registry", "rollback", "update")
 
 
 def release_list(stack: str) -> list[Value]:
@@ -175,7 +187,7 @@ def _start(stack: str, request: Request) -> Value:
             change.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             changed_files.write(change.plan, json.dumps(request._asdict()).encode())
             change.set_state("started")
-            background.start(unit, f"a release of {stack}", change, "release-run", stack)
+            background.start(unit, f"a release of {stack}", change, "release-run", stack, recover="release-recover")
     except locks.BusyError as busy:
         return {"phase": locks.WAITING, "holder": busy.holder}
     return change.state()
@@ -185,6 +197,17 @@ def release_wait(stack: str, phase: str, seconds: str) -> Value:
     """The state once its phase is another one, or when the time is up."""
     common.stack_user(stack)
     return background.wait(_unit(stack), _change(stack), phase, float(seconds))
+
+
+def release_recover(stack: str) -> Value:
+    """After the work was ended in the middle: take back what it has left."""
+    change, why = _change(stack), "its process was ended"
+    with locks.stack(stack, "taking back a release that was cut off", _TURN):
+        if change.pending.exists():
+            change.set_state("taking it back", why=why)
+            _undo(stack, change)
+            change.set_state("rolled back", why=why, said=[])
+    return {}
 
 
 def release_run(stack: str) -> Value:
@@ -209,10 +232,10 @@ def _release(stack: str, change: Change, request: Request) -> None:
         _undo(stack, change)
     release_record.observe(stack)
     before = release_record.running(stack)
-    wanted = _fetch(stack, change, request)
+    wanted = release_images.fetch(stack, change, request.images, request.again)
     changed = _differing(stack, wanted, before)
     try:
-        _switch(stack, change, wanted, changed, request.timeout)
+        reasons = _switch(stack, change, wanted, changed, request.timeout)
         release = _record(stack, request, wanted)
     except Exception as error:
         _take_back(stack, change, changed, before, str(error) or type(error).__name__)
@@ -223,7 +246,9 @@ def _release(stack: str, change: Change, request: Request) -> None:
         change.set_state("keeping the image with the data")
     kept_images.keep(stack, decided=True)
     common.look_again()
-    change.set_state("done", release=release, changed=changed, removed=removed, lacking=lacking(stack))
+    change.set_state(
+        "done", release=release, changed=changed, removed=removed, lacking=lacking(stack), restarted=reasons
+    )
 
 
 def lacking(stack: str) -> list[str]:
@@ -236,60 +261,6 @@ def lacking(stack: str) -> list[str]:
     return [*(f"the secret {name}" for name in names), *(f"an image for {service}" for service in absent)]
 
 
-class Wanted(NamedTuple):
-    """What a service is to run: the id, the name in its unit (none for the spec's image), the entry of the record."""
-
-    id: str
-    name: str
-    entry: Value
-
-
-def _fetch(stack: str, change: Change, request: Request) -> dict[str, Wanted]:
-    """Find each image in the store of the stack, or pull it. Nothing that runs changes."""
-    found = {}
-    every = release_record.store(stack)
-    for service, name in request.images.items():
-        asked = name or release_record.of_spec(stack, service)
-        again = (request.again or {}).get("images", {}).get(service)
-        image = release_record.find(every, asked)
-        if again:
-            image = next((one for one in every if one.id == again["id"]), None)
-        elif not asked.startswith("localhost/") and (name or image is None):
-            change.set_state("fetching the image", image=asked)
-            image = _pulled(stack, asked)
-        if image is None:
-            raise RemoteError(f"{stack} has no image {asked}; nothing was changed")
-        entry = release_record.entry(stack, service, image, again["image"] if again else asked)
-        of_spec = release_record.find(every, release_record.of_spec(stack, service))
-        is_spec = not name or (again is not None and of_spec is not None and of_spec.id == image.id)
-        found[service] = Wanted(image.id, "" if is_spec else entry["name"], entry)
-    return found
-
-
-# How long a registry may take to give an image, in seconds.
-_PULL: Final = 1800
-
-
-def _pulled(stack: str, name: str) -> release_record.Image:
-    """Pull an image as the stack does; a tag that the spec names goes on naming what it named."""
-    old = release_record.find(release_record.store(stack), name)
-    limit = f"--property=RuntimeMaxSec={_PULL}"
-    unit = ["systemd-run", "--user", "--quiet", "--wait", "--pipe", "--collect", limit]
-    user = common.user_of(stack)
-    try:
-        new = common.as_user(user, [*unit, "podman", "--log-level=error", "pull", "--quiet", name], timeout=_PULL + 60)
-    except RemoteError as error:
-        said = str(error).partition("Error: ")[2] or str(error)
-        raise RemoteError(f"{name} cannot be fetched: {said}; nothing was changed") from None
-    number = new.split()[-1] if new.split() else ""
-    image = next((one for one in release_record.store(stack) if one.id == number), None)
-    if image is None:
-        raise RemoteError(f"{name} was fetched and is not there; nothing was changed")
-    if old is not None and old.id != image.id:
-        common.as_user(user, ["podman", "tag", old.id, name])
-    return image
-
-
 def _differing(stack: str, wanted: Mapping[str, Wanted], before: Mapping[str, str]) -> list[str]:
     """The services that have to restart."""
     return [
@@ -299,20 +270,32 @@ def _differing(stack: str, wanted: Mapping[str, Wanted], before: Mapping[str, st
     ]
 
 
-def _switch(stack: str, change: Change, wanted: Mapping[str, Wanted], changed: list[str], timeout: float) -> None:
+def _switch(
+    stack: str, change: Change, wanted: Mapping[str, Wanted], changed: list[str], timeout: float
+) -> dict[str, str]:
+    """Why visitors had to wait for a restart, by `stack/service`."""
     change.set_state("switching", services=changed)
     paths = [
         *(str(release_record.override_path(stack, service)) for service in wanted),
         str(release_record.path(stack)),
     ]
     _keep_images(stack)
+    changed_files.write(_ran(change), json.dumps(start_first.invocations(stack)).encode())
     change.save_old(paths)
     release_record.install(stack, {service: one.name for service, one in wanted.items()})
-    _restart(stack, changed)
-    change.set_state("waiting for the stack", services=changed)
+    result = start_first.replace({stack: changed}, timeout, change.set_state)
+    waited_for = [service for service in changed if (stack, service) not in result.ready]
+    if waited_for:
+        change.set_state("waiting for the stack", services=waited_for)
     if not lacking(stack):
-        readiness.wait_for(stack, changed, timeout)
+        readiness.wait_for(stack, waited_for, timeout)
         _check_images(stack, wanted)
+    return result.reasons
+
+
+def _ran(change: Change) -> Path:
+    """What the services' runs were called before a change: what is taken back restarts nothing that runs as before."""
+    return change.directory / "ran.json"
 
 
 def _check_images(stack: str, wanted: Mapping[str, Wanted]) -> None:
@@ -330,15 +313,6 @@ _ON_DISK: Final = "cd ~/.local/share/containers && : >precious && sync -f ."
 
 def _keep_images(stack: str) -> None:
     common.as_user(common.user_of(stack), ["sh", "-c", _ON_DISK], timeout=600)
-
-
-def _restart(stack: str, services: list[str]) -> None:
-    user = common.user_of(stack)
-    units = [unit for _, service, unit in common.services(stack) if service in services]
-    common.as_user(user, ["systemctl", "--user", "daemon-reload"])
-    if units:
-        common.as_user(user, ["systemctl", "--user", "reset-failed", *units], check=False)
-        common.as_user(user, ["systemctl", "--user", "--no-block", "restart", *units])
 
 
 def _record(stack: str, request: Request, wanted: Mapping[str, Wanted]) -> Value:
@@ -360,16 +334,35 @@ def _take_back(stack: str, change: Change, changed: list[str], before: Mapping[s
         return
     said = readiness.last_words(stack, changed)
     change.set_state("taking it back", why=why)
-    ran = [service for service in changed if service in before]
     try:
-        change.restore_old()
-        _restart(stack, changed)
-        readiness.wait_for(stack, ran, _BACK)
+        _back(stack, change, changed, [service for service in changed if service in before])
     except Exception as error:
         change.set_state("failed", why=why, said=said, then=str(error) or type(error).__name__)
         return
     release_record.prune(stack)
     change.set_state("rolled back", why=why, said=said)
+
+
+def _back(stack: str, change: Change, changed: list[str], wanted: list[str]) -> None:
+    """Restore the old files, and let of these services read them what has restarted since.
+
+    Raises RemoteError when the `wanted` ones, which ran before, do not come up again.
+    """
+    ran = json.loads(_ran(change).read_bytes()) if _ran(change).exists() else {}
+    change.restore_old()
+    services = start_first.restarted(stack, changed, ran)
+    try:
+        ready = {service for _, service in start_first.replace({stack: services}, _BACK, _silent).ready}
+    except RemoteError:
+        # Whatever it was, what is to run is the old one.
+        start_first.restart(stack, services)
+        ready = set()
+    start_first.settle(stack, _BACK)
+    readiness.wait_for(stack, [service for service in services if service in wanted and service not in ready], _BACK)
+
+
+def _silent(_: str, **__: object) -> None:
+    """Who takes a change back says so once."""
 
 
 def recover(stack: str) -> None:
@@ -381,8 +374,7 @@ def recover(stack: str) -> None:
 def _undo(stack: str, change: Change) -> None:
     paths = change.saved_paths()
     changed = [one for one in release_record.services(stack) if str(release_record.override_path(stack, one)) in paths]
-    change.restore_old()
-    _restart(stack, changed)
+    _back(stack, change, changed, [])
 
 
 def is_left(stack: str) -> bool:

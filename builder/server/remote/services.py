@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import common, egress, locks
+from builder.server.remote import common, egress, locks, start_first
 from builder.server.remote.common import RemoteError, Value
 from builder.server.remote.images import role_logins
 from builder.server.remote.notify import notices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    Say = Callable[..., None]
 
 # Seconds: an image may have to be pulled, and its unit waits so long for that.
 _TIMEOUT: Final = 1000
@@ -206,8 +208,13 @@ def _service_of(stack: str, rest: str) -> str | None:
     return match["ingress"] or (match["unit"] or "").removeprefix(f"{stack}-") or None
 
 
-def reload(found: Affected) -> None:
-    """Reload or restart everything affected, in the order of a boot. Raises RemoteError with all that failed."""
+def reload(found: Affected, seconds: float, say: Say, ran: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Reload or restart everything affected, in the order of a boot. Raises RemoteError with all that failed.
+
+    A public service that can have a next container is waited for, up to so many seconds; `say` is told. With `ran`, by
+    stack what its services' runs were called, those of them that have not restarted since do not restart now. Returns
+    why others had to, by `stack/service`.
+    """
     if "systemd" in found.system:
         common.run(["systemctl", "daemon-reload"])
     if "shares" in found.system:
@@ -219,11 +226,7 @@ def reload(found: Affected) -> None:
         _restart_units(facts.PROXY_USER, [*_images_unit(facts.PROXY_UID), "er-proxy.service"])
     elif "caddy" in found.system:
         _load_caddyfile()
-    errors = [
-        _restart_error(stack, services, manager=stack in found.managers) for stack, services in found.stacks.items()
-    ]
-    if failed := "; ".join(filter(None, errors)):
-        raise RemoteError(failed)
+    return _restart_stacks(found, seconds, say, ran)
 
 
 def _tell_shares() -> None:
@@ -334,35 +337,45 @@ def _images_unit(uid: int) -> list[str]:
     return [unit] if Path(facts.ETC, "units", str(uid), unit).exists() else []
 
 
-def _restart_error(stack: str, services: set[str] | None, *, manager: bool) -> str:
-    """Restart services of one stack; what failed, so that the other stacks restart all the same."""
+def _restart_stacks(found: Affected, seconds: float, say: Say, ran: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Restart what is affected of each stack; the other stacks do so although one fails."""
+    changed: dict[str, list[str]] = {}
+    errors = []
+    for stack, services in found.stacks.items():
+        try:
+            if _has_begun(stack) and not _restart_manager(stack, always=stack in found.managers):
+                names = [name for _, name, _ in common.services(stack) if services is None or name in services]
+                changed[stack] = start_first.restarted(stack, names, ran[stack]) if stack in ran else names
+        except RemoteError as error:
+            errors.append(str(error))
     try:
-        _restart_stack(stack, services, manager=manager)
+        reasons = start_first.replace(changed, seconds, say).reasons if changed else {}
     except RemoteError as error:
-        return str(error)
-    return ""
+        errors.append(str(error))
+    if errors:
+        raise RemoteError("; ".join(errors))
+    return reasons
 
 
-def _restart_stack(stack: str, services: set[str] | None, *, manager: bool) -> None:
+def _has_begun(stack: str) -> bool:
+    """False of a new one: first boot starts it."""
+    return stack in common.uids([stack]) and Path("/var/lib/systemd/linger", common.user_of(stack)).exists()
+
+
+def _restart_manager(stack: str, *, always: bool) -> bool:
+    """Restart a stack's user manager, and so all of it, if it is to be or does not answer any more; else reload it."""
     user = common.user_of(stack)
-    if stack not in common.uids([stack]) or not Path("/var/lib/systemd/linger", user).exists():
-        return  # it is new: first boot starts it
     uid = common.uid(user)
-    if manager:
-        common.run(["systemctl", "restart", f"user@{uid}.service"])
-        return
     try:
-        _restart_services(stack, user, uid, services)
+        if not always:
+            common.as_user(user, ["systemctl", "--user", "daemon-reload"])
+            if unit := _images_unit(uid):
+                common.as_user(user, ["systemctl", "--user", "restart", *unit], timeout=_TIMEOUT)
+            return False
     except RemoteError:
-        # Its user manager does not answer, or its units hang: the manager's restart ends all of the stack.
-        common.run(["systemctl", "restart", f"user@{uid}.service"])
-
-
-def _restart_services(stack: str, user: str, uid: int, services: set[str] | None) -> None:
-    units = [unit for _, name, unit in common.services(stack) if services is None or name in services]
-    sockets = [f"er-ingress-{name}.socket" for kind, name, _ in common.services(stack) if kind in common.PUBLIC]
-    _restart_units(user, [*_images_unit(uid), *units])
-    common.as_user(user, ["systemctl", "--user", "--no-block", "start", *sockets])
+        pass  # its units hang: the manager's restart ends all of the stack
+    common.run(["systemctl", "restart", f"user@{uid}.service"])
+    return True
 
 
 def stop_stacks(stacks: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common, release_record
+from builder.server.remote import common, readiness, release_record
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -41,5 +41,5 @@ def stack_logs(stack: str, lines: str, service: str = "") -> Value:
         raise RemoteError(f"the stack {stack} has no service {service}", f"it has: {', '.join(names)}")
     argv = ["journalctl", f"--namespace=+{facts.JOURNAL}", "-q", "--no-pager", "--no-hostname"]
     argv += [f"--lines={min(int(lines), _MOST)}", f"_UID={common.uid(user)}"]
-    argv += [f"_SYSTEMD_USER_UNIT={stack}-{service}.service"] if service else []
+    argv += [f"_SYSTEMD_USER_UNIT={unit}" for unit in (readiness.units_of(stack, service) if service else ())]
     return {"text": common.run(argv, check=False)}

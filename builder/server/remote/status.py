@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, common, egress, held, host_secrets, release_record, secrets
+from builder.server.remote import bans, common, egress, held, host_secrets, image_updates, release_record, secrets
 from builder.server.remote.backup import backup, backup_state, restic, restore
 from builder.server.remote.deploy import deploy_key
 from builder.server.remote.images import first_images, images, kept_images, registries
@@ -59,6 +59,7 @@ def status() -> Value:
         "restores": restores(),
         "waits_for_data": common.waits_for_data(),
         "jails": bans.jails() if services["fail2ban"] == "active" else [],
+        "image_updates": image_updates.state(),
     }
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import apply, common, held, locks, release_record, status
+from builder.server.remote import common, held, host_readiness, locks, release_record, status
 from builder.server.remote.common import RemoteError
 from builder.server.remote.move import data_list, move_new, move_old
 from builder.server.remote.move.move_state import BEGUN, age_of_word, exclusive
@@ -54,7 +54,7 @@ def move_facts() -> Value:
         "releases": {stack: found for stack in common.stacks() if (found := release_record.deployed(stack))},
         "own": [*_own_data()],
         "host_keys": [*status.host_keys()],
-        "ill": [] if held.is_held() else sorted(apply.unhealthy_stacks()),
+        "ill": [] if held.is_held() else sorted(host_readiness.unhealthy_stacks()),
     }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, files
-from builder.server.remote import apply, common, held, release_record, services
+from builder.server.remote import common, held, host_readiness, release_record, services
 from builder.server.remote.common import RemoteError
 from builder.server.remote.images import first_images, kept_images
 from builder.server.remote.move import data_copy, data_list
@@ -124,7 +124,7 @@ def move_commit() -> Value:
         held.set_state({**{key: state[key] for key in ("role", "pair", "waiting")}, "phase": "done"})
         held.HELD.unlink(missing_ok=True)
         files.sync(held.DIRECTORY)
-    return {"waiting": state["waiting"], "logins": apply.missing_logins(), "images": first_images.each()}
+    return {"waiting": state["waiting"], "logins": host_readiness.missing_logins(), "images": first_images.each()}
 
 
 def move_undo(forget: str = "") -> Value:
@@ -222,7 +222,7 @@ def _run_on_trial() -> None:
     def start() -> None:
         try:
             held.start()
-            waiting = apply.wait_until_ready(state["timeout"], set(state["ill"]))
+            waiting = host_readiness.wait_until_ready(state["timeout"], set(state["ill"]))
             advance("starting", "ready", waiting=waiting)
         except Exception as error:
             failed.append(str(error) or type(error).__name__)
