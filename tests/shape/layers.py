@@ -160,7 +160,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "spec",
-            24,
+            25,
             "the spec, checked",
             "The user's YAML file, read and checked: every problem at once, with line, column and a way out. Its "
             "texts, its JSON Schema, and the first spec that `er init` writes.",
