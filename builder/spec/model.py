@@ -42,7 +42,10 @@ class Ssh:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Where several hosts share certificates: a directory of an NFS server, or the path of a mount of the host's."""
+    """Where several hosts share certificates: a directory of an NFS server, or the path of a mount of the host's.
+
+    `server` is a name, or an address without brackets.
+    """
 
     server: str | None
     path: str
@@ -50,7 +53,8 @@ class Storage:
     @property
     def source(self) -> str:
         """What is mounted, as mount(8) writes it."""
-        return f"{self.server}:{self.path}" if self.server else self.path
+        server = f"[{self.server}]" if self.server and ":" in self.server else self.server
+        return f"{server}:{self.path}" if server else self.path
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def read(text: str | None) -> Storage | None:
     if text is None:
         return None
     found = _NFS.fullmatch(text)
-    return Storage(found["server"], _plain(found["path"])) if found else Storage(None, _plain(text))
+    return Storage(found["server"].strip("[]"), _plain(found["path"])) if found else Storage(None, _plain(text))
 
 
 def _plain(path: str) -> str:

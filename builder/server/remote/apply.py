@@ -29,6 +29,7 @@ from builder.server.remote import (
     releases,
     secrets,
     services,
+    shared_certificates,
 )
 from builder.server.remote.changed_files import APPLY, NewFile
 from builder.server.remote.common import RemoteError
@@ -165,6 +166,7 @@ def _change(plan: Value, unhealthy: set[str]) -> _Outcome:
     _check_disk(new)
     own = set(changed_files.own_files())
     units = {path: file.content for path, file in new.items()}
+    shared_certificates.check_same(units)
     released = release_record.kept(own, units)
     removed = sorted(own - set(new) - released)
     refreshed = release_record.refreshed(released, units)

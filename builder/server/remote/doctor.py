@@ -23,6 +23,7 @@ from builder.server.remote import (
     releases,
     secrets,
     services,
+    shared_certificates,
     status,
 )
 from builder.server.remote.changed_files import APPLY
@@ -395,5 +396,6 @@ CHECKS: Final = (
         "a newer er knows them, or proxy: {networks: […]}; then er server apply HOST SPEC",
         note=edge.described,
     ),
+    Check("shared certificates", shared_certificates.described, "mend what is said: docs/fleet.md"),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
 )
