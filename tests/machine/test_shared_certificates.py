@@ -103,7 +103,7 @@ def test_visitors_notice_nothing_while_it_is_away(shared: Client) -> None:
     try:
         load = f"curl -sf -H 'Content-Type: text/caddyfile' --data-binary @{_CADDYFILE} http://127.0.0.1:2019/load"
         reload = one.machine.start(["sh", "-c", f"cd {facts.ETC}/caddy; {load}"])
-        answers = []
+        answers: list[int] = []
         while reload.poll() is None or len(answers) < 50:
             answers.append(_status(one))
         assert reload.wait() == 0
