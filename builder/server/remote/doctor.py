@@ -396,6 +396,6 @@ CHECKS: Final = (
         "a newer er knows them, or proxy: {networks: […]}; then er server apply HOST SPEC",
         note=edge.described,
     ),
-    Check("shared certificates", shared_certificates.described, "mend what is said: docs/fleet.md"),
+    Check("shared certificates", shared_certificates.described, "mend what is said: docs/shared-certificates.md"),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
 )

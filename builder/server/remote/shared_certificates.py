@@ -81,7 +81,7 @@ def check_same(new: Mapping[str, bytes]) -> None:
     if has != wants:
         raise RemoteError(
             f"this host was made with certificates at {has}" if has else "this host's certificates are its own",
-            "leave `tls: {storage: …}` in the spec as it was; else make a new server: docs/fleet.md",
+            "leave `tls: {storage: …}` in the spec as it was; else make a new server: docs/shared-certificates.md",
         )
 
 
