@@ -104,8 +104,8 @@ def command(
     # The commands to use next cannot name a descriptor, device or pipe.
     named = None if files.is_stream(target) else Path(target)
     if as_json:
-        found = _as_json(spec, host, delivery, named)
-        output.json({key: _as_text(value) for key, value in found.items()} if flat else found)
+        told = _as_json(spec, host, delivery, named)
+        output.json({key: _as_text(value) for key, value in told.items()} if flat else told)
     elif explain:
         output.data("".join(f"{part:<32}{words}\n" for part, words in userdata.explain(spec, host, delivery)).encode())
     _report(spec, host, delivery, named)

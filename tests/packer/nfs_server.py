@@ -53,7 +53,7 @@ rpc.nfsd -N 3 4
 rpc.mountd -N 3
 echo nfs-up
 stty -F /dev/ttyS1 raw -echo
-while :; do sh </dev/ttyS1 >/dev/ttyS1 2>&1; done
+while :; do PS1= PS2= sh </dev/ttyS1 >/dev/ttyS1 2>&1; done
 """
 
 
