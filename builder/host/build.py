@@ -97,8 +97,6 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "data_label": facts.DATA_LABEL,
         "data_disk": facts.DATA_DISK,
         "data_said": facts.DATA_SAID,
-        "caddy_data": facts.CADDY_DATA,
-        "storage": facts.STORAGE,
         "storage_said": facts.STORAGE_SAID,
         "clock_limit": facts.CLOCK_LIMIT,
         "lib": facts.LIB,
