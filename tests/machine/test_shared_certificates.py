@@ -50,6 +50,15 @@ def shared(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> It
         yield client(machine, tmp)
 
 
+@pytest.fixture(scope="module")
+def served(shared: Client) -> Client:
+    """The same, once its storage has come."""
+    _asked(shared.host, f"mkdir /mnt/below; mount --bind {facts.DATA} /mnt/below; mount --make-private /mnt/below")
+    _asked(shared.host, f"mkdir {_SHARED}; mount -t tmpfs -o mode=0755 er-storage {_SHARED}")
+    _until_served(shared.host)
+    return shared
+
+
 def _asked(one: Host, line: str, *, check: bool = True) -> str:
     return one.machine.run(["sh", "-c", line], check=check).stdout
 
@@ -62,10 +71,6 @@ def _until_served(one: Host) -> None:
     one.machine.wait(lambda: _status(one) == 200, timeout=120, what="the site")
 
 
-def _mount(one: Host) -> None:
-    _asked(one, f"mkdir -p {_SHARED}; mount -t tmpfs -o mode=0755 er-storage {_SHARED}")
-
-
 def test_a_host_without_the_storage_boots_says_so_and_serves_nothing(shared: Client) -> None:
     one = shared.host
     one.machine.wait_console(f"easyrunner: storage: nothing is mounted at {_SHARED}", timeout=120)
@@ -74,31 +79,29 @@ def test_a_host_without_the_storage_boots_says_so_and_serves_nothing(shared: Cli
     # Nobody listens: a balancer that connects goes elsewhere at once.
     assert one.curl(_SITE, "--insecure").returncode == 7
     assert _asked(one, f"ls -A {facts.CADDY_DATA}") == ""
+    assert f"shared, not mounted: {_SHARED}" in shared.er("status").stdout
     found = shared.json("doctor")
     wrong = {row["check"]: row["wrong"] for row in found if not row["ok"]}
     assert "and the proxy does not run: nothing is mounted at" in wrong["shared certificates"]
 
 
-def test_it_goes_on_by_itself_once_the_storage_is_there(shared: Client) -> None:
+def test_it_goes_on_by_itself_once_the_storage_is_there(served: Client) -> None:
     """First boot, which has given up by then, reports that it is ready."""
-    one = shared.host
-    _mount(one)
+    one = served.host
     one.machine.wait_console("easyrunner: ready name=web1", timeout=120)
-    _until_served(one)
-    _asked(one, f"mkdir /mnt/below; mount --bind {facts.DATA} /mnt/below; mount --make-private /mnt/below")
     assert _asked(one, f"ls -A {_BELOW}") == ""
     assert "hello.example.com.key" in _asked(one, f"find {_SHARED}")
     assert _asked(one, f"stat -c '%a %u' {_SHARED}") == f"700 {facts.PROXY_UID}\n"
     flags = _asked(one, f"findmnt -no OPTIONS {facts.CADDY_DATA}").strip().split(",")
     assert {"nosuid", "nodev", "noexec"} <= set(flags)
-    found = shared.json("status")
+    found = served.json("status")
     assert found["shared_certificates"] == {"source": _SHARED, "mounted": True, "said": ""}
     assert [one["domain"] for one in found["certificates"]] == ["hello.example.com"]
 
 
-def test_visitors_notice_nothing_while_it_is_away(shared: Client) -> None:
+def test_visitors_notice_nothing_while_it_is_away(served: Client) -> None:
     """Every look at it fails, as with a server that does not answer; also while Caddy takes over a configuration."""
-    one = shared.host
+    one = served.host
     _asked(one, f"chmod 000 {_SHARED}")
     try:
         load = f"curl -sf -H 'Content-Type: text/caddyfile' --data-binary @{_CADDYFILE} http://127.0.0.1:2019/load"
@@ -108,16 +111,16 @@ def test_visitors_notice_nothing_while_it_is_away(shared: Client) -> None:
             answers.append(_status(one))
         assert reload.wait() == 0
         assert set(answers) == {200}
-        found = shared.json("doctor")
+        found = served.json("doctor")
         wrong = {row["check"]: row["wrong"] for row in found if not row["ok"]}
         assert "it does not answer, sites are served from memory" in wrong["shared certificates"]
     finally:
         _asked(one, f"chmod 700 {_SHARED}")
 
 
-def test_caddy_waits_where_somebody_has_unmounted_it(shared: Client) -> None:
+def test_caddy_waits_where_somebody_has_unmounted_it(served: Client) -> None:
     """It writes nothing below the mount, and finds its certificates when that is back."""
-    one = shared.host
+    one = served.host
     before = _asked(one, f"find {_SHARED} -name '*.crt' | sort | xargs sha256sum")
     _asked(one, f"umount -l {facts.CADDY_DATA}")
     one.machine.run("systemctl --user restart er-proxy.service --no-block", user="er-proxy")
@@ -129,8 +132,8 @@ def test_caddy_waits_where_somebody_has_unmounted_it(shared: Client) -> None:
     assert _asked(one, f"ls -A {_BELOW}") == ""
 
 
-def test_what_is_somebody_elses_is_not_taken(shared: Client) -> None:
-    one = shared.host
+def test_what_is_somebody_elses_is_not_taken(served: Client) -> None:
+    one = served.host
     _asked(
         one,
         f"mount -t tmpfs other {_SHARED}; echo a >{_SHARED}/b; systemctl --no-block restart easyrunner-storage",
@@ -141,8 +144,8 @@ def test_what_is_somebody_elses_is_not_taken(shared: Client) -> None:
     _until_served(one)
 
 
-def test_a_shutdown_waits_for_nothing(shared: Client) -> None:
-    one = shared.host
+def test_a_shutdown_waits_for_nothing(served: Client) -> None:
+    one = served.host
     since = time.monotonic()
     one.machine.poweroff()
     assert time.monotonic() - since < 60
