@@ -211,8 +211,7 @@ def _names() -> str:
 
 
 def _data() -> str:
-    disk = common.data_disk()
-    return disk["said"] if disk else ""
+    return str((common.data_disk() or {"said": ""})["said"])
 
 
 def _disk() -> str:
