@@ -62,8 +62,8 @@ recording: system-boot setup images $(KEY) ## Record a run of er try, as root; w
 
 # Of each of these `make test` tries a few points.
 SWEPT := $(addsuffix .py,$(addprefix server/test_,apply_table apply releases switch updates registries ecr push exec restore move notify) $(addprefix aws/test_,faults replace replace_booted replace_zone roles) \
-  $(addprefix datasource/test_,boots other_boots) $(addprefix machine/test_,firewall_mutation disk) $(addprefix packer/test_,failures clouds data_disk audit_records))
-sweeps: system-test setup images $(KEY) ## Try every provider, every point of an `er server apply` and of a restore, every call of AWS, every firewall rule, a disk for data in virtual machines; writes their tables
+  $(addprefix datasource/test_,boots other_boots) $(addprefix machine/test_,firewall_mutation disk) $(addprefix packer/test_,failures clouds data_disk audit_records shared_certificates))
+sweeps: system-test setup images $(KEY) ## Try every provider, every point of an `er server apply` and of a restore, every call of AWS, every firewall rule, a disk for data and NFS in virtual machines; writes their tables
 	ER_SWEEPS=1 UPDATE=1 $(BIN)/pytest -n 2 --dist loadfile $(addprefix tests/,$(SWEPT))
 
 wild: system-test setup ## Convert the Compose files of 100 known projects, and let Podman's generator read the units; writes docs/wild.md

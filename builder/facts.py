@@ -66,6 +66,11 @@ DATA_LABEL: Final = "er-data"
 DATA_DISK: Final = f"{RUN}/disk"
 DATA_SAID: Final = f"{RUN}/disk.said"
 DATA_MOUNT: Final = "/etc/systemd/system/var-lib-easyrunner-data.mount"
+# Certificates that hosts share are mounted where the proxy has its own: from where, and why not yet. Only there.
+# And how many seconds a clock may be off: Caddy holds a lock for dead that was not touched for ten.
+STORAGE: Final = f"{ETC}/storage"
+STORAGE_SAID: Final = f"{RUN}/storage.said"
+CLOCK_LIMIT: Final = 5
 STACKS: Final = f"{ETC}/stacks"
 # What is built on the server, by stack: the image store of its builds, and what they print.
 BUILDS: Final = f"{STATE}/builds"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -75,6 +76,9 @@ def command(
     ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say on stdout what each part does.")] = False,
     as_json: AsJson = False,
+    flat: Annotated[
+        bool, typer.Option("--flat", help="With --json: each value as text, as OpenTofu's external data source wants.")
+    ] = False,
 ) -> int:
     """Write the user-data that turns a server into the host: the plainest form that fits the provider."""
     from builder import host as hosts
@@ -85,6 +89,8 @@ def command(
     target, stdout_taken = file or files.STDOUT, explain or as_json
     if file is not None and stdout_taken and files.is_stdout(file):
         raise typer.BadParameter("stdout has --json or --explain already: give a file name, or leave those out")
+    if flat and not as_json:
+        raise typer.BadParameter("--flat says how --json writes its values: add that")
     if image_manifest is not None and on is not Image.BAKED:
         raise typer.BadParameter("--manifest is that of a baked image: it goes with --on baked")
     spec = restoring(load(path)) if restore else load(path)
@@ -98,7 +104,8 @@ def command(
     # The commands to use next cannot name a descriptor, device or pipe.
     named = None if files.is_stream(target) else Path(target)
     if as_json:
-        output.json(_as_json(spec, host, delivery, named))
+        told = _as_json(spec, host, delivery, named)
+        output.json({key: _as_text(value) for key, value in told.items()} if flat else told)
     elif explain:
         output.data("".join(f"{part:<32}{words}\n" for part, words in userdata.explain(spec, host, delivery)).encode())
     _report(spec, host, delivery, named)
@@ -185,6 +192,8 @@ def _as_json(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> d
     binary = delivery.encoding.is_binary
     content = base64.b64encode(delivery.content) if binary else delivery.content
     return {
+        "name": spec.server.name,
+        "domains": sorted({domain for stack in spec.stacks for domain in stack.domains}),
         "provider": delivery.provider,
         "on": delivery.on,
         "encoding": delivery.encoding,
@@ -206,6 +215,11 @@ def _as_json(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> d
         "login": spec.admin.name,
         "user_data_base64" if binary else "user_data": content.decode(),
     }
+
+
+def _as_text(value: object) -> str:
+    """Text as it is, and anything else as the JSON of it: `jsondecode` reads that."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _check(found: Sequence[Problem]) -> None:

@@ -98,6 +98,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "data_label": facts.DATA_LABEL,
         "data_disk": facts.DATA_DISK,
         "data_said": facts.DATA_SAID,
+        "storage_said": facts.STORAGE_SAID,
+        "clock_limit": facts.CLOCK_LIMIT,
         "lib": facts.LIB,
         "etc": facts.ETC,
         "stacks": facts.STACKS,
@@ -109,6 +111,8 @@ def _first_boot(spec: Spec) -> Iterator[File]:
     yield from rootfs.render(Part.FIRST_BOOT, "host", values)
     if spec.tls.ca_root:
         yield File(f"{facts.ETC}/caddy/acme-root.pem", spec.tls.ca_root, Part.FIRST_BOOT)
+    if spec.tls.storage:
+        yield File(facts.STORAGE, _lines([spec.tls.storage.source]), Part.FIRST_BOOT)
     port = urllib.parse.urlsplit(directory).port if directory else None
     yield from firewall.host_files(spec.ssh.allow_from, spec.stacks, port, spec.fail2ban.ignore)
     yield from edge.files(spec.proxy.edge)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from builder import facts
 from builder.oci import image_reference
 from builder.problems import Report
-from builder.spec import messages, model, notify_input, rules, ssh_keys
+from builder.spec import messages, model, notify_input, rules, ssh_keys, storage
 from builder.spec.rules import RuleError
 from builder.stack import domains
 from builder.yamlfile import source
@@ -130,6 +130,12 @@ def check_notify(document: Document) -> None:
         name = document.text(loc)
         if name is not None and name not in known:
             document.report(notify_input.STACK, loc, name=name, known=", ".join(known) or "none")
+
+
+def check_storage(document: Document) -> None:
+    """Refuse shared certificates of Caddy's own authority."""
+    if document.text(("tls", "storage")) is not None and ca_name(document) == "internal":
+        document.report(storage.INTERNAL, ("tls", "storage"))
 
 
 def check_domain(document: Document, domain: str, where: str, mark: Mark) -> None:

@@ -41,12 +41,33 @@ class Ssh:
 
 
 @dataclass(frozen=True, slots=True)
+class Storage:
+    """Where several hosts share certificates: a directory of an NFS server, or the path of a mount of the host's.
+
+    `server` is a name, or an address without brackets.
+    """
+
+    server: str | None
+    path: str
+
+    @property
+    def source(self) -> str:
+        """What is mounted, as mount(8) writes it."""
+        server = f"[{self.server}]" if self.server and ":" in self.server else self.server
+        return f"{server}:{self.path}" if server else self.path
+
+
+@dataclass(frozen=True, slots=True)
 class Tls:
-    """Who signs certificates: `ca` is a name or a URL, `ca_root` the PEM root of an own directory's HTTPS."""
+    """Who signs certificates: `ca` is a name or a URL, `ca_root` the PEM root of an own directory's HTTPS.
+
+    Without `storage` certificates are the host's own.
+    """
 
     email: str | None
     ca: str
     ca_root: bytes | None = None
+    storage: Storage | None = None
 
 
 @dataclass(frozen=True, slots=True)

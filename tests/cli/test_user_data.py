@@ -63,6 +63,19 @@ def test_json_has_it_all() -> None:
     assert len(base64.b64decode(small["user_data_base64"])) == small["bytes"] < found["bytes"] / 3
 
 
+def test_flat_json_has_the_same_as_text() -> None:
+    """What an external data source of OpenTofu takes: one mapping of text to text."""
+    words = ("user-data", WEB, "--for", "aws", "--on", "baked", "--json")
+    whole, flat = json.loads(er(*words).stdout), json.loads(er(*words, "--flat").stdout)
+    assert whole["domains"]
+    assert list(flat) == list(whole)
+    assert all(isinstance(value, str) for value in flat.values())
+    assert {key: value if isinstance(whole[key], str) else json.loads(value) for key, value in flat.items()} == whole
+    alone = er("user-data", WEB, "--on", "baked", "--flat")
+    assert (alone.returncode, alone.stdout) == (2, "")
+    assert "--flat says how --json writes its values: add that" in alone.stderr
+
+
 def test_explain_goes_to_stdout_and_the_data_to_the_file(tmp_path: Path) -> None:
     target = tmp_path / "user-data"
     done = er("user-data", WEB, "--for", "aws", "--on", "baked", "--explain", "-o", target)

@@ -108,6 +108,7 @@ def _wrong(found: Status) -> Iterator[str]:
     for one in found["certificates"]:
         if one["late"]:
             yield f"the certificate of {one['domain']} {_left(one['seconds'])}"
+    yield from _shared_certificates(found)
     if found["deploys"]["keys"] and not found["deploys"]["served"]:
         yield "deploy keys are not served yet; that begins with: er server apply HOST SPEC"
     yield from backup.problems(found["backup"])
@@ -115,6 +116,12 @@ def _wrong(found: Status) -> Iterator[str]:
     yield from _cut_restores(found)
     yield from _unkept(found)
     yield from _disk_space(found)
+
+
+def _shared_certificates(found: Status) -> Iterator[str]:
+    if (shared := found["shared_certificates"]) and shared["said"]:
+        state = "" if shared["mounted"] else "; the proxy does not run before"
+        yield f"the certificates shared at {shared['source']}: {shared['said']}{state}"
 
 
 def _cut_restores(found: Status) -> Iterator[str]:
@@ -193,6 +200,8 @@ def _host(found: Status) -> Table:
     if data := found["data"]:
         used = f"{output.size(data['used'])} of {output.size(data['total'])} used" if data["device"] else "not mounted"
         rows.add_row("disk for data", used)
+    if shared := found["shared_certificates"]:
+        rows.add_row("certificates", f"shared, {'mounted' if shared['mounted'] else 'not mounted'}: {shared['source']}")
     pending = f"{updates['pending']} pending, {updates['security']} of them for security"
     rows.add_row("updates", pending + ("; a reboot is due" if found["reboot_needed"] else ""))
     rows.add_row("proxy", proxy(found["proxy_image"]))

@@ -28,6 +28,7 @@ from builder.server.remote import (
     release_record,
     releases,
     services,
+    shared_certificates,
     start_first,
     tree_before,
 )
@@ -203,6 +204,7 @@ def _change(plan: Value, before: _Before) -> _Outcome:
     _check_disk(new)
     own = set(changed_files.own_files())
     units = {path: file.content for path, file in new.items()}
+    shared_certificates.check_same(units)
     released = release_record.kept(own, units)
     removed = sorted(own - set(new) - released)
     refreshed = release_record.refreshed(released, units)

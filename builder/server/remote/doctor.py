@@ -24,6 +24,7 @@ from builder.server.remote import (
     releases,
     secrets,
     services,
+    shared_certificates,
     status,
 )
 from builder.server.remote.changed_files import APPLY
@@ -215,8 +216,7 @@ def _names() -> str:
 
 
 def _data() -> str:
-    disk = common.data_disk()
-    return disk["said"] if disk else ""
+    return str((common.data_disk() or {"said": ""})["said"])
 
 
 def _disk() -> str:
@@ -400,5 +400,6 @@ CHECKS: Final = (
         "a newer er knows them, or proxy: {networks: […]}; then er server apply HOST SPEC",
         note=edge.described,
     ),
+    Check("shared certificates", shared_certificates.described, "mend what is said: docs/shared-certificates.md"),
     Check("certificates", _certificates, "er server logs HOST says why; do the domains point at this server?"),
 )

@@ -6,13 +6,22 @@ import os
 import re
 import shutil
 import ssl
-import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import bans, common, egress, held, host_secrets, image_updates, release_record, secrets
+from builder.server.remote import (
+    bans,
+    common,
+    egress,
+    held,
+    host_secrets,
+    image_updates,
+    release_record,
+    secrets,
+    shared_certificates,
+)
 from builder.server.remote.backup import backup, backup_state, restic, restore
 from builder.server.remote.deploy import deploy_key
 from builder.server.remote.images import first_images, images, kept_images, registries
@@ -39,6 +48,7 @@ def status() -> Value:
         "memory": memory(),
         "disk": disk("/"),
         "data": _data(),
+        "shared_certificates": shared_certificates.state(),
         "full": is_full(),
         "files_full": is_full("files_"),
         "firewall": common.firewall_loaded(),
@@ -185,15 +195,12 @@ def listening() -> Iterator[Value]:
 
 def certificates() -> Iterator[Value]:
     """Each certificate that Caddy keeps: domain, issuer, seconds and whole days left, whether its renewal is late."""
-    for path in Path(facts.CADDY_DATA, "caddy", "certificates").glob("*/*/*.crt"):
-        if not stat.S_ISREG(path.lstat().st_mode):
-            continue  # the directory is the proxy's, which could make anything there
-        found = ssl._ssl._test_decode_cert(str(path))  # type: ignore[attr-defined]
+    for domain, found in shared_certificates.certificates():
         left = ssl.cert_time_to_seconds(found["notAfter"]) - time.time()
         issuer = dict(pair for part in found["issuer"] for pair in part).get("commonName", "")
         days = int(left // 86_400)
         late = days < facts.LEAST_DAYS if facts.INTERNAL_ISSUER not in issuer else left < 0
-        yield {"domain": path.stem, "issuer": issuer, "seconds": int(left), "days": days, "late": late}
+        yield {"domain": domain, "issuer": issuer, "seconds": int(left), "days": days, "late": late}
 
 
 def updates() -> Value:

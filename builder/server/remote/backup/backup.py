@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts, files
-from builder.server.remote import common, host_secrets, locks, release_record, services
+from builder.server.remote import common, host_secrets, locks, release_record, services, shared_certificates
 from builder.server.remote.backup import backup_state, dumps, restic
 from builder.server.remote.backup.restic_errors import ResticError, explain
 from builder.server.remote.common import RemoteError
@@ -259,7 +259,7 @@ def sources(stack: str) -> list[str]:
     """The directories of a snapshot: where a stack's data is, or what belongs to none; and the one of its dumps."""
     if stack != restic.HOST:
         return [f"{facts.STACK_DATA}/{stack}", str(_directory(stack))]
-    return [facts.CADDY_DATA, facts.BANS, facts.RELEASES, str(_directory(stack))]
+    return [*shared_certificates.host_data(), str(_directory(stack))]
 
 
 def _directory(stack: str) -> Path:

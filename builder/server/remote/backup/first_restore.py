@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, files
-from builder.server.remote import common, locks
+from builder.server.remote import common, locks, shared_certificates
 from builder.server.remote.backup import backup, restic, restore, snapshot_files
 from builder.server.remote.backup.restored_data import Beside
 from builder.server.remote.common import RemoteError
@@ -22,8 +22,6 @@ from builder.server.remote.images import kept_images
 if TYPE_CHECKING:
     from builder.server.remote.common import Value
 
-# What of the host's own comes back: certificates, bans, and the record of releases.
-_HOST: Final = tuple(Path(path).name for path in (facts.CADDY_DATA, facts.BANS, facts.RELEASES))
 _TURN: Final = 600.0
 
 
@@ -87,7 +85,8 @@ def _bring_stack(stack: str) -> str:
 
 def _bring_host() -> str:
     beside = Beside.of_host()
-    if _entries(Path(facts.CADDY_DATA)):
+    own = shared_certificates.host_data()
+    if facts.CADDY_DATA in own and _entries(Path(facts.CADDY_DATA)):
         return _HAS
     found = snapshot_files.choose(restic.snapshots(restic.HOST), restic.HOST, "")
     beside.begin()
@@ -95,7 +94,8 @@ def _bring_host() -> str:
     units = ["fail2ban.service"]
     common.run(["systemctl", "stop", *units])
     try:
-        _take(beside, [name for name in _HOST if (beside.tree / name).is_dir()], {"snapshot": found["id"], **found})
+        names = [Path(path).name for path in own]
+        _take(beside, [name for name in names if (beside.tree / name).is_dir()], {"snapshot": found["id"], **found})
     finally:
         common.run(["systemctl", "start", "--no-block", *units])
     return _dated(found)

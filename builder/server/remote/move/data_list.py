@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts
+from builder.server.remote import shared_certificates
 from builder.server.remote.common import RemoteError
 from builder.server.remote.images import image_storage
 
@@ -54,8 +55,12 @@ def _travels(path: str) -> bool:
 
 
 def is_data(name: str) -> bool:
-    """Whether this is data, of what lies directly in the directory; `format` says what the machine takes up."""
-    return not name.startswith((".", "format")) and name != "lost+found"
+    """Whether this is data, of what lies directly in the directory; `format` says what the machine takes up.
+
+    Certificates that hosts share are no host's own.
+    """
+    others = {"lost+found", *([Path(facts.CADDY_DATA).name] if shared_certificates.source() else [])}
+    return not name.startswith((".", "format")) and name not in others
 
 
 def _listed(root: Path, travels: Callable[[str], bool] = bool) -> Iterator[list[Any]]:
