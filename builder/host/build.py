@@ -10,7 +10,7 @@ import textwrap
 import urllib.parse
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts, quadlet
 from builder.host import edge, firewall, packages, rootfs
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.spec import Spec
-    from builder.spec.model import Backup
+    from builder.spec.model import Backup, Notify
     from builder.stack.model import Deploy, Stack
 
 
@@ -58,11 +58,23 @@ def _baked(spec: Spec) -> Iterator[File]:
 
 def _first_boot(spec: Spec) -> Iterator[File]:
     """What this host has beside: its settings, its firewall rules, its stacks."""
+    values = _values(spec)
+    yield from rootfs.render(Part.FIRST_BOOT, "host", values)
     directory = _acme_directory(spec)
-    values = {
+    port = urllib.parse.urlsplit(directory).port if directory else None
+    yield from firewall.host_files(spec.ssh.allow_from, spec.stacks, port, spec.fail2ban.ignore)
+    yield from edge.files(spec.proxy.edge)
+    yield from (File(path, content, Part.FIRST_BOOT, mode) for path, content, mode in _sections(spec) if content)
+    for stack in spec.stacks:
+        yield from (_owned(stack, file) for file in _stack(stack, spec, values))
+
+
+def _values(spec: Spec) -> dict[str, Any]:
+    """What templates of this host may name."""
+    return {
         **_base_values(spec),
         "spec": spec,
-        "acme_directory": directory,
+        "acme_directory": _acme_directory(spec),
         "builds": any(stack.builds for stack in spec.stacks),
         "by_name": any(rule.by_name for stack in spec.stacks for rule in (*stack.egress, *stack.build_egress)),
         "builds_secrets": any(_builds_secrets(stack) for stack in spec.stacks),
@@ -108,31 +120,28 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "drop_ins": quadlet.BASES[spec.server.base].drop_ins,
         "uid_base": facts.UID_BASE,
     }
-    yield from rootfs.render(Part.FIRST_BOOT, "host", values)
-    if spec.tls.ca_root:
-        yield File(f"{facts.ETC}/caddy/acme-root.pem", spec.tls.ca_root, Part.FIRST_BOOT)
-    if spec.tls.storage:
-        yield File(facts.STORAGE, _lines([spec.tls.storage.source]), Part.FIRST_BOOT)
-    port = urllib.parse.urlsplit(directory).port if directory else None
-    yield from firewall.host_files(spec.ssh.allow_from, spec.stacks, port, spec.fail2ban.ignore)
-    yield from edge.files(spec.proxy.edge)
-    if logins := _logins(spec):
-        yield File(facts.LOGINS, logins, Part.FIRST_BOOT, "0600")
-    if keys := _deploy_keys(spec):
-        yield File(facts.DEPLOY_KEYS, keys, Part.FIRST_BOOT)
-    if by_role := _role_logins(spec):
-        yield File(facts.ROLE_LOGINS, by_role, Part.FIRST_BOOT)
-    if spec.backup:
-        yield File(facts.BACKUP, _backup(spec.backup, spec.stacks), Part.FIRST_BOOT)
-    if spec.notify:
-        told = json.dumps({**asdict(spec.notify), "secrets": spec.notify.secrets}).encode() + b"\n"
-        yield File(facts.NOTIFY, told, Part.FIRST_BOOT, "0600")
-    if updates := {stack.name: asdict(stack.update) for stack in spec.stacks if stack.update}:
-        yield File(facts.UPDATES, json.dumps(updates, separators=(",", ":")).encode() + b"\n", Part.FIRST_BOOT)
-    if extra := packages.of_spec(spec):
-        yield File(facts.PACKAGES, _lines(extra), Part.FIRST_BOOT)
-    for stack in spec.stacks:
-        yield from (_owned(stack, file) for file in _stack(stack, spec, values))
+
+
+def _sections(spec: Spec) -> Iterator[tuple[str, bytes | None, str]]:
+    """What sections of the spec say to programs of the host: path, content where there is any, and mode."""
+    yield f"{facts.ETC}/caddy/acme-root.pem", spec.tls.ca_root, "0644"
+    yield facts.STORAGE, _lines([spec.tls.storage.source]) if spec.tls.storage else None, "0644"
+    yield facts.LOGINS, _logins(spec), "0600"
+    yield facts.DEPLOY_KEYS, _deploy_keys(spec), "0644"
+    yield facts.ROLE_LOGINS, _role_logins(spec), "0644"
+    yield facts.BACKUP, _backup(spec.backup, spec.stacks) if spec.backup else None, "0644"
+    yield facts.NOTIFY, _notify(spec.notify) if spec.notify else None, "0600"
+    yield facts.UPDATES, _updates(spec.stacks), "0644"
+    yield facts.PACKAGES, _lines(packages.of_spec(spec)), "0644"
+
+
+def _notify(notify: Notify) -> bytes:
+    return json.dumps({**asdict(notify), "secrets": notify.secrets}).encode() + b"\n"
+
+
+def _updates(stacks: Iterable[Stack]) -> bytes | None:
+    updates = {stack.name: asdict(stack.update) for stack in stacks if stack.update}
+    return json.dumps(updates, separators=(",", ":")).encode() + b"\n" if updates else None
 
 
 def _lines(words: Iterable[str]) -> bytes:
