@@ -8,24 +8,22 @@ import os
 import re
 import textwrap
 import urllib.parse
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts, quadlet
-from builder.host import edge, firewall, packages, rootfs
+from builder.host import edge, firewall, packages, rootfs, sections
 from builder.host.model import File, Host, Part
 from builder.host.rootfs import Encoded
-from builder.oci import ecr, image_reference
+from builder.oci import image_reference
 from builder.stack import names, public, shares, user
-from builder.stack.model import StackBackup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from builder.spec import Spec
-    from builder.spec.model import Backup, Notify
     from builder.stack.model import Deploy, Stack
 
 
@@ -51,7 +49,7 @@ def _baked(spec: Spec) -> Iterator[File]:
     """What every host has. It depends on the base and the proxy image alone, never on who the host is for."""
     yield from rootfs.render(Part.BAKED, "host", _base_values(spec))
     yield from firewall.base_files()
-    yield File(f"{facts.LIB}/packages", _lines(sorted(packages.PACKAGES[spec.server.base])), Part.BAKED)
+    yield File(f"{facts.LIB}/packages", sections.lines(sorted(packages.PACKAGES[spec.server.base])), Part.BAKED)
     subids = f"{facts.PROXY_USER}:{facts.PROXY_SLOT * facts.SUBID_SIZE}:{facts.SUBID_SIZE}\n"
     yield File(f"{facts.LIB}/subids", subids.encode(), Part.BAKED)
 
@@ -64,7 +62,9 @@ def _first_boot(spec: Spec) -> Iterator[File]:
     port = urllib.parse.urlsplit(directory).port if directory else None
     yield from firewall.host_files(spec.ssh.allow_from, spec.stacks, port, spec.fail2ban.ignore)
     yield from edge.files(spec.proxy.edge)
-    yield from (File(path, content, Part.FIRST_BOOT, mode) for path, content, mode in _sections(spec) if content)
+    for path, content, mode in sections.contents(spec):
+        if content:
+            yield File(path, content, Part.FIRST_BOOT, mode)
     for stack in spec.stacks:
         yield from (_owned(stack, file) for file in _stack(stack, spec, values))
 
@@ -120,70 +120,6 @@ def _values(spec: Spec) -> dict[str, Any]:
         "drop_ins": quadlet.BASES[spec.server.base].drop_ins,
         "uid_base": facts.UID_BASE,
     }
-
-
-def _sections(spec: Spec) -> Iterator[tuple[str, bytes | None, str]]:
-    """What sections of the spec say to programs of the host: path, content where there is any, and mode."""
-    yield f"{facts.ETC}/caddy/acme-root.pem", spec.tls.ca_root, "0644"
-    yield facts.STORAGE, _lines([spec.tls.storage.source]) if spec.tls.storage else None, "0644"
-    yield facts.LOGINS, _logins(spec), "0600"
-    yield facts.DEPLOY_KEYS, _deploy_keys(spec), "0644"
-    yield facts.ROLE_LOGINS, _role_logins(spec), "0644"
-    yield facts.BACKUP, _backup(spec.backup, spec.stacks) if spec.backup else None, "0644"
-    yield facts.NOTIFY, _notify(spec.notify) if spec.notify else None, "0600"
-    yield facts.UPDATES, _updates(spec.stacks), "0644"
-    yield facts.PACKAGES, _lines(packages.of_spec(spec)), "0644"
-
-
-def _notify(notify: Notify) -> bytes:
-    return json.dumps({**asdict(notify), "secrets": notify.secrets}).encode() + b"\n"
-
-
-def _updates(stacks: Iterable[Stack]) -> bytes | None:
-    updates = {stack.name: asdict(stack.update) for stack in stacks if stack.update}
-    return json.dumps(updates, separators=(",", ":")).encode() + b"\n" if updates else None
-
-
-def _lines(words: Iterable[str]) -> bytes:
-    return "".join(f"{word}\n" for word in words).encode()
-
-
-def _logins(spec: Spec) -> bytes:
-    """Who logs in where: `er server registry` reads it, and first boot, which says what is not there."""
-    named = ((owner, login) for owner, login in spec.logins if not login.by_role)
-    return _lines(f"{owner} {login.registry} {login.username}" for owner, login in named)
-
-
-def _role_logins(spec: Spec) -> bytes:
-    """Where the server's role logs in, for whom."""
-    found = ((owner, login.registry, ecr.registry(login.registry)) for owner, login in spec.logins if login.by_role)
-    return _lines(f"{owner} {name} {registry.name}" for owner, name, registry in found if registry)
-
-
-def _deploy_keys(spec: Spec) -> bytes:
-    """Lines of authorized_keys; what is not in them a key may not do: see `restrict` in sshd(8)."""
-    found = ((stack.name, key) for stack in spec.stacks if stack.deploy for key in stack.deploy.ssh_keys)
-    return "".join(f'restrict,command="{facts.DEPLOY_SHELL} {name}" {key}\n' for name, key in found).encode()
-
-
-def _backup(backup: Backup, stacks: Iterable[Stack]) -> bytes:
-    """What the remote part reads: the repository, and of stacks what differs from the rule; false is left out."""
-    value = {
-        "repository": backup.repository,
-        "secrets": backup.secrets,
-        "optional_secrets": backup.optional_secrets,
-        "keep": asdict(backup.keep) if backup.keep else None,
-        "bandwidth": backup.bandwidth,
-        "append_only": backup.append_only,
-        "host_key": backup.host_key,
-        "stacks": {stack.name: _stack_backup(stack) for stack in stacks if stack.backup != StackBackup()},
-    }
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _stack_backup(stack: Stack) -> dict[str, object] | bool:
-    backup = stack.backup
-    return {"before": dict(backup.before), "stop": backup.stop, "exclude": backup.exclude} if backup else False
 
 
 def _builds_secrets(stack: Stack) -> bool:

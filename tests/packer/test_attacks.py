@@ -22,7 +22,7 @@ from builder.host.firewall import CONNECTIONS
 from builder.host.packages import PACKAGES
 from builder.lab import base_tree
 from builder.polling import until
-from builder.server.remote.services import shares_words
+from builder.server.remote.reload import shares_words
 from builder.stack import shares
 from builder.stack.model import Limits
 from tests.audit.conftest import TOOLS, answers

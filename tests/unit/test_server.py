@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from builder.server import Remote, apply, ssh
-from builder.server.remote import changed_files, common, host_readiness, main, services
+from builder.server.remote import changed_files, common, host_readiness, main, reload
 from builder.server.remote.images import images
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def test_what_ssh_says_becomes_one_error(code: int, said: str, message: str, hin
 
 
 def test_new_connections_wait_for_a_moment_that_ends_by_itself() -> None:
-    assert " ".join(services.pause_rule(1_800_000_000)) == (
+    assert " ".join(reload.pause_rule(1_800_000_000)) == (
         "INPUT -p tcp --syn -m multiport --dports 8080,8443 -m time --datestop 2027-01-15T08:00:00 -j DROP"
     )
 

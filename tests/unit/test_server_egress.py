@@ -15,7 +15,7 @@ from builder.cli.server import firewall as shown
 from builder.cli.server import logs
 from builder.host import firewall
 from builder.server.remote import egress
-from builder.server.remote.services import affected, shares_words
+from builder.server.remote.reload import affected, shares_words
 from builder.stack.model import EgressRule, Stack
 
 # As the kernel's nf_log_syslog writes them.

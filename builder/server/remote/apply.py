@@ -27,6 +27,7 @@ from builder.server.remote import (
     packages,
     release_record,
     releases,
+    reload,
     services,
     shared_certificates,
     start_first,
@@ -253,10 +254,10 @@ def _reload(touched: list[str], plan: Value, before: _Before, *, back: bool = Fa
     On the way `back` only those restart that did so before, and the state is told by who goes it.
     """
     set_state = _silent if back else APPLY.set_state
-    affected = services.affected(touched, {uid: stack for stack, uid in plan["stacks"].items()})
+    affected = reload.affected(touched, {uid: stack for stack, uid in plan["stacks"].items()})
     ignored = set(before.unhealthy) - affected.stacks.keys()
     set_state("telling services")
-    reasons = services.reload(affected, plan["timeout"], set_state, before.ran if back else {})
+    reasons = reload.reload(affected, plan["timeout"], set_state, before.ran if back else {})
     set_state("waiting for the stacks")
     waiting = host_readiness.wait_until_ready(plan["timeout"], ignored)
     explained = waiting.keys() | host_readiness.waiting_for_logins() | first_images.each().keys()

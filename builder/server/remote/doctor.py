@@ -27,6 +27,7 @@ from builder.server.remote import (
     shared_certificates,
     status,
 )
+from builder.server.remote.backup import backup_checks
 from builder.server.remote.changed_files import APPLY
 from builder.server.remote.common import RemoteError
 from builder.server.remote.images import first_images, kept_images, pushes, registries, role_logins
@@ -273,42 +274,6 @@ def _install() -> None:
     packages.install(packages.missing(packages.lists()))
 
 
-def _backups() -> str:
-    found = status.backups()
-    if found is None:
-        return ""
-    missing = [f"the host lacks the secret {name}" for name in found["missing"]]
-    failed = [found["run"]["error"]] if found["run"].get("error") else []
-    errors = [f"{one['stack']}: {one['error']}" for one in found["stacks"] if one.get("error")]
-    late = [f"{one['stack']} has had none for long" for one in found["stacks"] if one["late"]]
-    return ", ".join([*missing, *failed, *errors, *late])
-
-
-def _drills() -> str:
-    found = status.backups()
-    tried = {one["stack"]: one["drill"].get("error") for one in found["stacks"]} if found else {}
-    return ", ".join(f"{stack}: {error}" for stack, error in tried.items() if error)
-
-
-def _skipped_drills() -> str:
-    found = status.backups()
-    tried = {one["stack"]: one["drill"].get("skipped") for one in found["stacks"]} if found else {}
-    return ", ".join(f"{stack} was not tried: {why}" for stack, why in tried.items() if why)
-
-
-_CUT: Final = {"cut": "was cut before its switch: it runs with the old data", "half": "was cut half-way: some is old"}
-
-
-def _restores() -> str:
-    cut = (one for one in status.restores() if one["state"] in _CUT)
-    return ", ".join(f"a restore of {one['stack']} {_CUT[one['state']]}" for one in cut)
-
-
-def _kept() -> str:
-    kept = (one["stack"] for one in status.restores() if one["state"] == "kept")
-    return ", ".join(f"what {stack} had before its restore is still kept" for stack in kept)
-
-
 def _clock() -> str:
     found = common.run(["timedatectl", "show", "-p", "NTPSynchronized", "-p", "NTP"], check=False)
     return "" if "NTPSynchronized=yes" in found or "NTP=no" in found else "the clock is not synchronised"
@@ -390,9 +355,16 @@ CHECKS: Final = (
     Check("no unknown listener", _ports, "see who: sudo ss -tulnp; end it or bind it to 127.0.0.1"),
     Check("security updates", _updates, "sudo unattended-upgrade", _update),
     Check("packages", _packages, "sudo apt-get install what is missing", _install),
-    Check("backups", _backups, "er server status HOST says what is missing; then er server backup HOST now"),
-    Check("restores tried", _drills, "er server backup HOST check; older snapshots may be whole", note=_skipped_drills),
-    Check("restores whole", _restores, "er server restore HOST STACK --back", note=_kept),
+    Check(
+        "backups", backup_checks.backups, "er server status HOST says what is missing; then er server backup HOST now"
+    ),
+    Check(
+        "restores tried",
+        backup_checks.drills,
+        "er server backup HOST check; older snapshots may be whole",
+        note=backup_checks.skipped_drills,
+    ),
+    Check("restores whole", backup_checks.restores, "er server restore HOST STACK --back", note=backup_checks.kept),
     Check("clock", _clock, "see timedatectl timesync-status"),
     Check(
         "edge",
