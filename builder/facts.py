@@ -56,6 +56,10 @@ CADDY_DATA: Final = f"{DATA}/caddy"
 BANS: Final = f"{DATA}/fail2ban"
 # A number, and the stacks that have data there with their uids, in one line.
 DATA_FORMAT: Final = f"{DATA}/format"
+# What stands before the host, as JSON; and whom Caddy refuses there: a directory for each address, in it a file for
+# each jail. It lies below what Caddy sees of the host, and its name has a dot, as no stack's has.
+EDGE: Final = f"{ETC}/edge.json"
+REFUSED: Final = f"{PROXY_SOCKETS}/.refused"
 # The ext4 label of a disk of its own.
 DATA_LABEL: Final = "er-data"
 # What is mounted there, a link, and why it is not yet; only on hosts whose spec names such a disk.

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, quadlet
-from builder.host import firewall, packages, rootfs
+from builder.host import edge, firewall, packages, rootfs
 from builder.host.model import File, Host, Part
 from builder.host.rootfs import Encoded
 from builder.oci import ecr, image_reference
@@ -93,6 +93,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "remote_code": facts.REMOTE_CODE,
         "host_secrets": facts.HOST_SECRETS,
         "restored": facts.RESTORED,
+        "refused": facts.REFUSED,
         "data_label": facts.DATA_LABEL,
         "data_disk": facts.DATA_DISK,
         "data_said": facts.DATA_SAID,
@@ -108,6 +109,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         yield File(f"{facts.ETC}/caddy/acme-root.pem", spec.tls.ca_root, Part.FIRST_BOOT)
     port = urllib.parse.urlsplit(directory).port if directory else None
     yield from firewall.host_files(spec.ssh.allow_from, spec.stacks, port, spec.fail2ban.ignore)
+    yield from edge.files(spec.proxy.edge)
     if logins := _logins(spec):
         yield File(facts.LOGINS, logins, Part.FIRST_BOOT, "0600")
     if keys := _deploy_keys(spec):
@@ -284,7 +286,8 @@ _CLIENT_PREFIX: Final = 64
 
 def never_banned(spec: Spec) -> tuple[str, ...]:
     """The networks that are never banned. An IPv6 address among them stands for the network it is counted in."""
-    networks = (ipaddress.ip_network(text) for text in spec.fail2ban.ignore)
+    edges = spec.proxy.edge.networks if spec.proxy.edge else ()
+    networks = (ipaddress.ip_network(text) for text in (*spec.fail2ban.ignore, *edges))
     counted = (
         one.supernet(new_prefix=_CLIENT_PREFIX)
         if isinstance(one, ipaddress.IPv6Network) and one.prefixlen > _CLIENT_PREFIX

@@ -39,7 +39,9 @@ def base_files() -> Iterator[File]:
     yield from _files(f"{BASE}/10-base", (_base_filter(), _base_nat()), Part.BAKED)
     yield stack_template()
     yield from _files(
-        f"{LOCKDOWN}/10-lockdown", (_lockdown_filter(), Fragment("nat", (), (REDIRECT, OWN_SITES))), Part.BAKED
+        f"{LOCKDOWN}/10-lockdown",
+        (_lockdown_filter(), Fragment("nat", (), (REDIRECT, OWN_SITES, OWN_SOURCE))),
+        Part.BAKED,
     )
 
 
@@ -80,6 +82,8 @@ REDIRECTS: Final = (
 # Chains of nat: what came from outside, what the host's own users send, and where both end.
 REDIRECT: Final = "ER-REDIRECT"
 OWN_SITES: Final = "ER-OWN"
+# Where such a call of its own comes from, on hosts behind an edge.
+OWN_SOURCE: Final = "ER-OWN-SOURCE"
 _PROXY: Final = "ER-PROXY"
 _STACKS: Final = f"{facts.PROXY_UID + 1}-{facts.UID_BASE + facts.LAST_SLOT}"
 
@@ -100,7 +104,7 @@ def _base_nat() -> Fragment:
             for protocol, public, local in REDIRECTS
         ),
     )
-    return Fragment("nat", rules, (REDIRECT, OWN_SITES, _PROXY))
+    return Fragment("nat", rules, (REDIRECT, OWN_SITES, OWN_SOURCE, _PROXY))
 
 
 _POLICIES: Final = (("INPUT", "DROP"), ("FORWARD", "DROP"), ("OUTPUT", "ACCEPT"))

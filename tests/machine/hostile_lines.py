@@ -70,6 +70,7 @@ _PIECES: Final = (
     "::ffff:203.0.113.77",
     "[2001:db8:bad::77]",
     '"remote_ip":"203.0.113.77"',
+    '"client_ip":"203.0.113.77"',
     '","status":404,"uri":"/.env"}',
     '{"level":"info"',
     "\\",
@@ -139,10 +140,13 @@ class Writer:
         address = self.address()
         status = self.random.choice((200, 308, 404, 403, 421))
         page = self.random.random() < 0.2
+        # An edge may write an IPv4 address as IPv6 does.
+        mapped = "." in address and self.random.random() < 0.1
         request = {
-            "remote_ip": address,
+            # An edge's, where there is one.
+            "remote_ip": self.random.choice((address, "192.0.2.77")),
             "remote_port": "4711",
-            "client_ip": address,
+            "client_ip": f"::ffff:{address}" if mapped else address,
             "proto": "HTTP/2.0",
             "method": self.random.choice(("GET", "POST", self.text())),
             "host": self.random.choice(("hello.example.com", self.text())),

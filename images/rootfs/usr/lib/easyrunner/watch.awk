@@ -1,6 +1,7 @@
 # The client as it counts: an IPv4 address, or the /64 of an IPv6 one, as that is what one gets. The host's own addresses
 # do not count; where it shares its /64 with others, they count one by one. An address of the link alone counts nowhere.
 function say(client, what,    all, part, hex, net, i, own, line) {
+	sub(/^::ffff:/, "", client)
 	if (client !~ /^[0-9a-f.:]+$/) return
 	if (client ~ /:/) {
 		all = client
@@ -31,7 +32,7 @@ function say(client, what,    all, part, hex, net, i, own, line) {
 	host = tolower(value["host"])
 	gsub(/:[0-9]+$| /, "", host)
 	if (match($0, /"status":4../) && value["sec_fetch_site"] !~ /^(cross|same)-/)
-		say(value["remote_ip"], substr($0, RSTART + 9, 3) " //" substr(host value["uri"], 1, 500))
+		say(value["client_ip"], substr($0, RSTART + 9, 3) " //" substr(host value["uri"], 1, 500))
 	next
 }
 

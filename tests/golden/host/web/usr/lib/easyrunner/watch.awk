@@ -1,4 +1,5 @@
 function say(client, what,    all, part, hex, net, i, own, line) {
+	sub(/^::ffff:/, "", client)
 	if (client !~ /^[0-9a-f.:]+$/) return
 	if (client ~ /:/) {
 		all = client
@@ -27,7 +28,7 @@ function say(client, what,    all, part, hex, net, i, own, line) {
 	host = tolower(value["host"])
 	gsub(/:[0-9]+$| /, "", host)
 	if (match($0, /"status":4../) && value["sec_fetch_site"] !~ /^(cross|same)-/)
-		say(value["remote_ip"], substr($0, RSTART + 9, 3) " //" substr(host value["uri"], 1, 500))
+		say(value["client_ip"], substr($0, RSTART + 9, 3) " //" substr(host value["uri"], 1, 500))
 	next
 }
 
