@@ -21,7 +21,7 @@ TEST_PACKAGES := bind9-dnsutils bsdextrautils iptables nmap openssl shellcheck d
   xz-utils zstd dnsmasq-base genisoimage podman crun netavark openssh-server rclone haproxy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check fuzz bench attacks audits bakes cis cuts packer sweeps wild shape images setup system-boot system-test clean
+.PHONY: help demo test unit check fuzz bench recording attacks audits bakes cis cuts packer sweeps wild shape images setup system-boot system-test clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ fuzz: system-test setup ## Put every hostile value into every text of a spec and
 bench: system-test setup images $(KEY) ## Measure against what people do today, as ratios; writes docs/benchmarks.md
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.sizes
+
+recording: system-boot setup images $(KEY) ## Record a run of er try, as root; writes docs/try.svg
+	$(BIN)/python -m bench.recording
 
 # Of each of these `make test` tries a few points.
 SWEPT := $(addsuffix .py,$(addprefix server/test_,apply_table apply releases registries ecr push exec restore move) $(addprefix aws/test_,faults replace replace_booted replace_zone roles) \

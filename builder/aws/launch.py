@@ -188,41 +188,40 @@ def _point_domains(
     return done
 
 
-def launched_lines(launched: Launched, settings: Settings, default_known_hosts: Path) -> Iterator[str]:
-    """What exists now, and what to do with it; for a person."""
+def launched_rows(launched: Launched, settings: Settings, default_known_hosts: Path) -> Iterator[tuple[str, str]]:
+    """What exists now, and what to do with it, each with a word for what it is; for a person."""
     prerequisites = launched.prerequisites
-    yield ""
     for one in launched.servers:
         addresses = " ".join(one.addresses) or "no address yet"
         login = readiness.Login(one.admin, one.address or "ADDRESS", settings.known_hosts, settings.identity)
-        yield f"  {one.name}  {one.id}  {one.type} in {one.zone}  {addresses}"
-        yield f"    {login.shown(default_known_hosts)}"
+        yield "server", f"{one.name}  {one.id}  {one.type} in {one.zone}  {addresses}"
+        yield "login", login.shown(default_known_hosts)
     for site in launched.sites:
         answer = f"{site.status}, certificate {_certificate(site.trust)}" if site.serves else site.problem
-        yield f"  https://{site.domain}/  {answer}"
-    verb = "set in Route 53" if prerequisites.request.spec.dns else "to set"
+        yield "site", f"https://{site.domain}/  {answer}"
+    is_set = prerequisites.request.spec.dns
+    for record in launched.records:
+        said = f"{record.domain} {record.type} {' '.join(record.addresses)}"
+        yield ("DNS", f"{said}, set in Route 53") if is_set else ("next", f"set in your DNS: {said}")
     if not launched.first_boots:
         yield from _secrets_to_set(launched)
-    for record in launched.records:
-        yield f"  DNS {verb}: {record.domain} {record.type} {' '.join(record.addresses)}"
-    yield f"  remove it all: {_removal(prerequisites)}"
+    yield "next", f"to remove it all: {_removal(prerequisites)}"
 
 
-def host_key_lines(launched: Launched, settings: Settings) -> Iterator[str]:
+def host_key_rows(launched: Launched, settings: Settings) -> Iterator[tuple[str, str]]:
     """After a replacement: what those need who have the old server's keys, as whoever deploys has; for a person."""
     addresses = {address for one in launched.servers for address in one.addresses}
     if found := known_hosts.entries(settings.known_hosts, addresses):
-        yield "  it has host keys of its own; for the known_hosts of who deploys:"
-        yield from (f"    {line}" for line in found)
+        yield "host key", "\n".join(["it has its own; for the known_hosts of who deploys:", *found])
 
 
-def _secrets_to_set(launched: Launched) -> Iterator[str]:
+def _secrets_to_set(launched: Launched) -> Iterator[tuple[str, str]]:
     """Of a server that gets its data from the backup, and was not waited for."""
     request = launched.prerequisites.request
     if request.restores and request.spec.backup:
         for one, name in ((one, name) for one in launched.servers for name in request.spec.backup.secrets):
             way = readiness.secret_command(f"{one.admin}@{one.address or 'ADDRESS'}", name)
-            yield f"    its data waits for the host's secret {name}: {way}"
+            yield "next", f"its data waits for the host's secret {name}: {way}"
 
 
 def _certificate(trust: str) -> str:

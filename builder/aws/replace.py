@@ -367,18 +367,21 @@ def _is_off(api: Api, server: Server) -> bool:
 # What is told.
 
 
-def replaced_lines(done: Replaced) -> Iterator[str]:
-    """What has changed, for a person."""
-    yield f"  without service for {done.gap:.0f} s"
+def replaced_rows(done: Replaced) -> Iterator[tuple[str, str]]:
+    """What has changed, each with a word for what it is; for a person."""
+    yield "gap", f"without service for {done.gap:.0f} s"
     for boot in done.launched.first_boots:
         for fingerprint in sorted(boot.fingerprints):
-            yield f"  the host key of {boot.server.address} is new: {fingerprint}"
+            yield "host key", f"the host key of {boot.server.address} is new: {fingerprint}"
     pair = done.pair
     if done.volume != pair.volume:
-        yield f"  {done.volume} has the data now, a copy of {pair.volume}, which stays as it was with {pair.old.id};"
-        yield "    each of its blocks is slow when it is read for the first time"
-    yield f"  {pair.old.id} is stopped and kept, the data before the move is {done.snapshot}"
-    yield f"  once you are content: er destroy {pair.old.name} --region {done.launched.prerequisites.region} --old"
+        stays = f"{done.volume}, a copy of {pair.volume}, which stays as it was with {pair.old.id};"
+        yield "data", f"{stays}\neach of its blocks is slow when it is read for the first time"
+    yield "before", f"{pair.old.id} is stopped and kept, the data before the move is {done.snapshot}"
+    yield (
+        "next",
+        f"once you are content: er destroy {pair.old.name} --region {done.launched.prerequisites.region} --old",
+    )
 
 
 def replaced_json(done: Replaced) -> dict[str, Any]:

@@ -18,12 +18,12 @@ from builder import problem_report, providers
 from builder.cli import building, output
 from builder.cli import clean as cleaning
 from builder.cli.options import AsJson, load
-from builder.cli.progress import Steps
+from builder.cli.progress import NEXT, Steps, ending
 from builder.packer.convert import FORMATS
 from builder.packer.targets import BY_NAME, TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from builder.lab.events import Progress
     from builder.manifest import Difference
@@ -204,9 +204,9 @@ def show(result: Result, spec: Path, *, as_json: bool) -> int:
     from builder.packer import leftovers
 
     for line in leftovers.lines(result.left):
-        output.note(f"warning   {line}")
+        output.note(f"warning: {line}")
     if result.left:
-        output.note(f"hint      er build-image --clean {result.target} shows and removes what stayed")
+        output.note(f"hint: er build-image --clean {result.target} shows and removes what stayed")
     if as_json:
         output.json(_as_json(result))
     else:
@@ -215,19 +215,22 @@ def show(result: Result, spec: Path, *, as_json: bool) -> int:
 
 
 def _show(result: Result, spec: Path) -> None:
-    for answer in result.proof.answers if result.proof else ():
-        when = f"{answer.seconds:.0f} s after power-on {answer.boot}"
-        output.note(f"answer    https://{answer.domain}/ {answer.status}, {when}")
-    if result.image is not None:
-        again = " (there already, made of the same)" if result.reused else ""
-        output.note(f"image     {result.image}, {(result.size or 0) / 1e6:,.0f} MB{again}\nsha256    {result.sha256}")
-    for name in result.ids:
-        output.note(f"image     {name}")
-    for line in next_steps(result, spec):
-        output.note(f"next      {line}")
-    output.note(f"manifest  {result.manifest}")
+    ending(_rows(result, spec))
     if result.differences is not None:
         output.note(compared(result.differences))
+
+
+def _rows(result: Result, spec: Path) -> Iterator[tuple[str, str]]:
+    for answer in result.proof.answers if result.proof else ():
+        when = f"{answer.seconds:.0f} s after power-on {answer.boot}"
+        yield "site", f"https://{answer.domain}/ answered {answer.status}, {when}"
+    if result.image is not None:
+        again = " (there already, made of the same)" if result.reused else ""
+        yield "image", f"{result.image}, {(result.size or 0) / 1e6:,.0f} MB{again}"
+        yield "sha256", result.sha256 or ""
+    yield from (("image", name) for name in result.ids)
+    yield "manifest", str(result.manifest)
+    yield from ((NEXT, line) for line in next_steps(result, spec))
 
 
 def next_steps(result: Result, spec: Path) -> list[str]:

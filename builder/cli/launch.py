@@ -9,7 +9,7 @@ import typer
 
 from builder.cli import output
 from builder.cli.options import AsJson, SpecPath, load, restoring
-from builder.cli.progress import Steps
+from builder.cli.progress import Steps, ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -159,8 +159,7 @@ def _launch(client: Api, request: Request, settings: Settings, *, as_json: bool)
             steps.stop()
             output.note(f"  {error.remains}")
             raise (error.cause if isinstance(error.cause, UserError) else KeyboardInterrupt) from None
-    for line in launch.launched_lines(launched, settings, known_hosts.default()):
-        output.note(line)
+    ending(launch.launched_rows(launched, settings, known_hosts.default()))
     if as_json:
         output.json(launch.launched_json(launched, settings, progress.seconds))
     return 0
@@ -176,10 +175,8 @@ def _replace(client: Api, request: Request, settings: Settings, *, as_json: bool
         progress = Progress(steps)
         client.report = progress.line
         done = replacing.replace_server(client, request, settings, progress)
-    for line in launch.launched_lines(done.launched, settings, known_hosts.default()):
-        output.note(line)
-    for line in (*replacing.replaced_lines(done), *launch.host_key_lines(done.launched, settings)):
-        output.note(line)
+    launched = launch.launched_rows(done.launched, settings, known_hosts.default())
+    ending((*launched, *replacing.replaced_rows(done), *launch.host_key_rows(done.launched, settings)))
     if as_json:
         shown = launch.launched_json(done.launched, settings, progress.seconds)
         output.json({**shown, **replacing.replaced_json(done)})

@@ -9,13 +9,13 @@ import errno
 import sys
 from contextlib import contextmanager
 from json import dumps
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import rich.console
 from rich.segment import Segment
 from rich.table import Table
 
-from builder import files, problem_report
+from builder import files, problem_report, quantities
 from builder.problem_report import printable
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Console(rich.console.Console):
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else printable(text, keep="\n"), style, control)
 
+
+duration, size = quantities.duration, quantities.size
 
 # It looks sys.stderr up each time it prints. Without emoji, as `:x:` is part of a port or a mount.
 console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -121,29 +123,3 @@ class _PrintableTable(Table):
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **options)
-
-
-_TIMES: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
-_SIZES: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
-
-
-def duration(seconds: int) -> str:
-    """The two largest units: 90 is 1 min 30 s."""
-    parts: list[str] = []
-    for size, unit in _TIMES:
-        if seconds >= size and len(parts) < 2:
-            parts.append(f"{seconds // size} {unit}")
-            seconds %= size
-        elif parts:
-            break
-    return " ".join(parts) or "0 s"
-
-
-def size(count: int | None) -> str:
-    """Bytes in binary units; nothing when unknown."""
-    if count is None:
-        return ""
-    for unit, name in _SIZES:
-        if count >= unit:
-            return f"{count / unit:.1f} {name}" if count < 10 * unit else f"{count / unit:.0f} {name}"
-    return f"{count} B"

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+# Of `first boot of the new one`: the times of all commands stand below each other.
+_STEP_WIDTH = 25
+
+
 class _RunningStep:
     """The text beside the spinner; rendered again each time that turns."""
 
@@ -40,6 +44,7 @@ class Steps:
     def __init__(self) -> None:
         self._status: Status | None = None
         self._running: _RunningStep | None = None
+        self._begun: tuple[str, float] | None = None  # by `next`
 
     def __enter__(self) -> Self:
         return self
@@ -47,7 +52,21 @@ class Steps:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            self._end_begun()
         self.stop()
+
+    def next(self, step: str) -> None:
+        """A step has begun, and so the one before is over; the last one ends with the block."""
+        self._end_begun()
+        self._begun = (step, time.monotonic())
+        self.start(step)
+
+    def _end_begun(self) -> None:
+        if self._begun:
+            step, since = self._begun
+            self._begun = None
+            self.end(step, time.monotonic() - since)
 
     def start(self, step: str) -> None:
         """A step has begun."""
@@ -61,7 +80,7 @@ class Steps:
     def end(self, step: str, seconds: float) -> None:
         """The step is over."""
         self.stop()
-        output.note(f"  {step:<14} {seconds:6.1f} s")
+        output.note(f"  {step:<{_STEP_WIDTH}} {seconds:6.1f} s")
 
     def line(self, text: str) -> None:
         """Print a line while a step goes on."""
@@ -77,6 +96,27 @@ class Steps:
         if self._status:
             self._status.stop()
             self._status = self._running = None
+
+
+NEXT = "next"
+_LABEL_WIDTH = 9
+
+
+def ending(rows: Iterable[tuple[str, str]]) -> None:
+    """What there is at the end of a command that takes steps, and what to do next, a line each after a blank one.
+
+    A row is a word for what it is (`server`, `site`, `image`) and its text; `next` is what to do, and comes last.
+    """
+    from rich.text import Text
+
+    every = [*rows]
+    if not every:
+        return
+    output.note("")
+    for label, text in (*(row for row in every if row[0] != NEXT), *(row for row in every if row[0] == NEXT)):
+        for number, line in enumerate(text.split("\n")):
+            shown = "" if number else label
+            output.console.print(Text.assemble("  ", (f"{shown:<{_LABEL_WIDTH}}", "bold"), " ", line))
 
 
 _BAR_WIDTH = 20

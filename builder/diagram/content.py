@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,22 @@ class Words:
     look: str = "note"
     lines: int = 1
     icon: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What was seen of a host at one place, and whether it is as it should be."""
+
+    text: str
+    good: bool
+
+    @property
+    def words(self) -> Words:
+        """With a sign, so that no colour has to be seen."""
+        return Words(f"{'✓' if self.good else '✗'} {self.text}", "good" if self.good else "bad", lines=4)
+
+
+Marks = Mapping[str, Sequence[Mark]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,42 +96,56 @@ class Content:
     backup_leaves: bool
 
 
-def of(spec: Spec) -> Content:
-    """What is said of the host of a spec."""
-    server, stacks = spec.server, len(spec.stacks)
+def of(spec: Spec, marks: Marks | None = None) -> Content:
+    """What is said of the host of a spec, and what was seen of it.
+
+    Places of marks are `wall`, `proxy`, `gate:udp`, `ssh`, `data`, `backup`; of stacks `stack:NAME`, `out:NAME`,
+    `site:DOMAIN` and `service:STACK/NAME`.
+    """
+    server, stacks, seen = spec.server, len(spec.stacks), marks or {}
+    ports = [one for one in firewall.REDIRECTS if one[0] == "tcp" or not spec.proxy.edge]  # none passes HTTP/3 on
     return Content(
         name=server.name,
         machine=f"{server.base}, {server.arch}, {_count(stacks, 'stack')}",
         visitors=tuple(_visitors(spec)),
         wall=(Words("Firewall", "head"), Words("IPv4 and IPv6 alike")),
-        web_gates=tuple(_gate(*redirect) for redirect in firewall.REDIRECTS if _is_open(spec, redirect[0])),
-        limits=tuple(_limits(spec)),
+        web_gates=tuple(_gate(*redirect, seen) for redirect in ports),
+        limits=(*_limits(spec), *_seen(seen, "wall")),
         sockets=(Words("unix"), Words("sockets")),
         proxy=(Words("Caddy", "head"), Words(f"{facts.PROXY_USER}, uid {facts.PROXY_UID}")),
-        proxy_foot=tuple(_proxy_foot(spec)),
-        stacks=tuple(_stack(stack) for stack in spec.stacks),
+        proxy_foot=(*_proxy_foot(spec), *_seen(seen, "proxy")),
+        stacks=tuple(_stack(stack, seen) for stack in spec.stacks),
         elsewhere=(Words("Elsewhere", "name"), Words(_elsewhere(spec), lines=3)),
         way_out=(Words("out, by user", "name"), Words("else refused")),
         admins=tuple(_admins(spec)),
         ssh_gate=(Words(str(facts.SSH), "name"), Words("tcp, SSH")),
-        sshd=tuple(_sshd(spec)),
-        data=tuple(_data(spec)),
-        backup=tuple(_backup(spec)),
+        sshd=(*_sshd(spec), *_seen(seen, "ssh")),
+        data=(*_data(spec), *_seen(seen, "data")),
+        backup=tuple(_backup(spec, seen)),
         backup_leaves=_backup_leaves(spec),
     )
 
 
 def _visitors(spec: Spec) -> Iterator[Words]:
     """Who comes to the open ports; an edge may be all that does."""
-    edge = spec.proxy.edge
+    said = ["any address,", "IPv4 and IPv6"]
+    if edge := spec.proxy.edge:
+        said = [f"by {edge.name or 'an edge'},", edge.header or "PROXY protocol"]
+        said.append("nobody else" if edge.only else "or straight")
     yield Words("Visitors", "name")
-    if edge:
-        yield Words(f"by {edge.name or 'an edge'},", lines=2)
-        yield Words(edge.header or "PROXY protocol", lines=2)
-        yield Words("nobody else" if edge.only else "or straight")
-    else:
-        yield Words("any address,")
-        yield Words("IPv4 and IPv6")
+    yield from (Words(one, lines=2) for one in said)
+
+
+# Of one place; the report itself has all.
+_MOST_MARKS: Final = 5
+
+
+def _seen(marks: Marks, place: str) -> Iterator[Words]:
+    """What was seen at a place."""
+    found = marks.get(place, ())
+    yield from (mark.words for mark in found[:_MOST_MARKS])
+    if len(found) > _MOST_MARKS:
+        yield Words(f"and {len(found) - _MOST_MARKS} more")
 
 
 def _count(number: int, one: str) -> str:
@@ -128,13 +159,9 @@ _GATES: Final = {
 }
 
 
-def _gate(protocol: str, outside: int, inside: int) -> tuple[Words, ...]:
-    return (Words(f"{outside} → {inside}", "name"), Words(f"{protocol}, {_GATES[protocol, outside]}"))
-
-
-def _is_open(spec: Spec, protocol: str) -> bool:
-    """HTTP/3 does not come through an edge, and is closed then."""
-    return protocol == "tcp" or spec.proxy.edge is None
+def _gate(protocol: str, outside: int, inside: int, seen: Marks) -> tuple[Words, ...]:
+    words = (Words(f"{outside} → {inside}", "name"), Words(f"{protocol}, {_GATES[protocol, outside]}"))
+    return (*words, *_seen(seen, f"gate:{protocol}"))
 
 
 _JAILS: Final = ("web-scan", "web-flood")
@@ -149,10 +176,9 @@ def _limits(spec: Spec) -> Iterator[Words]:
     yield Words("Fail2Ban bans by", "term")
     jails = ("sshd", "recidive", *(jail for jail in _JAILS if jail not in spec.fail2ban.disable))
     yield Words(", ".join(jails), lines=4)
-    edges = edge.networks if edge else ()
-    if spec.fail2ban.ignore or edges:
+    if spared := (*spec.fail2ban.ignore, *(edge.networks if edge else ())):
         yield Words("Neither for", "term")
-        yield from _networks((*spec.fail2ban.ignore, *edges))
+        yield from _networks(spared)
     yield Words("All else", "term")
     yield Words("dropped, save ping")
 
@@ -193,12 +219,12 @@ def _image(image: str) -> str:
     return _DIGEST.sub(r"\1…", image)
 
 
-def _stack(stack: Stack) -> StackShown:
+def _stack(stack: Stack, seen: Marks) -> StackShown:
     return StackShown(
-        head=tuple(_stack_head(stack)),
-        services=tuple(_service(stack, service) for service in stack.services),
+        head=(*_stack_head(stack), *_seen(seen, f"stack:{stack.name}")),
+        services=tuple(_service(stack, service, seen) for service in stack.services),
         networks=tuple(f"network {one.name}{', internal' if one.internal else ''}" for one in stack.networks),
-        out=tuple(_out(stack)),
+        out=(*_out(stack), *_seen(seen, f"out:{stack.name}")),
         has_way_out=not stack.no_egress or (stack.builds and not stack.no_build_egress),
     )
 
@@ -214,7 +240,7 @@ def _stack_head(stack: Stack) -> Iterator[Words]:
         yield Words(f"deployed with {_count(len(stack.deploy.ssh_keys), 'key')}{pushed}", lines=2)
 
 
-def _service(stack: Stack, service: Service) -> ServiceShown:
+def _service(stack: Stack, service: Service, seen: Marks) -> ServiceShown:
     is_public = service in stack.public
     return ServiceShown(
         name=service.name,
@@ -223,10 +249,11 @@ def _service(stack: Stack, service: Service) -> ServiceShown:
             Words("its own image" if service.build else _image(service.image), "code", 3),
             *_unusual(service),
             *(_mount(stack, mount) for mount in service.mounts),
+            *_seen(seen, f"service:{stack.name}/{service.name}"),
         ),
         networks=_joined(stack, service),
         socket=f"{facts.PROXY_SOCKETS}/{stack.name}/{service.name}.sock" if is_public else "",
-        sites=tuple(_sites(service)) if is_public else (),
+        sites=tuple(_sites(service, seen)) if is_public else (),
     )
 
 
@@ -257,11 +284,12 @@ def _joined(stack: Stack, service: Service) -> tuple[int, ...]:
     return tuple(number for number, network in enumerate(stack.networks) if network.name in joined)
 
 
-def _sites(service: Service) -> Iterator[Words]:
+def _sites(service: Service, seen: Marks) -> Iterator[Words]:
     """The addresses that the proxy has for a service, and the names that only lead to it."""
     for domain in service.domains:
         for path in service.paths or ("",):
             yield Words(f"{domain}{path}", "site", 3)
+        yield from _seen(seen, f"site:{domain}")
     yield from (Words(f"{name}, moved", lines=3) for name in service.redirect_from)
 
 
@@ -349,7 +377,7 @@ def _data(spec: Spec) -> Iterator[Words]:
         yield Words(f"on a disk of its own, {label if spec.data.disk == 'auto' else spec.data.disk}", lines=3)
 
 
-def _backup(spec: Spec) -> Iterator[Words]:
+def _backup(spec: Spec, seen: Marks) -> Iterator[Words]:
     if spec.backup is None:
         return
     yield Words("Backup", "head")
@@ -357,6 +385,7 @@ def _backup(spec: Spec) -> Iterator[Words]:
     yield Words(_without_login(spec.backup.to), "code", 3)
     if left_out := [stack.name for stack in spec.stacks if stack.backup is None]:
         yield Words(f"without {', '.join(left_out)}", lines=3)
+    yield from _seen(seen, "backup")
 
 
 def _backup_leaves(spec: Spec) -> bool:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from builder.spec import Spec
 
 
-def svg(spec: Spec) -> bytes:
-    """The picture of a host as a file; the same spec gives the same bytes."""
-    return draw(placing.scene(content.of(spec)))
+def svg(spec: Spec, marks: content.Marks | None = None) -> bytes:
+    """The picture of a host as a file, with what was seen of it; the same spec gives the same bytes."""
+    return draw(placing.scene(content.of(spec, marks)))
 
 
 # By role, in light and in dark: the colour of a text, or fill and edge of a shape.
@@ -28,6 +28,8 @@ TEXT_COLOURS: Final = {
     "ink": ("#1f2328", "#e6edf3"),
     "muted": ("#505a64", "#a9b4bf"),
     "site": ("#0a5299", "#79bbff"),
+    "good": ("#17663a", "#5fd08a"),
+    "bad": ("#a3101d", "#ff8f8a"),
 }
 FILLS: Final = {
     "page": ("#ffffff", "#0d1117"),

@@ -62,6 +62,8 @@ LOOKS: Final = {
     "code": Look(10.5, 14.5, "muted", monospace=True),
     "site": Look(11.5, 15, "site"),
     "socket": Look(10.5, 14.5, monospace=True),
+    "good": Look(11, 15, "good"),
+    "bad": Look(11, 15, "bad", bold=True),
 }
 
 

@@ -139,6 +139,7 @@ class Ready:
     console: Path
     answers: tuple[Answer, ...]
     steps: tuple[Ended, ...]
+    machine: Machine
 
     def curl(self, answer: Answer) -> str:
         """A command line that asks the site, for a person."""
@@ -291,6 +292,7 @@ def _ready(machine: Machine, plan: Plan, clock: _Clock, answers: tuple[Answer, .
         machine.console,
         answers,
         tuple(clock.ended),
+        machine,
     )
 
 

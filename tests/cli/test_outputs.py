@@ -52,8 +52,8 @@ DIRECTORY_WRITERS = {
     "render": ["render", str(WEB), "-o"],
     "build-image": ["build-image", str(WEB), "--target", "qemu", "-o"],
 }
-# tests/aws/test_launch.py has these.
-ELSEWHERE = {("launch", "--known-hosts"), ("destroy", "--known-hosts")}
+# tests/aws/test_launch.py has these, and tests/server/test_report.py, as it needs a host.
+ELSEWHERE = {("launch", "--known-hosts"), ("destroy", "--known-hosts"), ("server report", "--output")}
 # It is read, or says that these lines are to be printed.
 NO_OUTPUT = {("deploy", "--known-hosts"), ("server status", "--known-hosts")}
 

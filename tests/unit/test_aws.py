@@ -306,10 +306,8 @@ def test_after_a_replacement_whoever_deploys_is_given_the_new_keys(tmp_path: Pat
     assert known_hosts.entries(path, ["192.0.2.1", "2001:db8::1"]) == [f"192.0.2.1 ssh-ed25519 {BLOB} er:web1"]
     launched: Any = SimpleNamespace(servers=[SimpleNamespace(addresses=("192.0.2.1", "2001:db8::1"))])
     settings: Any = SimpleNamespace(known_hosts=path)
-    assert [*launch.host_key_lines(launched, settings)] == [
-        "  it has host keys of its own; for the known_hosts of who deploys:",
-        f"    192.0.2.1 ssh-ed25519 {BLOB} er:web1",
-    ]
+    said = f"it has its own; for the known_hosts of who deploys:\n192.0.2.1 ssh-ed25519 {BLOB} er:web1"
+    assert [*launch.host_key_rows(launched, settings)] == [("host key", said)]
 
 
 def test_how_ssh_is_called() -> None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import ast
 import io
 import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from rich.text import Text
 
 from builder.cli import output
 from builder.cli.output import Console
-from builder.cli.progress import Steps
+from builder.cli.progress import Steps, ending
 from builder.packer.build_log import Log
 from builder.problems import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # A window's title, a colour, a cleared screen, C1's one-byte CSI, a carriage return, a bell, right-to-left, a tag.
@@ -146,3 +146,44 @@ def test_no_text_is_taken_for_markup_or_emoji(capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr()
     assert [said.err.count(text) for text in texts] == [3, 3, 3]
     assert [said.out.count(text) for text in texts] == [2, 2, 2]
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, **options: Any) -> str:
+    """What a command with two steps prints on a console with these options."""
+    stream = io.StringIO()
+    monkeypatch.setattr(output, "console", Console(file=stream, width=200, legacy_windows=False, **options))
+    with Steps() as steps:
+        steps.next("boot")
+        steps.next("first boot of the new one")
+    ending([("next", "look at it"), ("server", "web1\nof two lines"), ("site", "https://web.example.org/")])
+    return stream.getvalue()
+
+
+def test_steps_and_what_there_is_at_the_end_have_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = printed(monkeypatch).splitlines()
+    assert lines == [
+        "  boot                         0.0 s",
+        "  first boot of the new one    0.0 s",
+        "",
+        "  server    web1",
+        "            of two lines",
+        "  site      https://web.example.org/",
+        "  next      look at it",
+    ]
+
+
+def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """https://no-color.org: bold and the spinner's movements stay on a terminal, colours do not."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.findall(r"\x1b\[(?:3|4|9)\d", printed(monkeypatch, force_terminal=True))
+    monkeypatch.delenv("NO_COLOR")
+    assert "\x1b[" not in printed(monkeypatch), "and nothing at all where it is no terminal"
+
+
+def test_a_step_that_failed_has_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(output, "console", Console(file=stream, width=200))
+    with pytest.raises(ValueError, match="broken"), Steps() as steps:  # noqa: PT012
+        steps.next("boot")
+        raise ValueError("broken")
+    assert stream.getvalue() == ""

@@ -10,7 +10,7 @@ import typer
 from builder import files, problem_report
 from builder.cli import building, output
 from builder.cli.options import AsJson, Host, SpecPath, SshOptions, load, remote, shared
-from builder.cli.progress import follow
+from builder.cli.progress import NEXT, Steps, ending, follow
 from builder.cli.server import firewall, push, registries, releases
 from builder.problems import SpecError
 
@@ -112,8 +112,9 @@ def _carry_out(
     if not found:
         # The files may be those of a change whose client has gone, and which would be taken back.
         return apply.resume(server)
-    for archive in apply.send_archives(server, spec):
-        output.note(f"sending {archive.name} …")
+    with Steps() as steps:
+        for archive in apply.send_archives(server, spec):
+            steps.next(f"sending {archive.name}")
     return apply.carry_out(server, apply.plan(spec, tree, timeout=timeout))
 
 
@@ -211,20 +212,9 @@ def _lines(state: dict[str, Any]) -> Iterator[str]:
 
 def _show_result(host: str, end: dict[str, Any]) -> int:
     if end["phase"] == "done":
-        for stack, names in end.get("waiting", {}).items():
-            ways = "; ".join(f"er server secret set {host} {stack} {name}" for name in names)
-            output.note(f"{stack} waits for what only you know: {ways}")
-        for stack, found in end.get("logins", {}).items():
-            for line in registries.waits(host, stack, found):
-                output.note(line)
-        for stack, services in end.get("images", {}).items():
-            for service in services:
-                output.note(
-                    f"{stack}/{service} waits for its first image: er server push {host} {stack}/{service} IMAGE"
-                )
+        ending(_rows(host, end))
         for stack in end.get("ill", ()):
             output.failure(f"{stack} was ill before this change, and still is", f"see: er server logs {host} {stack}")
-        output.note("the server is what the spec says; the tree of before is kept on it, as the last good one")
         firewall.show_names(end.get("names", ()))
         return 0
     refused = [
@@ -237,3 +227,16 @@ def _show_result(host: str, end: dict[str, Any]) -> int:
     else:
         output.failure(f"the change failed: {end.get('why')}; then: {end.get('then')}", "see er server doctor")
     return 1
+
+
+def _rows(host: str, end: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "server", "is what the spec says; the tree of before is kept on it, as the last good one"
+    for stack, names in end.get("waiting", {}).items():
+        ways = "; ".join(f"er server secret set {host} {stack} {name}" for name in names)
+        yield NEXT, f"{stack} waits for what only you know: {ways}"
+    for stack, found in end.get("logins", {}).items():
+        yield from ((NEXT, line) for line in registries.waits(host, stack, found))
+    for stack, services in end.get("images", {}).items():
+        for service in services:
+            where = f"{stack}/{service}"
+            yield NEXT, f"{where} waits for its first image: er server push {host} {where} IMAGE"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 VERBS: Final = {
     "status": "status",
     "doctor": "doctor",
+    "report-facts": "report",
     "jails": "bans",
     "ban": "bans",
     "unban": "bans",

@@ -40,7 +40,7 @@ _SITE: Final = re.compile(r"^([^\s#(&].*) \{$", re.MULTILINE)
 def move_facts() -> Value:
     """Who this host is, what is on it, and how far a move is here."""
     common.check_data()
-    domains = {name for file in Path(facts.ETC, "caddy/sites").glob("*.caddy") for name in _names(file.read_text())}
+    domains = {name for file in Path(facts.ETC, "caddy/sites").glob("*.caddy") for name in site_names(file.read_text())}
     return {
         "id": hashlib.sha256(Path("/etc/machine-id").read_bytes()).hexdigest()[:16],
         "name": common.server_env().get("NAME", ""),
@@ -49,7 +49,7 @@ def move_facts() -> Value:
         "state": held.state(),
         "word": age_of_word(),
         "domains": sorted(domains),
-        "addresses": _addresses(),
+        "addresses": addresses(),
         "free": data_list.free(),
         "releases": {stack: found for stack in common.stacks() if (found := release_record.deployed(stack))},
         "own": [*_own_data()],
@@ -58,7 +58,7 @@ def move_facts() -> Value:
     }
 
 
-def _names(text: str) -> Iterator[str]:
+def site_names(text: str) -> Iterator[str]:
     """The names of the sites in a file for Caddy."""
     for names in _SITE.findall(text):
         yield from (name for name in names.split(", ") if re.fullmatch(r"[a-z0-9*.-]+\.[a-z0-9-]+", name))
@@ -82,7 +82,8 @@ def _format() -> str:
         return ""
 
 
-def _addresses() -> list[str]:
+def addresses() -> list[str]:
+    """The global addresses of this host, of both families."""
     found = json.loads(common.run(["ip", "-json", "address", "show", "scope", "global"], check=False) or "[]")
     every = (one for link in found for one in link.get("addr_info", ()))
     return [one["local"] for one in every if "local" in one and not one.get("temporary")]
@@ -122,7 +123,7 @@ def _visited() -> set[str]:
         if '"status":2' in line and '"user_agent":"er"' not in line:
             hosts |= set(re.findall(r'"host":"([^"]*)"', line))
     sites = Path(facts.ETC, "caddy/sites")
-    return {file.stem for file in sites.glob("*.caddy") if hosts & {*_names(file.read_text())}}
+    return {file.stem for file in sites.glob("*.caddy") if hosts & {*site_names(file.read_text())}}
 
 
 def move_list(what: str) -> Value:
