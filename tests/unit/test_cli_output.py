@@ -100,6 +100,7 @@ def test_nothing_but_output_writes() -> None:
         "imagecheck/zipapp.py",
         "server/remote/main.py",
         "server/remote/deploy/git_hook.py",
+        "server/remote/image_updates.py",
         "server/remote/deploy_service.py",
         "server/remote/backup/drill.py",
         "server/remote/backup/first_restore.py",
