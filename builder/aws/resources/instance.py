@@ -40,8 +40,8 @@ class Instance(Resource):
 
     @classmethod
     def count(cls, request: Request) -> int:
-        """As many as are asked for."""
-        return request.options.count
+        """As many as are asked for; the hosts of a fleet are its group's to make."""
+        return 0 if request.spec.fleet else request.options.count
 
     @classmethod
     def summary(cls, request: Request, prerequisites: Prerequisites | None) -> str:
@@ -150,9 +150,9 @@ class Instance(Resource):
             "MinCount": self.missing,
             "MaxCount": self.missing,
             "UserData": self.prerequisites.user_data,
-            "BlockDeviceMappings": [_disk(image, self.request.disk)],
+            "BlockDeviceMappings": [disk_mapping(image, self.request.disk)],
             "NetworkInterfaces": [_network_interface(subnet, group, ipv6=options.ipv6)],
-            "MetadataOptions": _metadata(ipv6=options.ipv6),
+            "MetadataOptions": metadata_options(ipv6=options.ipv6),
             "TagSpecifications": self._tags(),
             "DisableApiTermination": options.protect,
             **({"KeyName": key} if key else {}),
@@ -181,6 +181,11 @@ class Instance(Resource):
         """One call for all."""
         ids = [one[cls.id_field] for one in described]
         return [(cls.removal, {"InstanceIds": ids})] if ids else []
+
+    @classmethod
+    def wait_until_gone(cls, api: Api, described: Sequence[Described]) -> None:
+        """While it ends, it uses the security group."""
+        wait_until_terminated(api, [one[cls.id_field] for one in described], api.backoff)
 
     @classmethod
     def line(cls, described: Described) -> str:
@@ -251,7 +256,8 @@ def disk_size(image: Image, asked: int) -> int:
     return max(asked, image.size)
 
 
-def _disk(image: Image, asked: int) -> dict[str, Any]:
+def disk_mapping(image: Image, asked: int) -> dict[str, Any]:
+    """The root disk."""
     size = disk_size(image, asked)
     volume = {"VolumeType": "gp3", "VolumeSize": size, "Encrypted": True, "DeleteOnTermination": True}
     return {"DeviceName": image.root, "Ebs": volume}
@@ -262,7 +268,7 @@ def _network_interface(subnet: Subnet, group: str | None, *, ipv6: bool) -> dict
     return interface | ({"Groups": [group]} if group else {}) | ({"Ipv6AddressCount": 1} if ipv6 else {})
 
 
-def _metadata(*, ipv6: bool) -> dict[str, Any]:
+def metadata_options(*, ipv6: bool) -> dict[str, Any]:
     """IMDSv2 only, with a hop limit of 1: a container gets no metadata."""
     return {
         "HttpEndpoint": "enabled",

@@ -1,0 +1,35 @@
+"""What the hosts of a fleet are made from: the spec, completed by what only a launch knows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from builder import host as hosts
+from builder import userdata
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.aws.request import Prerequisites
+    from builder.spec import Spec
+
+SOME_FILE_SYSTEM: Final = "fs-0123456789abcdef0"
+"""As long as a real one: by it the length of user-data is known before anything is made."""
+
+
+def complete(spec: Spec, *, networks: Sequence[str], file_system: str, region: str) -> Spec:
+    """The spec of a host: the balancer's networks are its edge, its certificates lie in the fleet's file system.
+
+    `networks` are those of the subnets that the balancer has addresses in.
+    """
+    del networks, file_system
+    return replace(spec, aws=replace(spec.aws, region=region))
+
+
+def user_data(prerequisites: Prerequisites, file_system: str) -> bytes:
+    """Of every host, before base64; the same bytes on any day. Raises UserError when it is over EC2's limit."""
+    networks = [network for subnet in prerequisites.subnets for network in subnet.networks]
+    given = prerequisites.request.spec
+    spec = complete(given, networks=networks, file_system=file_system, region=prerequisites.region)
+    return userdata.deliver(spec, hosts.build(spec), "aws", prerequisites.image.on).content
