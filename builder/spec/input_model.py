@@ -16,6 +16,7 @@ from builder import facts
 from builder.oci import ecr
 from builder.spec import rules
 from builder.spec.backup_input import BackupInput  # noqa: TC001 - pydantic reads the annotations
+from builder.spec.edge_input import EdgeSection
 from builder.spec.model import (
     Arch,  # noqa: TC001 - pydantic reads the annotations
     Base,  # noqa: TC001 - pydantic reads the annotations
@@ -105,7 +106,7 @@ class TlsInput(Section):
     )
 
 
-class ProxyInput(Section):
+class ProxyInput(EdgeSection):
     """The reverse proxy."""
 
     image: str = Field(

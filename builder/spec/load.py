@@ -9,7 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from builder.problems import Problem, Report, SpecError
-from builder.spec import backup_rules, deploy_access, host_sections, memory, model, registries, stack_entries
+from builder.spec import (
+    backup_rules,
+    deploy_access,
+    edge_rules,
+    host_sections,
+    memory,
+    model,
+    registries,
+    stack_entries,
+)
 from builder.spec.document import Document, validate
 from builder.yamlfile import source
 
@@ -44,6 +53,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
     host_sections.check_email(document)
     registries.check_roles(document)
     backup_rules.check_host(document)
+    edge_rules.check(document)
     root, image = host_sections.ca_root(document), host_sections.proxy_image(document)
     entries = stack_entries.read_stacks(document)
     if report.failed or spec_input is None:
@@ -64,6 +74,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
             image,
             cast("float | None", spec_input.proxy.body_timeout),
             registries.logins([image], spec_input.registries),
+            edge_rules.of_spec(document, spec_input.proxy),
         ),
         fail2ban=_fail2ban(spec_input.fail2ban),
         aws=model.Aws(spec_input.aws.region, spec_input.aws.type),

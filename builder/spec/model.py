@@ -12,6 +12,7 @@ Base = Literal["debian-13", "ubuntu-24.04"]
 Arch = Literal["amd64", "arm64"]
 Dns = Literal["route53"]
 Jail = Literal["web-scan", "web-flood"]
+EdgeName = Literal["cloudflare", "aws-nlb", "hetzner-lb", "digitalocean-lb"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +50,35 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Edge:
+    """What stands before the host and says who the visitor is: by a header, or by the PROXY protocol.
+
+    `networks` (CIDR) are those that it comes from; nobody else is believed. `name` is None for one of the user's own.
+    With `only`, ports 80 and 443 are closed to everybody else.
+    """
+
+    name: EdgeName | None
+    networks: tuple[str, ...]
+    header: str | None = None  # None with the PROXY protocol
+    only: bool = False
+
+    @property
+    def proxy_protocol(self) -> bool:
+        """Whether a line of the PROXY protocol stands before each connection."""
+        return self.header is None
+
+
+@dataclass(frozen=True, slots=True)
 class Proxy:
     """The reverse proxy's image, normalised; `body_timeout` in seconds, 0 for none, None for the default.
 
-    `logins` are those to the registries that the image comes from.
+    `logins` are those to the registries that the image comes from; `edge` is what stands before the host.
     """
 
     image: str
     body_timeout: float | None = None
     logins: tuple[Login, ...] = ()
+    edge: Edge | None = None
 
 
 @dataclass(frozen=True, slots=True)
