@@ -11,9 +11,10 @@ outgoing, registries, secret_env and ssh_keys.
 from builder.spec.host_sections import with_proxy_image
 from builder.spec.input_model import placeholder_key, template
 from builder.spec.load import load, loads
-from builder.spec.model import Admin, Arch, Aws, Base, Fail2ban, Proxy, Server, Spec, Ssh, Tls
+from builder.spec.model import Admin, Arch, Aws, Base, Fail2ban, Proxy, Server, Spec, Ssh, Storage, Tls
 from builder.spec.registries import role_policy
 from builder.spec.schema import schema
+from builder.spec.storage import with_storage
 
 __all__ = [
     "Admin",
@@ -25,6 +26,7 @@ __all__ = [
     "Server",
     "Spec",
     "Ssh",
+    "Storage",
     "Tls",
     "load",
     "loads",
@@ -33,4 +35,5 @@ __all__ = [
     "schema",
     "template",
     "with_proxy_image",
+    "with_storage",
 ]

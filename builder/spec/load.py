@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from builder.problems import Problem, Report, SpecError
-from builder.spec import backup_rules, deploy_access, host_sections, memory, model, registries, stack_entries
+from builder.spec import backup_rules, deploy_access, host_sections, memory, model, registries, stack_entries, storage
 from builder.spec.document import Document, validate
 from builder.yamlfile import source
 
@@ -42,6 +42,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
     host_sections.check_base(document)
     host_sections.check_networks(document)
     host_sections.check_email(document)
+    host_sections.check_storage(document)
     registries.check_roles(document)
     backup_rules.check_host(document)
     root, image = host_sections.ca_root(document), host_sections.proxy_image(document)
@@ -59,7 +60,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         ),
         admin=model.Admin(spec_input.admin.name, keys),
         ssh=model.Ssh(tuple(dict.fromkeys(spec_input.ssh.allow_from))),
-        tls=model.Tls(spec_input.tls.email, spec_input.tls.ca, root),
+        tls=model.Tls(spec_input.tls.email, spec_input.tls.ca, root, storage.read(spec_input.tls.storage)),
         proxy=model.Proxy(
             image,
             cast("float | None", spec_input.proxy.body_timeout),
