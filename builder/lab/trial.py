@@ -64,7 +64,7 @@ def plan(spec: Spec, *, timeout: float) -> Plan:
     """What `er try` boots. Raises UserError when the lab has no such machine."""
     _refuse_other_base(spec)
     # Its machine has one disk: the same directories, on that.
-    spec = replace(spec, data=None)
+    spec = replace(spec, data=None, tls=replace(spec.tls, storage=None))
     built = host.build(spec)
     return Plan(
         name=spec.server.name,

@@ -168,7 +168,7 @@ def for_this_machine(spec: Spec, key: str) -> Spec:
     return replace(
         spec,
         admin=replace(spec.admin, ssh_keys=(*spec.admin.ssh_keys, key)),
-        tls=replace(spec.tls, ca="internal", ca_root=None),
+        tls=replace(spec.tls, ca="internal", ca_root=None, storage=None),
         ssh=replace(spec.ssh, allow_from=(*spec.ssh.allow_from, _GATEWAY)),
         data=None,
     )

@@ -12,9 +12,10 @@ from builder.spec.edge_rules import with_edge_networks
 from builder.spec.host_sections import with_proxy_image
 from builder.spec.input_model import placeholder_key, template
 from builder.spec.load import load, loads
-from builder.spec.model import Admin, Arch, Aws, Base, Fail2ban, Proxy, Server, Spec, Ssh, Tls
+from builder.spec.model import Admin, Arch, Aws, Base, Fail2ban, Proxy, Server, Spec, Ssh, Storage, Tls
 from builder.spec.registries import role_policy
 from builder.spec.schema import schema
+from builder.spec.storage import with_storage
 
 __all__ = [
     "Admin",
@@ -26,6 +27,7 @@ __all__ = [
     "Server",
     "Spec",
     "Ssh",
+    "Storage",
     "Tls",
     "load",
     "loads",
@@ -35,4 +37,5 @@ __all__ = [
     "template",
     "with_edge_networks",
     "with_proxy_image",
+    "with_storage",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from builder import facts
 from builder.oci import image_reference
 from builder.problems import Report
-from builder.spec import messages, rules, ssh_keys
+from builder.spec import messages, rules, ssh_keys, storage
 from builder.spec.rules import RuleError
 from builder.stack import domains
 from builder.yamlfile import source
@@ -93,6 +93,12 @@ def ca_root(document: Document) -> bytes | None:
     if b"-----BEGIN CERTIFICATE-----" not in content or b"PRIVATE KEY" in content:
         document.report(messages.CA_ROOT_FORM, place, path=name)
     return content
+
+
+def check_storage(document: Document) -> None:
+    """Refuse shared certificates of Caddy's own authority."""
+    if document.text(("tls", "storage")) is not None and ca_name(document) == "internal":
+        document.report(storage.INTERNAL, ("tls", "storage"))
 
 
 def check_domain(document: Document, domain: str, where: str, mark: Mark) -> None:

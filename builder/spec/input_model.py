@@ -25,6 +25,7 @@ from builder.spec.model import (
 )
 from builder.spec.ssh_keys import TEMPLATE_KEY
 from builder.spec.stack_input import StackInput  # noqa: TC001 - pydantic reads the annotations
+from builder.spec.storage import StorageText  # noqa: TC001 - pydantic reads the annotations
 from builder.spec.value_types import (
     DataDisk,
     Domain,
@@ -103,6 +104,11 @@ class TlsInput(Section):
         default=None,
         description="PEM file with the root that an ACME directory of your own shows for its own HTTPS.",
         examples=["ca/root.pem"],
+    )
+    storage: StorageText | None = Field(
+        default=None,
+        description="Where several hosts share their certificates: a directory of an NFS server, or a mounted path.",
+        examples=["nfs://10.0.0.5:/srv/certificates"],
     )
 
 

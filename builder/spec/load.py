@@ -18,6 +18,7 @@ from builder.spec import (
     model,
     registries,
     stack_entries,
+    storage,
 )
 from builder.spec.document import Document, validate
 from builder.yamlfile import source
@@ -51,6 +52,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
     host_sections.check_base(document)
     host_sections.check_networks(document)
     host_sections.check_email(document)
+    host_sections.check_storage(document)
     registries.check_roles(document)
     backup_rules.check_host(document)
     edge_rules.check(document)
@@ -69,7 +71,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         ),
         admin=model.Admin(spec_input.admin.name, keys),
         ssh=model.Ssh(tuple(dict.fromkeys(spec_input.ssh.allow_from))),
-        tls=model.Tls(spec_input.tls.email, spec_input.tls.ca, root),
+        tls=model.Tls(spec_input.tls.email, spec_input.tls.ca, root, storage.read(spec_input.tls.storage)),
         proxy=model.Proxy(
             image,
             cast("float | None", spec_input.proxy.body_timeout),

@@ -41,12 +41,29 @@ class Ssh:
 
 
 @dataclass(frozen=True, slots=True)
+class Storage:
+    """Where several hosts share certificates: a directory of an NFS server, or the path of a mount of the host's."""
+
+    server: str | None
+    path: str
+
+    @property
+    def source(self) -> str:
+        """What is mounted, as mount(8) writes it."""
+        return f"{self.server}:{self.path}" if self.server else self.path
+
+
+@dataclass(frozen=True, slots=True)
 class Tls:
-    """Who signs certificates: `ca` is a name or a URL, `ca_root` the PEM root of an own directory's HTTPS."""
+    """Who signs certificates: `ca` is a name or a URL, `ca_root` the PEM root of an own directory's HTTPS.
+
+    Without `storage` certificates are the host's own.
+    """
 
     email: str | None
     ca: str
     ca_root: bytes | None = None
+    storage: Storage | None = None
 
 
 @dataclass(frozen=True, slots=True)
