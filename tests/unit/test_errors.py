@@ -17,7 +17,7 @@ from builder import messages as shared
 from builder import problem_report, spec
 from builder.messages import Text
 from builder.problems import Problem, SpecError
-from builder.spec import messages
+from builder.spec import fleet_rules, messages
 
 if TYPE_CHECKING:
     from builder.problems import Mark
@@ -76,6 +76,6 @@ def test_every_text_is_earned_by_a_case(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Text, "at", at)
     for case in CASES:
         problems.__wrapped__(case)
-    texts = {name: value for module in (shared, messages) for name, value in vars(module).items()}
+    texts = {name: value for module in (shared, messages, fleet_rules) for name, value in vars(module).items()}
     unused = [name for name, value in texts.items() if isinstance(value, Text) and id(value) not in used]
     assert not unused
