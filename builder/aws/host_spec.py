@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from builder import host as hosts
+from builder import spec as specs
 from builder import userdata
 
 if TYPE_CHECKING:
@@ -21,10 +22,10 @@ SOME_FILE_SYSTEM: Final = "fs-0123456789abcdef0"
 def complete(spec: Spec, *, networks: Sequence[str], file_system: str, region: str) -> Spec:
     """The spec of a host: the balancer's networks are its edge, its certificates lie in the fleet's file system.
 
-    `networks` are those of the subnets that the balancer has addresses in.
+    `networks` are those of the subnets that the balancer has addresses in. Storage that the spec names itself stays.
     """
-    del networks, file_system
-    return replace(spec, aws=replace(spec.aws, region=region))
+    found = specs.with_edge_networks(replace(spec, aws=replace(spec.aws, region=region)), networks)
+    return found if found.tls.storage else specs.with_storage(found, f"{file_system}.efs.{region}.amazonaws.com")
 
 
 def user_data(prerequisites: Prerequisites, file_system: str) -> bytes:

@@ -109,6 +109,11 @@ class Request:
         return self.spec.fleet
 
     @property
+    def shares_files(self) -> bool:
+        """Whether a file system is made for certificates: where the spec names their storage, it is the user's."""
+        return self.spec.fleet is not None and self.spec.tls.storage is None
+
+    @property
     def zone_count(self) -> int:
         """In how many zones there are servers."""
         return _FLEET_ZONES if self.spec.fleet else 1
@@ -271,6 +276,9 @@ def _check_fleet(request: Request) -> None:
             "its balancer is called er-NAME",
             "a shorter `server: {name: …}`",
         )
+    edge = request.spec.proxy.edge
+    if edge is None or edge.name != "aws-nlb":
+        raise UserError("a fleet stands behind its own balancer, which passes TCP on", "take `behind` out")
 
 
 _NOT_OF_FLEETS: Final[Mapping[str, Callable[[Options], object]]] = {

@@ -33,8 +33,8 @@ class FileSystem(Resource):
 
     @classmethod
     def count(cls, request: Request) -> int:
-        """One, for a fleet."""
-        return 1 if request.spec.fleet else 0
+        """One, for a fleet whose spec names no other storage."""
+        return 1 if request.shares_files else 0
 
     @classmethod
     def summary(cls, request: Request, prerequisites: Prerequisites | None) -> str:  # noqa: ARG003
@@ -78,7 +78,7 @@ class MountTarget(Resource):
     @classmethod
     def count(cls, request: Request) -> int:
         """One for each zone."""
-        return request.zone_count if request.spec.fleet else 0
+        return request.zone_count if request.shares_files else 0
 
     @classmethod
     def summary(cls, request: Request, prerequisites: Prerequisites | None) -> str:
