@@ -137,7 +137,8 @@ ROWS: Final = (
     ),
     Row(
         r"DependencyViolation|IncorrectInstanceState|IncorrectState|InvalidGroup\.InUse|InvalidIPAddress\.InUse|VolumeInUse"
-        r"|Invalid(Group|GroupId|KeyPair|AllocationID|InstanceID|NetworkInterfaceID|Volume|Snapshot)\.NotFound"
+        r"|Invalid(Group|GroupId|KeyPair|AllocationID|InstanceID|NetworkInterfaceID|Volume|Snapshot|LaunchTemplateId)\.NotFound"
+        r"|InvalidLaunchTemplateName\.NotFoundException"
         r"|InvalidInstanceID|ResourceInUse|ResourceContention|ScalingActivityInProgress|FileSystemInUse"
         r"|IncorrectFileSystemLifeCycleState|IncorrectMountTargetState",
         "AWS does not let go of, or does not see yet, what a step before has changed: {said}",

@@ -28,6 +28,17 @@ def complete(spec: Spec, *, networks: Sequence[str], file_system: str, region: s
     return found if found.tls.storage else specs.with_storage(found, f"{file_system}.efs.{region}.amazonaws.com")
 
 
+_SOME_NETWORKS: Final = ("172.31.0.0/20", "172.31.16.0/20")
+_SOME_REGION: Final = "ap-southeast-1"
+
+
+def outline(spec: Spec) -> bytes:
+    """User-data about as it will be, where AWS cannot be asked."""
+    region = spec.aws.region or _SOME_REGION
+    found = complete(spec, networks=_SOME_NETWORKS, file_system=SOME_FILE_SYSTEM, region=region)
+    return userdata.deliver(found, hosts.build(found), "aws", "baked").content
+
+
 def user_data(prerequisites: Prerequisites, file_system: str) -> bytes:
     """Of every host, before base64; the same bytes on any day. Raises UserError when it is over EC2's limit."""
     networks = [network for subnet in prerequisites.subnets for network in subnet.networks]

@@ -105,7 +105,8 @@ class Request:
     @property
     def fleet(self) -> Fleet:
         """Of a spec that has one."""
-        assert self.spec.fleet is not None
+        if self.spec.fleet is None:
+            raise ValueError("a spec without a fleet")
         return self.spec.fleet
 
     @property
@@ -242,8 +243,7 @@ def check(request: Request) -> None:
         raise UserError(
             f"--count {request.options.count}: every server would order its own certificates for the same domains, and "
             "the CA's question reaches one of them",
-            "one server; or `fleet: {min: …, max: …}`: several that share their certificates; "
-            "or `tls: {ca: internal}`",
+            "one server; or `fleet: {min: …, max: …}`: several that share their certificates; or `tls: {ca: internal}`",
         )
 
     if request.options.count > 1 and request.has_data_volume:
@@ -268,7 +268,7 @@ def _check_fleet(request: Request) -> None:
     if given := [name for name, value in _NOT_OF_FLEETS.items() if value(options)]:
         raise UserError(
             f"{', '.join(given)}: not with a fleet",
-            "`fleet: {min: …, max: …}` says how many hosts there are; they are all alike, and nobody knows their addresses",
+            "`fleet: {min: …, max: …}` says how many hosts there are; they are all alike, and known by the balancer alone",
         )
     if len(request.name) > _LONGEST_FLEET_NAME:
         raise UserError(

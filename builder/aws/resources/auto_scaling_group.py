@@ -1,7 +1,7 @@
 """The Auto Scaling group of a fleet: how many hosts there are, in which zones, and when one counts.
 
-A host counts once its own first boot has said so, by the hook `er-launching`; a first boot that fails, or says nothing,
-is a host that is taken away again. One that is to go has the time of the hook `er-terminating` to finish its connections.
+A host counts once its own first boot has said so, by the hook `er-launching`; one whose first boot fails, or says
+nothing, is taken away again. One that is to go has the time of the hook `er-terminating` to finish its connections.
 """
 
 from __future__ import annotations
@@ -131,7 +131,9 @@ class AutoScalingGroup(Resource):
             api.call("UpdateAutoScalingGroup", AutoScalingGroupName=self.name, **changed)
 
     def _put_hooks(self, api: Api) -> None:
-        there = {one["LifecycleHookName"]: one for one in api.items("DescribeLifecycleHooks", AutoScalingGroupName=self.name)}
+        there = {
+            one["LifecycleHookName"]: one for one in api.items("DescribeLifecycleHooks", AutoScalingGroupName=self.name)
+        }
         for hook in HOOKS:
             found = there.get(str(hook["LifecycleHookName"]), {})
             if any(found.get(key) != value for key, value in hook.items()):
@@ -177,4 +179,8 @@ def version_of(made: Mapping[str, Any]) -> str:
 
 def with_version(group: Mapping[str, Any], version: str) -> tuple[str, ...]:
     """The ids of its hosts that were made by this version, and serve."""
-    return tuple(one["InstanceId"] for one in group.get("Instances", ()) if one["LifecycleState"] == IN_SERVICE and version_of(one) == version)
+    return tuple(
+        one["InstanceId"]
+        for one in group.get("Instances", ())
+        if one["LifecycleState"] == IN_SERVICE and version_of(one) == version
+    )

@@ -44,7 +44,9 @@ class LaunchTemplate(Resource):
     def summary(cls, request: Request, prerequisites: Prerequisites | None) -> str:
         """Type, image and disk of its hosts."""
         if prerequisites is None:
-            return f"{request.type}, newest baked image of {request.spec.server.base}, {request.disk} GiB gp3, encrypted"
+            return (
+                f"{request.type}, newest baked image of {request.spec.server.base}, {request.disk} GiB gp3, encrypted"
+            )
         found = prerequisites.image
         size = disk_size(found, request.disk)
         return f"{prerequisites.instance_type.name}, image {found.id} ({found.name}), {size} GiB gp3, encrypted"
@@ -71,6 +73,7 @@ class LaunchTemplateVersion(Resource):
     title = "version of the launch template"
     json_key = "launch_template_versions"
     id_field = "VersionNumber"
+    dry_run = False
     listing, creation, removal = "DescribeLaunchTemplateVersions", "CreateLaunchTemplateVersion", ""
 
     @classmethod
@@ -101,9 +104,10 @@ class LaunchTemplateVersion(Resource):
 
     def look(self, api: Api) -> Ids:
         """A template that is yet to be made has its first version from its creation on."""
-        if not self.ids.get(LaunchTemplate.part):
-            return ()
-        return super().look(api)
+        if self.ids.get(LaunchTemplate.part):
+            return super().look(api)
+        self.missing = 1
+        return ()
 
     def create_one(self, api: Api) -> Described:
         """One call. A version that a failed launch leaves behind costs nothing, and is the next one's."""
@@ -121,7 +125,6 @@ def versions(api: Api, name: str) -> list[Described]:
     return api.items(LaunchTemplateVersion.listing, LaunchTemplateName=f"er-{name}")
 
 
-# Of a version that is as old as the template it may be the only one that is listed at first.
 _LONGEST_DIGEST: Final = 32
 
 
@@ -158,6 +161,10 @@ def differences(made_by: Described, wanted: Described) -> list[str]:
     """In which words two versions differ, as `er servers` says it."""
     old, new = made_by.get("LaunchTemplateData", {}), wanted.get("LaunchTemplateData", {})
     named = {"ImageId": "image", "UserData": "user-data", "InstanceType": "type"}
-    found = [f"{word} {old[key]}" if key == "ImageId" else word for key, word in named.items() if old.get(key) != new.get(key)]
+    found = [
+        f"{word} {old[key]}" if key == "ImageId" else word
+        for key, word in named.items()
+        if old.get(key) != new.get(key)
+    ]
     others = any(old.get(key) != new.get(key) for key in {*old, *new} - named.keys())
     return [*found, *["settings"] * others]

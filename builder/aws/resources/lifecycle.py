@@ -129,6 +129,7 @@ class Resource(ABC):
     @classmethod
     def wait_until_gone(cls, api: Api, described: Sequence[Described]) -> None:
         """Wait for the end of what goes on after its deletion, where others are in use by it until then."""
+        del api, described
 
     @classmethod
     def line(cls, described: Described) -> str:

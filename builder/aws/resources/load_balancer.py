@@ -226,7 +226,9 @@ def _named(api: Api, kind: type[_OfBalancer], name: str, server: str) -> list[De
             raise
         return []
     if any(not tags.is_of(one, server) for one in found):
-        raise UserError(f"there is a {kind.title} {name}, and it is not er's", "remove it, or give the server another name")
+        raise UserError(
+            f"there is a {kind.title} {name}, and it is not er's", "remove it, or give the server another name"
+        )
     return found
 
 

@@ -112,7 +112,9 @@ class Role(_OfIam):
         pulls = ", ".join(arn.partition("repository/")[2] for arn in resources.get("Pull", ()))
         stores = resources.get("Store", "").removeprefix("arn:aws:s3:::")
         fleet = ["may read the fleet's secrets and answer its lifecycle hooks"] if request.spec.fleet else []
-        return " and ".join([*[f"may pull {pulls}"] * bool(pulls), *[f"may back up to {stores}"] * bool(stores), *fleet])
+        return " and ".join(
+            [*[f"may pull {pulls}"] * bool(pulls), *[f"may back up to {stores}"] * bool(stores), *fleet]
+        )
 
     def parameters(self) -> dict[str, Any]:
         """Of CreateRole."""

@@ -1,4 +1,4 @@
-"""Security groups: the host's own firewall once more, at the edge; in a fleet, one of the balancer and one of the hosts."""
+"""Security groups: the host's own firewall once more, at the edge; a fleet has one of its balancer, and one of its hosts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class _Group(Resource):
 
 
 class BalancerGroup(_Group):
-    """Of a fleet's balancer. It is the first part of a fleet that is made and the last that goes: by it er knows one."""
+    """Of a fleet's balancer. It is the first part of a fleet that is made, the last that goes: by it er knows one."""
 
     part = "balancer-firewall"
     title = "security group of the balancer"
@@ -192,7 +192,7 @@ def _ssh(allow_from: Sequence[str]) -> frozenset[Rule]:
 def read_rules(
     permissions: Iterable[Mapping[str, Any]], sources: Collection[str] = ()
 ) -> tuple[frozenset[Rule], list[dict[str, Any]]]:
-    """What a group has: rules of our form, and any others, as they can be revoked; of groups only `sources` are ours."""
+    """What a group has: rules of our form, and others, as they can be revoked; of groups only `sources` are ours."""
     rules: set[Rule] = set()
     others: list[dict[str, Any]] = []
     for permission in permissions:
