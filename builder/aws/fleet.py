@@ -10,18 +10,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from builder import userdata
 from builder.aws import dns, fleet_refresh, fleet_state, readiness
 from builder.aws.api import Deadline, NotInTimeError, retry
 from builder.aws.launch import NotReadyError, create
 from builder.aws.request import Prerequisites, look_up
-from builder.aws.resources import instance
+from builder.aws.resources import instance, parameter
 from builder.aws.resources.instance import Instance
 from builder.aws.resources.launch_template import LaunchTemplate, LaunchTemplateVersion
 from builder.aws.resources.load_balancer import LoadBalancer, TargetGroup, unhealthy
+from builder.aws.resources.parameter import Parameter
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from builder.aws.api import Api, Progress
     from builder.aws.fleet_state import Fleet
@@ -69,9 +71,21 @@ def look(api: Api, found: Prerequisites) -> Prerequisites:
             f"{name} is a server ({' '.join(alive)}), and the spec has `fleet:`",
             f"another name; or first: er destroy {name} --region {found.region}",
         )
+    secrets = Parameter.find(api, name) if userdata.secrets(found.request.spec) else []
+    _refuse_without(secrets, found.request)
     own = frozenset(_name(one) for one in LoadBalancer.find(api, name))
     dns.check(api, found.request.domains, found.zones, own, overwrite=found.request.options.overwrite_dns)
-    return replace(found, own_addresses=own)
+    return replace(found, own_addresses=own, secrets=parameter.digest(secrets))
+
+
+def _refuse_without(secrets: Iterable[Described], request: Request) -> None:
+    """Every host would wait for those that are missing, and be taken away again."""
+    wanted, there = userdata.secrets(request.spec), {one["Name"] for one in secrets}
+    if missing := [(stack, name) for stack, name in wanted if parameter.path(request.name, stack, name) not in there]:
+        raise UserError(
+            f"no host would get ready without {', '.join(f'{name} of {stack}' for stack, name in missing)}",
+            "; ".join(f"er secret set SPEC {stack} {name}" for stack, name in missing),
+        )
 
 
 def _name(balancer: Mapping[str, Any]) -> str:

@@ -171,27 +171,33 @@ def roll(api: Api, goal: Goal, deadline: Deadline, progress: Progress) -> None:
     raise UserError(message, "the same command goes on")
 
 
-def _version_of(refresh: Mapping[str, Any]) -> str:
+def version_of_refresh(refresh: Mapping[str, Any]) -> str:
+    """The number of the version that it is to bring hosts to."""
     return version_of(refresh.get("DesiredConfiguration", {}))
+
+
+def status(refresh: Mapping[str, Any]) -> str:
+    """How far it is, for a person."""
+    how = f"{refresh['Status']}, {refresh.get('PercentageComplete', 0)} %"
+    return f"refresh to version {version_of_refresh(refresh) or '?'}: {how}"
 
 
 def _follow(api: Api, goal: Goal, current: Described, deadline: Deadline, progress: Progress) -> None:
     """Until it has ended. Raises UserError when it was for this version and has not done it."""
     name, identity = goal.fleet, current["InstanceRefreshId"]
-    ours = _version_of(current) == goal.version
+    ours = version_of_refresh(current) == goal.version
     if not ours:
-        progress.line(f"a refresh to version {_version_of(current) or '?'} is under way: it is followed first")
-    failures = _Failures(api, name, _version_of(current), progress)
+        progress.line(f"a refresh to version {version_of_refresh(current) or '?'} is under way: it is followed first")
+    failures = _Failures(api, name, version_of_refresh(current), progress)
     failed: str | None = None
     said = ""
 
     def ended() -> Described | None:
         nonlocal failed, said
         refresh = _described(api, name, identity)
-        status = f"{refresh['Status']}, {refresh.get('PercentageComplete', 0)} %"
-        if status != said:
-            progress.line(f"refresh to version {_version_of(refresh)}: {status}")
-            said = status
+        if status(refresh) != said:
+            said = status(refresh)
+            progress.line(said)
         if failed is None and refresh["Status"] in _ROLLING and (failed := failures.new()):
             progress.line(f"{failed} did not come up: back to the version before")
             back = partial(api.delete, "RollbackInstanceRefresh", AutoScalingGroupName=f"er-{name}")

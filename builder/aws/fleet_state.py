@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from builder.aws import tags
+from builder.aws import fleet_refresh, tags
 from builder.aws.resources import instance
 from builder.aws.resources.auto_scaling_group import IN_SERVICE, AutoScalingGroup, version_of
 from builder.aws.resources.launch_template import differences, versions
@@ -45,7 +45,10 @@ class FleetHost:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """A fleet as it is; `balancer` is the name that visitors' records lead to, `version` that of the template."""
+    """A fleet as it is; `balancer` is the name that visitors' records lead to.
+
+    `version` of the template is what hosts are to be made by; `refresh` says in words what is under way.
+    """
 
     name: str
     least: int
@@ -53,6 +56,7 @@ class Fleet:
     desired: int
     balancer: str
     version: str
+    refresh: str
     hosts: tuple[FleetHost, ...]
 
     @property
@@ -60,6 +64,7 @@ class Fleet:
         """As --json shows it."""
         numbers = {"min": self.least, "max": self.most, "desired": self.desired}
         fleet = {**numbers, "balancer": self.balancer or None, "version": self.version or None}
+        fleet |= {"refresh": self.refresh or None}
         return {"name": self.name, "fleet": fleet, "hosts": [host.json for host in self.hosts]}
 
     @property
@@ -67,7 +72,8 @@ class Fleet:
         """A row for the fleet, and one for each host."""
         serving = sum(host.lifecycle == IN_SERVICE for host in self.hosts)
         sizes = f"{self.least} to {self.most} hosts, {self.desired} wanted, {serving} in service"
-        yield f"{self.name:<16} fleet        {sizes}  {self.balancer or 'no balancer yet'}"
+        refresh = f"  {self.refresh}" if self.refresh else ""
+        yield f"{self.name:<16} fleet        {sizes}  {self.balancer or 'no balancer yet'}{refresh}"
         yield from map(str, self.hosts)
 
 
@@ -82,18 +88,22 @@ def fleet(api: Api, name: str) -> Fleet:
     """One as it is, also one that is half made."""
     group: Described = next(iter(AutoScalingGroup.find(api, name)), {})
     balancer: Described = next(iter(LoadBalancer.find(api, name)), {})
+    refresh = fleet_refresh.in_progress(api, name) if group else None
+    forward = refresh is not None and not refresh["Status"].startswith("Rollback")
+    version = fleet_refresh.version_of_refresh(refresh) if refresh and forward else version_of(group)
     return Fleet(
         name,
         group.get("MinSize", 0),
         group.get("MaxSize", 0),
         group.get("DesiredCapacity", 0),
         balancer.get("DNSName", ""),
-        version_of(group),
-        _hosts(api, name, group),
+        version,
+        fleet_refresh.status(refresh) if refresh else "",
+        _hosts(api, name, group, version),
     )
 
 
-def _hosts(api: Api, name: str, group: Mapping[str, Any]) -> tuple[FleetHost, ...]:
+def _hosts(api: Api, name: str, group: Mapping[str, Any], version: str) -> tuple[FleetHost, ...]:
     members = {one["InstanceId"]: one for one in group.get("Instances", ())}
     if not members:
         return ()
@@ -101,9 +111,7 @@ def _hosts(api: Api, name: str, group: Mapping[str, Any]) -> tuple[FleetHost, ..
     targets = TargetGroup.usable(TargetGroup.find(api, name))
     sick = unhealthy(api, targets, [*members])
     servers = sorted(instance.describe(api, members), key=lambda one: (one.zone, one.id))
-    return tuple(
-        _host(one, members[one.id], sick.get(one.id, "healthy"), by_number, version_of(group)) for one in servers
-    )
+    return tuple(_host(one, members[one.id], sick.get(one.id, "healthy"), by_number, version) for one in servers)
 
 
 def _host(

@@ -192,7 +192,8 @@ class Prerequisites:
     """The request, the account and region, and what was chosen there; `zones` has the hosted zone of each domain.
 
     `run` is the token of this run of er, which is in the tags of all that it creates. Of the server there are already
-    the instances `existing`, and `own_addresses` are its; `notes` say what is to be known of them.
+    the instances `existing`, and `own_addresses` are its; `notes` say what is to be known of them. `secrets` is a
+    digest of which secrets a fleet's hosts find, and how often each was set.
     """
 
     request: Request = field(repr=False)
@@ -206,6 +207,7 @@ class Prerequisites:
     zones: tuple[Zone, ...] = ()
     existing: tuple[str, ...] = ()
     own_addresses: frozenset[str] = frozenset()
+    secrets: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -268,7 +270,7 @@ def _check_fleet(request: Request) -> None:
     if given := [name for name, value in _NOT_OF_FLEETS.items() if value(options)]:
         raise UserError(
             f"{', '.join(given)}: not with a fleet",
-            "`fleet: {min: …, max: …}` says how many hosts there are; they are all alike, and known by the balancer alone",
+            "`fleet: {min: …, max: …}` says how many hosts there are; all alike, and none has a name",
         )
     if len(request.name) > _LONGEST_FLEET_NAME:
         raise UserError(

@@ -21,6 +21,8 @@ RUN: Final = "er:run"
 # What the server was made from, and that it was to have an Elastic IP.
 SPEC: Final = "er:spec"
 EIP: Final = "er:eip"
+# Of a host of a fleet, which secrets there were for it, as a digest.
+SECRETS: Final = "er:secrets"
 # Its data was to come from the backup.
 RESTORE: Final = "er:restore"
 # Of a replacement: on a snapshot and on a copy of the volume, the instance that was to get the data; on a snapshot that

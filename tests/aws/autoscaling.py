@@ -213,7 +213,9 @@ class AutoScaling:
 
     def _PutLifecycleHook(self, said: dict[str, Any]) -> None:
         group = self._group(said)
-        group.hooks[said["LifecycleHookName"]] = {key: value for key, value in said.items() if key != "AutoScalingGroupName"}
+        group.hooks[said["LifecycleHookName"]] = {
+            key: value for key, value in said.items() if key != "AutoScalingGroupName"
+        }
 
     def _DescribeLifecycleHooks(self, said: dict[str, Any]) -> dict[str, Any]:
         group = self._group(said)
@@ -238,7 +240,11 @@ class AutoScaling:
 
     def _DescribePolicies(self, said: dict[str, Any]) -> dict[str, Any]:
         names = said.get("PolicyNames")
-        return {"ScalingPolicies": [one for one in self._group(said).policies.values() if not names or one["PolicyName"] in names]}
+        return {
+            "ScalingPolicies": [
+                one for one in self._group(said).policies.values() if not names or one["PolicyName"] in names
+            ]
+        }
 
     def _DescribeScalingActivities(self, said: dict[str, Any]) -> dict[str, Any]:
         return {"Activities": list(reversed(self._group(said).activities))}
@@ -399,9 +405,9 @@ class AutoScaling:
         for one in old:
             self._take_out(group, one)
         if not any(one.version != refresh.target for one in group.members):
-            refresh.percent = 100
+            refresh.percent, reached = 100, refresh.target
             refresh.status = "Successful" if refresh.status == "InProgress" else "RollbackSuccessful"
-            group.parameters["LaunchTemplate"] = {**group.parameters["LaunchTemplate"], "Version": refresh.target}
+            group.parameters["LaunchTemplate"] = {**group.parameters["LaunchTemplate"], "Version": reached}
         return bool(old)
 
     def _is_warm(self, group: Group, one: Member) -> bool:

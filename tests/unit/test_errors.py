@@ -77,7 +77,9 @@ def test_every_text_is_earned_by_a_case(monkeypatch: pytest.MonkeyPatch) -> None
     for case in CASES:
         problems.__wrapped__(case)
     texts = {
-        name: value for module in (shared, messages, edge_input, edge_rules, fleet_rules, storage) for name, value in vars(module).items()
+        name: value
+        for module in (shared, messages, edge_input, edge_rules, fleet_rules, storage)
+        for name, value in vars(module).items()
     }
     unused = [name for name, value in texts.items() if isinstance(value, Text) and id(value) not in used]
     assert not unused

@@ -143,7 +143,10 @@ def _data(prerequisites: Prerequisites, ids: Mapping[str, Ids]) -> dict[str, Any
     )
     user_data = host_spec.user_data(prerequisites, system or host_spec.SOME_FILE_SYSTEM)
     interface = {"DeviceIndex": 0, "AssociatePublicIpAddress": True, **({"Groups": [group]} if group else {})}
-    of_host = tags.of(request.name, tags.HOST, **{tags.ADMIN: request.spec.admin.name, tags.SPEC: request.digests})
+    more = {tags.ADMIN: request.spec.admin.name, tags.SPEC: request.digests}
+    # A secret that was set anew makes another version, by which hosts are replaced that have the former value.
+    more |= {tags.SECRETS: prerequisites.secrets} if prerequisites.secrets else {}
+    of_host = tags.of(request.name, tags.HOST, **more)
     return {
         "ImageId": image.id,
         "InstanceType": request.type,
@@ -166,5 +169,9 @@ def differences(made_by: Described, wanted: Described) -> list[str]:
         for key, word in named.items()
         if old.get(key) != new.get(key)
     ]
-    others = any(old.get(key) != new.get(key) for key in {*old, *new} - named.keys())
-    return [*found, *["settings"] * others]
+    others = {key for key in {*old, *new} - named.keys() if old.get(key) != new.get(key)}
+    # Tags tell of the spec, which user-data comes from, and of secrets.
+    return found or [
+        *["secrets"] * (others == {"TagSpecifications"}),
+        *["settings"] * bool(others - {"TagSpecifications"}),
+    ]

@@ -5,12 +5,15 @@ A value is never in a command line, and is not asked for: what is listed are nam
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
 from builder.aws.resources.lifecycle import Described, Resource
 from builder.problems import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from builder.aws.api import Api
     from builder.aws.request import Prerequisites, Request
 
@@ -55,8 +58,21 @@ def path(server: str, stack: str, secret: str) -> str:
     return f"/er/{server}/{stack}/{secret}"
 
 
-def put(api: Api, name: str, value: str) -> bool:
-    """Set a secret, encrypted; whether it was there before. Raises UserError for one that is too long."""
+def names(api: Api, server: str, stack: str) -> dict[str, str]:
+    """The secrets that are set for a stack, each with when that was."""
+    prefix = path(server, stack, "")
+    found = {one["Name"]: str(one.get("LastModifiedDate", "")) for one in Parameter.find(api, server)}
+    return {name.removeprefix(prefix): date for name, date in found.items() if name.startswith(prefix)}
+
+
+def digest(parameters: Iterable[Described]) -> str:
+    """Another one whenever a secret is set, or removed; empty without any."""
+    text = " ".join(sorted(f"{one['Name']}:{one['Version']}" for one in parameters))
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+
+
+def check(name: str, value: str) -> None:
+    """Raise UserError for a value that the Parameter Store does not take."""
     size = len(value.encode())
     if size > LONGEST:
         raise UserError(
@@ -65,6 +81,10 @@ def put(api: Api, name: str, value: str) -> bool:
         )
     if not value:
         raise UserError(f"{name} is empty: the Parameter Store takes no empty value, nothing was set")
+
+
+def put(api: Api, name: str, value: str) -> bool:
+    """Set a secret, encrypted; whether it was there before."""
     answer = api.call(Parameter.creation, Name=name, Value=value, Type="SecureString", Tier="Standard", Overwrite=True)
     return int(answer["Version"]) > 1
 

@@ -1,4 +1,4 @@
-"""Security groups: the host's own firewall once more, at the edge; a fleet has one of its balancer, and one of its hosts."""
+"""Security groups: the host's own firewall once more, at the edge. A fleet's balancer has one too."""
 
 from __future__ import annotations
 
