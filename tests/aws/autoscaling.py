@@ -3,11 +3,11 @@
 From AWS's documentation: a host waits at its hook until somebody completes it or its time-out does; it is registered
 with the target groups when it comes into service, is `initial` there for minutes, and goes on getting connections for
 two minutes after it was taken out. A refresh makes as many hosts beside those that are there as it may, lets each warm
-up, and then takes the old ones away; one that is rolled back makes hosts of the version before. A launch whose hook says
-ABANDON is made anew, for ever. An instance is one of moto's.
+up, and then takes the old ones away; one that is rolled back makes hosts of the version before. A launch whose hook
+says ABANDON is made anew, for ever. An instance is one of moto's.
 
-Time is AWS's seconds, by `clock`. The clock of most tests goes on by `TICK` with each call that asks how things are, so
-that a run of minutes takes a blink and has the same calls every time. `Sped` is a clock for hosts that are really booted.
+Time is AWS's seconds, by `clock`. The clock of most tests goes on by `TICK` with each call that asks how things are,
+so that a run of minutes takes a blink and has the same calls every time. `Sped` is a clock for hosts that are booted.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import botocore.exceptions
+from botocore import xform_name
 from moto.core.parse import QueryParser
 from moto.core.serialize import QuerySerializer
 from moto.core.utils import get_service_model
@@ -160,6 +161,7 @@ class AutoScaling:
     # What is asked over the wire.
 
     def answers(self, service: str, operation: str) -> bool:
+        """Whether the model answers it, and not moto."""
         return service == "autoscaling" or operation == "DescribeTargetHealth"
 
     def answer(self, service: str, operation: str, form: dict[str, str]) -> bytes:
@@ -170,7 +172,7 @@ class AutoScaling:
             if operation.startswith("Describe"):
                 self._asked += TICK
             self.advance()
-            result = getattr(self, f"_{operation}")(said)
+            result = getattr(self, f"_{xform_name(operation)}")(said)
         body = QuerySerializer(shape).serialize(result or {})["body"]
         return body.encode() if isinstance(body, str) else body
 
@@ -180,7 +182,7 @@ class AutoScaling:
             raise ApiError("ValidationError", f"AutoScalingGroup name not found - {name}")
         return self.groups[name]
 
-    def _CreateAutoScalingGroup(self, said: dict[str, Any]) -> None:
+    def _create_auto_scaling_group(self, said: dict[str, Any]) -> None:
         if said["AutoScalingGroupName"] in self.groups:
             raise ApiError("AlreadyExists", "AutoScalingGroup by this name already exists")
         template = said["LaunchTemplate"]
@@ -191,7 +193,7 @@ class AutoScaling:
         self.groups[said["AutoScalingGroupName"]] = Group({"DesiredCapacity": said["MinSize"], **said}, hooks)
         self.advance()
 
-    def _UpdateAutoScalingGroup(self, said: dict[str, Any]) -> None:
+    def _update_auto_scaling_group(self, said: dict[str, Any]) -> None:
         group = self._group(said)
         if "LaunchTemplate" in said and group.refresh:
             raise ApiError("ResourceContention", "An instance refresh is in progress")
@@ -200,28 +202,28 @@ class AutoScaling:
             raise ApiError("ValidationError", "Desired capacity must be between the minimum and the maximum")
         group.parameters = new
 
-    def _DeleteAutoScalingGroup(self, said: dict[str, Any]) -> None:
+    def _delete_auto_scaling_group(self, said: dict[str, Any]) -> None:
         group = self._group(said)
         if group.members and not said.get("ForceDelete"):
             raise ApiError("ResourceInUse", "You cannot delete an AutoScalingGroup while there are instances")
         if group.deleted is None:
             group.deleted = self.clock()
 
-    def _DescribeAutoScalingGroups(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _describe_auto_scaling_groups(self, said: dict[str, Any]) -> dict[str, Any]:
         names = said.get("AutoScalingGroupNames") or list(self.groups)
         return {"AutoScalingGroups": [_shown(self.groups[name]) for name in names if name in self.groups]}
 
-    def _PutLifecycleHook(self, said: dict[str, Any]) -> None:
+    def _put_lifecycle_hook(self, said: dict[str, Any]) -> None:
         group = self._group(said)
         group.hooks[said["LifecycleHookName"]] = {
             key: value for key, value in said.items() if key != "AutoScalingGroupName"
         }
 
-    def _DescribeLifecycleHooks(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _describe_lifecycle_hooks(self, said: dict[str, Any]) -> dict[str, Any]:
         group = self._group(said)
         return {"LifecycleHooks": [{**hook, "AutoScalingGroupName": group.name} for hook in group.hooks.values()]}
 
-    def _CompleteLifecycleAction(self, said: dict[str, Any]) -> None:
+    def _complete_lifecycle_action(self, said: dict[str, Any]) -> None:
         group = self._group(said)
         waiting = [one for one in group.members if one.instance == said.get("InstanceId") and one.state in _WAITS]
         if not waiting or said["LifecycleHookName"] not in group.hooks:
@@ -229,16 +231,16 @@ class AutoScaling:
         waiting[0].result = said["LifecycleActionResult"]
         self.advance()
 
-    def _RecordLifecycleActionHeartbeat(self, said: dict[str, Any]) -> None:
+    def _record_lifecycle_action_heartbeat(self, said: dict[str, Any]) -> None:
         for one in self._group(said).members:
             if one.instance == said.get("InstanceId") and one.state in _WAITS:
                 one.since = self.clock()
 
-    def _PutScalingPolicy(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _put_scaling_policy(self, said: dict[str, Any]) -> dict[str, Any]:
         self._group(said).policies[said["PolicyName"]] = said
         return {"PolicyARN": f"arn:aws:autoscaling:{REGION}:123456789012:scalingPolicy:{said['PolicyName']}"}
 
-    def _DescribePolicies(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _describe_policies(self, said: dict[str, Any]) -> dict[str, Any]:
         names = said.get("PolicyNames")
         return {
             "ScalingPolicies": [
@@ -246,10 +248,10 @@ class AutoScaling:
             ]
         }
 
-    def _DescribeScalingActivities(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _describe_scaling_activities(self, said: dict[str, Any]) -> dict[str, Any]:
         return {"Activities": list(reversed(self._group(said).activities))}
 
-    def _StartInstanceRefresh(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _start_instance_refresh(self, said: dict[str, Any]) -> dict[str, Any]:
         group = self._group(said)
         if group.refresh:
             raise ApiError("InstanceRefreshInProgress", "An Instance Refresh is already in progress")
@@ -260,23 +262,23 @@ class AutoScaling:
         group.refreshes.append(made)
         return {"InstanceRefreshId": made.identity}
 
-    def _DescribeInstanceRefreshes(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _describe_instance_refreshes(self, said: dict[str, Any]) -> dict[str, Any]:
         group = self._group(said)
         wanted = said.get("InstanceRefreshIds")
         found = [one for one in reversed(group.refreshes) if not wanted or one.identity in wanted]
         return {"InstanceRefreshes": [_shown_refresh(group, one) for one in found]}
 
-    def _RollbackInstanceRefresh(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _rollback_instance_refresh(self, said: dict[str, Any]) -> dict[str, Any]:
         refresh = self._group(said).refresh
         if refresh is None or refresh.status != "InProgress":
             raise ApiError("ActiveInstanceRefreshNotFound", "No in progress or pending Instance Refresh found")
         refresh.status = "RollbackInProgress"
         return {"InstanceRefreshId": refresh.identity}
 
-    def _SetDesiredCapacity(self, said: dict[str, Any]) -> None:
+    def _set_desired_capacity(self, said: dict[str, Any]) -> None:
         self._group(said).parameters["DesiredCapacity"] = said["DesiredCapacity"]
 
-    def _DescribeTargetHealth(self, said: dict[str, Any]) -> dict[str, Any]:
+    def _describe_target_health(self, said: dict[str, Any]) -> dict[str, Any]:
         found = []
         for group in self.groups.values():
             if said["TargetGroupArn"] in group.parameters["TargetGroupARNs"]:
@@ -323,7 +325,7 @@ class AutoScaling:
     def _step(self, group: Group) -> bool:
         if group.deleted is not None:
             return self._delete(group)
-        moved = any([self._move(group, one) for one in list(group.members)])
+        moved = sum(self._move(group, one) for one in list(group.members)) > 0
         return self._refresh(group) or self._size(group) or moved
 
     def _delete(self, group: Group) -> bool:
@@ -423,7 +425,7 @@ class AutoScaling:
                 self._take_out(group, one)
         elif surplus < 0:
             self._launch(group)
-        return surplus != 0
+        return bool(surplus)
 
     def _launch(self, group: Group) -> None:
         number = next(group.numbers)
