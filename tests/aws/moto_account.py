@@ -22,6 +22,8 @@ from builder.aws import tags
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.aws.autoscaling import AutoScaling
+
 ROOT = Path(__file__).parents[2]
 REGION = "eu-central-1"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@laptop"
@@ -121,6 +123,8 @@ class Account:
         self.ec2 = session.client("ec2", endpoint_url=self._url)
         self.route53 = session.client("route53", endpoint_url=self._url)
         self.iam = session.client("iam", endpoint_url=self._url)
+        # The wire's own, where a test has to know of it.
+        self.autoscaling: AutoScaling | None = None
         self.elb = session.client("elbv2", endpoint_url=self._url)
         self.efs = session.client("efs", endpoint_url=self._url)
         self.ssm = session.client("ssm", endpoint_url=self._url)

@@ -111,7 +111,8 @@ def disarm(er: Er) -> None:
     er.wire.fault = None
 
 
-def _action(call: Call) -> str:
+def action(call: Call) -> str:
+    """What IAM is asked first."""
     return next(iter(OPERATIONS[call.operation].needs), call.operation)
 
 
