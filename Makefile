@@ -58,7 +58,7 @@ bench: system-test setup images $(KEY) ## Measure against what people do today, 
 	$(BIN)/python -m bench.sizes
 
 # Of each of these `make test` tries a few points.
-SWEPT := $(addsuffix .py,$(addprefix server/test_,apply_table apply releases registries ecr push exec restore move) $(addprefix aws/test_,faults replace replace_booted replace_zone roles) \
+SWEPT := $(addsuffix .py,$(addprefix server/test_,apply_table apply releases registries ecr push exec restore move) $(addprefix aws/test_,faults fleet_faults replace replace_booted replace_zone roles) \
   $(addprefix datasource/test_,boots other_boots) $(addprefix machine/test_,firewall_mutation disk) $(addprefix packer/test_,failures clouds data_disk))
 sweeps: system-test setup images $(KEY) ## Try every provider, every point of an `er server apply` and of a restore, every call of AWS, every firewall rule, a disk for data in virtual machines; writes their tables
 	ER_SWEEPS=1 UPDATE=1 $(BIN)/pytest -n 2 --dist loadfile $(addprefix tests/,$(SWEPT))

@@ -12,7 +12,6 @@ from builder import userdata
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.aws.request import Prerequisites
     from builder.spec import Spec
 
 SOME_FILE_SYSTEM: Final = "fs-0123456789abcdef0"
@@ -28,6 +27,12 @@ def complete(spec: Spec, *, networks: Sequence[str], file_system: str, region: s
     return found if found.tls.storage else specs.with_storage(found, f"{file_system}.efs.{region}.amazonaws.com")
 
 
+def user_data(spec: Spec, *, networks: Sequence[str], file_system: str, region: str) -> bytes:
+    """Of every host, before base64; the same bytes on any day. Raises UserError when it is over EC2's limit."""
+    found = complete(spec, networks=networks, file_system=file_system, region=region)
+    return userdata.deliver(found, hosts.build(found), "aws", "baked").content
+
+
 _SOME_NETWORKS: Final = ("172.31.0.0/20", "172.31.16.0/20")
 _SOME_REGION: Final = "ap-southeast-1"
 
@@ -35,13 +40,4 @@ _SOME_REGION: Final = "ap-southeast-1"
 def outline(spec: Spec) -> bytes:
     """User-data about as it will be, where AWS cannot be asked."""
     region = spec.aws.region or _SOME_REGION
-    found = complete(spec, networks=_SOME_NETWORKS, file_system=SOME_FILE_SYSTEM, region=region)
-    return userdata.deliver(found, hosts.build(found), "aws", "baked").content
-
-
-def user_data(prerequisites: Prerequisites, file_system: str) -> bytes:
-    """Of every host, before base64; the same bytes on any day. Raises UserError when it is over EC2's limit."""
-    networks = [network for subnet in prerequisites.subnets for network in subnet.networks]
-    given = prerequisites.request.spec
-    spec = complete(given, networks=networks, file_system=file_system, region=prerequisites.region)
-    return userdata.deliver(spec, hosts.build(spec), "aws", prerequisites.image.on).content
+    return user_data(spec, networks=_SOME_NETWORKS, file_system=SOME_FILE_SYSTEM, region=region)

@@ -223,6 +223,12 @@ class Prerequisites:
         of_image = () if self.existing else (*filter(None, [self.image.warning]), *lacking)
         return (*of_image, *self.notes)
 
+    def user_data_of_hosts(self, file_system: str) -> bytes:
+        """Of a fleet, whose balancer has addresses in all the subnets."""
+        networks = [network for subnet in self.subnets for network in subnet.networks]
+        spec, region = self.request.spec, self.region
+        return host_spec.user_data(spec, networks=networks, file_system=file_system, region=region)
+
     @property
     def zone_ids(self) -> tuple[str, ...]:
         """Of the hosted zones, each once."""
@@ -336,8 +342,9 @@ def _two_zones(found: tuple[Subnet, ...]) -> tuple[Subnet, ...]:
 
 
 def _user_data(found: Prerequisites) -> bytes:
+    """Of a fleet's hosts with a file system that is yet to be made."""
     if found.request.spec.fleet:
-        return host_spec.user_data(found, host_spec.SOME_FILE_SYSTEM)
+        return found.user_data_of_hosts(host_spec.SOME_FILE_SYSTEM)
     return found.request.user_data(found.image.on)
 
 

@@ -157,7 +157,7 @@ class Instance(Resource):
             "DisableApiTermination": options.protect,
             **({"KeyName": key} if key else {}),
             **self._profile(),
-            **({"InstanceMarketOptions": _SPOT} if options.spot else {}),
+            **({"InstanceMarketOptions": {"MarketType": "spot", "SpotOptions": _SPOT_OPTIONS}} if options.spot else {}),
         }
 
     def _profile(self) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class Instance(Resource):
         more |= {tags.ZONES: " ".join(zone_ids)} if zone_ids else {}
         more |= {tags.EIP: "yes"} if self.request.eip else {}
         more |= {tags.RESTORE: "yes"} if self.request.restores else {}
-        spot = ["spot-instances-request"] if self.request.options.spot else []
+        spot = ["spot-instances-request"] * self.request.options.spot
         return self.tag_specifications("instance", "volume", "network-interface", *spot, **more)
 
     @classmethod
@@ -245,10 +245,7 @@ def token(place: str, existing: Iterable[str], desired: int) -> str:
     return "er-" + hashlib.sha256(f"{place} {known} {desired}".encode()).hexdigest()[:48]
 
 
-_SPOT: Final = {
-    "MarketType": "spot",
-    "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
-}
+_SPOT_OPTIONS: Final = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
 
 
 def disk_size(image: Image, asked: int) -> int:
@@ -330,8 +327,8 @@ class Server:
 def read(described: Mapping[str, Any]) -> Server:
     """A described instance."""
     ours = tags.read(described)
-    interfaces = described.get("NetworkInterfaces", ())
-    ipv6 = [entry["Ipv6Address"] for interface in interfaces for entry in interface.get("Ipv6Addresses", ())]
+    listed = [interface.get("Ipv6Addresses", ()) for interface in described.get("NetworkInterfaces", ())]
+    ipv6 = [entry["Ipv6Address"] for addresses in listed for entry in addresses]
     return Server(
         id=described["InstanceId"],
         name=ours.get(tags.SERVER, ""),
@@ -364,8 +361,7 @@ def described(api: Api, ids: Iterable[str]) -> list[Described]:
 
 def servers(api: Api) -> tuple[Server, ...]:
     """All servers of er in the region that live, those too that are replaced or replace."""
-    found = map(read, _describe(api, tags.filters()))
-    return tuple(one for one in found if one.state not in GONE)
+    return tuple(one for one in map(read, _describe(api, tags.filters())) if one.state not in GONE)
 
 
 def is_protected(api: Api, instance_id: str) -> bool:
@@ -377,7 +373,6 @@ def is_protected(api: Api, instance_id: str) -> bool:
 _POWER_ON_SECONDS: Final = 300.0
 # IAM tells the regions of what is new; that takes some ten seconds.
 _PROFILE_SECONDS: Final = 90.0
-# While an instance ends, it still uses the security group.
 _ENDING_SECONDS: Final = 300.0
 
 

@@ -141,7 +141,7 @@ def _data(prerequisites: Prerequisites, ids: Mapping[str, Ids]) -> dict[str, Any
     system, group, key, profile = (
         next(iter(ids.get(kind.part, ())), None) for kind in (FileSystem, SecurityGroup, KeyPair, InstanceProfile)
     )
-    user_data = host_spec.user_data(prerequisites, system or host_spec.SOME_FILE_SYSTEM)
+    user_data = prerequisites.user_data_of_hosts(system or host_spec.SOME_FILE_SYSTEM)
     interface = {"DeviceIndex": 0, "AssociatePublicIpAddress": True, **({"Groups": [group]} if group else {})}
     more = {tags.ADMIN: request.spec.admin.name, tags.SPEC: request.digests}
     # A secret that was set anew makes another version, by which hosts are replaced that have the former value.
