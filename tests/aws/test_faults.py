@@ -219,13 +219,22 @@ def compare(name: str, rows: dict[str, dict[str, str]]) -> None:
     page = PAGE.read_text()
     before, _, rest = page.partition(begin)
     there, _, after = rest.partition(end)
+    written = _read(there)
     if os.environ.get("UPDATE"):
-        PAGE.write_text(f"{before}{begin}{_table(rows)}{end}{after}")
+        kept = written if list(written) == list(rows) else {call: {} for call in rows}
+        known = {call: {**kept[call], **cells} for call, cells in rows.items()}
+        PAGE.write_text(f"{before}{begin}{_table(known)}{end}{after}")
         return
-    header, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in there.splitlines()]
-    written = {line[0]: dict(zip(header[1:], line[1:], strict=True)) for line in lines}
     assert list(written) == list(rows)
     assert {call: {**written[call], **cells} for call, cells in rows.items()} == written
+
+
+def _read(table: str) -> dict[str, dict[str, str]]:
+    """The cells of a table by call and way."""
+    if not table.strip():
+        return {}
+    header, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return {line[0]: dict(zip(header[1:], line[1:], strict=True)) for line in lines}
 
 
 def _table(rows: dict[str, dict[str, str]]) -> str:

@@ -113,8 +113,8 @@ def test_launch_leaves_a_whole_fleet_or_nothing_that_costs_and_converges(fleet: 
             assert said or way == KILL or after == "whole", after
             again = fleet(*words)
             assert (again.code, state(fleet, account)) == (0, "whole"), (after, said, again.err)
+        compare("fleet launch", rows)
     assert faults == []
-    compare("fleet launch", rows)
 
 
 def test_destroy_of_a_fleet_converges_to_nothing(fleet: Er, account: Account) -> None:
@@ -136,8 +136,8 @@ def test_destroy_of_a_fleet_converges_to_nothing(fleet: Er, account: Account) ->
             assert said or way == KILL or after == "nothing", after
             again = fleet(*words)
             assert (again.code, what_is_left(fleet, account)) == (0, "nothing"), (after, said, again.err)
+        compare("fleet destroy", rows)
     assert faults == []
-    compare("fleet destroy", rows)
 
 
 def what_is_left(er: Er, account: Account) -> str:
@@ -184,8 +184,8 @@ def test_a_roll_ends_with_one_image_on_every_host(fleet: Er, account: Account) -
             again = fleet(*words)
             assert (again.code, images(fleet, account)) == (0, [words[-1]] * 2), (serving, said, again.err)
             assert len(account.instances()) == 2
+        compare("fleet roll", rows)
     assert faults == []
-    compare("fleet roll", rows)
 
 
 def _image_words(serving: list[str], old: str, new: str) -> str:
