@@ -130,6 +130,9 @@ DRILLS: Final = "drills"
 FIRST_RESTORE: Final = "/etc/systemd/system/easyrunner-restore.service"
 RESTORED: Final = f"{STATE}/restored"
 
+# On a host of a fleet: the fleet's name, and for tests where AWS answers, a line each as NAME=VALUE.
+FLEET: Final = f"{ETC}/fleet"
+
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.
 PROXY_IMAGE: Final = "docker.io/library/caddy:2.11.7"

@@ -94,7 +94,12 @@ def command(
     if image_manifest is not None and on is not Image.BAKED:
         raise typer.BadParameter("--manifest is that of a baked image: it goes with --on baked")
     spec = restoring(load(path)) if restore else load(path)
-    _check([*userdata.role_problems(spec, provider), *userdata.archive_problems(spec, on.value)])
+    found = (
+        userdata.role_problems(spec, provider),
+        userdata.archive_problems(spec, on.value),
+        userdata.fleet_problems(spec, on.value),
+    )
+    _check([problem for problems in found for problem in problems])
     host = hosts.build(spec)
     if image_manifest is not None:
         _report_lacking(host, image_manifest)

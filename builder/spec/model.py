@@ -176,6 +176,15 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
+class Fleet:
+    """The spec's host, `min` to `max` times; more are added above `cpu` per cent of their processors' time."""
+
+    min: int
+    max: int
+    cpu: int
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """One host and the app stacks on it."""
 
@@ -191,6 +200,7 @@ class Spec:
     dns: Dns | None = None
     backup: Backup | None = None
     data: Data | None = None  # None where the data lies on the machine's own disk
+    fleet: Fleet | None = None  # None where there is one host
 
     @property
     def logins(self) -> tuple[tuple[str, Login], ...]:

@@ -28,6 +28,7 @@ from builder.spec.value_types import (
     EnvValue,
     Headers,
     Line,
+    LocalCache,
     MaxBody,
     Memory,
     Paths,
@@ -241,6 +242,11 @@ class StackInput(ServedInput):
         default=None,
         description="What a backup of this stack needs; false leaves it out.",
         examples=[{"stop": True}],
+    )
+    local_cache: LocalCache = Field(
+        default=False,
+        description="What it stores is a cache, which each host of a fleet may have for itself; or which services' is.",
+        examples=[True],
     )
     image: str | None = Field(
         default=None,

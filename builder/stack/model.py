@@ -31,8 +31,7 @@ PASSWORD_INSIDE: Final = re.compile(
     re.IGNORECASE,
 )
 SECRET_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}"  # noqa: S105 - a name
-# After so many seconds an image is built anew, where nothing is said of it.
-BUILD_AGE: Final = 7 * 86_400
+BUILD_AGE: Final = 7 * 86_400  # seconds after which an image is built anew, where nothing is said of it
 # Linux capabilities, without CAP_.
 CAPABILITIES: Final = tuple(
     """
@@ -259,6 +258,7 @@ class Service:
     protocol: Protocol = "http"
     headers: tuple[tuple[str, str | None], ...] = ()  # of its answers; None removes one
     basic_auth: tuple[tuple[str, str], ...] = ()  # users, each with the bcrypt hash of the password
+    local_cache: bool = False  # what it stores may differ from host to host of a fleet
     mark: Mark | None = field(default=None, compare=False)
 
     @property

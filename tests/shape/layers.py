@@ -31,7 +31,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "cli",
-            39,
+            40,
             "one module a command",
             "The commands of `er`, one module each, `er server …` in a folder of its own. The only place that "
             "prints: data to stdout, talk to stderr, problems as text or JSON.",
@@ -40,10 +40,11 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "aws",
-            25,
-            "servers on EC2",
-            "`er launch`, `er servers`, `er destroy`. A resource (security group, key pair, instance, address) is "
-            "found by its tags, planned, created and deleted by one table, DNS records beside it; no state file.",
+            34,
+            "servers and fleets on AWS",
+            "`er launch`, `er servers`, `er destroy`. A resource (security group, key pair, instance, address; of a "
+            "fleet balancer, group, template, file system) is found by its tags, planned, created and deleted by one "
+            "table, DNS records beside it; no state file.",
         ),
         Package(
             "packer",
