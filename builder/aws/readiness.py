@@ -278,14 +278,13 @@ def wait_for_balanced_sites(
 
 
 def _sites(request: Request, trust: Trust, address: str, addresses: frozenset[str], deadline: Deadline) -> list[Site]:
-    tls = request.spec.tls
+    tls, edge = request.spec.tls, request.spec.proxy.edge
+    # A fleet is asked by its edge.
+    closed = edge is not None and edge.only and not request.spec.fleet
     sites = []
     for domain in request.domains:
-        if domain in request.waiting_domains:
-            sites.append(Site(domain, address, problem=_NO_IMAGE))
-            continue
-        if request.spec.proxy.edge and request.spec.proxy.edge.only:
-            sites.append(Site(domain, boot.login.address, problem=_ONLY_ITS_EDGE))
+        if closed or domain in request.waiting_domains:
+            sites.append(Site(domain, address, problem=_ONLY_ITS_EDGE if closed else _NO_IMAGE))
             continue
         # A certificate of the host's own CA needs no DNS.
         possible = tls.ca == "internal" or request.spec.dns is not None or _leads_to(domain, addresses)

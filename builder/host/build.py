@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from builder import facts, quadlet
-from builder.host import edge, firewall, packages, rootfs
+from builder.host import edge, firewall, fleet, packages, rootfs
 from builder.host.model import File, Host, Part
 from builder.host.rootfs import Encoded
 from builder.oci import ecr, image_reference
@@ -93,7 +93,7 @@ def _first_boot(spec: Spec) -> Iterator[File]:
         "remote_code": facts.REMOTE_CODE,
         "host_secrets": facts.HOST_SECRETS,
         "restored": facts.RESTORED,
-        "refused": facts.REFUSED,
+        **fleet.values(spec),
         "data_label": facts.DATA_LABEL,
         "data_disk": facts.DATA_DISK,
         "data_said": facts.DATA_SAID,

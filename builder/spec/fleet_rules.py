@@ -27,6 +27,10 @@ INTERNAL: Final = Text(
     "each host of the fleet would sign for itself, so visitors would meet several authorities",
     "letsencrypt, or the https:// address of an ACME directory: hosts share what it signs",
 )
+BEHIND: Final = Text(
+    "a fleet is behind AWS's Network Load Balancer, which sends the visitors' addresses by the PROXY protocol",
+    "take `behind` out: a fleet has aws-nlb by itself",
+)
 LOGIN: Final = Text(
     "a password is set on one host, and hosts of a fleet come by themselves",
     "Amazon ECR lets them in by their role: REGISTRY: aws; or have the images baked in: er build-image --with-stacks",
@@ -109,6 +113,8 @@ def _check_host(document: Document) -> None:
             document.report(KEY, place, on_key=True, key=".".join(map(str, place)), why=why, way=way)
     if document.text(("tls", "ca")) == "internal":
         document.report(INTERNAL, ("tls", "ca"))
+    if document.get(("proxy", "behind")) not in (None, "aws-nlb"):
+        document.report(BEHIND, ("proxy", "behind"))
     _check_logins(document, ())
 
 

@@ -13,6 +13,7 @@ from builder.spec import (
     backup_rules,
     deploy_access,
     edge_rules,
+    fleet_rules,
     host_sections,
     memory,
     model,

@@ -17,7 +17,7 @@ from builder import messages as shared
 from builder import problem_report, spec
 from builder.messages import Text
 from builder.problems import Problem, SpecError
-from builder.spec import edge_input, edge_rules, messages, storage
+from builder.spec import edge_input, edge_rules, fleet_rules, messages, storage
 
 if TYPE_CHECKING:
     from builder.problems import Mark
@@ -78,7 +78,7 @@ def test_every_text_is_earned_by_a_case(monkeypatch: pytest.MonkeyPatch) -> None
         problems.__wrapped__(case)
     texts = {
         name: value
-        for module in (shared, messages, edge_input, edge_rules, storage)
+        for module in (shared, messages, edge_input, edge_rules, fleet_rules, storage)
         for name, value in vars(module).items()
     }
     unused = [name for name, value in texts.items() if isinstance(value, Text) and id(value) not in used]

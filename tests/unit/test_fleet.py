@@ -6,8 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from builder import spec, userdata
+from builder import facts, host, spec, userdata
+from builder.cli.app import app
+from builder.lab import trial
+from builder.qemu import verify
 from builder.spec.model import Fleet
 
 SPEC = """
@@ -47,3 +51,61 @@ def test_a_fleet_starts_from_a_baked_image_alone() -> None:
     assert problem.where == "fleet"
     assert not userdata.fleet_problems(fleet, "baked")
     assert not userdata.fleet_problems(replace(fleet, fleet=None), "stock")
+
+
+def _paths(found: spec.Spec) -> set[str]:
+    return {file.path for file in host.build(found).files}
+
+
+def test_the_host_knows_whose_it_is_and_which_secrets_it_needs() -> None:
+    text = SPEC.replace("FLEET", "{min: 2}").replace("local_cache: true", "local_cache: true, secrets: [db, db]")
+    found = spec.loads(text, Path("spec.yaml"))[0]
+    [settings] = [file for file in host.build(found).files if file.path == facts.FLEET]
+    assert settings.content == b"NAME=web\nDRAIN=300\nSECRET=hello/db\n"
+
+
+BALANCED = {f"{facts.ETC}/caddy/{name}.caddy" for name in ("ready", "shut")}
+FLEET = {facts.FLEET, f"{facts.LIB}/fleet", "/etc/systemd/system/easyrunner-fleet.service"}
+
+
+@pytest.mark.parametrize("behind", ["hetzner-lb", "digitalocean-lb", "aws-nlb"])
+def test_any_host_behind_a_balancer_says_how_it_is(behind: str) -> None:
+    text = SPEC.replace("fleet: FLEET", f"proxy: {{behind: {behind}, networks: [10.0.0.0/24]}}")
+    paths = _paths(spec.loads(text, Path("spec.yaml"))[0])
+    assert paths >= BALANCED
+    assert not paths & FLEET
+
+
+def test_no_other_host_has_any_of_it() -> None:
+    fleet = _paths(loaded("{min: 2}"))
+    assert fleet >= BALANCED | FLEET
+    alone = _paths(spec.loads(SPEC.replace("fleet: FLEET\n", ""), Path("spec.yaml"))[0])
+    assert not alone & (BALANCED | FLEET)
+
+
+def test_what_first_boot_waits_for_is_read_before_it_starts() -> None:
+    """A baked image has planned it without what user-data lays down: it comes off the plan."""
+    fleet = loaded("{min: 2}")
+    off_the_plan = b"systemctl --no-block stop er-first-boot"
+    assert off_the_plan in userdata.cloud_config(fleet, host.build(fleet), "baked")
+    alone = replace(fleet, fleet=None)
+    assert off_the_plan not in userdata.cloud_config(alone, host.build(alone), "baked")
+
+
+def test_a_trial_and_a_proof_are_of_one_host_alone() -> None:
+    """There is no group that would give it secrets, or take its word for how it began."""
+    fleet = loaded("{min: 2}")
+    assert facts.FLEET.encode() not in trial.plan(fleet, timeout=60).user_data
+    assert verify.for_this_machine(fleet, "ssh-ed25519 AAAA").fleet is None
+
+
+def test_user_data_of_a_fleet_is_for_a_baked_image(tmp_path: Path) -> None:
+    """And says where its secrets are set, which is no host."""
+    file = tmp_path / "spec.yaml"
+    file.write_text(SPEC.replace("FLEET", "{min: 2}").replace("local_cache: true", "local_cache: true, secrets: [db]"))
+    refused = CliRunner().invoke(app, ["user-data", str(file), "--for", "aws", "--on", "stock"])
+    assert refused.exit_code == 1
+    assert "hosts of a fleet start from one baked image" in refused.stderr
+    done = CliRunner().invoke(app, ["user-data", str(file), "--for", "aws", "--on", "baked"])
+    assert done.exit_code == 0, done.stderr
+    assert "before the server is up: er secret set SPEC hello db" in done.stderr
