@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BOOT_PACKAGES := python3 python3-venv ca-certificates curl debian-archive-keyring iproute2 mmdebstrap openssh-client \
   passt systemd-container busybox-static packer qemu-system-x86 qemu-utils mtools e2fsprogs fuse2fs
 TEST_PACKAGES := bind9-dnsutils bsdextrautils iptables nmap openssl shellcheck docker-registry pebble testssl.sh wrk strace ovmf gzip \
-  xz-utils zstd dnsmasq-base genisoimage podman crun netavark openssh-server rclone haproxy
+  xz-utils zstd dnsmasq-base genisoimage podman crun netavark openssh-server rclone haproxy bindfs
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit check fuzz bench recording attacks audits bakes cis cuts packer sweeps wild shape images setup system-boot system-test clean
@@ -61,8 +61,8 @@ recording: system-boot setup images $(KEY) ## Record a run of er try, as root; w
 	$(BIN)/python -m bench.recording
 
 # Of each of these `make test` tries a few points.
-SWEPT := $(addsuffix .py,$(addprefix server/test_,apply_table apply releases switch updates registries ecr push exec restore move notify) $(addprefix aws/test_,faults replace replace_booted replace_zone roles) \
-  $(addprefix datasource/test_,boots other_boots) $(addprefix machine/test_,firewall_mutation disk) $(addprefix packer/test_,failures clouds data_disk audit_records shared_certificates))
+SWEPT := $(addsuffix .py,$(addprefix server/test_,apply_table apply releases switch updates registries ecr push exec restore move notify) $(addprefix aws/test_,faults fleet_booted fleet_faults replace replace_booted replace_zone roles) \
+  $(addprefix datasource/test_,boots other_boots) $(addprefix machine/test_,firewall_mutation disk fleet_certificates fleet_host fleet_hosts) $(addprefix packer/test_,failures clouds data_disk audit_records shared_certificates))
 sweeps: system-test setup images $(KEY) ## Try every provider, every point of an `er server apply` and of a restore, every call of AWS, every firewall rule, a disk for data and NFS in virtual machines; writes their tables
 	ER_SWEEPS=1 UPDATE=1 $(BIN)/pytest -n 2 --dist loadfile $(addprefix tests/,$(SWEPT))
 

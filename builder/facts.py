@@ -140,6 +140,19 @@ RESTORED: Final = f"{STATE}/restored"
 NOTIFY: Final = f"{ETC}/notify.json"
 NOTICES: Final = f"{STATE}/notify"
 
+# On a host of a fleet: the fleet's name, how long it serves on, and which secrets it needs, a line each as NAME=VALUE;
+# and that these have come.
+FLEET: Final = f"{ETC}/fleet"
+FLEET_DONE: Final = f"{STATE}/fleet"
+# Seconds that a host serves on after it has failed its health check: a balancer of AWS's sends connections to one that
+# is taken away for two minutes and more.
+DRAIN: Final = 300
+# Behind a balancer: where it asks for the host's health, on port 80. Both files are where the proxy can see them: the
+# host is healthy, and it serves visitors.
+READY_PATH: Final = "/.well-known/easyrunner/ready"
+HOST_READY: Final = f"{PROXY_SOCKETS}/host.ready"
+HOST_OPEN: Final = f"{PROXY_SOCKETS}/host.open"
+
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.
 PROXY_IMAGE: Final = "docker.io/library/caddy:2.11.7"

@@ -34,6 +34,8 @@ CONFIG: Final = botocore.config.Config(
 # The price list is served from here, for all regions.
 _REGION_OF_SERVICE: Final = {"pricing": "us-east-1"}
 _ANY_REGION: Final = "us-east-1"
+# What boto3 calls a service, where that is not the name in its actions.
+_CLIENTS: Final = {"elasticloadbalancing": "elbv2", "elasticfilesystem": "efs"}
 # The error that says that EC2 would have done it, had it not been a dry run.
 _PERMITTED: Final = "DryRunOperation"
 
@@ -123,7 +125,9 @@ class Api:
     def _client(self, service: str) -> Any:
         if service not in self._clients:
             region = _REGION_OF_SERVICE.get(service, self.region)
-            self._clients[service] = self._session.client(service, region_name=region, config=CONFIG)
+            self._clients[service] = self._session.client(
+                _CLIENTS.get(service, service), region_name=region, config=CONFIG
+            )
         return self._clients[service]
 
     def _translated(

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from builder.aws import dns, known_hosts, tags
 from builder.aws.api import retry
-from builder.aws.resources import DELETION_ORDER, LASTING, data_volume, instance
+from builder.aws.resources import DELETION_ORDER, LASTING, OF_FLEET, data_volume, instance, security_group
 from builder.aws.resources.address import Address
+from builder.aws.resources.auto_scaling_group import AutoScalingGroup
 from builder.aws.resources.data_volume import DataVolume, Snapshot
 from builder.aws.resources.instance import Instance, Predecessor
+from builder.aws.resources.load_balancer import LoadBalancer
+from builder.aws.resources.security_group import SecurityGroup
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from builder.aws.api import Api, Progress
     from builder.aws.dns import RecordSet
@@ -47,6 +50,11 @@ class Holdings:
         return tuple(map(instance.read, self.found[Instance]))
 
     @property
+    def own(self) -> frozenset[str]:
+        """All that its DNS records may lead to: addresses, or the name of a balancer."""
+        return self.ips | {str(one["DNSName"]).lower() for one in self.found.get(LoadBalancer, ())}
+
+    @property
     def ips(self) -> frozenset[str]:
         """Every address that DNS may know the server by."""
         own = {ip for one in self.servers for ip in one.addresses}
@@ -55,7 +63,9 @@ class Holdings:
     @property
     def zone_ids(self) -> tuple[str, ...]:
         """The Route 53 zones that hold its records."""
-        return tuple(sorted({zone for one in self.servers for zone in one.zone_ids}))
+        balancers = (tags.read(one).get(tags.ZONES, "").split() for one in self.found.get(LoadBalancer, ()))
+        own = {zone for one in self.servers for zone in one.zone_ids}
+        return tuple(sorted(own.union(*balancers)))
 
     @property
     def disks(self) -> tuple[str, ...]:
@@ -75,19 +85,25 @@ class Holdings:
 
 
 def holdings(api: Api, name: str, *, with_data: bool = False) -> Holdings:
-    """All that carries the name, whatever run has created it. What outlives a server goes only when that is asked."""
-    described: dict[type[Resource], list[Described]] = {kind: kind.find_all(api, name) for kind in DELETION_ORDER}
+    """All that carries the name, whatever run has created it. What outlives a server goes only when that is asked.
+
+    What only a fleet has is looked for where there is one: a server's policy need not allow that.
+    """
+    found = {kind: kind.find_all(api, name) for kind in DELETION_ORDER if kind not in OF_FLEET}
+    if any(map(security_group.is_of_fleet, found[SecurityGroup])):
+        found |= {kind: kind.find_all(api, name) for kind in OF_FLEET}
+    described: dict[type[Resource], list[Described]] = {kind: found[kind] for kind in DELETION_ORDER if kind in found}
     kept = () if with_data else LASTING
-    found = Holdings(
-        {kind: [] if kind in kept else described[kind] for kind in DELETION_ORDER},
+    whole = Holdings(
+        {kind: [] if kind in kept else listed for kind, listed in described.items()},
         {kind: described[kind] for kind in kept},
     )
-    return replace(found, records={zone: dns.leading_to(api, zone, found.ips) for zone in found.zone_ids})
+    return replace(whole, records={zone: dns.leading_to(api, zone, whole.own) for zone in whole.zone_ids})
 
 
 def replaced(api: Api, name: str) -> Holdings:
     """What `er launch --replace` has left of former servers: they are stopped, and the data is with the new one."""
-    empty: dict[type[Resource], list[Described]] = {kind: [] for kind in DELETION_ORDER}
+    empty: dict[type[Resource], list[Described]] = {kind: [] for kind in DELETION_ORDER if kind not in OF_FLEET}
     former = data_volume.former(DataVolume.find_all(api, name))
     own = {Instance: Predecessor.find(api, name), DataVolume: former, Snapshot: Snapshot.find(api, name)}
     return Holdings(empty | own)
@@ -150,7 +166,10 @@ def destroy(api: Api, name: str, found: Holdings, settings: Settings, progress: 
     if found.zone_ids:
         with progress.step("DNS records"):
             retry(partial(_delete_records, api, found), settings.backoff, progress.line)
-    if found.servers:
+    if groups := found.found.get(AutoScalingGroup):
+        with progress.step("hosts"):
+            _delete_group(api, groups, settings, progress)
+    elif found.servers:
         with progress.step("servers"):
             _terminate(api, found, settings, progress)
     with progress.step("the rest"):
@@ -173,9 +192,16 @@ def _lift_protection(api: Api, found: Holdings, *, unprotect: bool) -> None:
         api.call("ModifyInstanceAttribute", InstanceId=one.id, DisableApiTermination={"Value": False})
 
 
+def _delete_group(api: Api, groups: Sequence[Described], settings: Settings, progress: Progress) -> None:
+    """It ends its hosts itself, and goes with the last one."""
+    for operation, parameters in AutoScalingGroup.deletion(groups):
+        retry(partial(api.delete, operation, **parameters), settings.backoff, progress.line)
+    AutoScalingGroup.wait_until_gone(api, groups)
+
+
 def _delete_records(api: Api, found: Holdings) -> None:
     for zone in found.zone_ids:
-        dns.delete(api, zone, dns.leading_to(api, zone, found.ips))
+        dns.delete(api, zone, dns.leading_to(api, zone, found.own))
 
 
 def _terminate(api: Api, found: Holdings, settings: Settings, progress: Progress) -> None:
@@ -187,13 +213,28 @@ def _terminate(api: Api, found: Holdings, settings: Settings, progress: Progress
 
 def _delete_rest(api: Api, found: Holdings, settings: Settings, progress: Progress) -> None:
     """Each by itself: one that cannot be deleted does not hold up the others."""
-    rest = [(resource, described) for resource, described in found.found.items() if resource is not Instance]
+    first = (Instance, AutoScalingGroup)
+    rest = [(resource, described) for resource, described in found.found.items() if resource not in first]
     errors: list[UserError] = []
-    for operation, parameters in (call for resource, described in rest for call in resource.deletion(described)):
+    for resource, described in rest:
+        failed = [*_delete_kind(api, resource, described, settings, progress)]
+        errors += failed
+        if described and not failed:
+            try:
+                resource.wait_until_gone(api, described)
+            except UserError as error:
+                errors.append(error)
+    if errors:
+        raise UserError(f"not all of it could be removed: {errors[0].message}", errors[0].hint)
+
+
+def _delete_kind(
+    api: Api, resource: type[Resource], described: Sequence[Described], settings: Settings, progress: Progress
+) -> Iterator[UserError]:
+    """The errors of those that could not be deleted."""
+    for operation, parameters in resource.deletion(described):
         try:
             retry(partial(api.delete, operation, **parameters), settings.backoff, progress.line)
         except UserError as error:
-            progress.line(f"{' '.join(parameters.values())}: {error.message}")
-            errors.append(error)
-    if errors:
-        raise UserError(f"not all of it could be removed: {errors[0].message}", errors[0].hint)
+            progress.line(f"{' '.join(map(str, parameters.values()))}: {error.message}")
+            yield error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from builder.problems import UserError
 
@@ -73,6 +73,30 @@ def records(domains: Iterable[str], addresses: Iterable[str]) -> tuple[Record, .
     return tuple(Record(domain, type_, tuple(found)) for domain in domains for type_, found in by_type.items() if found)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Alias:
+    """A record of Route 53's own kind: `type` A or AAAA, which leads to wherever a balancer's name leads."""
+
+    domain: str
+    type: str
+    name: str
+    zone: str = field(compare=False)  # the hosted zone of the balancer's name
+
+    def change(self, action: str) -> dict[str, Any]:
+        """As Route 53 takes it; `action` is CREATE or DELETE."""
+        target = {"HostedZoneId": self.zone, "DNSName": f"{self.name}.", "EvaluateTargetHealth": False}
+        record_set = {"Name": f"{self.domain}.", "Type": self.type, "AliasTarget": target}
+        return {"Action": action, "ResourceRecordSet": record_set}
+
+
+Wanted = TypeVar("Wanted", Record, Alias)
+
+
+def aliases(domains: Iterable[str], name: str, zone: str, types: Iterable[str]) -> tuple[Alias, ...]:
+    """The records that lead the domains to a balancer."""
+    return tuple(Alias(domain, type_, name, zone) for domain in domains for type_ in types)
+
+
 @dataclass(frozen=True, slots=True)
 class RecordSet:
     """What a zone has for a name: addresses, an alias (then it has none), or another name. As the API describes it."""
@@ -94,19 +118,25 @@ class RecordSet:
         """Where it leads; nowhere for an alias."""
         return tuple(sorted(value["Value"] for value in self.described.get("ResourceRecords", ())))
 
-    def is_(self, record: Record) -> bool:
-        """Whether it is this record, and the only one of its kind."""
-        alone = "SetIdentifier" not in self.described
-        return alone and (self.domain, self.type, self.values) == (record.domain, record.type, record.addresses)
+    @property
+    def alias(self) -> str:
+        """The name that an alias leads to, without the last dot and what the console puts before; else empty."""
+        name = str(self.described.get("AliasTarget", {}).get("DNSName", ""))
+        return name.rstrip(".").removeprefix("dualstack.").lower()
 
-    def leads_only_to(self, addresses: Collection[str]) -> bool:
-        """Whether it leads to these addresses and nowhere else."""
-        return bool(self.values) and set(self.values) <= set(addresses)
+    def is_(self, record: Record | Alias) -> bool:
+        """Whether it is this record, and the only one of its kind."""
+        if "SetIdentifier" in self.described or (self.domain, self.type) != (record.domain, record.type):
+            return False
+        return self.alias == record.name.lower() if isinstance(record, Alias) else self.values == record.addresses
+
+    def leads_only_to(self, own: Collection[str]) -> bool:
+        """Whether it leads to these addresses, or to one of these names, and nowhere else."""
+        return self.alias in own if self.alias else bool(self.values) and set(self.values) <= set(own)
 
     def __str__(self) -> str:
         """For a person."""
-        alias = self.described.get("AliasTarget", {}).get("DNSName", "")
-        return f"{self.domain} {self.type} {' '.join(self.values) or alias}"
+        return f"{self.domain} {self.type} {' '.join(self.values) or self.alias}"
 
 
 # A name with an alias to another name can have no addresses beside it.
@@ -159,13 +189,28 @@ def point(
     The records that were set, and in words those that they have replaced. A change names what it replaces: Route 53
     refuses it when that is no longer there. Raises UserError for what is not this server's.
     """
-    done: list[Record] = []
+    desired = records(domains, addresses)
+    return set_records(api, desired, domains, zones, {*own, *addresses}, overwrite=overwrite)
+
+
+def set_records(
+    api: Api,
+    wanted: Sequence[Wanted],
+    domains: Sequence[str],
+    zones: Sequence[Zone],
+    own: Collection[str],
+    *,
+    overwrite: bool,
+) -> tuple[tuple[Wanted, ...], tuple[str, ...]]:
+    """The same for records of addresses or aliases; `own` is where those that are there may lead to."""
+    done: list[Wanted] = []
     replaced: list[str] = []
     for zone, inside in _by_zone(domains, zones).items():
-        desired, there = records(inside, addresses), _record_sets(api, zone, inside)
-        surplus = [one for one in there if not any(one.is_(record) for record in desired)]
-        missing = [record for record in desired if not any(one.is_(record) for one in there)]
-        _refuse_foreign(surplus, {*own, *addresses}, overwrite=overwrite)
+        there = _record_sets(api, zone, inside)
+        desired = [one for one in wanted if one.domain in inside]
+        surplus: list[RecordSet] = [one for one in there if not any(one.is_(record) for record in desired)]
+        missing: list[Wanted] = [record for record in desired if not any(one.is_(record) for one in there)]
+        _refuse_foreign(surplus, own, overwrite=overwrite)
         if surplus or missing:
             _change(api, zone.id, [*map(_removal, surplus), *(record.change("CREATE") for record in sorted(missing))])
             done += missing
@@ -177,10 +222,10 @@ def _removal(found: RecordSet) -> dict[str, Any]:
     return {"Action": "DELETE", "ResourceRecordSet": dict(found.described)}
 
 
-def leading_to(api: Api, zone_id: str, addresses: frozenset[str]) -> tuple[RecordSet, ...]:
-    """The address records of a zone that lead to these addresses and nowhere else."""
+def leading_to(api: Api, zone_id: str, own: frozenset[str]) -> tuple[RecordSet, ...]:
+    """The address records of a zone that lead to these addresses, or balancers' names, and nowhere else."""
     found = map(RecordSet, api.items("ListResourceRecordSets", HostedZoneId=zone_id))
-    return tuple(one for one in found if one.type in ("A", "AAAA") and one.leads_only_to(addresses))
+    return tuple(one for one in found if one.type in ("A", "AAAA") and one.leads_only_to(own))
 
 
 def delete(api: Api, zone_id: str, records: Sequence[RecordSet]) -> None:

@@ -37,6 +37,8 @@ _DENIED: Final = r"UnauthorizedOperation|AccessDenied(Exception)?|.*\.AccessDeni
 _NO_CAPACITY: Final = r"Insufficient(Instance|Host|Free|Reserved).*|Unsupported"
 # er's own: EC2 says InvalidParameterValue of an instance profile that it does not know, or not yet.
 UNKNOWN_PROFILE: Final = "InvalidParameterValue.IamInstanceProfile"
+# er's own: Amazon EC2 Auto Scaling says ValidationError of a group that it does not know.
+_NO_GROUP: Final = "AutoScalingGroup.NotFound"
 _CREDENTIALS_HINT: Final = "`aws sts get-caller-identity` tells whether they work; AWS_PROFILE chooses others"
 _QUOTA_HINT: Final = (
     "`er servers` shows what runs; ask for more in the console under Service Quotas, or take another region"
@@ -126,15 +128,19 @@ ROWS: Final = (
         transient=True,
     ),
     Row(
-        r"InvalidGroup\.Duplicate|InvalidKeyPair\.Duplicate|InvalidPermission\.Duplicate|EntityAlreadyExists",
+        r"InvalidGroup\.Duplicate|InvalidKeyPair\.Duplicate|InvalidPermission\.Duplicate|EntityAlreadyExists"
+        r"|InvalidLaunchTemplateName\.AlreadyExistsException|Duplicate(LoadBalancer|TargetGroup)Name|DuplicateListener"
+        r"|AlreadyExists|FileSystemAlreadyExists|MountTargetConflict",
         "something of that name is there and is not er's: {said}",
         "remove it or rename the server; if a launch was just interrupted, run it again in a minute",
         transient=True,
     ),
     Row(
         r"DependencyViolation|IncorrectInstanceState|IncorrectState|InvalidGroup\.InUse|InvalidIPAddress\.InUse|VolumeInUse"
-        r"|Invalid(Group|GroupId|KeyPair|AllocationID|InstanceID|NetworkInterfaceID|Volume|Snapshot)\.NotFound"
-        r"|InvalidInstanceID",
+        r"|Invalid(Group|GroupId|KeyPair|AllocationID|InstanceID|NetworkInterfaceID|Volume|Snapshot|LaunchTemplateId)\.NotFound"
+        r"|InvalidLaunchTemplateName\.NotFoundException"
+        r"|InvalidInstanceID|ResourceInUse|ResourceContention|ScalingActivityInProgress|FileSystemInUse"
+        r"|IncorrectFileSystemLifeCycleState|IncorrectMountTargetState",
         "AWS does not let go of, or does not see yet, what a step before has changed: {said}",
         "run the same command again in a minute: it takes up what is there",
         transient=True,
@@ -177,6 +183,8 @@ def translate(code: str, said: str, *, operation: str, needs: tuple[str, ...], r
     """
     if code == "InvalidParameterValue" and "iam instance profile" in said.lower():
         code = UNKNOWN_PROFILE
+    if code == "ValidationError" and "not found" in said.lower():
+        code = _NO_GROUP
     named = _ACTION.search(said)
     fields = {
         "code": code,
@@ -218,4 +226,4 @@ def lacks_capacity(error: AwsError) -> bool:
 
 def is_missing(error: AwsError) -> bool:
     """Whether what was named does not exist (any more)."""
-    return error.code.endswith(".NotFound") or error.code == "NoSuchEntity"
+    return bool(re.search(r"NotFound(Exception)?$", error.code)) or error.code == "NoSuchEntity"

@@ -42,6 +42,8 @@ def look(api: Api, found: Prerequisites, *, replacing: bool = False) -> Prerequi
     if not replacing and any(tags.read(one).get(tags.PART) == Successor.part for one in every):
         message = f"{name} is being replaced by another launch, or was when that ended"
         raise UserError(message, "er launch --replace goes on")
+    if hosts := [one["InstanceId"] for one in every if tags.read(one).get(tags.PART) == tags.HOST]:
+        raise _is_fleet(name, len(hosts), api.region)
     if found.request.restores and (other := [one for one in described if tags.RESTORE not in tags.read(one)]):
         raise _has_data(instance.read(other[0]))
     if not replacing and (refused := [text for one in described for text in _contradictions(api, one, found.request)]):
@@ -58,6 +60,14 @@ def look(api: Api, found: Prerequisites, *, replacing: bool = False) -> Prerequi
     dns.check(api, request.domains, found.zones, own, overwrite=request.options.overwrite_dns)
     spec_notes = () if replacing else _spec_notes(servers, request)
     return replace(found, notes=(*spec_notes, *_address_notes(request)))
+
+
+def _is_fleet(name: str, hosts: int, region: str) -> UserError:
+    """Of a spec that has none."""
+    return UserError(
+        f"{name} is a fleet of {hosts} host{'s' * (hosts > 1)}, and the spec has no `fleet:`",
+        f"another name; or first: er destroy {name} --region {region}",
+    )
 
 
 def _has_data(one: Server) -> UserError:

@@ -151,8 +151,7 @@ def _delete_one(api: Api, resource: Resource, backoff: Backoff, progress: Progre
 
     retry(delete, backoff, progress.line)
     resource.created.clear()
-    if isinstance(resource, Instance):
-        instance.wait_until_terminated(api, new, backoff)
+    resource.wait_until_gone(api, list(new.values()))
 
 
 def _wait(

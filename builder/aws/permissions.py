@@ -126,7 +126,64 @@ _ROWS: Final = (
     _write("ChangeResourceRecordSets", "route53"),
     _read("GetProducts", service="pricing"),
 )
-OPERATIONS: Final = {row.name: row for row in _ROWS}
+
+
+def _made(service: str, name: str, *needs: str) -> Operation:
+    """Something that is made with tags, in a service other than EC2; `needs` are the actions besides its own."""
+    return Operation(service, name, (f"{service}:{name}", *needs), writes=True)
+
+
+_BALANCER, _GROUP, _FILES = "elasticloadbalancing", "autoscaling", "elasticfilesystem"
+_TAG_BALANCER, _TAG_GROUP, _TAG_FILES = f"{_BALANCER}:AddTags", f"{_GROUP}:CreateOrUpdateTags", f"{_FILES}:TagResource"
+# The network interface of a mount target is made and removed in the caller's name; it has no tag of er's.
+_INTERFACES: Final = ("ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface")
+# Only for a spec with `fleet:`.
+_FLEET_ROWS: Final = (
+    _read("DescribeNetworkInterfaces", "NetworkInterfaces"),
+    _read("DescribeLaunchTemplates", "LaunchTemplates"),
+    _read("DescribeLaunchTemplateVersions", "LaunchTemplateVersions"),
+    _create("CreateLaunchTemplate", "launch-template"),
+    _write("CreateLaunchTemplateVersion"),
+    _write("DeleteLaunchTemplate"),
+    _read("DescribeFileSystems", "FileSystems", _FILES),
+    _read("DescribeMountTargets", "MountTargets", _FILES),
+    _made(_FILES, "CreateFileSystem", _TAG_FILES),
+    Operation(_FILES, "CreateMountTarget", (f"{_FILES}:CreateMountTarget", _INTERFACES[0]), writes=True),
+    Operation(_FILES, "DeleteMountTarget", (f"{_FILES}:DeleteMountTarget", _INTERFACES[1]), writes=True),
+    _write("DeleteFileSystem", _FILES),
+    _read("DescribeLoadBalancers", "LoadBalancers", _BALANCER),
+    _read("DescribeLoadBalancerAttributes", "Attributes", _BALANCER),
+    _read("DescribeTargetGroups", "TargetGroups", _BALANCER),
+    _read("DescribeTargetGroupAttributes", "Attributes", _BALANCER),
+    _read("DescribeTargetHealth", "TargetHealthDescriptions", _BALANCER),
+    _read("DescribeListeners", "Listeners", _BALANCER),
+    _read("DescribeTags", "TagDescriptions", _BALANCER),
+    _made(_BALANCER, "CreateLoadBalancer", _TAG_BALANCER),
+    _made(_BALANCER, "CreateTargetGroup", _TAG_BALANCER),
+    _made(_BALANCER, "CreateListener", _TAG_BALANCER),
+    _write("ModifyLoadBalancerAttributes", _BALANCER),
+    _write("ModifyTargetGroupAttributes", _BALANCER),
+    _write("DeleteListener", _BALANCER),
+    _write("DeleteLoadBalancer", _BALANCER),
+    _write("DeleteTargetGroup", _BALANCER),
+    _read("DescribeAutoScalingGroups", "AutoScalingGroups", _GROUP),
+    _read("DescribeLifecycleHooks", "LifecycleHooks", _GROUP),
+    _read("DescribePolicies", "ScalingPolicies", _GROUP),
+    _read("DescribeScalingActivities", "Activities", _GROUP),
+    _read("DescribeInstanceRefreshes", "InstanceRefreshes", _GROUP),
+    _made(_GROUP, "CreateAutoScalingGroup", _TAG_GROUP),
+    _write("UpdateAutoScalingGroup", _GROUP),
+    _write("PutLifecycleHook", _GROUP),
+    _write("PutScalingPolicy", _GROUP),
+    _write("StartInstanceRefresh", _GROUP),
+    _write("RollbackInstanceRefresh", _GROUP),
+    _write("DeleteAutoScalingGroup", _GROUP),
+    _read("GetParametersByPath", "Parameters", "ssm"),
+    _write("PutParameter", "ssm"),
+    _write("DeleteParameter", "ssm"),
+)
+OPERATIONS: Final = {row.name: row for row in (*_ROWS, *_FLEET_ROWS)}
+FLEET_OPERATIONS: Final = frozenset(row.name for row in _FLEET_ROWS)
 
 # A console shows what a server prints at its boot, an attribute may be its user-data: those of other servers are not
 # er's business.
@@ -176,6 +233,35 @@ def role_policy() -> dict[str, Any]:
         _allow("MakeRoles", makes, [_ROLES, _PROFILES], tagged),
         _allow("ChangeAndRemoveOwnRoles", changes, [_ROLES, _PROFILES], own),
     )
+
+
+def fleet_policy() -> dict[str, Any]:
+    """What a fleet needs besides both others: its balancer, group, template, file system and secrets."""
+    rows = [row for row in _FLEET_ROWS if row.service != "ssm"]
+    tagging = {_TAGGING, _TAG_BALANCER, _TAG_GROUP, _TAG_FILES}
+    makes = {row.needs[0] for row in rows if tagging & {*row.needs}}
+    reads = {row.needs[0] for row in rows if not row.writes}
+    changes = {row.needs[0] for row in rows} - makes - reads
+    tagged, own = (_equal(f"aws:{what}Tag/{tags.PROJECT}", tags.OURS) for what in ("Request", "Resource"))
+    template = "arn:aws:ec2:*:*:launch-template/*"
+    return _document(
+        _allow("LookAtFleets", reads),
+        _allow("MakeFleets", makes, condition=tagged),
+        _allow("TagWhatFleetsAreMadeOf", tagging - {_TAGGING, _TAG_GROUP}, condition=tagged),
+        _allow("TagGroups", {_TAG_GROUP}, condition=tagged),
+        _allow("TagTemplates", {_TAGGING}, template, _both(tagged, _equal("ec2:CreateAction", "CreateLaunchTemplate"))),
+        _allow("MakeHostsFromOwn", {"ec2:RunInstances"}, template, own),
+        _allow("ChangeAndRemoveOwnFleets", changes, condition=own),
+        _allow("ConnectMountTargets", _INTERFACES),
+        _allow("KeepSecrets", {row.needs[0] for row in _FLEET_ROWS if row.service == "ssm"}, _SECRETS),
+        _allow("MakeRolesOfServices", {_SERVICE_ROLE}, condition=_equal("iam:AWSServiceName", list(_SERVICES))),
+    )
+
+
+_SECRETS: Final = "arn:aws:ssm:*:*:parameter/er/*"
+# AWS makes the roles of these services with the first thing of theirs in an account.
+_SERVICE_ROLE: Final = "iam:CreateServiceLinkedRole"
+_SERVICES: Final = tuple(f"{name}.amazonaws.com" for name in (_GROUP, _FILES, _BALANCER))
 
 
 def _document(*statements: dict[str, Any]) -> dict[str, Any]:

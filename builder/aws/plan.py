@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import problem_report
-from builder.aws import existing
+from builder.aws import existing, fleet, host_spec
 from builder.aws.errors import AwsError
 from builder.aws.request import look_up
 from builder.aws.resources import RESOURCES
@@ -66,16 +66,19 @@ class Plan:
 
 def plan(api: Api, request: Request) -> Plan:
     """Look, and ask EC2 about what would be created; nothing is changed. Raises UserError."""
-    found = existing.look(api, look_up(api, request))
+    looked_up = look_up(api, request)
+    found = fleet.look(api, looked_up) if request.spec.fleet else existing.look(api, looked_up)
     request = found.request
     entries = tuple(_entries(api, found))
     size, hourly = len(found.user_data), estimate(api, found.instance_type.name)
+    balancer = estimate_balancer(api) if request.spec.fleet else None
+    subnets = " and ".join(subnet.id for subnet in found.subnets[: request.zone_count])
     lines = (
-        f"  account {found.account}, {found.region}, {found.subnet.id} of {found.subnet.vpc}",
+        f"  account {found.account}, {found.region}, {subnets} of {found.subnet.vpc}",
         *(line for entry in entries for line in entry.lines),
         f"  user-data  {size:,} bytes",
         *(f"  warning    {text}" for text in found.warnings),
-        *([] if hourly is None else [f"  {price_line(hourly, request.options.count)}"]),
+        *([] if hourly is None else [f"  {_price(request, hourly, balancer)}"]),
     )
     value = {
         "account": found.account,
@@ -85,6 +88,7 @@ def plan(api: Api, request: Request) -> Plan:
         "image": {"id": found.image.id, "name": found.image.name, "kind": found.image.on},
         "user_data": size,
         "usd_per_hour": hourly,
+        **({"usd_per_hour_of_balancer": balancer} if request.spec.fleet else {}),
         "parts": [entry.json for entry in entries],
         "unknown": [],
         "missing": [],
@@ -159,6 +163,39 @@ def hourly_price(products: Iterable[str]) -> float | None:
     return None
 
 
+_BALANCER_PRICE: Final = {"productFamily": "Load Balancer-Network", "operation": "LoadBalancing:Network"}
+
+
+def estimate_balancer(api: Api) -> float | None:
+    """What a Network Load Balancer costs, in dollars an hour, or None; the units that it passes on are not in it."""
+    fields = {**_BALANCER_PRICE, "regionCode": api.region}
+    filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in fields.items()]
+    try:
+        products = api.call("GetProducts", ServiceCode="AWSELB", Filters=filters, MaxResults=10)["PriceList"]
+        return hourly_price(products)
+    except (AwsError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _price(request: Request, hourly: float, balancer: float | None) -> str:
+    if request.spec.fleet is None:
+        return price_line(hourly, request.options.count)
+    least, most = request.fleet.min, request.fleet.max
+    return fleet_price_line(hourly, least, most, balancer)
+
+
+def fleet_price_line(price: float, least: int, most: int, balancer: float | None) -> str:
+    """The price of a fleet for a person: of its least and its most hosts, with the balancer where that is known."""
+    sums = [(price * hosts + (balancer or 0)) * _HOURS_A_MONTH for hosts in (least, most)]
+    month = f"${sums[0]:.2f}" if least == most else f"${sums[0]:.2f} to ${sums[1]:.2f}"
+    hosts = f"{least}" if least == most else f"{least} to {most}"
+    plus = f" + ${balancer:.4f} of the balancer" if balancer else ", and the balancer"
+    return (
+        f"about ${price:.4f} an hour x {hosts}{plus}, {month} a month, on demand; "
+        "disks, public addresses, what the balancer passes on, and traffic come on top"
+    )
+
+
 def price_line(price: float, count: int) -> str:
     """The price for a person."""
     times = f" x {count}" if count > 1 else ""
@@ -207,6 +244,8 @@ def _entries_unseen(request: Request) -> list[Entry]:
 
 def _user_data_sizes(request: Request) -> dict[str, int]:
     """For the kinds of image that it may be, and for which it is not too long."""
+    if request.spec.fleet:
+        return {"baked": len(host_spec.outline(request.spec))}
     kinds: tuple[On, ...] = ("baked", "stock")
     sizes: dict[str, int] = {}
     for on in (on for on in kinds if request.options.image not in kinds or request.options.image == on):

@@ -259,24 +259,36 @@ def wait_for_sites(
     if not request.domains:
         return ()
     with progress.step("HTTPS"):
-        return tuple(site for boot in boots for site in _sites(request, boot, deadline))
+        tls = request.spec.tls
+        servers = ((_trust(tls, one.login), one.login.address, frozenset(one.server.addresses)) for one in boots)
+        return tuple(site for server in servers for site in _sites(request, *server, deadline))
 
 
-def _sites(request: Request, boot: FirstBoot, deadline: Deadline) -> list[Site]:
-    tls = request.spec.tls
-    trust = _trust(tls, boot.login)
-    addresses = frozenset(boot.server.addresses)
+def wait_for_balanced_sites(
+    request: Request, balancer: str, deadline: Deadline, progress: Progress
+) -> tuple[Site, ...]:
+    """The same at a fleet's balancer, by its name."""
+    if not request.domains:
+        return ()
+    with progress.step("HTTPS"):
+        trust = _trust(request.spec.tls, None)
+        # A name of a balancer that was made a moment ago is not known yet.
+        deadline.until(partial(_resolved, balancer), f"DNS to know {balancer}")
+        return tuple(_sites(request, trust, balancer, _resolved(balancer), deadline))
+
+
+def _sites(request: Request, trust: Trust, address: str, addresses: frozenset[str], deadline: Deadline) -> list[Site]:
+    tls, edge = request.spec.tls, request.spec.proxy.edge
+    # A fleet is asked by its edge.
+    closed = edge is not None and edge.only and not request.spec.fleet
     sites = []
     for domain in request.domains:
-        if domain in request.waiting_domains:
-            sites.append(Site(domain, boot.login.address, problem=_NO_IMAGE))
-            continue
-        if request.spec.proxy.edge and request.spec.proxy.edge.only:
-            sites.append(Site(domain, boot.login.address, problem=_ONLY_ITS_EDGE))
+        if closed or domain in request.waiting_domains:
+            sites.append(Site(domain, address, problem=_ONLY_ITS_EDGE if closed else _NO_IMAGE))
             continue
         # A certificate of the host's own CA needs no DNS.
         possible = tls.ca == "internal" or request.spec.dns is not None or _leads_to(domain, addresses)
-        ask = partial(_get, domain, boot.login.address, trust, rpc=domain in request.rpc_domains)
+        ask = partial(_get, domain, address, trust, rpc=domain in request.rpc_domains)
         site = _site(ask, deadline if possible else None)
         sites.append(site if possible or site.serves else replace(site, problem=_NO_RECORD))
     return sites
@@ -284,11 +296,15 @@ def _sites(request: Request, boot: FirstBoot, deadline: Deadline) -> list[Site]:
 
 def _leads_to(domain: str, addresses: frozenset[str]) -> bool:
     """Whether DNS, as seen from here, leads to one of the addresses."""
+    return bool(_resolved(domain) & addresses)
+
+
+def _resolved(name: str) -> frozenset[str]:
+    """The addresses of a name, as seen from here."""
     try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(domain, 443, type=socket.SOCK_STREAM)}
+        return frozenset(str(entry[4][0]) for entry in socket.getaddrinfo(name, 443, type=socket.SOCK_STREAM))
     except OSError:
-        return False
-    return bool({str(address) for address in found} & addresses)
+        return frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,9 +319,9 @@ class Trust:
 _STAGING: Final = "letsencrypt-staging"
 
 
-def _trust(tls: Tls, login: Login) -> Trust:
+def _trust(tls: Tls, login: Login | None) -> Trust:
     """By `tls.ca`: the system's store; the host's own CA, fetched by SSH; or none, which is then said."""
-    if tls.ca == "internal":
+    if tls.ca == "internal" and login:
         root = _internal_ca(login)
         if root:
             return Trust(ssl.create_default_context(cadata=root), "by the host's own CA, fetched by SSH")

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder import host as hosts
 from builder import userdata
-from builder.aws import dns, machine_image
+from builder.aws import dns, host_spec, machine_image
 from builder.aws import subnet as subnets
 from builder.problems import SpecError, UserError
 from builder.stack import public
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from builder.aws.api import Api, Backoff
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from builder.aws.subnet import Subnet
     from builder.host import Host
     from builder.spec import Spec
+    from builder.spec.model import Fleet
     from builder.userdata.cloudconfig import On
 
 DEFAULT_DISK: Final = 20
@@ -59,6 +60,8 @@ class Options:
     overwrite_dns: bool = False
     data_disk: int | None = None
     other_zone: bool = False
+    replace: bool = False
+    restore: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,24 @@ class Request:
     @property
     def eip(self) -> bool:
         """Whether the server has an Elastic IP: without one, domains lead to somebody else once it was stopped."""
-        return bool(self.domains) if self.options.eip is None else self.options.eip
+        return bool(self.domains and not self.spec.fleet) if self.options.eip is None else self.options.eip
+
+    @property
+    def fleet(self) -> Fleet:
+        """Of a spec that has one."""
+        if self.spec.fleet is None:
+            raise ValueError("a spec without a fleet")
+        return self.spec.fleet
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether a file system is made for certificates: where the spec names their storage, it is the user's."""
+        return self.spec.fleet is not None and self.spec.tls.storage is None
+
+    @property
+    def zone_count(self) -> int:
+        """In how many zones there are servers."""
+        return _FLEET_ZONES if self.spec.fleet else 1
 
     @property
     def restores(self) -> bool:
@@ -172,7 +192,8 @@ class Prerequisites:
     """The request, the account and region, and what was chosen there; `zones` has the hosted zone of each domain.
 
     `run` is the token of this run of er, which is in the tags of all that it creates. Of the server there are already
-    the instances `existing`, and `own_addresses` are its; `notes` say what is to be known of them.
+    the instances `existing`, and `own_addresses` are its; `notes` say what is to be known of them. `secrets` is a
+    digest of which secrets a fleet's hosts find, and how often each was set.
     """
 
     request: Request = field(repr=False)
@@ -186,6 +207,7 @@ class Prerequisites:
     zones: tuple[Zone, ...] = ()
     existing: tuple[str, ...] = ()
     own_addresses: frozenset[str] = frozenset()
+    secrets: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -200,6 +222,12 @@ class Prerequisites:
         lacking = (f"the image lacks {name} ({reason}): {installs}" for name, reason in self.lacking.items())
         of_image = () if self.existing else (*filter(None, [self.image.warning]), *lacking)
         return (*of_image, *self.notes)
+
+    def user_data_of_hosts(self, file_system: str) -> bytes:
+        """Of a fleet, whose balancer has addresses in all the subnets."""
+        networks = [network for subnet in self.subnets for network in subnet.networks]
+        spec, region = self.request.spec, self.region
+        return host_spec.user_data(spec, networks=networks, file_system=file_system, region=region)
 
     @property
     def zone_ids(self) -> tuple[str, ...]:
@@ -217,12 +245,13 @@ class Prerequisites:
 
 def check(request: Request) -> None:
     """Raise UserError for what can never work."""
+    if request.spec.fleet:
+        _check_fleet(request)
     if request.options.count > 1 and request.domains and request.spec.tls.ca != "internal":
         raise UserError(
             f"--count {request.options.count}: every server would order its own certificates for the same domains, and "
             "the CA's question reaches one of them",
-            "one server; several that share their certificates will be `fleet`, which is not made yet; "
-            "or `tls: {ca: internal}`",
+            "one server; or `fleet: {min: …, max: …}`: several that share their certificates; or `tls: {ca: internal}`",
         )
 
     if request.options.count > 1 and request.has_data_volume:
@@ -237,21 +266,86 @@ def check(request: Request) -> None:
         )
 
 
+_FLEET_ZONES: Final = 2
+# Of a balancer's name AWS takes 32 characters; the longest of a fleet is er-NAME-443.
+_LONGEST_FLEET_NAME: Final = 25
+
+
+def _check_fleet(request: Request) -> None:
+    options = request.options
+    if given := [name for name, value in _NOT_OF_FLEETS.items() if value(options)]:
+        raise UserError(
+            f"{', '.join(given)}: not with a fleet",
+            "`fleet: {min: …, max: …}` says how many hosts there are; all alike, and none has a name",
+        )
+    if len(request.name) > _LONGEST_FLEET_NAME:
+        raise UserError(
+            f"{request.name} has {len(request.name)} characters: a fleet's name has {_LONGEST_FLEET_NAME} at most, as "
+            "its balancer is called er-NAME",
+            "a shorter `server: {name: …}`",
+        )
+    edge = request.spec.proxy.edge
+    if edge is None or edge.name != "aws-nlb":
+        raise UserError("a fleet stands behind its own balancer, which passes TCP on", "take `behind` out")
+
+
+_NOT_OF_FLEETS: Final[Mapping[str, Callable[[Options], object]]] = {
+    "--image stock": lambda options: options.image == "stock",
+    "--count": lambda options: options.count != 1,
+    "--subnet": lambda options: options.subnet,
+    "--profile-arn": lambda options: options.profile_arn,
+    "--spot": lambda options: options.spot,
+    "--eip": lambda options: options.eip is not None,
+    "--ipv6": lambda options: options.ipv6,
+    "--protect": lambda options: options.protect,
+    "--data-disk": lambda options: options.data_disk,
+    "--replace": lambda options: options.replace,
+    "--restore": lambda options: options.restore,
+}
+
+
 def look_up(api: Api, request: Request) -> Prerequisites:
     """Look everything up; raises UserError or AwsError."""
     account = api.call("GetCallerIdentity")["Account"]
     instance_type = find_instance_type(api, request.type, request.spec.server.arch)
     _check_options(instance_type, request.options)
-    image = machine_image.choose(api, request.host, request.options.image)
+    image = _image(api, request)
     found = subnets.choose(
         api, instance_type.name, vpc=request.options.vpc, subnet=request.options.subnet, ipv6=request.options.ipv6
     )
+    if request.spec.fleet:
+        found = _two_zones(found)
     _check_archives(request, image)
-    # Before anything is created: this raises when EC2 would refuse the length.
-    user_data = request.user_data(image.on)
     zones = dns.zones_of(request.domains, dns.hosted_zones(api)) if request.spec.dns == "route53" else ()
     run = secrets.token_hex(8)
-    return Prerequisites(request, account, api.region, image, instance_type, found, user_data, run, zones)
+    prerequisites = Prerequisites(request, account, api.region, image, instance_type, found, b"", run, zones)
+    # Before anything is created: this raises when EC2 would refuse the length.
+    return replace(prerequisites, user_data=_user_data(prerequisites))
+
+
+def _image(api: Api, request: Request) -> Image:
+    """For a fleet a baked one: a host that installs itself from the network comes too late, or not at all."""
+    wanted = request.options.image or ("baked" if request.spec.fleet else None)
+    image = machine_image.choose(api, request.host, wanted)
+    if request.spec.fleet and image.on != "baked":
+        raise UserError(f"{image.id} is no image that er has baked", "a fleet's hosts are: er build-image --target aws")
+    return image
+
+
+def _two_zones(found: tuple[Subnet, ...]) -> tuple[Subnet, ...]:
+    if len(found) < _FLEET_ZONES:
+        raise UserError(
+            f"{found[0].vpc} has public subnets for this type in {found[0].zone} alone, and a fleet is in two zones",
+            "a --vpc with public subnets in two zones, or another --type",
+        )
+    return found[:_FLEET_ZONES]
+
+
+def _user_data(found: Prerequisites) -> bytes:
+    """Of a fleet's hosts with a file system that is yet to be made."""
+    if found.request.spec.fleet:
+        return found.user_data_of_hosts(host_spec.SOME_FILE_SYSTEM)
+    return found.request.user_data(found.image.on)
 
 
 def _check_archives(request: Request, image: Image) -> None:

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Subnet:
-    """A subnet, and its VPC and availability zone; `ipv6` says that it gives addresses of that family."""
+    """A subnet, its VPC, availability zone and networks; `ipv6` says that it gives addresses of that family."""
 
     zone: str
     id: str
     vpc: str
     ipv6: bool
+    networks: tuple[str, ...] = ()
 
 
 def choose(api: Api, instance_type: str, *, vpc: str | None, subnet: str | None, ipv6: bool) -> tuple[Subnet, ...]:
@@ -76,8 +77,10 @@ def pick(
 
 def _read(described: Mapping[str, Any]) -> Subnet:
     blocks = described.get("Ipv6CidrBlockAssociationSet", ())
-    ipv6 = any(block.get("Ipv6CidrBlockState", {}).get("State") == "associated" for block in blocks)
-    return Subnet(described["AvailabilityZone"], described["SubnetId"], described["VpcId"], ipv6)
+    ipv6 = [one for one in blocks if one.get("Ipv6CidrBlockState", {}).get("State") == "associated"]
+    networks = (described.get("CidrBlock", ""), *(one.get("Ipv6CidrBlock", "") for one in ipv6))
+    found = tuple(filter(None, networks))
+    return Subnet(described["AvailabilityZone"], described["SubnetId"], described["VpcId"], bool(ipv6), found)
 
 
 def reachable(subnets: Sequence[Subnet], tables: Sequence[Mapping[str, Any]], *, ipv6: bool) -> tuple[Subnet, ...]:

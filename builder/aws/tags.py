@@ -21,6 +21,8 @@ RUN: Final = "er:run"
 # What the server was made from, and that it was to have an Elastic IP.
 SPEC: Final = "er:spec"
 EIP: Final = "er:eip"
+# Of a host of a fleet, which secrets there were for it, as a digest.
+SECRETS: Final = "er:secrets"
 # Its data was to come from the backup.
 RESTORE: Final = "er:restore"
 # Of a replacement: on a snapshot and on a copy of the volume, the instance that was to get the data; on a snapshot that
@@ -30,6 +32,8 @@ AHEAD: Final = "er:ahead"
 GIVEN_UP: Final = "er:given-up"
 OURS: Final = "easyrunner"
 IMAGE: Final = "image"
+# The part of an instance that is a host of a fleet.
+HOST: Final = "host"
 
 Filter = dict[str, Any]
 
@@ -41,8 +45,12 @@ def of(server: str, part: str, **more: str) -> dict[str, str]:
 
 def specification(types: Iterable[str], tags: Mapping[str, str]) -> list[dict[str, Any]]:
     """As a TagSpecifications parameter, for every type of resource that one call creates."""
-    listed = [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
-    return [{"ResourceType": type_, "Tags": listed} for type_ in types]
+    return [{"ResourceType": type_, "Tags": as_list(tags)} for type_ in types]
+
+
+def as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """As most services take and show them."""
+    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
 
 
 def filters(server: str | None = None, part: str | None = None, **more: str) -> list[Filter]:
@@ -55,6 +63,12 @@ def filters(server: str | None = None, part: str | None = None, **more: str) -> 
 def read(described: Mapping[str, Any]) -> dict[str, str]:
     """The tags of a described resource."""
     return {tag["Key"]: tag["Value"] for tag in described.get("Tags", ())}
+
+
+def is_of(described: Mapping[str, Any], server: str) -> bool:
+    """Whether a resource that was found by its name is er's, and this server's."""
+    found = read(described)
+    return (found.get(PROJECT), found.get(SERVER)) == (OURS, server)
 
 
 def image(base: str, arch: str, packages: Iterable[str] = (), baked: str = "") -> dict[str, str]:

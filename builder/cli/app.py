@@ -18,6 +18,7 @@ from builder.cli import (
     destroy,
     diagram,
     explain,
+    fleet_secret,
     init,
     launch,
     output,
@@ -94,6 +95,11 @@ _SERVER_SECRET: Final[tuple[tuple[str, Command], ...]] = (
     ("list", secrets.list_),
     ("rm", secrets.rm),
 )
+_FLEET_SECRET: Final[tuple[tuple[str, Command], ...]] = (
+    ("set", fleet_secret.set_),
+    ("list", fleet_secret.list_),
+    ("rm", fleet_secret.rm),
+)
 _SERVER_REGISTRY: Final[tuple[tuple[str, Command], ...]] = (
     ("login", registries.login),
     ("list", registries.list_),
@@ -166,6 +172,9 @@ _server = typer.Typer(
 _secret = typer.Typer(
     name="secret", help="The secrets of a stack, or of the host.", no_args_is_help=True, rich_markup_mode=None
 )
+_fleet_secret = typer.Typer(
+    name="secret", help="The secrets of a fleet's stacks.", no_args_is_help=True, rich_markup_mode=None
+)
 _registry = typer.Typer(
     name="registry", help="Logins to registries that images come from.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -188,8 +197,11 @@ for _name, _command in _SERVER:
     _add(_server, _name, _command)
 for _name, _command in _SERVER_SECRET:
     _add(_secret, _name, _command)
+for _name, _command in _FLEET_SECRET:
+    _add(_fleet_secret, _name, _command)
 for _name, _command in _SERVER_REGISTRY:
     _add(_registry, _name, _command)
 _server.add_typer(_secret)
 _server.add_typer(_registry)
 app.add_typer(_server)
+app.add_typer(_fleet_secret)

@@ -71,7 +71,10 @@ def command(
         bool, typer.Option("--overwrite-dns", help="Also replace records of the domains that lead elsewhere.")
     ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every domain answers.")] = True,
-    timeout: Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS", help="Wait so long at most.")] = 900,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", min=1, metavar="SECONDS", help="Wait so long at most: 900; for a fleet 5400."),
+    ] = None,
     known_hosts: KnownHosts = None,
     identity: Annotated[
         Path | None, typer.Option("--identity", metavar="FILE", help="The SSH key to log in with, if ssh must be told.")
@@ -93,7 +96,7 @@ def command(
     from builder.aws.request import Options, Request, Settings, check
 
     network = (vpc, subnet, profile_arn, spot, eip, ipv6, protect)
-    options = Options(type_, image, count, disk, *network, overwrite_dns, data_disk, other_zone)
+    options = Options(type_, image, count, disk, *network, overwrite_dns, data_disk, other_zone, replace, restore)
     request = Request(spec, hosts.build(spec), options)
     check(request)
     if profile_arn and specs.role_policy(spec):
@@ -108,8 +111,13 @@ def command(
     if dry_run:
         return _dry_run(request, region or spec.aws.region, as_json=as_json)
     client = api.Api(region or spec.aws.region)
-    work = _replace if replace else _launch
-    return work(client, request, Settings(file, api.BACKOFF, timeout, wait, identity), as_json=as_json)
+    work = _launch_fleet if spec.fleet else _replace if replace else _launch
+    seconds = timeout or (_FLEET_SECONDS if spec.fleet else _SECONDS)
+    return work(client, request, Settings(file, api.BACKOFF, seconds, wait, identity), as_json=as_json)
+
+
+# A roll of a fleet: its new hosts start, then the balancer takes them up, then those of before drain.
+_SECONDS, _FLEET_SECONDS = 900.0, 5400.0
 
 
 def _dry_run(request: Request, region: str | None, *, as_json: bool) -> int:
@@ -162,6 +170,28 @@ def _launch(client: Api, request: Request, settings: Settings, *, as_json: bool)
     ending(launch.launched_rows(launched, settings, known_hosts.default()))
     if as_json:
         output.json(launch.launched_json(launched, settings, progress.seconds))
+    return 0
+
+
+def _launch_fleet(client: Api, request: Request, settings: Settings, *, as_json: bool) -> int:
+    from builder.aws import fleet, launch
+    from builder.aws.api import Progress
+    from builder.problems import UserError
+    from builder.process import terminable
+
+    with terminable(), Steps() as steps:
+        progress = Progress(steps)
+        client.report = progress.line
+        try:
+            launched = fleet.launch(client, request, settings, progress)
+        except launch.NotReadyError as error:
+            steps.stop()
+            output.note(f"  {error.remains}")
+            raise (error.cause if isinstance(error.cause, UserError) else KeyboardInterrupt) from None
+    for line in fleet.launched_lines(launched):
+        output.note(line)
+    if as_json:
+        output.json(fleet.launched_json(launched, progress.seconds))
     return 0
 
 

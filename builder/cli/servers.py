@@ -10,17 +10,19 @@ NAME = "servers"
 
 
 def command(region: Region = None, as_json: AsJson = False) -> int:
-    """List the servers that er launched in a region of AWS."""
+    """List what er launched in a region of AWS; of a fleet each host: its health, and what in it is older."""
+    from builder.aws import fleet_state, tags
     from builder.aws.api import Api
     from builder.aws.resources import instance
 
     client = Api(region)
-    servers = instance.servers(client)
+    servers = [server for server in instance.servers(client) if server.part != tags.HOST]
+    fleets = fleet_state.fleets(client)
     if as_json:
-        output.json([server.json for server in servers])
+        output.json([*(server.json for server in servers), *(fleet.json for fleet in fleets)])
         return 0
-    for server in servers:
-        output.data(f"{server}\n".encode())
-    if not servers:
+    for line in (*map(str, servers), *(line for fleet in fleets for line in fleet.lines)):
+        output.data(f"{line}\n".encode())
+    if not servers and not fleets:
         output.note(f"no servers of er in {client.region}")
     return 0

@@ -94,7 +94,12 @@ def command(
     if image_manifest is not None and on is not Image.BAKED:
         raise typer.BadParameter("--manifest is that of a baked image: it goes with --on baked")
     spec = restoring(load(path)) if restore else load(path)
-    _check([*userdata.role_problems(spec, provider), *userdata.archive_problems(spec, on.value)])
+    found = (
+        userdata.role_problems(spec, provider),
+        userdata.archive_problems(spec, on.value),
+        userdata.fleet_problems(spec, on.value),
+    )
+    _check([problem for problems in found for problem in problems])
     host = hosts.build(spec)
     if image_manifest is not None:
         _report_lacking(host, image_manifest)
@@ -137,7 +142,10 @@ def _report(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> No
         output.note(f"  warning: this is more, and {row.title} may refuse it; then: {way}")
     output.note(f"  what takes the space: {', '.join(f'{one.name} {one.used:,}' for one in biggest)}")
     for stack, secret in userdata.secrets(spec):
-        output.note(f"  secret {secret} of stack {stack} is not in it; once the server is up: {_push(stack, secret)}")
+        when = "before" if spec.fleet else "once"
+        output.note(
+            f"  secret {secret} of stack {stack} is not in it; {when} the server is up: {_push(spec, stack, secret)}"
+        )
     for stack, registry in userdata.logins(spec):
         way = registries.way("ADDRESS", registry, stack)
         output.note(f"  the password of {stack} at {registry} is not in it; once the server is up: {way}")
@@ -145,8 +153,8 @@ def _report(spec: Spec, host: Host, delivery: Delivery, file: Path | None) -> No
         way = f"er server secret set ADDRESS --host {name}"
         output.note(f"  the host's secret {name}, for {what}, is not in it; once the server is up: {way}")
     for stack, service in userdata.builds(spec):
-        way = "er server apply ADDRESS SPEC"
-        output.note(f"  {service} of stack {stack} waits for its first image; once the server is up: {way}")
+        way = "er build-image --with-stacks" if spec.fleet else "once the server is up: er server apply ADDRESS SPEC"
+        output.note(f"  {service} of stack {stack} waits for its first image; {way}")
     if policy := specs.role_policy(spec):
         does = [words for sid, words in _ROLE_DOES.items() if any(one["Sid"] == sid for one in policy["Statement"])]
         way = "attach an instance profile; --json has its policy as role_policy"
@@ -176,8 +184,8 @@ def _groups(spec: Spec, host: Host, delivery: Delivery) -> tuple[userdata.Group,
     return userdata.groups(spec, host, delivery.on, delivery.used, compressed=compressed)
 
 
-def _push(stack: str, secret: str) -> str:
-    return f"er server secret set ADDRESS {stack} {secret}"
+def _push(spec: Spec, stack: str, secret: str) -> str:
+    return f"er secret set SPEC {stack} {secret}" if spec.fleet else f"er server secret set ADDRESS {stack} {secret}"
 
 
 def _filled(template: str, file: Path | None) -> str:

@@ -45,6 +45,7 @@ STRIP_PATH: Final = f"{PREFIX}service.strip-path"
 REDIRECT_FROM: Final = f"{PREFIX}service.redirect-from"
 PROTOCOL: Final = f"{PREFIX}service.protocol"
 BUILD_CONTEXT: Final = f"{PREFIX}service.build-context"
+LOCAL_CACHE: Final = f"{PREFIX}service.local-cache"
 PUBLIC: Final = f"{PREFIX}appIsPublic"
 # EasyRunner's earlier names; the newer wins where both are set.
 ALIASES: Final = {
@@ -66,6 +67,7 @@ _KNOWN: Final = (
     REDIRECT_FROM,
     PROTOCOL,
     BUILD_CONTEXT,
+    LOCAL_CACHE,
     PUBLIC,
     *ALIASES,
 )
@@ -229,8 +231,8 @@ def _path(node: Node, draft: Draft) -> None:
     draft.set("paths", public.normal_paths(_listed(node)), node)
 
 
-def _strip_path(node: Node, draft: Draft) -> None:
-    draft.set("strip_path", boolean(node), node)
+def _flag(name: str, node: Node, draft: Draft) -> None:
+    draft.set(name, boolean(node), node)
 
 
 def _protocol(node: Node, draft: Draft) -> None:
@@ -289,7 +291,7 @@ def _is_public(node: Node, draft: Draft) -> None:  # noqa: ARG001 - the parsers 
     boolean(node)
 
 
-_PARSERS: Final = {
+_PARSERS: Final[dict[str, Callable[[Node, Draft], None]]] = {
     DOMAIN: _domain,
     PORT: _port,
     FRAMEWORK: _framework,
@@ -297,10 +299,11 @@ _PARSERS: Final = {
     MAX_BODY: _max_body,
     RESPONSE_TIMEOUT: _response_timeout,
     PATH: _path,
-    STRIP_PATH: _strip_path,
+    STRIP_PATH: partial(_flag, "strip_path"),
     REDIRECT_FROM: _redirect_from,
     PROTOCOL: _protocol,
     BUILD_CONTEXT: _build_context,
+    LOCAL_CACHE: partial(_flag, "local_cache"),
     PUBLIC: _is_public,
 }
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts, quadlet
-from builder.host import edge, firewall, packages, rootfs, sections
+from builder.host import edge, firewall, fleet, packages, rootfs, sections
 from builder.host.model import File, Host, Part
 from builder.host.rootfs import Encoded
 from builder.oci import image_reference
@@ -106,7 +106,7 @@ def _values(spec: Spec) -> dict[str, Any]:
         "updates": any(stack.update for stack in spec.stacks),
         "host_secrets": facts.HOST_SECRETS,
         "restored": facts.RESTORED,
-        "refused": facts.REFUSED,
+        **fleet.values(spec),
         "data_label": facts.DATA_LABEL,
         "data_disk": facts.DATA_DISK,
         "data_said": facts.DATA_SAID,

@@ -39,7 +39,8 @@ class Machine:
     `extra_files` are lab-only files by their path on the machine; `preloads` are images that its users have before
     power-on. With a `provider`, made for its network, it looks like a virtual machine of that provider: it has no
     seed, and its network card no addresses; the provider gives it both. `second` is a raw file: a disk beside its own,
-    machine_directory.SECOND_DISK on the machine, which outlives it.
+    machine_directory.SECOND_DISK on the machine, which outlives it. `shared` are directories of this machine, by their
+    path on that one, where they are mounted.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Machine:
         provider: Callable[[Network], ProviderMachine] | None = None,
         instance: str = "",
         second: Path | None = None,
+        shared: Mapping[str, Path] | None = None,
     ) -> None:
         self.tree = tree
         self.user_data = user_data
@@ -64,6 +66,7 @@ class Machine:
         self._provider = provider
         self._instance = instance
         self._second_file = second
+        self._shared = tuple(f"--bind={here}:{there}" for there, here in (shared or {}).items())
         self._second: SecondDisk | None = None
         self._lab_paths: list[str] = []
         self._directory: MachineDirectory | None = None
@@ -93,7 +96,7 @@ class Machine:
         init = provider.init if provider else ("--boot",)
         if self._second_file:
             self._second = SecondDisk(self._second_file)
-        binds = [*self.disk.binds, *(self._second.binds if self._second else ())]
+        binds = [*self.disk.binds, *(self._second.binds if self._second else ()), *self._shared]
         self._power = Power(self._mounts, self._bridge, directory, binds, internet=self._internet, init=init)
         for preload in self._preloads:
             preload.copy_to(self.files)

@@ -64,8 +64,8 @@ class Plan:
 def plan(spec: Spec, *, timeout: float) -> Plan:
     """What `er try` boots. Raises UserError when the lab has no such machine."""
     _refuse_other_base(spec)
-    # Its machine has one disk: the same directories, on that.
-    spec = open_to_all(replace(spec, data=None, tls=replace(spec.tls, storage=None)))
+    # Its machine has one disk: the same directories, on that. And it is alone: no group gave it secrets.
+    spec = open_to_all(replace(spec, data=None, fleet=None, tls=replace(spec.tls, storage=None)))
     built = host.build(spec)
     return Plan(
         name=spec.server.name,

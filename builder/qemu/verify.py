@@ -164,7 +164,7 @@ _GATEWAY: Final = "10.0.2.2/32"
 def for_this_machine(spec: Spec, key: str) -> Spec:
     """The spec changed for a machine that only this one reaches: one more key, its own CA, SSH from QEMU's gateway.
 
-    It has no disk for data: the same directories are on its own. No edge stands before it.
+    It has no disk for data: the same directories are on its own. No edge stands before it, and it is one of no fleet.
     """
     return replace(
         open_to_all(spec),
@@ -172,6 +172,7 @@ def for_this_machine(spec: Spec, key: str) -> Spec:
         tls=replace(spec.tls, ca="internal", ca_root=None, storage=None),
         ssh=replace(spec.ssh, allow_from=(*spec.ssh.allow_from, _GATEWAY)),
         data=None,
+        fleet=None,
     )
 
 

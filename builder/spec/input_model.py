@@ -171,6 +171,26 @@ class DataInput(Section):
     )
 
 
+# A mistake in a spec should not cost more hosts than this.
+_MOST_HOSTS: Final = 100
+
+
+class FleetInput(Section):
+    """Hosts that are all the same, behind a balancer of AWS's."""
+
+    min: Annotated[int, Field(ge=1, le=_MOST_HOSTS)] = Field(
+        description="How many hosts there are at least, in two zones.", examples=[2]
+    )
+    max: Annotated[int, Field(ge=1, le=_MOST_HOSTS)] | None = Field(
+        default=None, description="How many there are at most; by default as many as at least.", examples=[4]
+    )
+    cpu: Annotated[int, Field(ge=10, le=90)] = Field(
+        default=60,
+        description="Hosts are added when they use more of their processors' time than this, in per cent.",
+        examples=[60],
+    )
+
+
 class RegistryInput(RegistrySection):
     """A registry that images come from."""
 
@@ -233,6 +253,11 @@ class SpecInput(Section):
         default=None,
         description="Who is told by the host itself when something is wrong.",
         examples=[{"webhook": True, "heartbeat": True}],
+    )
+    fleet: FleetInput | None = Field(
+        default=None,
+        description="How many hosts of this kind AWS runs, all the same; without it, there is one.",
+        examples=[{"min": 2, "max": 4, "cpu": 60}],
     )
     stacks: list[StackInput] = Field(default=[], description="The app stacks.", examples=[[{"name": "blog"}]])
 

@@ -13,6 +13,7 @@ from builder.spec import (
     backup_rules,
     deploy_access,
     edge_rules,
+    fleet_rules,
     host_sections,
     memory,
     model,
@@ -59,6 +60,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
     host_sections.check_notify(document)
     root, image = host_sections.ca_root(document), host_sections.proxy_image(document)
     entries = stack_entries.read_stacks(document)
+    fleet_rules.check(document, entries)
     if report.failed or spec_input is None:
         raise SpecError(report)
     stacks = stack_entries.stacks(document, spec_input.stacks, entries)
@@ -85,6 +87,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
         backup=backup_rules.of_host(spec_input.backup),
         data=model.Data(spec_input.data.disk) if spec_input.data else None,
         notify=host_sections.notify(spec_input.notify),
+        fleet=fleet_rules.of_host(spec_input.fleet),
         stacks=stacks,
         mirrors=tuple((name, tuple(one.mirrors)) for name, one in spec_input.registries.items() if one.mirrors),
     )

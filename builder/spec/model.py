@@ -211,6 +211,15 @@ class Notify:
 
 
 @dataclass(frozen=True, slots=True)
+class Fleet:
+    """The spec's host, `min` to `max` times; more are added above `cpu` per cent of their processors' time."""
+
+    min: int
+    max: int
+    cpu: int
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """One host and the app stacks on it."""
 
@@ -227,6 +236,7 @@ class Spec:
     backup: Backup | None = None
     data: Data | None = None  # None where the data lies on the machine's own disk
     notify: Notify | None = None
+    fleet: Fleet | None = None  # None where there is one host
 
     @property
     def logins(self) -> tuple[tuple[str, Login], ...]:

@@ -21,6 +21,7 @@ from builder.messages import (
 )
 from builder.oci import containerfile, known_images
 from builder.spec import backup_rules, host_sections, messages, outgoing, public_names, rules, secret_env, uids
+from builder.spec.fleet_rules import SHORT_NAME
 from builder.spec.stack_input import PublicInput, StackInput
 from builder.stack import names, public, user
 from builder.stack.model import Build, EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
@@ -74,12 +75,12 @@ def _read_entry(document: Document, index: int) -> StackEntry:
             backup_rules.check_stack(document, loc, contents.services)
         return StackEntry(index, name, contents=contents)
     _check_short_entry(document, loc, keys, name)
-    secret_env.check(document, loc, (Service(_SHORT_NAME, ""),))
+    secret_env.check(document, loc, (Service(SHORT_NAME, ""),))
     if "build" in keys:
-        backup_rules.check_stack(document, loc, (Service(_SHORT_NAME, ""),))
-        return StackEntry(index, name, image=names.own_image(name, _SHORT_NAME), build=_read_build(document, loc))
+        backup_rules.check_stack(document, loc, (Service(SHORT_NAME, ""),))
+        return StackEntry(index, name, image=names.own_image(name, SHORT_NAME), build=_read_build(document, loc))
     image = host_sections.image(document, (*loc, "image"))
-    backup_rules.check_stack(document, loc, (Service(_SHORT_NAME, image or ""),))
+    backup_rules.check_stack(document, loc, (Service(SHORT_NAME, image or ""),))
     _check_capabilities(document, loc, image)
     return StackEntry(index, name, image=image)
 
@@ -129,7 +130,7 @@ def _check_capabilities(document: Document, loc: Loc, image: str | None) -> None
 _SHORT_KEYS: Final = frozenset({"image", "build"})
 _COMPOSE_KEYS: Final = (
     "name", "uid", "compose", "public", "egress", "build_egress", "secret_env",
-    "registries", "deploy", "backup", "update",
+    "registries", "deploy", "backup", "update", "local_cache",
 )  # fmt: skip
 
 
@@ -224,7 +225,7 @@ def _check_short_entry(document: Document, loc: Loc, keys: set[str], name: str) 
     elif not {"domain", "domains"} & keys:
         document.report(messages.STACK_DOMAIN, loc, name=name or "app")
     values = document.get((*loc, "environment"))
-    secrets = secret_env.variables(document, loc).get(_SHORT_NAME, ())
+    secrets = secret_env.variables(document, loc).get(SHORT_NAME, ())
     for key, value in values.items() if isinstance(values, dict) else ():
         if key in secrets:
             document.report(messages.SECRET_ENV_TWICE, (*loc, "environment", key), on_key=True, name=key)
@@ -267,7 +268,7 @@ def _stack(document: Document, stack_input: StackInput, entry: StackEntry) -> St
     return Stack(
         stack_input.name,
         uid,
-        _without_spec(secret_env.added(services, stack_input.secret_env), mark.file),
+        _without_spec(_cached(secret_env.added(services, stack_input.secret_env), stack_input.local_cache), mark.file),
         found.volumes if found else _short_volumes(stack_input),
         found.networks if found else (),
         found.files if found else (),
@@ -288,6 +289,12 @@ def _without_spec(services: Iterable[Service], spec: Path) -> tuple[Service, ...
     )
 
 
+def _cached(services: Iterable[Service], said: bool | list[str]) -> Iterable[Service]:
+    """The services with what the spec says of what they store."""
+    named = said if isinstance(said, list) else []
+    return (replace(one, local_cache=True) if said is True or one.name in named else one for one in services)
+
+
 def _egress(rules: Iterable[EgressInput] | None) -> tuple[EgressRule, ...]:
     return tuple(EgressRule(rule.to, rule.protocol, tuple(rule.ports)) for rule in rules or ())
 
@@ -305,14 +312,11 @@ def _said(served: ServedInput) -> dict[str, Any]:
     return {"headers": tuple(served.headers.items()), "basic_auth": tuple((served.basic_auth or {}).items())}
 
 
-_SHORT_NAME: Final = "web"
-
-
 def _short_service(stack_input: StackInput, entry: StackEntry, mark: Mark) -> Service:
     """The only service of a stack in short form."""
     build = _built(stack_input, entry.build)
     return Service(
-        name=_SHORT_NAME,
+        name=SHORT_NAME,
         image=entry.image or "",
         build=build,
         pull="never" if build else "missing",

@@ -28,6 +28,7 @@ from builder.spec.value_types import (
     EnvValue,
     Headers,
     Line,
+    LocalCache,
     MaxBody,
     Memory,
     Paths,
@@ -271,6 +272,11 @@ class StackInput(ServedInput):
         default=None,
         description="Images that update themselves at night; without it none does.",
         examples=[{"images": "nightly"}],
+    )
+    local_cache: LocalCache = Field(
+        default=False,
+        description="What it stores is a cache, which each host of a fleet may have for itself; or which services' is.",
+        examples=[True],
     )
     image: str | None = Field(
         default=None,

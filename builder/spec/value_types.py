@@ -125,6 +125,11 @@ SecretVariables = Annotated[
         }
     ),
 ]
+# All that a stack stores, or what some of its services do.
+LocalCache = Annotated[
+    bool | list[str],
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 ComposeFiles = Annotated[
     list[str],

@@ -25,8 +25,7 @@ UNENCODABLE: Final = re.compile(
 # What Podman takes for a tmpfs; uid= and gid= are not among it.
 TMPFS_OPTION: Final = r"rw|ro|(?:no)?(?:exec|suid|dev)|mode=[0-7]{3,4}|size=[0-9]+[kmgKMG%]?"
 SECRET_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}"  # noqa: S105 - a name
-# After so many seconds an image is built anew, where nothing is said of it.
-BUILD_AGE: Final = 7 * 86_400
+BUILD_AGE: Final = 7 * 86_400  # seconds after which an image is built anew, where nothing is said of it
 
 TMP: Final = "/tmp"  # noqa: S108 - a path inside the container
 PORT: Final = 3000  # where a public service listens when nothing says more
@@ -244,6 +243,7 @@ class Service:
     protocol: Protocol = "http"
     headers: tuple[tuple[str, str | None], ...] = ()  # of its answers; None removes one
     basic_auth: tuple[tuple[str, str], ...] = ()  # users, each with the bcrypt hash of the password
+    local_cache: bool = False  # what it stores may differ from host to host of a fleet
     mark: Mark | None = field(default=None, compare=False)
 
     @property

@@ -51,6 +51,8 @@ _REPEAT: Final = (
 # A baked image has first boot enabled, and systemd has planned it before our files say that the data comes first: it is
 # taken off the plan, and starts when the provisioning has had them read.
 _DATA_FIRST: Final = f"[ -e {facts.FIRST_RESTORE} ]||systemctl --no-block stop er-first-boot||:"
+# The same, of the secrets of a fleet's host.
+_SECRETS_FIRST: Final = f"[ -e {COMPLETE} ]||systemctl --no-block stop er-first-boot||:"
 
 
 def head_and_tail(spec: Spec, *, ascii_only: bool) -> tuple[str, str]:
@@ -66,6 +68,7 @@ def head_and_tail(spec: Spec, *, ascii_only: bool) -> tuple[str, str]:
         "bootcmd": [
             _REPEAT.replace("USER", spec.admin.name),
             *([_DATA_FIRST] if spec.backup and spec.backup.restores else []),
+            *([_SECRETS_FIRST] if spec.fleet else []),
         ],
     }
     tail = {"runcmd": [[f"{facts.LIB}/provision"]]}

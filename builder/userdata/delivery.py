@@ -203,6 +203,14 @@ def role_problems(spec: Spec, provider: str) -> tuple[Problem, ...]:
     return tuple(Problem("error", f'registries["{name}"]', message, None, hint) for name in named)
 
 
+def fleet_problems(spec: Spec, on: On) -> tuple[Problem, ...]:
+    """An error on a stock image, where each host of a fleet would fetch what its packages are on that day."""
+    if spec.fleet is None or on == "baked":
+        return ()
+    message = "hosts of a fleet start from one baked image: a stock one becomes another host every day, and slowly"
+    return (Problem("error", "fleet", message, None, "er build-image, then --on baked; er launch does both by itself"),)
+
+
 def builds(spec: Spec) -> tuple[tuple[str, str], ...]:
     """Stack and name of each service that is built, whose image comes once the server is up."""
     return tuple((stack.name, service.name) for stack in spec.stacks for service in stack.services if service.build)

@@ -6,9 +6,11 @@ Of IAM's grammar just what the policy uses; a condition that it does not know is
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
+
+from tests.aws import iam_of_fleets
+from tests.aws.iam_request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -27,31 +29,20 @@ _NAMED: Final = (
     (r"VpcId", "vpc"),
     (r"VolumeId", "volume"),
     (r"SnapshotId", "snapshot"),
+    (r"LaunchTemplateId", "launch-template"),
 )
 # What is tagged by itself: what its id begins with.
 _TAGGED: Final = {"i": "instance", "vol": "volume"}
 # What a call makes although no parameter names it.
 _MADE: Final[Mapping[str, tuple[str, ...]]] = {
     "AllocateAddress": ("elastic-ip",),
+    "CreateLaunchTemplate": ("launch-template",),
     "CreateSecurityGroup": ("security-group",),
     "CreateSnapshot": ("snapshot",),
     "CreateVolume": ("volume",),
     "ImportKeyPair": ("key-pair",),
     "RunInstances": ("instance", "network-interface", "volume"),
 }
-
-
-@dataclass(frozen=True)
-class Request:
-    """One thing that IAM decides: an action on one resource, and the keys that conditions look at."""
-
-    action: str
-    resource: str
-    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def without_tags(self) -> Request:
-        """The same, on a resource that is somebody else's."""
-        return replace(self, keys={key: value for key, value in self.keys.items() if "Tag/" not in key})
 
 
 def requests(call: Call, account: Account) -> list[Request]:
@@ -63,6 +54,8 @@ def requests(call: Call, account: Account) -> list[Request]:
         return [*_ec2(action, call, account)]
     if call.service == "iam":
         return [*_iam(action, call, account)]
+    if call.service in iam_of_fleets.SERVICES:
+        return [*iam_of_fleets.requests(action, call, account)]
     keys = {}
     if call.operation == "ChangeResourceRecordSets":
         kinds = re.findall(rb"<Type>(\w+)</Type>", call.body)

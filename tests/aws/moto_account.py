@@ -22,6 +22,8 @@ from builder.aws import tags
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.aws.autoscaling import AutoScaling
+
 ROOT = Path(__file__).parents[2]
 REGION = "eu-central-1"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me@laptop"
@@ -121,6 +123,11 @@ class Account:
         self.ec2 = session.client("ec2", endpoint_url=self._url)
         self.route53 = session.client("route53", endpoint_url=self._url)
         self.iam = session.client("iam", endpoint_url=self._url)
+        # The wire's own, where a test has to know of it.
+        self.autoscaling: AutoScaling | None = None
+        self.elb = session.client("elbv2", endpoint_url=self._url)
+        self.efs = session.client("efs", endpoint_url=self._url)
+        self.ssm = session.client("ssm", endpoint_url=self._url)
 
     def reset(self) -> None:
         """A new account: a default VPC that leads to the internet, as AWS makes it, and a hosted zone."""
@@ -169,7 +176,7 @@ class Account:
         return {
             f"{r['Type']} {r['Name']}": [value["Value"] for value in r["ResourceRecords"]]
             for r in found
-            if r["Type"] in ("A", "AAAA")
+            if r["Type"] in ("A", "AAAA") and "AliasTarget" not in r
         }
 
     def tags(self, kind: str, name: str) -> dict[str, str]:
@@ -215,4 +222,22 @@ class Account:
     def everything(self) -> list[object]:
         """All that a launch may have made."""
         own = [*self.instances(), *self.groups(), *self.key_pairs(), *self.addresses(), *self.records()]
-        return [*own, *self.roles(), *self.profiles()]
+        return [*own, *self.roles(), *self.profiles(), *self.of_fleets()]
+
+    def of_fleets(self) -> list[object]:
+        """What only fleets have, but for their groups, which are the wire's."""
+        balancers = self.elb.describe_load_balancers()["LoadBalancers"]
+        targets = self.elb.describe_target_groups()["TargetGroups"]
+        templates = self.ec2.describe_launch_templates()["LaunchTemplates"]
+        systems = self.efs.describe_file_systems()["FileSystems"]
+        return [*balancers, *targets, *templates, *systems, *self.parameters()]
+
+    def parameters(self) -> list[str]:
+        """The names of secrets."""
+        found = self.ssm.get_parameters_by_path(Path="/er", Recursive=True)["Parameters"]
+        return [one["Name"] for one in found]
+
+    def aliases(self) -> dict[str, str]:
+        """The names that aliases lead to."""
+        found = self.route53.list_resource_record_sets(HostedZoneId=self.zone)["ResourceRecordSets"]
+        return {f"{r['Type']} {r['Name']}": r["AliasTarget"]["DNSName"] for r in found if "AliasTarget" in r}

@@ -65,11 +65,11 @@ KINDS = (
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 
-def ways(call: Call) -> list[str]:
-    """The names of the ways in which this call fails in this run."""
+def ways(call: Call, share: int = _SHARE) -> list[str]:
+    """The names of the ways in which this call fails in this run: one of `share` of them."""
     writes = OPERATIONS[call.operation].writes
     names = [kind.name for kind in KINDS if writes or not kind.writes_only]
-    return [name for number, name in enumerate([*names, KILL]) if (number + call.number) % _SHARE == 0]
+    return [name for number, name in enumerate([*names, KILL]) if (number + call.number) % share == 0]
 
 
 def state(account: Account) -> str:
@@ -111,7 +111,8 @@ def disarm(er: Er) -> None:
     er.wire.fault = None
 
 
-def _action(call: Call) -> str:
+def action(call: Call) -> str:
+    """What IAM is asked first."""
     return next(iter(OPERATIONS[call.operation].needs), call.operation)
 
 
@@ -125,14 +126,14 @@ def _failed(er: Er, account: Account, kind: Kind, call: Call, words: tuple[str, 
     if done.code:
         assert done.err.count("error: ") == 1, where
         assert "hint: " in done.err, where
-        assert kind.name != "denied" or f"may not do {_action(call)}" in done.err, where
+        assert kind.name != "denied" or f"may not do {action(call)}" in done.err, where
         assert after == "nothing" or "er destroy web1 --region eu-central-1" in done.err, where
     else:
         assert after == "whole", where
     return after
 
 
-def _killed(er: Er, account: Account, call: Call, words: tuple[str, ...]) -> str:
+def kill(er: Er, call: Call, words: tuple[str, ...]) -> None:
     """`er` in a process of its own gets kill -9 once AWS has done this call."""
     ready = threading.Event()
     victim = FORKS.Process(target=er_command.victim, args=(words, er.environment))
@@ -152,7 +153,6 @@ def _killed(er: Er, account: Account, call: Call, words: tuple[str, ...]) -> str
     victim.join(60)
     disarm(er)
     assert victim.exitcode == -signal.SIGKILL
-    return state(account)
 
 
 def test_launch_leaves_a_whole_server_or_nothing_that_costs_and_converges(er: Er, account: Account) -> None:
@@ -164,7 +164,8 @@ def test_launch_leaves_a_whole_server_or_nothing_that_costs_and_converges(er: Er
         for way in ways(call):
             account.reset()
             if way == KILL:
-                cells[way] = _killed(er, account, call, words)
+                kill(er, call, words)
+                cells[way] = state(account)
             else:
                 cells[way] = _failed(er, account, BY_NAME[way], call, words)
             if way == KILL or cells[way] != "whole":
@@ -218,13 +219,22 @@ def compare(name: str, rows: dict[str, dict[str, str]]) -> None:
     page = PAGE.read_text()
     before, _, rest = page.partition(begin)
     there, _, after = rest.partition(end)
+    written = _read(there)
     if os.environ.get("UPDATE"):
-        PAGE.write_text(f"{before}{begin}{_table(rows)}{end}{after}")
+        kept = written if list(written) == list(rows) else {call: {} for call in rows}
+        known = {call: {**kept[call], **cells} for call, cells in rows.items()}
+        PAGE.write_text(f"{before}{begin}{_table(known)}{end}{after}")
         return
-    header, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in there.splitlines()]
-    written = {line[0]: dict(zip(header[1:], line[1:], strict=True)) for line in lines}
     assert list(written) == list(rows)
     assert {call: {**written[call], **cells} for call, cells in rows.items()} == written
+
+
+def _read(table: str) -> dict[str, dict[str, str]]:
+    """The cells of a table by call and way."""
+    if not table.strip():
+        return {}
+    header, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return {line[0]: dict(zip(header[1:], line[1:], strict=True)) for line in lines}
 
 
 def _table(rows: dict[str, dict[str, str]]) -> str:

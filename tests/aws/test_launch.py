@@ -109,7 +109,7 @@ def test_several_alike_and_one_more(er: Er, account: Account) -> None:
     refused = er.launch("--no-wait", "--count", "2")
     assert refused.code == 1
     assert "every server would order its own certificates" in refused.err
-    assert "`fleet`" in refused.err
+    assert "`fleet: {min: …, max: …}`" in refused.err
     assert er.launch("--dry-run", "--count", "2").code == 1
     assert er.wire.calls == []
     er.spec.write_text(f"{er_command.SPEC}tls: {{ca: internal}}\n")

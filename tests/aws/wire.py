@@ -1,6 +1,7 @@
 """What stands between er and moto: an HTTP server that notes every call, and lets chosen ones fail.
 
-What moto does not do, it adds, as a change of the answer: the console of a server, its address, prices.
+What moto does not do, it adds, as a change of the answer: the console of a server, its address, prices. Amazon EC2
+Auto Scaling is a model of its own (autoscaling.py), and so is what a balancer finds of its targets.
 """
 
 from __future__ import annotations
@@ -10,16 +11,28 @@ import http.client
 import json
 import re
 import socket
+import sys
 import threading
 import urllib.parse
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+from tests.aws.autoscaling import ApiError, AutoScaling
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_ROUTE53 = (
+# Services that take the fields of a form.
+_FORMS = ("ec2", "sts", "iam", "autoscaling", "elasticloadbalancing")
+# Operations of services that name them by method and path.
+_BY_PATH = (
+    ("POST", r"/2015-02-01/file-systems", "CreateFileSystem"),
+    ("GET", r"/2015-02-01/file-systems", "DescribeFileSystems"),
+    ("DELETE", r"/2015-02-01/file-systems/[^/]+", "DeleteFileSystem"),
+    ("POST", r"/2015-02-01/mount-targets", "CreateMountTarget"),
+    ("GET", r"/2015-02-01/mount-targets", "DescribeMountTargets"),
+    ("DELETE", r"/2015-02-01/mount-targets/[^/]+", "DeleteMountTarget"),
     ("GET", r"/2013-04-01/hostedzone/[^/]+/rrset", "ListResourceRecordSets"),
     ("POST", r"/2013-04-01/hostedzone/[^/]+/rrset/?", "ChangeResourceRecordSets"),
     ("GET", r"/2013-04-01/hostedzone", "ListHostedZones"),
@@ -30,7 +43,7 @@ _ROUTE53 = (
 class Call:
     """One request: `number` counts from 1; `dry` for EC2's dry runs; `parameters` are EC2's, `body` all of it.
 
-    `region` is the one that it was signed for.
+    `region` is the one that it was signed for, `path` names what it is about where the service has it so.
     """
 
     number: int
@@ -41,6 +54,7 @@ class Call:
     parameters: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     region: str = ""
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,9 +68,9 @@ class Answer:
 
 def refusal(call: Call, status: int, code: str, message: str) -> Answer:
     """An error as the service would put it."""
-    if call.service == "pricing":
+    if call.service in ("pricing", "ssm", "elasticfilesystem"):
         body = json.dumps({"__type": code, "message": message}).encode()
-        return Answer(status, body, (("Content-Type", "application/x-amz-json-1.1"),))
+        return Answer(status, body, (("Content-Type", "application/x-amz-json-1.1"), ("x-amzn-errortype", code)))
     inner = f"<Code>{code}</Code><Message>{message}</Message>"
     if call.service == "ec2":
         text = f"<Response><Errors><Error>{inner}</Error></Errors><RequestID>0</RequestID></Response>"
@@ -86,6 +100,7 @@ class Wire:
 
     def __enter__(self) -> Wire:
         self._lock = threading.Lock()
+        self.autoscaling = AutoScaling(self.port_of_moto)
         self._server = _Server(self)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
@@ -103,6 +118,7 @@ class Wire:
         self.calls = []
         self.fault = self.console = self.console_of = self.address = None
         self.prices = []
+        self.autoscaling.reset()
 
     @property
     def operations(self) -> list[str]:
@@ -111,15 +127,15 @@ class Wire:
     def note(self, method: str, path: str, headers: Any, body: bytes) -> Call:
         found = re.search(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", headers.get("Authorization", ""))
         region, service = found.groups() if found else ("?", "?")
-        form = urllib.parse.parse_qs(body.decode("latin-1")) if service in ("ec2", "sts", "iam") else {}
+        form = urllib.parse.parse_qs(body.decode("latin-1")) if service in _FORMS else {}
         operation = form.get("Action", [headers.get("X-Amz-Target", "?").rpartition(".")[2]])[0]
-        if service == "route53":
-            operation = next(name for verb, where, name in _ROUTE53 if verb == method and re.fullmatch(where, path))
+        if service in ("route53", "elasticfilesystem"):
+            operation = next(name for verb, where, name in _BY_PATH if verb == method and re.fullmatch(where, path))
         token = form.get("ClientToken", [None])[0]
         with self._lock:
             said = tuple((name, value) for name, values in form.items() for value in values)
             number, dry = len(self.calls) + 1, form.get("DryRun") == ["true"]
-            call = Call(number, service, operation, dry, token, said, body, region)
+            call = Call(number, service, operation, dry, token, said, body, region, path)
             self.calls.append(call)
         return call
 
@@ -128,10 +144,19 @@ class Wire:
 
         def do() -> Answer:
             if not done:
-                done.append(self._edited(call, self._forward(method, path, headers, body)))
+                done.append(self._done(call, method, path, headers, body))
             return done[0]
 
         return (self.fault and self.fault(call, do)) or do()
+
+    def _done(self, call: Call, method: str, path: str, headers: Any, body: bytes) -> Answer:
+        if not self.autoscaling.answers(call.service, call.operation):
+            return self._edited(call, self._forward(method, path, headers, body))
+        try:
+            said = self.autoscaling.answer(call.service, call.operation, dict(call.parameters))
+        except ApiError as error:
+            return refusal(call, 400, error.code, error.message)
+        return Answer(200, said, (("Content-Type", "text/xml"),))
 
     def _forward(self, method: str, path: str, headers: Any, body: bytes) -> Answer:
         there = http.client.HTTPConnection("127.0.0.1", self.port_of_moto, timeout=60)
@@ -171,7 +196,9 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed is part of the game."""
+        """A client that was killed is part of the game; what the wire itself does wrong is shown."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -204,4 +231,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer.body)
         self.wfile.flush()
 
-    do_GET = do_POST = _handle  # noqa: N815 - as http.server calls them
+    do_GET = do_POST = do_DELETE = _handle  # noqa: N815 - as http.server calls them

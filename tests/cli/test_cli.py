@@ -25,7 +25,7 @@ ER = Path(sysconfig.get_path("scripts"), "er")
 WEB = ROOT / "examples" / "web.yaml"
 COMMANDS = (
     "init", "check", "diagram", "render", "tree", "user-data", "providers", "try", "build-image", "check-image",
-    "launch", "deploy", "servers", "destroy", "schema", "explain", "server",
+    "launch", "deploy", "servers", "destroy", "schema", "explain", "server", "secret",
 )  # fmt: skip
 
 

@@ -128,12 +128,14 @@ def booted(
     keys: tuple[str, ...] = (),
     second: Path | None = None,
     tree: Path | None = None,
+    shared: Mapping[str, Path] | None = None,
 ) -> Iterator[Host]:
     """Boot the spec `name` of tests/machine/specs; `edit` may change its text first; `tmp` is a fresh directory.
 
     `form` makes another form of the user-data than the readable one.
     The packages of every host are on the disk before the first boot, and these `more`; what one spec wants is not.
-    `second` is a raw file, the machine's second disk; `tree` another one than that of a stock image.
+    `second` is a raw file, the machine's second disk; `tree` another one than that of a stock image; `shared` are
+    directories of this machine, by where they are mounted on that one.
     `images` are archives by the name that a spec without any archive has for them: they are on the disk as if pulled.
     """
     spec, key = written(name, tmp, edit, keys)
@@ -144,7 +146,10 @@ def booted(
     files = {**dict(wanted.extra_files), **(extra_files or {})}
     user_data = form(spec) if form else wanted.user_data
     disk = tree or with_packages(base, more)
-    with Machine(disk, user_data, name=wanted.name, extra_files=files, preloads=preloads, second=second) as machine:
+    made = Machine(
+        disk, user_data, name=wanted.name, extra_files=files, preloads=preloads, second=second, shared=shared
+    )
+    with made as machine:
         host = Host(spec, machine, key)
         if start:
             host.boot(timeout)

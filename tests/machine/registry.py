@@ -39,7 +39,9 @@ def certificate(directory: Path, *names: str) -> Certificate:
     """A new authority, and what it signs for these names."""
     authority, key, chain = (directory / name for name in ("ca.crt", "registry.key", "registry.crt"))
     new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc", "-days", "2"]
-    _openssl(*new, "-x509", "-subj", "/CN=lab", "-keyout", directory / "ca.key", "-out", authority)
+    # Python believes no authority without it.
+    signs = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+    _openssl(*new, "-x509", "-subj", "/CN=lab", *signs, "-keyout", directory / "ca.key", "-out", authority)
     alternatives = ",".join(f"DNS:{name}" for name in names)
     signer = ["-x509", "-CA", authority, "-CAkey", directory / "ca.key", "-addext", f"subjectAltName={alternatives}"]
     leaf = ["-addext", "basicConstraints=critical,CA:false"]

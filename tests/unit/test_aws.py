@@ -322,11 +322,8 @@ def test_a_server_that_answers_to_its_edge_alone_is_not_asked() -> None:
     """Whatever else would make an answer possible: its own CA, or records in Route 53."""
     stacks = "stacks: [{name: hello, image: 'caddy:2.11', domain: hello.example.org, port: 8080}]\n"
     wanted = request(f"{TEXT}dns: route53\nproxy: {{behind: cloudflare, only: true}}\n{stacks}")
-    boot: Any = SimpleNamespace(
-        login=readiness.Login("er", "192.0.2.1", Path("/known"), Path("/id")), server=SimpleNamespace(addresses=())
-    )
     never: Any = None
-    (site,) = readiness._sites(wanted, boot, never)
+    (site,) = readiness._sites(wanted, never, "192.0.2.1", frozenset(), never)
     assert (site.domain, site.serves) == ("hello.example.org", False)
     assert "its edge alone" in (site.problem or "")
 

@@ -382,12 +382,22 @@ BEHIND = {
 }
 
 
-@pytest.mark.parametrize("edge", ["cloudflare", "aws-nlb, networks: [10.0.0.0/24]"])
-def test_only_a_host_behind_an_edge_carries_what_it_needs(edge: str) -> None:
+# By which a balancer asks for the host's health.
+BALANCED = {
+    f"{facts.ETC}/caddy/ready.caddy",
+    f"{facts.ETC}/caddy/shut.caddy",
+    "/etc/systemd/system/er-first-boot.service.d/70-balancer.conf",
+}
+
+
+@pytest.mark.parametrize(
+    ("edge", "more"), [("cloudflare", set()), ("aws-nlb, networks: [10.0.0.0/24]", BALANCED)], ids=["cloudflare", "nlb"]
+)
+def test_only_a_host_behind_an_edge_carries_what_it_needs(edge: str, more: set[str]) -> None:
     """And nothing of what is baked is another one: an image serves hosts with and without."""
     plain = {file.path: file for file in host.build(spec_of(more=STACK)).files}
     behind = {file.path: file for file in host.build(spec_of(more=f"{STACK}proxy: {{behind: {edge}}}")).files}
-    assert behind.keys() - plain.keys() == BEHIND
+    assert behind.keys() - plain.keys() == BEHIND | more
     assert not plain.keys() - behind.keys()
     different = {path for path in plain if plain[path] != behind[path]}
     assert different == {f"{facts.ETC}/caddy/global.caddy"}

@@ -40,8 +40,8 @@ class Instance(Resource):
 
     @classmethod
     def count(cls, request: Request) -> int:
-        """As many as are asked for."""
-        return request.options.count
+        """As many as are asked for; the hosts of a fleet are its group's to make."""
+        return 0 if request.spec.fleet else request.options.count
 
     @classmethod
     def summary(cls, request: Request, prerequisites: Prerequisites | None) -> str:
@@ -150,14 +150,14 @@ class Instance(Resource):
             "MinCount": self.missing,
             "MaxCount": self.missing,
             "UserData": self.prerequisites.user_data,
-            "BlockDeviceMappings": [_disk(image, self.request.disk)],
+            "BlockDeviceMappings": [disk_mapping(image, self.request.disk)],
             "NetworkInterfaces": [_network_interface(subnet, group, ipv6=options.ipv6)],
-            "MetadataOptions": _metadata(ipv6=options.ipv6),
+            "MetadataOptions": metadata_options(ipv6=options.ipv6),
             "TagSpecifications": self._tags(),
             "DisableApiTermination": options.protect,
             **({"KeyName": key} if key else {}),
             **self._profile(),
-            **({"InstanceMarketOptions": _SPOT} if options.spot else {}),
+            **({"InstanceMarketOptions": {"MarketType": "spot", "SpotOptions": _SPOT_OPTIONS}} if options.spot else {}),
         }
 
     def _profile(self) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class Instance(Resource):
         more |= {tags.ZONES: " ".join(zone_ids)} if zone_ids else {}
         more |= {tags.EIP: "yes"} if self.request.eip else {}
         more |= {tags.RESTORE: "yes"} if self.request.restores else {}
-        spot = ["spot-instances-request"] if self.request.options.spot else []
+        spot = ["spot-instances-request"] * self.request.options.spot
         return self.tag_specifications("instance", "volume", "network-interface", *spot, **more)
 
     @classmethod
@@ -181,6 +181,11 @@ class Instance(Resource):
         """One call for all."""
         ids = [one[cls.id_field] for one in described]
         return [(cls.removal, {"InstanceIds": ids})] if ids else []
+
+    @classmethod
+    def wait_until_gone(cls, api: Api, described: Sequence[Described]) -> None:
+        """While it ends, it uses the security group."""
+        wait_until_terminated(api, [one[cls.id_field] for one in described], api.backoff)
 
     @classmethod
     def line(cls, described: Described) -> str:
@@ -240,10 +245,7 @@ def token(place: str, existing: Iterable[str], desired: int) -> str:
     return "er-" + hashlib.sha256(f"{place} {known} {desired}".encode()).hexdigest()[:48]
 
 
-_SPOT: Final = {
-    "MarketType": "spot",
-    "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
-}
+_SPOT_OPTIONS: Final = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
 
 
 def disk_size(image: Image, asked: int) -> int:
@@ -251,7 +253,8 @@ def disk_size(image: Image, asked: int) -> int:
     return max(asked, image.size)
 
 
-def _disk(image: Image, asked: int) -> dict[str, Any]:
+def disk_mapping(image: Image, asked: int) -> dict[str, Any]:
+    """The root disk."""
     size = disk_size(image, asked)
     volume = {"VolumeType": "gp3", "VolumeSize": size, "Encrypted": True, "DeleteOnTermination": True}
     return {"DeviceName": image.root, "Ebs": volume}
@@ -262,7 +265,7 @@ def _network_interface(subnet: Subnet, group: str | None, *, ipv6: bool) -> dict
     return interface | ({"Groups": [group]} if group else {}) | ({"Ipv6AddressCount": 1} if ipv6 else {})
 
 
-def _metadata(*, ipv6: bool) -> dict[str, Any]:
+def metadata_options(*, ipv6: bool) -> dict[str, Any]:
     """IMDSv2 only, with a hop limit of 1: a container gets no metadata."""
     return {
         "HttpEndpoint": "enabled",
@@ -324,8 +327,8 @@ class Server:
 def read(described: Mapping[str, Any]) -> Server:
     """A described instance."""
     ours = tags.read(described)
-    interfaces = described.get("NetworkInterfaces", ())
-    ipv6 = [entry["Ipv6Address"] for interface in interfaces for entry in interface.get("Ipv6Addresses", ())]
+    listed = [interface.get("Ipv6Addresses", ()) for interface in described.get("NetworkInterfaces", ())]
+    ipv6 = [entry["Ipv6Address"] for addresses in listed for entry in addresses]
     return Server(
         id=described["InstanceId"],
         name=ours.get(tags.SERVER, ""),
@@ -358,8 +361,7 @@ def described(api: Api, ids: Iterable[str]) -> list[Described]:
 
 def servers(api: Api) -> tuple[Server, ...]:
     """All servers of er in the region that live, those too that are replaced or replace."""
-    found = map(read, _describe(api, tags.filters()))
-    return tuple(one for one in found if one.state not in GONE)
+    return tuple(one for one in map(read, _describe(api, tags.filters())) if one.state not in GONE)
 
 
 def is_protected(api: Api, instance_id: str) -> bool:
@@ -371,7 +373,6 @@ def is_protected(api: Api, instance_id: str) -> bool:
 _POWER_ON_SECONDS: Final = 300.0
 # IAM tells the regions of what is new; that takes some ten seconds.
 _PROFILE_SECONDS: Final = 90.0
-# While an instance ends, it still uses the security group.
 _ENDING_SECONDS: Final = 300.0
 
 

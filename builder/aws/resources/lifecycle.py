@@ -127,9 +127,18 @@ class Resource(ABC):
         return [(cls.removal, {cls.id_field: one[cls.id_field]}) for one in described]
 
     @classmethod
+    def wait_until_gone(cls, api: Api, described: Sequence[Described]) -> None:
+        """Wait for the end of what goes on after its deletion, where others are in use by it until then."""
+        del api, described
+
+    @classmethod
     def line(cls, described: Described) -> str:
         """Which one it is, for a person."""
         return str(described[cls.id_field])
+
+    def own_tags(self, **more: str) -> list[dict[str, str]]:
+        """What it is found by, and the run that makes it; as services other than EC2 take them."""
+        return tags.as_list(tags.of(self.request.name, self.part, **{tags.RUN: self.prerequisites.run}, **more))
 
     def tag_specifications(self, *types: str, **more: str) -> list[dict[str, Any]]:
         """For the resource types that the call creates."""

@@ -44,8 +44,9 @@ class _OfIam(Resource):
 
     @classmethod
     def count(cls, request: Request) -> int:
-        """One, unless no role logs in anywhere, or the user has a profile."""
-        return 1 if specs.role_policy(request.spec) and not request.options.profile_arn else 0
+        """One, unless no role has anything to do, or the user has a profile."""
+        needed = specs.role_policy(request.spec) or request.spec.fleet
+        return 1 if needed and not request.options.profile_arn else 0
 
     @classmethod
     def find(cls, api: Api, name: str, **filters: str) -> list[Described]:
@@ -91,7 +92,10 @@ class _OfIam(Resource):
 
 
 class Role(_OfIam):
-    """The role, which may fetch the images of the spec, and back up to its bucket, and nothing else."""
+    """The role, which may fetch the images of the spec, and back up to its bucket, and nothing else.
+
+    A host of a fleet may fetch its own fleet's secrets, too, and say to its own group that it is ready.
+    """
 
     part = "role"
     title = "role"
@@ -107,7 +111,10 @@ class Role(_OfIam):
         resources = {one["Sid"]: one["Resource"] for one in policy["Statement"]}
         pulls = ", ".join(arn.partition("repository/")[2] for arn in resources.get("Pull", ()))
         stores = resources.get("Store", "").removeprefix("arn:aws:s3:::")
-        return " and ".join([*[f"may pull {pulls}"] * bool(pulls), *[f"may back up to {stores}"] * bool(stores)])
+        fleet = ["may read the fleet's secrets and answer its lifecycle hooks"] if request.spec.fleet else []
+        return " and ".join(
+            [*[f"may pull {pulls}"] * bool(pulls), *[f"may back up to {stores}"] * bool(stores), *fleet]
+        )
 
     def parameters(self) -> dict[str, Any]:
         """Of CreateRole."""
@@ -121,7 +128,7 @@ class Role(_OfIam):
     def create(self, api: Api) -> Ids:
         """Create the role if need be, then make what it may do what it should be."""
         role = self.found[0] if self.found else self.create_one(api)
-        wanted = specs.role_policy(self.request.spec)
+        wanted = self._wanted_policy()
         if self._policy(api) != wanted:
             api.call(
                 "PutRolePolicy",
@@ -130,6 +137,11 @@ class Role(_OfIam):
                 PolicyDocument=json.dumps(wanted),
             )
         return (role["RoleName"],)
+
+    def _wanted_policy(self) -> dict[str, Any]:
+        policy = specs.role_policy(self.request.spec) or {"Version": "2012-10-17", "Statement": []}
+        fleet = _fleet_statements(self.request.name, self.prerequisites) if self.request.spec.fleet else []
+        return {**policy, "Statement": [*policy["Statement"], *fleet]}
 
     def _policy(self, api: Api) -> object:
         if not self.found:
@@ -148,6 +160,18 @@ class Role(_OfIam):
         names = [{"RoleName": one["RoleName"]} for one in described]
         policies = [("DeleteRolePolicy", {**name, "PolicyName": _POLICY_NAME}) for name in names]
         return [*policies, *((cls.removal, name) for name in names)]
+
+
+def _fleet_statements(name: str, prerequisites: Prerequisites) -> list[dict[str, Any]]:
+    """Two actions, each on what is this fleet's own."""
+    place = f"{prerequisites.region}:{prerequisites.account}"
+    secrets = f"arn:aws:ssm:{place}:parameter/er/{name}"
+    group = f"arn:aws:autoscaling:{place}:autoScalingGroup:*:autoScalingGroupName/er-{name}"
+    pairs = (
+        ("Secrets", "ssm:GetParametersByPath", [secrets, f"{secrets}/*"]),
+        ("Hook", "autoscaling:CompleteLifecycleAction", group),
+    )
+    return [{"Sid": sid, "Effect": "Allow", "Action": action, "Resource": where} for sid, action, where in pairs]
 
 
 class InstanceProfile(_OfIam):

@@ -48,8 +48,8 @@ def set_(
     stack, name = _place(stack, name, of_host=of_host)
     if many == bool(name) or (many and file is not None):
         raise typer.BadParameter("give the NAME of one secret, or --from-stdin alone")
-    values = {name: _value(name, file)} if name else parsed(sys.stdin.buffer.read())
-    _check_names(values)
+    values = {name: given_value(name, file)} if name else parsed(sys.stdin.buffer.read())
+    check_names(values)
     encoded = {one: base64.b64encode(value).decode() for one, value in values.items()}
     content = json.dumps(encoded).encode()
     if of_host:
@@ -96,7 +96,7 @@ def _note_restarts(stack: str, services: list[str], what: str) -> None:
     output.note(f"{stack}: restarted: {', '.join(services) or f'nothing, no service names {what}'}")
 
 
-def _check_names(values: dict[str, bytes]) -> None:
+def check_names(values: dict[str, bytes]) -> None:
     """All of them, before anything is sent."""
     from builder.stack.model import SECRET_NAME
 
@@ -168,7 +168,7 @@ def generate(
     return 0
 
 
-def _value(name: str, file: Path | None) -> bytes:
+def given_value(name: str, file: Path | None) -> bytes:
     """A line end after a value that was typed or piped by echo is none of it; a file is taken as it is."""
     if file is not None:
         return file.read_bytes()

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts, files
 from builder.server.remote import common, egress, release_record
+from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -60,8 +61,12 @@ INSTALLED: Final = Path(facts.STATE, "laid.json")
 def inventory() -> Value:
     """The server's `name`, and its `files`: rights and content of each file that is er's or at a path given on stdin.
 
-    stdin is a JSON list of paths; content is Base64. What a stack runs by a release is no difference to its spec.
+    stdin is a JSON list of paths; content is Base64. What a stack runs by a release is no difference to its spec. A
+    host of a fleet refuses: it is not to differ from the others.
     """
+    if Path(facts.FLEET).exists():
+        message = "this host is one of a fleet, and all of them are the same"
+        raise RemoteError(message, "er launch SPEC replaces them all, one after another, by hosts of the new spec")
     asked = set(json.load(sys.stdin.buffer))
     own = (path for path in own_files() if release_record.unit_of(path) not in asked)
     paths = {*own, *(path for path in asked if os.path.lexists(path))}
