@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import ssl
+import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -12,8 +15,12 @@ from builder.aws.permissions import OPERATIONS
 from builder.aws.resources.role import name_of
 from tests.aws import moto_account
 from tests.aws.moto_account import REGION
+from tests.machine import registry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from tests.aws.autoscaling import Group
     from tests.aws.er_command import Er
     from tests.aws.moto_account import Account
@@ -282,6 +289,50 @@ def test_domains_lead_to_the_balancer(fleet: Er, account: Account) -> None:
     assert gone.code == 0, gone.err
     assert account.aliases() == {}
     assert account.everything() == []
+
+
+class _Page(http.server.BaseHTTPRequestHandler):
+    """What stands behind the balancer."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def behind_the_balancer(fleet: Er, tmp_path: Path) -> Iterator[Er]:
+    """Whoever connects to the balancer's name meets a site, by a certificate of the spec's own authority."""
+    made = registry.certificate(tmp_path, "hello.example.com")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.chain, made.key)
+    fleet.wire.balancer = "127.0.0.77"
+    tls = "tls: {ca: https://ca.example.com/directory, ca_root: ca.crt}\n"
+    fleet.spec.write_text(f"{SPEC}{tls}")
+    with http.server.ThreadingHTTPServer((fleet.wire.balancer, 443), _Page) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield fleet
+        server.shutdown()
+
+
+def test_every_domain_is_asked_at_the_balancer(behind_the_balancer: Er, account: Account) -> None:
+    done = behind_the_balancer.launch("--json")
+    assert done.code == 0, done.err
+    assert "https://hello.example.com/  200, certificate by this machine's trust store" in done.err
+    assert json.loads(done.out)["sites"] == [
+        {"url": "https://hello.example.com/", "status": 200, "trust": "by this machine's trust store", "problem": None}
+    ]
+    assert account.aliases() == {"A hello.example.com.": "127.0.0.77."}
+    # Another name's certificate is none.
+    text = behind_the_balancer.spec.read_text().replace("hello.example.com", "other.example.com")
+    behind_the_balancer.spec.write_text(text)
+    refused = behind_the_balancer.launch("--timeout", "1")
+    assert refused.code == 1
+    assert "waited 1 s in vain" in refused.err
 
 
 def test_a_record_that_leads_elsewhere_stays_until_the_user_says_so(fleet: Er, account: Account) -> None:

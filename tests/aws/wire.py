@@ -87,6 +87,8 @@ Fault = "Callable[[Call, Callable[[], Answer]], Answer | None]"
 class Wire:
     """A context manager. `fault` is asked about every call; `console` and `address` are what moto's servers get.
 
+    `balancer` is the name of a balancer.
+
     `console_of` has a console for each instance, by its id.
     """
 
@@ -96,6 +98,7 @@ class Wire:
     console: Callable[[], str] | None = None
     console_of: Callable[[str], str] | None = None
     address: str | None = None
+    balancer: str | None = None
     prices: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Wire:
@@ -116,7 +119,7 @@ class Wire:
     def reset(self) -> None:
         """As new: no calls, no faults."""
         self.calls = []
-        self.fault = self.console = self.console_of = self.address = None
+        self.fault = self.console = self.console_of = self.address = self.balancer = None
         self.prices = []
         self.autoscaling.reset()
 
@@ -178,6 +181,9 @@ class Wire:
         if call.operation == "DescribeInstances" and self.address:
             there = b"<ipAddress>" + self.address.encode() + b"</ipAddress>"
             return Answer(answer.status, re.sub(rb"<ipAddress>[^<]+</ipAddress>", there, answer.body))
+        if call.operation == "DescribeLoadBalancers" and self.balancer:
+            name = b"<DNSName>" + self.balancer.encode() + b"</DNSName>"
+            return Answer(answer.status, re.sub(rb"<DNSName>[^<]+</DNSName>", name, answer.body))
         if call.operation == "DescribeSubnets":
             # moto prints a Python value where the state of an IPv6 block belongs.
             return Answer(answer.status, re.sub(rb"{'State': '(\w+)'}", rb"\1", answer.body))
