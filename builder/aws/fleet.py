@@ -162,21 +162,21 @@ def _wait_until_healthy(api: Api, groups: Ids, hosts: Ids, deadline: Deadline) -
         raise NotInTimeError(error.message, "\n".join(f"{host}: {state}" for host, state in sick.items())) from None
 
 
-def launched_lines(launched: LaunchedFleet) -> Iterator[str]:
-    """What exists now, and what to do with it; for a person."""
+def launched_rows(launched: LaunchedFleet) -> Iterator[tuple[str, str]]:
+    """What exists now, and what to do with it, each with a word for what it is; for a person."""
     prerequisites = launched.prerequisites
-    yield ""
-    yield from (f"  {line}" for line in launched.state.lines)
+    yield "fleet", "\n".join(launched.state.lines)
     for site in launched.sites:
         answer = f"{site.status}, certificate {site.trust}" if site.serves else site.problem
-        yield f"  https://{site.domain}/  {answer}"
+        yield "site", f"https://{site.domain}/  {answer}"
     if prerequisites.request.spec.dns:
         for record in launched.records:
-            yield f"  DNS set in Route 53: {record.domain} {record.type} alias of {record.name}"
+            yield "DNS", f"{record.domain} {record.type} alias of {record.name}, set in Route 53"
     else:
         for domain in prerequisites.request.domains:
-            yield f"  DNS to set: {domain} CNAME {launched.state.balancer} (at the top of a zone: ALIAS or ANAME)"
-    yield f"  remove it all: er destroy {prerequisites.request.name} --region {prerequisites.region}"
+            said = f"{domain} CNAME {launched.state.balancer} (at the top of a zone: ALIAS or ANAME)"
+            yield "next", f"set in your DNS: {said}"
+    yield "next", f"to remove it all: er destroy {prerequisites.request.name} --region {prerequisites.region}"
 
 
 def launched_json(launched: LaunchedFleet, seconds: dict[str, float]) -> dict[str, Any]:

@@ -279,12 +279,12 @@ def wait_for_balanced_sites(
 
 def _sites(request: Request, trust: Trust, address: str, addresses: frozenset[str], deadline: Deadline) -> list[Site]:
     tls, edge = request.spec.tls, request.spec.proxy.edge
-    # A fleet is asked by its edge.
-    closed = edge is not None and edge.only and not request.spec.fleet
+    # A fleet is asked by way of its balancer.
+    hidden = edge is not None and edge.only and request.spec.fleet is None
     sites = []
     for domain in request.domains:
-        if closed or domain in request.waiting_domains:
-            sites.append(Site(domain, address, problem=_ONLY_ITS_EDGE if closed else _NO_IMAGE))
+        if problem := _NO_IMAGE if domain in request.waiting_domains else _ONLY_ITS_EDGE if hidden else "":
+            sites.append(Site(domain, address, problem=problem))
             continue
         # A certificate of the host's own CA needs no DNS.
         possible = tls.ca == "internal" or request.spec.dns is not None or _leads_to(domain, addresses)

@@ -188,8 +188,7 @@ def _launch_fleet(client: Api, request: Request, settings: Settings, *, as_json:
             steps.stop()
             output.note(f"  {error.remains}")
             raise (error.cause if isinstance(error.cause, UserError) else KeyboardInterrupt) from None
-    for line in fleet.launched_lines(launched):
-        output.note(line)
+    ending(fleet.launched_rows(launched))
     if as_json:
         output.json(fleet.launched_json(launched, progress.seconds))
     return 0
