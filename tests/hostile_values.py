@@ -56,6 +56,8 @@ _INSTEAD: Final[Mapping[str, Any]] = {
     "stacks.deploy.ssh_keys": [KEY_OF_CI],
     "tls.ca": "https://ca.your-domain.org/acme/directory",
     "tls.ca_root": None,
+    "proxy.behind.proxy_protocol": None,  # goes with no header
+    "proxy.networks": None,  # goes with a name of `behind`
     "registries": {"docker.io": {"username": "me", "mirrors": ["mirror.your-domain.org"]}},
     "stacks.registries": {"docker.io": {"username": "you"}},
     "backup.to": "sftp:me@nas.your-domain.org:/srv/web1",
