@@ -52,6 +52,7 @@ def _json(edge: Edge) -> bytes:
     value = {
         "name": edge.name,
         "networks": edge.networks,
+        "only": edge.only,
         "as_of": known.as_of if edge.networks == known.networks else "",
         "sources": known.sources,
     }

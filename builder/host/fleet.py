@@ -8,8 +8,10 @@ from builder import facts
 
 if TYPE_CHECKING:
     from builder.spec import Spec
+    from builder.spec.model import Edge
 
-# Those that ask a host for its health, and have more than one of them to choose from.
+# Those that ask a host for its health, and have more than one of them to choose from; so has who says by the PROXY
+# protocol, for each connection, whose it is.
 _BALANCERS: Final = ("aws-nlb", "hetzner-lb", "digitalocean-lb")
 
 
@@ -17,7 +19,7 @@ def values(spec: Spec) -> dict[str, object]:
     """What the templates of these files are rendered with."""
     return {
         "refused": facts.REFUSED,
-        "balanced": spec.proxy.edge is not None and spec.proxy.edge.name in _BALANCERS,
+        "balanced": _is_balanced(spec.proxy.edge),
         "ready_path": facts.READY_PATH,
         "host_ready": facts.HOST_READY,
         "host_open": facts.HOST_OPEN,
@@ -27,6 +29,10 @@ def values(spec: Spec) -> dict[str, object]:
         "drain": facts.DRAIN,
         "stack_data": facts.STACK_DATA,
     }
+
+
+def _is_balanced(edge: Edge | None) -> bool:
+    return edge is not None and (edge.name in _BALANCERS if edge.name else edge.proxy_protocol)
 
 
 def _secrets(spec: Spec) -> list[str]:

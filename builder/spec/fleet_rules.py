@@ -50,6 +50,10 @@ WORKER: Final = Text(
 _HOST_KEYS: Final[dict[Loc, tuple[str, str]]] = {
     ("data",): ("its hosts come and go, and no disk outlives them", ""),
     ("backup",): ("no host of it has data to back up", ""),
+    ("notify",): (
+        "what a host tells with is its secret, and hosts come by themselves",
+        ": alarms of AWS's watch a group",
+    ),
     ("proxy", "update"): ("each host would run another version", ": er build-image, then er launch, brings a new one"),
 }
 _STACK_KEYS: Final = {

@@ -36,6 +36,7 @@ def healthy() -> Found:
             "addresses": [V4, V6],
             "domains": copy.deepcopy(DOMAINS),
             "authority": "",
+            "edge": "",
             "users": [
                 _user("proxy", 20_008, "caddy"),
                 _user("blog", 33_000, "web", "db"),

@@ -76,6 +76,15 @@ def test_any_host_behind_a_balancer_says_how_it_is(behind: str) -> None:
     assert not paths & FLEET
 
 
+def test_an_edge_without_a_name_that_speaks_the_proxy_protocol_is_a_balancer() -> None:
+    behind = "{networks: [10.0.0.0/24], proxy_protocol: true}"
+    paths = _paths(spec.loads(SPEC.replace("fleet: FLEET", f"proxy: {{behind: {behind}}}"), Path("spec.yaml"))[0])
+    assert paths >= BALANCED
+    header = "{networks: [10.0.0.0/24], header: X-Forwarded-For}"
+    paths = _paths(spec.loads(SPEC.replace("fleet: FLEET", f"proxy: {{behind: {header}}}"), Path("spec.yaml"))[0])
+    assert not paths & BALANCED
+
+
 def test_no_other_host_has_any_of_it() -> None:
     fleet = _paths(loaded("{min: 2}"))
     assert fleet >= BALANCED | FLEET

@@ -21,7 +21,7 @@ from builder.cli.server import report as command
 from builder.problems import UserError
 from builder.server.remote import doctor
 from builder.server.remote import report as remote_report
-from builder.server.report import assemble, gather, inside_rows, outside, outside_rows, page
+from builder.server.report import assemble, gather, inside_rows, outside, outside_rows, page, promises
 from builder.server.report.model import Row, Section, clean
 from tests.unit.made_up_host import AT, V4, V6, faulty, healthy
 from tests.unit.test_diagram import FOREIGN, ROOT, SVG, contrast, hostile, web
@@ -104,6 +104,41 @@ def test_what_could_not_be_tried_is_said_and_is_no_fault() -> None:
     assert untried["Restore of hello"] == "not tried: no room"
     without_client = {row.what: row.seen for row in report("healthy").rows}["HTTP/3, IPv4"]
     assert "could not be tried, as curl here has no HTTP/3" in without_client
+
+
+def _from_outside(edge: str, found: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    promised = promises.Promises({"blog.example.org": "blog"}, ("blog",), edge=edge)
+    rows = (row for section in outside_rows.sections(found, promised, AT) for row in section.rows)
+    return {row.what: (row.state, row.seen) for row in rows}
+
+
+def _behind_an_edge(*, answers: bool) -> dict[str, Any]:
+    """Who looks is not the edge: silence on the web's ports, or a firewall that lets everybody in."""
+    states = {port: "open" if answers or port == 22 else "silent" for port in (22, 80, 443, 8080, 8443, 2019)}
+    states |= {8080: "silent", 8443: "silent", 2019: "silent"}
+    plain: dict[str, Any] = {"status": 308, "location": "https://blog.example.org/"} if answers else {"error": "silent"}
+    secure = {"status": 421, "version": "TLSv1.3", "headers": {}, "certificate": {"issuer": "R11", "until": AT}}
+    site = {"domain": "blog.example.org", "address": V4, "plain": plain}
+    site["secure"] = {**secure, "refusal": ""} if answers else {"error": "silent"}
+    quic = {V4: {"status": None, "spoken": answers}}
+    return {"tried": [*states], "ports": {V4: states}, "sites": [site], "versions": {}, "quic": quic}
+
+
+def test_behind_an_edge_that_is_the_only_way_silence_is_as_promised() -> None:
+    seen = _from_outside("only", _behind_an_edge(answers=False))
+    assert {state for state, _ in seen.values()} == {"good", "untried"}
+    assert seen[f"IPv4, {V4}"] == ("good", "open: 22")
+    assert seen["https://blog.example.org/"] == ("untried", "answers its edge alone, which was not asked (IPv4)")
+    assert seen["HTTP/3, IPv4"] == ("good", "no answer by QUIC")
+    open_to_all = _from_outside("only", _behind_an_edge(answers=True))
+    assert open_to_all[f"IPv4, {V4}"] == ("bad", "open: 22, 80, 443; not promised: 80, 443")
+    assert open_to_all["HTTP/3, IPv4"] == ("bad", "QUIC answers")
+
+
+def test_behind_an_edge_beside_others_the_sites_answer_and_http_3_does_not() -> None:
+    assert _from_outside("too", _behind_an_edge(answers=False))["https://blog.example.org/"][0] == "bad"
+    seen = _from_outside("too", {**_behind_an_edge(answers=True), "quic": {V4: {"status": None, "spoken": False}}})
+    assert seen[f"IPv4, {V4}"][0] == seen["https://blog.example.org/"][0] == seen["HTTP/3, IPv4"][0] == "good"
 
 
 def test_every_check_of_doctor_has_its_promise_in_words() -> None:

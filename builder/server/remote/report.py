@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common
+from builder.server.remote import common, edge
 from builder.server.remote.common import RemoteError
 from builder.server.remote.move.move import addresses, site_names
 
@@ -32,7 +32,14 @@ def report_facts() -> Value:
         "users": [_user(name) for name in ("proxy", *common.stacks())],
         "packets": packets("".join(common.run([f"{tool}-save", "-c"]) for tool in ("iptables", "ip6tables"))),
         "bans": _bans(),
+        "edge": _edge(),
     }
+
+
+def _edge() -> str:
+    """Whether visitors come by an edge: `only` where nobody else may, `too` where others may as well; else empty."""
+    found = edge.settings()
+    return "" if found is None else "only" if found.get("only") else "too"
 
 
 def _sites() -> list[Path]:

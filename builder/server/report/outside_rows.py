@@ -20,14 +20,23 @@ Found = dict[str, Any]
 
 def sections(found: Found, promises: Promises, at: int) -> Iterator[Section]:
     """Each as it stands on the page; `at` is now, in seconds since 1970."""
-    yield Section("ports", "Open ports", tuple(_ports(found)), _about_ports(found))
-    sites = [one for one in found["sites"] if one["domain"] in promises.domains]
+    yield Section("ports", "Open ports", tuple(_ports(found, promises)), _about_ports(found))
+    sites = [_seen_from_here(one, promises) for one in found["sites"] if one["domain"] in promises.domains]
     yield Section("sites", "Sites", tuple(_sites(sites, promises)))
     yield Section(
         "certificates-outside", "Certificates as visitors see them", tuple(_certificates(sites, promises, at))
     )
-    yield Section("tls", "TLS and HTTP/3", (*_versions(found), *_quic(found)))
+    yield Section("tls", "TLS and HTTP/3", (*_versions(found), *_quic(found, promises)))
     yield Section("headers", "Security headers", tuple(_headers(sites, promises)))
+
+
+_BY_ITS_EDGE: Final = "answers its edge alone, which was not asked"
+
+
+def _seen_from_here(site: Found, promises: Promises) -> Found:
+    """A site that answers its edge alone can say nothing to others, which is as it should be."""
+    silent = promises.edge == "only" and "error" in site["plain"] and "error" in site["secure"]
+    return {**site, "plain": {"hidden": True}, "secure": {"hidden": True, "error": _BY_ITS_EDGE}} if silent else site
 
 
 def _about_ports(found: Found) -> str:
@@ -40,9 +49,9 @@ _WEB: Final = (facts.HTTP, facts.HTTPS)
 _DIRECT: Final = (facts.PROXY_HTTP, facts.PROXY_HTTPS, facts.PROXY_ADMIN)
 
 
-def _ports(found: Found) -> Iterator[Row]:
+def _ports(found: Found, promises: Promises) -> Iterator[Row]:
     for address, states in found["ports"].items():
-        yield _of_address(address, states)
+        yield _of_address(address, states, _WEB if promises.edge != "only" else ())
     for address, states in found["ports"].items():
         if _is_reached(states):
             yield _direct(address, states)
@@ -52,13 +61,14 @@ def _is_reached(states: Mapping[int, str]) -> bool:
     return {*states.values()} != {"no way"}
 
 
-def _of_address(address: str, states: Mapping[int, str]) -> Row:
-    what, promised = f"{family(address)}, {address}", f"{facts.SSH}, {facts.HTTP} and {facts.HTTPS} open, nothing else"
+def _of_address(address: str, states: Mapping[int, str], web: tuple[int, ...]) -> Row:
+    """Of `web`, the ports that the world may ask; none where an edge alone may."""
+    what, promised = f"{family(address)}, {address}", f"{_in_words(facts.SSH, *web)} open, nothing else"
     if not _is_reached(states):
         return Row(what, promised, f"could not be tried: from here there is no way to {family(address)}", "untried")
     is_open = [number for number, state in states.items() if state == "open"]
-    missing = [number for number in _WEB if number not in is_open]
-    extra = [number for number in is_open if number not in (facts.SSH, *_WEB)]
+    missing = [number for number in web if number not in is_open]
+    extra = [number for number in is_open if number not in (facts.SSH, *web)]
     said = [f"open: {_listed(is_open) or 'none'}"]
     said += [f"not promised: {_listed(extra)}"] * bool(extra)
     said += [f"no answer at: {_listed(missing)}"] * bool(missing)
@@ -74,6 +84,11 @@ def _direct(address: str, states: Mapping[int, str]) -> Row:
     mark = f"{_listed(answered)} answer" if answered else "reached by its gates alone"
     what = f"Straight at the proxy, {family(address)}"
     return Row(what, f"{_listed(_DIRECT)} answer nobody", seen, judged(not answered), place="proxy", mark=mark)
+
+
+def _in_words(*numbers: int) -> str:
+    *most, last = map(str, numbers)
+    return " and ".join([*([", ".join(most)] * bool(most)), last])
 
 
 def _listed(numbers: tuple[int, ...] | list[int]) -> str:
@@ -131,6 +146,8 @@ _REDIRECTS: Final = {301, 302, 303, 307, 308}
 
 
 def _redirect(domain: str, plain: Found) -> Judged:
+    if "hidden" in plain:
+        return _BY_ITS_EDGE, "untried"
     if "error" in plain:
         return plain["error"], "bad"
     if plain["status"] not in _REDIRECTS:
@@ -144,7 +161,7 @@ _SERVER_ERROR: Final = 500
 
 def _answer(secure: Found) -> Judged:
     if "error" in secure:
-        return secure["error"], "bad"
+        return secure["error"], "untried" if "hidden" in secure else "bad"
     return f"{secure['status']} over {secure['version']}", judged(secure["status"] < _SERVER_ERROR)
 
 
@@ -214,10 +231,14 @@ def _version_state(seen: set[str], wanted: str) -> State:
     return "bad" if is_wrong else "untried"
 
 
-def _quic(found: Found) -> Iterator[Row]:
+def _quic(found: Found, promises: Promises) -> Iterator[Row]:
     for address, quic in found["quic"].items():
         what, promised = f"HTTP/3, {family(address)}", f"spoken at {facts.HTTPS}/udp"
-        if quic["status"]:
+        if promises.edge:
+            answers = bool(quic["status"] or quic["spoken"])
+            seen = "QUIC answers" if answers else "no answer by QUIC"
+            yield Row(what, "closed, as no edge passes it on", seen, judged(not answers))
+        elif quic["status"]:
             yield Row(
                 what,
                 promised,

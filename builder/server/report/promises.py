@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 class Promises:
     """`domains` have their stack; `ca` is the spec's, empty where it is unknown; so with `backup_at`.
 
-    `out` says in words what each stack may reach."""
+    `out` says in words what each stack may reach. `edge` is `only` where nobody else may ask for a site, `too` where
+    visitors come by an edge or straight, and empty without one.
+    """
 
     domains: dict[str, str]
     stacks: tuple[str, ...]
@@ -24,6 +26,7 @@ class Promises:
     jails: tuple[str, ...] = ("recidive", "sshd")
     backup_at: str = ""
     out: Mapping[str, str] = field(default_factory=dict)
+    edge: str = ""
 
 
 _WEB_JAILS = ("web-flood", "web-scan")
@@ -32,7 +35,8 @@ _WEB_JAILS = ("web-flood", "web-scan")
 def of_host(found: dict[str, Any]) -> Promises:
     """Of the facts of a host whose spec is not at hand."""
     domains = {domain: stack for stack, names in found["domains"].items() for domain in names if "*" not in domain}
-    return Promises(domains, tuple(one["stack"] for one in found["users"] if one["stack"] != "proxy"))
+    stacks = tuple(one["stack"] for one in found["users"] if one["stack"] != "proxy")
+    return Promises(domains, stacks, edge=found["edge"])
 
 
 def of_spec(spec: Spec) -> Promises:
@@ -44,6 +48,7 @@ def of_spec(spec: Spec) -> Promises:
         ("recidive", "sshd", *(f"er-{jail}" for jail in _WEB_JAILS if jail not in spec.fail2ban.disable)),
         spec.backup.at if spec.backup else "",
         {stack.name: ", ".join(_out(stack)) for stack in spec.stacks},
+        "" if spec.proxy.edge is None else "only" if spec.proxy.edge.only else "too",
     )
 
 
