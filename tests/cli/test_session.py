@@ -65,7 +65,7 @@ def test_commands_stand_in_the_order_of_use(directory: Path) -> None:
     listed = er(directory, "--help").stdout.decode().partition("Commands:\n")[2]
     names = [line.split()[0] for line in listed.splitlines() if line[:2] == "  " and line[2:3].strip()]
     assert names == [
-        "status", "doctor", "verify", "apply", "push", "move", "releases", "rollback", "backup", "restore", "logs",
-        "exec", "shell", "run", "restart", "stop", "start",
+        "status", "doctor", "verify", "report", "apply", "push", "move", "releases", "rollback", "backup", "restore",
+        "notify", "logs", "exec", "shell", "run", "restart", "stop", "start",
         "fail2ban-status", "ban", "unban", "reapply-firewall", "secret", "registry",
     ]  # fmt: skip
