@@ -7,10 +7,8 @@ Who has switched a service by hand decides for it: it updates itself again when 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -28,6 +26,7 @@ from builder.server.remote import (
 )
 from builder.server.remote.common import RemoteError
 from builder.server.remote.images import images
+from builder.server.remote.notify import notices
 
 if TYPE_CHECKING:
     from builder.server.remote.common import Value
@@ -221,6 +220,4 @@ def _note(stack: str, service: str, **more: object) -> None:
 def _tell(stack: str, service: str, title: str, text: str) -> None:
     """By the notices of the host, where it has any; it is in the journal anyway."""
     print(f"{title}. {text}")  # noqa: T201 - a unit's output
-    with contextlib.suppress(ModuleNotFoundError):
-        notices = import_module("builder.server.remote.notify.notices")
-        notices.tell(f"update:{stack}/{service}", title, text, stack=stack)
+    notices.tell(f"update:{stack}/{service}", title, text, stack=stack)
