@@ -63,6 +63,7 @@ _INSTEAD: Final[Mapping[str, Any]] = {
     "backup.to": "sftp:me@nas.your-domain.org:/srv/web1",
     "backup.append_only": None,  # goes with no `keep`
     "notify.allow_exec": ["blog"],
+    "fleet": None,  # goes with no data, deploys or backups; its values are numbers
     "stacks.backup.before": {"web": ["pg_dump", "app"]},
     "stacks.domain": None,
     "stacks.domains": ["hello.your-domain.org", "www.your-domain.org"],
@@ -165,6 +166,7 @@ services:
     deploy:
       resources: {limits: {memory: 512m, cpus: "0.5", pids: "100"}, reservations: {memory: 64m}}
       restart_policy: {condition: any, max_attempts: "3"}
+      update_config: {order: stop-first}
     scale: "1"
     mem_limit: 512m
     mem_reservation: 64m

@@ -19,7 +19,7 @@ VARIABLES: Final = {variable: word for word, variable in _THROUGH_VARIABLE.items
 
 _ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _NEEDS_QUOTES: Final = re.compile(r"[\s\"'\\\x00-\x1f\x7f]")
-_KEY: Final = re.compile(r"[A-Z][A-Za-z0-9]*")
+_KEY: Final = re.compile(r"(?:X-EasyRunner-)?[A-Z][A-Za-z0-9]*")
 _SECTION: Final = re.compile(r"[A-Z][A-Za-z]*")
 
 

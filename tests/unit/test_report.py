@@ -117,9 +117,14 @@ def _behind_an_edge(*, answers: bool) -> dict[str, Any]:
     states = {port: "open" if answers or port == 22 else "silent" for port in (22, 80, 443, 8080, 8443, 2019)}
     states |= {8080: "silent", 8443: "silent", 2019: "silent"}
     plain: dict[str, Any] = {"status": 308, "location": "https://blog.example.org/"} if answers else {"error": "silent"}
-    secure = {"status": 421, "version": "TLSv1.3", "headers": {}, "certificate": {"issuer": "R11", "until": AT}}
+    secure = {
+        "status": 421,
+        "version": "TLSv1.3",
+        "headers": {},
+        "certificate": {"issuer": "R11", "until": AT, "refusal": ""},
+    }
     site = {"domain": "blog.example.org", "address": V4, "plain": plain}
-    site["secure"] = {**secure, "refusal": ""} if answers else {"error": "silent"}
+    site["secure"] = secure if answers else {"error": "silent"}
     quic = {V4: {"status": None, "spoken": answers}}
     return {"tried": [*states], "ports": {V4: states}, "sites": [site], "versions": {}, "quic": quic}
 
