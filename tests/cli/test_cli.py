@@ -18,7 +18,7 @@ from builder import facts
 from builder import host as hosts
 from builder import spec as specs
 from builder.problems import SpecError
-from tests import forked_er
+from tests import forked_er, hostile_values
 
 ROOT = Path(__file__).resolve().parents[2]
 ER = Path(sysconfig.get_path("scripts"), "er")
@@ -353,7 +353,16 @@ def test_the_scripts_of_the_host_are_clean(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_every_yaml_of_the_documentation_is_a_spec() -> None:
+# Of a Compose file in the documentation.
+_A_STACK = f"""
+server: {{name: web1}}
+admin: {{ssh_keys: ["{hostile_values.KEY}"]}}
+stacks:
+  - {{name: app, compose: compose.yaml, public: {{web: {{domains: [app.your-domain.org]}}}}}}
+"""
+
+
+def test_every_yaml_of_the_documentation_is_a_spec(tmp_path: Path) -> None:
     blocks = [
         (page.name, block)
         for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
@@ -363,8 +372,12 @@ def test_every_yaml_of_the_documentation_is_a_spec() -> None:
     for name, block in blocks:
         if "runs-on:" in block or "resource_group:" in block:
             continue  # of CI: unit/test_deploy.py
+        text, place = block, ROOT / "examples"
+        if block.startswith("services:"):
+            (tmp_path / "compose.yaml").write_text(block)
+            text, place = _A_STACK, tmp_path
         try:
-            specs.loads(block, ROOT / "examples" / "block.yaml")
+            specs.loads(text, place / "block.yaml")
         except SpecError as error:
             pytest.fail(f"{name}: {error}\n{block}")
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "destroy": ["destroy", "web1"],
     "server apply": ["server", "apply", "er@web1.example.com", str(WEB)],
     "server restore": ["server", "restore", "er@web1.example.com", "blog"],
+    "server rollback": ["server", "rollback", "er@web1.example.com"],
     "server move": ["server", "move", "er@web1.example.com", "er@web2.example.com"],
     "server push": ["server", "push", "er@web1.example.com", "blog", "app.tar"],
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from builder import problem_report
 from builder.cli import output
 from builder.cli.options import AsJson, Host, SshOptions, asking, remote, shared
 from builder.cli.server import apply, releases
@@ -35,19 +36,34 @@ def command(
 ) -> int:
     """Go back: a stack to an earlier release or with `spec` to what the spec names; the server to its last tree."""
     from builder.server import releases as switches
+    from builder.server.ssh import KeyChangedError, UnreachableError
 
-    if not stack:
-        server = shared(remote(host, ssh))
-        return _whole(server, host, yes=yes, dry_run=dry_run, timeout=timeout, as_json=as_json)
     if release not in {"", "spec"} and not release.isdecimal():
         raise typer.BadParameter("a release is a number, or spec")
-    if dry_run:
-        return _show_target(switches.releases(asking(host, ssh), stack), stack, release, as_json=as_json)
+    try:
+        if not stack:
+            server = shared(remote(host, ssh))
+            return _whole(server, host, yes=yes, dry_run=dry_run, timeout=timeout, as_json=as_json)
+        if dry_run:
+            return _show_target(switches.releases(asking(host, ssh), stack), stack, release, as_json=as_json)
+    except UnreachableError as error:
+        if not dry_run or isinstance(error, KeyChangedError):
+            raise
+        return _unknown(host, stack, error, as_json=as_json)
     states = switches.roll_back(shared(asking(host, ssh)), stack, release, timeout=timeout)
     end = releases.follow(states)
     if as_json:
         output.json(end)
     return releases.show_end(host, stack, end)
+
+
+def _unknown(host: str, stack: str, error: UserError, *, as_json: bool) -> int:
+    """A dry run that cannot reach the server says what it would need."""
+    output.note(f"what {stack or host} would go back to is unknown")
+    output.missing([error])
+    if as_json:
+        output.json({"phase": "dry run", "missing": problem_report.missing([error])})
+    return 0
 
 
 def _show_target(found: list[dict[str, Any]], stack: str, release: str, *, as_json: bool) -> int:
