@@ -153,6 +153,9 @@ READY_PATH: Final = "/.well-known/easyrunner/ready"
 HOST_READY: Final = f"{PROXY_SOCKETS}/host.ready"
 HOST_OPEN: Final = f"{PROXY_SOCKETS}/host.open"
 
+# The file beside a unit by which it runs the image of a release, and not its own.
+RELEASE_DROP_IN: Final = "90-release.conf"
+
 # Images: the proxy is pinned by its release, as name:tag or name:tag@digest; a spec may name another, and
 # `er server apply --newest-proxy` writes there what it took, by its digest.
 PROXY_IMAGE: Final = "docker.io/library/caddy:2.11.7"

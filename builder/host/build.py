@@ -103,7 +103,7 @@ def _values(spec: Spec) -> dict[str, Any]:
         "deploy_shell": facts.DEPLOY_SHELL,
         "deploy_socket": facts.DEPLOY_SOCKET,
         "remote_code": facts.REMOTE_CODE,
-        "updates": any(stack.update for stack in spec.stacks),
+        "updates": spec.updates_itself,
         "host_secrets": facts.HOST_SECRETS,
         "restored": facts.RESTORED,
         **fleet.values(spec),

@@ -28,7 +28,7 @@ def contents(spec: Spec) -> Iterator[tuple[str, bytes | None, str]]:
     yield facts.ROLE_LOGINS, _role_logins(spec), "0644"
     yield facts.BACKUP, _backup(spec.backup, spec.stacks) if spec.backup else None, "0644"
     yield facts.NOTIFY, _notify(spec.notify) if spec.notify else None, "0600"
-    yield facts.UPDATES, _updates(spec.stacks), "0644"
+    yield facts.UPDATES, _updates(spec), "0644"
     yield facts.PACKAGES, lines(packages.of_spec(spec)), "0644"
 
 
@@ -36,8 +36,10 @@ def _notify(notify: Notify) -> bytes:
     return json.dumps({**asdict(notify), "secrets": notify.secrets}).encode() + b"\n"
 
 
-def _updates(stacks: Iterable[Stack]) -> bytes | None:
-    updates = {stack.name: asdict(stack.update) for stack in stacks if stack.update}
+def _updates(spec: Spec) -> bytes | None:
+    """By stack, and of the proxy: no stack has its name."""
+    every = (("proxy", spec.proxy.update), *((stack.name, stack.update) for stack in spec.stacks))
+    updates = {name: asdict(update) for name, update in every if update}
     return json.dumps(updates, separators=(",", ":")).encode() + b"\n" if updates else None
 
 

@@ -54,7 +54,7 @@ _HOST_KEYS: Final[dict[Loc, tuple[str, str]]] = {
         "what a host tells with is its secret, and hosts come by themselves",
         ": alarms of AWS's watch a group",
     ),
-    ("proxy", "update"): ("each host would run another version", ": er build-image, then er launch, brings a new one"),
+    ("update",): ("each host would run another version", ": er build-image, then er launch, brings a new one"),
 }
 _STACK_KEYS: Final = {
     "deploy": ("what is deployed to one host is on no other", ": er build-image, then er launch, brings a new image"),

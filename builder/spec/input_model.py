@@ -27,6 +27,7 @@ from builder.spec.notify_input import NotifyInput  # noqa: TC001 - pydantic read
 from builder.spec.ssh_keys import TEMPLATE_KEY
 from builder.spec.stack_input import StackInput  # noqa: TC001 - pydantic reads the annotations
 from builder.spec.storage import StorageText  # noqa: TC001 - pydantic reads the annotations
+from builder.spec.update_input import ProxyUpdateInput  # noqa: TC001 - pydantic reads the annotations
 from builder.spec.value_types import (
     DataDisk,
     Domain,
@@ -253,6 +254,11 @@ class SpecInput(Section):
         default=None,
         description="Who is told by the host itself when something is wrong.",
         examples=[{"webhook": True, "heartbeat": True}],
+    )
+    update: ProxyUpdateInput | None = Field(
+        default=None,
+        description="What of the host updates itself, beside Debian's packages; without it nothing does.",
+        examples=[{"proxy": "patch"}],
     )
     fleet: FleetInput | None = Field(
         default=None,

@@ -20,6 +20,7 @@ from builder.spec import (
     registries,
     stack_entries,
     storage,
+    update_input,
 )
 from builder.spec.document import Document, validate
 from builder.yamlfile import source
@@ -61,6 +62,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
     root, image = host_sections.ca_root(document), host_sections.proxy_image(document)
     entries = stack_entries.read_stacks(document)
     fleet_rules.check(document, entries)
+    update_input.check(document, image, reads_drop_ins=document.text(("server", "base")) != "ubuntu-24.04")
     if report.failed or spec_input is None:
         raise SpecError(report)
     stacks = stack_entries.stacks(document, spec_input.stacks, entries)
@@ -80,6 +82,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
             cast("float | None", spec_input.proxy.body_timeout),
             registries.logins([image], spec_input.registries),
             edge_rules.of_spec(document, spec_input.proxy),
+            update_input.of_host(spec_input.update),
         ),
         fail2ban=_fail2ban(spec_input.fail2ban),
         aws=model.Aws(spec_input.aws.region, spec_input.aws.type),

@@ -90,16 +90,25 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyUpdate:
+    """The proxy takes patch releases by itself, once its registry has had one for `min_age` seconds, unchanged."""
+
+    min_age: float
+
+
+@dataclass(frozen=True, slots=True)
 class Proxy:
     """The reverse proxy's image, normalised; `body_timeout` in seconds, 0 for none, None for the default.
 
-    `logins` are those to the registries that the image comes from; `edge` is what stands before the host.
+    `logins` are those to the registries that the image comes from; `edge` is what stands before the host. Without an
+    `update` the image stays.
     """
 
     image: str
     body_timeout: float | None = None
     logins: tuple[Login, ...] = ()
     edge: Edge | None = None
+    update: ProxyUpdate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +246,11 @@ class Spec:
     data: Data | None = None  # None where the data lies on the machine's own disk
     notify: Notify | None = None
     fleet: Fleet | None = None  # None where there is one host
+
+    @property
+    def updates_itself(self) -> bool:
+        """Whether any image of it does."""
+        return self.proxy.update is not None or any(stack.update for stack in self.stacks)
 
     @property
     def logins(self) -> tuple[tuple[str, Login], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -165,6 +166,65 @@ def test_a_release_that_runs_and_does_nothing_is_taken_back(world: World, tmp_pa
     assert done.returncode == 1
     assert "taken back, the server is as before: the proxy does not answer" in done.stderr
     assert world.serves("2.11.10")
+
+
+def _night(world: World, *, later: bool = False) -> str:
+    """What a night of updates says of the proxy; `later`, some days after the last one."""
+    machine, noted = world.web.host.machine, f"{facts.UPDATED}/proxy.json"
+    if later:
+        machine.run(["python3", "-c", _LATER, noted])
+    machine.run(["systemctl", "start", "easyrunner-update.service"], timeout=400)
+    return str(json.loads(machine.run(["cat", noted]).stdout)["said"])
+
+
+_LATER = """
+import json, sys
+found = json.load(open(sys.argv[1]))
+for one in found["seen"].values():
+    one["at"] -= 3 * 86400
+json.dump(found, open(sys.argv[1], "w"))
+"""
+
+
+def test_patch_releases_are_taken_at_night_when_asked(world: World) -> None:
+    """Once the registry has had one for long enough; files and checks stay as the spec has them, and it is said."""
+    world.web.spec.write_text(f"{world.web.spec.read_text()}\nupdate: {{proxy: patch, min_age: 2d}}\n")
+    assert world.web.er("apply", world.web.spec, "--yes").returncode == 0
+    digest = world.release("2.11.13")
+    image = f"{_NAME}:2.11.13"
+    assert _night(world) == f"{image} is taken in 2.0 days, if it is unchanged then"
+    assert world.serves("2.11.10")
+    assert _night(world, later=True) == f"updated to {image}@{digest}"
+    assert world.serves("2.11.13")
+    assert f"{image}@{digest}, by an update; the spec's is {_NAME}:2.11.10@" in world.web.er("status").stdout
+    done = world.web.er("verify", world.web.spec)
+    assert (done.returncode, f"proxy/caddy runs a release: {image}@{digest}" in done.stderr) == (0, True), done
+    assert world.web.er("apply", world.web.spec, "--yes").returncode == 0
+    assert world.serves("2.11.13")
+
+
+def test_a_patch_release_that_does_not_come_up_is_taken_back_at_night(world: World, tmp_path: Path) -> None:
+    maker = example_maker()
+    dead = image_archive.ImageFile("usr/bin/caddy", b"#!/bin/sh\nexit 1\n", mode=0o755)
+    image_archive.write(tmp_path / "dead.tar", (*maker.app_files(), dead), maker.APP_CONFIG)
+    digest = world.registry.push(tmp_path / "dead.tar", "caddy", "2.11.14")
+    _night(world)
+    said = _night(world, later=True)
+    assert said == f"{_NAME}:2.11.14@{digest} was taken back: the proxy does not come up"
+    assert world.serves("2.11.13")
+    assert _night(world, later=True) == "nothing is newer"
+
+
+def test_what_the_spec_names_next_takes_the_place_of_an_update(world: World) -> None:
+    _edit(world.web, "2.11.10", "2.11.8")
+    assert world.web.er("apply", world.web.spec, "--yes").returncode == 0
+    assert world.serves("2.11.8")
+    assert _same(world.web)
+
+
+def _edit(web: Client, old: str, new: str) -> None:
+    text = re.sub(rf"{re.escape(_NAME)}:{re.escape(old)}@sha256:[0-9a-f]+", f"{_NAME}:{new}", web.spec.read_text())
+    web.spec.write_text(text)
 
 
 def test_an_image_that_cannot_be_fetched_stops_nothing(world: World) -> None:

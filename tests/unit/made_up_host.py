@@ -79,7 +79,7 @@ def _status() -> Found:
                  "files_free": 2_400_000},
         "data": None, "full": False, "files_full": False, "firewall": True, "services": {"fail2ban": "active"},
         "proxy": _unit(80_000),
-        "proxy_image": {"image": "docker.io/library/caddy:2.11.7", "newest": "", "unknown": ""},
+        "proxy_image": {"image": "docker.io/library/caddy:2.11.7", "of_spec": "", "newest": "", "unknown": ""},
         "stacks": [
             _stack("blog", _unit(80_000, service="web"), _unit(80_000, service="db")),
             _stack("hello", _unit(3_700, service="web", restarts=1)),

@@ -17,7 +17,7 @@ from builder import messages as shared
 from builder import problem_report, spec
 from builder.messages import Text
 from builder.problems import Problem, SpecError
-from builder.spec import edge_input, edge_rules, fleet_rules, messages, notify_input, storage
+from builder.spec import edge_input, edge_rules, fleet_rules, messages, notify_input, storage, update_input
 
 if TYPE_CHECKING:
     from builder.problems import Mark
@@ -76,7 +76,7 @@ def test_every_text_is_earned_by_a_case(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Text, "at", at)
     for case in CASES:
         problems.__wrapped__(case)
-    modules = (shared, messages, edge_input, edge_rules, fleet_rules, notify_input, storage)
+    modules = (shared, messages, edge_input, edge_rules, fleet_rules, notify_input, storage, update_input)
     texts = {name: value for module in modules for name, value in vars(module).items()}
     unused = [name for name, value in texts.items() if isinstance(value, Text) and id(value) not in used]
     assert not unused

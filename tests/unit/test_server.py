@@ -44,6 +44,7 @@ _RUN_BY_UNITS = {
     *("backup-run", "backup-recover", "drill-run", "drill-recover"),
     *("notify-watch", "notify-send"),
     "update-run",
+    "update-recover",
 }
 _BUILDER = Path(__file__).parents[2] / "builder"
 _REMOTE_PACKAGES = {

@@ -136,7 +136,7 @@ def _finish(server: Remote, spec: Spec, path: Path | None) -> None:
         *["deploy keys"] * any(stack.deploy for stack in spec.stacks),
         *["backups"] * bool(spec.backup),
         *["notices"] * bool(spec.notify),
-        *["updates of images"] * any(stack.update for stack in spec.stacks),
+        *["updates of images"] * spec.updates_itself,
     ]
     if served and server.ask("keep-code"):
         output.note(f"{' and '.join(served)} are served by this version of er from now on")

@@ -120,7 +120,9 @@ def before_apply(host: str, found: Iterable[dict[str, Any]], changed_images: fro
     """What becomes of releases when the spec is applied; `changed_images` are paths of units whose image changes."""
     for one in found:
         where = f"{one['stack']}/{one['service']} runs {words(one)}"
-        if one["unit"] in changed_images:
+        if one["stack"] == "proxy":
+            yield f"{where}; " + (_WINS if one["unit"] in changed_images else "it stays until the spec names another")
+        elif one["unit"] in changed_images:
             yield f"{where}; {_WINS}; the way back: er server rollback {host} {one['stack']}"
         else:
             yield f"{where}; it stays; to the spec's image: er server rollback {host} {one['stack']} spec"

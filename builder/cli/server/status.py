@@ -218,7 +218,8 @@ def _host(found: Status) -> Table:
 
 def proxy(found: Status) -> str:
     """Which image the proxy runs, and whether there is a newer release."""
-    image = found["image"]
+    by = f", by an update; the spec's is {found['of_spec']}" if found["of_spec"] else ""
+    image = f"{found['image']}{by}"
     if found["newest"]:
         return f"{image}; {found['newest'].rpartition(':')[2]} is out: er server apply HOST SPEC --newest-proxy"
     if found["unknown"]:

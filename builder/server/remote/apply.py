@@ -25,6 +25,7 @@ from builder.server.remote import (
     host_readiness,
     locks,
     packages,
+    proxy_update,
     release_record,
     releases,
     reload,
@@ -154,6 +155,7 @@ def apply_recover() -> Value:
 
 def _apply(plan: Value) -> None:
     """Change the files, wait until all is ready and confirmed; or restore the old files."""
+    proxy_update.recover()
     for stack in common.uids(common.stacks()):
         releases.recover(stack)
     before = _look()

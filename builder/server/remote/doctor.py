@@ -20,6 +20,7 @@ from builder.server.remote import (
     held,
     locks,
     packages,
+    proxy_update,
     release_record,
     releases,
     secrets,
@@ -306,12 +307,15 @@ def _deployed() -> str:
 def _pending() -> str:
     apply_left = APPLY.pending.exists() and APPLY.state()["phase"] in {"failed", "done"}
     found = ["a change was cut off half-way"] if apply_left else []
+    found += ["an update of the proxy was cut off half-way"] * proxy_update.is_left()
     found += [f"a release of {stack} was cut off half-way" for stack in common.stacks() if releases.is_left(stack)]
     return ", ".join(found)
 
 
 def _take_back() -> None:
     apply.apply_recover()
+    with locks.host("er server doctor --fix"):
+        proxy_update.recover()
     for stack in common.stacks():
         with locks.stack(stack, "er server doctor --fix"):
             releases.recover(stack)

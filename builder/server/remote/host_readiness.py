@@ -56,7 +56,7 @@ def wait_until_ready(seconds: float, ignored: Collection[str]) -> dict[str, list
             raise RemoteError(f"not ready: {', '.join(f'{stack}/{service}' for stack, service in missing)}")
     waiting = _waiting_for_secrets()
     _check_steady(set(common.stacks()) - waiting.keys() - waiting_for_logins() - set(ignored))
-    _check_proxy()
+    check_proxy()
     return waiting
 
 
@@ -132,8 +132,8 @@ def _check_steady(stacks: set[str]) -> None:
             raise RemoteError(f"{', '.join(failed)}: started and fell over")
 
 
-def _check_proxy() -> None:
-    """Its admin endpoint answers: Caddy has taken over the sockets that systemd holds for it."""
+def check_proxy() -> None:
+    """Its admin endpoint answers: Caddy has taken over the sockets that systemd holds for it. Raises RemoteError."""
     url = f"http://127.0.0.1:{facts.PROXY_ADMIN}/config/"
     try:
         common.run(["curl", "--silent", "--show-error", "--fail", "--output", "/dev/null", "--max-time", "10", url])

@@ -19,6 +19,7 @@ from builder.server.remote import (
     held,
     locks,
     next_units,
+    proxy_update,
     readiness,
     release_images,
     release_record,
@@ -51,7 +52,7 @@ def settings() -> dict[str, Settings]:
         found = json.loads(Path(facts.UPDATES).read_bytes())
     except FileNotFoundError:
         return {}
-    return {stack: Settings(**one) for stack, one in found.items()}
+    return {stack: Settings(**one) for stack, one in found.items() if stack != "proxy"}
 
 
 def state() -> list[Value]:
@@ -75,8 +76,8 @@ def _running(stack: str, service: str) -> Value:
 
 
 def update_run() -> Value:
-    """The work of one night, stack by stack; one that cannot be asked is told of, and stops no other."""
-    found = {}
+    """The work of one night, stack by stack and the proxy; what cannot be asked is told of, and stops no other."""
+    found = _update_proxy()
     for stack, wanted in settings().items():
         if held.is_held() or stack not in common.uids([stack]):
             continue
@@ -88,6 +89,17 @@ def update_run() -> Value:
             found[f"{stack}/{service}"] = said
             _note(stack, service, said=said, at=int(time.time()))
     return found
+
+
+def _update_proxy() -> Value:
+    wanted = proxy_update.settings()
+    if wanted is None or held.is_held():
+        return {}
+    try:
+        said = proxy_update.update(wanted)
+    except (RemoteError, OSError, LookupError, ValueError) as error:
+        said = f"it could not be updated: {error}"
+    return {"proxy": said}
 
 
 def _services(stack: str) -> list[str]:

@@ -79,6 +79,7 @@ VERBS: Final = {
     "release-run": "releases",
     "release-recover": "releases",
     "update-run": "image_updates",
+    "update-recover": "proxy_update",
     "release-list": "releases",
     "release-rollback": "releases",
     "push-target": "images.pushes",

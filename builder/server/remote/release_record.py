@@ -103,14 +103,11 @@ def _uid(stack: str) -> str:
     return str(common.uid(common.user_of(stack)))
 
 
-_DROP_IN: Final = "90-release.conf"
-
-
 def override_path(stack: str, service: str) -> Path:
     """Where the release of a service is, if it has one."""
     unit = unit_path(stack, service)
     if _reads_drop_ins():
-        return unit.with_name(f"{unit.name}.d") / _DROP_IN
+        return unit.with_name(f"{unit.name}.d") / facts.RELEASE_DROP_IN
     return Path(facts.RELEASE_UNITS, unit.parent.name, unit.name)
 
 
@@ -181,7 +178,7 @@ def waits(stack: str, service: str) -> bool:
 
 
 _OVERRIDE: Final = re.compile(
-    rf"{facts.QUADLETS}/(?P<uid>\d+)/(?P<unit>[^/]+\.container)\.d/{re.escape(_DROP_IN)}"
+    rf"{facts.QUADLETS}/(?P<uid>\d+)/(?P<unit>[^/]+\.container)\.d/{re.escape(facts.RELEASE_DROP_IN)}"
     rf"|{facts.RELEASE_UNITS}/(?P<uid2>\d+)/(?P<unit2>[^/]+\.container)"
 )
 

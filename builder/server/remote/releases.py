@@ -19,6 +19,7 @@ from builder.server.remote import (
     common,
     held,
     locks,
+    proxy_update,
     readiness,
     release_images,
     release_record,
@@ -51,8 +52,9 @@ def release_list(stack: str) -> list[Value]:
 
 
 def release_state() -> list[Value]:
-    """Every service that runs by a release, and not what its spec names."""
-    return [one for stack in common.stacks() for one in release_record.current(stack)]
+    """Every service that runs by a release, and not what its spec names; the proxy too."""
+    found = (one for stack in common.stacks() for one in release_record.current(stack))
+    return [*proxy_update.current(), *found]
 
 
 class Request(NamedTuple):

@@ -130,7 +130,7 @@ def reload(found: Affected, seconds: float, say: Say, ran: Mapping[str, Mapping[
     if "role" in found.system:
         role_logins.ask()
     if found.proxy:
-        _restart_units(facts.PROXY_USER, [*_images_unit(facts.PROXY_UID), "er-proxy.service"])
+        restart_proxy()
     elif "caddy" in found.system:
         _load_caddyfile()
     return _restart_stacks(found, seconds, say, ran)
@@ -230,6 +230,11 @@ def pause_rule(until: float) -> list[str]:
     stop = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(until))
     match = ["-p", "tcp", "--syn", "-m", "multiport", "--dports", ports, "-m", "time", "--datestop", stop]
     return ["INPUT", *match, "-j", "DROP"]
+
+
+def restart_proxy() -> None:
+    """Its listeners are systemd's: who connects meanwhile waits."""
+    _restart_units(facts.PROXY_USER, [*_images_unit(facts.PROXY_UID), "er-proxy.service"])
 
 
 def _restart_units(user: str, units: list[str]) -> None:

@@ -48,6 +48,8 @@ def archive_put(path: str) -> Value:
 
 
 PROXY_UNIT: Final = f"{facts.QUADLETS}/{facts.PROXY_UID}/er-proxy.container"
+# Where it has updated itself: the release that it runs, and not its unit's.
+PROXY_RELEASE: Final = f"{PROXY_UNIT}.d/{facts.RELEASE_DROP_IN}"
 # An image that came as an archive has such a name: no registry has it.
 LOCAL: Final = "localhost/"
 _RELEASE: Final = re.compile(r"(v?)(\d+(?:\.\d+)*)(.*)")
@@ -56,14 +58,23 @@ _ASK, _PULL = 10, 900
 
 
 def proxy_image() -> Value:
-    """The `image` of the proxy's unit, its `digest` here, the `newest` release, and why that is `unknown`."""
-    image = image_of_unit(Path(PROXY_UNIT).read_text())
+    """The proxy's `image`, its `digest`, what is `of_spec` if another, the `newest` or why that is `unknown`."""
+    image = running_proxy()
+    of_spec = image_of_unit(Path(PROXY_UNIT).read_text())
     digest = _podman(_ASK, "image", "inspect", "--format", "{{.Digest}}", image, check=False).strip()
     try:
         newest, why = _newest_release(image), ""
     except RemoteError as error:
         newest, why = None, str(error)
-    return {"image": image, "digest": digest, "newest": newest, "unknown": why}
+    other = of_spec if of_spec != image else ""
+    return {"image": image, "of_spec": other, "digest": digest, "newest": newest, "unknown": why}
+
+
+def running_proxy() -> str:
+    """The image that the proxy's unit runs, by its own file or by a release."""
+    release = Path(PROXY_RELEASE)
+    found = image_of_unit(release.read_text()) if release.exists() else ""
+    return found or image_of_unit(Path(PROXY_UNIT).read_text())
 
 
 def image_of_unit(text: str) -> str:
@@ -75,19 +86,30 @@ def image_of_unit(text: str) -> str:
 def proxy_newest(image: str, bring: str) -> Value:
     """The newest release of an image, which may be itself; with `bring` it is pulled, and pinned by its digest."""
     found = _newest_release(image) or image.partition("@")[0]
-    return {"image": _pinned(found) if bring == "bring" else found}
+    return {"image": pinned(found) if bring == "bring" else found}
 
 
 def _newest_release(image: str) -> str | None:
     """The image of the newest release that the registry has; None when this is it. Raises RemoteError."""
     name, tag, _ = split_reference(image)
+    newer = newest_tag(tag, _offered(image))
+    return f"{name}:{newer}" if newer else None
+
+
+def patches(image: str) -> list[str]:
+    """The releases above an image of its minor version that the registry has, the highest first. Raises RemoteError."""
+    name, tag, _ = split_reference(image)
+    return [f"{name}:{one}" for one in patch_tags(tag, _offered(image))]
+
+
+def _offered(image: str) -> list[str]:
+    """The tags that the registry has. Raises RemoteError, also for an image that is no release."""
+    name, tag, _ = split_reference(image)
     if image.startswith(LOCAL):
         raise RemoteError("it came as an archive, no registry has it")
     if not _RELEASE.fullmatch(tag):
         raise RemoteError("it is not named by a release, as in caddy:2.11.7")
-    tags = _podman(_ASK, "search", "--list-tags", "--limit", "100000", "--format", "{{.Tag}}", name).split()
-    newer = newest_tag(tag, tags)
-    return f"{name}:{newer}" if newer else None
+    return _podman(_ASK, "search", "--list-tags", "--limit", "100000", "--format", "{{.Tag}}", name).split()
 
 
 class Reference(NamedTuple):
@@ -113,6 +135,18 @@ def newest_tag(tag: str, offered: Iterable[str]) -> str | None:
     return found[highest] if found and (highest := max(found)) > current[1] else None
 
 
+_PATCH: Final = 3  # of major, minor and patch
+
+
+def patch_tags(tag: str, offered: Iterable[str]) -> list[str]:
+    """The releases above `tag` of the same minor version and form, the highest first."""
+    form, current = _version(tag)
+    if len(current) != _PATCH:
+        return []
+    found = {version[1]: text for text in offered if (version := _version(text))[0] == form}
+    return [found[one] for one in sorted(found, reverse=True) if one[:2] == current[:2] and one > current]
+
+
 def _version(tag: str) -> tuple[tuple[str, int, int, str], tuple[int, ...]]:
     """What two tags must share to be compared, and the numbers to compare; what is no release shares nothing."""
     match = _RELEASE.fullmatch(tag)
@@ -122,7 +156,8 @@ def _version(tag: str) -> tuple[tuple[str, int, int, str], tuple[int, ...]]:
     return (match[1], len(numbers), numbers[0], match[3]), numbers
 
 
-def _pinned(image: str) -> str:
+def pinned(image: str) -> str:
+    """An image of the proxy by its digest as well, pulled. Raises RemoteError."""
     # It is pulled even where it is here: the registry may have another image by this tag.
     _podman(_PULL, "pull", "--quiet", image)
     known: list[str] = json.loads(_podman(_ASK, "image", "inspect", "--format", "{{json .RepoDigests}}", image))
