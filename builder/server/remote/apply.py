@@ -287,7 +287,7 @@ _ROLLBACK_TIMEOUT: Final = 120.0
 def _roll_back(plan: Value, before: _Before, why: str) -> None:
     """Restore the old files, and reload and restart what reads them."""
     stacks = before.ran.keys()
-    errors, refused = services.container_errors(), host_readiness.refusals()
+    errors, refused = services.container_errors(), host_readiness.refusals(tried=True)
     APPLY.set_state("taking it back", why=why)
     touched = APPLY.saved_paths()
     services.stop_stacks(set(common.stacks()) - stacks)

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from builder.server.remote.common import Value
 
 
-def refusals() -> dict[str, list[Value]]:
-    """By stack, why a service has no image. It only explains: whatever is wrong with that, the change goes on."""
+def refusals(*, tried: bool = False) -> dict[str, list[Value]]:
+    """By stack, why a service has no image, or with `tried` the container that was to take its place.
+
+    It only explains: whatever is wrong with that, the change goes on.
+    """
     found = {}
     for stack in common.uids(common.stacks()):
         with contextlib.suppress(RemoteError, OSError, LookupError, ValueError):
-            found[stack] = registries.refusals(stack)
+            found[stack] = registries.refusals(stack, tried=tried)
     return {stack: refusals for stack, refusals in found.items() if refusals}
 
 

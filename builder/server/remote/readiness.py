@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -161,8 +162,21 @@ def _is_healthy(user: str, container: str) -> bool:
     try:
         common.as_user(user, ["podman", "healthcheck", "run", container])
     except RemoteError:
-        return False
+        return _says_nothing(user, container, json.loads(check).get("Test") or [])
     return True
+
+
+# Exit codes of a program that is not there, or cannot be run.
+_CANNOT_RUN: Final = frozenset({"126", "127"})
+_EXIT_CODE: Final = 'podman exec "$@" >/dev/null 2>&1; echo $?'
+
+
+def _says_nothing(user: str, container: str, test: list[str]) -> bool:
+    """Whether a health check names a program that its image does not have: it fails for every container of it."""
+    kind, *words = test or [""]
+    argv = ["/bin/sh", "-c", *words] if kind == "CMD-SHELL" else words
+    code = common.as_user(user, ["sh", "-c", _EXIT_CODE, "sh", container, *argv], timeout=common.PODMAN_TIMEOUT)
+    return code.strip() in _CANNOT_RUN
 
 
 def _check_steady(wanted: Collection[Part], before: Mapping[Part, int]) -> None:

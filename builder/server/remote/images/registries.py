@@ -288,13 +288,20 @@ def _restart(stack: str) -> list[str]:
 _LOOK: Final = 20
 
 
-def refusals(stack: str) -> list[Value]:
+def refusals(stack: str, *, tried: bool = False) -> list[Value]:
     """Why services that do not run have no image: `service`, `registry`, `image`, what Podman `said`, and its `kind`.
+
+    With `tried` also of those that run while a next container was just tried beside them.
 
     `username`: the name that the stack logs in with there, if any, which may be by the server's role (`by_role`);
     `waits`: whether it lacks a login, to any registry.
     """
-    return [one for service, unit in _down(stack) if (one := _refused(stack, service, unit))]
+    down = dict(_down(stack))
+    units = [(service, unit, unit) for service, unit in down.items()]
+    if tried:
+        names = ((service, unit) for _, service, unit in common.services(stack) if service not in down)
+        units += [(service, unit, f"{facts.NEXT}{stack}:{service}.service") for service, unit in names]
+    return [one for service, unit, asked in units if (one := _refused(stack, service, unit, asked))]
 
 
 def _down(stack: str) -> Iterator[tuple[str, str]]:
@@ -306,11 +313,12 @@ def _down(stack: str) -> Iterator[tuple[str, str]]:
             yield units[found["Id"]], found["Id"]
 
 
-def _refused(stack: str, service: str, unit: str) -> Value | None:
+def _refused(stack: str, service: str, unit: str, asked: str) -> Value | None:
+    """Of a service with this unit; `asked` is the one that Podman spoke in, which may be its next container's."""
     text = next((p.read_text() for p in Path(facts.QUADLETS).glob(f"*/{unit.removesuffix('.service')}.container")), "")
     image = images.image_of_unit(text)
     registry = image.partition("/")[0]
-    said = _last_error(stack, unit)
+    said = _last_error(stack, asked)
     if registry not in said or not (kind := kind_of(said)):
         return None
     login = next((one for one in _named() if (one.stack, one.registry) == (stack, registry)), None)
@@ -329,6 +337,8 @@ def _refused(stack: str, service: str, unit: str) -> Value | None:
 def _last_error(stack: str, unit: str) -> str:
     """What Podman, and no container, said last of a unit that it could not start."""
     argv = ["journalctl", f"--namespace=+{facts.JOURNAL}", "-b", "-q", "-o", "cat", "--no-pager", "-n", "1"]
+    # What is said of a next container is of the change that is just made.
+    argv += ["--since=-10min"] * unit.startswith(facts.NEXT)
     match = [f"_SYSTEMD_USER_UNIT={unit}", f"_UID={common.uid(common.user_of(stack))}", "_COMM=podman"]
     # It says `Error: …` at the end, and before that what it tries again.
     said = common.run([*argv, "--grep", "Error: ", *match], check=False, timeout=_LOOK)
