@@ -312,6 +312,8 @@ BY_TARGET: Final[Mapping[str, tuple[Row, ...]]] = {
 # What happens with any target.
 ANY_TARGET: Final[tuple[Row, ...]] = (
     (r"No space left on device", "the disk of the image is full: give it more with --size"),
+    # Go's words, so Packer's own: it may meet the end of the disk before the watch over it does.
+    (r"no space left on device", "the disk is full here: free some space there, or name another place with -o"),
     (
         r"Timeout waiting for SSH|ssh: .*unable to authenticate|ssh: handshake failed",
         "the machine never let Packer in: its boot takes too long, or its image does not take the key",

@@ -131,7 +131,7 @@ def test_without_capacity_the_data_is_copied_when_that_is_asked(replaceable: Er,
     _, last = sorted(snapshots(account), key=lambda one: "er:taker" in tags(one))
     assert copy["SnapshotId"] == last["SnapshotId"] == said["snapshot"]
     assert (said["data_volume"], said["copied_from"]) == (copy["VolumeId"], before["VolumeId"])
-    assert f"{copy['VolumeId']} has the data now, a copy of {before['VolumeId']}" in done.err
+    assert f"{copy['VolumeId']}, a copy of {before['VolumeId']}, which stays as it was" in done.err
     # The old volume goes with the old server, and no other one.
     assert er("destroy", "web1", "--old", "--yes").code == 0
     assert {part: one["VolumeId"] for part, one in volumes(account).items()} == {"data": copy["VolumeId"]}

@@ -41,5 +41,6 @@ def stack_logs(stack: str, lines: str, service: str = "") -> Value:
         raise RemoteError(f"the stack {stack} has no service {service}", f"it has: {', '.join(names)}")
     argv = ["journalctl", f"--namespace=+{facts.JOURNAL}", "-q", "--no-pager", "--no-hostname"]
     argv += [f"--lines={min(int(lines), _MOST)}", f"_UID={common.uid(user)}"]
-    argv += [f"_SYSTEMD_USER_UNIT={unit}" for unit in (readiness.units_of(stack, service) if service else ())]
+    chosen = [service] if service else names
+    argv += [f"_SYSTEMD_USER_UNIT={unit}" for name in chosen for unit in readiness.units_of(stack, name)]
     return {"text": common.run(argv, check=False)}
