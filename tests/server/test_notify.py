@@ -103,6 +103,7 @@ class Told:
 
     def look(self) -> None:
         """Until the host was looked at once more, begun after now."""
+        until(lambda: self.run(f"test -e {_STATE}; echo $?").strip() == "0", timeout=PATIENCE, what="the first look")
         for _ in range(2):
             before = self._looked()
             until(partial(self._looked_after, before), timeout=PATIENCE, what="a look")
