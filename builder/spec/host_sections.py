@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
 from builder.oci import image_reference
 from builder.problems import Report
-from builder.spec import messages, model, notify_input, rules, ssh_keys, storage
+from builder.spec import messages, model, notify_input, rules, ssh_keys, storage, update_input
 from builder.spec.rules import RuleError
 from builder.stack import domains
 from builder.yamlfile import source
@@ -136,6 +137,23 @@ def check_storage(document: Document) -> None:
     """Refuse shared certificates of Caddy's own authority."""
     if document.text(("tls", "storage")) is not None and ca_name(document) == "internal":
         document.report(storage.INTERNAL, ("tls", "storage"))
+
+
+_RELEASE: Final = re.compile(r"v?\d+\.\d+\.\d+(?![.\d])")
+
+
+def check_update(document: Document, image: str) -> None:
+    """Report what keeps the proxy of a spec, which has this image, from updating itself."""
+    place: Loc = ("update", "proxy")
+    if document.get(place) is None:
+        return
+    base = document.text(("server", "base"))
+    if base == "ubuntu-24.04":  # see quadlet.BASES
+        document.report(update_input.BASE, place, base=base)
+    elif image.startswith(image_reference.ARCHIVE):
+        document.report(update_input.ARCHIVE, place)
+    elif not _RELEASE.match(image.partition("@")[0].rpartition(":")[2]):
+        document.report(update_input.RELEASE, place, image=image)
 
 
 def check_domain(document: Document, domain: str, where: str, mark: Mark) -> None:

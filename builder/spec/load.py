@@ -62,7 +62,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
     root, image = host_sections.ca_root(document), host_sections.proxy_image(document)
     entries = stack_entries.read_stacks(document)
     fleet_rules.check(document, entries)
-    update_input.check(document, image, reads_drop_ins=document.text(("server", "base")) != "ubuntu-24.04")
+    host_sections.check_update(document, image)
     if report.failed or spec_input is None:
         raise SpecError(report)
     stacks = stack_entries.stacks(document, spec_input.stacks, entries)

@@ -1,20 +1,14 @@
-"""`update:` of the host: the proxy takes patch releases by itself. As the user writes it, its texts, its checks."""
+"""`update:` of the host: the proxy takes patch releases by itself. As the user writes it, and its texts."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from builder.messages import Text
-from builder.oci import image_reference
 from builder.spec import model
 from builder.spec.value_types import Age, Section
-
-if TYPE_CHECKING:
-    from builder.spec.document import Document
-    from builder.yamlfile.source import Loc
 
 RELEASE: Final = Text(
     "{image} is not named by a release of three numbers, so it has no patch releases", "as in caddy:2.11.7"
@@ -24,7 +18,6 @@ BASE: Final = Text(
     "Podman of {base} reads no drop-ins of units, by which a release of the proxy is taken",
     "take it out, and now and then: er server apply HOST SPEC --newest-proxy",
 )
-_RELEASE: Final = re.compile(r"v?\d+\.\d+\.\d+(?![.\d])")
 
 
 class ProxyUpdateInput(Section):
@@ -45,16 +38,3 @@ class ProxyUpdateInput(Section):
 def of_host(section: ProxyUpdateInput | None) -> model.ProxyUpdate | None:
     """How the proxy updates itself; None where it does not."""
     return None if section is None else model.ProxyUpdate(float(section.min_age))
-
-
-def check(document: Document, image: str, *, reads_drop_ins: bool) -> None:
-    """Report what keeps the proxy of a spec, which has this image, from updating itself."""
-    place: Loc = ("update", "proxy")
-    if document.get(place) is None:
-        return
-    if not reads_drop_ins:
-        document.report(BASE, place, base=document.text(("server", "base")))
-    elif image.startswith(image_reference.ARCHIVE):
-        document.report(ARCHIVE, place)
-    elif not _RELEASE.match(image.partition("@")[0].rpartition(":")[2]):
-        document.report(RELEASE, place, image=image)

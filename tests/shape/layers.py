@@ -54,7 +54,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "server",
-            98,  # the report: where it looks, the rows of each side, the page
+            99,  # the report: where it looks, the rows of each side, the page
             "a running host, over ssh",
             "`er server …`: the near side calls ssh and understands its failures. `server/remote/` is sent along "
             "and runs as root under the host's own Python: the standard library and three loose modules.",
@@ -160,7 +160,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "spec",
-            27,
+            28,
             "the spec, checked",
             "The user's YAML file, read and checked: every problem at once, with line, column and a way out. Its "
             "texts, its JSON Schema, and the first spec that `er init` writes.",
@@ -217,7 +217,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     ),
 )
 PACKAGES: Final = {package.name: package for layer in LAYERS for package in layer}
-WHOLE: Final = 362
+WHOLE: Final = 364
 LONGEST: Final = 400
 
 # Imports against the layers, by module without `builder.`, each with its reason.
