@@ -102,6 +102,7 @@ def test_nothing_but_output_writes() -> None:
         "server/remote/deploy/git_hook.py",
         "server/remote/image_updates.py",
         "server/remote/deploy_service.py",
+        "server/remote/proxy_update.py",
         "server/remote/backup/drill.py",
         "server/remote/backup/first_restore.py",
         "server/remote/move/data_copy.py",
