@@ -102,11 +102,6 @@ def current() -> list[Value]:
     return [{"stack": "proxy", "service": "caddy", "image": image, "of_spec": of_spec, "unit": images.PROXY_UNIT}]
 
 
-def said() -> str:
-    """What came of the last night."""
-    return str(_noted()["said"])
-
-
 def _waits(pinned: str, min_age: float) -> str:
     """Why a release is not taken yet; nothing where it is."""
     image, _, digest = pinned.partition("@")
