@@ -13,10 +13,12 @@ so that a run of minutes takes a blink and has the same calls every time. `Sped`
 from __future__ import annotations
 
 import base64
+import copy
 import itertools
 import threading
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -153,6 +155,15 @@ class AutoScaling:
         self.ended: Callable[[str], None] = lambda _: None
         self._asked = 0.0
         self.clock: Callable[[], float] = lambda: self._asked
+
+    @contextmanager
+    def rewound(self) -> Iterator[None]:
+        """After the block all groups, and the time, are as they were before."""
+        before, asked = copy.deepcopy(self.groups), self._asked
+        try:
+            yield
+        finally:
+            self.groups, self._asked = before, asked
 
     @property
     def _ec2(self) -> Any:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sysconfig
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -68,12 +69,17 @@ class _Session(boto3.session.Session):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._made: dict[str, Any] = {}
+        self._made: dict[object, Any] = {}
 
     def client(self, service: str, **options: Any) -> Any:
-        if service not in self._made:
-            self._made[service] = super().client(service, **options)
-        return self._made[service]
+        key = (service, getattr(options.get("config"), "read_timeout", None))
+        if key not in self._made:
+            self._made[key] = super().client(service, **options)
+            _CLIENTS.append(self._made[key])
+        return self._made[key]
+
+
+_CLIENTS: list[Any] = []
 
 
 session = cache(_Session)
@@ -104,6 +110,22 @@ class Er:
         if done.exception and not isinstance(done.exception, SystemExit):
             raise done.exception
         return Done(done.exit_code, done.stdout, done.stderr)
+
+    def fork(self, *words: str | Path) -> int:
+        """The same in a child of this process, which has all that a process of its own would load; its id."""
+        with warnings.catch_warnings():
+            # No thread but this one is in a call of AWS's: none holds a lock that the child needs.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            try:
+                # The connections are the parent's.
+                for client in _CLIENTS:
+                    client.close()
+                self(*words)
+            finally:
+                os._exit(0)
+        return child
 
     def launch(self, *words: str | Path) -> Done:
         return self("launch", self.spec, *words)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -119,6 +121,8 @@ class Account:
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}"
+        # As the last reset has made them.
+        self.vpc = self.zone = ""
         session = boto3.session.Session("testing", "testing", region_name=REGION)
         self.ec2 = session.client("ec2", endpoint_url=self._url)
         self.route53 = session.client("route53", endpoint_url=self._url)
@@ -129,10 +133,38 @@ class Account:
         self.efs = session.client("efs", endpoint_url=self._url)
         self.ssm = session.client("ssm", endpoint_url=self._url)
 
+    def _ask(self, what: str, method: str) -> bytes:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        request = urllib.request.Request(f"{self._url}/moto-api/{what}", method=method)
+        answer: bytes = opener.open(request, timeout=30).read()
+        return answer
+
+    @contextmanager
+    def rewound(self) -> Iterator[None]:
+        """After the block the account is as it was before. The time is what a fork takes."""
+        before = int(self._ask("process", "GET"))
+        os.kill(before, signal.SIGUSR1)
+        while (now := int(self._ask("process", "GET"))) == before:
+            pass
+        zone, vpc = self.zone, self.vpc
+        try:
+            yield
+        finally:
+            os.kill(now, signal.SIGKILL)
+            self.zone, self.vpc = zone, vpc
+            while self._answers_as(now):
+                pass
+
+    def _answers_as(self, process: int) -> bool:
+        try:
+            return int(self._ask("process", "GET")) == process
+        except (OSError, http.client.HTTPException):
+            # It ended with the question in hand.
+            return True
+
     def reset(self) -> None:
         """A new account: a default VPC that leads to the internet, as AWS makes it, and a hosted zone."""
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        opener.open(urllib.request.Request(f"{self._url}/moto-api/reset", method="POST"), timeout=30).read()
+        self._ask("reset", "POST")
         vpc = self.ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
         gateway = self.ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
         self.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)

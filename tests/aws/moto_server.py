@@ -5,11 +5,16 @@ of an instance profile, and is not in it, is not found, as IAM has it. RunInstan
 from termination, as EC2's does. Route 53 refuses to create a record that is there and to delete one that is not. An
 Elastic IP stays with a server that is stopped and started, and leaves one when another gets it. A snapshot takes a
 while, no volume is made of one before it is stored, and a volume can be attached in its own zone only.
+
+On SIGUSR1 it forks, and what is done from then on is the child's: once that is killed, all is as it was.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import ctypes
+import os
+import signal
+from typing import TYPE_CHECKING, Any
 
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
@@ -19,9 +24,13 @@ from moto.ec2.models.elastic_ip_addresses import ElasticAddressBackend
 from moto.ec2.responses.instances import InstanceResponse
 from moto.iam.exceptions import NotFoundException
 from moto.iam.models import IAMBackend
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.route53.exceptions import Route53ClientError
 from moto.route53.models import Route53Backend
 from moto.server import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 _create_image = AmiBackend.create_image
 
@@ -167,5 +176,28 @@ EBSBackend.create_volume = create_volume  # type: ignore[assignment,method-assig
 EBSBackend.attach_volume = attach_volume  # type: ignore[method-assign]
 Snapshot.progress = property(lambda one: "100%" if one.status == "completed" else "50%")  # type: ignore[assignment]
 
+_PR_SET_PDEATHSIG = 1
+_dispatch = DomainDispatcherApplication.__call__
+
+
+def call(self: DomainDispatcherApplication, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+    """Who asks for it gets the id of the process that answers."""
+    if environ["PATH_INFO"] != "/moto-api/process":
+        return _dispatch(self, environ, start_response)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    said: Iterable[bytes] = [b"%d" % os.getpid()]
+    return said
+
+
+def go_on_in_a_child(*_: object) -> None:
+    """The parent waits, in the main thread, which is the one that accepts connections."""
+    if child := os.fork():
+        os.waitpid(child, 0)
+    else:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    DomainDispatcherApplication.__call__ = call  # type: ignore[method-assign]
+    signal.signal(signal.SIGUSR1, go_on_in_a_child)
     main()

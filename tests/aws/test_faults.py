@@ -8,14 +8,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
 from typing import TYPE_CHECKING
 
 from builder.aws.permissions import OPERATIONS
-from tests.aws import er_command
 from tests.aws.wire import Answer, Call, refusal
 from tests.sweeps import WHOLE
 
@@ -43,7 +42,7 @@ class Kind:
     writes_only: bool = False
 
 
-def _after(done: Do, answer: Answer) -> Answer:
+def after(done: Do, answer: Answer) -> Answer:
     done()
     return answer
 
@@ -56,11 +55,11 @@ KINDS = (
     Kind("throttled once", lambda call, _: refusal(call, 503, "Throttling", "Rate exceeded")),
     Kind("throttled on and on", lambda call, _: refusal(call, 503, "Throttling", "Rate exceeded"), "operation", True),
     Kind("server error", lambda call, _: _error(call)),
-    Kind("done, then server error", lambda call, do: _after(do, _error(call)), writes_only=True),
-    Kind("done, answer lost", lambda _, do: _after(do, CLOSED), writes_only=True),
+    Kind("done, then server error", lambda call, do: after(do, _error(call)), writes_only=True),
+    Kind("done, answer lost", lambda _, do: after(do, CLOSED), writes_only=True),
     Kind("denied", lambda call, _: refusal(call, 403, "UnauthorizedOperation", "You are not authorized"), "operation"),
     Kind("network gone", lambda *_: CLOSED, "all"),
-    Kind("done, then network gone", lambda _, do: _after(do, CLOSED), "all", writes_only=True),
+    Kind("done, then network gone", lambda _, do: after(do, CLOSED), "all", writes_only=True),
 )
 BY_NAME = {kind.name: kind for kind in KINDS}
 
@@ -135,24 +134,22 @@ def _failed(er: Er, account: Account, kind: Kind, call: Call, words: tuple[str, 
 
 def kill(er: Er, call: Call, words: tuple[str, ...]) -> None:
     """`er` in a process of its own gets kill -9 once AWS has done this call."""
-    ready = threading.Event()
-    victim = FORKS.Process(target=er_command.victim, args=(words, er.environment))
+    victim: Queue[int] = Queue()
 
     def fault(seen: Call, do: Do) -> Answer | None:
         if seen.number == call.number:
             do()
-            os.kill(victim.pid or 0, signal.SIGKILL)
-            ready.set()
+            os.kill(victim.get(), signal.SIGKILL)
             return CLOSED
         return None
 
     er.wire.calls.clear()
     er.wire.fault = fault
-    victim.start()
-    assert ready.wait(240)
-    victim.join(60)
+    child = er.fork(*words)
+    victim.put(child)
+    _, status = os.waitpid(child, 0)
     disarm(er)
-    assert victim.exitcode == -signal.SIGKILL
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
 
 
 def test_launch_leaves_a_whole_server_or_nothing_that_costs_and_converges(er: Er, account: Account) -> None:
@@ -213,20 +210,30 @@ def what_is_left(account: Account) -> str:
     return ", ".join(name for name, found in left.items() if found) or "nothing"
 
 
-def compare(name: str, rows: dict[str, dict[str, str]]) -> None:
+def compare(name: str, rows: dict[str, dict[str, str]], columns: Sequence[str] = (*BY_NAME, KILL)) -> None:
     """What has just happened is what the table of the page says."""
-    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
     page = PAGE.read_text()
-    before, _, rest = page.partition(begin)
-    there, _, after = rest.partition(end)
+    before, begin, there, end, after = _parts(page, name)
     written = _read(there)
     if os.environ.get("UPDATE"):
         kept = written if list(written) == list(rows) else {call: {} for call in rows}
         known = {call: {**kept[call], **cells} for call, cells in rows.items()}
-        PAGE.write_text(f"{before}{begin}{_table(known)}{end}{after}")
+        PAGE.write_text(f"{before}{begin}{_table(known, columns)}{end}{after}")
         return
     assert list(written) == list(rows)
     assert {call: {**written[call], **cells} for call, cells in rows.items()} == written
+
+
+def _parts(page: str, name: str) -> tuple[str, str, str, str, str]:
+    """The page in pieces: the third is the table of this name."""
+    before, begin, rest = page.partition(f"<!-- {name} -->\n")
+    there, end, after = rest.partition(f"\n<!-- end of {name} -->")
+    return before, begin, there, end, after
+
+
+def read_table(page: str, name: str) -> dict[str, dict[str, str]]:
+    """The cells of a table of the page by call and way."""
+    return _read(_parts(page, name)[2])
 
 
 def _read(table: str) -> dict[str, dict[str, str]]:
@@ -237,8 +244,8 @@ def _read(table: str) -> dict[str, dict[str, str]]:
     return {line[0]: dict(zip(header[1:], line[1:], strict=True)) for line in lines}
 
 
-def _table(rows: dict[str, dict[str, str]]) -> str:
-    kinds = [kind for kind in (*BY_NAME, KILL) if any(kind in cells for cells in rows.values())]
+def _table(rows: dict[str, dict[str, str]], columns: Sequence[str]) -> str:
+    kinds = [kind for kind in columns if any(kind in cells for cells in rows.values())]
     lines = [f"| call | {' | '.join(kinds)} |", "|" + "---|" * (len(kinds) + 1)]
     lines += [f"| {call} | {' | '.join(cells.get(kind, '') for kind in kinds)} |" for call, cells in rows.items()]
     return "\n".join(lines)

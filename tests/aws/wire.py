@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import urllib.parse
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -59,7 +60,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back; a status of 0 closes the connection instead."""
+    """What goes back; a status of 0 closes the connection instead, one of -1 keeps it open without a word."""
 
     status: int
     body: bytes
@@ -225,9 +226,13 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path
         call = wire.note(self.command, path.partition("?")[0], self.headers, body)
         answer = wire.answer(call, self.command, path, self.headers, body)
-        if not answer.status:
+        if answer.status <= 0:
             self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
+            if answer.status < 0:
+                # Until who asked has given up.
+                self.rfile.read(1)
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
             return
         self.send_response(answer.status)
         for key, value in answer.headers:
