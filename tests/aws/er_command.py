@@ -122,7 +122,8 @@ class Er:
                 # The connections are the parent's.
                 for client in _CLIENTS:
                     client.close()
-                self(*words)
+                done = self(*words)
+                os.write(2, done.err.encode() * bool(done.code))
             finally:
                 os._exit(0)
         return child

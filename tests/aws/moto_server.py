@@ -6,7 +6,8 @@ from termination, as EC2's does. Route 53 refuses to create a record that is the
 Elastic IP stays with a server that is stopped and started, and leaves one when another gets it. A snapshot takes a
 while, no volume is made of one before it is stored, and a volume can be attached in its own zone only.
 
-On SIGUSR1 it forks, and what is done from then on is the child's: once that is killed, all is as it was.
+It does not look anew for each request which services and operations it has, which takes it half of the time. On SIGUSR1
+it forks, and what is done from then on is the child's: once that is killed, all is as it was.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from moto import backends
+from moto.core import responses
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.amis import Ami, AmiBackend
@@ -175,6 +179,10 @@ EBSBackend.describe_snapshots = describe_snapshots  # type: ignore[method-assign
 EBSBackend.create_volume = create_volume  # type: ignore[assignment,method-assign]
 EBSBackend.attach_volume = attach_volume  # type: ignore[method-assign]
 Snapshot.progress = property(lambda one: "100%" if one.status == "completed" else "50%")  # type: ignore[assignment]
+
+vars(responses)["method_names_from_class"] = cache(vars(responses)["method_names_from_class"])
+_modules = tuple(backends.list_of_moto_modules())
+backends.list_of_moto_modules = lambda: _modules
 
 _PR_SET_PDEATHSIG = 1
 _dispatch = DomainDispatcherApplication.__call__

@@ -10,7 +10,7 @@ import fcntl
 import os
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -215,10 +215,10 @@ def _fail(er: Er, call: Call, way: str, words: tuple[str, ...]) -> str:
     return done.err
 
 
-def _converges(er: Er, account: Account, story: Story, words: tuple[str, ...], whole: dict[str, object]) -> None:
+def _converges(er: Er, account: Account, words: tuple[str, ...], whole: dict[str, object]) -> None:
     """The same command again ends where an undisturbed one does: with the same parts, each as often."""
     again = er(*words)
-    assert (again.code, story.seen(er, account, words)) == (0, story.ended), again.err
+    assert again.code == 0, again.err
     assert inventory(er, account) == whole
 
 
@@ -256,19 +256,22 @@ def test_whatever_call_fails_the_same_command_again_has_the_same_end(
     er: Er, account: Account, story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     er.spec.write_text(story.spec)
+    # Once for AWS itself, which reads what it knows of instance types and the like when it is first asked.
+    assert er(*story.before(er, account)).code == 0
     words = story.before(er, account)
     with rewound(er, account):
         calls = first_of_each(er, account, story, words)
+        assert story.seen(er, account, words) == story.ended
         whole = inventory(er, account)
     rows: Cells = {_row(call): {} for call in calls}
     faults: list[str] = []
     for call, way in _points(story, calls):
         with rewound(er, account), _noted(faults, call, way):
-            with impatient(monkeypatch):
+            with impatient(monkeypatch) if way == SILENCE.name else nullcontext():
                 said = _fail(er, call, way, words)
             after = story.seen(er, account, words)
             _is_told(story, way, said, after)
-            _converges(er, account, story, words, whole)
+            _converges(er, account, words, whole)
             rows[_row(call)][way] = after
         _write(story.name, rows)
     assert faults == []
