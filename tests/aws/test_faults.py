@@ -218,7 +218,10 @@ def compare(name: str, rows: dict[str, dict[str, str]], columns: Sequence[str] =
     if os.environ.get("UPDATE"):
         kept = written if list(written) == list(rows) else {call: {} for call in rows}
         known = {call: {**kept[call], **cells} for call, cells in rows.items()}
-        PAGE.write_text(f"{before}{begin}{_table(known, columns)}{end}{after}")
+        # Whole or not at all: a sweep may be ended at any time.
+        new = PAGE.with_suffix(f".{os.getpid()}")
+        new.write_text(f"{before}{begin}{_table(known, columns)}{end}{after}")
+        new.replace(PAGE)
         return
     assert list(written) == list(rows)
     assert {call: {**written[call], **cells} for call, cells in rows.items()} == written
@@ -228,6 +231,7 @@ def _parts(page: str, name: str) -> tuple[str, str, str, str, str]:
     """The page in pieces: the third is the table of this name."""
     before, begin, rest = page.partition(f"<!-- {name} -->\n")
     there, end, after = rest.partition(f"\n<!-- end of {name} -->")
+    assert end, name
     return before, begin, there, end, after
 
 
