@@ -89,7 +89,10 @@ def holdings(api: Api, name: str, *, with_data: bool = False) -> Holdings:
 
     What only a fleet has is looked for where there is one: a server's policy need not allow that.
     """
-    found = {kind: kind.find_all(api, name) for kind in DELETION_ORDER if kind not in OF_FLEET}
+    found: dict[type[Resource], list[Described]] = {}
+    for kind in (kind for kind in DELETION_ORDER if kind not in OF_FLEET):
+        of_fleet = any(map(security_group.is_of_fleet, found.get(SecurityGroup, ())))
+        found[kind] = kind.find_surely(api, name) if of_fleet else kind.find_all(api, name)
     if any(map(security_group.is_of_fleet, found[SecurityGroup])):
         found |= {kind: kind.find_all(api, name) for kind in OF_FLEET}
     described: dict[type[Resource], list[Described]] = {kind: found[kind] for kind in DELETION_ORDER if kind in found}
@@ -212,20 +215,32 @@ def _terminate(api: Api, found: Holdings, settings: Settings, progress: Progress
 
 
 def _delete_rest(api: Api, found: Holdings, settings: Settings, progress: Progress) -> None:
-    """Each by itself: one that cannot be deleted does not hold up the others."""
+    """Each by itself: one that cannot be deleted does not hold up the others.
+
+    But the balancer's group stays with them: by it the next run knows that it has to look for what only a fleet has.
+    """
     first = (Instance, AutoScalingGroup)
-    rest = [(resource, described) for resource, described in found.found.items() if resource not in first]
     errors: list[UserError] = []
-    for resource, described in rest:
-        failed = [*_delete_kind(api, resource, described, settings, progress)]
-        errors += failed
-        if described and not failed:
-            try:
-                resource.wait_until_gone(api, described)
-            except UserError as error:
-                errors.append(error)
+    for resource, described in found.found.items():
+        if resource not in first:
+            marked = resource is SecurityGroup and errors
+            going = [one for one in described if not (marked and security_group.is_of_fleet(one))]
+            errors += _delete_all(api, resource, going, settings, progress)
     if errors:
         raise UserError(f"not all of it could be removed: {errors[0].message}", errors[0].hint)
+
+
+def _delete_all(
+    api: Api, resource: type[Resource], described: Sequence[Described], settings: Settings, progress: Progress
+) -> list[UserError]:
+    """Those of a kind, until they are gone; the errors."""
+    errors = [*_delete_kind(api, resource, described, settings, progress)]
+    if described and not errors:
+        try:
+            resource.wait_until_gone(api, described)
+        except UserError as error:
+            errors.append(error)
+    return errors
 
 
 def _delete_kind(

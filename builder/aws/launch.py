@@ -13,6 +13,7 @@ from builder.aws.request import Prerequisites, look_up
 from builder.aws.resources import RESOURCES, instance
 from builder.aws.resources.data_volume import DataVolume
 from builder.aws.resources.instance import Instance
+from builder.aws.resources.security_group import BalancerGroup
 from builder.problems import UserError
 
 if TYPE_CHECKING:
@@ -113,11 +114,14 @@ def _create_one(api: Api, resource: Resource) -> Ids:
 def _delete_new(api: Api, resources: Sequence[Resource], backoff: Backoff, progress: Progress) -> list[str]:
     """Delete in reverse order; return in words what could not be deleted, or may exist unseen.
 
-    Group, key pair and role stay when a server of another launch uses them. A volume goes once its server is gone.
+    Group, key pair and role stay when a server of another launch uses them. A volume goes once its server is gone. The
+    balancer's group, the first and so the last, stays with what could not be deleted: by it `er destroy` finds that.
     """
     remaining: list[str] = []
     touched = reversed([resource for resource in resources if resource.touched])
     for resource in sorted(touched, key=lambda resource: isinstance(resource, DataVolume)):
+        if remaining and isinstance(resource, BalancerGroup):
+            return [*remaining, resource.title]
         try:
             if not resource.shared or not _in_use(api, resource):
                 _delete_one(api, resource, backoff, progress)

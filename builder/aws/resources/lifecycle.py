@@ -70,6 +70,11 @@ class Resource(ABC):
         return cls.find(api, name)
 
     @classmethod
+    def find_surely(cls, api: Api, name: str) -> list[Described]:
+        """All, where there must be some: who may not look is refused."""
+        return cls.find_all(api, name)
+
+    @classmethod
     def usable(cls, described: Iterable[Described]) -> Ids:
         """The ids of those that can be taken up."""
         return tuple(one[cls.id_field] for one in described)

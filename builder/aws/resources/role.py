@@ -61,6 +61,11 @@ class _OfIam(Resource):
             return []
 
     @classmethod
+    def find_surely(cls, api: Api, name: str) -> list[Described]:
+        """A fleet has one."""
+        return cls._find(api, name)
+
+    @classmethod
     def _find(cls, api: Api, server: str) -> list[Described]:
         try:
             found = api.call(cls.listing, **{cls.id_field: name_of(server, api.region)})[cls.answer_key]
