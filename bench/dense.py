@@ -30,7 +30,7 @@ _MEMORY: Final = 2 << 30
 _SECONDS: Final = 3
 _BURSTS: Final = 5
 _COMPARED: Final = f"""\
-A host with {_ALL} stacks of one service, {_ALL - _AWAKE} of them asleep, and one with the {_AWAKE} that are awake alone.
+A host with {_ALL} stacks of one service, {_ALL - _AWAKE} of them asleep, and one with the {_AWAKE} that are awake.
 Each may hold 2 GiB in all, page cache included (by a control group of the machine that boots them). Times run from
 power-on until the host says that it is ready. Then both are on, and one app that is awake is asked by `wrk` on each in
 turn; at last sleepers are woken one by one while that goes on."""
