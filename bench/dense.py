@@ -53,9 +53,11 @@ def run(options: Options) -> Result:
         wakes: list[float] = []
         for _ in range(options.rounds(1)):
             with ExitStack() as stack:
+                held = [stack.enter_context(limits.memory(str(size), _MEMORY)) for size in sizes]
                 machines = [stack.enter_context(one.machine()) for one in prepared]
-                for machine, found in zip(machines, boots, strict=True):
-                    found.append(_boots(machine))
+                for machine, found, inside in zip(machines, boots, held, strict=True):
+                    with inside():
+                        found.append(_boots(machine))
                 for _ in range(_BURSTS):
                     for machine, rate in zip(machines, rates, strict=True):
                         rate.append(_rate(machine))
@@ -72,10 +74,9 @@ def _prepare(folder: Path, size: int) -> Prepared:
 
 def _boots(machine: Machine) -> _Boots:
     """Power on, twice; what the stacks hold after that."""
-    with limits.memory(_MEMORY):
-        first = _ready(machine)
-        machine.poweroff(timeout=300)
-        second = _ready(machine)
+    first = _ready(machine)
+    machine.poweroff(timeout=300)
+    second = _ready(machine)
     machine.wait(machine.started, timeout=300, what="every unit to start")
     return _Boots(first, second, sum(memory.by_user(machine).values()))
 
