@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
@@ -43,6 +44,8 @@ def _units(stack: Stack, podman: Podman, server: str | None) -> Iterator[Unit]:
 
 def _container_unit(stack: Stack, service: Service, podman: Podman, server: str | None) -> Unit:
     """The .container unit of one service."""
+    if _reaches_nobody(stack, service):
+        service = replace(service, network_mode="none", networks=(), dns=(), dns_search=(), dns_opt=())
     entries = tuple(_container_section(stack, service, podman, server))
     return Unit(
         names.container_unit(stack.name, service.name),
@@ -54,6 +57,13 @@ def _container_unit(stack: Stack, service: Service, podman: Podman, server: str 
             Section("Install", (("WantedBy", "default.target"),)),
         ),
     )
+
+
+def _reaches_nobody(stack: Stack, service: Service) -> bool:
+    """Without a way out and a neighbour a service needs no network, nor pasta's memory: its ingress comes in."""
+    joined = {attachment.network for attachment in service.networks}
+    shared = {at.network for other in stack.services if other is not service for at in other.networks}
+    return stack.no_egress and service.network_mode == "private" and not joined & shared
 
 
 def _unit_section(stack: Stack, service: Service) -> Iterator[Entry]:
