@@ -286,6 +286,7 @@ def _listens(service: Service) -> Iterator[Entry]:
         yield "ExecStartPre", f"{names.LISTEN_PROGRAM} new {service.name}"
     else:
         yield "Sockets", f"er-ingress-{service.name}.socket"
+        yield "ExecStartPre", f"{names.LISTEN_PROGRAM} joined {service.name}"
         yield "ExecStartPost", f"{names.LISTEN_PROGRAM} up {service.name}"
     yield "ExecStopPost", f"-{names.LISTEN_PROGRAM} gone {service.name}"
 

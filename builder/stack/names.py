@@ -23,8 +23,11 @@ LISTEN_PROGRAM: Final = f"{facts.LIB}/listen"
 
 
 def listen_directory(stack: str, service: str) -> str:
-    """Where a service makes its own socket: among what counts as its stack's use of the disk."""
-    return f"{facts.HOMES}/{stack}/.cache/listen/{service}"
+    """Where a service makes its own socket: what it puts there counts as its stack's use of the disk.
+
+    On the way there the stack's user may read every directory, or its manager would see nothing happen.
+    """
+    return f"{facts.LISTEN}/{stack}/own/{service}"
 
 
 def listen_unit(service: str) -> str:

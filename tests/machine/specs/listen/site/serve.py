@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # process 1 has no default for it
+
 import socket
 import sys
 import threading
