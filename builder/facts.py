@@ -47,6 +47,8 @@ RUN: Final = "/run/easyrunner"
 PROXY_SOCKETS: Final = f"{RUN}/proxy"
 IMAGES: Final = f"{STATE}/images"
 HOMES: Final = f"{STATE}/home"
+# Where the proxy finds the sockets that apps make themselves: a directory for each stack that has such.
+LISTEN: Final = f"{STATE}/listen"
 # What outlives the machine, on its disk or on one of its own, and nothing else: docs/data.md. Down to the directories
 # named here all is root's. A stack has three: volumes (Podman's named ones), files (what relative bind mounts keep) and
 # secrets (Podman's), which are its own.

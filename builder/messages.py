@@ -179,6 +179,17 @@ PATH_FORM: Final = Text(
     "`{value}` is not a path",
     "a slash and words of letters, digits or ._~- between slashes, as in /api: it stands for everything below too",
 )
+LISTEN_FORM: Final = Text(
+    "`{value}` is not where an app listens",
+    "fd for the socket that systemd passes, or a path in a directory that is for it alone, as in /run/er/http.sock",
+)
+LISTEN_MOUNTED: Final = Text(
+    "{directory} is mounted already", "name a directory that is for the socket alone, as in /run/er/http.sock"
+)
+LISTEN_INIT: Final = Text(
+    "with `init: true` the app is not process 1, and takes no sockets from systemd",
+    "take `init` out, or give the path of a socket, as in /run/er/http.sock",
+)
 HEADER_NAME: Final = Text("`{value}` is not the name of a header", "letters, digits and `-`, as in X-Frame-Options")
 HEADER_PROXYS: Final = Text(
     "{name} is not set here: it holds for one connection, says how an answer is read, or is the proxy's own",

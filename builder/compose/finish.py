@@ -19,7 +19,7 @@ from builder.compose.node import attempt
 from builder.compose.values import boolean, mapping
 from builder.messages import IMAGE_CAPABILITIES, IMAGE_READ_ONLY, IMAGE_RUNS_FROM_TMP, IMAGE_STRICT
 from builder.oci import known_images
-from builder.stack import names
+from builder.stack import names, public
 from builder.stack.model import Attachment, Limits, Network, Service, Volume
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def finish(project: Project, drafts: list[Draft]) -> StackContents:
             draft.nodes["image"].report(IMAGE_RUNS_FROM_TMP, service=service.name)
         if paths := known_images.not_writable(service.image, service.hardening, service.targets):
             draft.nodes["image"].report(IMAGE_READ_ONLY, service=service.name, paths=", ".join(paths))
+        if fault := public.listen_conflict(service):
+            draft.nodes["listen"].report(fault[0], **fault[1])
     volumes = _volumes(project)
     _check_units(project, drafts, volumes, networks)
     environment.tell_unset(project)
@@ -243,5 +245,5 @@ def _check_units(
     )
     for draft in drafts:
         unit = names.service_unit(project.stack, draft.name)
-        if made.count(unit) > 1 or unit.startswith("er-ingress-"):
+        if made.count(unit) > 1 or unit.startswith(("er-ingress-", "er-listen-")):
             draft.node.report(messages.SERVICE_COLLIDES, key=True, service=draft.name)

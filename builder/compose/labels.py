@@ -46,6 +46,7 @@ REDIRECT_FROM: Final = f"{PREFIX}service.redirect-from"
 PROTOCOL: Final = f"{PREFIX}service.protocol"
 BUILD_CONTEXT: Final = f"{PREFIX}service.build-context"
 LOCAL_CACHE: Final = f"{PREFIX}service.local-cache"
+LISTEN: Final = f"{PREFIX}service.listen"
 PUBLIC: Final = f"{PREFIX}appIsPublic"
 # EasyRunner's earlier names; the newer wins where both are set.
 ALIASES: Final = {
@@ -68,6 +69,7 @@ _KNOWN: Final = (
     PROTOCOL,
     BUILD_CONTEXT,
     LOCAL_CACHE,
+    LISTEN,
     PUBLIC,
     *ALIASES,
 )
@@ -96,9 +98,9 @@ def apply_labels(draft: Draft) -> None:
     for name, parse_label in _PARSERS.items():
         if name in found:
             attempt(partial(_apply, parse_label, draft), found[name], None)
-    if draft.fields["kind"] == "web" and PORT not in found:
+    if draft.fields["kind"] == "web" and PORT not in found and LISTEN not in found:
         ports.take_port(draft)
-    elif draft.fields["kind"] == "web" and "port" not in draft.fields:
+    elif draft.fields["kind"] == "web" and PORT in found and "port" not in draft.fields:
         draft.ports = []  # the port is wrong, which is said at its place
     _check_public(draft, found)
 
@@ -122,6 +124,7 @@ KEYS: Final = {
     "strip_path": STRIP_PATH,
     "redirect_from": REDIRECT_FROM,
     "protocol": PROTOCOL,
+    "listen": LISTEN,
 }
 ONLY_IN_SPEC: Final = ("headers", "basic_auth")
 
@@ -241,6 +244,12 @@ def _protocol(node: Node, draft: Draft) -> None:
     draft.set("protocol", node.value, node)
 
 
+def _listen(node: Node, draft: Draft) -> None:
+    if fault := public.listen_fault(content(node)):
+        raise node.error(fault[0], **fault[1])
+    draft.set("listen", node.value, node)
+
+
 def _port(node: Node, draft: Draft) -> None:
     port = integer(node)
     if not 1 <= port <= 65535:
@@ -304,6 +313,7 @@ _PARSERS: Final[dict[str, Callable[[Node, Draft], None]]] = {
     PROTOCOL: _protocol,
     BUILD_CONTEXT: _build_context,
     LOCAL_CACHE: partial(_flag, "local_cache"),
+    LISTEN: _listen,
     PUBLIC: _is_public,
 }
 
@@ -314,7 +324,7 @@ def _check_public(draft: Draft, found: dict[str, Node]) -> None:
         if DOMAIN not in found and not _is_misspelt(draft):
             found.get(TYPE, draft.node).report(messages.LABEL_DOMAIN_MISSING, service=draft.name)
         return
-    for label in (DOMAIN, PATH, REDIRECT_FROM):
+    for label in (DOMAIN, PATH, REDIRECT_FROM, LISTEN):
         if label in found:
             found[label].report(messages.LABEL_DOMAIN_PRIVATE, kind=draft.fields["kind"])
 

@@ -167,7 +167,7 @@ LABEL_DOMAIN_MERGED: Final = Text(
     "write `labels: {{}}` at {service}; where it comes by `extends`, `labels: !override {{}}`",
 )
 LABEL_DOMAIN_PRIVATE: Final = Text(
-    "a service of type {kind} is not public, and has neither domain nor path",
+    "a service of type {kind} is not public, and has neither domain nor path nor a socket",
     "make its type web, or remove this label",
 )
 NOTHING_PUBLIC: Final = Text(

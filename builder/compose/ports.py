@@ -129,7 +129,7 @@ def tell(draft: Draft, *, awaited: bool) -> None:
     if not draft.ports:
         return
     node, public = draft.nodes["ports"], draft.fields.get("kind") == "web"
-    own = draft.fields.get("port", model.PORT) if public else None
+    own = draft.fields.get("port", model.PORT) if public and "listen" not in draft.fields else None
     rest = [port for port in draft.ports if not _is_served(port, own)]
     if own is not None and len(rest) < len(draft.ports) and draft.nodes.get("port") is not node:
         node.report(messages.PORTS_PUBLIC, key=True, service=draft.name, port=own)

@@ -190,7 +190,12 @@ def _service(stack: Stack, service: Service, seen: Marks) -> ServiceShown:
 
 
 def _listens(service: Service) -> str:
-    return f"port {service.port}" + (f", {service.protocol}" if service.protocol != "http" else "")
+    where = f"port {service.port}" if service.listen is None else _own_socket(service)
+    return where + (f", {service.protocol}" if service.protocol != "http" else "")
+
+
+def _own_socket(service: Service) -> str:
+    return "passed socket" if service.own_socket is None else service.own_socket[1]
 
 
 def _unusual(service: Service) -> Iterator[Words]:

@@ -75,6 +75,8 @@ def _unit_section(stack: Stack, service: Service) -> Iterator[Entry]:
     if service.network_mode.startswith("service:"):
         unit = names.service_unit(stack.name, service.network_mode.removeprefix("service:"))
         yield from (("After", unit), ("Requires", unit))
+    if service.own_socket:
+        yield "Wants", f"{names.listen_unit(service.name)}.path"
     yield from _start_limit(service)
 
 
@@ -113,6 +115,8 @@ def _container_section(stack: Stack, service: Service, podman: Podman, server: s
     yield from container_options(service, podman)
     yield from _network_lines(stack, service, podman)
     yield from mounts(stack, service)
+    if service.own_socket:
+        yield "Volume", f"{names.listen_directory(stack.name, service.name)}:{service.own_socket[0]}:rw,noexec,nosuid,nodev"
     yield from _hardening(service)
     yield from _health(service.healthcheck, podman)
     if _others_wait_for_health(stack, service) and podman.notify_healthy:
@@ -240,8 +244,9 @@ def _conditions(stack: Stack, service: Service) -> set[str]:
     }
 
 
-# Neither systemd nor Podman reads it, a change of the service does (builder/server/remote/next_units.py).
+# Neither systemd nor Podman reads them, a change of the service does (builder/server/remote/next_units.py).
 STOP_FIRST: Final = ("X-EasyRunner-Order", "stop-first")
+LISTEN: Final = "X-EasyRunner-Listen"
 _RESTART: Final[dict[Restart, str]] = {
     "no": "no",
     "always": "always",
@@ -272,12 +277,28 @@ def _service_section(stack: Stack, service: Service, podman: Podman, entries: tu
             yield "ExecStartPre", words(names.BUILD_SECRET, ",".join((secret.name, *secret.sources)), secret.built)
     if service.kind == "web":
         # A crash restarts the app and tells nobody; the ingress would still sit in the dead container's network.
+        # There is one as well where the app had a port until now.
         yield "ExecStopPost", f"-systemctl --user --no-block stop er-ingress-{service.name}.service"
+    yield from _listens(service)
     if _others_wait_for_health(stack, service) and not podman.notify_healthy:
         yield "ExecStartPost", f"/usr/bin/podman wait --condition=healthy {service.name}"
     for variable, value in VARIABLES.items():
         if any(f"${{{variable}}}" in text for _, text in entries):
             yield "Environment", f'"{variable}={value}"'
+
+
+def _listens(service: Service) -> Iterator[Entry]:
+    """How an app comes by a socket of its own: systemd passes one, or it makes one that is then shown to the proxy."""
+    if service.listen is None:
+        return
+    yield LISTEN, service.listen
+    if service.own_socket:
+        yield "ExecStartPre", f"{names.LISTEN_PROGRAM} new {service.name}"
+    else:
+        yield "Sockets", f"er-ingress-{service.name}.socket"
+        yield "ExecStartPre", f"{names.LISTEN_PROGRAM} joined {service.name}"
+        yield "ExecStartPost", f"{names.LISTEN_PROGRAM} up {service.name}"
+    yield "ExecStopPost", f"-{names.LISTEN_PROGRAM} gone {service.name}"
 
 
 def _keeps_address(stack: Stack, service: Service) -> Iterator[Entry]:

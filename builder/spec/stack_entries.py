@@ -250,6 +250,8 @@ def stacks(document: Document, inputs: Iterable[StackInput], entries: Iterable[S
         outgoing.check(document, stack, entry.loc)
         if not entry.contents:
             _check_image(document, stack.services[0], (*entry.loc, "image"))
+            if fault := public.listen_conflict(stack.services[0]):
+                document.report(fault[0], (*entry.loc, "listen"), **fault[1])
     return made
 
 
@@ -339,6 +341,7 @@ def _short_service(stack_input: StackInput, entry: StackEntry, mark: Mark) -> Se
         strip_path=stack_input.strip_path,
         redirect_from=tuple(stack_input.redirect_from or ()),
         protocol=stack_input.protocol,
+        listen=stack_input.listen,
         **_said(stack_input),
         mark=mark,
     )

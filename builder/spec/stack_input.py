@@ -28,6 +28,7 @@ from builder.spec.value_types import (
     EnvValue,
     Headers,
     Line,
+    Listen,
     LocalCache,
     MaxBody,
     Memory,
@@ -104,6 +105,11 @@ class ServedInput(Section):
         default="http",
         description="What the app speaks; h2c is HTTP/2 without TLS, as gRPC needs it.",
         examples=["h2c"],
+    )
+    listen: Listen | None = Field(
+        default=None,
+        description="A socket instead of a port: one that the app makes at this path, or fd, which systemd passes.",
+        examples=["/run/er/http.sock"],
     )
     headers: Headers = Field(
         default={},

@@ -55,6 +55,12 @@ Paths = Annotated[
     WithJsonSchema({"anyOf": [_PATH, {"type": "array", "items": _PATH, "minItems": 1}]}),
 ]
 
+Listen = Annotated[
+    str,
+    AfterValidator(rules.without_fault(public.listen_fault)),
+    WithJsonSchema({"type": "string", "pattern": f"^(?:{public.LISTEN})$"}),
+]
+
 
 def _each_once(headers: dict[str, str | None]) -> dict[str, str | None]:
     """Headers of which no two are one: their names have no case."""

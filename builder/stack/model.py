@@ -29,6 +29,7 @@ BUILD_AGE: Final = 7 * 86_400  # seconds after which an image is built anew, whe
 
 TMP: Final = "/tmp"  # noqa: S108 - a path inside the container
 PORT: Final = 3000  # where a public service listens when nothing says more
+LISTEN_FD: Final = "fd"  # it takes the listening socket that systemd passes: sd_listen_fds(3)
 Kind = Literal["web", "internal", "worker"]
 Hardening = Literal["standard", "strict", "off"]
 Restart = Literal["no", "always", "on-failure", "unless-stopped"]
@@ -244,6 +245,7 @@ class Service:
     headers: tuple[tuple[str, str | None], ...] = ()  # of its answers; None removes one
     basic_auth: tuple[tuple[str, str], ...] = ()  # users, each with the bcrypt hash of the password
     local_cache: bool = False  # what it stores may differ from host to host of a fleet
+    listen: str | None = None  # a socket of its own instead of a port: a path inside, or LISTEN_FD
     mark: Mark | None = field(default=None, compare=False)
 
     @property
@@ -255,6 +257,14 @@ class Service:
     def targets(self) -> tuple[str, ...]:
         """The paths in the container where something is mounted."""
         return (*(mount.target for mount in self.mounts), *(tmpfs.target for tmpfs in self.tmpfs))
+
+    @property
+    def own_socket(self) -> tuple[str, str] | None:
+        """The directory that it shares with the proxy, and what its socket is called there; None without such."""
+        if self.listen in (None, LISTEN_FD):
+            return None
+        directory, _, name = str(self.listen).rpartition("/")
+        return directory, name
 
     @property
     def drops_all(self) -> bool:

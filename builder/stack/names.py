@@ -18,6 +18,23 @@ if TYPE_CHECKING:
 BUILD_SECRET: Final = f"{facts.LIB}/secret"
 
 
+# Shows the proxy the sockets that apps make themselves; only on hosts that have such.
+LISTEN_PROGRAM: Final = f"{facts.LIB}/listen"
+
+
+def listen_directory(stack: str, service: str) -> str:
+    """Where a service makes its own socket: what it puts there counts as its stack's use of the disk.
+
+    On the way there the stack's user may read every directory, or its manager would see nothing happen.
+    """
+    return f"{facts.LISTEN}/{stack}/own/{service}"
+
+
+def listen_unit(service: str) -> str:
+    """The units that show the proxy an app's socket when it is there, without `.path` or `.service`."""
+    return f"er-listen-{service}"
+
+
 def container_unit(stack: str, service: str) -> str:
     """The Quadlet of a service."""
     return f"{stack}-{service}.container"

@@ -5,12 +5,14 @@ Each `…_fault` gives the first thing wrong with a value, if any. `sites` is wh
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from builder import messages
+from builder.stack.model import LISTEN_FD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +27,12 @@ PATH: Final = r"/|(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+/?"
 HEADER: Final = r"[A-Za-z][A-Za-z0-9-]{0,63}"
 USER: Final = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}"
 # What holds for one hop, says how the bytes are to be read, or is the proxy's own to say.
+# Where an app makes its socket: in a directory of its own, as what the image has there is hidden.
+_SYSTEMS: Final = "bin|boot|dev|etc|lib|lib64|proc|sbin|sys|usr|var/run|var/tmp"
+LISTEN: Final = (
+    rf"{LISTEN_FD}|(?!/(?:{_SYSTEMS})/)(?:/(?!\.{{1,2}}/)[A-Za-z0-9._-]+){{2,}}/[A-Za-z0-9_-][A-Za-z0-9._-]*"
+)
+_LONGEST_LISTEN: Final = 107  # sun_path: unix(7)
 _PROXYS_HEADERS: Final = frozenset(
     """
     connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding upgrade
@@ -46,6 +54,22 @@ def normal_paths(texts: Iterable[str]) -> tuple[str, ...]:
     """Paths as a service has them: each once and without a slash at its end, and none where one is the root."""
     found = dict.fromkeys(text.rstrip("/") for text in texts)
     return () if "" in found else tuple(found)
+
+
+def listen_fault(text: str) -> Fault | None:
+    """Of where an app listens."""
+    fits = len(text) <= _LONGEST_LISTEN and re.fullmatch(LISTEN, text)
+    return None if fits else (messages.LISTEN_FORM, {"value": text})
+
+
+def listen_conflict(service: Service) -> Fault | None:
+    """What else is said of a service and does not go together with how it listens."""
+    if service.listen == LISTEN_FD and service.init:
+        return messages.LISTEN_INIT, {}
+    directory = service.own_socket[0] if service.own_socket else None
+    if directory in map(posixpath.normpath, service.targets):
+        return messages.LISTEN_MOUNTED, {"directory": directory}
+    return None
 
 
 def header_fault(name: str) -> Fault | None:

@@ -230,6 +230,12 @@ def services(stack: str) -> Iterator[tuple[str, str, str]]:
         yield kind, service, f"{stack}-{service}.service"
 
 
+def ingress_sockets(user: str, services: Iterable[str]) -> list[str]:
+    """The socket units of those services that have one: none is there where the app makes its socket itself."""
+    units = [f"er-ingress-{name}.socket" for name in services]
+    return [unit for unit in units if show(unit, "LoadState", user=user).get("LoadState") == "loaded"]
+
+
 def triples(path: str) -> Iterator[tuple[str, str, str]]:
     """The lines of three words in a file; none where there is no file."""
     try:

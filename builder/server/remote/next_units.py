@@ -152,6 +152,8 @@ def _words(line: str) -> list[str]:
 
 # A service whose [Service] section has this runs never twice: `deploy.update_config.order` of its Compose file.
 STOP_FIRST: Final = "X-EasyRunner-Order=stop-first"
+# And this is of one that listens on a socket instead of a port: its requests queue, or wait until it is there again.
+_LISTENS: Final = "X-EasyRunner-Listen="
 
 
 def reason_against(own: str) -> str:
@@ -159,6 +161,8 @@ def reason_against(own: str) -> str:
     lines = _joined(own).splitlines()
     if STOP_FIRST in lines:
         return "its Compose file says stop-first"
+    if listens(own):
+        return "it has a socket of its own"
     if "Type=notify" not in lines:
         return "it is no service that runs on"
     options = list(_options(own))
@@ -167,6 +171,11 @@ def reason_against(own: str) -> str:
     if any(option in _MOUNT and not _is_read_only(value) for option, value in options):
         return "it has a volume"
     return ""
+
+
+def listens(own: str) -> bool:
+    """Whether a service of this unit has a socket of its own."""
+    return any(line.startswith(_LISTENS) for line in own.splitlines())
 
 
 _NETWORK: Final = frozenset({"--network", "--net"})

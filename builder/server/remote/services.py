@@ -105,10 +105,8 @@ def start_down() -> None:
 
 def _ingress_sockets(user: str, action: str, services: Iterable[str]) -> None:
     """A stopped service must not be started again by its next request: its socket goes with it."""
-    sockets = [f"er-ingress-{name}.socket" for name in services]
-    loaded = [name for name in sockets if common.show(name, "LoadState", user=user).get("LoadState") == "loaded"]
-    if loaded:
-        common.as_user(user, ["systemctl", "--user", action, *loaded])
+    if sockets := common.ingress_sockets(user, services):
+        common.as_user(user, ["systemctl", "--user", action, *sockets])
 
 
 def stop_stacks(stacks: Iterable[str]) -> None:
@@ -123,10 +121,10 @@ def stop_units(removed: Iterable[str]) -> None:
     for path in map(Path, removed):
         if path.parent == Path("/etc/systemd/system") and path.suffix in (".service", ".socket", ".timer", ".path"):
             common.run(["systemctl", "stop", path.name], check=False)
-        if path.suffix not in (".container", ".socket") or not path.parent.name.isdigit():
+        if path.suffix not in (".container", ".socket", ".path") or not path.parent.name.isdigit():
             continue
         user = pwd.getpwuid(int(path.parent.name)).pw_name
-        unit = path.name if path.suffix == ".socket" else f"{path.stem}.service"
+        unit = f"{path.stem}.service" if path.suffix == ".container" else path.name
         common.as_user(user, ["systemctl", "--user", "stop", unit], check=False)
 
 

@@ -69,7 +69,7 @@ def restart(stack: str, services: Collection[str]) -> None:
     units = [unit for _, _, unit in found]
     common.as_user(user, ["systemctl", "--user", "reset-failed", *units], check=False)
     common.as_user(user, ["systemctl", "--user", "--no-block", "restart", *units])
-    if sockets := [f"er-ingress-{service}.socket" for kind, service, _ in found if kind in common.PUBLIC]:
+    if sockets := common.ingress_sockets(user, [service for _, service, _ in found]):
         common.as_user(user, ["systemctl", "--user", "--no-block", "start", *sockets])
 
 
@@ -163,6 +163,9 @@ def _reason(one: Next) -> str:
     state = common.show(one.own, "SubState", user=common.user_of(one.stack)).get("SubState")
     if state != "running" or not one.socket.exists():
         return "it does not run"
+    socket = common.show(f"{one.own_ingress}.socket", "ActiveState", user=common.user_of(one.stack))
+    if socket.get("ActiveState") != "active":
+        return "its socket was the app's own"
     return next_units.reason_against(_text(one.stack, one.service))
 
 
@@ -266,7 +269,7 @@ def _hand_back(one: Next) -> None:
     user = common.user_of(one.stack)
     ingress = common.show(f"{one.own_ingress}.service", "ActiveState", user=user).get("ActiveState")
     one.kept_socket.replace(one.socket)
-    if ingress == "active":
+    if ingress == "active" or next_units.listens(_text(one.stack, one.service)):
         with suppress(FileExistsError):
             os.close(os.open(one.up, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640))
 
@@ -324,7 +327,10 @@ def _is_answering(user: str, one: Next, pidfile: str) -> bool:
 
 
 def _port(uid: int, one: Next) -> str:
-    text = Path(facts.ETC, "units", str(uid), f"{one.own_ingress}.service").read_text()
+    try:
+        text = Path(facts.ETC, "units", str(uid), f"{one.own_ingress}.service").read_text()
+    except FileNotFoundError:
+        return "0"  # one that has a socket of its own from now on
     found = re.search(r"^ExecStart=\S+ \S+ (\d+)", text, re.MULTILINE)
     return found[1] if found else "0"
 
