@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
+from tests import processor_seconds
+
 if TYPE_CHECKING:
     import pytest
     from _pytest.terminal import TerminalReporter
@@ -58,7 +60,7 @@ class Scheduling(LoadFileScheduling):  # type: ignore[misc]
         return SHARING.get(file, file)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """What runs in the background, or by nohup, has interrupts or hang-ups ignored, and children inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -66,6 +68,7 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if os.geteuid() == 0 and _INOTIFY.exists() and int(_INOTIFY.read_text()) < _INSTANCES:
         _INOTIFY.write_text(str(_INSTANCES))
+    processor_seconds.metered(config)
 
 
 # A booted host takes a dozen, all of this machine's root. Of its usual 128 the twelfth host at a time gets too few: its
@@ -94,21 +97,23 @@ WORTH = 10
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
-    """Where the time of a run went: the seconds of each file, fixtures included."""
-    if config.getvalue("dist") != "loadfile":
-        return
-    seconds: Counter[str] = Counter()
+    """What a run cost: the seconds of each file, fixtures included, of a processor and on the clock."""
+    spent: Counter[str] = Counter()
+    clock: Counter[str] = Counter()
+    single: Counter[str] = Counter()
     for report in (report for reports in terminalreporter.stats.values() for report in reports):
-        seconds[getattr(report, "nodeid", "").partition("::")[0].removeprefix("tests/")] += getattr(
-            report, "duration", 0
-        )
-    terminalreporter.section("seconds by file")
-    for file, spent in seconds.most_common():
-        if spent >= WORTH:
-            terminalreporter.write_line(f"{spent:6.0f}  {file}")
-    terminalreporter.write_line(f"{seconds.total():6.0f}  all")
-    if os.environ.get("ER_TIMES"):
-        PAGE.write_text(with_times(PAGE.read_text(), seconds))
+        test = getattr(report, "nodeid", "").removeprefix("tests/")
+        file = test.partition("::")[0]
+        single[test] += processor_seconds.of(report)
+        spent[file] += processor_seconds.of(report)
+        clock[file] += getattr(report, "duration", 0)
+    if os.environ.get("ER_TESTS"):
+        Path(os.environ["ER_TESTS"]).write_text("".join(f"{s:8.2f} {t}\n" for t, s in single.most_common()))
+    terminalreporter.section("seconds of a processor, and of the clock, by file")
+    for file, seconds in spent.most_common():
+        if seconds >= WORTH:
+            terminalreporter.write_line(f"{seconds:6.0f} {clock[file]:6.0f}  {file}")
+    terminalreporter.write_line(f"{spent.total():6.0f} {clock.total():6.0f}  all")
 
 
 def with_times(page: str, seconds: Counter[str]) -> str:
