@@ -222,7 +222,8 @@ def test_a_boot_needs_nobody(world: World) -> None:
     """The password stays, and who has to fetch an image anew has it from the start."""
     machine = world.web.host.machine
     machine.run("podman rmi --force --all", user="er-shop")
-    world.web.host.machine.poweroff()
+    machine.poweroff()
+    world.web.host.log_out()
     machine.boot()
     machine.wait(machine.started, timeout=90, what="the end of start-up")
     for stack in ("shop", "blog", "far"):
