@@ -61,7 +61,7 @@ recording: system-boot setup images $(KEY) ## Record a run of er try, as root; w
 	$(BIN)/python -m bench.recording
 
 # Of each of these `make test` tries a few points: the files that import tests/sweeps.py.
-SWEPT := $(shell grep -lE '^from tests(\.sweeps import| import sweeps$$)' tests/*/test_*.py | grep -v unit/)
+SWEPT := $(shell grep -lE '^from tests(\.sweeps import| import sweeps$$)' tests/*/test_*.py | grep -v -e unit/ -e audit/)
 sweeps: system-test setup images $(KEY) ## Try every provider, every point of an `er server apply` and of a restore, every call of AWS, every firewall rule, a disk for data and NFS in virtual machines; writes their tables
 	ER_SWEEPS=1 UPDATE=1 $(BIN)/pytest -n 2 --dist loadfile $(SWEPT)
 

@@ -243,6 +243,7 @@ def test_a_cut_connection_leaves_the_old_or_the_new_state(web: Client, phase: st
 _IMPATIENT = "from builder.server import apply; apply.CONFIRM_WITHIN = 3; from builder.cli import main; main()"
 
 
+@of_a_sweep
 def test_er_itself_killed_half_way(web: Client) -> None:
     """kill -9 of the client: the host goes on by itself, and an unconfirmed change does not stand."""
     argv = [sys.executable, "-c", _IMPATIENT, *web.argv("apply", web.edited(*_DOMAIN), "--yes")[1:]]

@@ -22,6 +22,7 @@ from tests.machine import attack_image, hosts
 from tests.machine.clients import Load
 from tests.server.apply_page import Asked, Changed, write_releases
 from tests.server.conftest import client
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,6 +207,7 @@ def test_what_cannot_be_built_changes_nothing(laptop: Laptop, first: str) -> Non
     assert (laptop.branch(), laptop.greeting()) == (before, page)
 
 
+@of_a_sweep
 def test_visitors_of_a_deploy_a_push_and_the_way_back(laptop: Laptop, first: str) -> None:
     """The rows of docs/apply.md: nobody's request fails."""
     rows = []
@@ -370,6 +372,7 @@ def test_too_much_is_refused(laptop: Laptop, first: str) -> None:
     laptop.dropped()
 
 
+@of_a_sweep
 def test_ten_thousand_files_and_a_clone_without_a_past(laptop: Laptop, first: str, tmp_path: Path) -> None:
     """As a repository of its own, of which the directory is the root, and which has the newest commit alone."""
     deep = tmp_path / "deep"

@@ -176,6 +176,7 @@ def test_data_of_the_new_hosts_own(pair: Pair) -> None:
     assert "--replace-data" in done.stderr
 
 
+@of_a_sweep
 def test_a_disk_that_is_too_small(pair: Pair) -> None:
     """Known before anything stops, on a file system of 8 MB for 20 MB."""
     managers = "$(systemctl list-units --no-legend --plain 'user@[2-9]????.service' | cut -d' ' -f1)"
