@@ -29,6 +29,7 @@ SHARED = {
         "machine/test_firewall_mutation", "machine/test_hardening", "machine/test_hardening_in_force",
         "machine/test_isolation", "machine/test_limits",
     ),
+    "machine/test_first_boot": ("machine/test_reboot",),
     "machine/test_stacks": ("machine/test_proxy", "machine/test_slow_clients"),
     "aws/test_replace_booted": ("aws/test_restore_booted",),
     "server/test_commands": ("server/test_connection",),

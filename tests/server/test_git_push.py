@@ -167,6 +167,8 @@ def test_from_a_push_to_the_page(laptop: Laptop, first: str) -> None:
     assert laptop.greeting() == "hello"
     newest = laptop.web.json("releases", "app")[0]
     assert (newest["source"], newest["commit"], newest["by"]) == ("git", commit, "ci of push")
+    enabled = laptop.web.host.machine.run("systemctl is-enabled easyrunner-deploy.socket").stdout
+    assert enabled == "enabled\n", "it is there after a boot too"
     assert f"git {commit[:10]}" in laptop.web.er("releases", "app").stdout
     journal = laptop.journal()
     assert re.search(rf"app SHA256:\S+ ci of push: pushes {commit} to main", journal)
@@ -413,6 +415,7 @@ def test_a_key_has_the_server_build_a_directory(laptop: Laptop, first: str) -> N
         assert "this key is for the stack app alone" in done.stderr
 
 
+@of_a_sweep
 def test_a_reboot(laptop: Laptop, first: str) -> None:
     """The socket is there again; a deploy works as before."""
     laptop.web.host.reboot()
