@@ -37,7 +37,7 @@ def test_cloud_init_makes_the_admin_before_sshd_starts() -> None:
 
 
 def test_nobody_is_locked_out_at_any_moment(example_images: None, tmp_path: Path) -> None:
-    """From sshd's first answer to the ready line, and after a boot in the sweep: the admin's knocks open, root's not."""
+    """From sshd's first answer to the ready line, in the sweep after a boot too: the admin gets in, root does not."""
     key = tmp_path / "root"
     process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "root", "-f", str(key)])
     files = {**_PROVIDER, "/root/.ssh/authorized_keys": key.with_suffix(".pub").read_bytes()}
