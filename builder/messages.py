@@ -234,6 +234,10 @@ WAKE_FORM: Final = Text(
 )
 WAKE_TIMEOUT_RANGE: Final = Text("a visitor is held for 5s at least, and 10m at most", "as in 90s")
 SLEEP_WANTED: Final = Text("`{key}` goes with `sleep`", "write `sleep: 15m` as well, or take it out")
+SLEEP_LISTENS: Final = Text(
+    "what sleeps cannot make its socket itself: nothing would hold the visitor who wakes it",
+    "take the socket that systemd passes: listen: fd",
+)
 SLEEP_ALONE: Final = Text(
     "{service} is no public service, and no public one of the stack sleeps: nobody would wake it",
     "let the public service sleep, as in xyz.easyrunner.service.sleep: 15m, or take it out",

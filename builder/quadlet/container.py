@@ -133,7 +133,10 @@ def _container_section(stack: Stack, service: Service, podman: Podman, server: s
     yield from _network_lines(stack, service, podman)
     yield from mounts(stack, service)
     if service.own_socket:
-        yield "Volume", f"{names.listen_directory(stack.name, service.name)}:{service.own_socket[0]}:rw,noexec,nosuid,nodev"
+        yield (
+            "Volume",
+            f"{names.listen_directory(stack.name, service.name)}:{service.own_socket[0]}:rw,noexec,nosuid,nodev",
+        )
     yield from _hardening(service)
     yield from _health(service.healthcheck, podman)
     if _others_wait_for_health(stack, service) and podman.notify_healthy:
@@ -293,7 +296,7 @@ def _service_section(stack: Stack, service: Service, podman: Podman, entries: tu
             # When the service starts: so it follows a secret that was set anew, a changed text, and one taken back.
             yield "ExecStartPre", words(names.BUILD_SECRET, ",".join((secret.name, *secret.sources)), secret.built)
     yield from _ends(stack, service)
-    yield from _listens(service)
+    yield from _listens(stack, service)
     if _others_wait_for_health(stack, service) and not podman.notify_healthy:
         yield "ExecStartPost", f"/usr/bin/podman wait --condition=healthy {service.name}"
     for variable, value in VARIABLES.items():
@@ -301,7 +304,7 @@ def _service_section(stack: Stack, service: Service, podman: Podman, entries: tu
             yield "Environment", f'"{variable}={value}"'
 
 
-def _listens(service: Service) -> Iterator[Entry]:
+def _listens(stack: Stack, service: Service) -> Iterator[Entry]:
     """How an app comes by a socket of its own: systemd passes one, or it makes one that is then shown to the proxy."""
     if service.listen is None:
         return
@@ -309,8 +312,12 @@ def _listens(service: Service) -> Iterator[Entry]:
     if service.own_socket:
         yield "ExecStartPre", f"{names.LISTEN_PROGRAM} new {service.name}"
     else:
-        yield "Sockets", f"er-ingress-{service.name}.socket"
+        # Of one that sleeps the proxy's socket is its ingress's, which wakes it.
+        is_woken = _sleeps(stack, service)
+        yield "Sockets", f"er-{'passed' if is_woken else 'ingress'}-{service.name}.socket"
         yield "ExecStartPre", f"{names.LISTEN_PROGRAM} joined {service.name}"
+        if is_woken:
+            return
         yield "ExecStartPost", f"{names.LISTEN_PROGRAM} up {service.name}"
     yield "ExecStopPost", f"-{names.LISTEN_PROGRAM} gone {service.name}"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from builder.messages import SLEEP_ALONE, SLEEP_WANTED
+from builder.messages import SLEEP_ALONE, SLEEP_LISTENS, SLEEP_WANTED
 from builder.stack import sleeping
+from builder.stack.model import LISTEN_FD
 from builder.yamlfile.source import dotted
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def _check_keys(document: Document, loc: Loc) -> None:
     for key in _KEYS:
         if document.get((*loc, key)) is not None and document.get((*loc, "sleep")) is None:
             document.report(SLEEP_WANTED, (*loc, key), on_key=True, key=key)
+    if document.get((*loc, "sleep")) is not None and document.get((*loc, "listen")) not in (None, LISTEN_FD):
+        document.report(SLEEP_LISTENS, (*loc, "listen"))
 
 
 def _check_services(document: Document, loc: Loc, services: Iterable[Service]) -> None:
@@ -45,6 +48,8 @@ def _check_services(document: Document, loc: Loc, services: Iterable[Service]) -
         mark, where = service.mark or document.mark(loc), dotted((*loc, "services", service.name))
         if service.sleep is not None and service.kind != "web" and not asleep:
             SLEEP_ALONE.add_to(document.problems, where, mark, service=service.name)
+        if service.sleep is not None and service.own_socket:
+            SLEEP_LISTENS.add_to(document.problems, where, mark)
         for key in _KEYS:
             place: Loc = (*loc, "public", service.name, key)
             is_faulty = document.get((*loc, "public", service.name, "sleep")) is not None

@@ -59,7 +59,9 @@ _USER_UNIT: Final = re.compile(
 )
 _STACK_FILE: Final = re.compile(rf"{facts.STACKS}/(?P<stack>[^/]+)/(?P<rest>.*)")
 # `<stack>-<service>.container`, its drop-ins, its ingress.
-_SERVICE_UNIT: Final = re.compile(r"(?:er-(?:ingress|listen)-(?P<ingress>[^/.]+)\.|(?P<unit>[^/.]+)\.(?:container|service))")
+_SERVICE_UNIT: Final = re.compile(
+    r"(?:er-(?:ingress|listen)-(?P<ingress>[^/.]+)\.|(?P<unit>[^/.]+)\.(?:container|service))"
+)
 # Files of a stack that no container reads.
 _NOT_READ: Final = frozenset({"services", "subids", "archives", facts.GIT})
 
