@@ -60,11 +60,10 @@ bench: system-test setup images $(KEY) ## Measure against what people do today, 
 recording: system-boot setup images $(KEY) ## Record a run of er try, as root; writes docs/try.svg
 	$(BIN)/python -m bench.recording
 
-# Of each of these `make test` tries a few points.
-SWEPT := $(addsuffix .py,$(addprefix server/test_,apply_table apply releases switch updates registries ecr push exec restore move notify) $(addprefix aws/test_,faults fleet_booted fleet_faults replace replace_booted replace_zone roles) \
-  $(addprefix datasource/test_,boots other_boots) $(addprefix machine/test_,firewall_mutation disk fleet_certificates fleet_host fleet_hosts) $(addprefix packer/test_,failures clouds data_disk audit_records shared_certificates))
+# Of each of these `make test` tries a few points: the files that import tests/sweeps.py.
+SWEPT := $(shell grep -lE '^from tests(\.sweeps import| import sweeps$$)' tests/*/test_*.py | grep -v -e unit/ -e audit/)
 sweeps: system-test setup images $(KEY) ## Try every provider, every point of an `er server apply` and of a restore, every call of AWS, every firewall rule, a disk for data and NFS in virtual machines; writes their tables
-	ER_SWEEPS=1 UPDATE=1 $(BIN)/pytest -n 2 --dist loadfile $(addprefix tests/,$(SWEPT))
+	ER_SWEEPS=1 UPDATE=1 $(BIN)/pytest -n 2 --dist loadfile $(SWEPT)
 
 wild: system-test setup ## Convert the Compose files of 100 known projects, and let Podman's generator read the units; writes docs/wild.md
 	UPDATE=1 $(BIN)/pytest tests/unit/test_wild.py tests/machine/test_wild.py

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.result import Result
 
 # In the order of the page; each module has run(options) -> Result.
-NAMES: Final = ("boot", "image", "throughput", "edge", "scale", "user-data")
+NAMES: Final = ("boot", "image", "throughput", "paths", "edge", "scale", "sleep", "dense", "user-data")
 
 
 def main() -> int:

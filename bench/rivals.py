@@ -18,16 +18,19 @@ from builder.lab.machine import Machine
 from builder.stack import user
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bench.hosts import Prepared
     from builder.host import Host
 
 DOMAIN: Final = "hello.example.com"
 # The app's ports on this host: run on it, published by Podman, in a container on the host's network.
-_APP, _PUBLISHED, _HOSTNET = 3000, 3001, 3002
+APP, _PUBLISHED, _HOSTNET = 3000, 3001, 3002
 # Where Caddy answers: on the host, in front of each of the three; and in a container whose port is published.
-NATIVE, NATIVE_PUBLISHED, NATIVE_HOSTNET, PUBLISHED = 443, 444, 445, 8443
+NATIVE, NATIVE_PUBLISHED, NATIVE_HOSTNET, HOP, PUBLISHED = 443, 444, 445, 446, 8443
+# Where something may stand between Caddy and the app on the host.
+HOP_SOCKET: Final = "/run/bench-hop.sock"
+_APPS: Final = {NATIVE: APP, NATIVE_PUBLISHED: _PUBLISHED, NATIVE_HOSTNET: _HOSTNET}
 _CADDYFILE: Final = f"{facts.ETC}/caddy/Caddyfile"
 _RUN: Final = "caddy run --config /srv/bench/published --adapter caddyfile"
 _USER: Final = "people"
@@ -36,8 +39,8 @@ _CADDY, _IMAGE = "localhost/bench/caddy:1", "localhost/bench/app:1"
 
 
 @contextmanager
-def rival(prepared: Prepared) -> Iterator[Machine]:
-    """The plain host, on, with all of it running."""
+def rival(prepared: Prepared, more: Callable[[Machine], None] = lambda _: None) -> Iterator[Machine]:
+    """The plain host, on, with all of it running, and what `more` starts."""
     owner = preload.Owner(_UID, user.subids(_UID).first, f"/home/{_USER}")
     images = [preload.Image(hosts.IMAGES / "caddy.tar", _CADDY), preload.Image(hosts.IMAGES / "app.tar", _IMAGE)]
     stored = preload.prepare(prepared.tree, owner, images)
@@ -47,6 +50,7 @@ def rival(prepared: Prepared) -> Iterator[Machine]:
         _user(machine, owner)
         _containers(machine)
         _natives(machine)
+        more(machine)
         _answering(machine)
         yield machine
 
@@ -86,7 +90,7 @@ def _containers(machine: Machine) -> None:
 
 def _natives(machine: Machine) -> None:
     """The same binary as services of the host."""
-    app = f"PORT={_APP} exec /tmp/caddy run --config /tmp/app.caddy --adapter caddyfile"
+    app = f"PORT={APP} exec /tmp/caddy run --config /tmp/app.caddy --adapter caddyfile"
     caddy = "exec /tmp/caddy run --config /srv/bench/native --adapter caddyfile"
     machine.run("mkdir -p /var/log/caddy")
     for name, line in (("app", app), ("caddy", caddy)):
@@ -96,8 +100,8 @@ def _natives(machine: Machine) -> None:
 def _caddyfiles(prepared: Prepared) -> dict[str, str]:
     """The host's own Caddyfile with other listeners and other upstreams."""
     text = of_every_host(prepared.host)
-    apps = {NATIVE: _APP, NATIVE_PUBLISHED: _PUBLISHED, NATIVE_HOSTNET: _HOSTNET}
-    sites = "".join(_site(f"{DOMAIN}:{port}", f"127.0.0.1:{app}") for port, app in apps.items())
+    apps = {port: f"127.0.0.1:{app}" for port, app in _APPS.items()} | {HOP: f"unix/{HOP_SOCKET}"}
+    sites = "".join(_site(f"{DOMAIN}:{port}", app) for port, app in apps.items())
     return {
         "native": plain(text) + sites,
         "published": plain(text) + _site(DOMAIN, f"host.containers.internal:{_PUBLISHED}"),

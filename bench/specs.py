@@ -8,30 +8,32 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-_FIRST_UID: Final = 30_000
+FIRST_UID: Final = 30_000
 _KEY: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7V7PMUCQ7VuHnrPtuVfWdQ7H4mhSr0x2kKyOhIVqYV bench"
 
 
-def text(stacks: int, *, image: str, proxy: str) -> str:
-    """A spec; JSON is YAML, but the lines are a person's YAML, as that is what gets parsed."""
-    lines = [
-        "server: {name: bench, base: debian-13, arch: amd64}",
-        f"admin: {{name: er, ssh_keys: [{json.dumps(_KEY)}]}}",
-        "tls: {ca: internal}",
-        f"proxy: {{image: {json.dumps(proxy)}}}",
-        "stacks:",
-    ]
-    return "\n".join([*lines, *(_stack(number, image) for number in range(stacks))]) + "\n"
+def head(proxy: str) -> str:
+    """All but the stacks; JSON is YAML, but the lines are a person's YAML, as that is what gets parsed."""
+    return f"""\
+server: {{name: bench, base: debian-13, arch: amd64}}
+admin: {{name: er, ssh_keys: [{json.dumps(_KEY)}]}}
+tls: {{ca: internal}}
+proxy: {{image: {json.dumps(proxy)}}}
+stacks:
+"""
 
 
-def _stack(number: int, image: str) -> str:
+def stack(number: int, image: str, *, more: str = "") -> str:
+    """A stack of one service; `more` is a line of its own for each of its further keys."""
+    lines = "".join(f"    {line}\n" for line in more.splitlines())
     return f"""\
   - name: app{number}
-    uid: {_FIRST_UID + number}
+    uid: {FIRST_UID + number}
     image: {json.dumps(image)}
     domain: {domain(number)}
     port: 3000
-    environment: {{GREETING: "hello from app {number}"}}"""
+    environment: {{GREETING: "hello from app {number}"}}
+{lines}"""
 
 
 def domain(number: int) -> str:
@@ -39,7 +41,9 @@ def domain(number: int) -> str:
     return f"app{number}.example.com"
 
 
-def write(path: Path, stacks: int, *, image: str, proxy: str) -> Path:
-    """Write such a spec and return where it is."""
-    path.write_text(text(stacks, image=image, proxy=proxy))
+def write(path: Path, stacks: int, *, image: str, proxy: str, asleep: int = 0) -> Path:
+    """Write a spec of so many stacks, the last of which sleep, and return where it is."""
+    awake = stacks - asleep
+    more = ["sleep: 15m" if number >= awake else "" for number in range(stacks)]
+    path.write_text(head(proxy) + "".join(stack(number, image, more=more[number]) for number in range(stacks)))
     return path

@@ -39,7 +39,10 @@ from builder.spec.value_types import (
     RegistryUsername,
     SecretVariables,
     Section,
+    Sleep,
     TimeoutOrNone,
+    Wake,
+    WakeTimeout,
     registry_settings,
 )
 from builder.stack import user
@@ -110,6 +113,19 @@ class ServedInput(Section):
         default=None,
         description="A socket instead of a port: one that the app makes at this path, or fd, which systemd passes.",
         examples=["/run/er/http.sock"],
+    )
+    sleep: Sleep | None = Field(
+        default=None,
+        description="After so long without a connection it stops, with what only it needs; the next visitor wakes it.",
+        examples=["15m"],
+    )
+    wake: Wake | None = Field(
+        default=None,
+        description="Paths and methods that wake it, by default all but what scanners ask for; the rest is 404 then.",
+        examples=[["/", "/app/*", "POST"]],
+    )
+    wake_timeout: WakeTimeout | None = Field(
+        default=None, description="How long a visitor is held while it wakes, 60s by default.", examples=["90s"]
     )
     headers: Headers = Field(
         default={},

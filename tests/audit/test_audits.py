@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from builder.host import hardening
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     import subprocess
@@ -152,6 +153,7 @@ def ports(source: Namespace, address: str) -> set[int]:
     return {int(port) for port in re.findall(r"\b(\d+)/open/tcp", said)}
 
 
+@of_a_sweep
 @pytest.mark.parametrize("family", [4, 6])
 def test_nmap(side: Side, findings: Findings, family: int) -> None:
     said = on_each(side, lambda machine: ports(machine.attacker(2), machine.ipv4 if family == 4 else machine.ipv6))
@@ -215,6 +217,7 @@ def test_user_units_are_confined_as_far_as_they_can(side: Side, findings: Findin
         assert score <= allowed
 
 
+@of_a_sweep
 def test_testssl(side: Side, findings: Findings, tls: dict[str, Tls]) -> None:
     """Nothing above low but what is answered; what it could not test itself is a warning about testssl.sh."""
     severe, told = {}, {"plain": "no HTTPS"}

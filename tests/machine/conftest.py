@@ -70,6 +70,13 @@ def three(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="session")
+def fresh(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """The host of the spec `three` after its first boot, for test_first_boot.py, and then for test_reboot.py."""
+    with hosts.booted("three", tmp_path_factory.mktemp("fresh")) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
 def edge(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """The host of the spec `edge`: telling headers, long connections, every key that shapes a service."""
     with hosts.booted("edge", tmp_path_factory.mktemp("edge")) as host:

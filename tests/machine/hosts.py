@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ class Host:
     spec: Spec
     machine: Machine
     key: Path
+    logins: list[Path] = field(default_factory=list)
 
     @cached_property
     def ca(self) -> Path:
@@ -43,6 +45,23 @@ class Host:
         copy = self.key.parent / "ca.crt"
         copy.write_bytes(self.machine.path(trial.CA).read_bytes())
         return copy
+
+    def new_login(self) -> Path:
+        """A directory for a connection that commands share; its path is short, as that of a socket has to be."""
+        self.logins.append(Path(tempfile.mkdtemp(prefix="login-")))
+        return self.logins[-1]
+
+    def log_out(self) -> None:
+        """End these connections: those to a machine that is off would be waited for."""
+        for socket in [socket for directory in self.logins for socket in directory.iterdir()]:
+            process.run(["ssh", "-O", "exit", "-o", f"ControlPath={socket}", "web"], check=False)
+            socket.unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Nothing of it stays on this machine."""
+        self.log_out()
+        for directory in self.logins:
+            directory.rmdir()
 
     def address(self, family: int) -> str:
         """The host's address, 4 or 6."""
@@ -77,6 +96,7 @@ class Host:
     def boot(self, timeout: float = 90) -> None:
         """Power on, and wait for the ready line of this boot."""
         before = self.machine.console_text().count(trial.READY)
+        self.log_out()
         self.machine.boot()
         try:
             self.machine.wait(
@@ -151,9 +171,12 @@ def booted(
     )
     with made as machine:
         host = Host(spec, machine, key)
-        if start:
-            host.boot(timeout)
-        yield host
+        try:
+            if start:
+                host.boot(timeout)
+            yield host
+        finally:
+            host.end()
 
 
 def _pulled(spec: Spec, archives: Mapping[str, Path]) -> Iterator[tuple[preload.Owner, tuple[preload.Image, ...]]]:

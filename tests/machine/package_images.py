@@ -33,7 +33,7 @@ class Family:
     users: tuple[str, ...]
 
 
-_FAMILIES: Final = {
+FAMILIES: Final = {
     "php": Family(
         ("mariadb-server", "nginx-light", "php8.4-fpm", "php8.4-mysql"),
         ("mysql:x:999:999::/nonexistent:/bin/false", "nginx:x:101:101::/nonexistent:/bin/false"),
@@ -146,11 +146,11 @@ def archives() -> dict[str, Path]:
 def archive(name: str) -> Path:
     """The image of tests/machine/images/NAME as an OCI archive; made on first use."""
     image = _IMAGES[name]
-    base = _base(_FAMILIES[image.family])
+    below = base(FAMILIES[image.family])
     files = (*_files(_FILES / name), *image.directories)
-    made_of = json.dumps([str(base), asdict(image.config)]) + "".join(map(_content, files))
+    made_of = json.dumps([str(below), asdict(image.config)]) + "".join(map(_content, files))
     target = cache.root() / "package-images" / f"{name}-{_hash(made_of)}"
-    return cache.made(target, lambda aside: _write(aside, files, image.config, base)) / "image.tar"
+    return cache.made(target, lambda aside: _write(aside, files, image.config, below)) / "image.tar"
 
 
 def _files(directory: Path) -> Iterator[ImageFile]:
@@ -185,7 +185,7 @@ echo 'create_main_cluster = false' >"$1/etc/postgresql-common/createcluster.conf
 """
 
 
-def _base(family: Family) -> Path:
+def base(family: Family) -> Path:
     """The packages and all that they need as a tar file."""
     argv = _mmdebstrap(family)
     target = cache.root() / "package-images" / f"base-{_hash(json.dumps(argv))}"

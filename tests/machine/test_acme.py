@@ -13,6 +13,7 @@ import pytest
 from builder import process
 from tests.machine import hosts
 from tests.machine.clients import get
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     import subprocess
@@ -163,6 +164,7 @@ def test_certificates_are_kept_over_a_restart_of_the_proxy(certified: Host) -> N
     assert _all_issued(certified) == before
 
 
+@of_a_sweep
 def test_certificates_are_kept_over_a_reboot(certified: Host) -> None:
     """They lie on the disk."""
     before = _all_issued(certified)

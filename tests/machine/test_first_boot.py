@@ -12,7 +12,6 @@ from tests.machine import hosts
 from tests.machine.clients import get
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.machine.hosts import Host
@@ -27,10 +26,8 @@ _OWN = (
 
 
 @pytest.fixture(scope="module")
-def host(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """A host after its first boot, of this module's own."""
-    with hosts.booted("three", tmp_path_factory.mktemp("first-boot")) as started:
-        yield started
+def host(fresh: Host) -> Host:
+    return fresh
 
 
 def tree(host: Host) -> list[str]:

@@ -18,6 +18,7 @@ from builder.lab.machine import Machine
 from builder.localhost import cache
 from builder.polling import until
 from builder.problems import UserError
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,6 +166,7 @@ def test_a_second_boot_keeps_the_disk_and_loses_the_firewall(machine: Machine) -
     assert machine.run(["systemctl", "is-system-running"]).stdout.strip() == "running"
 
 
+@of_a_sweep
 def test_a_power_cut_at_any_moment_is_survived(machine: Machine) -> None:
     machine.cut()
     assert not machine.running
@@ -211,7 +213,7 @@ with terminable(), Machine(Path(sys.argv[1])) as machine:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", sample([signal.SIGINT, signal.SIGTERM], [signal.SIGINT]))
 def test_an_ended_run_leaves_nothing(tree: Path, number: signal.Signals) -> None:
     run = subprocess.Popen(
         [sys.executable, "-c", _OWN_PROCESS, str(tree)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder import facts
-from tests.machine import hosts
 from tests.machine.clients import get
 from tests.machine.test_first_boot import answers, identities, tree
 from tests.machine.test_stacks import assert_original, remove_shadows, write_shadows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.machine.hosts import Host
 
 pytestmark = pytest.mark.machine
@@ -35,15 +32,14 @@ class _Before:
 
 
 @pytest.fixture(scope="module")
-def again(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, _Before]]:
+def again(fresh: Host) -> tuple[Host, _Before]:
     """A host that has been off since, and what it was before."""
-    with hosts.booted("three", tmp_path_factory.mktemp("reboot")) as host:
-        answers(host)
-        before = _Before(host)
-        host.machine.run(["podman", "exec", "api", "sh", "-c", "echo kept >/srv/data/note"], user="er-shop")
-        write_shadows(host, "hello", "hello-web")
-        host.reboot()
-        yield host, before
+    answers(fresh)
+    before = _Before(fresh)
+    fresh.machine.run(["podman", "exec", "api", "sh", "-c", "echo kept >/srv/data/note"], user="er-shop")
+    write_shadows(fresh, "hello", "hello-web")
+    fresh.reboot()
+    return fresh, before
 
 
 def test_every_site_answers_again(again: tuple[Host, _Before]) -> None:

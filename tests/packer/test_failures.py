@@ -19,7 +19,7 @@ from builder.packer.build_log import Log
 from builder.polling import until
 from builder.qemu.power import SilentError
 from tests.packer import bake_program
-from tests.sweeps import sample
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +116,7 @@ def test_a_step_that_fails(oven: Oven, place: Path) -> None:
     bake.failed_cleanly(1, "20-files", "the files of the host could not be laid", "not look like a tar archive")
 
 
+@of_a_sweep
 def test_a_mirror_out_of_reach(oven: Oven, place: Path) -> None:
     bake = Rehearsal(place, "ssh", oven.machine.ipv4, oven.key, f"apt={NOWHERE}")
     bake.failed_cleanly(1, "30-packages", "hint: the package mirror cannot be reached", "127.0.0.1")
@@ -202,6 +203,7 @@ def test_a_machine_that_never_says_a_word_is_given_up(disk: Path, place: Path, t
     assert list(place.iterdir()) == []
 
 
+@of_a_sweep
 def test_er_itself_killed(disk: Path, place: Path) -> None:
     """Packer hears of it and takes its machine away; the directory goes with the next bake."""
     bake = Rehearsal(place, "qemu", disk)

@@ -16,19 +16,28 @@ from builder import spec as specs
 from builder.polling import until
 from builder.problems import UserError
 from builder.server import Remote, apply
+from tests.machine import hosts as booted_hosts
 from tests.machine.clients import Load, Steady
+from tests.server.conftest import Client, client
 from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.server.conftest import Client
 
 pytestmark = pytest.mark.machine
 
 _STATE = "/var/lib/easyrunner/apply/state.json"
 _SITES = ("shop.example.com", "hello.example.com")
 _DOMAIN = ("www.hello.example.com", "neu.example.com")
+
+
+@pytest.fixture(scope="module")
+def web(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Here no command shares another one's login: what `er` does with connections is as for most."""
+    tmp = tmp_path_factory.mktemp("server")
+    with booted_hosts.booted("three", tmp) as host:
+        yield client(host, tmp, sharing=False)
 
 
 @pytest.fixture(autouse=True)
@@ -234,15 +243,16 @@ def test_a_cut_connection_leaves_the_old_or_the_new_state(web: Client, phase: st
 _IMPATIENT = "from builder.server import apply; apply.CONFIRM_WITHIN = 3; from builder.cli import main; main()"
 
 
+@of_a_sweep
 def test_er_itself_killed_half_way(web: Client) -> None:
     """kill -9 of the client: the host goes on by itself, and an unconfirmed change does not stand."""
     argv = [sys.executable, "-c", _IMPATIENT, *web.argv("apply", web.edited(*_DOMAIN), "--yes")[1:]]
-    client = subprocess.Popen(argv, env=web.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen(argv, env=web.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: _phase(web) not in {"", *facts.APPLY_ENDS}, timeout=90, what="the start of the change")
     finally:
-        client.send_signal(signal.SIGKILL)
-        client.wait(10)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait(10)
     until(lambda: _phase(web) in facts.APPLY_ENDS, timeout=150, what="the end of the change")
     assert _phase(web) in {"done", "rolled back"}
 

@@ -9,9 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import threading
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +19,8 @@ from builder.problems import UserError
 from tests.machine import hosts, package_images
 from tests.server.backup_places import KEYS, Places
 from tests.server.conftest import Client, client
+from tests.server.restic_key import cheapened
+from tests.server.rows import written_all_the_time
 
 if TYPE_CHECKING:
     import subprocess
@@ -65,6 +64,13 @@ class Saved:
         """A backup, to its end."""
         return self.web.er("backup", "now", *words)
 
+    def cheapen_key(self, directory: str) -> None:
+        """What opens the repository in a directory of the SFTP server does so in less time from now on."""
+        (key,) = (self.places.directory / directory / "keys").iterdir()
+        other, cheap = cheapened(key.read_bytes(), _PASSWORD)
+        key.with_name(other).write_bytes(cheap)
+        key.unlink()
+
     def snapshots(self) -> list[dict[str, Any]]:
         """What the repository has, the newest first."""
         found: list[dict[str, Any]] = self.web.json("backup", "list")["snapshots"]
@@ -97,26 +103,6 @@ class Saved:
         except UserError:
             return ""
         return str(done.stdout) if done.returncode == 0 else ""
-
-    @contextmanager
-    def written_all_the_time(self) -> Iterator[None]:
-        """Rows, one after the other; `rows` are those that the database has said it has."""
-        end = threading.Event()
-
-        def write() -> None:
-            while not end.is_set():
-                number = len(self.rows) + 1
-                if self.sql(f"INSERT INTO rows VALUES ({number}) RETURNING n").strip() == str(number):
-                    self.rows.append(number)
-                time.sleep(0.05)
-
-        thread = threading.Thread(target=write)
-        thread.start()
-        try:
-            yield
-        finally:
-            end.set()
-            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +167,7 @@ def test_a_backup_to_s3(saved: Saved) -> None:
     saved.sql("CREATE TABLE rows (n int)")
     saved.run(f"head -c 300000 /dev/urandom >{_FILES}/kept; touch {_FILES}/left.tmp")
     before = saved.run("md5sum <" + f"{_FILES}/kept")
-    with saved.written_all_the_time():
+    with written_all_the_time(saved.web.host, "shop", saved.rows):
         until(lambda: len(saved.rows) > 3, timeout=30, what="rows")
         sure = len(saved.rows)
         done = saved.now()
@@ -220,22 +206,24 @@ def test_the_power_goes_in_the_middle(saved: Saved) -> None:
     saved.set("sftp-key", (saved.places.directory / "client_key").read_text())
     saved.goes_to(saved.places.sftp(), host_key=saved.places.host_key)
     assert saved.now().returncode == 0
+    saved.cheapen_key("sftp/saved1")
     first = saved.newest("shop")
     rows = saved.dump(first)
     saved.run(f"head -c 8000000 /dev/urandom >{_FILES}/large")
     saved.goes_to(saved.places.sftp(), bandwidth=8.0)
     locks = saved.places.directory / "sftp/saved1/locks"
-    with saved.written_all_the_time():
+    with written_all_the_time(saved.web.host, "shop", saved.rows):
         saved.run("systemctl start --no-block easyrunner-backup.service")
         until(lambda: any(locks.iterdir()), timeout=60, what="a lock")
-        time.sleep(3)
+        count = len(saved.rows)
+        until(lambda: len(saved.rows) > count + 20, timeout=60, what="rows that come while it runs")
         saved.web.host.machine.cut()
     assert any(locks.iterdir())
     saved.web.host.boot(timeout=120)
     saved.goes_to(saved.places.sftp(), bandwidth=None)
     until(lambda: saved.sql("SELECT max(n) FROM rows").strip() != "", timeout=60, what="the database")
     sure = int(saved.sql("SELECT max(n) FROM rows"))
-    with saved.written_all_the_time():
+    with written_all_the_time(saved.web.host, "shop", saved.rows):
         done = saved.now()
     assert done.returncode == 0, done.stderr
     assert not any(locks.iterdir())

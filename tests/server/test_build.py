@@ -15,6 +15,7 @@ import pytest
 from builder.oci import local_images
 from tests.machine import hosts
 from tests.server.conftest import client
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,6 +157,7 @@ def test_a_new_stack_comes_by_one_apply(blog: Client) -> None:
     assert "the first page" in blog.host.curl("https://docs.example.com/", timeout=60).stdout
 
 
+@of_a_sweep
 def test_anew_is_another_image_of_the_same(blog: Client) -> None:
     """Without a cache; the one before stays as a release to go back to."""
     [*_, first] = blog.json("releases", "blog")

@@ -17,18 +17,18 @@ from builder import process
 from builder.polling import until
 from builder.problems import UserError
 from builder.server import Remote, connection, ssh
+from tests.server.conftest import Client, client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.server.conftest import Client
 
 pytestmark = pytest.mark.machine
 
 
 @pytest.fixture(scope="module")
-def web(looked_at: Client) -> Client:
-    return looked_at
+def web(looked_at: Client, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    """With an ssh that shares nothing by itself."""
+    return client(looked_at.host, looked_at.spec.parent, sharing=False)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from builder.polling import until
 from tests.machine import ecr_service, hosts, registry
 from tests.machine.registry import HTTPS, OPEN, Registry
 from tests.server.conftest import Client, client
-from tests.sweeps import sample
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     import subprocess
@@ -243,6 +243,7 @@ def test_one_that_has_ended_is_missing_until_it_is_renewed(world: World) -> None
     world.comes_up("shop")
 
 
+@of_a_sweep
 def test_a_boot_asks_anew(world: World) -> None:
     """A machine that was off for more than twelve hours has no good password left."""
     machine = world.web.host.machine

@@ -37,7 +37,8 @@ def web(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The host of the spec `sessions`, whose secret is set."""
     tmp = tmp_path_factory.mktemp("sessions")
     with hosts.booted("sessions", tmp, start=False) as host:
-        found = client(host, tmp)
+        # What ends with a connection is looked at: each command has its own.
+        found = client(host, tmp, sharing=False)
         host.machine.boot()
         # First boot waits for the secret.
         missing = "shop/api needs the secret token, which is not set"
@@ -155,8 +156,10 @@ def test_ctrl_c_reaches_the_command(web: Client) -> None:
         assert terminal.process.wait(60) == 42
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize("command", ["exec", "run"])
+_LOST = [(command, number) for command in ("exec", "run") for number in (signal.SIGINT, signal.SIGKILL)]
+
+
+@pytest.mark.parametrize(("command", "number"), sample(_LOST, (_LOST[1], _LOST[2])))
 def test_a_lost_connection_ends_the_command(web: Client, command: str, number: signal.Signals) -> None:
     """Without a terminal Ctrl-C ends the connection as well. The container's first process takes no signal but KILL."""
     line = f"echo ready; sleep {77000 + number}; true"

@@ -22,6 +22,7 @@ from tests.machine import attack_image, hosts
 from tests.machine.clients import Load
 from tests.server.apply_page import Asked, Changed, write_releases
 from tests.server.conftest import client
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,6 +167,8 @@ def test_from_a_push_to_the_page(laptop: Laptop, first: str) -> None:
     assert laptop.greeting() == "hello"
     newest = laptop.web.json("releases", "app")[0]
     assert (newest["source"], newest["commit"], newest["by"]) == ("git", commit, "ci of push")
+    enabled = laptop.web.host.machine.run("systemctl is-enabled easyrunner-deploy.socket").stdout
+    assert enabled == "enabled\n", "it is there after a boot too"
     assert f"git {commit[:10]}" in laptop.web.er("releases", "app").stdout
     journal = laptop.journal()
     assert re.search(rf"app SHA256:\S+ ci of push: pushes {commit} to main", journal)
@@ -206,6 +209,7 @@ def test_what_cannot_be_built_changes_nothing(laptop: Laptop, first: str) -> Non
     assert (laptop.branch(), laptop.greeting()) == (before, page)
 
 
+@of_a_sweep
 def test_visitors_of_a_deploy_a_push_and_the_way_back(laptop: Laptop, first: str) -> None:
     """The rows of docs/apply.md: nobody's request fails."""
     rows = []
@@ -370,6 +374,7 @@ def test_too_much_is_refused(laptop: Laptop, first: str) -> None:
     laptop.dropped()
 
 
+@of_a_sweep
 def test_ten_thousand_files_and_a_clone_without_a_past(laptop: Laptop, first: str, tmp_path: Path) -> None:
     """As a repository of its own, of which the directory is the root, and which has the newest commit alone."""
     deep = tmp_path / "deep"
@@ -410,6 +415,7 @@ def test_a_key_has_the_server_build_a_directory(laptop: Laptop, first: str) -> N
         assert "this key is for the stack app alone" in done.stderr
 
 
+@of_a_sweep
 def test_a_reboot(laptop: Laptop, first: str) -> None:
     """The socket is there again; a deploy works as before."""
     laptop.web.host.reboot()

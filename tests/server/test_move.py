@@ -176,6 +176,7 @@ def test_data_of_the_new_hosts_own(pair: Pair) -> None:
     assert "--replace-data" in done.stderr
 
 
+@of_a_sweep
 def test_a_disk_that_is_too_small(pair: Pair) -> None:
     """Known before anything stops, on a file system of 8 MB for 20 MB."""
     managers = "$(systemctl list-units --no-legend --plain 'user@[2-9]????.service' | cut -d' ' -f1)"
@@ -256,8 +257,10 @@ _CUTS: Final = [(cut, which, phase) for cut in ("new", "old") for which, phase i
 def test_the_power_goes(pair: Pair, cut: str, which: str, phase: str) -> None:
     """Of either host. In the end the old one serves, or the move has come to its end."""
     running = _until_phase(pair, which, phase)
-    machine = getattr(pair, cut).machine
+    host = getattr(pair, cut)
+    machine = host.machine
     machine.cut()
+    host.log_out()
     if cut == "new":
         running.communicate(timeout=900)
         assert running.returncode == 1
@@ -393,6 +396,7 @@ def test_an_image_of_no_registry_is_there(pair: Pair) -> None:
 def test_the_old_host_stays_stopped(pair: Pair) -> None:
     """Also after a boot; and nobody changes it."""
     pair.old.machine.poweroff()
+    pair.old.log_out()
     pair.old.machine.boot()
     pair.old.machine.wait(pair.old.machine.started, timeout=90, what="the end of start-up")
     assert _is_silent(pair.old)

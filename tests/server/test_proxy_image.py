@@ -17,6 +17,7 @@ from tests.machine import hosts
 from tests.machine.conftest import example_maker
 from tests.machine.registry import Registry
 from tests.server.conftest import Client, client
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     import subprocess
@@ -149,6 +150,7 @@ def test_a_release_that_does_not_run_is_taken_back(world: World, tmp_path: Path)
     assert world.serves("2.11.10")
 
 
+@of_a_sweep
 def test_a_release_that_runs_and_does_nothing_is_taken_back(world: World, tmp_path: Path) -> None:
     """It says that it is ready, and takes no connection."""
     maker = example_maker()
@@ -205,6 +207,7 @@ def test_patch_releases_are_taken_at_night_when_asked(world: World) -> None:
     assert world.serves("2.11.13")
 
 
+@of_a_sweep
 def test_a_patch_release_that_does_not_come_up_is_taken_back_at_night(world: World, tmp_path: Path) -> None:
     maker = example_maker()
     dead = image_archive.ImageFile("usr/bin/caddy", b"#!/bin/sh\nexit 1\n", mode=0o755)

@@ -26,6 +26,7 @@ from builder.polling import until
 from tests.machine import hosts, package_images
 from tests.machine.clients import Load, get
 from tests.server.conftest import ER, client
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -218,6 +219,7 @@ def _changed(admin: Client, old: str, new: str) -> None:
         file.write_text(file.read_text().replace(old, new))
 
 
+@of_a_sweep
 def test_a_changed_environment_is_applied_while_visitors_come(moved: Client) -> None:
     """Who asks an app meanwhile waits, and is answered, but for one in fifty at most on a busy machine.
 
@@ -236,12 +238,14 @@ def test_a_changed_environment_is_applied_while_visitors_come(moved: Client) -> 
     _check_health(moved.host)
 
 
+@of_a_sweep
 def test_all_is_there_after_another_boot(moved: Client) -> None:
     moved.host.reboot()
     _check_data(moved.host, "second")
     _check_health(moved.host)
 
 
+@of_a_sweep
 def test_what_strict_breaks_is_told(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Of the services that are told none runs, all others do; and all run once the told ones are standard again."""
     tmp = tmp_path_factory.mktemp("strict")

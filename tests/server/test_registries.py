@@ -15,7 +15,7 @@ from builder.server import Remote, releases
 from tests.machine import hosts, registry
 from tests.machine.registry import HTTPS, OPEN, PASSWORD, USER, Registry
 from tests.server.conftest import Client, client
-from tests.sweeps import sample
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     import subprocess
@@ -222,7 +222,8 @@ def test_a_boot_needs_nobody(world: World) -> None:
     """The password stays, and who has to fetch an image anew has it from the start."""
     machine = world.web.host.machine
     machine.run("podman rmi --force --all", user="er-shop")
-    world.web.host.machine.poweroff()
+    machine.poweroff()
+    world.web.host.log_out()
     machine.boot()
     machine.wait(machine.started, timeout=90, what="the end of start-up")
     for stack in ("shop", "blog", "far"):
@@ -292,6 +293,7 @@ def test_a_changed_password_is_said_and_what_runs_goes_on(world: World) -> None:
     world.comes_up("shop")
 
 
+@of_a_sweep
 def test_a_registry_that_is_down_is_said_and_what_runs_goes_on(world: World) -> None:
     """At a login, and at a change of image; the password of before stays."""
     world.close()

@@ -304,6 +304,7 @@ CUTS = sample(
 _WELL = ("restarting behind it", "done")
 
 
+@of_a_sweep
 @pytest.mark.parametrize("phase", CUTS)
 def test_power_cut_leaves_the_old_or_the_new_release(hello: Stack, phase: str) -> None:
     """In the middle it is the old one, also when the new one would never have come up."""
@@ -383,6 +384,7 @@ def test_the_spec_wins_when_its_image_changes(hello: Stack) -> None:
     assert hello.web.er("apply", hello.web.spec, "--yes").returncode == 0
 
 
+@of_a_sweep
 def test_an_image_that_updates_itself_is_a_release(hello: Stack) -> None:
     """Podman's own update, here of an image without a registry; the one of before is kept, and can be had back."""
     web, run = hello.web, hello.web.host.machine.run

@@ -11,7 +11,7 @@ import pytest
 from builder.polling import until
 from tests.machine.clients import Load
 from tests.server.test_releases import Stack
-from tests.sweeps import sample
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     from tests.server.conftest import Client
@@ -89,6 +89,7 @@ def test_nobody_sees_a_broken_image(hello: Stack, restart: float) -> None:
     _settled(hello)
 
 
+@of_a_sweep
 def test_nobody_notices_a_changed_environment(hello: Stack, restart: float) -> None:
     """`er server apply`, and what it takes back because the program is not there."""
     web = hello.web

@@ -169,7 +169,7 @@ def test_a_users_own_drop_in_neither_hides_one_of_all_users_nor_loses_to_it() ->
 def test_what_podman_believes_to_run_is_forgotten_alike() -> None:
     """By a manager that comes back, and by er-room, which takes a stack's containers away without one."""
     rootfs = ROOT / "images/rootfs"
-    manager = (rootfs / "etc/systemd/system/user@.service.d/00-easyrunner.conf").read_text()
+    manager = (rootfs / "usr/lib/easyrunner/manager").read_text()
     room = (rootfs / "usr/lib/easyrunner/room").read_text()
     words = [re.findall(r"rm -rf --one-file-system [a-z ]+", text) for text in (manager, room)]
     assert len(words[0]) == 1
@@ -270,13 +270,15 @@ def test_the_tree_of_the_proxy_is_named_by_its_uid() -> None:
     assert f"/etc/systemd/system/user@{facts.PROXY_UID}.service.d/20-easyrunner.conf" in paths
 
 
-def test_the_units_of_every_user_of_ours_come_from_the_same_places() -> None:
+def test_the_managers_of_ours_begin_alike() -> None:
+    """Their units come from the same places, and what PAM gives others stands in their drop-ins."""
     files = {f.path: f.content for f in host.build(spec_of(more=STACK)).files}
     drop_ins = [content for path, content in files.items() if "/user@2" in path]
     assert len(drop_ins) == 2
-    places = [[line for line in content.splitlines() if line.startswith(b"Environment=")] for content in drop_ins]
-    assert places[0] == places[1]
-    assert len(places[0]) == 1
+    alike = (b"Environment=", b"PAMName=", b"KeyringMode=", b"UMask=", b"LimitCORE=", b"ExecStart=")
+    lines = [[line for line in content.splitlines() if line.startswith(alike)] for content in drop_ins]
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 8
 
 
 def test_first_boot_stays_small() -> None:

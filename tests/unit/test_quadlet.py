@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -249,6 +251,18 @@ def test_an_address_is_an_option_of_each_network() -> None:
     assert lines.index("EnvironmentFile=-%t/app-web.address") < lines.index(
         "ExecStartPost=/usr/bin/rm -f %t/app-web.address"
     )
+
+
+def test_a_service_that_reaches_nobody_has_no_network() -> None:
+    """Without a way out, and nobody else on its networks: and then nothing that asks for one."""
+    web, worker = replace(networks=(Attachment("back"),), dns=("192.0.2.1",)), replace(name="worker", kind="worker")
+    alone = Stack("app", 20_100, (web, worker), no_egress=True)
+    two = dataclasses.replace(alone, services=(web, dataclasses.replace(worker, networks=(Attachment("back"),))))
+    open_ = dataclasses.replace(alone, no_egress=False)
+    found = [[text for _, text in quadlet.units(one, base="debian-13")] for one in (alone, two, open_)]
+    assert all("\nNetwork=none\n" in text for text in found[0])
+    assert not any(word in text for text in found[0] for word in ("address", "\nDNS="))
+    assert not any("\nNetwork=none\n" in text for text in (*found[1], *found[2]))
 
 
 def test_a_directory_without_a_user_may_become_the_images() -> None:
