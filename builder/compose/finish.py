@@ -51,7 +51,8 @@ def finish(project: Project, drafts: list[Draft]) -> StackContents:
         if paths := known_images.not_writable(service.image, service.hardening, service.targets):
             draft.nodes["image"].report(IMAGE_READ_ONLY, service=service.name, paths=", ".join(paths))
         if fault := public.listen_conflict(service):
-            draft.nodes["listen"].report(fault[0], **fault[1])
+            text, values = fault
+            draft.nodes["listen"].report(text, key=False, **values)
     volumes = _volumes(project)
     _check_units(project, drafts, volumes, networks)
     environment.tell_unset(project)

@@ -133,10 +133,8 @@ def _container_section(stack: Stack, service: Service, podman: Podman, server: s
     yield from _network_lines(stack, service, podman)
     yield from mounts(stack, service)
     if service.own_socket:
-        yield (
-            "Volume",
-            f"{names.listen_directory(stack.name, service.name)}:{service.own_socket[0]}:rw,noexec,nosuid,nodev",
-        )
+        directory = names.listen_directory(stack.name, service.name)
+        yield "Volume", f"{directory}:{service.own_socket[0]}:rw,noexec,nosuid,nodev"
     yield from _hardening(service)
     yield from _health(service.healthcheck, podman)
     if _others_wait_for_health(stack, service) and podman.notify_healthy:

@@ -251,7 +251,8 @@ def stacks(document: Document, inputs: Iterable[StackInput], entries: Iterable[S
         if not entry.contents:
             _check_image(document, stack.services[0], (*entry.loc, "image"))
             if fault := public.listen_conflict(stack.services[0]):
-                document.report(fault[0], (*entry.loc, "listen"), **fault[1])
+                text, values = fault
+                document.report(text, (*entry.loc, "listen"), on_key=False, **values)
     return made
 
 

@@ -17,6 +17,7 @@ from builder.stack.model import LISTEN_FD
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from builder.messages import Text
     from builder.stack.domains import Fault
     from builder.stack.model import Service, Stack
 
@@ -62,13 +63,12 @@ def listen_fault(text: str) -> Fault | None:
     return None if fits else (messages.LISTEN_FORM, {"value": text})
 
 
-def listen_conflict(service: Service) -> Fault | None:
+def listen_conflict(service: Service) -> tuple[Text, dict[str, object]] | None:
     """What else is said of a service and does not go together with how it listens."""
     if service.listen == LISTEN_FD and service.init:
         return messages.LISTEN_INIT, {}
-    directory = service.own_socket[0] if service.own_socket else None
-    if directory in map(posixpath.normpath, service.targets):
-        return messages.LISTEN_MOUNTED, {"directory": directory}
+    if service.own_socket and service.own_socket[0] in map(posixpath.normpath, service.targets):
+        return messages.LISTEN_MOUNTED, {"directory": service.own_socket[0]}
     return None
 
 

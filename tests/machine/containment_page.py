@@ -37,6 +37,9 @@ setting for it."""
 _BUILDS: Final = """\
 By what is built on the server for a stack, with [--on-server](own-apps.md#building-on-the-server). Meanwhile another
 stack answered each request with 200, and the push said why the build had ended."""
+_LISTEN: Final = """\
+By apps that [listen on a socket](listen.md) of their own. Those in place of which there was something else answered 502
+to visitors, and nothing of the neighbour's; with a link where the proxy itself looks, the neighbour's app answered."""
 SECTIONS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "network": (
         "Ways out",
@@ -56,6 +59,11 @@ SECTIONS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "user": (
         "Out of the container",
         "As the stack's own user on the host, as if the container were left behind.",
+        ("attempt", "outcome"),
+    ),
+    "listen": (
+        "Sockets of its own",
+        _LISTEN,
         ("attempt", "outcome"),
     ),
     "builds": (
@@ -91,7 +99,8 @@ MAY: Final = {
 ANYBODY: Final = {"a program that is setuid, in a volume", "a port below 1024"}
 _HEAD: Final = """# What an app that was taken over can do
 
-Made by the tests (`UPDATE=1 .venv/bin/pytest tests/machine/test_containment.py tests/machine/test_capabilities.py`):
+Made by the tests (`UPDATE=1 .venv/bin/pytest tests/machine/test_containment.py tests/machine/test_capabilities.py`, and
+its neighbours there):
 each row is tried on a booted host, and compared with this table at every run. What takes a virtual machine, `make
 attacks` adds. How `egress:` works is in [egress.md](egress.md).
 """

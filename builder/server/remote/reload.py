@@ -34,6 +34,8 @@ _SHARES: Final = "/etc/systemd/system/user@.service.d/10-easyrunner.conf"
 # Path pattern, and what is reloaded when such a file changes.
 _SYSTEM_FILES: Final = (
     (_SHARES, "shares"),
+    ("/etc/tmpfiles.d/er-*", "directories"),
+    ("/usr/lib/tmpfiles.d/easyrunner.conf", "directories"),
     ("/etc/systemd/journald*", "journal"),
     ("/etc/systemd/*", "systemd"),
     ("/etc/systemd/system/easyrunner-deploy*", "deploy"),
@@ -58,9 +60,9 @@ _USER_UNIT: Final = re.compile(
     rf"({facts.QUADLETS}|{facts.ETC}/units|/etc/systemd/system)/(?:user@)?(?P<uid>\d+)(?:\.service\.d)?/(?P<rest>.*)"
 )
 _STACK_FILE: Final = re.compile(rf"{facts.STACKS}/(?P<stack>[^/]+)/(?P<rest>.*)")
-# `<stack>-<service>.container`, its drop-ins, its ingress.
+# `<stack>-<service>.container`, its drop-ins, its ingress, or what shows the socket that it makes itself.
 _SERVICE_UNIT: Final = re.compile(
-    r"(?:er-(?:ingress|listen)-(?P<ingress>[^/.]+)\.|(?P<unit>[^/.]+)\.(?:container|service))"
+    r"(?:er-(?:ingress|listen|passed)-(?P<ingress>[^/.]+)\.|(?P<unit>[^/.]+)\.(?:container|service))"
 )
 # Files of a stack that no container reads.
 _NOT_READ: Final = frozenset({"services", "subids", "archives", facts.GIT})
@@ -126,6 +128,10 @@ def reload(found: Affected, seconds: float, say: Say, ran: Mapping[str, Mapping[
     """
     if "systemd" in found.system:
         common.run(["systemctl", "daemon-reload"])
+    if "directories" in found.system:
+        # Those of a stack that has no user yet are made by first boot.
+        places = (f"--prefix={facts.RUN}", f"--prefix={facts.STATE}")
+        common.run(["systemd-tmpfiles", "--create", *places], check=False)
     if "shares" in found.system:
         _tell_shares()
     _reload_system(found.system)
