@@ -29,7 +29,7 @@ from tests.aws.replace_page import Page, Row
 from tests.aws.test_faults import BY_NAME, CLOSED, KILL
 from tests.aws.visitor import Visitor
 from tests.machine.hosts import IMAGES, ROOT
-from tests.sweeps import sample
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -260,6 +260,7 @@ def test_an_image_that_does_not_start_costs_nothing(site: Site, page: Page) -> N
     assert row.lost == 0
 
 
+@of_a_sweep
 def test_an_image_that_starts_nothing_gives_the_data_back(site: Site, page: Page) -> None:
     site.destroy_old()
     old = site.server.id

@@ -80,9 +80,24 @@ class Host:
         argv += ["--resolve", f"{name}:{port}:{target}", *words, url]
         return (source or self.machine.attacker(0)).run(argv, check=False)
 
+    @cached_property
+    def _ssh(self) -> str:
+        """A program that is the ssh of the host's own base, where this machine can run that.
+
+        OpenSSH before 9.9 has one exchange of keys in common with a host, which takes a client a tenth of a second.
+        """
+        tree, program = self.machine.tree, self.key.parent / "ssh-of-the-base"
+        loader = tree / "usr/lib64/ld-linux-x86-64.so.2"
+        if not loader.exists():
+            return "ssh"
+        libraries = tree / "usr/lib/x86_64-linux-gnu"
+        program.write_text(f'#!/bin/sh\nexec {loader} --library-path {libraries} {tree}/usr/bin/ssh "$@"\n')
+        program.chmod(0o755)
+        return str(program)
+
     def ssh_argv(self, *words: str, family: int = 4, user: str | None = None) -> list[str]:
         """How a client runs a command over SSH with the admin's key."""
-        argv = ["ssh", "-i", str(self.key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
+        argv = [self._ssh, "-i", str(self.key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
         argv += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
         return [*argv, "-o", "ConnectTimeout=5", f"{user or self.spec.admin.name}@{self.address(family)}", *words]
 

@@ -21,6 +21,7 @@ from builder.qemu import accelerator, hardware
 from builder.qemu.hardware import Drive, Hardware
 from builder.spec.model import Data
 from tests.packer.bake_program import SPEC
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,6 +121,7 @@ def test_the_one_other_disk_is_made_kept_and_grown(tmp_path: Path) -> None:
     assert int(size[1]) > 2.5 * (1 << 30)
 
 
+@of_a_sweep
 def test_of_two_disks_none_is_touched(tmp_path: Path) -> None:
     disks = [_empty(tmp_path / f"{name}.raw") for name in ("one", "two")]
     said = _boot(tmp_path, _script_disk(tmp_path / "script.raw"), *disks)

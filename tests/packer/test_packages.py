@@ -12,6 +12,7 @@ from builder.lab import base_tree
 from builder.lab.machine import Machine
 from tests.machine import hosts
 from tests.packer import bake_without_packer as bake
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.machine
 
 
+@of_a_sweep
 @pytest.mark.usefixtures("example_images")
 def test_a_bake_installs_what_its_spec_needs(tmp_path: Path) -> None:
     """From the real mirror, by the step that installs everything else; the manifest lists it among all others."""

@@ -89,7 +89,7 @@ def pair(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 def _admin(tmp: Path, *machines: Host) -> Client:
     """An ssh that knows both by their names."""
-    clients = [client(host, host.key.parents[1]) for host in machines]
+    clients = [client(host, host.key.parents[1], sharing=False) for host in machines]
     config = tmp / "config"
     texts = [(one.directory / "config").read_text() for one in clients]
     config.write_text(
@@ -257,10 +257,8 @@ _CUTS: Final = [(cut, which, phase) for cut in ("new", "old") for which, phase i
 def test_the_power_goes(pair: Pair, cut: str, which: str, phase: str) -> None:
     """Of either host. In the end the old one serves, or the move has come to its end."""
     running = _until_phase(pair, which, phase)
-    host = getattr(pair, cut)
-    machine = host.machine
+    machine = getattr(pair, cut).machine
     machine.cut()
-    host.log_out()
     if cut == "new":
         running.communicate(timeout=900)
         assert running.returncode == 1
@@ -396,7 +394,6 @@ def test_an_image_of_no_registry_is_there(pair: Pair) -> None:
 def test_the_old_host_stays_stopped(pair: Pair) -> None:
     """Also after a boot; and nobody changes it."""
     pair.old.machine.poweroff()
-    pair.old.log_out()
     pair.old.machine.boot()
     pair.old.machine.wait(pair.old.machine.started, timeout=90, what="the end of start-up")
     assert _is_silent(pair.old)
