@@ -81,6 +81,8 @@ class State(NamedTuple):
     restarts: int
 
 
+# The state of one whose visitors wait for it.
+WAKING: Final = "waking"
 _UNIT_PROPERTIES: Final = ("Id", "ActiveState", "Result", "Restart", "ExecMainExitTimestampMonotonic", "NRestarts")
 
 
@@ -102,7 +104,7 @@ def _of_user(user: str, units: Mapping[str, str], stack: str = "") -> Iterator[S
     properties = ",".join(dict.fromkeys((*_UNIT_PROPERTIES, *sleepers.PROPERTIES * bool(sleeping))))
     argv = ["systemctl", "--user", "show", *dict.fromkeys((*units, *sleepers.asked(sleeping))), "-p", properties]
     shown = sleepers.blocks(common.as_user(user, argv, check=False))
-    judged = sleepers.judge(sleeping, shown, sleepers.Marks({}, {}))
+    judged = sleepers.judge(sleeping, shown, sleepers.Marks.of_stack(stack, sleeping))
     asleep = {one.unit.name: one for one in judged.values()}
     for unit, where in units.items():
         state = _state(user, where, unit, shown.get(unit, {}))
@@ -118,7 +120,8 @@ def _state(user: str, where: str, unit: str, found: Mapping[str, str]) -> State:
 
 
 def _of_sleeper(state: State, found: Sleeper) -> State:
-    words = "asleep" if found.is_asleep else f"its wake failed: {found.failed}" if found.failed else state.state
+    words = "asleep" if found.is_asleep else WAKING if found.is_waking else state.state
+    words = f"its wake failed: {found.failed}" if found.failed else words
     return state._replace(state=words, is_up=found.is_up)
 
 

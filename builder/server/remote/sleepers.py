@@ -36,6 +36,7 @@ class Sleeper(NamedTuple):
     unit: Unit
     state: str
     is_asleep: bool
+    is_waking: bool
     is_up: bool
     since: int | None
     woken: int | None
@@ -97,10 +98,11 @@ def blocks(text: str) -> dict[str, dict[str, str]]:
 
 
 class Marks(NamedTuple):
-    """Of each service: since when the file says that it is asleep, and how often it was woken."""
+    """By service since when it is asleep and how often it was woken; and whose ingress has joined the app."""
 
     since: dict[str, int]
     woken: dict[str, int]
+    joined: frozenset[str] = frozenset()
 
     @classmethod
     def of_stack(cls, stack: str, services: Iterable[str]) -> Marks:
@@ -108,7 +110,7 @@ class Marks(NamedTuple):
         place, services = Path(facts.PROXY_SOCKETS, stack), list(services)
         times = {one: at for one in services if (at := _written(place / f"{one}.asleep")) is not None}
         counts = {one: number for one in services if (number := _number(place / f"{one}.woken")) is not None}
-        return cls(times, counts)
+        return cls(times, counts, frozenset(one for one in services if _written(place / f"{one}.up") is not None))
 
 
 def _written(path: Path) -> int | None:
@@ -151,7 +153,7 @@ def judge(units: Mapping[str, Unit], shown: Mapping[str, Mapping[str, str]], mar
             shown.get(unit.name, {}),
             # Who sleeps along is woken by whoever in its stack is.
             can_wake=is_open[service] if unit.is_public else any(is_open.values()),
-            failed=_failed(shown.get(f"er-ingress-{service}.service", {})),
+            ingress=shown.get(f"er-ingress-{service}.service", {}),
             marks=marks,
         )
         for service, unit in units.items()
@@ -159,14 +161,26 @@ def judge(units: Mapping[str, Unit], shown: Mapping[str, Mapping[str, str]], mar
 
 
 def _judged(
-    service: str, unit: Unit, found: Mapping[str, str], *, can_wake: bool, failed: str, marks: Marks
+    service: str,
+    unit: Unit,
+    found: Mapping[str, str],
+    *,
+    can_wake: bool,
+    ingress: Mapping[str, str],
+    marks: Marks,
 ) -> Sleeper:
+    failed = _failed(ingress)
     state, result = found.get("ActiveState", "unknown"), found.get("Result", "success")
     rests = state == "inactive" and result == "success" and found.get("StopWhenUnneeded") == "yes"
     is_asleep = rests and can_wake and not failed
-    is_up = is_asleep or (not failed and (state == "active" or (state == "activating" and result == "success")))
+    is_held = ingress.get("ActiveState") in _BEGUN and service not in marks.joined
+    is_waking = (state == "activating" and result == "success") or (is_held and state == "active")
+    is_up = is_asleep or is_waking or (state == "active" and not failed)
     since = (marks.since.get(service) or _stopped_at(found)) if is_asleep else None
-    return Sleeper(service, unit, state, is_asleep, is_up, since, marks.woken.get(service), failed)
+    return Sleeper(service, unit, state, is_asleep, is_waking, is_up, since, marks.woken.get(service), failed)
+
+
+_BEGUN: Final = frozenset({"active", "activating"})
 
 
 def _failed(ingress: Mapping[str, str]) -> str:
