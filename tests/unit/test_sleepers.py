@@ -35,7 +35,7 @@ _WEB, _DB = Unit("shop-web.service", is_public=True), Unit("shop-db.service", is
 _UNITS = {"web": _WEB, "db": _DB}
 _SERVICES = [
     ("sleep", "web", "shop-web.service"),
-    ("along", "db", "shop-db.service"),
+    ("sleep", "db", "shop-db.service"),
     ("web", "api", "shop-api.service"),
     ("unit", "mail", "shop-mail.service"),
 ]
@@ -127,6 +127,7 @@ class Host:
         self.shown = _systemd(**changed)
         monkeypatch.setattr(common, "stacks", lambda: ["shop"])
         monkeypatch.setattr(common, "services", lambda _: iter(_SERVICES))
+        monkeypatch.setattr(sleepers, "units_of", lambda stack: _UNITS if stack == "shop" else {})
         monkeypatch.setattr(common, "as_user", self.as_user)
         monkeypatch.setattr(common, "show", lambda *_, **__: {"LoadState": "loaded", "ActiveState": "active"})
 
@@ -245,6 +246,7 @@ def test_only_what_has_changed_is_tried_and_few_at_once(monkeypatch: pytest.Monk
     every = {stack: [("sleep", f"s{number}", f"{stack}-s{number}.service") for number in range(3)] for stack in "abcd"}
     monkeypatch.setattr(common, "stacks", lambda: [*every])
     monkeypatch.setattr(common, "services", lambda stack: iter(every[stack]))
+    monkeypatch.setattr(common, "uids", lambda stacks: dict.fromkeys(stacks, 33_000))
     monkeypatch.setattr("builder.server.remote.images.first_images.each", lambda: {"b": ["s2"]})
     monkeypatch.setattr(host_readiness, "_waiting_for_secrets", lambda: {"c": ["token"]})
     monkeypatch.setattr(host_readiness, "waiting_for_logins", set)

@@ -117,7 +117,7 @@ def wait(wanted: Collection[Part], seconds: float) -> None:
 
 def _sleepers(wanted: Collection[Part]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for stack, _, service in (part.where.partition("/") for part in wanted if part.kind in common.SLEEPERS):
+    for stack, _, service in (part.where.partition("/") for part in wanted if part.kind == common.SLEEPS):
         found.setdefault(stack, []).append(service)
     return found
 
@@ -167,14 +167,14 @@ def _not_ready(wanted: Collection[Part]) -> list[str]:
 
 def _running(part: Part) -> frozenset[str]:
     """One that sleeps is held awake: so it runs."""
-    return frozenset({"running"}) if part.kind in common.SLEEPERS else RUNNING
+    return frozenset({"running"}) if part.kind == common.SLEEPS else RUNNING
 
 
 def _is_silent(part: Part) -> bool:
     service = part.where.partition("/")[2]
     if part.kind in common.PUBLIC and not _answers(part.socket, service, part.kind):
         return True
-    if part.kind in common.SLEEPERS and not _answers_inside(part):
+    if part.kind == common.SLEEPS and not _answers_inside(part):
         return True
     return bool(part.container) and not _is_healthy(part.user, part.container)
 
@@ -211,7 +211,7 @@ def _check_steady(wanted: Collection[Part], before: Mapping[Part, int]) -> None:
     failed = sorted(
         part.where
         for part, (restarts, state) in _states_of(wanted).items()
-        if state in FAILED or restarts > before.get(part, 0) or (part.kind in common.SLEEPERS and state != "running")
+        if state in FAILED or restarts > before.get(part, 0) or (part.kind == common.SLEEPS and state != "running")
     )
     if failed:
         raise RemoteError(f"{', '.join(failed)}: started and fell over")

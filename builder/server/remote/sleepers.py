@@ -76,11 +76,14 @@ PROPERTIES: Final = ("Id", "ActiveState", "Result", "StopWhenUnneeded", "Inactiv
 
 
 def units_of(stack: str) -> dict[str, Unit]:
-    """The units of a stack's sleepers, by service."""
+    """The units of a stack's sleepers, by service; none before the stack's user is made."""
+    found = {service: unit for kind, service, unit in common.services(stack) if kind == common.SLEEPS}
+    if not found or not (uid := common.uids([stack]).get(stack)):
+        return {}
+    sockets = Path(facts.ETC, "units", str(uid))
     return {
-        service: Unit(unit, is_public=kind == common.SLEEPS)
-        for kind, service, unit in common.services(stack)
-        if kind in common.SLEEPERS
+        service: Unit(unit, is_public=(sockets / f"er-ingress-{service}.socket").exists())
+        for service, unit in found.items()
     }
 
 
