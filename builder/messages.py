@@ -214,3 +214,16 @@ DOMAIN_FORM: Final = Text(
     "`{value}` is not a domain",
     "labels of letters, digits and `-`, at most 63 characters each, joined by dots",
 )
+
+# Sleep.
+SLEEP_RANGE: Final = Text("sleep after 1m at least, and 168h at most", "as in 15m")
+WAKE_FORM: Final = Text(
+    "`{value}` is neither a path nor a method",
+    "as in /app/* for all below it, / for the front page alone, or POST",
+)
+WAKE_TIMEOUT_RANGE: Final = Text("a visitor is held for 5s at least, and 10m at most", "as in 90s")
+SLEEP_WANTED: Final = Text("`{key}` goes with `sleep`", "write `sleep: 15m` as well, or take it out")
+SLEEP_ALONE: Final = Text(
+    "{service} is no public service, and no public one of the stack sleeps: nobody would wake it",
+    "let the public service sleep, as in xyz.easyrunner.service.sleep: 15m, or take it out",
+)

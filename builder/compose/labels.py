@@ -1,31 +1,29 @@
 """EasyRunner's labels: of which type a service is, and the domain and port where the world reaches it.
 
 A spec may say the same under `public`: there a key stands for a label. Nothing may be said in both places.
-Also the variables that a Compose file may use, since they depend on the labels of all its services.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from builder.compose import messages, ports
-from builder.compose.interpolation import Expansion, FormatError, RequiredError
 from builder.compose.node import Document, Node, NodeError, attempt
 from builder.compose.values import boolean, content, duration, integer, pairs, size, text
 from builder.problems import Report
-from builder.stack import domains, model, public, variables
+from builder.stack import domains, public, sleeping
 from builder.stack.model import UNENCODABLE
-from builder.stack.variables import ServiceIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from builder.compose.draft import Draft, Port, Project
+    from builder.compose.draft import Draft, Project
     from builder.messages import Text
-    from builder.stack.model import Kind
+    from builder.stack.domains import Fault
     from builder.yamlfile.places import Loc
     from builder.yamlfile.source import Source
 
@@ -44,6 +42,9 @@ PATH: Final = f"{PREFIX}service.path"
 STRIP_PATH: Final = f"{PREFIX}service.strip-path"
 REDIRECT_FROM: Final = f"{PREFIX}service.redirect-from"
 PROTOCOL: Final = f"{PREFIX}service.protocol"
+SLEEP: Final = f"{PREFIX}service.sleep"
+WAKE: Final = f"{PREFIX}service.wake"
+WAKE_TIMEOUT: Final = f"{PREFIX}service.wake-timeout"
 BUILD_CONTEXT: Final = f"{PREFIX}service.build-context"
 LOCAL_CACHE: Final = f"{PREFIX}service.local-cache"
 PUBLIC: Final = f"{PREFIX}appIsPublic"
@@ -66,6 +67,9 @@ _KNOWN: Final = (
     STRIP_PATH,
     REDIRECT_FROM,
     PROTOCOL,
+    SLEEP,
+    WAKE,
+    WAKE_TIMEOUT,
     BUILD_CONTEXT,
     LOCAL_CACHE,
     PUBLIC,
@@ -90,7 +94,7 @@ def apply_labels(draft: Draft) -> None:
     for name, node in found.items():
         if name.startswith(PREFIX) and name not in _KNOWN:
             node.report(messages.LABEL_UNKNOWN, key=True, name=name, near=_near(name))
-    found = _with_newer_names(found)
+    found = with_newer_names(found)
     found |= _of_spec(draft, found)
     _set_kind(draft, found)
     for name, parse_label in _PARSERS.items():
@@ -122,6 +126,9 @@ KEYS: Final = {
     "strip_path": STRIP_PATH,
     "redirect_from": REDIRECT_FROM,
     "protocol": PROTOCOL,
+    "sleep": SLEEP,
+    "wake": WAKE,
+    "wake_timeout": WAKE_TIMEOUT,
 }
 ONLY_IN_SPEC: Final = ("headers", "basic_auth")
 
@@ -158,7 +165,7 @@ def _of_spec(draft: Draft, found: dict[str, Node]) -> dict[str, Node]:
     values = {KEYS[key]: replace(node, document=silent) for key, node in said.items() if key in KEYS}
     return {
         TYPE: said.with_value("web"),
-        **{label: node.with_value(_as_label(node.value)) for label, node in values.items()},
+        **{label: node.with_value(as_label(node.value)) for label, node in values.items()},
     }
 
 
@@ -167,7 +174,7 @@ def _place(node: Node) -> str:
     return f"{mark.file}:{mark.line}"
 
 
-def _as_label(value: Any) -> str:
+def as_label(value: Any) -> str:
     """A value of the spec as a label has it."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
@@ -183,7 +190,7 @@ def check_names(project: Project) -> None:
             node.report(messages.PUBLIC_UNKNOWN, key=True, name=name, near="".join(near), known=known)
 
 
-def _with_newer_names(found: dict[str, T]) -> dict[str, T]:
+def with_newer_names(found: dict[str, T]) -> dict[str, T]:
     """EasyRunner's earlier names count as the newer, unless that is set too."""
     return {**{new: found[old] for old, new in ALIASES.items() if old in found}, **found}
 
@@ -282,6 +289,34 @@ def _unless_none(parse: Callable[[Node], float], node: Node, text: Text) -> floa
     return limit
 
 
+def _sleep(node: Node, draft: Draft) -> None:
+    """A time; of a service that is not public any, or `true`, as it sleeps with one that is."""
+    is_front = draft.fields["kind"] == "web"
+    if not is_front and node.value == "true":
+        draft.set("sleep", 0, node)
+        return
+    seconds = duration(node)
+    _refuse(sleeping.sleep_fault(seconds), node)
+    draft.set("sleep", int(seconds) if is_front else 0, node)
+
+
+def _wake(node: Node, draft: Draft) -> None:
+    for said in _listed(node):
+        _refuse(sleeping.wake_fault(said), node)
+    draft.set("wake", tuple(dict.fromkeys(_listed(node))), node)
+
+
+def _wake_timeout(node: Node, draft: Draft) -> None:
+    seconds = duration(node)
+    _refuse(sleeping.wake_timeout_fault(seconds), node)
+    draft.set("wake_timeout", math.ceil(seconds), node)
+
+
+def _refuse(fault: Fault | None, node: Node) -> None:
+    if fault:
+        raise node.error(fault[0], **fault[1])
+
+
 def _build_context(node: Node, draft: Draft) -> None:
     if draft.node.get("build") is None:
         raise node.error(messages.LABEL_BUILD, context=node.value, service=draft.name)
@@ -302,6 +337,9 @@ _PARSERS: Final[dict[str, Callable[[Node, Draft], None]]] = {
     STRIP_PATH: partial(_flag, "strip_path"),
     REDIRECT_FROM: _redirect_from,
     PROTOCOL: _protocol,
+    SLEEP: _sleep,
+    WAKE: _wake,
+    WAKE_TIMEOUT: _wake_timeout,
     BUILD_CONTEXT: _build_context,
     LOCAL_CACHE: partial(_flag, "local_cache"),
     PUBLIC: _is_public,
@@ -314,7 +352,7 @@ def _check_public(draft: Draft, found: dict[str, Node]) -> None:
         if DOMAIN not in found and not _is_misspelt(draft):
             found.get(TYPE, draft.node).report(messages.LABEL_DOMAIN_MISSING, service=draft.name)
         return
-    for label in (DOMAIN, PATH, REDIRECT_FROM):
+    for label in (DOMAIN, PATH, REDIRECT_FROM, WAKE, WAKE_TIMEOUT):
         if label in found:
             found[label].report(messages.LABEL_DOMAIN_PRIVATE, kind=draft.fields["kind"])
 
@@ -323,78 +361,3 @@ def _is_misspelt(draft: Draft) -> bool:
     """Whether the spec has an unknown key for the service, an error that may be meant for its domains."""
     said = draft.project.public.get(draft.name)
     return said is not None and any(key not in KEYS and key not in ONLY_IN_SPEC for key, _ in said.items())
-
-
-def injected_variables(
-    files: list[Any], project: Project, server: str | None, environment: dict[str, str]
-) -> dict[str | None, dict[str, str]]:
-    """EasyRunner's variables of each service by its name, and under None those that are the same for all.
-
-    `files` are the Compose files as YAML gives them, unchecked; `environment` the variables of `.env`, for labels.
-    """
-    services: dict[str, dict[str, Any]] = {}
-    for data in files:
-        named = data.get("services") if isinstance(data, dict) else None
-        for name, service in named.items() if isinstance(named, dict) else ():
-            services.setdefault(name, {}).update(_raw_facts(service, services.get(name, {}), environment))
-    peers = [_identity(name, facts, project.public.get(name)) for name, facts in services.items()]
-    stack = project.stack
-    shared = {"EASYRUNNER_STACK": stack, "EASYRUNNER_APP_NAME": stack, "COMPOSE_PROJECT_NAME": stack}
-    shared |= {"PWD": "."}  # for who mounts ${PWD}/data
-    if server:
-        shared["EASYRUNNER_SERVER_NAME"] = server
-    known: dict[str | None, dict[str, str]] = {None: shared}
-    for peer in peers:
-        # The framework adds PORT and the like to the container, not to the file.
-        known[peer.name] = variables.of_service(stack, peer._replace(framework=None), peers, server)
-    return known
-
-
-def _identity(name: str, facts: dict[str, Any], spec: Node | None) -> ServiceIdentity:
-    said = {} if spec is None else {KEYS[key]: _as_label(node.value) for key, node in spec.items() if key in KEYS}
-    found = {**facts["labels"], **said}
-    kind = "web" if spec is not None else kind_of(found)
-    domain = found.get(DOMAIN, "").split(",")[0].strip() or None
-    paths = public.normal_paths(path.strip() for path in found.get(PATH, "/").split(","))
-    port = found.get(PORT) or str(ports.web_port(facts["ports"], facts["expose"], facts["image"])[0] or model.PORT)
-    return ServiceIdentity(
-        name,
-        cast("Kind", kind) if kind in ("web", "internal", "worker") else "internal",
-        domain,
-        int(port) if port.isdigit() else model.PORT,
-        path=paths[0] if paths else "",
-    )
-
-
-def _raw_facts(service: Any, before: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
-    """Labels, ports and image of a service, roughly: what is wrong with them is reported when the service is read.
-
-    `before` are those of the files that this one is laid over.
-    """
-    raw = service if isinstance(service, dict) else {}
-    image = raw.get("image")
-    return {
-        "labels": {**before.get("labels", {}), **_raw_labels(raw.get("labels"), environment)},
-        "image": _expand(image, environment) if isinstance(image, str) else before.get("image"),
-        **{key: [*before.get(key, []), *_raw_ports(raw.get(key), environment)] for key in ("ports", "expose")},
-    }
-
-
-def _raw_ports(listed: Any, environment: dict[str, str]) -> list[Port]:
-    entries = listed if isinstance(listed, list) else []
-    expanded = (_expand(entry, environment) if isinstance(entry, str) else entry for entry in entries)
-    return [port for entry in expanded for port in ports.parse(entry) or ()]
-
-
-def _raw_labels(raw: Any, environment: dict[str, str]) -> dict[str, str]:
-    if isinstance(raw, list):
-        raw = dict(str(item).partition("=")[::2] for item in raw)
-    items = raw.items() if isinstance(raw, dict) else ()
-    return _with_newer_names({str(name): _expand(str(value), environment) for name, value in items})
-
-
-def _expand(text: str, environment: dict[str, str]) -> str:
-    try:
-        return Expansion(environment.get).expand(text)
-    except (FormatError, RequiredError):
-        return ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, Final
 
-from builder.compose import labels, messages
+from builder.compose import known_variables, labels, messages
 from builder.compose.draft import Draft, Project
 from builder.compose.environment import example_of, read_variables
 from builder.compose.finish import finish
@@ -97,7 +97,7 @@ def _load(files: list[Source], project: Project, server: str | None) -> StackCon
 def read_drafts(files: list[Source], project: Project, server: str | None) -> list[Draft] | None:
     """The services that run, each read by itself; None where a file has no services, with the reason in the report."""
     environment = _read_dotenv(files[0], project)
-    injected = labels.injected_variables([file.data for file in files], project, server, environment)
+    injected = known_variables.injected_variables([file.data for file in files], project, server, environment)
 
     def lookup(service: str | None, name: str) -> str | None:
         if name in environment:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
-import re
 import textwrap
 import urllib.parse
 from dataclasses import dataclass, replace
@@ -13,14 +11,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts, quadlet
-from builder.host import edge, firewall, fleet, packages, rootfs, sections
+from builder.host import edge, firewall, fleet, packages, rootfs, scanners, sections
 from builder.host.model import File, Host, Part
 from builder.host.rootfs import Encoded
 from builder.oci import image_reference
-from builder.stack import names, public, shares, user
+from builder.stack import names, public, shares, sleeping, user
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from builder.spec import Spec
@@ -77,6 +75,8 @@ def _values(spec: Spec) -> dict[str, Any]:
         "acme_directory": _acme_directory(spec),
         "builds": any(stack.builds for stack in spec.stacks),
         "by_name": any(rule.by_name for stack in spec.stacks for rule in (*stack.egress, *stack.build_egress)),
+        "sleeps": any(sleeping.sleeping(stack.services) for stack in spec.stacks),
+        "scans": scanners.scans(),
         "builds_secrets": any(_builds_secrets(stack) for stack in spec.stacks),
         "builds_images": any(service.build for stack in spec.stacks for service in stack.services),
         "quadlets": facts.QUADLETS,
@@ -91,8 +91,8 @@ def _values(spec: Spec) -> dict[str, Any]:
         "auth_file": facts.AUTH_FILE,
         "names": facts.NAMES,
         "answers": facts.ANSWERS,
-        "ignored": never_banned(spec),
-        "own_pages": own_pages(spec),
+        "ignored": scanners.never_banned(spec),
+        "own_pages": scanners.own_pages(spec),
         "ceiling": f"{shares.ceiling(len(spec.stacks)):g}",
         "share": f"{shares.share(len(spec.stacks)):g}",
         "own_sites": _own_sites(spec),
@@ -138,6 +138,14 @@ def _stack(stack: Stack, spec: Spec, values: Mapping[str, object]) -> Iterator[F
         "sites": public.sites(stack),
         "subid": user.subids(stack.uid).first,
         "builder": _builder(stack),
+        "sleeping": (asleep := sleeping.sleeping(stack.services)),
+        "own_paths": scanners.own_paths(spec, stack),
+        "wakes": {one.name: sleeping.paths_and_methods(one.wake) for one in stack.services if one.name in asleep},
+        "pulls": [
+            image_reference.host_name(stack.name, one.name, one.image)
+            for one in stack.services
+            if one.name in asleep and one.pull != "never" and not image_reference.is_archive(one.image)
+        ],
         "archives": _archives(stack.name, {service.name: service.image for service in stack.services}),
     }
     words = {"stack": stack.name, "uid": stack.uid}
@@ -235,50 +243,6 @@ def _acme_directory(spec: Spec) -> str | None:
     return None if spec.tls.ca == "internal" else _ACME.get(spec.tls.ca, spec.tls.ca)
 
 
-# Fail2Ban's policy is baked. A spec changes who is never banned, and which pages are a site's own.
-# Fail2Ban counts IPv6 clients by networks of this prefix, as /usr/lib/easyrunner/watch.awk does.
-_CLIENT_PREFIX: Final = 64
-
-
-def never_banned(spec: Spec) -> tuple[str, ...]:
-    """The networks that are never banned. An IPv6 address among them stands for the network it is counted in."""
-    edges = spec.proxy.edge.networks if spec.proxy.edge else ()
-    networks = (ipaddress.ip_network(text) for text in (*spec.fail2ban.ignore, *edges))
-    counted = (
-        one.supernet(new_prefix=_CLIENT_PREFIX)
-        if isinstance(one, ipaddress.IPv6Network) and one.prefixlen > _CLIENT_PREFIX
-        else one
-        for one in networks
-    )
-    return tuple(dict.fromkeys(map(str, counted)))
-
-
-def own_pages(spec: Spec) -> tuple[Encoded, ...]:
-    """Pages that a site has, as regular expressions of what follows the client in a line of the web jails."""
-    found = (
-        *(_page_line(_domains(stack), path) for stack in spec.stacks for path in _image_pages(stack)),
-        *(_page_line([domain], _any_of(paths)) for domain, paths in spec.fail2ban.allow),
-    )
-    return tuple(map(rootfs.fail2ban, found))
-
-
-# What scanners ask for and these images, by the last word of their name, really have; as in er-web-scan.conf.
-_IMAGE_PAGES: Final = {
-    "wordpress": r"(?:wp-(?:login|admin|content|includes)|xmlrpc\.php)",
-    "phpmyadmin": r"php(?:myadmin|info)",
-    "solr": "solr/",
-    "tomcat": "manager/html",
-}
-_IN_ANY_DIRECTORY: Final = "(?:[^?]*/)?"
-
-
-def _image_pages(stack: Stack) -> Iterator[str]:
-    """Of all images of a stack, as WordPress may stand behind a web server."""
-    images = {re.split("[:@]", service.image.rpartition("/")[2])[0] for service in stack.services}
-    if _domains(stack):
-        yield from (_IN_ANY_DIRECTORY + pages for image, pages in _IMAGE_PAGES.items() if image in images)
-
-
 _LONGEST_LINE: Final = 400
 
 
@@ -287,18 +251,6 @@ def _own_sites(spec: Spec) -> list[Encoded]:
     domains = dict.fromkeys(domain for stack in spec.stacks for domain in stack.domains)
     lines = textwrap.wrap(" ".join(domains), _LONGEST_LINE, break_long_words=False, break_on_hyphens=False)
     return [Encoded(f"{address} {line}") for address in facts.OWN_SITES for line in lines]
-
-
-def _domains(stack: Stack) -> list[str]:
-    return [domain for service in stack.services for domain in service.domains]
-
-
-def _any_of(paths: Iterable[str]) -> str:
-    return f"(?:{'|'.join(re.escape(path.lstrip('/')) for path in paths)})"
-
-
-def _page_line(domains: Sequence[str], path: str) -> str:
-    return rf"4\d\d //(?:{'|'.join(map(re.escape, domains))})/+{path}"
 
 
 def _base_values(spec: Spec) -> dict[str, object]:
@@ -316,6 +268,7 @@ def _base_values(spec: Spec) -> dict[str, object]:
         "max_body": facts.MAX_BODY,
         "response_timeout": facts.RESPONSE_TIMEOUT,
         "queue_timeout": facts.QUEUE_TIMEOUT,
+        "wake_timeout": sleeping.WAKE_TIMEOUT,
         "proxy_image": image_reference.host_name("proxy", "caddy", spec.proxy.image),
         "archives": _archives("proxy", {"caddy": spec.proxy.image}),
         "network": quadlet.pasta(podman),

@@ -13,7 +13,7 @@ from builder.quadlet.container_keys import container_options, option
 from builder.quadlet.podman import BASES, defaults, pasta
 from builder.quadlet.unit_file import VARIABLES, Section, Unit, line, word, words
 from builder.quadlet.volumes import mounts
-from builder.stack import names, variables
+from builder.stack import names, sleeping, variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,41 +51,58 @@ def _container_unit(stack: Stack, service: Service, podman: Podman, server: str 
             Section("Quadlet", defaults(podman)),
             Section("Container", entries),
             Section("Service", tuple(_service_section(stack, service, podman, entries))),
-            Section("Install", (("WantedBy", "default.target"),)),
+            *(() if _sleeps(stack, service) else (Section("Install", (("WantedBy", "default.target"),)),)),
         ),
     )
 
 
+def _sleeps(stack: Stack, service: Service) -> bool:
+    return service.name in sleeping.sleeping(stack.services)
+
+
 def _unit_section(stack: Stack, service: Service) -> Iterator[Entry]:
     yield "Description", f"{stack.name}: {service.name}"
+    if _sleeps(stack, service):
+        yield "StopWhenUnneeded", "yes"
+    pulled = sleeping.pulled(stack.services)
+    for name in pulled.get(service.name, ()):
+        yield "Wants", names.service_unit(stack.name, name)
     for dependency in service.depends_on:
         unit = names.service_unit(stack.name, dependency.service)
         yield "After", unit
-        yield _requirement(stack, dependency), unit
+        # Who is started by another does not hold that one: neither would ever be unneeded.
+        if service.name not in pulled.get(dependency.service, ()):
+            yield _requirement(stack, service, dependency), unit
     if service.network_mode.startswith("service:"):
         unit = names.service_unit(stack.name, service.network_mode.removeprefix("service:"))
         yield from (("After", unit), ("Requires", unit))
-    yield from _start_limit(service)
+    yield from _start_limit(stack, service)
 
 
-def _start_limit(service: Service) -> Iterator[Entry]:
-    """How often systemd starts a service that fails: without end, or as often as the user said."""
-    if service.restart_attempts is None:
+def _start_limit(stack: Stack, service: Service) -> Iterator[Entry]:
+    """How often systemd starts a service that fails: without end, or as often as the user said.
+
+    Of one that sleeps each wake is a start.
+    """
+    if service.restart_attempts is None or _sleeps(stack, service):
         yield "StartLimitIntervalSec", "0"
     else:
         yield "StartLimitIntervalSec", "infinity"
         yield "StartLimitBurst", str(service.restart_attempts + 1)
 
 
-def _requirement(stack: Stack, dependency: Dependency) -> str:
+def _requirement(stack: Stack, service: Service, dependency: Dependency) -> str:
     """Requires= or Wants= for a service that this one depends on.
 
     Requires= where the dependency may fail for good, and must not; else Wants=, which waits just as long for a service
-    that is tried again and again, and does not restart this one when somebody restarts the other.
+    that is tried again and again, and does not restart this one when somebody restarts the other. One that sleeps with
+    this one goes when this one goes, and the next visitor wakes both.
     """
     if not dependency.required:
         return "Wants"
     other = _service_of(stack, dependency.service)
+    if _sleeps(stack, service) and _sleeps(stack, other):
+        return "Requires"
     final = other.restart == "no" or dependency.condition == "service_completed_successfully"
     return "Requires" if final or dependency.restart else "Wants"
 
@@ -247,7 +264,7 @@ def _service_section(stack: Stack, service: Service, podman: Podman, entries: tu
     job = "service_completed_successfully" in _conditions(stack, service)
     if job:
         yield from (("Type", "oneshot"), ("RemainAfterExit", "yes"))
-    yield from _restart(service, job=job)
+    yield from _restart(service, job=job, woken=service.kind == "web" and _sleeps(stack, service))
     yield "TimeoutStartSec", "infinity" if job else str(_START_TIMEOUT)
     if service.stop_grace_period is not None:
         yield "TimeoutStopSec", str(math.ceil(service.stop_grace_period) + _STOP_MARGIN)
@@ -260,14 +277,24 @@ def _service_section(stack: Stack, service: Service, podman: Podman, entries: tu
         if secret.built is not None:
             # When the service starts: so it follows a secret that was set anew, a changed text, and one taken back.
             yield "ExecStartPre", words(names.BUILD_SECRET, ",".join((secret.name, *secret.sources)), secret.built)
-    if service.kind == "web":
-        # A crash restarts the app and tells nobody; the ingress would still sit in the dead container's network.
-        yield "ExecStopPost", f"-systemctl --user --no-block stop er-ingress-{service.name}.service"
+    yield from _ends(stack, service)
     if _others_wait_for_health(stack, service) and not podman.notify_healthy:
         yield "ExecStartPost", f"/usr/bin/podman wait --condition=healthy {service.name}"
     for variable, value in VARIABLES.items():
         if any(f"${{{variable}}}" in text for _, text in entries):
             yield "Environment", f'"{variable}={value}"'
+
+
+def _ends(stack: Stack, service: Service) -> Iterator[Entry]:
+    """What the end of a public service is to the ingress before it."""
+    if service.kind != "web":
+        return
+    if _sleeps(stack, service):
+        # An ingress that is woken while this one stops must not take its network for that of the next.
+        yield "ExecStop", f"-/usr/bin/rm -f {names.pidfile(stack.name, service.name)}"
+    else:
+        # A crash restarts the app and tells nobody; the ingress would still sit in the dead container's network.
+        yield "ExecStopPost", f"-systemctl --user --no-block stop er-ingress-{service.name}.service"
 
 
 def _keeps_address(stack: Stack, service: Service) -> Iterator[Entry]:
@@ -290,8 +317,14 @@ def _owns_directories(stack: Stack, service: Service) -> Iterator[Entry]:
         yield "EnvironmentFile", f"-{owners}"
 
 
-def _restart(service: Service, *, job: bool) -> Iterator[Entry]:
-    """A start that fails for want of an image is tried again whatever the policy; the pauses grow to a minute."""
+def _restart(service: Service, *, job: bool, woken: bool) -> Iterator[Entry]:
+    """A start that fails for want of an image is tried again whatever the policy; the pauses grow to a minute.
+
+    What visitors wake is not tried again before the next one comes: those of now are told at once.
+    """
+    if woken:
+        yield "Restart", "no"
+        return
     policy = _RESTART[service.restart]
     yield "Restart", "on-failure" if job and policy == "always" else policy
     # The unit counts as still starting between attempts, so whatever comes after it waits on.

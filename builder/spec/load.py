@@ -18,6 +18,7 @@ from builder.spec import (
     memory,
     model,
     registries,
+    sleep_rules,
     stack_entries,
     storage,
     update_input,
@@ -62,6 +63,7 @@ def _load(file: Source | None, report: Report) -> tuple[model.Spec, tuple[Proble
     root, image = host_sections.ca_root(document), host_sections.proxy_image(document)
     entries = stack_entries.read_stacks(document)
     fleet_rules.check(document, entries)
+    sleep_rules.check(document, entries)
     host_sections.check_update(document, image)
     if report.failed or spec_input is None:
         raise SpecError(report)

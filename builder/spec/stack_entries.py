@@ -23,7 +23,7 @@ from builder.oci import containerfile, known_images
 from builder.spec import backup_rules, host_sections, messages, outgoing, public_names, rules, secret_env, uids
 from builder.spec.fleet_rules import SHORT_NAME
 from builder.spec.stack_input import PublicInput, StackInput
-from builder.stack import names, public, user
+from builder.stack import names, public, sleeping, user
 from builder.stack.model import Build, EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _check_capabilities(document: Document, loc: Loc, image: str | None) -> None
 _SHORT_KEYS: Final = frozenset({"image", "build"})
 _COMPOSE_KEYS: Final = (
     "name", "uid", "compose", "public", "egress", "build_egress", "secret_env",
-    "registries", "deploy", "backup", "update", "local_cache",
+    "registries", "deploy", "backup", "update", "local_cache", "sleep",
 )  # fmt: skip
 
 
@@ -300,11 +300,10 @@ def _egress(rules: Iterable[EgressInput] | None) -> tuple[EgressRule, ...]:
 
 
 def _with_public(services: Iterable[Service], stack_input: StackInput) -> tuple[Service, ...]:
-    """The services of Compose files with what only `public` says of them."""
+    """The services of Compose files with what only `public` says of them, and what the stack says of all of them."""
     said = stack_input.public
-    return tuple(
-        replace(service, **_said(said[service.name])) if service.name in said else service for service in services
-    )
+    found = (replace(one, **_said(said[one.name])) if one.name in said else one for one in services)
+    return sleeping.with_sleep(found, _number(stack_input.sleep))
 
 
 def _said(served: ServedInput) -> dict[str, Any]:
@@ -339,6 +338,9 @@ def _short_service(stack_input: StackInput, entry: StackEntry, mark: Mark) -> Se
         strip_path=stack_input.strip_path,
         redirect_from=tuple(stack_input.redirect_from or ()),
         protocol=stack_input.protocol,
+        sleep=_number(stack_input.sleep),
+        wake=tuple(stack_input.wake or ()),
+        wake_timeout=_number(stack_input.wake_timeout),
         **_said(stack_input),
         mark=mark,
     )

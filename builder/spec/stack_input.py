@@ -38,7 +38,10 @@ from builder.spec.value_types import (
     RegistryUsername,
     SecretVariables,
     Section,
+    Sleep,
     TimeoutOrNone,
+    Wake,
+    WakeTimeout,
     registry_settings,
 )
 from builder.stack import user
@@ -104,6 +107,19 @@ class ServedInput(Section):
         default="http",
         description="What the app speaks; h2c is HTTP/2 without TLS, as gRPC needs it.",
         examples=["h2c"],
+    )
+    sleep: Sleep | None = Field(
+        default=None,
+        description="After so long without a connection it stops, with what only it needs; the next visitor wakes it.",
+        examples=["15m"],
+    )
+    wake: Wake | None = Field(
+        default=None,
+        description="Paths and methods that wake it, by default all but what scanners ask for; the rest is 404 then.",
+        examples=[["/", "/app/*", "POST"]],
+    )
+    wake_timeout: WakeTimeout | None = Field(
+        default=None, description="How long a visitor is held while it wakes, 60s by default.", examples=["90s"]
     )
     headers: Headers = Field(
         default={},

@@ -17,10 +17,12 @@ from pydantic import (
 from builder import facts
 from builder.oci.known_images import LINUX_CAPABILITIES
 from builder.spec import messages, rules
-from builder.stack import public
+from builder.stack import public, sleeping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from builder.stack.domains import Fault
 
 
 class Section(BaseModel):
@@ -101,6 +103,29 @@ MaxBody = Annotated[
     WithJsonSchema({"type": ["string", "integer"]}),
 ]
 TimeoutOrNone = Annotated[str, AfterValidator(rules.timeout_or_none), WithJsonSchema({"type": "string"})]
+
+
+def _seconds(find: Callable[[float], Fault | None]) -> Callable[[str], int]:
+    """A rule: a time in seconds in which nothing is found wrong."""
+
+    def rule(value: str) -> int:
+        seconds = rules.duration(value)
+        if fault := find(seconds):
+            raise rules.RuleError(fault[0], **fault[1])
+        return int(seconds)
+
+    return rule
+
+
+Sleep = Annotated[str, AfterValidator(_seconds(sleeping.sleep_fault)), WithJsonSchema({"type": "string"})]
+WakeTimeout = Annotated[str, AfterValidator(_seconds(sleeping.wake_timeout_fault)), WithJsonSchema({"type": "string"})]
+_WAKE = {"type": "string", "pattern": f"^(?:{sleeping.METHOD}|{sleeping.WAKE_PATH})$"}
+Wake = Annotated[
+    list[Annotated[str, AfterValidator(rules.without_fault(sleeping.wake_fault))]],
+    BeforeValidator(rules.as_list),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [_WAKE, {"type": "array", "items": _WAKE, "minItems": 1}]}),
+]
 Capability = Annotated[
     str,
     AfterValidator(rules.capability),

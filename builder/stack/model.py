@@ -1,7 +1,4 @@
-"""An app stack as values: what Compose files and the spec's short form both become.
-
-Nothing here knows about YAML, Quadlet files or hosts. Paths inside containers are str, sizes bytes, times seconds.
-"""
+"""An app stack as values, of Compose files or the spec's short form. Paths are str, sizes bytes, times seconds."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ UNENCODABLE: Final = re.compile(
     + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
     + "]"
 )
-# What Podman takes for a tmpfs; uid= and gid= are not among it.
+# What Podman takes for a tmpfs: without uid= and gid=.
 TMPFS_OPTION: Final = r"rw|ro|(?:no)?(?:exec|suid|dev)|mode=[0-7]{3,4}|size=[0-9]+[kmgKMG%]?"
 SECRET_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}"  # noqa: S105 - a name
 BUILD_AGE: Final = 7 * 86_400  # seconds after which an image is built anew, where nothing is said of it
@@ -244,6 +241,9 @@ class Service:
     headers: tuple[tuple[str, str | None], ...] = ()  # of its answers; None removes one
     basic_auth: tuple[tuple[str, str], ...] = ()  # users, each with the bcrypt hash of the password
     local_cache: bool = False  # what it stores may differ from host to host of a fleet
+    sleep: int | None = None  # seconds without a connection until it stops; 0 of a worker: with its stack
+    wake: tuple[str, ...] = ()  # paths and methods that wake it; without any all that is no scanner's
+    wake_timeout: int | None = None  # seconds that a visitor is held meanwhile
     mark: Mark | None = field(default=None, compare=False)
 
     @property

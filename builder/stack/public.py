@@ -85,7 +85,7 @@ class Route:
     service: Service
 
 
-_OWN: Final = attrgetter("max_body", "response_timeout", "protocol", "headers", "basic_auth")
+_OWN: Final = attrgetter("max_body", "response_timeout", "protocol", "headers", "basic_auth", "sleep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Site:
     def plain(self) -> bool:
         """Whether it is all of one service's, which says nothing else of how it is served."""
         services = [route.service for route in self.routes]
-        return self.whole and len(services) == 1 and _OWN(services[0]) == (None, None, "http", (), ())
+        return self.whole and len(services) == 1 and _OWN(services[0]) == (None, None, "http", (), (), None)
 
     @property
     def whole(self) -> bool:

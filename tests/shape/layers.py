@@ -135,7 +135,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "host",
-            10,
+            11,  # what scanners ask for
             "the whole host as values",
             "`build(spec)` gives every file with mode, owner and when it lands, and the packages. The firewall is "
             "one model for both families; every hardening line has its reason.",
@@ -160,7 +160,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "spec",
-            28,
+            29,  # what is said of sleep
             "the spec, checked",
             "The user's YAML file, read and checked: every problem at once, with line, column and a way out. Its "
             "texts, its JSON Schema, and the first spec that `er init` writes.",
@@ -169,7 +169,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "compose",
-            20,
+            21,  # the variables that a file may use
             "Compose files as stacks",
             "A table of every key of the Compose specification, and what becomes of it. Includes, extends, merges "
             "and variables as Compose itself has them.",
@@ -178,7 +178,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "stack",
-            7,
+            8,  # what of a stack sleeps
             "a stack as values",
             "What spec and Compose files become: services, mounts, networks, limits; the stack's user on the "
             "host; its domains, and how the world reaches what is behind them; its share of a server's memory.",
@@ -217,7 +217,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     ),
 )
 PACKAGES: Final = {package.name: package for layer in LAYERS for package in layer}
-WHOLE: Final = 365
+WHOLE: Final = 369
 LONGEST: Final = 400
 
 # Imports against the layers, by module without `builder.`, each with its reason.

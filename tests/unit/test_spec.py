@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder import compose, problem_report, spec
-from builder.host.build import never_banned, own_pages
+from builder.host.scanners import never_banned, own_pages
 from builder.problems import Mark, Problem, SpecError
 from builder.spec import input_model, rules, ssh_keys
 from builder.spec.input_model import sections
