@@ -231,12 +231,30 @@ def awake(stack: str, services: Collection[str]) -> Iterator[list[str]]:
         return
     user, name = common.user_of(stack), f"er-awake-{secrets.token_hex(6)}.service"
     words = ["--user", "--quiet", "--collect", "--pipe", f"--unit={name}", "--description=er keeps it awake"]
+    _wait_for_manager(user)
     argv = [*common.in_session(user), "systemd-run", *words, *needs(unit.name for unit in units.values()), "cat"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as holder:
         try:
             yield list(units)
         finally:
             _let_go(user, name, holder)
+
+
+# Seconds that a manager has to answer which has just been started.
+_BEGINS: Final = 60.0
+
+
+def _wait_for_manager(user: str) -> None:
+    deadline = time.monotonic() + _BEGINS
+    while True:
+        try:
+            common.as_user(user, ["systemctl", "--user", "show", "-p", "Version"])
+        except RemoteError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def _let_go(user: str, name: str, holder: subprocess.Popen[bytes]) -> None:
