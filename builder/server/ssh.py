@@ -23,7 +23,7 @@ from builder import facts, process
 from builder.problems import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     Ended = Generator[bytes, None, subprocess.CompletedProcess[str]]
 
@@ -159,12 +159,14 @@ class Remote:
         own += self.shared if not fresh and not options else ()
         return ["ssh", "-T", "-o", "ConnectTimeout=15", *own, "--", self.host, shlex.join(command)]
 
-    def session(self, request: Mapping[str, Any], *, tty: bool) -> NoReturn:
+    def session(self, request: Mapping[str, Any], *, tty: bool, woken: Callable[[list[str]], object]) -> NoReturn:
         """Go on as the ssh of a command in a container; see `remote/session.py` for the request.
 
-        Raises as `ask` does, before anything of the command runs.
+        `woken` is told which services were asleep. Raises as `ask` does, before anything of the command runs.
         """
         prepared = self.ask("session", stdin=json.dumps({**request, "tty": tty}).encode())
+        if prepared["woken"]:
+            woken(prepared["woken"])
         process.become(self.session_argv(prepared["path"], tty=tty))
 
     def session_argv(self, path: str, *, tty: bool) -> list[str]:

@@ -35,6 +35,7 @@ def healthy() -> Found:
             "at": AT,
             "addresses": [V4, V6],
             "domains": copy.deepcopy(DOMAINS),
+            "sleeping": [],
             "authority": "",
             "edge": "",
             "users": [

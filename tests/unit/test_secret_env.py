@@ -305,7 +305,12 @@ def test_random_values_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
         secrets.secret_generate("app", "a", "nope")
     assert secrets.secret_generate("app", "a")["generated"] == ["a"]
     first = dict(podman.known)
-    assert secrets.secret_generate("app") == {"generated": ["b"], "kept": ["a", "old"], "restarted": ["web"]}
+    assert secrets.secret_generate("app") == {
+        "generated": ["b"],
+        "kept": ["a", "old"],
+        "restarted": ["web"],
+        "asleep": [],
+    }
     assert first.items() <= podman.known.items()
     assert re.fullmatch(rb"[0-9a-f]{64}", podman.known["a"])
     assert podman.known["a"] != podman.known["b"]

@@ -56,11 +56,11 @@ def set_(
         return _show_host_set(host, remote(host, ssh).ask("host-secret-set", stdin=content), as_json=as_json)
     done: dict[str, Any] = remote(host, ssh).ask("secret-set", stack, stdin=content)
     if as_json:
-        output.json(done if many else {**done["set"][0], "restarted": done["restarted"]})
+        output.json(done if many else {**done["set"][0], "restarted": done["restarted"], "asleep": done["asleep"]})
         return 0
     for one in done["set"]:
         output.note(f"{stack}: {one['name']} is {'replaced' if one['replaced'] else 'set'}")
-    _note_restarts(stack, done["restarted"], "it" if len(values) == 1 else "them")
+    _note_restarts(stack, done, "it" if len(values) == 1 else "them")
     return 0
 
 
@@ -92,8 +92,11 @@ def _show_host_set(host: str, done: dict[str, Any], *, as_json: bool) -> int:
     return 0
 
 
-def _note_restarts(stack: str, services: list[str], what: str) -> None:
-    output.note(f"{stack}: restarted: {', '.join(services) or f'nothing, no service names {what}'}")
+def _note_restarts(stack: str, done: dict[str, Any], what: str) -> None:
+    if asleep := done["asleep"]:
+        output.note(f"{stack}: {', '.join(asleep)} reads {what} when it wakes")
+    if done["restarted"] or not asleep:
+        output.note(f"{stack}: restarted: {', '.join(done['restarted']) or f'nothing, no service names {what}'}")
 
 
 def check_names(values: dict[str, bytes]) -> None:
@@ -164,7 +167,7 @@ def generate(
         output.note(f"{stack}: kept as they are: {', '.join(done['kept'])}")
     output.note(f"{stack}: generated: {', '.join(done['generated']) or 'nothing, none is missing'}")
     if done["generated"]:
-        _note_restarts(stack, done["restarted"], "them")
+        _note_restarts(stack, done, "them")
     return 0
 
 

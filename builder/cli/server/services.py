@@ -28,5 +28,5 @@ def _run(action: str, host: str, stack: str, service: str, *, ssh: list[str] | N
     else:
         for name, state in states.items():
             output.note(f"{stack}/{name}: {state}")
-    expected = {"inactive", "failed"} if action == "stop" else {"active", "activating", "inactive"}
+    expected = {"inactive", "failed"} if action == "stop" else {"active", "activating", "inactive", "asleep"}
     return 0 if set(states.values()) <= expected else 1

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
+from builder.cli import output
 from builder.cli.options import Host, SshOptions, Stack, remote
 from builder.problems import UserError
 
@@ -98,7 +99,11 @@ def _session(
         "user": user,
         "workdir": workdir,
     }
-    remote(host, ssh).session(request, tty=sys.stdin.isatty() and sys.stdout.isatty())
+    remote(host, ssh).session(request, tty=sys.stdin.isatty() and sys.stdout.isatty(), woken=_note_woken)
+
+
+def _note_woken(services: list[str]) -> None:
+    output.note(f"{', '.join(services)} was asleep: it is awake as long as this runs")
 
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -77,7 +77,25 @@ def _show_stack(found: Status, *, as_json: bool) -> int:
 
 
 def _state(unit: Status) -> str:
-    return f"{unit['state']} ({unit['detail'] if unit['result'] == 'success' else unit['result']})"
+    sleep = unit.get("sleep") or {"asleep": False, "woken": None}
+    woken = f", woken {_count(sleep['woken'])}" if sleep["woken"] is not None else ""
+    if sleep["asleep"]:
+        since = f" since {_clock(sleep['since'])}" if sleep["since"] else ""
+        return f"asleep{since}{woken}"
+    return f"{unit['state']} ({unit['detail'] if unit['result'] == 'success' else unit['result']}){woken}"
+
+
+def _count(times: int) -> str:
+    """Since the boot."""
+    return f"{times} time{'s' * (times != 1)}"
+
+
+_DAY: Final = 86_400
+
+
+def _clock(at: int) -> str:
+    """The time of day here, with its date where that was not today or last night."""
+    return time.strftime("%H:%M" if time.time() - at < _DAY else "%Y-%m-%d %H:%M", time.localtime(at))
 
 
 def wrong(found: Status) -> Iterator[str]:
@@ -97,9 +115,7 @@ def _wrong(found: Status) -> Iterator[str]:
     for name, state in found["services"].items():
         if state not in {"active", "activating"}:
             yield f"the service {name} is {state}"
-    for where, unit in _units(found):
-        if unit["state"] == "failed":
-            yield f"{where} has failed ({unit['result']}); see er server logs"
+    yield from _failed(found)
     yield from _secrets(found)
     yield from registries.missing("HOST", found["logins"])
     for stack in found["stacks"]:
@@ -116,6 +132,14 @@ def _wrong(found: Status) -> Iterator[str]:
     yield from _cut_restores(found)
     yield from _unkept(found)
     yield from _disk_space(found)
+
+
+def _failed(found: Status) -> Iterator[str]:
+    for where, unit in _units(found):
+        if unit["state"] == "failed":
+            yield f"{where} has failed ({unit['result']}); see er server logs"
+        elif (sleep := unit.get("sleep")) and sleep["failed"]:
+            yield f"{where} was not awake in time for its last visitor ({sleep['failed']}); see er server logs"
 
 
 def _shared_certificates(found: Status) -> Iterator[str]:

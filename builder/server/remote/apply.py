@@ -262,6 +262,9 @@ def _reload(touched: list[str], plan: Value, before: _Before, *, back: bool = Fa
     reasons = reload.reload(affected, plan["timeout"], set_state, before.ran if back else {})
     set_state("waiting for the stacks")
     waiting = host_readiness.wait_until_ready(plan["timeout"], ignored)
+    if not back:
+        changed = {stack: services for stack, services in affected.stacks.items() if stack in plan["stacks"]}
+        host_readiness.try_sleepers(changed, plan["timeout"], ignored)
     explained = waiting.keys() | host_readiness.waiting_for_logins() | first_images.each().keys()
     ill = sorted((ignored & host_readiness.unhealthy_stacks()) - explained) if ignored else []
     return _Outcome(waiting, ill, sorted(affected.stacks.keys() & plan["stacks"].keys()), reasons)

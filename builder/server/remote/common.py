@@ -220,10 +220,12 @@ def uids(stacks: Iterable[str]) -> dict[str, int]:
 
 # The kinds of public services: by HTTP/1.1, or by HTTP/2 without TLS.
 PUBLIC = ("web", "h2c")
+# The kind of services that sleep, see `sleepers`: public ones, and what sleeps along with them.
+SLEEPS = "sleep"
 
 
 def services(stack: str) -> Iterator[tuple[str, str, str]]:
-    """Kind (web, h2c or unit), service, and systemd unit, of each service of a stack."""
+    """Kind (web, h2c, sleep or unit), service, and systemd unit, of each service of a stack."""
     for line in Path(facts.STACKS, stack, "services").read_text().splitlines():
         kind, name = line.split()
         service = name.removesuffix(".service").removeprefix(f"{stack}-") if kind == "unit" else name

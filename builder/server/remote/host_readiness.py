@@ -11,12 +11,12 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common, readiness, secrets
+from builder.server.remote import common, readiness, secrets, sleepers
 from builder.server.remote.common import RemoteError
 from builder.server.remote.images import first_images, registries
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from builder.server.remote.common import Value
 
@@ -125,6 +125,8 @@ def _stack_and_service(word: str) -> tuple[str, str]:
 def _check_steady(stacks: set[str]) -> None:
     """A service that starts and fails looks well for a moment: none restarts, or is about to, for a while."""
     waiting = {f"{stack}/{service}" for stack, found in first_images.each().items() for service in found}
+    # When those start is their visitors' business; of what has changed each is started once, by `try_sleepers`.
+    waiting |= {f"{stack}/{service}" for stack in stacks for service in sleepers.units_of(stack)}
     before = {name: restarts for name, restarts, _ in readiness.unit_states(stacks)}
     deadline = time.monotonic() + readiness.STEADY
     while time.monotonic() < deadline:
@@ -133,6 +135,30 @@ def _check_steady(stacks: set[str]) -> None:
         failed = sorted(name for name, restarts, state in now if state in readiness.FAILED or restarts > before[name])
         if failed:
             raise RemoteError(f"{', '.join(failed)}: started and fell over")
+
+
+def try_sleepers(changed: Mapping[str, Collection[str] | None], seconds: float, ignored: Collection[str]) -> None:
+    """Start each service once that has changed and sleeps, and let it fall asleep again; None are all of a stack's.
+
+    Left out are stacks that lack a secret or a login, the `ignored`, and services whose first image has still to come.
+    Raises RemoteError for one that does not come up.
+    """
+    sleeping = {stack: set(sleepers.units_of(stack)) for stack in changed if stack in common.stacks()}
+    if not any(sleeping.values()):
+        return
+    images = first_images.each()
+    waiting = {*ignored, *_waiting_for_secrets(), *waiting_for_logins()}
+    wanted: list[readiness.Part] = []
+    for stack in sorted(sleeping.keys() - waiting):
+        services = changed[stack]
+        names = sleeping[stack] - set(images.get(stack, ()))
+        wanted += readiness.parts(stack, names if services is None else names & set(services))
+    for first in range(0, len(wanted), _AT_ONCE):
+        readiness.wait(wanted[first : first + _AT_ONCE], seconds)
+
+
+# So many sleepers are awake at once to be tried: a server may have more than fit into its memory.
+_AT_ONCE: Final = 4
 
 
 def check_proxy() -> None:
@@ -145,12 +171,18 @@ def check_proxy() -> None:
 
 
 def unhealthy_stacks() -> set[str]:
-    """Stacks of which a unit does not run or a web service does not answer, or whose user manager does not answer."""
+    """Stacks of which a unit does not run or a web service does not answer, or whose user manager does not answer.
+
+    Who is asleep is well.
+    """
     return {stack for stack in common.stacks() if not _is_healthy(stack)}
 
 
 def _is_healthy(stack: str) -> bool:
     found = readiness.unit_states({stack})
+    sleeping = sleepers.of_stack(stack)
     public = [(kind, service) for kind, service, _ in common.services(stack) if kind in common.PUBLIC]
-    running = bool(found) and all(state in readiness.RUNNING for _, _, state in found)
+    awake = [state for where, _, state in found if where.partition("/")[2] not in sleeping]
+    running = bool(found) and all(state in readiness.RUNNING for state in awake)
+    running = running and all(one.is_up for one in sleeping.values())
     return running and all(readiness.answers(stack, service, kind) for kind, service in public)

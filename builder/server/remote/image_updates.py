@@ -24,6 +24,7 @@ from builder.server.remote import (
     release_images,
     release_record,
     releases,
+    sleepers,
 )
 from builder.server.remote.common import RemoteError
 from builder.server.remote.images import images
@@ -191,7 +192,16 @@ def _release(stack: str, names: dict[str, str], again: Value | None = None) -> V
 
 
 def _falls(stack: str, service: str, seconds: float) -> str:
-    """Why a service does not stay up for so long, or nothing."""
+    """Why a service does not stay up for so long, or nothing; one that sleeps is kept awake meanwhile."""
+    with sleepers.awake(stack, [service]) as held:
+        try:
+            readiness.wait_for(stack, held, _READY)
+        except RemoteError as error:
+            return str(error)
+        return _watched(stack, service, seconds)
+
+
+def _watched(stack: str, service: str, seconds: float) -> str:
     where, before = f"{stack}/{service}", _look(stack, service)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import common
+from builder.server.remote import common, sleepers
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ FAILED: Final = frozenset({"auto-restart", "auto-restart-queued", "failed"})
 class Part(NamedTuple):
     """A unit of a user that is waited for, `where` as it is said, and the socket where it answers if it is public.
 
-    Of a `container` that is named the health check is asked too.
+    Of a `container` that is named the health check is asked too. One that sleeps is asked in its own network.
     """
 
     where: str
@@ -80,7 +83,10 @@ def answers(stack: str, service: str, kind: str) -> bool:
 def _answers(socket: str, service: str, kind: str) -> bool:
     curl = ["curl", "-so", "/dev/null", "-m", _ANSWER, "-w", "%{http_code} %{exitcode}"]
     curl += ["--http2-prior-knowledge"] if kind == "h2c" else []
-    said = common.run([*curl, "--unix-socket", socket, f"http://{service}/"], check=False)
+    return _is_answer(common.run([*curl, "--unix-socket", socket, f"http://{service}/"], check=False))
+
+
+def _is_answer(said: str) -> bool:
     status, _, code = said.partition(" ")
     return status not in {"", "000"} or code == "92"
 
@@ -93,7 +99,8 @@ _FALLS: Final = 3
 def wait_for(stack: str, services: Collection[str], seconds: float) -> None:
     """Until these services run, the public ones answer, and none of them has restarted for a while since.
 
-    Raises RemoteError when the time is up, or when one does not stay up.
+    Those that sleep are started for that, and are let fall asleep again. Raises RemoteError when the time is up, or
+    when one does not stay up.
     """
     wait(parts(stack, services), seconds)
 
@@ -102,6 +109,20 @@ def wait(wanted: Collection[Part], seconds: float) -> None:
     """The same of units, which may be of several stacks."""
     if not wanted:
         return
+    with ExitStack() as awake:
+        for stack, services in _sleepers(wanted).items():
+            awake.enter_context(sleepers.awake(stack, services))
+        _wait(wanted, seconds)
+
+
+def _sleepers(wanted: Collection[Part]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for stack, _, service in (part.where.partition("/") for part in wanted if part.kind == common.SLEEPS):
+        found.setdefault(stack, []).append(service)
+    return found
+
+
+def _wait(wanted: Collection[Part], seconds: float) -> None:
     began = time.monotonic()
     while missing := _not_ready(wanted):
         if (waited := time.monotonic() - began) > seconds:
@@ -139,14 +160,21 @@ def _not_ready(wanted: Collection[Part]) -> list[str]:
         restarts, state = states.get(part, (0, ""))
         if restarts >= _FALLS or state == "failed":
             raise RemoteError(f"{part.where} does not come up")
-        if part.unit in jobs[part.user] or state not in RUNNING or _is_silent(part):
+        if part.unit in jobs[part.user] or state not in _running(part) or _is_silent(part):
             missing.append(part.where)
     return missing
+
+
+def _running(part: Part) -> frozenset[str]:
+    """One that sleeps is held awake: so it runs."""
+    return frozenset({"running"}) if part.kind == common.SLEEPS else RUNNING
 
 
 def _is_silent(part: Part) -> bool:
     service = part.where.partition("/")[2]
     if part.kind in common.PUBLIC and not _answers(part.socket, service, part.kind):
+        return True
+    if part.kind == common.SLEEPS and not _answers_inside(part):
         return True
     return bool(part.container) and not _is_healthy(part.user, part.container)
 
@@ -183,10 +211,69 @@ def _check_steady(wanted: Collection[Part], before: Mapping[Part, int]) -> None:
     failed = sorted(
         part.where
         for part, (restarts, state) in _states_of(wanted).items()
-        if state in FAILED or restarts > before.get(part, 0)
+        if state in FAILED or restarts > before.get(part, 0) or (part.kind == common.SLEEPS and state != "running")
     )
     if failed:
         raise RemoteError(f"{', '.join(failed)}: started and fell over")
+
+
+# ---- a service that sleeps, asked past its socket
+
+
+def _answers_inside(part: Part) -> bool:
+    """Whether an app answers in its own network, which nobody's ingress counts as a visit; True of one without a port.
+
+    It may listen on one address alone, and speak HTTP/2 alone. What systemd passes to it lies behind its ingress too.
+    """
+    stack, _, service = part.where.partition("/")
+    passed = f"/run/user/{common.uid(part.user)}/er-passed-{service}.sock"
+    if Path(passed).is_socket():
+        return any(_answers(passed, service, kind) for kind in common.PUBLIC)
+    port = ingress_port(stack, service)
+    if not port:
+        return True
+    try:
+        pid = Path(f"/run/user/{common.uid(part.user)}/{stack}-{service}.pid").read_text().strip()
+    except OSError:
+        return False
+    inside = [*in_network(pid), "ss", "-Hltn", f"sport = :{port}"]
+    listening = common.as_user(part.user, inside, check=False, timeout=MANAGER).split("\n")[0].split()
+    if len(listening) < _LOCAL_ADDRESS + 1:
+        return False
+    address = reached(listening[_LOCAL_ADDRESS])
+    curl = ["curl", "-so", "/dev/null", "-m", _ANSWER, "-w", "%{http_code} %{exitcode}", "--noproxy", "*"]
+    return any(
+        _is_answer(common.as_user(part.user, [*in_network(pid), *curl, *words, f"http://{address}/"], check=False))
+        for words in ([], ["--http2-prior-knowledge"])
+    )
+
+
+# Of a line of ss's: State, Recv-Q, Send-Q, and then this.
+_LOCAL_ADDRESS: Final = 3
+
+
+def reached(local: str) -> str:
+    """Address and port at which one is reached that listens there, as ss shows it."""
+    address, _, port = local.rpartition(":")
+    address = address.partition("%")[0]
+    if address in {"0.0.0.0", "*", ""}:  # noqa: S104 - what an app listens on
+        address = "127.0.0.1"
+    return f"{'[::1]' if address == '[::]' else address}:{port}"
+
+
+def in_network(pid: str) -> list[str]:
+    """The words before a command that run it in the network of a container's process, as its stack's user."""
+    return ["nsenter", "--user", "--net", "--preserve-credentials", f"--target={pid}"]
+
+
+def ingress_port(stack: str, service: str) -> str:
+    """The port that a service's ingress leads to; empty where it has none."""
+    unit = Path(facts.ETC, "units", str(common.uid(common.user_of(stack))), f"er-ingress-{service}.service")
+    try:
+        found = re.search(r"^ExecStart=\S+ \S+ (\d+)", unit.read_text(), re.MULTILINE)
+    except OSError:
+        return ""
+    return found[1] if found else ""
 
 
 def last_words(stack: str, services: Collection[str]) -> list[str]:

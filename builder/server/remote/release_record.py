@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts, files
-from builder.server.remote import common
+from builder.server.remote import common, sleepers
 from builder.server.remote.common import RemoteError
 from builder.server.remote.images import images
 
@@ -254,14 +254,24 @@ def store(stack: str) -> list[Image]:
 
 
 def running(stack: str) -> dict[str, str]:
-    """The id of the image that each service's container runs."""
+    """The id of the image that each service's container runs; of one that is asleep, that it runs when it wakes."""
     units = {unit: service for _, service, unit in common.services(stack)}
     found = {}
     for one in json.loads(_podman(stack, "ps", "--format", "json") or "[]"):
         unit = (one.get("Labels") or {}).get("PODMAN_SYSTEMD_UNIT", "")
         if unit in units:
             found[units[unit]] = one["ImageID"]
+    for service in sleepers.asleep(stack) - found.keys():
+        if image := would_run(stack, service):
+            found[service] = image["id"]
     return found
+
+
+def would_run(stack: str, service: str) -> dict[str, str]:
+    """The `name`, `id` and `digest` of the image that a service runs when it starts; empty where it is not here."""
+    name = _asked(stack, service)
+    image = find(store(stack), name)
+    return {"name": name, "id": image.id, "digest": image.digest} if image else {}
 
 
 def _podman(stack: str, *words: str, check: bool = True) -> str:

@@ -24,6 +24,7 @@ from builder.server.remote import (
     release_images,
     release_record,
     secrets,
+    sleepers,
     start_first,
 )
 from builder.server.remote.changed_files import Change
@@ -234,13 +235,15 @@ def _release(stack: str, change: Change, request: Request) -> None:
         _undo(stack, change)
     release_record.observe(stack)
     before = release_record.running(stack)
+    asleep = sleepers.asleep(stack)
     wanted = release_images.fetch(stack, change, request.images, request.again)
     changed = _differing(stack, wanted, before)
     try:
         reasons = _switch(stack, change, wanted, changed, request.timeout)
         release = _record(stack, request, wanted)
     except Exception as error:
-        _take_back(stack, change, changed, before, str(error) or type(error).__name__)
+        ran = [service for service in changed if service in before and service not in asleep]
+        _take_back(stack, change, changed, ran, str(error) or type(error).__name__)
         return
     change.commit()
     removed = release_record.prune(stack)
@@ -330,14 +333,14 @@ def _record(stack: str, request: Request, wanted: Mapping[str, Wanted]) -> Value
 _BACK: Final = 120.0
 
 
-def _take_back(stack: str, change: Change, changed: list[str], before: Mapping[str, str], why: str) -> None:
+def _take_back(stack: str, change: Change, changed: list[str], ran: list[str], why: str) -> None:
     if not change.pending.exists():
         change.set_state("failed", why=f"{why}; nothing was changed")
         return
     said = readiness.last_words(stack, changed)
     change.set_state("taking it back", why=why)
     try:
-        _back(stack, change, changed, [service for service in changed if service in before])
+        _back(stack, change, changed, ran)
     except Exception as error:
         change.set_state("failed", why=why, said=said, then=str(error) or type(error).__name__)
         return

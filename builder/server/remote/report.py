@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common, edge
+from builder.server.remote import common, edge, sleepers
 from builder.server.remote.common import RemoteError
 from builder.server.remote.move.move import addresses, site_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from builder.server.remote.common import Value
 
@@ -28,6 +28,7 @@ def report_facts() -> Value:
         "at": int(time.time()),
         "addresses": addresses(),
         "domains": {path.stem: sorted({*site_names(path.read_text())}) for path in _sites()},
+        "sleeping": [name for path in _sites() for name in _sleeping(path)],
         "authority": _authority(),
         "users": [_user(name) for name in ("proxy", *common.stacks())],
         "packets": packets("".join(common.run([f"{tool}-save", "-c"]) for tool in ("iptables", "ip6tables"))),
@@ -44,6 +45,23 @@ def _edge() -> str:
 
 def _sites() -> list[Path]:
     return sorted(Path(facts.ETC, "caddy/sites").glob("*.caddy"))
+
+
+def _sleeping(path: Path) -> list[str]:
+    """The names in a stack's file for Caddy at which a service answers that sleeps: who asks there wakes it."""
+    stack = path.stem
+    services = sleepers.units_of(stack) if stack in common.stacks() else {}
+    return sorted(names_of(path.read_text(), stack, services)) if services else []
+
+
+_BLOCK: Final = re.compile(r"^\S[^\n]* \{$.*?^\}$", re.MULTILINE | re.DOTALL)
+
+
+def names_of(text: str, stack: str, services: Collection[str]) -> set[str]:
+    """The names of the sites that lead to one of these services of a stack."""
+    led = re.compile(rf"^\s+import \S+ {re.escape(stack)}/(\S+)", re.MULTILINE)
+    blocks = (block for block in _BLOCK.findall(text) if set(services) & set(led.findall(block)))
+    return {name for block in blocks for name in site_names(block)}
 
 
 def _authority() -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common, locks
+from builder.server.remote import common, locks, sleepers
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def secret_set(stack: str) -> Value:
             raise RemoteError(f"{error}; the secrets are as before", error.hint) from None
         return {
             "set": [{"name": name, "replaced": name in old} for name in values],
-            "restarted": _restart(stack, user, values),
+            **_restart(stack, user, values),
         }
 
 
@@ -117,20 +117,24 @@ def _generate(stack: str, *names: str) -> Value:
     return {
         "generated": new,
         "kept": [name for name in wanted if name in existing],
-        "restarted": _restart(stack, user, new),
+        **_restart(stack, user, new),
     }
 
 
-def _restart(stack: str, user: str, names: Iterable[str]) -> list[str]:
-    """A secret is read when a container is created; a service that needs another secret too goes on waiting."""
-    needed = _needed(stack)
-    services = list(dict.fromkeys(service for name in names for service in needed.get(name, [])))
+def _restart(stack: str, user: str, names: Iterable[str]) -> dict[str, list[str]]:
+    """A secret is read when a container is created; a service that needs another secret too goes on waiting.
+
+    Who is `asleep` reads it when it wakes, and is not among those `restarted`.
+    """
+    needed, asleep = _needed(stack), sleepers.asleep(stack)
+    every = dict.fromkeys(service for name in names for service in needed.get(name, []))
+    services = [service for service in every if service not in asleep]
     units = [unit for _, service, unit in common.services(stack) if service in services]
     if units:
         common.as_user(user, ["systemctl", "--user", "reset-failed", *units], check=False)
         common.as_user(user, ["systemctl", "--user", "--no-block", "restart", *units])
         common.look_again()
-    return services
+    return {"restarted": services, "asleep": [service for service in every if service in asleep]}
 
 
 def secret_rm(stack: str, name: str) -> Value:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import pwd
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import common, locks
+from builder.server.remote import common, locks, sleepers
 from builder.server.remote.common import RemoteError, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from builder.server.remote.sleepers import Sleeper
 
     Say = Callable[..., None]
 
@@ -30,25 +30,44 @@ def services(action: str, stack: str, service: str = "") -> Value:
         raise RemoteError(f"the stack {stack} has no service {service}", f"it has: {names}")
     with locks.stack(stack, f"er server {action}"):
         act(action, stack, units)
-    return {name: common.show(unit, "ActiveState", user=user).get("ActiveState") for name, unit in units.items()}
+    asleep = sleepers.asleep(stack)
+    return {
+        name: "asleep" if name in asleep else common.show(unit, "ActiveState", user=user).get("ActiveState")
+        for name, unit in units.items()
+    }
 
 
 def act(action: str, stack: str, services: Iterable[str]) -> None:
-    """restart, stop or start these services of a stack. The caller holds its lock."""
+    """restart, stop or start these services of a stack. The caller holds its lock.
+
+    What sleeps is not started, its socket is: visitors wake it.
+    """
     user, chosen = common.stack_user(stack), set(services)
-    names, units = zip(*((name, unit) for _, name, unit in common.services(stack) if name in chosen), strict=True)
+    names = [name for _, name, _ in common.services(stack) if name in chosen]
+    left = _left_asleep(action, stack, chosen)
     if action == "stop":
         _ingress_sockets(user, "stop", names)
-    common.as_user(user, ["systemctl", "--user", action, *units], timeout=_TIMEOUT)
+    if units := [unit for _, name, unit in common.services(stack) if name in chosen and name not in left]:
+        common.as_user(user, ["systemctl", "--user", action, *units], timeout=_TIMEOUT)
     if action != "stop":
+        sleepers.forget_failures(stack, left)
         _ingress_sockets(user, "start", names)
 
 
+def _left_asleep(action: str, stack: str, services: Iterable[str]) -> list[str]:
+    """Of these services those that visitors start: who is asleep reads everything anew when it wakes."""
+    found = sleepers.of_stack(stack) if action != "stop" else {}
+    left = {name for name, one in found.items() if action == "start" or one.state in {"inactive", "failed"}}
+    return [name for name in services if name in left]
+
+
 def running(stack: str) -> list[str]:
-    """The services of a stack that run, or are about to."""
-    user = common.stack_user(stack)
+    """The services of a stack that run, are about to, or are asleep and would run for the next visitor."""
+    user, asleep = common.stack_user(stack), sleepers.asleep(stack)
     states = {name: common.show(unit, "ActiveState", user=user) for _, name, unit in common.services(stack)}
-    return [name for name, state in states.items() if state.get("ActiveState") in {"active", "activating"}]
+    return [
+        name for name, state in states.items() if name in asleep or state.get("ActiveState") in {"active", "activating"}
+    ]
 
 
 class State(NamedTuple):
@@ -62,25 +81,37 @@ class State(NamedTuple):
     restarts: int
 
 
+# The state of one whose visitors wait for it.
+WAKING: Final = "waking"
 _UNIT_PROPERTIES: Final = ("Id", "ActiveState", "Result", "Restart", "ExecMainExitTimestampMonotonic", "NRestarts")
 
 
 def down() -> Iterator[State]:
-    """Who does not run, of the proxy and of all stacks; a job that ended well is not one."""
+    """Who does not run, of the proxy and of all stacks; a job that ended well is not one, nor is who is asleep."""
     return (one for one in states() if not one.is_up)
 
 
 def states() -> Iterator[State]:
     """Every service, the proxy first; each user's manager is asked once."""
-    for user, group in groupby(_each(), key=itemgetter(0)):
-        units = {unit: where for _, where, unit in group}
-        argv = ["systemctl", "--user", "show", *units, "-p", ",".join(_UNIT_PROPERTIES)]
-        found = [common.assignments(one) for one in common.as_user(user, argv, check=False).split("\n\n")]
-        by_unit = {one["Id"]: one for one in found if "Id" in one}
-        yield from (_state(user, where, unit, by_unit.get(unit, {})) for unit, where in units.items())
+    yield from _of_user(facts.PROXY_USER, {"er-proxy.service": "proxy"})
+    for stack in common.stacks():
+        units = {unit: f"{stack}/{service}" for _, service, unit in common.services(stack)}
+        yield from _of_user(common.user_of(stack), units, stack)
 
 
-def _state(user: str, where: str, unit: str, found: dict[str, str]) -> State:
+def _of_user(user: str, units: Mapping[str, str], stack: str = "") -> Iterator[State]:
+    sleeping = sleepers.units_of(stack) if stack else {}
+    properties = ",".join(dict.fromkeys((*_UNIT_PROPERTIES, *sleepers.PROPERTIES * bool(sleeping))))
+    argv = ["systemctl", "--user", "show", *dict.fromkeys((*units, *sleepers.asked(sleeping))), "-p", properties]
+    shown = sleepers.blocks(common.as_user(user, argv, check=False))
+    judged = sleepers.judge(sleeping, shown, sleepers.Marks.of_stack(stack, sleeping))
+    asleep = {one.unit.name: one for one in judged.values()}
+    for unit, where in units.items():
+        state = _state(user, where, unit, shown.get(unit, {}))
+        yield _of_sleeper(state, asleep[unit]) if unit in asleep else state
+
+
+def _state(user: str, where: str, unit: str, found: Mapping[str, str]) -> State:
     ended = found.get("Result") == "success" and found.get("ExecMainExitTimestampMonotonic") not in {"0", None}
     ended = ended and found.get("Restart") in {"no", "on-failure"}
     state = found.get("ActiveState", "unknown")
@@ -88,19 +119,20 @@ def _state(user: str, where: str, unit: str, found: dict[str, str]) -> State:
     return State(user, where, unit, state, is_up, int(found.get("NRestarts") or 0))
 
 
-def _each() -> Iterator[tuple[str, str, str]]:
-    """User, `stack/service` and unit of every service, the proxy first."""
-    yield facts.PROXY_USER, "proxy", "er-proxy.service"
-    for stack in common.stacks():
-        for _, service, unit in common.services(stack):
-            yield common.user_of(stack), f"{stack}/{service}", unit
+def _of_sleeper(state: State, found: Sleeper) -> State:
+    words = "asleep" if found.is_asleep else WAKING if found.is_waking else state.state
+    words = f"its wake failed: {found.failed}" if found.failed else words
+    return state._replace(state=words, is_up=found.is_up)
 
 
 def start_down() -> None:
-    """Start those."""
+    """Start those; of what sleeps its socket too, and what it is not needed for ends by itself again."""
     for one in down():
-        common.as_user(one.user, ["systemctl", "--user", "reset-failed", one.unit], check=False)
+        service = one.where.rpartition("/")[2]
+        names = [one.unit, f"er-ingress-{service}.service", f"er-ingress-{service}.socket"]
+        common.as_user(one.user, ["systemctl", "--user", "reset-failed", *names], check=False)
         common.as_user(one.user, ["systemctl", "--user", "start", one.unit], timeout=300)
+        _ingress_sockets(one.user, "start", [service])
 
 
 def _ingress_sockets(user: str, action: str, services: Iterable[str]) -> None:

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts
-from builder.server.remote import common
+from builder.server.remote import common, sleepers
 from builder.server.remote.common import RemoteError
 from builder.server.remote.images.images import image_of_unit
 from builder.server.remote.secrets import missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from builder.server.remote.common import Value
 
@@ -80,6 +80,8 @@ def session() -> Value:
     entered = _in_manager(user)
     unit = _read_unit(user, _unit_name(request.stack, request.service), request)
     token = secrets.token_hex(8)
+    needed = _needed(request, user, unit)
+    woken = sleepers.wake(request.stack, needed, _EXPIRES)
     if request.action == "run":
         _require_secrets(request)
         _start_required(user, unit)
@@ -87,8 +89,9 @@ def session() -> Value:
     else:
         _require_running(user, unit, request)
         podman = exec_argv(request, unit.container, request.command or [_shell(user, unit, request)])
-    argv = [*entered, *scope_argv(request, unit, token), *podman]
-    return {"path": str(_prepare(token, argv, request.env, unit.properties["OOMScoreAdjust"]))}
+    argv = [*entered, *scope_argv(request, unit, token, needed.values()), *podman]
+    path = _prepare(token, argv, request.env, unit.properties["OOMScoreAdjust"])
+    return {"path": str(path), "woken": [f"{request.stack}/{service}" for service in woken]}
 
 
 def _able_user(stack: str) -> str:
@@ -146,6 +149,17 @@ def _require_secrets(request: Request) -> None:
             f"{request.stack}/{request.service} needs the secret {names[0]}, which is not set",
             f"er server secret set HOST {request.stack} {names[0]}",
         )
+
+
+def _needed(request: Request, user: str, unit: Unit) -> dict[str, str]:
+    """The units of the sleepers that have to be awake, by service: the service's own, or what `run` needs beside it."""
+    found = sleepers.of_stack(request.stack)
+    every = {service: one.unit.name for service, one in found.items() if one.is_up}
+    if request.action != "run":
+        return {service: name for service, name in every.items() if name == unit.name}
+    shown = common.show(unit.name, "Requires", "Wants", user=user) if every else {}
+    wanted = {name for names in shown.values() for name in names.split()}
+    return {service: name for service, name in every.items() if name in wanted}
 
 
 def _start_required(user: str, unit: Unit) -> None:
@@ -257,15 +271,16 @@ def without_addresses(network: str) -> str:
     return f"{name}:{','.join(kept)}" if kept else name
 
 
-def scope_argv(request: Request, unit: Unit, token: str) -> list[str]:
+def scope_argv(request: Request, unit: Unit, token: str, awake: Iterable[str] = ()) -> list[str]:
     """The words before podman that put it into a unit of the stack's; a container of its own has the service's limits.
 
-    systemd logs a unit's description, and would take the command line for it.
+    That keeps these units `awake` as long as the command runs. systemd logs a unit's description, and would take the
+    command line for it.
     """
     what = f"er server {request.action} {request.stack} {request.service}"
     argv = ["systemd-run", "--user", "--scope", "--quiet", "--collect", f"--unit=er-{request.action}-{token}"]
     limits = ["Delegate=yes", *_limits(unit.properties)] if request.action == "run" else []
-    return [*argv, f"--description={what}", *(f"--property={one}" for one in limits), "--"]
+    return [*argv, f"--description={what}", *sleepers.needs(awake), *(f"--property={one}" for one in limits), "--"]
 
 
 def _limits(properties: Mapping[str, Any]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
-from builder.server.remote import common, readiness, release_record
+from builder.server.remote import common, readiness, release_record, sleepers
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -17,12 +17,14 @@ def stack_status(stack: str) -> Value:
     """The state of each service of a stack, and the image that the spec names; times are in seconds."""
     user = common.stack_user(stack)
     uptime = float(Path("/proc/uptime").read_text().split()[0])
+    sleeping = sleepers.of_stack(stack)
     units = [
         {
             "service": service,
-            "public": kind in common.PUBLIC,
+            "public": sleeping[service].unit.is_public if service in sleeping else kind in common.PUBLIC,
             "image": release_record.of_spec(stack, service),
             **common.unit(unit, user, uptime),
+            "sleep": sleeping[service].as_value() if service in sleeping else None,
         }
         for kind, service, unit in common.services(stack)
     ]

@@ -6,7 +6,8 @@ requests that the old one has are brought to their end, then the service's own u
 container; when that has answered too, its own socket comes back to its place by another rename, and the next
 container ends. So what serves after that is the ordinary unit again, as after any boot.
 
-What is not fit for that restarts, and its visitors wait at the socket meanwhile.
+What is not fit for that restarts, and its visitors wait at the socket meanwhile. So do those of a service that sleeps;
+where it is asleep, nothing is to be done but to start it once, which `readiness` does.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts, files
-from builder.server.remote import common, next_units, readiness, secrets
+from builder.server.remote import common, next_units, readiness, secrets, sleepers
 from builder.server.remote.common import RemoteError
 from builder.server.remote.next_units import Next
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
 
     Say = Callable[..., None]
 
@@ -61,14 +63,20 @@ def replace(changed: Mapping[str, Collection[str]], seconds: float, say: Say) ->
 
 
 def restart(stack: str, services: Collection[str]) -> None:
-    """Restart services with their sockets; they are not waited for. The manager has read their units."""
+    """Restart services with their sockets; they are not waited for. The manager has read their units.
+
+    Who sleeps and does not run has nothing to restart: it reads its unit when it wakes.
+    """
     user = common.user_of(stack)
     found = [(kind, service, unit) for kind, service, unit in common.services(stack) if service in services]
     if not found:
         return
-    units = [unit for _, _, unit in found]
-    common.as_user(user, ["systemctl", "--user", "reset-failed", *units], check=False)
-    common.as_user(user, ["systemctl", "--user", "--no-block", "restart", *units])
+    sleeping = {name: one for name, one in sleepers.of_stack(stack).items() if name in services}
+    resting = [name for name, one in sleeping.items() if one.state in {"inactive", "failed"}]
+    sleepers.forget_failures(stack, resting)
+    if units := [unit for _, service, unit in found if service not in resting]:
+        common.as_user(user, ["systemctl", "--user", "reset-failed", *units], check=False)
+        common.as_user(user, ["systemctl", "--user", "--no-block", "restart", *units])
     if sockets := common.ingress_sockets(user, [service for _, service, _ in found]):
         common.as_user(user, ["systemctl", "--user", "--no-block", "start", *sockets])
 
@@ -108,7 +116,7 @@ def restarted(stack: str, services: Iterable[str], before: Mapping[str, str]) ->
 
 def _public(stack: str) -> Iterator[Next]:
     for kind, service, _ in common.services(stack):
-        if kind in common.PUBLIC:
+        if kind in (*common.PUBLIC, common.SLEEPS):
             yield Next(stack, service, kind)
 
 
@@ -117,7 +125,8 @@ def _is_left(one: Next) -> bool:
 
 
 def _choose(changed: Mapping[str, Collection[str]]) -> tuple[list[Next], dict[str, str]]:
-    chosen, reasons = [], {}
+    chosen: list[Next] = []
+    reasons: dict[str, str] = {}
     free = _available()
     for stack, services in changed.items():
         found = [one for one in _public(stack) if one.service in services]
@@ -125,6 +134,9 @@ def _choose(changed: Mapping[str, Collection[str]]) -> tuple[list[Next], dict[st
         for one in found:
             if one.kept_socket.exists():
                 chosen.append(one)
+                continue
+            if one.kind == common.SLEEPS:
+                reasons |= {one.where: _WAITS} if _has_visitors(one) else {}
                 continue
             need = _memory(one)
             reason = whole or _reason(one) or _reason_of_memory(stack, need, free)
@@ -134,6 +146,15 @@ def _choose(changed: Mapping[str, Collection[str]]) -> tuple[list[Next], dict[st
                 chosen.append(one)
                 free -= need
     return chosen, reasons
+
+
+# Of one that sleeps: it has no next container, as its visitors wait for it anyway when it wakes.
+_WAITS: Final = "it sleeps when nobody asks, and is started anew for its visitors"
+
+
+def _has_visitors(one: Next) -> bool:
+    found = sleepers.of_stack(one.stack)[one.service]
+    return found.unit.is_public and found.state == "active"
 
 
 def _reason_of_stack(stack: str, services: Collection[str]) -> str:
@@ -315,24 +336,14 @@ def _drain(places: Collection[tuple[str, Next, str]]) -> None:
 
 
 def _is_answering(user: str, one: Next, pidfile: str) -> bool:
-    uid = common.uid(user)
-    port = _port(uid, one)
+    port = readiness.ingress_port(one.stack, one.service) or "0"
     try:
-        pid = Path(f"/run/user/{uid}", pidfile).read_text().strip()
+        pid = Path(f"/run/user/{common.uid(user)}", pidfile).read_text().strip()
     except OSError:
         return False
     look = ["ss", "-HtniO", "state", "established", f"sport = :{port}"]
-    enter = ["nsenter", "--user", "--net", "--preserve-credentials", f"--target={pid}"]
-    return any(map(is_answer_due, common.as_user(user, [*enter, *look], check=False).splitlines()))
-
-
-def _port(uid: int, one: Next) -> str:
-    try:
-        text = Path(facts.ETC, "units", str(uid), f"{one.own_ingress}.service").read_text()
-    except FileNotFoundError:
-        return "0"  # one that has a socket of its own from now on
-    found = re.search(r"^ExecStart=\S+ \S+ (\d+)", text, re.MULTILINE)
-    return found[1] if found else "0"
+    shown = common.as_user(user, [*readiness.in_network(pid), *look], check=False)
+    return any(map(is_answer_due, shown.splitlines()))
 
 
 def is_answer_due(line: str) -> bool:

@@ -21,6 +21,7 @@ from builder.server.remote import (
     release_record,
     secrets,
     shared_certificates,
+    sleepers,
 )
 from builder.server.remote.backup import backup, backup_state, restic, restore
 from builder.server.remote.deploy import deploy_key
@@ -157,8 +158,14 @@ def _services() -> dict[str, str]:
 
 def _stack(name: str, uptime: float) -> Value:
     user = common.user_of(name)
+    sleeping = sleepers.of_stack(name)
     units = [
-        {"service": service, "public": kind in common.PUBLIC, **common.unit(unit, user, uptime)}
+        {
+            "service": service,
+            "public": sleeping[service].unit.is_public if service in sleeping else kind in common.PUBLIC,
+            **common.unit(unit, user, uptime),
+            "sleep": sleeping[service].as_value() if service in sleeping else None,
+        }
         for kind, service, unit in common.services(name)
     ]
     missing, trouble = _missing_secrets(name)

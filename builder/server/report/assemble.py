@@ -92,6 +92,7 @@ def part(found: Found, stack: str) -> Found:
         "more": {
             **more,
             "domains": {stack: sorted(domains)},
+            "sleeping": [one for one in more["sleeping"] if one in domains],
             "users": [one for one in more["users"] if one["stack"] == stack],
         },
         "outside": {**outside, "sites": [one for one in outside["sites"] if one["domain"] in domains]},

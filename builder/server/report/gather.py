@@ -47,6 +47,7 @@ def gather(
         [one for one in domains if "*" not in one],
         [port["port"] for port in status["ports"] if port["protocol"] == "tcp"],
         more["authority"],
+        more["sleeping"],
     )
     return {
         "status": status,

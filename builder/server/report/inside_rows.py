@@ -131,14 +131,20 @@ def _is_own(uid: int | None, own: int, first: int) -> bool:
 
 def _service(stack: str, unit: Found) -> Row:
     name = f"{stack}/{unit['service']}"
-    runs = unit["state"] in _SERVES
+    sleep = unit.get("sleep") or {"asleep": False, "failed": ""}
+    runs = sleep["asleep"] or (unit["state"] in _SERVES and not sleep["failed"])
     since = f" for {duration(unit['seconds'])}" if unit["state"] == "active" else ""
-    seen = f"{unit['state']}{since}, {_count(unit['restarts'], 'restart')}"
+    seen = f"{'asleep' if sleep['asleep'] else unit['state']}{since}, {_count(unit['restarts'], 'restart')}"
+    if sleep.get("woken") is not None:
+        seen += f", woken {_count(sleep['woken'], 'time')}"
+    if sleep["failed"]:
+        seen += f", its last wake failed ({sleep['failed']})"
     if unit["result"] not in {"", "success"}:
         seen += f" ({unit['result']})"
     place = "proxy" if stack == "proxy" else f"service:{name}"
-    mark = f"runs{since}" if runs else unit["state"]
-    return Row(name, "runs", seen, judged(runs), "" if stack == "proxy" else stack, place, mark)
+    mark = "asleep" if sleep["asleep"] else f"runs{since}" if runs else unit["state"]
+    promised = "runs, or sleeps until somebody asks" if unit.get("sleep") else "runs"
+    return Row(name, promised, seen, judged(runs), "" if stack == "proxy" else stack, place, mark)
 
 
 # ---- firewall

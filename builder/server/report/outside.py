@@ -1,7 +1,8 @@
 """What a visitor finds: ports by real connections, redirects, certificates, TLS versions, headers, and QUIC.
 
-Nothing is logged in anywhere; each site is asked for its front page. A silent port costs its whole time, so many are
-tried at once, and few enough that the firewall's limits for one visitor are not met.
+Nothing is logged in anywhere; each site is asked for its front page, but for those that a visit would wake. A silent
+port costs its whole time, so many are tried at once, and few enough that the firewall's limits for one visitor are not
+met.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from builder import facts, process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    # Domain, address, whom to believe, and why a browser would not: what was found.
+    Ask = Callable[[str, str, ssl.SSLContext, str], "Found"]
 
 Found = dict[str, Any]
 # What is often open by mistake: remote shells, mail, databases, caches, queues, agents, admin pages of programs.
@@ -36,8 +40,17 @@ _PORTS_AT_ONCE, _SITES_AT_ONCE = 48, 12
 _CONNECT_SECONDS, _ANSWER_SECONDS = 2.5, 15.0
 
 
-def look(addresses: Sequence[str], domains: Sequence[str], ports: Iterable[int], authority: str) -> Found:
-    """Everything, by address and by domain; `authority` is the host's own in PEM, believed beside the system's."""
+def look(
+    addresses: Sequence[str],
+    domains: Sequence[str],
+    ports: Iterable[int],
+    authority: str,
+    sleeping: Collection[str] = (),
+) -> Found:
+    """Everything, by address and by domain; `authority` is the host's own in PEM, believed beside the system's.
+
+    Of domains where something sleeps the certificate is looked at, and nothing is asked.
+    """
     tried = sorted({*USUAL, *ports})
     with ThreadPoolExecutor(_PORTS_AT_ONCE) as pool:
         every = [(address, number) for address in addresses for number in tried]
@@ -46,10 +59,14 @@ def look(addresses: Sequence[str], domains: Sequence[str], ports: Iterable[int],
     reached = [one for one, found in by_address.items() if {*found.values()} != {"no way"}]
     with ThreadPoolExecutor(_SITES_AT_ONCE) as pool:
         pairs = [(domain, one) for domain in domains for one in reached]
-        sites = list(pool.map(lambda pair: site(pair[0], pair[1], by_address[pair[1]], authority), pairs))
+        asks = {domain: _asked if domain not in sleeping else _shaken for domain in domains}
+        sites = list(
+            pool.map(lambda pair: site(pair[0], pair[1], by_address[pair[1]], authority, asks[pair[0]]), pairs)
+        )
         secure = [one for one in reached if domains and by_address[one][facts.HTTPS] == "open"]
         versions = {one: _versions(pool, one, domains[0]) for one in secure}
-        quic = dict(zip(reached, pool.map(lambda one: _quic(one, domains), reached), strict=True))
+        awake = [domain for domain in domains if domain not in sleeping]
+        quic = dict(zip(reached, pool.map(lambda one: _quic(one, awake), reached), strict=True))
     return {
         "tried": tried,
         "ports": by_address,
@@ -79,14 +96,17 @@ _NO_WAY: Final = {
 }
 
 
-def site(domain: str, address: str, states: Mapping[int, str], authority: str) -> Found:
-    """What a domain answers at an address, by plain HTTP and by HTTPS; a port that is not open is not asked again."""
+def site(domain: str, address: str, states: Mapping[int, str], authority: str, ask: Ask) -> Found:
+    """What a domain answers at an address, by plain HTTP and by HTTPS; a port that is not open is not asked again.
+
+    Plain HTTP the proxy answers by itself.
+    """
     found: Found = {"domain": domain, "address": address}
     with _said(found, "plain"):
         found["plain"] = _plain(domain, address) if states[facts.HTTP] == "open" else _not_open(facts.HTTP, states)
     with _said(found, "secure"):
         is_open = states[facts.HTTPS] == "open"
-        found["secure"] = _secure(domain, address, authority) if is_open else _not_open(facts.HTTPS, states)
+        found["secure"] = _secure(domain, address, authority, ask) if is_open else _not_open(facts.HTTPS, states)
     return found
 
 
@@ -123,16 +143,16 @@ def _get(connection: socket.socket, domain: str) -> http.client.HTTPResponse:
     return answer
 
 
-def _secure(domain: str, address: str, authority: str) -> Found:
+def _secure(domain: str, address: str, authority: str, ask: Ask) -> Found:
     """The certificate, whether a browser would believe it, and the answer."""
     checked, refusal = ssl.create_default_context(), ""
     if authority:
         checked.load_verify_locations(cadata=authority)
     try:
-        return _asked(domain, address, checked, "")
+        return ask(domain, address, checked, "")
     except ssl.SSLCertVerificationError as error:
         refusal = error.verify_message or str(error)
-    return _asked(domain, address, _believing(), refusal)
+    return ask(domain, address, _believing(), refusal)
 
 
 def _believing() -> ssl.SSLContext:
@@ -143,17 +163,30 @@ def _believing() -> ssl.SSLContext:
 
 
 def _asked(domain: str, address: str, context: ssl.SSLContext, refusal: str) -> Found:
+    with _connected(domain, address, context) as secure:
+        answer = _get(secure, domain)
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        return {**_greeted(secure, refusal), "status": answer.status, "headers": headers}
+
+
+def _shaken(domain: str, address: str, context: ssl.SSLContext, refusal: str) -> Found:
+    """The same without a request."""
+    with _connected(domain, address, context) as secure:
+        return {**_greeted(secure, refusal), "sleeps": True}
+
+
+@contextlib.contextmanager
+def _connected(domain: str, address: str, context: ssl.SSLContext) -> Iterator[ssl.SSLSocket]:
     with (
         socket.create_connection((address, facts.HTTPS), timeout=_ANSWER_SECONDS) as plain,
         context.wrap_socket(plain, server_hostname=domain) as secure,
     ):
-        answer = _get(secure, domain)
-        return {
-            "version": secure.version(),
-            "certificate": {**_certificate(secure.getpeercert(binary_form=True) or b""), "refusal": refusal},
-            "status": answer.status,
-            "headers": {name.lower(): value for name, value in answer.getheaders()},
-        }
+        yield secure
+
+
+def _greeted(secure: ssl.SSLSocket, refusal: str) -> Found:
+    found = _certificate(secure.getpeercert(binary_form=True) or b"")
+    return {"version": secure.version(), "certificate": {**found, "refusal": refusal}}
 
 
 def _certificate(content: bytes) -> Found:

@@ -109,7 +109,7 @@ def _sites(sites: list[Found], promises: Promises) -> Iterator[Row]:
         seen, state = _joined({one["address"]: _redirect(domain, one["plain"]) for one in found})
         yield Row(f"http://{domain}/", "leads to HTTPS, and shows nothing", seen, state, stack)
         seen, state = _joined({one["address"]: _answer(one["secure"]) for one in found})
-        mark = "answers" if state == "good" else seen
+        mark = "answers" if state == "good" else "" if any("sleeps" in one["secure"] for one in found) else seen
         yield Row(f"https://{domain}/", "answers", seen, state, stack, f"site:{domain}", mark)
 
 
@@ -157,11 +157,14 @@ def _redirect(domain: str, plain: Found) -> Judged:
 
 
 _SERVER_ERROR: Final = 500
+_NOT_WOKEN: Final = "it sleeps when nobody asks, and was not asked"
 
 
 def _answer(secure: Found) -> Judged:
     if "error" in secure:
         return secure["error"], "untried" if "hidden" in secure else "bad"
+    if "sleeps" in secure:
+        return f"{secure['version']}; {_NOT_WOKEN}", "untried"
     return f"{secure['status']} over {secure['version']}", judged(secure["status"] < _SERVER_ERROR)
 
 
@@ -272,6 +275,8 @@ def _of_answer(secure: Found) -> Judged:
     """What is wrong with the headers of an answer."""
     if "error" in secure:
         return secure["error"], "untried"
+    if "sleeps" in secure:
+        return _NOT_WOKEN, "untried"
     missing = [name for name in _PRESENT if not secure["headers"].get(name)]
     extra = [name for name in _ABSENT if secure["headers"].get(name)]
     said = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"told: {', '.join(extra)}"] * bool(extra)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder import facts, files
-from builder.server.remote import common, host_secrets, locks, release_record, services, shared_certificates
+from builder.server.remote import common, host_secrets, locks, release_record, services, shared_certificates, sleepers
 from builder.server.remote.backup import backup_state, dumps, restic
 from builder.server.remote.backup.restic_errors import ResticError, explain
 from builder.server.remote.common import RemoteError
@@ -336,12 +336,14 @@ def _describe(stack: str, made: dict[str, Value]) -> None:
 
 
 def _image(stack: str, service: str) -> Value:
-    """The image of a service by the spec; and by id and digest the one that runs, where it does."""
+    """The image of a service by the spec; and by id and digest the one that runs, or will when it wakes."""
     words = ["podman", "container", "inspect", "--format", "{{.ImageName}} {{.Image}} {{.ImageDigest}}"]
     user, value = common.user_of(stack), {"image": release_record.of_spec(stack, service)}
     said = common.as_user(
         user, [*words, dumps.container(stack, service)], check=False, timeout=common.PODMAN_TIMEOUT
     ).split()
+    if not said and service in sleepers.asleep(stack):
+        return {**value, **release_record.would_run(stack, service)}
     return {**value, **dict(zip(("name", "id", "digest"), said, strict=False))}
 
 

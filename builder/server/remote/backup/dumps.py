@@ -16,7 +16,7 @@ import time
 from typing import IO, TYPE_CHECKING, Final, NamedTuple
 
 from builder import facts
-from builder.server.remote import common, release_record, services
+from builder.server.remote import common, readiness, release_record, services, sleepers
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -116,12 +116,12 @@ def dump(stack: str, before: Mapping[str, list[str]], directory: Path) -> tuple[
     `before` are commands of the spec, by service, which go before those of the rows.
     """
     made, errors = {}, []
-    running = services.running(stack)
+    running, sleeping = services.running(stack), sleepers.units_of(stack)
     for one in _wanted(stack, before):
         try:
             if one.service not in running:
                 raise RemoteError("it does not run")
-            if found := _dump_one(stack, one, directory):
+            if found := (_dump_awake if one.service in sleeping else _dump_one)(stack, one, directory):
                 made[one.service] = found
         except (RemoteError, OSError) as error:
             errors.append(f"{one.service} could not be dumped, its files are there: {error}")
@@ -135,6 +135,34 @@ def _wanted(stack: str, before: Mapping[str, list[str]]) -> Iterator[_Wanted]:
             yield _Wanted(service, before[service], f"dumps/{service}", "")
         elif row is not None:
             yield _Wanted(service, ["sh", "-c", row.dump], f"dumps/{service}{row.suffix}", row.kind)
+
+
+# How long a database that was asleep may take until it can be asked, in seconds.
+_WAKE: Final = 300.0
+
+
+def _dump_awake(stack: str, wanted: _Wanted, directory: Path) -> Value | None:
+    """The same of a service that sleeps: it is woken where it is asleep, and runs as long as this takes."""
+    with sleepers.awake(stack, [wanted.service]):
+        readiness.wait_for(stack, [wanted.service], _WAKE)
+        if row := of_kind(wanted.kind):
+            _wait_until_ready(stack, wanted.service, row.ready)
+        return _dump_one(stack, wanted, directory)
+
+
+def _wait_until_ready(stack: str, service: str, ready: str) -> None:
+    """Until a database of a well-known kind takes connections. Raises RemoteError when it is not in time."""
+    argv = ["podman", "exec", container(stack, service), "sh", "-c", ready]
+    deadline = time.monotonic() + _WAKE
+    while True:
+        try:
+            common.as_user(common.stack_user(stack), argv, timeout=common.PODMAN_TIMEOUT)
+        except RemoteError as error:
+            if time.monotonic() > deadline:
+                raise RemoteError(f"it was asleep, and takes no connections: {error}") from None
+            time.sleep(0.5)
+        else:
+            return
 
 
 def _dump_one(stack: str, wanted: _Wanted, directory: Path) -> Value | None:

@@ -92,6 +92,8 @@ def judge(seen: Value, memory: Value) -> tuple[list[Finding], set[str], Value]:
     found = [*_conditions(seen, new), *_tripwires(seen, new)]
     unknown = {"stack"} if seen["services"] is None else set()
     unknown |= {f"stack:{stack}:" for stack in (*seen["busy"], *seen["filled"])}
+    # A wake that failed is told once, however often it is tried again: it is over when one comes to its end.
+    unknown |= {f"stack:{one['stack']}:" for one in seen["services"] or () if one["state"] == "waking"}
     if not _is_whole(seen):
         unknown |= {"stack", *(row.key for row in CHECKS.values() if not row.basic)}
     return found, unknown, new

@@ -1,0 +1,201 @@
+"""A host whose stacks sleep, under every command of its admin: nothing wakes one unasked, and what changes is tried."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from builder.polling import until
+from tests.machine import hosts, package_images
+from tests.server.conftest import Client, client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.machine
+
+_QUIET, _SHOP = "quiet/web", "shop/web"
+
+
+@dataclass
+class Dozing:
+    """The host and its admin."""
+
+    web: Client
+
+    def run(self, command: str, user: str = "root", *, check: bool = True) -> str:
+        """On the host, as root or as a stack's user."""
+        return str(self.web.host.machine.run(["sh", "-c", command], user=user, check=check).stdout)
+
+    def services(self) -> dict[str, Any]:
+        """What `status` says of each service, as `stack/service`."""
+        stacks = self.web.json("status")["stacks"]
+        return {f"{one['stack']}/{unit['service']}": unit for one in stacks for unit in one["services"]}
+
+    def visit(self, stack: str) -> str:
+        """What a visitor gets at a stack's name."""
+        return self.web.host.curl(f"https://{stack}.example.com/", timeout=60).stdout
+
+    def falls_asleep(self, stack: str) -> None:
+        """As after an hour without a visitor."""
+        self.run("systemctl --user stop er-ingress-web.service", f"er-{stack}")
+        self.rests(stack)
+
+    def rests(self, stack: str) -> None:
+        """Until no container of the stack runs, by its own Podman."""
+        until(lambda: not self.run("podman ps -q", f"er-{stack}").strip(), timeout=90, what=f"{stack} to rest")
+
+    def started(self, stack: str) -> int:
+        """How often the container of the stack's web service was started since the boot."""
+        said = self.run(
+            f"journalctl --namespace=+stacks -b -q -o cat --no-pager _UID=$(id -u er-{stack}) "
+            f"_COMM=systemd --grep '^Started {stack}-web.service' || :"
+        )
+        return len(said.splitlines())
+
+    def woken(self, stack: str) -> int:
+        """How often visitors have woken it."""
+        return int(self.services()[f"{stack}/web"]["sleep"]["woken"] or 0)
+
+    def apply(self, old: str, new: str) -> tuple[int, str]:
+        """The spec with one change; its exit code, and all it says."""
+        done = self.web.er("apply", self.web.edited(old, new), "--yes")
+        return done.returncode, f"{done.stdout}{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def dozing(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dozing]:
+    tmp = tmp_path_factory.mktemp("dozing")
+    images = {
+        "docker.io/library/postgres:17": package_images.archive("postgres"),
+        "ghcr.io/example/app:1": hosts.IMAGES / "app.tar",
+    }
+    with hosts.booted("dozing", tmp, images=images) as host:
+        yield Dozing(client(host, tmp))
+
+
+def test_status_and_doctor_know_who_sleeps_and_wake_nobody(dozing: Dozing) -> None:
+    for _ in range(2):
+        found = dozing.services()
+        asleep = {name for name, one in found.items() if one["sleep"] and one["sleep"]["asleep"]}
+        assert asleep == {_QUIET, _SHOP, "shop/db"}
+        assert {name for name, one in found.items() if one["public"]} == {_QUIET, _SHOP, "plain/web"}
+        assert found["plain/web"]["sleep"] is None
+        checks = {one["check"]: one for one in dozing.web.json("doctor")}
+        assert checks["stacks run"]["ok"], checks["stacks run"]
+    shown = dozing.web.er("status").stdout
+    assert re.search(r"quiet/web +asleep since \d\d:\d\d", shown), shown
+    assert re.search(r"shop/db +asleep", shown), shown
+    assert dozing.started("quiet") == dozing.started("shop") == 0
+
+
+def test_a_secret_is_read_by_the_next_wake(dozing: Dozing) -> None:
+    """First boot did not wait for it, as nobody has asked for the database."""
+    done = dozing.web.er("secret generate", "shop")
+    assert done.returncode == 0
+    assert "db reads them when it wakes" in done.stderr
+    assert dozing.started("shop") == 0
+    assert " 200" in dozing.visit("shop").splitlines()[0]
+    found = dozing.services()
+    assert found[_SHOP]["sleep"] == {"asleep": False, "since": None, "woken": 1, "failed": ""}
+    assert found["shop/db"]["state"] == "active"
+    assert re.search(r"shop/web +active \(running\), woken 1 time ", dozing.web.er("status").stdout)
+    dozing.falls_asleep("shop")
+    assert dozing.services()["shop/db"]["sleep"]["asleep"]
+
+
+def test_an_apply_that_changes_others_leaves_who_sleeps_asleep(dozing: Dozing) -> None:
+    before = dozing.started("quiet"), dozing.started("shop"), dozing.woken("shop")
+    text = dozing.web.spec.read_text()
+    file = dozing.web.spec.with_name("edited.yaml")
+    file.write_text("second".join(text.rsplit("first", 1)))
+    done = dozing.web.er("apply", file, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "second" in dozing.visit("plain")
+    assert (dozing.started("quiet"), dozing.started("shop"), dozing.woken("shop")) == before
+    assert dozing.web.er("apply", dozing.web.spec, "--yes").returncode == 0
+
+
+def test_what_changes_is_started_once_and_sleeps(dozing: Dozing) -> None:
+    before = dozing.started("quiet"), dozing.woken("quiet")
+    code, said = dozing.apply("first}\n  - name: shop", "changed}\n  - name: shop")
+    assert code == 0, said
+    dozing.rests("quiet")
+    assert (dozing.started("quiet"), dozing.woken("quiet")) == (before[0] + 1, before[1])
+    assert "changed" in dozing.visit("quiet")
+    assert dozing.woken("quiet") == before[1] + 1
+
+
+def test_what_changes_awake_serves_its_visitors_anew(dozing: Dozing) -> None:
+    """It was awake since the last test."""
+    code, said = dozing.apply("first}\n  - name: shop", "again}\n  - name: shop")
+    assert code == 0, said
+    assert "it sleeps when nobody asks" in said
+    assert "again" in dozing.visit("quiet")
+    dozing.falls_asleep("quiet")
+
+
+@pytest.mark.parametrize("command", ["[/nonexistent]", '[sh, -c, "sleep infinity"]'])
+def test_what_does_not_come_up_is_taken_back(dozing: Dozing, command: str) -> None:
+    new = f"again}}\n    command: {command}\n  - name: shop"
+    file = dozing.web.edited("first}\n  - name: shop", new)
+    done = dozing.web.er("apply", file, "--yes", "--timeout", "20")
+    assert done.returncode == 1
+    assert "quiet/web" in done.stderr
+    dozing.rests("quiet")
+    assert dozing.services()[_QUIET]["sleep"]["asleep"]
+    assert "again" in dozing.visit("quiet")
+    dozing.falls_asleep("quiet")
+
+
+def test_a_release_is_tried_and_sleeps(dozing: Dozing) -> None:
+    before = dozing.started("shop")
+    done = dozing.web.er("push", "shop/web", f"oci-archive:{hosts.IMAGES / 'app.tar'}")
+    assert done.returncode == 0, done.stderr
+    dozing.rests("shop")
+    assert dozing.started("shop") == before + 1
+    assert [one["current"] for one in dozing.web.json("releases", "shop")] == [True, False]
+    done = dozing.web.er("rollback", "shop")
+    assert done.returncode == 0, done.stderr
+    dozing.rests("shop")
+    assert dozing.services()[_SHOP]["sleep"]["asleep"]
+
+
+def test_a_command_wakes_knowingly(dozing: Dozing) -> None:
+    woken = dozing.woken("shop")
+    done = dozing.web.er("exec", "shop", "db", "--", "sh", "-c", "until pg_isready -qh 127.0.0.1; do sleep 0.2; done; "
+                         "psql -U shop -qtAc 'CREATE TABLE rows AS SELECT 42 AS n'")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("shop/db was asleep: it is awake as long as this runs")
+    dozing.rests("shop")
+    found = dozing.services()
+    assert (found["shop/db"]["sleep"]["asleep"], found[_SHOP]["sleep"]["asleep"]) == (True, True)
+    assert dozing.woken("shop") == woken
+
+
+def test_the_backup_of_a_night_wakes_a_database_for_its_dump_alone(dozing: Dozing) -> None:
+    dozing.run("mkdir -p /mnt/backup && mount -t tmpfs none /mnt/backup")
+    assert dozing.web.er("secret set", "--host", "restic-password", stdin="p4ssword\n").returncode == 0
+    before = dozing.started("shop"), dozing.started("quiet"), dozing.woken("shop")
+    done = dozing.web.er("backup", "now")
+    assert done.returncode == 0, done.stderr
+    done = dozing.web.er("backup", "drill")
+    assert done.returncode == 0, done.stderr
+    dozing.rests("shop")
+    assert (dozing.started("shop"), dozing.started("quiet"), dozing.woken("shop")) == before
+    stacks = {one["stack"]: one for one in dozing.web.json("status")["backup"]["stacks"]}
+    assert stacks["shop"]["error"] == ""
+    assert stacks["shop"]["drill"]["loaded"] == ["db"]
+
+
+def test_who_was_stopped_by_hand_does_not_count_as_asleep(dozing: Dozing) -> None:
+    assert dozing.web.er("stop", "quiet").returncode == 0
+    assert dozing.services()[_QUIET]["sleep"]["asleep"] is False
+    assert "quiet/web (inactive)" in {one["check"]: one["wrong"] for one in dozing.web.json("doctor")}["stacks run"]
+    done = dozing.web.er("start", "quiet")
+    assert done.returncode == 0
+    assert "quiet/web: asleep" in done.stderr
+    assert " 200" in dozing.visit("quiet").splitlines()[0]
