@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builder.oci import image_archive
 from builder.polling import until
 from tests.machine import hosts, package_images
+from tests.machine.conftest import example_maker
 from tests.server.conftest import Client, client
 
 if TYPE_CHECKING:
@@ -59,6 +61,14 @@ class Dozing:
     def woken(self, stack: str) -> int:
         """How often visitors have woken it."""
         return int(self.services()[f"{stack}/web"]["sleep"]["woken"] or 0)
+
+    def image(self, greeting: str) -> str:
+        """Another image of the app."""
+        maker, archive = example_maker(), self.web.directory / f"{greeting}.tar"
+        config = maker.APP_CONFIG
+        config = replace(config, environment=(*config.environment, ("GREETING", greeting)))
+        image_archive.write(archive, maker.app_files(), config)
+        return f"oci-archive:{archive}"
 
     def apply(self, old: str, new: str) -> tuple[int, str]:
         """The spec with one change; its exit code, and all it says."""
@@ -153,10 +163,12 @@ def test_what_does_not_come_up_is_taken_back(dozing: Dozing, command: str) -> No
 
 def test_a_release_is_tried_and_sleeps(dozing: Dozing) -> None:
     before = dozing.started("shop")
-    done = dozing.web.er("push", "shop/web", f"oci-archive:{hosts.IMAGES / 'app.tar'}")
+    done = dozing.web.er("push", "shop/web", dozing.image("pushed"))
     assert done.returncode == 0, done.stderr
     dozing.rests("shop")
     assert dozing.started("shop") == before + 1
+    assert "pushed" in dozing.visit("shop")
+    dozing.falls_asleep("shop")
     assert [one["current"] for one in dozing.web.json("releases", "shop")] == [True, False]
     done = dozing.web.er("rollback", "shop")
     assert done.returncode == 0, done.stderr
