@@ -330,12 +330,12 @@ def _site(more: str) -> str:
 def test_a_service_may_raise_or_end_what_the_proxy_allows() -> None:
     size, wait, queue = facts.MAX_BODY, f"{facts.RESPONSE_TIMEOUT}s", f"{facts.QUEUE_TIMEOUT}s"
     assert "\timport er_app hello/web\n" in _site("memory: 64M")
-    assert f"\timport er_route hello/web unix 10737418240 {wait} {queue} 8KiB\n" in _site("max_body: 10G")
-    assert f"\timport er_route hello/web unix {size} 0s {queue} 8KiB\n" in _site("response_timeout: none")
-    assert f"\timport er_route hello/web unix 0 90.0s {queue} 8KiB\n" in _site(
+    assert f"\timport er_route hello/web unix 10737418240 {wait} {queue} 8KiB 2m\n" in _site("max_body: 10G")
+    assert f"\timport er_route hello/web unix {size} 0s {queue} 8KiB 2m\n" in _site("response_timeout: none")
+    assert f"\timport er_route hello/web unix 0 90.0s {queue} 8KiB 2m\n" in _site(
         "max_body: none, response_timeout: 1m30s"
     )
-    assert f"\timport er_route hello/web unix {size} 8.0s 8.0s 8KiB\n" in _site("response_timeout: 8s")
+    assert f"\timport er_route hello/web unix {size} 8.0s 8.0s 8KiB 2m\n" in _site("response_timeout: 8s")
 
 
 @pytest.mark.parametrize(("said", "line"), [("6h", b"read_body 21600.0s\n"), ("none", b"read_body 0s\n")])

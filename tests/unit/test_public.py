@@ -140,7 +140,7 @@ def test_what_the_proxy_is_told() -> None:
         f'\t\t\talice "{_HASH}"\n'
         "\t\t}\n"
         "\t\trequest_header -Authorization\n"
-        "\t\timport er_route a/web unix+h2c 2147483648 3600s 60s 0\n"
+        "\t\timport er_route a/web unix+h2c 2147483648 3600s 60s 0 2m\n"
         "\t}\n"
         "\thandle {\n"
         "\t\terror 404\n"
