@@ -16,10 +16,12 @@ from tests.server.conftest import Client, client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.machine
 
 _QUIET, _SHOP = "quiet/web", "shop/web"
+_READY = "until pg_isready -qh 127.0.0.1; do sleep 0.2; done"
 
 
 @dataclass
@@ -102,6 +104,18 @@ def test_status_and_doctor_know_who_sleeps_and_wake_nobody(dozing: Dozing) -> No
     assert dozing.started("quiet") == dozing.started("shop") == 0
 
 
+def test_a_report_asks_no_page_of_who_sleeps(dozing: Dozing, tmp_path: Path) -> None:
+    found = dozing.web.json("report", dozing.web.spec, "-o", tmp_path / "page.html")
+    rows = {row["what"]: row for section in found["sections"] for row in section["rows"]}
+    for stack in ("quiet", "shop"):
+        site = rows[f"https://{stack}.example.com/"]
+        assert (site["state"], "was not asked" in site["seen"]) == ("untried", True)
+        assert rows[f"{stack}/web"]["seen"] == "asleep, 0 restarts"
+        assert rows[f"{stack}.example.com"]["state"] != "bad"
+    assert rows["https://plain.example.com/"]["state"] == "good"
+    assert dozing.started("quiet") == dozing.started("shop") == 0
+
+
 def test_a_secret_is_read_by_the_next_wake(dozing: Dozing) -> None:
     """First boot did not wait for it, as nobody has asked for the database."""
     done = dozing.web.er("secret generate", "shop")
@@ -178,8 +192,8 @@ def test_a_release_is_tried_and_sleeps(dozing: Dozing) -> None:
 
 def test_a_command_wakes_knowingly(dozing: Dozing) -> None:
     woken = dozing.woken("shop")
-    done = dozing.web.er("exec", "shop", "db", "--", "sh", "-c", "until pg_isready -qh 127.0.0.1; do sleep 0.2; done; "
-                         "psql -U shop -qtAc 'CREATE TABLE rows AS SELECT 42 AS n'")  # fmt: skip
+    sql = "CREATE TABLE rows AS SELECT 42 AS n"
+    done = dozing.web.er("exec", "shop", "db", "--", "sh", "-c", f"{_READY}; psql -U shop -qtAc '{sql}'")
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("shop/db was asleep: it is awake as long as this runs")
     dozing.rests("shop")
@@ -201,6 +215,20 @@ def test_the_backup_of_a_night_wakes_a_database_for_its_dump_alone(dozing: Dozin
     stacks = {one["stack"]: one for one in dozing.web.json("status")["backup"]["stacks"]}
     assert stacks["shop"]["error"] == ""
     assert stacks["shop"]["drill"]["loaded"] == ["db"]
+
+
+def test_a_restore_is_tried_and_sleeps(dozing: Dozing) -> None:
+    """The database of the snapshot, and the app with it."""
+    before, woken = dozing.started("shop"), dozing.woken("shop")
+    done = dozing.web.er("restore", "shop", "--yes")
+    assert done.returncode == 0, done.stderr
+    dozing.rests("shop")
+    assert dozing.started("shop") == before + 1
+    found = dozing.services()
+    assert (found["shop/db"]["sleep"]["asleep"], found[_SHOP]["sleep"]["asleep"]) == (True, True)
+    assert dozing.woken("shop") == woken
+    done = dozing.web.er("exec", "shop", "db", "--", "sh", "-c", f"{_READY}; psql -U shop -qtAc 'SELECT n FROM rows'")
+    assert done.stdout.split() == ["42"], done.stderr
 
 
 def test_who_was_stopped_by_hand_does_not_count_as_asleep(dozing: Dozing) -> None:
