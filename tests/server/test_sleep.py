@@ -231,6 +231,21 @@ def test_a_restore_is_tried_and_sleeps(dozing: Dozing) -> None:
     assert done.stdout.split() == ["42"], done.stderr
 
 
+def test_a_wake_that_failed_is_said_until_one_succeeds(dozing: Dozing) -> None:
+    unit = "/etc/containers/systemd/users/$(id -u er-quiet)/quiet-web.container"
+    name = dozing.run(f"sed -n s/^Image=//p {unit}").strip()
+    dozing.run(f"podman tag {name} localhost/kept:1 && podman untag {name}", "er-quiet")
+    assert " 503" in dozing.visit("quiet").splitlines()[0]
+    done = dozing.web.er("status")
+    assert done.returncode == 1
+    assert "quiet/web has failed" in done.stderr
+    assert "quiet/web (failed)" in {one["check"]: one["wrong"] for one in dozing.web.json("doctor")}["stacks run"]
+    dozing.run(f"podman tag localhost/kept:1 {name}", "er-quiet")
+    assert " 200" in dozing.visit("quiet").splitlines()[0]
+    assert {one["check"]: one["wrong"] for one in dozing.web.json("doctor")}["stacks run"] == ""
+    dozing.falls_asleep("quiet")
+
+
 def test_who_was_stopped_by_hand_does_not_count_as_asleep(dozing: Dozing) -> None:
     assert dozing.web.er("stop", "quiet").returncode == 0
     assert dozing.services()[_QUIET]["sleep"]["asleep"] is False
