@@ -330,6 +330,27 @@ def test_an_app_is_asked_where_it_listens(local: str, reached: str) -> None:
     assert readiness.reached(local) == reached
 
 
+@pytest.mark.parametrize(
+    ("line", "target"),
+    [
+        ("/usr/lib/easyrunner/wake %t/shop-web.pid 3000 %p shop-web.service 900 60", "3000"),
+        ("/usr/lib/easyrunner/wake %t/shop-web.pid %t/er-listen-web.sock %p shop-web.service 900 60", "SOCKET"),
+        ("", ""),
+    ],
+)
+def test_an_app_is_asked_behind_its_ingress(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, target: str
+) -> None:
+    uid = os.getuid()
+    monkeypatch.setattr("builder.facts.ETC", str(tmp_path))
+    monkeypatch.setattr(common, "uid", lambda _: uid)
+    unit = tmp_path / f"units/{uid}/er-ingress-web.service"
+    unit.parent.mkdir(parents=True)
+    if line:
+        unit.write_text(f"[Service]\nExecStart={line}\n")
+    assert readiness.ingress_target("shop", "web") == target.replace("SOCKET", f"/run/user/{uid}/er-listen-web.sock")
+
+
 # ---- what is said
 
 
