@@ -30,7 +30,7 @@ GET /.env|GET /.git/config|GET /.aws/credentials|GET /.vscode/sftp.json|GET /.DS
 GET /wp-login.php|POST /wp-login.php|GET /blog/wp-admin/setup-config.php|POST /xmlrpc.php|GET /wp-includes/a.xml
 GET /phpinfo.php|GET /phpmyadmin/index.php|GET /vendor/phpunit/src/Util/PHP/eval-stdin.php|GET /_ignition/health-check
 GET /actuator/health|GET /solr/admin/info/system|GET /manager/html|GET /autodiscover/autodiscover.xml|GET /owa/a.js
-GET /ecp/Current/exporttool/microsoft.exchange.ediscovery.exporttool.application|GET /cgi-bin/luci|POST /cgi-bin/.%2e/bin/sh
+GET /ecp/Current/exporttool/exporttool.application|GET /cgi-bin/luci|POST /cgi-bin/.%2e/bin/sh
 GET /boaform/admin/formLogin|GET /HNAP1|GET /server-status|GET /%2eenv|GET //.git/HEAD|HEAD /.ssh/id_rsa|OPTIONS /.hg/x
 """
 

@@ -30,8 +30,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             left -= len(part)
         self._say(f"{digest.hexdigest()}\n".encode())
 
-    do_PUT = do_DELETE = do_GET
-
     def _say(self, text):
         self.send_response(200)
         self.send_header("Content-Length", str(len(text)))
