@@ -133,9 +133,7 @@ def _summary(spec: Spec) -> None:
             output.note(f"  er-{stack.name} {stack.uid}  may reach nothing outside, not even DNS and the web")
         if names := _secrets(stack):
             output.note(f"  er-{stack.name} {stack.uid}  waits for its secrets: {', '.join(names)}")
-        for line in _sleepers(stack):
-            output.note(f"  er-{stack.name} {stack.uid}  {line}")
-        for line in _builds(stack):
+        for line in (*_sleepers(stack), *_builds(stack)):
             output.note(f"  er-{stack.name} {stack.uid}  {line}")
         for login in stack.logins:
             whom = "by the server's role, which only EC2 has" if login.by_role else f"as {login.username}"
