@@ -216,7 +216,7 @@ _LEVELS: Final = {
 
 def _notes(service: Service) -> Iterator[str]:
     if service.kind == "web":
-        yield f"port {service.port}"
+        yield f"port {service.port}" if service.listen is None else f"listen {service.listen}"
     if service.redirect_from:
         yield f"{', '.join(service.redirect_from)} leads there"
     if service.basic_auth:

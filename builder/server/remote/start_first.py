@@ -27,7 +27,6 @@ from builder.server.remote.next_units import Next
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-
     Say = Callable[..., None]
 
 
