@@ -231,7 +231,7 @@ _LEVELS: Final = {
 
 def _notes(service: Service) -> Iterator[str]:
     if service.kind == "web":
-        yield f"port {service.port}"
+        yield f"port {service.port}" if service.listen is None else f"listen {service.listen}"
     if service.sleep:
         yield f"sleeps after {service.sleep}s without a connection"
     if service.redirect_from:
