@@ -266,6 +266,9 @@ def _service_section(stack: Stack, service: Service, podman: Podman, entries: tu
         yield from (("Type", "oneshot"), ("RemainAfterExit", "yes"))
     yield from _restart(service, job=job, woken=service.kind == "web" and _sleeps(stack, service))
     yield "TimeoutStartSec", "infinity" if job else str(_START_TIMEOUT)
+    if _sleeps(stack, service):
+        # Who does not heed SIGTERM, as a first process that has no handler for it, is killed, and asleep all the same.
+        yield "SuccessExitStatus", "137 143"
     if service.stop_grace_period is not None:
         yield "TimeoutStopSec", str(math.ceil(service.stop_grace_period) + _STOP_MARGIN)
     if service.stop_first:
