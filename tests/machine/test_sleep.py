@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.machine
 
-# Seconds without a connection, and that a visitor is held: what the spec says would take minutes.
-IDLE, HELD = 1, 6
+# Seconds without a connection, and that a visitor is held: the first of the spec would take minutes.
+IDLE, HELD = 1, 60
 STACKS = ("quiet", "app")
 # What a host without any of it is asked for in a day, by method and path.
 NOISE = """
@@ -228,7 +228,7 @@ def test_a_wake_that_fails_is_told_at_once_and_tried_again(asleep: Host) -> None
     number = _user(asleep, "quiet", f"podman images -q {image}")
     _user(asleep, "quiet", f"podman untag {image}")
     for _ in range(7):
-        assert _refused(asleep, "quiet") < HELD
+        assert _refused(asleep, "quiet") < HELD / 2
     assert _states(asleep, "quiet") == {"web": "failed"}
     assert _beside(asleep, "quiet", "asleep").exists()
     _user(asleep, "quiet", f"podman tag {number} {image}")
@@ -239,7 +239,7 @@ def test_an_app_that_does_not_listen_is_given_up_on_in_time(asleep: Host) -> Non
     """And stops; the next visitor starts it again."""
     _hurry(asleep, "quiet", held=3, port=3999)
     for _ in range(2):
-        assert 3 <= _refused(asleep, "quiet") < 3 + HELD
+        assert 3 <= _refused(asleep, "quiet") < HELD / 2
         _wait_asleep(asleep, "quiet")
     _hurry(asleep, "quiet")
     assert _status(asleep, "quiet") == 200
