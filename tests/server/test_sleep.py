@@ -234,7 +234,7 @@ def test_a_restore_is_tried_and_sleeps(dozing: Dozing) -> None:
 def test_a_wake_that_failed_is_said_until_one_succeeds(dozing: Dozing) -> None:
     unit = "/etc/containers/systemd/users/$(id -u er-quiet)/quiet-web.container"
     name = dozing.run(f"sed -n s/^Image=//p {unit}").strip()
-    dozing.run(f"podman tag {name} localhost/kept:1 && podman untag {name}", "er-quiet")
+    dozing.run(f"podman tag {name} localhost/kept:1 && podman untag {name} {name}", "er-quiet")
     assert " 503" in dozing.visit("quiet").splitlines()[0]
     done = dozing.web.er("status")
     assert done.returncode == 1

@@ -166,8 +166,8 @@ def _not_ready(wanted: Collection[Part]) -> list[str]:
 
 
 def _running(part: Part) -> frozenset[str]:
-    """One that sleeps is held awake: so it runs."""
-    return frozenset({"running"}) if part.kind == common.SLEEPS else RUNNING
+    """One that sleeps is held awake: so it runs, or is a job that others wait for, and has."""
+    return RUNNING - {"dead"} if part.kind == common.SLEEPS else RUNNING
 
 
 def _is_silent(part: Part) -> bool:
@@ -211,7 +211,9 @@ def _check_steady(wanted: Collection[Part], before: Mapping[Part, int]) -> None:
     failed = sorted(
         part.where
         for part, (restarts, state) in _states_of(wanted).items()
-        if state in FAILED or restarts > before.get(part, 0) or (part.kind == common.SLEEPS and state != "running")
+        if state in FAILED
+        or restarts > before.get(part, 0)
+        or (part.kind == common.SLEEPS and state not in _running(part))
     )
     if failed:
         raise RemoteError(f"{', '.join(failed)}: started and fell over")
