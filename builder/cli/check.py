@@ -9,6 +9,7 @@ from builder import problem_report
 from builder.cli import output
 from builder.cli.options import AsJson, SpecPath
 from builder.problems import Problem, SpecError
+from builder.stack import sleeping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,6 +74,9 @@ def _stacks(spec: Spec | None) -> list[dict[str, object]]:
                     "users": [name for name, _ in s.basic_auth],
                     "image": s.image,
                     "hardening": s.hardening,
+                    "sleep": s.sleep,
+                    "wake": list(s.wake),
+                    "wake_timeout": s.wake_timeout,
                 }
                 for s in stack.services
             ],
@@ -129,7 +133,7 @@ def _summary(spec: Spec) -> None:
             output.note(f"  er-{stack.name} {stack.uid}  may reach nothing outside, not even DNS and the web")
         if names := _secrets(stack):
             output.note(f"  er-{stack.name} {stack.uid}  waits for its secrets: {', '.join(names)}")
-        for line in _builds(stack):
+        for line in (*_sleepers(stack), *_builds(stack)):
             output.note(f"  er-{stack.name} {stack.uid}  {line}")
         for login in stack.logins:
             whom = "by the server's role, which only EC2 has" if login.by_role else f"as {login.username}"
@@ -139,6 +143,17 @@ def _summary(spec: Spec) -> None:
     lines = (*_edge_lines(spec), *_memory_lines(spec), *_backup_lines(spec), *_notify_lines(spec))
     for line in lines:
         output.note(line)
+
+
+def _sleepers(stack: Stack) -> Iterator[str]:
+    """What sleeps with the public services that do, and what does not."""
+    asleep = sleeping.sleeping(stack.services)
+    if not asleep:
+        return
+    if along := [one.name for one in stack.services if one.name in asleep and one.kind != "web"]:
+        yield f"{', '.join(along)}: sleeping along"
+    if awake := [one.name for one in stack.services if one.name not in asleep]:
+        yield f"{', '.join(awake)}: always on, with all that it needs"
 
 
 def _builds(stack: Stack) -> Iterator[str]:
@@ -217,6 +232,8 @@ _LEVELS: Final = {
 def _notes(service: Service) -> Iterator[str]:
     if service.kind == "web":
         yield f"port {service.port}" if service.listen is None else f"listen {service.listen}"
+    if service.sleep:
+        yield f"sleeps after {service.sleep}s without a connection"
     if service.redirect_from:
         yield f"{', '.join(service.redirect_from)} leads there"
     if service.basic_auth:

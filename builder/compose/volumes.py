@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from builder.compose import depends_on, host_paths, merge, messages
 from builder.compose.node import Row, attempt, no_effect, refused, stores, takes, walk
 from builder.compose.values import boolean, content, integer, plain, size, text
-from builder.stack.model import TMPFS_OPTION, Mount, Secret, StackFile, Tmpfs
+from builder.stack.model import TMPFS_OPTION, Mount, StackFile, Tmpfs
+from builder.stack.secret_references import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from builder import facts
 from builder.oci import image_reference
-from builder.quadlet.container_keys import container_options, option
+from builder.quadlet import health
+from builder.quadlet.container_keys import container_options
 from builder.quadlet.podman import BASES, defaults, pasta
 from builder.quadlet.unit_file import VARIABLES, Section, Unit, line, word, words
 from builder.quadlet.volumes import mounts
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from builder.quadlet.podman import Podman
     from builder.quadlet.unit_file import Entry
-    from builder.stack.model import Dependency, Healthcheck, Network, Restart, Service, Stack, Volume
+    from builder.stack.model import Dependency, Network, Restart, Service, Stack, Volume
 
 
 def units(stack: Stack, *, base: str, server: str | None = None) -> tuple[tuple[str, str], ...]:
@@ -136,7 +135,7 @@ def _container_section(stack: Stack, service: Service, podman: Podman, server: s
         directory = names.listen_directory(stack.name, service.name)
         yield "Volume", f"{directory}:{service.own_socket[0]}:rw,noexec,nosuid,nodev"
     yield from _hardening(service)
-    yield from _health(service.healthcheck, podman)
+    yield from health.entries(service.healthcheck, podman)
     if _others_wait_for_health(stack, service) and podman.notify_healthy:
         yield "Notify", "healthy"
     yield "PodmanArgs", f"--pidfile={names.pidfile(stack.name, service.name)}"
@@ -198,54 +197,6 @@ def _file_capabilities(service: Service) -> tuple[str, ...]:
     return image_reference.file_capabilities(service.image, entrypoint, command)
 
 
-def _health(check: Healthcheck | None, podman: Podman) -> Iterator[Entry]:
-    """The lines of [Container] for a health check; the image's own counts where the service says nothing."""
-    if check is None:
-        return
-    if check.disable:
-        yield "HealthCmd", "none"
-        return
-    if check.test:
-        yield option(podman, "HealthCmd", "--health-cmd", _health_command(check))
-    for name, value in (
-        ("interval", check.interval),
-        ("timeout", check.timeout),
-        ("start-period", check.start_period),
-    ):
-        if value is not None:
-            yield _health_key(name), _seconds(value)
-    if check.retries is not None:
-        yield "HealthRetries", str(check.retries)
-    if check.start_interval is not None and check.test:
-        yield option(podman, "HealthStartupCmd", "--health-startup-cmd", _health_command(check))
-        yield "HealthStartupInterval", _seconds(check.start_interval)
-
-
-def _health_command(check: Healthcheck) -> str:
-    """A health check in the spelling of HealthCmd= that Podman does not misread.
-
-    A list goes as JSON without the word CMD, which would be taken for a part of it; one of a single word would be
-    given to a shell, unless CMD stands before it outside of JSON.
-    """
-    if check.shell:
-        return json.dumps(["CMD-SHELL", *check.test], ensure_ascii=False)
-    if len(check.test) > 1:
-        return json.dumps(check.test, ensure_ascii=False)
-    only = check.test[0]
-    if only.split() == [only]:
-        return f"CMD {only}"
-    return json.dumps(["CMD-SHELL", shlex.quote(only)], ensure_ascii=False)
-
-
-def _health_key(name: str) -> str:
-    return "Health" + "".join(part.capitalize() for part in name.split("-"))
-
-
-def _seconds(value: float) -> str:
-    """A duration as Go reads it."""
-    return f"{value:g}s" if value == int(value) and value < 1e6 else f"{round(value * 1000)}ms"
-
-
 def _others_wait_for_health(stack: Stack, service: Service) -> bool:
     """True when another service starts once this one is healthy, and this one has a health check."""
     check = service.healthcheck
@@ -282,6 +233,9 @@ def _service_section(stack: Stack, service: Service, podman: Podman, entries: tu
         yield from (("Type", "oneshot"), ("RemainAfterExit", "yes"))
     yield from _restart(service, job=job, woken=service.kind == "web" and _sleeps(stack, service))
     yield "TimeoutStartSec", "infinity" if job else str(_START_TIMEOUT)
+    if _sleeps(stack, service):
+        # Who does not heed SIGTERM, as a first process that has no handler for it, is killed, and asleep all the same.
+        yield "SuccessExitStatus", "137 143"
     if service.stop_grace_period is not None:
         yield "TimeoutStopSec", str(math.ceil(service.stop_grace_period) + _STOP_MARGIN)
     if service.stop_first:

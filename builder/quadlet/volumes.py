@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.quadlet.unit_file import Entry
-    from builder.stack.model import Mount, Secret, Service, Stack, Tmpfs
+    from builder.stack.model import Mount, Service, Stack, Tmpfs
+    from builder.stack.secret_references import Secret
 
 _SAFE: Final = ("rw", "noexec", "nosuid", "nodev")
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9_/.@+=-]+:")

@@ -15,7 +15,8 @@ from builder import facts
 from builder.oci.known_images import LINUX_CAPABILITIES
 from builder.spec import messages
 from builder.stack import domains
-from builder.stack.model import SECRET_NAME, TMPFS_OPTION, UNENCODABLE, places, without_places
+from builder.stack.model import TMPFS_OPTION, UNENCODABLE
+from builder.stack.secret_references import SECRET_NAME, places, without_places
 from builder.stack.variables import PASSWORD_INSIDE
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from builder.spec import messages
-from builder.stack.model import EnvSecret
+from builder.stack.secret_references import EnvSecret
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

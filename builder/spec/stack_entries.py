@@ -24,7 +24,8 @@ from builder.spec import backup_rules, host_sections, messages, outgoing, public
 from builder.spec.fleet_rules import SHORT_NAME
 from builder.spec.stack_input import PublicInput, StackInput
 from builder.stack import names, public, sleeping, user
-from builder.stack.model import Build, EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
+from builder.stack.model import Build, EgressRule, Healthcheck, Limits, Mount, Service, Stack, Tmpfs, Volume
+from builder.stack.secret_references import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

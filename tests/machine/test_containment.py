@@ -202,7 +202,7 @@ UNITS = {
     "the other stack's files": "ls {stacks}/shop",
     "the other stack's processes": "pgrep -u er-shop",
     "the admin's commands": "sudo -n true",
-    "the journal": "journalctl -q -n 1 -u ssh | grep .",
+    "the journal": "journalctl -q -n 1 -u ssh 2>/dev/null | grep .",
 }
 
 

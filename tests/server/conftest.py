@@ -113,3 +113,11 @@ def web(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
     tmp = tmp_path_factory.mktemp("server")
     with hosts.booted("three", tmp) as host:
         yield client(host, tmp)
+
+
+@pytest.fixture(scope="module")
+def alone(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:  # noqa: F811
+    """The same, but no command shares another one's login: connections are cut, and `er` does with them as for most."""
+    tmp = tmp_path_factory.mktemp("server")
+    with hosts.booted("three", tmp) as host:
+        yield client(host, tmp, sharing=False)

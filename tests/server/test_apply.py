@@ -16,14 +16,13 @@ from builder import spec as specs
 from builder.polling import until
 from builder.problems import UserError
 from builder.server import Remote, apply
-from tests.machine import hosts as booted_hosts
 from tests.machine.clients import Load, Steady
-from tests.server.conftest import Client, client
 from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.server.conftest import Client
 
 pytestmark = pytest.mark.machine
 
@@ -33,11 +32,8 @@ _DOMAIN = ("www.hello.example.com", "neu.example.com")
 
 
 @pytest.fixture(scope="module")
-def web(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """Here no command shares another one's login: what `er` does with connections is as for most."""
-    tmp = tmp_path_factory.mktemp("server")
-    with booted_hosts.booted("three", tmp) as host:
-        yield client(host, tmp, sharing=False)
+def web(alone: Client) -> Client:
+    return alone
 
 
 @pytest.fixture(autouse=True)

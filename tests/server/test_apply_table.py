@@ -46,10 +46,10 @@ CHANGES = sample([step.name for step in STEPS], ("stack removed", "broken: the p
 
 
 @pytest.fixture(scope="module")
-def bench(web: Client) -> Iterator[Bench]:
+def bench(alone: Client) -> Iterator[Bench]:
     """The spec's own images are named by paths that the steps know."""
     page = Page(len(STEPS), len(POINTS) + len(PHASES))
-    yield Bench(web, page, web.spec.read_text())
+    yield Bench(alone, page, alone.spec.read_text())
     page.write()
 
 

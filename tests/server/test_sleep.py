@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builder.oci import image_archive
 from builder.polling import until
 from tests.machine import hosts, package_images
+from tests.machine.conftest import example_maker
 from tests.server.conftest import Client, client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.machine
 
 _QUIET, _SHOP = "quiet/web", "shop/web"
+_READY = "until pg_isready -qh 127.0.0.1; do sleep 0.2; done"
 
 
 @dataclass
@@ -60,6 +64,14 @@ class Dozing:
         """How often visitors have woken it."""
         return int(self.services()[f"{stack}/web"]["sleep"]["woken"] or 0)
 
+    def image(self, greeting: str) -> str:
+        """Another image of the app."""
+        maker, archive = example_maker(), self.web.directory / f"{greeting}.tar"
+        config = maker.APP_CONFIG
+        config = replace(config, environment=(*config.environment, ("GREETING", greeting)))
+        image_archive.write(archive, maker.app_files(), config)
+        return f"oci-archive:{archive}"
+
     def apply(self, old: str, new: str) -> tuple[int, str]:
         """The spec with one change; its exit code, and all it says."""
         done = self.web.er("apply", self.web.edited(old, new), "--yes")
@@ -89,6 +101,18 @@ def test_status_and_doctor_know_who_sleeps_and_wake_nobody(dozing: Dozing) -> No
     shown = dozing.web.er("status").stdout
     assert re.search(r"quiet/web +asleep since \d\d:\d\d", shown), shown
     assert re.search(r"shop/db +asleep", shown), shown
+    assert dozing.started("quiet") == dozing.started("shop") == 0
+
+
+def test_a_report_asks_no_page_of_who_sleeps(dozing: Dozing, tmp_path: Path) -> None:
+    found = dozing.web.json("report", dozing.web.spec, "-o", tmp_path / "page.html")
+    rows = {row["what"]: row for section in found["sections"] for row in section["rows"]}
+    for stack in ("quiet", "shop"):
+        site = rows[f"https://{stack}.example.com/"]
+        assert (site["state"], "was not asked" in site["seen"]) == ("untried", True)
+        assert rows[f"{stack}/web"]["seen"] == "asleep, 0 restarts"
+        assert rows[f"{stack}.example.com"]["state"] != "bad"
+    assert rows["https://plain.example.com/"]["state"] == "good"
     assert dozing.started("quiet") == dozing.started("shop") == 0
 
 
@@ -153,10 +177,12 @@ def test_what_does_not_come_up_is_taken_back(dozing: Dozing, command: str) -> No
 
 def test_a_release_is_tried_and_sleeps(dozing: Dozing) -> None:
     before = dozing.started("shop")
-    done = dozing.web.er("push", "shop/web", f"oci-archive:{hosts.IMAGES / 'app.tar'}")
+    done = dozing.web.er("push", "shop/web", dozing.image("pushed"))
     assert done.returncode == 0, done.stderr
     dozing.rests("shop")
     assert dozing.started("shop") == before + 1
+    assert "pushed" in dozing.visit("shop")
+    dozing.falls_asleep("shop")
     assert [one["current"] for one in dozing.web.json("releases", "shop")] == [True, False]
     done = dozing.web.er("rollback", "shop")
     assert done.returncode == 0, done.stderr
@@ -166,8 +192,8 @@ def test_a_release_is_tried_and_sleeps(dozing: Dozing) -> None:
 
 def test_a_command_wakes_knowingly(dozing: Dozing) -> None:
     woken = dozing.woken("shop")
-    done = dozing.web.er("exec", "shop", "db", "--", "sh", "-c", "until pg_isready -qh 127.0.0.1; do sleep 0.2; done; "
-                         "psql -U shop -qtAc 'CREATE TABLE rows AS SELECT 42 AS n'")  # fmt: skip
+    sql = "CREATE TABLE rows AS SELECT 42 AS n"
+    done = dozing.web.er("exec", "shop", "db", "--", "sh", "-c", f"{_READY}; psql -U shop -qtAc '{sql}'")
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("shop/db was asleep: it is awake as long as this runs")
     dozing.rests("shop")
@@ -189,6 +215,35 @@ def test_the_backup_of_a_night_wakes_a_database_for_its_dump_alone(dozing: Dozin
     stacks = {one["stack"]: one for one in dozing.web.json("status")["backup"]["stacks"]}
     assert stacks["shop"]["error"] == ""
     assert stacks["shop"]["drill"]["loaded"] == ["db"]
+
+
+def test_a_restore_is_tried_and_sleeps(dozing: Dozing) -> None:
+    """The database of the snapshot, and the app with it."""
+    before, woken = dozing.started("shop"), dozing.woken("shop")
+    done = dozing.web.er("restore", "shop", "--yes")
+    assert done.returncode == 0, done.stderr
+    dozing.rests("shop")
+    assert dozing.started("shop") == before + 1
+    found = dozing.services()
+    assert (found["shop/db"]["sleep"]["asleep"], found[_SHOP]["sleep"]["asleep"]) == (True, True)
+    assert dozing.woken("shop") == woken
+    done = dozing.web.er("exec", "shop", "db", "--", "sh", "-c", f"{_READY}; psql -U shop -qtAc 'SELECT n FROM rows'")
+    assert done.stdout.split() == ["42"], done.stderr
+
+
+def test_a_wake_that_failed_is_said_until_one_succeeds(dozing: Dozing) -> None:
+    unit = "/etc/containers/systemd/users/$(id -u er-quiet)/quiet-web.container"
+    name = dozing.run(f"sed -n s/^Image=//p {unit}").strip()
+    dozing.run(f"podman tag {name} localhost/kept:1 && podman untag {name}", "er-quiet")
+    assert " 503" in dozing.visit("quiet").splitlines()[0]
+    done = dozing.web.er("status")
+    assert done.returncode == 1
+    assert "quiet/web has failed" in done.stderr
+    assert "quiet/web (failed)" in {one["check"]: one["wrong"] for one in dozing.web.json("doctor")}["stacks run"]
+    dozing.run(f"podman tag localhost/kept:1 {name}", "er-quiet")
+    assert " 200" in dozing.visit("quiet").splitlines()[0]
+    assert {one["check"]: one["wrong"] for one in dozing.web.json("doctor")}["stacks run"] == ""
+    dozing.falls_asleep("quiet")
 
 
 def test_who_was_stopped_by_hand_does_not_count_as_asleep(dozing: Dozing) -> None:

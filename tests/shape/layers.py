@@ -151,7 +151,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "quadlet",
-            6,
+            7,  # health checks
             "stacks as Podman units",
             "A stack's services as Quadlet units for the Podman of each base; one serialiser knows how systemd "
             "and Podman's generator read a line.",
@@ -178,7 +178,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     (
         Package(
             "stack",
-            8,  # what of a stack sleeps
+            9,  # what of a stack sleeps; secrets by reference
             "a stack as values",
             "What spec and Compose files become: services, mounts, networks, limits; the stack's user on the "
             "host; its domains, and how the world reaches what is behind them; its share of a server's memory.",
@@ -217,7 +217,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     ),
 )
 PACKAGES: Final = {package.name: package for layer in LAYERS for package in layer}
-WHOLE: Final = 369
+WHOLE: Final = 371
 LONGEST: Final = 400
 
 # Imports against the layers, by module without `builder.`, each with its reason.

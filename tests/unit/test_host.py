@@ -275,10 +275,10 @@ def test_the_managers_of_ours_begin_alike() -> None:
     files = {f.path: f.content for f in host.build(spec_of(more=STACK)).files}
     drop_ins = [content for path, content in files.items() if "/user@2" in path]
     assert len(drop_ins) == 2
-    alike = (b"Environment=", b"PAMName=", b"KeyringMode=", b"UMask=", b"LimitCORE=", b"ExecStart=")
+    alike = (b"Environment=", b"PAMName=", b"KeyringMode=", b"UMask=", b"ExecStart=")
     lines = [[line for line in content.splitlines() if line.startswith(alike)] for content in drop_ins]
     assert lines[0] == lines[1]
-    assert len(lines[0]) == 8
+    assert len(lines[0]) == 7
 
 
 def test_first_boot_stays_small() -> None:

@@ -229,7 +229,7 @@ def test_the_longest_name_of_a_stack_fits_into_the_logs_prefix() -> None:
 def test_the_loader_finds_a_users_number_as_we_do() -> None:
     """The script knows the first user's number, which has one place here."""
     script = data.tree("images") / f"rootfs{facts.LIB}/firewall"
-    assert f'gsub("@uid@", {facts.UID_BASE} + $2 / $3, of)' in script.read_text()
+    assert f"$(({facts.UID_BASE} + first / size))" in script.read_text()
 
 
 @given(hosts())

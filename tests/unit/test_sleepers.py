@@ -91,12 +91,13 @@ def test_a_unit_that_systemd_does_not_know_is_down() -> None:
     assert not any(one.is_up for one in sleepers.judge(_UNITS, {}, Marks({}, {})).values())
 
 
-def test_who_has_no_file_is_asleep_since_its_unit_stopped() -> None:
+def test_who_is_asleep_is_so_since_its_unit_stopped() -> None:
     at = time.clock_gettime(time.CLOCK_MONOTONIC) - 60
     found = _systemd(db={"InactiveEnterTimestampMonotonic": str(int(at * 1e6))})
-    since = sleepers.judge(_UNITS, found, Marks({}, {}))["db"].since
-    assert since is not None
-    assert abs(time.time() - 60 - since) < 5
+    for marks in (Marks({}, {}), Marks({"db": 7}, {})):  # the second was woken by a command since
+        since = sleepers.judge(_UNITS, found, marks)["db"].since
+        assert since is not None
+        assert abs(time.time() - 60 - since) < 5
 
 
 def test_the_files_beside_a_socket_are_the_stacks_and_may_be_anything(
@@ -328,6 +329,27 @@ def test_a_command_wakes_nobody_whom_the_admin_has_stopped(monkeypatch: pytest.M
 )
 def test_an_app_is_asked_where_it_listens(local: str, reached: str) -> None:
     assert readiness.reached(local) == reached
+
+
+@pytest.mark.parametrize(
+    ("line", "target"),
+    [
+        ("/usr/lib/easyrunner/wake %t/shop-web.pid 3000 %p shop-web.service 900 60", "3000"),
+        ("/usr/lib/easyrunner/wake %t/shop-web.pid %t/er-listen-web.sock %p shop-web.service 900 60", "SOCKET"),
+        ("", ""),
+    ],
+)
+def test_an_app_is_asked_behind_its_ingress(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, target: str
+) -> None:
+    uid = os.getuid()
+    monkeypatch.setattr("builder.facts.ETC", str(tmp_path))
+    monkeypatch.setattr(common, "uid", lambda _: uid)
+    unit = tmp_path / f"units/{uid}/er-ingress-web.service"
+    unit.parent.mkdir(parents=True)
+    if line:
+        unit.write_text(f"[Service]\nExecStart={line}\n")
+    assert readiness.ingress_target("shop", "web") == target.replace("SOCKET", f"/run/user/{uid}/er-listen-web.sock")
 
 
 # ---- what is said

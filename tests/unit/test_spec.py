@@ -18,7 +18,8 @@ from builder.problems import Mark, Problem, SpecError
 from builder.spec import input_model, rules, ssh_keys
 from builder.spec.input_model import sections
 from builder.spec.ssh_keys import read_entry
-from builder.stack.model import EgressRule, Healthcheck, Limits, Mount, Secret, Service, Stack, Tmpfs, Volume
+from builder.stack.model import EgressRule, Healthcheck, Limits, Mount, Service, Stack, Tmpfs, Volume
+from builder.stack.secret_references import Secret
 
 FILE = Path("easyrunner.yaml")
 

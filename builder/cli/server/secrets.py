@@ -101,7 +101,7 @@ def _note_restarts(stack: str, done: dict[str, Any], what: str) -> None:
 
 def check_names(values: dict[str, bytes]) -> None:
     """All of them, before anything is sent."""
-    from builder.stack.model import SECRET_NAME
+    from builder.stack.secret_references import SECRET_NAME
 
     if wrong := [name for name in values if not re.fullmatch(SECRET_NAME, name)]:
         hint = "letters, digits, `.`, `_` and `-`, as in db_password"

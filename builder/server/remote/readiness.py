@@ -221,31 +221,31 @@ def _check_steady(wanted: Collection[Part], before: Mapping[Part, int]) -> None:
 
 
 def _answers_inside(part: Part) -> bool:
-    """Whether an app answers in its own network, which nobody's ingress counts as a visit; True of one without a port.
+    """Whether an app answers behind its ingress, which counts that as no visit; True of one without an ingress.
 
-    It may listen on one address alone, and speak HTTP/2 alone. What systemd passes to it lies behind its ingress too.
+    It may listen on one address alone, and speak HTTP/2 alone.
     """
     stack, _, service = part.where.partition("/")
-    passed = f"/run/user/{common.uid(part.user)}/er-passed-{service}.sock"
-    if Path(passed).is_socket():
-        return any(_answers(passed, service, kind) for kind in common.PUBLIC)
-    port = ingress_port(stack, service)
-    if not port:
+    target = ingress_target(stack, service)
+    if not target:
         return True
+    if not target.isdigit():
+        return _says_something(part.user, ["--unix-socket", target, f"http://{service}/"], [])
     try:
         pid = Path(f"/run/user/{common.uid(part.user)}/{stack}-{service}.pid").read_text().strip()
     except OSError:
         return False
-    inside = [*in_network(pid), "ss", "-Hltn", f"sport = :{port}"]
+    inside = [*in_network(pid), "ss", "-Hltn", f"sport = :{target}"]
     listening = common.as_user(part.user, inside, check=False, timeout=MANAGER).split("\n")[0].split()
     if len(listening) < _LOCAL_ADDRESS + 1:
         return False
-    address = reached(listening[_LOCAL_ADDRESS])
-    curl = ["curl", "-so", "/dev/null", "-m", _ANSWER, "-w", "%{http_code} %{exitcode}", "--noproxy", "*"]
-    return any(
-        _is_answer(common.as_user(part.user, [*in_network(pid), *curl, *words, f"http://{address}/"], check=False))
-        for words in ([], ["--http2-prior-knowledge"])
-    )
+    return _says_something(part.user, [f"http://{reached(listening[_LOCAL_ADDRESS])}/"], in_network(pid))
+
+
+def _says_something(user: str, where: Collection[str], inside: Collection[str]) -> bool:
+    curl = ["curl", "-so", "/dev/null", "-m", _ANSWER, "-w", "%{http_code} %{exitcode}", "--noproxy", "*", *where]
+    every = ([*inside, *curl], [*inside, *curl, "--http2-prior-knowledge"])
+    return any(_is_answer(common.as_user(user, argv, check=False)) for argv in every)
 
 
 # Of a line of ss's: State, Recv-Q, Send-Q, and then this.
@@ -266,14 +266,15 @@ def in_network(pid: str) -> list[str]:
     return ["nsenter", "--user", "--net", "--preserve-credentials", f"--target={pid}"]
 
 
-def ingress_port(stack: str, service: str) -> str:
-    """The port that a service's ingress leads to; empty where it has none."""
-    unit = Path(facts.ETC, "units", str(common.uid(common.user_of(stack))), f"er-ingress-{service}.service")
+def ingress_target(stack: str, service: str) -> str:
+    """The port that a service's ingress leads to, or the path of a socket that is passed on; empty without one."""
+    uid = common.uid(common.user_of(stack))
+    unit = Path(facts.ETC, "units", str(uid), f"er-ingress-{service}.service")
     try:
-        found = re.search(r"^ExecStart=\S+ \S+ (\d+)", unit.read_text(), re.MULTILINE)
+        found = re.search(r"^ExecStart=\S+ \S+ (\d+|%t/\S+)", unit.read_text(), re.MULTILINE)
     except OSError:
         return ""
-    return found[1] if found else ""
+    return found[1].replace("%t", f"/run/user/{uid}") if found else ""
 
 
 def last_words(stack: str, services: Collection[str]) -> list[str]:

@@ -179,7 +179,8 @@ def _judged(
     is_held = ingress.get("ActiveState") in _BEGUN and service not in marks.joined
     is_waking = (state == "activating" and result == "success") or (is_held and state == "active")
     is_up = is_asleep or is_waking or (state == "active" and not failed)
-    since = (marks.since.get(service) or _stopped_at(found)) if is_asleep else None
+    # A command may have woken it, of which the file knows nothing.
+    since = max(marks.since.get(service, 0), _stopped_at(found)) or None if is_asleep else None
     return Sleeper(service, unit, state, is_asleep, is_waking, is_up, since, marks.woken.get(service), failed)
 
 
@@ -192,10 +193,10 @@ def _failed(ingress: Mapping[str, str]) -> str:
     return result if ingress.get("ActiveState") in {"inactive", "failed"} and result not in {"", "success"} else ""
 
 
-def _stopped_at(found: Mapping[str, str]) -> int | None:
-    """When a unit stopped; None where it has not run since its manager began."""
+def _stopped_at(found: Mapping[str, str]) -> int:
+    """When a unit stopped; 0 where it has not run since its manager began."""
     at = int(found.get("InactiveEnterTimestampMonotonic") or 0) / 1e6
-    return int(time.time() - (time.clock_gettime(time.CLOCK_MONOTONIC) - at)) if at else None
+    return int(time.time() - (time.clock_gettime(time.CLOCK_MONOTONIC) - at)) if at else 0
 
 
 def forget_failures(stack: str, services: Collection[str]) -> None:

@@ -335,7 +335,7 @@ def _drain(places: Collection[tuple[str, Next, str]]) -> None:
 
 
 def _is_answering(user: str, one: Next, pidfile: str) -> bool:
-    port = readiness.ingress_port(one.stack, one.service) or "0"
+    port = readiness.ingress_target(one.stack, one.service) or "0"
     try:
         pid = Path(f"/run/user/{common.uid(user)}", pidfile).read_text().strip()
     except OSError:

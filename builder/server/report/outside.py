@@ -253,7 +253,8 @@ _QUIC_SECONDS, _QUIC_TRIES = 2.0, 4
 
 def _quic(address: str, domains: Sequence[str]) -> Found:
     """Whether QUIC is spoken there; and the status of a whole request, where this machine has a client for one."""
-    return {"spoken": _quic_answers(address), "status": _http3(address, domains[0]) if domains else None}
+    status = _http3(address, domains[0]) if domains else None
+    return {"spoken": _quic_answers(address), "status": status, "sites": bool(domains)}
 
 
 def _quic_answers(address: str) -> bool:

@@ -251,7 +251,8 @@ def _quic(found: Found, promises: Promises) -> Iterator[Row]:
                 mark="answers",
             )
         elif quic["status"] is None and quic["spoken"]:
-            seen = "QUIC answers; a whole request could not be tried, as curl here has no HTTP/3"
+            why = "curl here has no HTTP/3" if quic.get("sites", True) else "no site is to be asked"
+            seen = f"QUIC answers; a whole request could not be tried, as {why}"
             yield Row(what, promised, seen, "good", place="gate:udp", mark="answers")
         else:
             way = "no answer by QUIC; a network on the way may drop UDP"
