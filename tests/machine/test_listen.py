@@ -210,7 +210,8 @@ def test_one_that_sleeps_is_woken_and_sleeps_again(host: Host) -> None:
     loads = [Load(host, "doze.example.com", family=family) for family in (4, 6)]
     site(host, "systemctl --user kill --signal=SIGKILL site-doze.service")
     found = [one for load in loads for one in load.end()]
-    assert {status for status, _ in found} == {"200"}
+    # Who had got as far as the app is told so, as in a crash of any app.
+    assert {status for status, _ in found} <= {"200", "502"}
     until(lambda: state(host, "site-doze.service") == "inactive", timeout=40, what="sleep after a crash")
 
 
