@@ -160,6 +160,7 @@ def test_without_a_way_out_there_is_none_to_the_hosts_sites(sites: Host, family:
                 assert "open" not in outcomes, list(zip(asked, outcomes, strict=True))
     assert fetch(sites, "hermit", "https://hermit.example.com/")[0] == 0
     assert fetch(sites, "blog", "https://hermit.example.com/")[0] == 200
+    assert sites.machine.run("pgrep -u er-hermit pasta", check=False).stdout == ""
 
 
 @families
