@@ -259,7 +259,7 @@ def _journal(world: World, since: float) -> list[tuple[float, str]]:
         "--no-pager",
         "-o",
         "json",
-        f"--since=@{since:.0f}",
+        f"--since=@{int(since)}",
         "-t",
         "er-deploy",
         "-t",

@@ -167,8 +167,8 @@ def test_from_a_push_to_the_page(laptop: Laptop, first: str) -> None:
     assert laptop.greeting() == "hello"
     newest = laptop.web.json("releases", "app")[0]
     assert (newest["source"], newest["commit"], newest["by"]) == ("git", commit, "ci of push")
-    enabled = laptop.web.host.machine.run("systemctl is-enabled easyrunner-deploy.socket").stdout
-    assert enabled == "enabled\n", "it is there after a boot too"
+    wanting = laptop.web.host.machine.run("systemctl show -P WantedBy easyrunner-deploy.socket").stdout
+    assert wanting == "er-first-boot.service\n", "it is there after a boot too"
     assert f"git {commit[:10]}" in laptop.web.er("releases", "app").stdout
     journal = laptop.journal()
     assert re.search(rf"app SHA256:\S+ ci of push: pushes {commit} to main", journal)

@@ -375,6 +375,7 @@ def test_a_missing_key_is_found_within_its_run(old: Restored, bucket: Bucket) ->
         assert {"password" in one["error"] for one in found.values()} == {True}
 
 
+@of_a_sweep
 def test_a_dump_that_does_not_load_is_found_within_its_run(old: Restored) -> None:
     """Beside the same files, as if its tool had written something else than it can read."""
     uid = old.run("id -u er-notes").strip()

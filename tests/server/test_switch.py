@@ -140,6 +140,7 @@ def test_the_last_apply_is_taken_back_as_a_whole(hello: Stack, restart: float) -
         _settled(hello)
 
 
+@of_a_sweep
 def test_a_killed_apply_is_taken_back_by_its_unit(hello: Stack, restart: float) -> None:
     web, machine = hello.web, hello.web.host.machine
     edited = web.edited("    port: 3000\n    egress", "    port: 3000\n    environment: {NOTE: new}\n    egress")
