@@ -245,6 +245,25 @@ def test_an_app_that_does_not_listen_is_given_up_on_in_time(asleep: Host) -> Non
     assert _status(asleep, "quiet") == 200
 
 
+def test_an_app_that_ends_before_it_listens_is_told_at_once(asleep: Host) -> None:
+    """Also one that calls that well: nobody waits for its port."""
+    unit = f"{facts.QUADLETS}/{asleep.machine.user('er-quiet').uid}/quiet-web.container"
+    whole = asleep.machine.path(unit).read_text()
+    asleep.machine.path(unit).write_text(whole.replace("[Container]\n", "[Container]\nExec=sleep 0.2\n"))
+    _user(asleep, "quiet", "systemctl --user daemon-reload")
+    assert _refused(asleep, "quiet") < HELD / 2
+    asleep.machine.path(unit).write_text(whole)
+    _user(asleep, "quiet", "systemctl --user daemon-reload")
+    assert _status(asleep, "quiet") == 200
+
+
+def test_one_that_is_started_by_hand_falls_asleep(asleep: Host) -> None:
+    """As a change is tried; nobody has asked it anything."""
+    _user(asleep, "quiet", "systemctl --user start er-ingress-web.service")
+    asleep.machine.wait(lambda: _beside(asleep, "quiet", "up").exists(), what="the app to listen")
+    _wait_asleep(asleep, "quiet")
+
+
 def test_one_that_crashes_is_started_by_the_next_visitor(asleep: Host) -> None:
     assert _status(asleep, "app") == 200
     _user(asleep, "app", "podman kill web")

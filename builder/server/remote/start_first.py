@@ -27,6 +27,8 @@ from builder.server.remote.next_units import Next
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+    from builder.server.remote.sleepers import Sleeper
+
     Say = Callable[..., None]
 
 
@@ -76,8 +78,13 @@ def restart(stack: str, services: Collection[str]) -> None:
     if units := [unit for _, service, unit in found if service not in resting]:
         common.as_user(user, ["systemctl", "--user", "reset-failed", *units], check=False)
         common.as_user(user, ["systemctl", "--user", "--no-block", "restart", *units])
-    if sockets := common.ingress_sockets(user, [service for _, service, _ in found]):
+    public = [service for kind, service, _ in found if _has_socket(kind, sleeping.get(service))]
+    if sockets := common.ingress_sockets(user, public):
         common.as_user(user, ["systemctl", "--user", "--no-block", "start", *sockets])
+
+
+def _has_socket(kind: str, found: Sleeper | None) -> bool:
+    return found.unit.is_public if found else kind in common.PUBLIC
 
 
 def settle(stack: str, seconds: float) -> None:
