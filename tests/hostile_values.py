@@ -66,6 +66,9 @@ _INSTEAD: Final[Mapping[str, Any]] = {
     "fleet": None,  # goes with no data, deploys or backups; its values are numbers
     "stacks.backup.before": {"web": ["pg_dump", "app"]},
     "stacks.domain": None,
+    "stacks.sleep": None,  # goes with no socket of the app's own; itself a time
+    "stacks.wake": None,
+    "stacks.wake_timeout": None,
     "stacks.domains": ["hello.your-domain.org", "www.your-domain.org"],
     "stacks.compose": None,
     "stacks.build": None,  # goes with no `image`

@@ -51,6 +51,7 @@ _OWN: Final = (
     ("/usr/lib/systemd", "*/er-*"),
     ("/usr/lib/systemd", "*/easyrunner-*"),
     ("/usr/lib/systemd", "*/er-*.d/*"),
+    ("/usr/lib/systemd", "user/*.d/*easyrunner.conf"),
     ("/usr/lib/sysusers.d", "easyrunner*.conf"),
     ("/usr/lib/tmpfiles.d", "easyrunner*.conf"),
 )
