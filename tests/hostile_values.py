@@ -66,9 +66,7 @@ _INSTEAD: Final[Mapping[str, Any]] = {
     "fleet": None,  # goes with no data, deploys or backups; its values are numbers
     "stacks.backup.before": {"web": ["pg_dump", "app"]},
     "stacks.domain": None,
-    "stacks.sleep": None,  # goes with no socket of the app's own; itself a time
-    "stacks.wake": None,
-    "stacks.wake_timeout": None,
+    "stacks.listen": "fd",  # a path goes with no `sleep`
     "stacks.domains": ["hello.your-domain.org", "www.your-domain.org"],
     "stacks.compose": None,
     "stacks.build": None,  # goes with no `image`
