@@ -359,6 +359,26 @@ def test_a_drill_restores_every_stack_and_loads_its_dump(old: Restored) -> None:
     assert "restored" in old.web.er("status").stdout
 
 
+def test_a_full_disk_ends_the_drill_and_no_stack(old: Restored) -> None:
+    """A drill that runs, and what er-room does when its disk is nearly full."""
+    machine = old.web.host.machine
+    home = machine.path("/var/lib/easyrunner/drills/1/home/files")
+    current = machine.path("/run/easyrunner/drill-of")
+    old.run("sed '/^round=0/,$d' /usr/lib/easyrunner/room >/root/room; mkdir -p /run/easyrunner/room")
+    old.run("systemctl start --no-block easyrunner-drill.service")
+    until(lambda: home.exists() and current.read_text() == "notes", timeout=120, what="the files", longest=0.05)
+    said = machine.run(["sh", "-c", "disk=/var/lib/easyrunner of=; . /root/room; stop_worst"]).stdout
+    assert said == "the disk is nearly full: drills end\n"
+    assert old.run("systemctl is-active easyrunner-drill", check=False).strip() in {"inactive", "failed"}
+    found = json.loads(old.run("cat /var/lib/easyrunner/backup/state.json"))["drill"]["notes"]
+    assert found["skipped"].startswith("it was ended before its end: the disk was nearly full")
+    assert old.run("ls /var/lib/easyrunner/drills") == ""
+    assert old.run("ls /run/easyrunner/room") == "", "no stack was stopped"
+    assert old.run("systemctl is-active drills.slice", check=False).strip() == "inactive"
+    assert "notes was not tried: it was ended" in old.web.er("doctor").stdout
+    assert old.numbers()[:3] == [1, 2, 3]
+
+
 def test_a_flipped_byte_is_found_within_its_run(old: Restored, bucket: Bucket) -> None:
     with bucket.changed(_flipped, "data"):
         found = old.drill()
@@ -421,26 +441,6 @@ def test_over_sftp_the_user_of_the_drill_has_a_copy_of_the_key_and_no_more(old: 
     finally:
         places.stop()
         old.web.host.machine.files.write(_CONFIG, json.dumps(told).encode())
-
-
-def test_a_full_disk_ends_the_drill_and_no_stack(old: Restored) -> None:
-    """A drill that runs, and what er-room does when its disk is nearly full."""
-    machine = old.web.host.machine
-    home = machine.path("/var/lib/easyrunner/drills/1/home/files")
-    current = machine.path("/run/easyrunner/drill-of")
-    old.run("sed '/^round=0/,$d' /usr/lib/easyrunner/room >/root/room; mkdir -p /run/easyrunner/room")
-    old.run("systemctl start --no-block easyrunner-drill.service")
-    until(lambda: home.exists() and current.read_text() == "notes", timeout=120, what="the files", longest=0.05)
-    said = machine.run(["sh", "-c", "disk=/var/lib/easyrunner of=; . /root/room; stop_worst"]).stdout
-    assert said == "the disk is nearly full: drills end\n"
-    assert old.run("systemctl is-active easyrunner-drill", check=False).strip() in {"inactive", "failed"}
-    found = json.loads(old.run("cat /var/lib/easyrunner/backup/state.json"))["drill"]["notes"]
-    assert found["skipped"].startswith("it was ended before its end: the disk was nearly full")
-    assert old.run("ls /var/lib/easyrunner/drills") == ""
-    assert old.run("ls /run/easyrunner/room") == "", "no stack was stopped"
-    assert old.run("systemctl is-active drills.slice", check=False).strip() == "inactive"
-    assert "notes was not tried: it was ended" in old.web.er("doctor").stdout
-    assert old.numbers()[:3] == [1, 2, 3]
 
 
 # Another machine.
