@@ -11,7 +11,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from botocore.config import Config
 
+from builder.aws import api
 from builder.aws.permissions import OPERATIONS
 from tests.aws import er_command
 from tests.aws.moto_account import environment
@@ -250,6 +252,16 @@ def test_an_archive_cannot_travel_on_a_stock_image(er: Er, account: Account) -> 
 # Two launches at the same time.
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for another launch does not ask again before that is done."""
+    monkeypatch.setattr(api, "CONFIG", api.CONFIG.merge(Config(read_timeout=2 * _LAUNCH)))
+
+
+# Seconds that a launch may take in a process of its own, beside all other tests.
+_LAUNCH = 120
+
+
 def _another_launch(er: Er, operation: str, then: Callable[[Call], Answer | None]) -> None:
     """Before AWS gets the first call of this operation, somebody else's launch of the same server is done."""
     first: list[int] = []
@@ -260,7 +272,7 @@ def _another_launch(er: Er, operation: str, then: Callable[[Call], Answer | None
         if not first:
             first.append(call.number)
             with er.process("launch", er.spec, "--no-wait", "--eip") as other:
-                said = other.communicate(timeout=120)
+                said = other.communicate(timeout=_LAUNCH)
             assert other.returncode == 0, said
             return then(call)
         return None
@@ -272,6 +284,7 @@ def _over_quota(call: Call) -> Answer:
     return refusal(call, 400, "VcpuLimitExceeded", "You have requested more vCPU capacity than your limit allows")
 
 
+@pytest.mark.usefixtures("_patient")
 def test_a_launch_that_fails_takes_away_only_what_it_has_made(er: Er, account: Account) -> None:
     """The other launch has taken up its group and key pair, and made the server."""
     _another_launch(er, "RunInstances", _over_quota)
@@ -284,6 +297,7 @@ def test_a_launch_that_fails_takes_away_only_what_it_has_made(er: Er, account: A
     assert len(account.records()) == 2
 
 
+@pytest.mark.usefixtures("_patient")
 def test_two_launches_at_the_same_time_make_one_server(er: Er, account: Account) -> None:
     _another_launch(er, "RunInstances", lambda _: None)
     done = er.launch("--no-wait", "--eip")
