@@ -16,7 +16,7 @@ SSH = """\
 #!/bin/sh
 for word; do last=$word; done
 case "$last" in
-*" session") cat >"$0.sent"; echo '{"path": "/run/er-session/01"}' ;;
+*" session") cat >"$0.sent"; echo '{"path": "/run/er-session/01", "woken": []}' ;;
 *) for word; do echo "[$word]"; done; cat; echo failed >&2; exit 7 ;;
 esac
 """

@@ -205,14 +205,14 @@ def test_one_that_sleeps_is_woken_and_sleeps_again(host: Host) -> None:
     for _ in range(2):
         assert said(host, "doze")[0] == "0"
         assert state(host, "er-passed-doze.socket") == "active"
-        until(lambda: state(host, "site-doze.service") == "inactive", timeout=40, what="sleep")
+        until(lambda: state(host, "site-doze.service") == "inactive", timeout=120, what="sleep")
         assert state(host, "er-passed-doze.socket") == "inactive"
     loads = [Load(host, "doze.example.com", family=family) for family in (4, 6)]
     site(host, "systemctl --user kill --signal=SIGKILL site-doze.service")
     found = [one for load in loads for one in load.end()]
     # Who had got as far as the app is told so, as in a crash of any app.
     assert {status for status, _ in found} <= {"200", "502"}
-    until(lambda: state(host, "site-doze.service") == "inactive", timeout=40, what="sleep after a crash")
+    until(lambda: state(host, "site-doze.service") == "inactive", timeout=120, what="sleep after a crash")
 
 
 # Changes.
