@@ -13,31 +13,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SOCKET: Final = "/run/er/http.sock"
-_CADDYFILE: Final = """{{
-	admin off
-	auto_https off
-	persist_config off
-}}
-{site} {{
-	bind {listener}
-	respond "hello
-"
-}}
-"""
-# What Caddy as an app listens on: a port, a socket of its own, one that systemd passes.
-_LISTENERS: Final = {
-    "port": (":3000", "0.0.0.0"),
-    "own": ("http://", f"unix/{SOCKET}|0666"),
-    "passed": ("http://", "fd/3"),
-}
+# What the app of the examples listens on instead of a port: a socket of its own, one that systemd passes.
+_LISTENERS: Final = {"own": f"unix/{SOCKET}|0666", "passed": "fd/3"}
+_PORT: Final = ":{$PORT:3000} {"
 
 
 def caddy(target: Path, listener: str) -> Path:
-    """Caddy that says hello, as an OCI archive; `listener` is port, own or passed."""
-    site, bind = _LISTENERS[listener]
-    caddyfile = ImageFile("etc/caddy/Caddyfile", _CADDYFILE.format(site=site, listener=bind).encode())
-    files = (file for file in make_images.app_files() if file.path != caddyfile.path)
-    image_archive.write(target, (*files, caddyfile), make_images.APP_CONFIG, compressed=False)
+    """The app of the examples as an OCI archive; `listener` is port, own or passed."""
+    files = {file.path: file for file in make_images.app_files()}
+    path = "etc/caddy/Caddyfile"
+    text = files[path].content.decode()
+    assert _PORT in text
+    if listener in _LISTENERS:
+        text = text.replace(_PORT, f"http:// {{\n\tbind {_LISTENERS[listener]}")
+    files[path] = ImageFile(path, text.encode())
+    image_archive.write(target, files.values(), make_images.APP_CONFIG, compressed=False)
     return target
 
 

@@ -103,17 +103,15 @@ def _sleeps(machine: Machine, number: int) -> None:
     ingress = machine.run([*manager, "list-units", "--plain", "--no-legend", "er-ingress-*.service"]).stdout.split()
     if ingress:
         machine.run([*manager, "stop", ingress[0]])
-    machine.wait(lambda: not _containers(machine, manager), timeout=60, what="the stack to sleep")
+    machine.wait(lambda: not _containers(machine, manager, number), timeout=60, what="the stack to sleep")
 
 
-def _containers(machine: Machine, manager: list[str]) -> str:
-    """The units of containers that are not at rest."""
-    asked = [*manager, "list-units", "--plain", "--no-legend", "--state=active,activating,deactivating"]
-    units = machine.run([*asked, "--type=service"]).stdout.splitlines()
-    return "\n".join(unit for unit in units if "podman" not in unit and unit.split()[0] in _SERVICES)
-
-
-_SERVICES: Final = {"web.service", "db.service", *(f"app{number}.service" for number in range(len(_WAKING)))}
+def _containers(machine: Machine, manager: list[str], number: int) -> str:
+    """The units of the stack's containers that are not at rest."""
+    states = "--state=active,activating,deactivating,reloading"
+    asked = [*manager, "list-units", "--plain", "--no-legend", states, f"app{number}-*.service"]
+    lines = machine.run(asked).stdout.splitlines()
+    return "\n".join(line for line in lines if not line.split()[0].endswith(("-network.service", "-volume.service")))
 
 
 def _held(machine: Machine) -> dict[str, Sample]:
