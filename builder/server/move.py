@@ -95,10 +95,10 @@ class Move:
                 self.report.step("stopping the old server")
             lease.tries = True
             with ThreadPoolExecutor(1) as pool:
-                quiet = pool.submit(self.new.ask, "move-quiet", timeout=1600)
+                quiet = pool.submit(self._quiet)
                 self._stop(baseline, ill)
                 lease.begin()
-                lease.clock = quiet.result()["clock"], time.monotonic()
+                lease.clock = quiet.result()
             self._last_pass(state)
             return self._switch(lease, baseline, ill, began)
         except BaseException:
@@ -107,6 +107,10 @@ class Move:
             raise
         finally:
             lease.end()
+
+    def _quiet(self) -> tuple[float, float]:
+        """The new host makes way: its clock, and a time when it said that, which may be before the old one has."""
+        return self.new.ask("move-quiet", timeout=1600)["clock"], time.monotonic()
 
     def _stop(self, answers: dict[str, Answer], ill: list[str]) -> None:
         words = self._words(run=self.run, lease=OLD_LEASE, answers=answers, ill=ill)

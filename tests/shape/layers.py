@@ -54,7 +54,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
         ),
         Package(
             "server",
-            100,  # the report: where it looks, the rows of each side, the page; what sleeps
+            101,  # the report: where it looks, the rows of each side, the page; what sleeps; how far a backup is
             "a running host, over ssh",
             "`er server …`: the near side calls ssh and understands its failures. `server/remote/` is sent along "
             "and runs as root under the host's own Python: the standard library and three loose modules.",
@@ -217,7 +217,7 @@ LAYERS: Final[tuple[tuple[Package, ...], ...]] = (
     ),
 )
 PACKAGES: Final = {package.name: package for layer in LAYERS for package in layer}
-WHOLE: Final = 371
+WHOLE: Final = 372
 LONGEST: Final = 400
 
 # Imports against the layers, by module without `builder.`, each with its reason.

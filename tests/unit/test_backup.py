@@ -12,7 +12,8 @@ import pytest
 
 from builder import facts, host, spec
 from builder.problems import SpecError
-from builder.server.remote.backup import backup, dumps, restic
+from builder.server.remote import common
+from builder.server.remote.backup import backup, backup_progress, dumps, restic
 from builder.server.remote.backup.restic_errors import Done, explain
 from builder.spec.model import Backup, Keep
 from builder.stack.model import StackBackup
@@ -224,3 +225,23 @@ def test_a_servers_role_may_open_its_bucket_and_no_other_path() -> None:
     assert whole is not None
     assert "Condition" not in whole["Statement"][1]
     assert spec.role_policy(load("backup: {to: /mnt/backup}\n")) is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "states", "joined"),
+    [
+        ("blog: files", ["activating"], True),
+        ("failed", ["activating", "deactivating", "failed"], False),
+        ("done", ["activating", "inactive"], False),
+        ("done", ["inactive"], False),
+    ],
+)
+def test_a_run_that_has_said_its_end_is_not_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, states: list[str], joined: bool
+) -> None:
+    """Its unit is waited for: started while it is about to end, it would not start anew."""
+    monkeypatch.setattr(backup_progress, "_FILE", tmp_path / "run" / "progress.json")
+    monkeypatch.setattr(common, "show", lambda *_: {"ActiveState": states.pop(0)})
+    backup_progress.say(phase)
+    assert backup_progress.joins() is joined
+    assert not states

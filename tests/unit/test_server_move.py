@@ -6,13 +6,16 @@ import io
 import json
 import os
 import socket
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from builder import facts
-from builder.server import move_look
+from builder.problems import UserError
+from builder.server import move, move_look
 from builder.server.move_look import Difference, Entry, Item, Look, differing
 from builder.server.remote import doctor, held
 from builder.server.remote.common import RemoteError
@@ -290,3 +293,44 @@ def test_of_a_held_host_that_is_said_and_nothing_that_follows_from_it(
     left = {one["check"] for one in doctor.doctor()}
     assert every - left == doctor._OF_STACKS
     assert {"not held", "firewall in force", "ssh by key only", "disk for data"} <= left
+
+
+class _Hosts:
+    """What both hosts answer, while no time goes by but in `move-stop`: the old one's database takes long to end."""
+
+    def __init__(self, longest: float) -> None:
+        self.now, self.longest, self.until = 1000.0, longest, 0.0
+        self.is_heard = threading.Event()
+        self.begun = {"phase": "filling", "since": 0}
+
+    def ask(self, verb: str, *words: str, stdin: bytes = b"", **_: object) -> Any:
+        if verb == "move-quiet":
+            return {"clock": self.now - 1000}
+        if verb == "move-stop":
+            assert self.is_heard.wait(20), "nobody looks at the clock when the new host has made way"
+            self.now += self.longest
+        if verb == "move-trial":
+            self.until = json.loads(stdin)["until"]
+            raise UserError("enough was seen")
+        if verb == "move-word":
+            return {"phase": "stopped", "run": json.loads(stdin)["run"]}
+        return self.begun
+
+    def monotonic(self) -> float:
+        if threading.current_thread() is not threading.main_thread():
+            self.is_heard.set()
+        return self.now
+
+
+def test_a_database_that_takes_long_to_stop_leaves_the_new_host_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its trial may go on for a while from the end of that, by its own clock."""
+    hosts: Any = _Hosts(600)
+    monkeypatch.setattr(move, "time", SimpleNamespace(monotonic=hosts.monotonic, sleep=lambda _: None))
+    for name in ("_send_images", "_answers", "_last_pass", "_take_back"):
+        monkeypatch.setattr(move.Move, name, lambda *_: {})
+    monkeypatch.setattr(move.Move, "_while_it_serves", lambda _, state: state)
+    look = Look(_facts(ill=[], releases={}, word=None), _facts(id="2"), "1-2", ())
+    report = move.Reporter(lambda _: None, lambda *_: None, lambda _: None)
+    with pytest.raises(UserError, match="enough"):
+        move.Move(hosts, hosts, look, report).carry_out()
+    assert hosts.until == 600 + move.NEW_LEASE

@@ -44,7 +44,7 @@ VERBS: Final = {
     "host-secret-list": "host_secrets",
     "host-secret-rm": "host_secrets",
     "backup-start": "backup.backup",
-    "backup-wait": "backup.backup",
+    "backup-wait": "backup.backup_progress",
     "backup-list": "backup.backup",
     "backup-check": "backup.backup",
     "backup-run": "backup.backup",

@@ -14,10 +14,11 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from builder import facts, files
 from builder.server.remote import common, host_secrets, locks, release_record, services, shared_certificates, sleepers
+from builder.server.remote.backup import backup_progress as progress
 from builder.server.remote.backup import backup_state, dumps, restic
 from builder.server.remote.backup.restic_errors import ResticError, explain
 from builder.server.remote.common import RemoteError
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
 
     from builder.server.remote.common import Value
 
-UNIT: Final = "easyrunner-backup.service"
 _RUN: Final = Path(facts.RUN, "backup")
-_PROGRESS: Final = _RUN / "progress.json"
 # The services of a stack that a backup has stopped, by name of the stack.
 _STOPPED: Final = _RUN / "stopped"
 # Seconds that somebody else may have the backup, a stack, or the repository, before this gives up.
@@ -54,54 +53,13 @@ def backup_start(anew: str = "") -> Value:
         ways = "; ".join(f"er server secret set HOST --host {name}" for name in missing)
         raise RemoteError(f"these secrets of the host are not set: {', '.join(missing)}", ways)
     common.keep_code()
-    joined = _is_running()
+    joined = progress.joins()
     if anew:
         backup_state.replace("repository", {})
     if not joined:
-        _progress("starting")
-        common.run(["systemctl", "--no-block", "start", UNIT])
-    return {"joined": joined, **_read_progress()}
-
-
-def _is_running() -> bool:
-    """Whether it runs, or waits for the end of the boot."""
-    found = common.show(UNIT, "ActiveState", "Job")
-    return found.get("ActiveState") in {"active", "activating", "deactivating"} or found.get("Job", "") not in {"", "0"}
-
-
-def backup_wait(phase: str, seconds: str) -> Value:
-    """The state once its phase is another one, or when the time is up; it ends in `done` or `failed`, with `stacks`."""
-    deadline = time.monotonic() + min(float(seconds), 60)
-    while (state := _read_progress())["phase"] == phase and time.monotonic() < deadline:
-        if phase not in facts.APPLY_ENDS and not _is_running() and _age() > _BEGINS:
-            last = _read_progress()
-            return last if last["phase"] != phase else {"phase": "failed", "error": f"its unit is gone: {UNIT}"}
-        time.sleep(0.2)
-    return state
-
-
-# Seconds within which systemd starts the unit.
-_BEGINS: Final = 10.0
-
-
-def _age() -> float:
-    """Seconds since the phase changed; without any that is long ago."""
-    return time.time() - _PROGRESS.stat().st_mtime if _PROGRESS.exists() else _BEGINS + 1
-
-
-def _progress(phase: str, **values: Any) -> None:
-    _RUN.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = _PROGRESS.with_suffix(".part")
-    part.write_text(json.dumps({"phase": phase, **values}))
-    part.replace(_PROGRESS)
-
-
-def _read_progress() -> Value:
-    try:
-        found: Value = json.loads(_PROGRESS.read_bytes())
-    except (OSError, ValueError):
-        return {"phase": "none"}
-    return found
+        progress.say("starting")
+        common.run(["systemctl", "--no-block", "start", progress.UNIT])
+    return {"joined": joined, **progress.read()}
 
 
 def backup_list() -> Value:
@@ -140,7 +98,7 @@ def backup_run() -> Value:
     errors: dict[str, str] = {}
     started = time.time()
     try:
-        with locks.backup("a backup", _TURN, lambda holder: _progress("waiting for its turn", holder=holder)):
+        with locks.backup("a backup", _TURN, lambda holder: progress.say("waiting for its turn", holder=holder)):
             errors = _run_all()
     except (RemoteError, OSError) as error:
         errors = {"": f"{error}"}
@@ -155,17 +113,17 @@ def backup_run() -> Value:
 def _end(started: float, errors: dict[str, str], hint: str | None) -> None:
     run = {"at": int(started), "seconds": int(time.time() - started), "error": errors.get("", ""), "hint": hint or ""}
     backup_state.replace("run", {**backup_state.read()["run"], **run})
-    _progress("failed" if errors else "done", errors=errors, hint=hint, stacks=backup_state.read()["stacks"])
+    progress.say("failed" if errors else "done", errors=errors, hint=hint, stacks=backup_state.read()["stacks"])
 
 
 def _run_all() -> dict[str, str]:
     """What went wrong, by stack."""
     recover()
-    _progress("opening the repository")
+    progress.say("opening the repository")
     _open()
     errors = {stack: error for stack in included() if (error := _back_up(stack))}
     if not restic.settings()["append_only"]:
-        _progress("forgetting what is old")
+        progress.say("forgetting what is old")
         try:
             _forget()
         except RemoteError as error:
@@ -224,19 +182,19 @@ def _snapshot(stack: str) -> tuple[Value, list[str]]:
         _describe(stack, {})
         return _save(stack, wanted)
     if wanted["stop"]:
-        _progress(f"{stack}: files, while it serves")
+        progress.say(f"{stack}: files, while it serves")
         _save(stack, wanted, tag=_FIRST_PASS)
     with locks.stack(stack, "a backup", _STACKS_TURN):
-        _progress(f"{stack}: dumps")
+        progress.say(f"{stack}: dumps")
         kept_images.keep(stack)
         made, errors = dumps.dump(stack, wanted["before"], restic.made(_directory(stack)))
         _describe(stack, made)
         if wanted["stop"]:
-            _progress(f"{stack}: files, while it is stopped")
+            progress.say(f"{stack}: files, while it is stopped")
             with _stopped(stack):
                 found, more = _save(stack, wanted)
             return found, errors + more
-    _progress(f"{stack}: files")
+    progress.say(f"{stack}: files")
     found, more = _save(stack, wanted)
     return found, errors + more
 
@@ -307,7 +265,7 @@ def _forget() -> None:
     run = backup_state.read()["run"]
     due = run.get("pruned", time.time()) + (_PRUNE_DAYS - 0.5) * 86_400
     if time.time() > due:
-        _progress("giving room free")
+        progress.say("giving room free")
         restic.run(["prune", "--max-unused=10%"], patience=_LOCK)
     if time.time() > due or "pruned" not in run:
         backup_state.replace("run", {**run, "pruned": int(time.time())})
@@ -388,6 +346,6 @@ def recover() -> None:
 def backup_recover() -> Value:
     """What systemd has done when a run has ended, however that was."""
     recover()
-    if _read_progress()["phase"] not in facts.APPLY_ENDS:
+    if progress.read()["phase"] not in facts.APPLY_ENDS:
         _end(time.time(), {"": "it was cut off"}, None)
     return {}
