@@ -18,9 +18,10 @@ from builder.polling import until
 from builder.problems import UserError
 from tests.machine import hosts, package_images
 from tests.server.backup_places import KEYS, Places
-from tests.server.conftest import Client, client
+from tests.server.conftest import Client, client, generate_secrets
 from tests.server.restic_key import cheapened
 from tests.server.rows import written_all_the_time
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     import subprocess
@@ -117,7 +118,7 @@ def saved(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         saved = Saved(client(host, tmp), Places(host.machine.attacker(50), tmp / "places"))
         try:
             host.machine.boot()
-            until(lambda: saved.web.er("secret generate", "shop").returncode == 0, timeout=90, what="a secret")
+            generate_secrets(saved.web, "shop")
             host.machine.wait_console("easyrunner: ready", timeout=120)
             yield saved
         finally:
@@ -256,12 +257,12 @@ def test_a_lock_of_a_machine_that_lives_is_left_alone(saved: Saved) -> None:
 def test_a_full_target_takes_nothing_from_what_is_there(saved: Saved) -> None:
     """Said in status; and with room again the next run is good."""
     saved.places.stop(*saved.places.running[1:])
-    server = saved.places.start_sftp(small="small", megabytes=40)
+    server = saved.places.start_sftp(small="small", megabytes=12)
     saved.goes_to(saved.places.sftp("small/saved1"))
     saved.run(f"rm -f {_FILES}/large")
     assert saved.now("--anew").returncode == 0
     first = saved.newest("shop")
-    saved.run(f"head -c 60000000 /dev/urandom >{_FILES}/large")
+    saved.run(f"head -c 16000000 /dev/urandom >{_FILES}/large")
     done = saved.now()
     assert done.returncode == 1
     assert "there is no room left where backups go" in done.stderr
@@ -273,7 +274,7 @@ def test_a_full_target_takes_nothing_from_what_is_there(saved: Saved) -> None:
 
 
 def test_what_does_not_fit_is_told(saved: Saved) -> None:
-    """Another password, another repository, none, another host key: each with the way out, and nothing is made anew."""
+    """Another password, with the way out. The next test has other repositories, none, and another host key."""
     saved.places.start_sftp()
     saved.goes_to(saved.places.sftp())
     assert saved.now().returncode == 0, "another place, which the spec names, is no surprise"
@@ -283,6 +284,11 @@ def test_what_does_not_fit_is_told(saved: Saved) -> None:
     assert "er server secret set web --host restic-password" in said
     assert "the last backup failed: the repository does not open" in saved.web.er("status").stderr
     saved.set("restic-password", _PASSWORD)
+
+
+@of_a_sweep
+def test_another_repository_and_none_are_told(saved: Saved) -> None:
+    """As another password is; and another host key."""
     where = saved.places.directory / "sftp/saved1"
     where.rename(where.with_name("away"))
     done = saved.now()
@@ -298,6 +304,8 @@ def test_what_does_not_fit_is_told(saved: Saved) -> None:
     assert "the server of the repository has another host key" in saved.web.er("backup", "list").stderr
 
 
+# Of a directory are those of test_sleep.py.
+@of_a_sweep
 def test_a_directory_is_one_of_another_disk(saved: Saved) -> None:
     """Where none is mounted, nothing is made on the host's own."""
     saved.goes_to("/mnt/backup/saved1")
@@ -307,6 +315,8 @@ def test_a_directory_is_one_of_another_disk(saved: Saved) -> None:
     assert len(saved.snapshots()) == 3
 
 
+# Other places and what is missing there are told in the tests before.
+@of_a_sweep
 def test_a_host_that_only_appends_and_a_dump_that_fails(saved: Saved) -> None:
     """Nothing is forgotten, and the server would not let it; files without their dump are saved, and told."""
     saved.places.start_rest()
