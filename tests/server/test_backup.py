@@ -72,6 +72,17 @@ class Saved:
         key.with_name(other).write_bytes(cheap)
         key.unlink()
 
+    def to_sftp(self) -> None:
+        """Backups go over SFTP, and one has."""
+        if (self.places.directory / "sftp/saved1").exists():
+            return
+        self.places.start_sftp()
+        self.set("sftp-key", (self.places.directory / "client_key").read_text())
+        self.goes_to(self.places.sftp(), host_key=self.places.host_key)
+        done = self.now()
+        assert done.returncode == 0, "another place, which the spec names, is no surprise"
+        self.cheapen_key("sftp/saved1")
+
     def snapshots(self) -> list[dict[str, Any]]:
         """What the repository has, the newest first."""
         found: list[dict[str, Any]] = self.web.json("backup", "list")["snapshots"]
@@ -201,13 +212,11 @@ def test_a_run_that_is_killed_leaves_no_stack_stopped(saved: Saved) -> None:
     until(lambda: "the last backup failed: it was cut off" in saved.web.er("status").stderr, timeout=60, what="a word")
 
 
+# As when a run is killed, and as the power goes in a restore: test_restore.py.
+@of_a_sweep
 def test_the_power_goes_in_the_middle(saved: Saved) -> None:
     """Over SFTP. The lock that is left is known to be ours; the run after that is whole, and so is what was there."""
-    saved.places.start_sftp()
-    saved.set("sftp-key", (saved.places.directory / "client_key").read_text())
-    saved.goes_to(saved.places.sftp(), host_key=saved.places.host_key)
-    assert saved.now().returncode == 0
-    saved.cheapen_key("sftp/saved1")
+    saved.to_sftp()
     first = saved.newest("shop")
     rows = saved.dump(first)
     saved.run(f"head -c 8000000 /dev/urandom >{_FILES}/large")
@@ -235,6 +244,7 @@ def test_the_power_goes_in_the_middle(saved: Saved) -> None:
 
 def test_a_lock_of_a_machine_that_lives_is_left_alone(saved: Saved) -> None:
     """Of another machine; and of one that has this one's name, as an old server has when a new one takes over."""
+    saved.to_sftp()
     locks = saved.places.directory / "sftp/saved1/locks"
     script = (
         "import json,os,sys,time,subprocess;sys.path.insert(0,'{code}')\n"
@@ -277,7 +287,6 @@ def test_what_does_not_fit_is_told(saved: Saved) -> None:
     """Another password, with the way out. The next test has other repositories, none, and another host key."""
     saved.places.start_sftp()
     saved.goes_to(saved.places.sftp())
-    assert saved.now().returncode == 0, "another place, which the spec names, is no surprise"
     saved.set("restic-password", "another")
     said = saved.now().stderr
     assert "the repository does not open with the host's secret restic-password" in said
