@@ -65,25 +65,18 @@ def _answers(web: Client, domain: str) -> bool:
     return web.host.curl(f"https://{domain}/").stdout.startswith("HTTP/2 200")
 
 
-def test_nothing_is_done_where_nothing_differs(web: Client) -> None:
+def test_a_dry_run_and_an_apply_that_nobody_confirms_change_nothing(web: Client) -> None:
+    """They show the difference; after them nothing differs from the host's own spec, and then nothing is done."""
+    dry = web.er("apply", web.edited(*_DOMAIN), "--dry-run")
+    assert dry.returncode == 0
+    assert "-hello.example.com, www.hello.example.com {" in dry.stderr
+    assert "+hello.example.com, neu.example.com {" in dry.stderr
+    unasked = web.er("apply", web.edited(*_DOMAIN))
+    assert unasked.returncode == 1
+    assert "--yes" in unasked.stderr
     done = web.er("apply", web.spec, "--yes")
     assert (done.returncode, done.stdout) == (0, "")
     assert "nothing differs" in done.stderr
-
-
-def test_a_dry_run_shows_the_difference_and_changes_nothing(web: Client) -> None:
-    done = web.er("apply", web.edited(*_DOMAIN), "--dry-run")
-    assert done.returncode == 0
-    assert "-hello.example.com, www.hello.example.com {" in done.stderr
-    assert "+hello.example.com, neu.example.com {" in done.stderr
-    assert _same(web, web.spec)
-
-
-def test_without_a_terminal_it_does_nothing_unasked(web: Client) -> None:
-    done = web.er("apply", web.edited(*_DOMAIN))
-    assert done.returncode == 1
-    assert "--yes" in done.stderr
-    assert _same(web, web.spec)
 
 
 # test_apply_table.py counts requests too, as does the test after this one.

@@ -131,7 +131,7 @@ def test_keys_are_served_from_the_first_apply_on(world: World) -> None:
 
 
 def test_an_image_is_sent_and_runs(world: World) -> None:
-    """Plain lines and an exit code; and the same as JSON."""
+    """Plain lines and an exit code; as JSON: the next test."""
     assert world.greeting() == "hello"
     done = world.er("blog", "--image", world.image("second"))
     assert done.returncode == 0, done.stderr
@@ -140,6 +140,10 @@ def test_an_image_is_sent_and_runs(world: World) -> None:
     assert done.stdout == ""
     world.greets("second")
     assert world.greeting("shop") == "hello"
+
+
+@of_a_sweep
+def test_what_runs_already_is_told_as_json(world: World) -> None:
     found = json.loads(world.er("blog", "--image", world.directory / "second.tar", "--json").stdout)
     assert (found["phase"], [*found["images"]], found["changed"]) == ("done", ["web"], [])
 

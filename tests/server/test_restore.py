@@ -292,9 +292,13 @@ def test_some_paths_come_back_alone_and_a_database_whole(old: Restored, paths: t
     assert old.run(f"ls {_DATA}/restores") == ""
     refused = old.restore("notes", "--path", "volumes/notes_rows/base", "--yes").stderr
     assert "is a database's, which is restored whole" in refused
+    assert old.restore("notes", "--back").returncode == 1, "nothing is kept any more"
+
+
+@of_a_sweep
+def test_what_is_no_data_of_the_stack_is_not_restored(old: Restored) -> None:
     assert "has no files/nothing" in old.restore("notes", "--path", "files/nothing", "--yes").stderr
     assert "is nothing of a stack's data" in old.restore("notes", "--path", "../x", "--yes").stderr
-    assert old.restore("notes", "--back").returncode == 1, "nothing is kept any more"
 
 
 _STEPS: Final = ("restoring", "loading db", "switching", "waiting for the stack")

@@ -108,6 +108,7 @@ def test_status_and_doctor_know_who_sleeps_and_wake_nobody(dozing: Dozing) -> No
     assert dozing.started("quiet") == dozing.started("shop") == 0
 
 
+@of_a_sweep
 def test_a_report_asks_no_page_of_who_sleeps(dozing: Dozing, tmp_path: Path) -> None:
     found = dozing.web.json("report", dozing.web.spec, "-o", tmp_path / "page.html")
     rows = {row["what"]: row for section in found["sections"] for row in section["rows"]}
@@ -134,23 +135,18 @@ def test_a_secret_is_read_by_the_next_wake(dozing: Dozing) -> None:
     dozing.falls_asleep("shop")
 
 
-def test_an_apply_that_changes_others_leaves_who_sleeps_asleep(dozing: Dozing) -> None:
-    before = dozing.started("quiet"), dozing.started("shop"), dozing.woken("shop")
-    text = dozing.web.spec.read_text()
-    file = dozing.web.spec.with_name("edited.yaml")
-    file.write_text("second".join(text.rsplit("first", 1)))
+def test_an_apply_starts_once_what_changes_and_leaves_others_asleep(dozing: Dozing) -> None:
+    """What changes sleeps again, and is woken by its visitor."""
+    before = dozing.started("quiet"), dozing.woken("quiet")
+    others = dozing.started("shop"), dozing.woken("shop")
+    file = dozing.web.edited("first}\n  - name: shop", "changed}\n  - name: shop")
+    file.write_text("second".join(file.read_text().rsplit("first", 1)))
     done = dozing.web.er("apply", file, "--yes")
     assert done.returncode == 0, done.stderr
     assert "second" in dozing.visit("plain")
-    assert (dozing.started("quiet"), dozing.started("shop"), dozing.woken("shop")) == before
-
-
-def test_what_changes_is_started_once_and_sleeps(dozing: Dozing) -> None:
-    before = dozing.started("quiet"), dozing.woken("quiet")
-    code, said = dozing.apply("first}\n  - name: shop", "changed}\n  - name: shop")
-    assert code == 0, said
     dozing.rests("quiet")
     assert (dozing.started("quiet"), dozing.woken("quiet")) == (before[0] + 1, before[1])
+    assert (dozing.started("shop"), dozing.woken("shop")) == others
     assert "changed" in dozing.visit("quiet")
     assert dozing.woken("quiet") == before[1] + 1
     dozing.falls_asleep("quiet")
