@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.machine
 
 _SITE = "hello.example.com"
+# Of a visitor between two questions, in seconds: each question costs, and one of them waits for the restart.
+_PAUSE = 0.25
 _CHANGE = "/var/lib/easyrunner/apply-hello"
 
 
@@ -113,7 +115,7 @@ def test_a_switch_loses_no_request_and_its_spec_stays(hello: Stack) -> None:
     unit = "cat /etc/containers/systemd/users/*/hello-web.container"
     before = hello.web.host.machine.run(unit).stdout
     name = hello.image("one")
-    own, other = Load(hello.web.host, _SITE), Load(hello.web.host, "shop.example.com")
+    own, other = (Load(hello.web.host, site, interval=_PAUSE) for site in (_SITE, "shop.example.com"))
     states = hello.switch(name)
     assert states[-1]["phase"] == "done", states
     assert states[-1]["changed"] == ["web"]
@@ -180,7 +182,7 @@ def test_what_is_not_there_changes_nothing(hello: Stack) -> None:
 def test_what_does_not_come_up_is_taken_back(hello: Stack) -> None:
     """With what its container said; visitors have waited, and none was refused."""
     name, before, file = hello.image("bad", 'CMD ["/nonexistent"]'), hello.listed(), hello.override()
-    load = Load(hello.web.host, _SITE)
+    load = Load(hello.web.host, _SITE, interval=_PAUSE)
     states = hello.switch(name, timeout=40)
     assert states[-1]["phase"] == "rolled back", states
     assert "hello/web does not come up" in states[-1]["why"]
@@ -201,7 +203,7 @@ def test_what_starts_and_falls_over_is_taken_back(hello: Stack) -> None:
 def test_the_way_back_loses_no_request(hello: Stack) -> None:
     """To the release before, and to one by its number."""
     assert hello.switch(hello.image("two"))[-1]["phase"] == "done"
-    load = Load(hello.web.host, _SITE)
+    load = Load(hello.web.host, _SITE, interval=_PAUSE)
     done = hello.web.er("rollback", "hello")
     assert done.returncode == 0, done.stderr
     assert re.search("^hello/web runs localhost/hello/web:one, release 4$", done.stderr, re.MULTILINE)

@@ -14,7 +14,7 @@ from builder.polling import until
 from tests.machine import hosts, package_images
 from tests.machine.conftest import example_maker
 from tests.server.conftest import Client, client
-from tests.sweeps import of_a_sweep, sample
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,13 +152,13 @@ def test_an_apply_starts_once_what_changes_and_leaves_others_asleep(dozing: Dozi
     dozing.falls_asleep("quiet")
 
 
-_DEAD = ("[/nonexistent]", '[sh, -c, "sleep infinity"]')
-
-
-@pytest.mark.parametrize("command", sample(_DEAD, _DEAD[:1]))
+# Of an app that is awake: test_apply.py.
+@of_a_sweep
+@pytest.mark.parametrize("command", ["[/nonexistent]", '[sh, -c, "sleep infinity"]'])
 def test_what_does_not_come_up_is_taken_back(dozing: Dozing, command: str) -> None:
     new = f"changed}}\n    command: {command}\n  - name: shop"
     file = dozing.web.edited("first}\n  - name: shop", new)
+    file.write_text("second".join(file.read_text().rsplit("first", 1)))
     done = dozing.web.er("apply", file, "--yes", "--timeout", "20")
     assert done.returncode == 1
     assert "quiet/web" in done.stderr
