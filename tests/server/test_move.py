@@ -162,8 +162,12 @@ def test_hosts_that_are_not_of_one_spec(pair: Pair) -> None:
     assert "the stack notes has other ids" in done.stderr
     assert "er server apply new SPEC" in done.stderr
     assert "uid:" in done.stderr
-    assert pair.er("move", "old", "old", "--yes").stderr.startswith("error: old and old are one server")
     assert not pair.new.machine.files.path(f"{DATA}/.incoming").exists()
+
+
+@of_a_sweep
+def test_one_host(pair: Pair) -> None:
+    assert pair.er("move", "old", "old", "--yes").stderr.startswith("error: old and old are one server")
 
 
 def test_data_of_the_new_hosts_own(pair: Pair) -> None:
