@@ -184,16 +184,19 @@ def test_a_backup_to_s3(saved: Saved) -> None:
         sure = len(saved.rows)
         done = saved.now()
     assert done.returncode == 0, done.stderr
-    assert [one["stack"] for one in saved.snapshots()] == ["host", "shop", "files"]
-    assert saved.dump(saved.newest("shop"))[:sure] == saved.rows[:sure]
-    described = json.loads(saved.restic(f"dump {saved.newest('shop')} /var/lib/easyrunner/backup/shop/stack.json"))
+    found = saved.snapshots()
+    assert [one["stack"] for one in found] == ["host", "shop", "files"]
+    host, shop, of_files = (str(one["id"]) for one in found)
+    assert saved.dump(shop)[:sure] == saved.rows[:sure]
+    described = json.loads(saved.restic(f"dump {shop} /var/lib/easyrunner/backup/shop/stack.json"))
     assert described["dumps"]["db"]["kind"] == "postgres"
     assert described["services"]["db"]["digest"].startswith("sha256:")
-    files = saved.restic(f"ls {saved.newest('files')}")
+    files = saved.restic(f"ls {of_files}")
     assert "files_data/_data/kept" in files
     assert "left.tmp" not in files
-    assert "caddy/pki" in saved.restic(f"ls {saved.newest('host')}")
-    assert "restic-password" not in saved.restic(f"ls {saved.newest('host')}")
+    of_host = saved.restic(f"ls {host}")
+    assert "caddy/pki" in of_host
+    assert "restic-password" not in of_host
     assert saved.run(f"cd /tmp && md5sum <{_FILES}/kept") == before
     # Nothing of a dump is left on the disk; and what was stopped runs.
     assert saved.run("find /var/lib/easyrunner/backup -name '*.sql'") == ""
