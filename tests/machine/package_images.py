@@ -19,7 +19,7 @@ from builder.oci import image_archive
 from builder.oci.image_archive import ImageConfig, ImageFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 _FILES: Final = Path(__file__).parent / "images"
 _RELEASE: Final = "trixie"
@@ -138,9 +138,9 @@ _IMAGES: Final = {
 }
 
 
-def archives() -> dict[str, Path]:
-    """All of them as OCI archives, by what Compose files call them."""
-    return {image.name: archive(name) for name, image in _IMAGES.items()}
+def archives(names: Collection[str] = tuple(_IMAGES)) -> dict[str, Path]:
+    """These, or all of them, as OCI archives, by what Compose files call them."""
+    return {_IMAGES[name].name: archive(name) for name in names}
 
 
 def archive(name: str) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builder.polling import until
 from tests import forked_er
 from tests.machine import hosts
 from tests.machine.conftest import _able, example_images, toolbox_image  # noqa: F401 - fixtures
@@ -83,6 +84,15 @@ class Client:
         done = self.er(command, *words, "--json")
         assert done.stdout, done.stderr
         return json.loads(done.stdout)
+
+
+def generate_secrets(admin: Client, *stacks: str) -> None:
+    """While a first boot waits for them; it is not asked before the stack's user is there, as each `er` costs."""
+    machine = admin.host.machine
+    for stack in stacks:
+        linger = f"/var/lib/systemd/linger/er-{stack}"
+        machine.wait(lambda path=linger: machine.path(path).exists(), timeout=90, what=f"the user of {stack}")  # type: ignore[misc]
+        until(lambda name=stack: admin.er("secret generate", name).returncode == 0, timeout=90, what="a secret")  # type: ignore[misc]
 
 
 def client(host: Host, directory: Path, *, sharing: bool = True) -> Client:

@@ -18,9 +18,10 @@ from builder.polling import until
 from builder.problems import UserError
 from tests.machine import hosts, package_images
 from tests.server.backup_places import KEYS, Places
-from tests.server.conftest import Client, client
+from tests.server.conftest import Client, client, generate_secrets
 from tests.server.restic_key import cheapened
 from tests.server.rows import written_all_the_time
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     import subprocess
@@ -71,6 +72,17 @@ class Saved:
         key.with_name(other).write_bytes(cheap)
         key.unlink()
 
+    def to_sftp(self) -> None:
+        """Backups go over SFTP, and one has."""
+        if (self.places.directory / "sftp/saved1").exists():
+            return
+        self.places.start_sftp()
+        self.set("sftp-key", (self.places.directory / "client_key").read_text())
+        self.goes_to(self.places.sftp(), host_key=self.places.host_key)
+        done = self.now()
+        assert done.returncode == 0, "another place, which the spec names, is no surprise"
+        self.cheapen_key("sftp/saved1")
+
     def snapshots(self) -> list[dict[str, Any]]:
         """What the repository has, the newest first."""
         found: list[dict[str, Any]] = self.web.json("backup", "list")["snapshots"]
@@ -117,7 +129,7 @@ def saved(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         saved = Saved(client(host, tmp), Places(host.machine.attacker(50), tmp / "places"))
         try:
             host.machine.boot()
-            until(lambda: saved.web.er("secret generate", "shop").returncode == 0, timeout=90, what="a secret")
+            generate_secrets(saved.web, "shop")
             host.machine.wait_console("easyrunner: ready", timeout=120)
             yield saved
         finally:
@@ -172,16 +184,19 @@ def test_a_backup_to_s3(saved: Saved) -> None:
         sure = len(saved.rows)
         done = saved.now()
     assert done.returncode == 0, done.stderr
-    assert [one["stack"] for one in saved.snapshots()] == ["host", "shop", "files"]
-    assert saved.dump(saved.newest("shop"))[:sure] == saved.rows[:sure]
-    described = json.loads(saved.restic(f"dump {saved.newest('shop')} /var/lib/easyrunner/backup/shop/stack.json"))
+    found = saved.snapshots()
+    assert [one["stack"] for one in found] == ["host", "shop", "files"]
+    host, shop, of_files = (str(one["id"]) for one in found)
+    assert saved.dump(shop)[:sure] == saved.rows[:sure]
+    described = json.loads(saved.restic(f"dump {shop} /var/lib/easyrunner/backup/shop/stack.json"))
     assert described["dumps"]["db"]["kind"] == "postgres"
     assert described["services"]["db"]["digest"].startswith("sha256:")
-    files = saved.restic(f"ls {saved.newest('files')}")
+    files = saved.restic(f"ls {of_files}")
     assert "files_data/_data/kept" in files
     assert "left.tmp" not in files
-    assert "caddy/pki" in saved.restic(f"ls {saved.newest('host')}")
-    assert "restic-password" not in saved.restic(f"ls {saved.newest('host')}")
+    of_host = saved.restic(f"ls {host}")
+    assert "caddy/pki" in of_host
+    assert "restic-password" not in of_host
     assert saved.run(f"cd /tmp && md5sum <{_FILES}/kept") == before
     # Nothing of a dump is left on the disk; and what was stopped runs.
     assert saved.run("find /var/lib/easyrunner/backup -name '*.sql'") == ""
@@ -200,13 +215,11 @@ def test_a_run_that_is_killed_leaves_no_stack_stopped(saved: Saved) -> None:
     until(lambda: "the last backup failed: it was cut off" in saved.web.er("status").stderr, timeout=60, what="a word")
 
 
+# As when a run is killed, and as the power goes in a restore: test_restore.py.
+@of_a_sweep
 def test_the_power_goes_in_the_middle(saved: Saved) -> None:
     """Over SFTP. The lock that is left is known to be ours; the run after that is whole, and so is what was there."""
-    saved.places.start_sftp()
-    saved.set("sftp-key", (saved.places.directory / "client_key").read_text())
-    saved.goes_to(saved.places.sftp(), host_key=saved.places.host_key)
-    assert saved.now().returncode == 0
-    saved.cheapen_key("sftp/saved1")
+    saved.to_sftp()
     first = saved.newest("shop")
     rows = saved.dump(first)
     saved.run(f"head -c 8000000 /dev/urandom >{_FILES}/large")
@@ -234,6 +247,7 @@ def test_the_power_goes_in_the_middle(saved: Saved) -> None:
 
 def test_a_lock_of_a_machine_that_lives_is_left_alone(saved: Saved) -> None:
     """Of another machine; and of one that has this one's name, as an old server has when a new one takes over."""
+    saved.to_sftp()
     locks = saved.places.directory / "sftp/saved1/locks"
     script = (
         "import json,os,sys,time,subprocess;sys.path.insert(0,'{code}')\n"
@@ -256,12 +270,12 @@ def test_a_lock_of_a_machine_that_lives_is_left_alone(saved: Saved) -> None:
 def test_a_full_target_takes_nothing_from_what_is_there(saved: Saved) -> None:
     """Said in status; and with room again the next run is good."""
     saved.places.stop(*saved.places.running[1:])
-    server = saved.places.start_sftp(small="small", megabytes=40)
+    server = saved.places.start_sftp(small="small", megabytes=12)
     saved.goes_to(saved.places.sftp("small/saved1"))
     saved.run(f"rm -f {_FILES}/large")
     assert saved.now("--anew").returncode == 0
     first = saved.newest("shop")
-    saved.run(f"head -c 60000000 /dev/urandom >{_FILES}/large")
+    saved.run(f"head -c 16000000 /dev/urandom >{_FILES}/large")
     done = saved.now()
     assert done.returncode == 1
     assert "there is no room left where backups go" in done.stderr
@@ -273,16 +287,20 @@ def test_a_full_target_takes_nothing_from_what_is_there(saved: Saved) -> None:
 
 
 def test_what_does_not_fit_is_told(saved: Saved) -> None:
-    """Another password, another repository, none, another host key: each with the way out, and nothing is made anew."""
+    """Another password, with the way out. The next test has other repositories, none, and another host key."""
     saved.places.start_sftp()
     saved.goes_to(saved.places.sftp())
-    assert saved.now().returncode == 0, "another place, which the spec names, is no surprise"
     saved.set("restic-password", "another")
     said = saved.now().stderr
     assert "the repository does not open with the host's secret restic-password" in said
     assert "er server secret set web --host restic-password" in said
     assert "the last backup failed: the repository does not open" in saved.web.er("status").stderr
     saved.set("restic-password", _PASSWORD)
+
+
+@of_a_sweep
+def test_another_repository_and_none_are_told(saved: Saved) -> None:
+    """As another password is; and another host key."""
     where = saved.places.directory / "sftp/saved1"
     where.rename(where.with_name("away"))
     done = saved.now()
@@ -298,6 +316,8 @@ def test_what_does_not_fit_is_told(saved: Saved) -> None:
     assert "the server of the repository has another host key" in saved.web.er("backup", "list").stderr
 
 
+# Of a directory are those of test_sleep.py.
+@of_a_sweep
 def test_a_directory_is_one_of_another_disk(saved: Saved) -> None:
     """Where none is mounted, nothing is made on the host's own."""
     saved.goes_to("/mnt/backup/saved1")
@@ -307,6 +327,8 @@ def test_a_directory_is_one_of_another_disk(saved: Saved) -> None:
     assert len(saved.snapshots()) == 3
 
 
+# Other places and what is missing there are told in the tests before.
+@of_a_sweep
 def test_a_host_that_only_appends_and_a_dump_that_fails(saved: Saved) -> None:
     """Nothing is forgotten, and the server would not let it; files without their dump are saved, and told."""
     saved.places.start_rest()

@@ -31,6 +31,7 @@ from builder.stack import user
 from tests.machine import attack_image, containment_page, hosts
 from tests.machine.clients import Load
 from tests.server.conftest import client
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -169,7 +170,7 @@ ROWS = 9
 @contextmanager
 def unnoticed(site: Site) -> Iterator[None]:
     """Every visitor of the other stack gets an answer."""
-    load = Load(site.host, SITE)
+    load = Load(site.host, SITE, interval=0.3)
     try:
         yield
     finally:
@@ -190,9 +191,14 @@ def test_an_image_is_built_and_runs(site: Site, first: tuple[str, str]) -> None:
 
 
 def test_what_is_the_same_is_not_built_again(site: Site, first: tuple[str, str]) -> None:
-    """Nor sent; and of what has changed, the layers that have not come from the cache."""
+    """Nor sent."""
     done = site.client.er("push", "app", "--on-server", "--spec", site.client.spec)
     assert "app/web runs what it is built from" in done.stderr
+
+
+@of_a_sweep
+def test_what_has_changed_is_built_by_an_apply(site: Site, first: tuple[str, str]) -> None:
+    """As by a push; of the layers those are sent that have not come from the cache."""
     (site.client.spec.parent / "app/greeting").write_text("hello again\n")
     done = site.client.er("apply", site.client.spec, "--on-server", "--yes")
     assert done.returncode == 0, done.stderr
@@ -317,6 +323,8 @@ def test_memory(site: Site, first: tuple[str, str], tell: Callable[[str, str], N
     tell("eats all memory", "killed by the kernel at the build's limit, 40 % of the server's memory")
 
 
+# As memory is.
+@of_a_sweep
 def test_processes(site: Site, first: tuple[str, str], tell: Callable[[str, str], None]) -> None:
     with unnoticed(site):
         why = site.refused(program(FORKS), replace(PLAIN, seconds=60))
@@ -332,9 +340,10 @@ def test_time(site: Site, first: tuple[str, str], tell: Callable[[str, str], Non
     tell("runs for ever", "its time, an hour, is over")
 
 
+@of_a_sweep
 def test_output(site: Site, first: tuple[str, str], tell: Callable[[str, str], None]) -> None:
     """More than is kept, and what a terminal would obey."""
-    text = "import sys; sys.stdout.write('\\x1b]0;mine\\x07\\n' * (1 << 20))"
+    text = "import sys; sys.stdout.write('\\x1b]0;mine\\x07\\n' * 600_000)"
     with unnoticed(site):
         _, printed = site.build(archive(Containerfile=NEXT + program(text)))
     assert 3 * MIB < len(printed) < 20 * MIB
@@ -461,14 +470,20 @@ for number in itertools.count():
 """
 
 
-def test_disk(site: Site, base: bytes, first: tuple[str, str], tell: Callable[[str, str], None]) -> None:
-    """A file system in memory stands for the disk: this machine's is not to be filled."""
+def test_disk(site: Site, first: tuple[str, str], tell: Callable[[str, str], None]) -> None:
     place = f"{facts.BUILDS}/app"
     with unnoticed(site):
         why = site.refused(program(FILL), replace(PLAIN, writes=100 * MIB))
         assert "it was ended, as it has written more than 100 MiB" in why
         used = site.host.machine.run(["du", "-sm", place]).stdout.split()[0]
         assert int(used) < 5, "what it has written is gone"
+    tell("fills the disk", "ended where it wrote 20 GiB, or a tenth of the disk was left; what it wrote is removed")
+
+
+@of_a_sweep
+def test_a_full_disk(site: Site, base: bytes, first: tuple[str, str]) -> None:
+    """A file system in memory stands for the disk: this machine's is not to be filled."""
+    with unnoticed(site):
         site.host.machine.run(f"mount -t tmpfs -o size=400m,mode=0711 builds {facts.BUILDS}")
         try:
             steps = FIRST.replace("CMD", f"{program(FILL)}CMD")
@@ -477,9 +492,10 @@ def test_disk(site: Site, base: bytes, first: tuple[str, str], tell: Callable[[s
         finally:
             site.host.machine.run(f"umount {facts.BUILDS}")
     assert "of the server's disk only" in str(caught.value)
-    tell("fills the disk", "ended where it wrote 20 GiB, or a tenth of the disk was left; what it wrote is removed")
 
 
+# As of keys that have gone: test_deploy.py.
+@of_a_sweep
 def test_who_builds_nothing_any_more_leaves_nothing(site: Site, first: tuple[str, str]) -> None:
     spec = site.client.edited("build: app", f"image: oci-archive:{hosts.IMAGES}/app.tar")
     spec.write_text("".join(line for line in spec.read_text().splitlines(keepends=True) if "build_egress" not in line))

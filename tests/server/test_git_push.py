@@ -22,7 +22,7 @@ from tests.machine import attack_image, hosts
 from tests.machine.clients import Load
 from tests.server.apply_page import Asked, Changed, write_releases
 from tests.server.conftest import client
-from tests.sweeps import of_a_sweep
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,12 +176,17 @@ def test_from_a_push_to_the_page(laptop: Laptop, first: str) -> None:
 
 
 def test_what_is_built_of_the_same_is_not_built_again(laptop: Laptop, first: str) -> None:
-    """A change beside the directory is a commit and no release; a branch that goes back is a switch, and no build."""
+    """A change beside the directory is a commit and no release."""
     (laptop.repository / "README").write_text("beside it\n")
     laptop.commit()
     done = laptop.push()
     assert "remote: app/web runs what it is built from" in done.stderr
     assert laptop.branch() == laptop.git("rev-parse", "HEAD")
+
+
+@of_a_sweep
+def test_a_branch_goes_back_to_what_was_built_before(laptop: Laptop, first: str) -> None:
+    """A switch, and no build; as of what is built of a directory: test_build_on_server.py."""
     old = laptop.git("rev-parse", "HEAD")
     laptop.commit(Containerfile=NEXT, greeting="second\n")
     assert laptop.push().returncode == 0
@@ -194,13 +199,20 @@ def test_what_is_built_of_the_same_is_not_built_again(laptop: Laptop, first: str
 
 
 def test_what_cannot_be_built_changes_nothing(laptop: Laptop, first: str) -> None:
-    """Nor what does not come up: the branch stays, and what ran runs on."""
+    """The branch stays, and what ran runs on."""
     before, page = laptop.branch(), laptop.greeting()
     laptop.commit(Containerfile="FROM localhost/built\nRUN echo the reason; exit 3\n")
     said = laptop.refused("refused: app/web was not built")
     assert "remote:   the reason" in said
     assert "pre-receive hook declined" in said
     laptop.dropped()
+    assert (laptop.branch(), laptop.greeting()) == (before, page)
+
+
+@of_a_sweep
+def test_what_does_not_come_up_changes_nothing(laptop: Laptop, first: str) -> None:
+    """As of any release: test_releases.py."""
+    before, page = laptop.branch(), laptop.greeting()
     laptop.commit(Containerfile=f"{NEXT}CMD python3 -m no.such\n", greeting="broken\n")
     said = laptop.refused("refused: app did not come up and runs what it ran before")
     assert "its containers said" in said, said
@@ -239,6 +251,8 @@ def _rolled_back(laptop: Laptop) -> subprocess.CompletedProcess[str]:
     return laptop.web.er("rollback", "app")
 
 
+# As a second build does, and a second release: test_build_on_server.py, test_releases.py.
+@of_a_sweep
 def test_a_second_push_waits_for_its_turn(laptop: Laptop, first: str) -> None:
     """After one that was refused the next goes on; after one that was not, its commit is no longer the next."""
     laptop.dropped()
@@ -260,23 +274,23 @@ def test_a_second_push_waits_for_its_turn(laptop: Laptop, first: str) -> None:
 # ---- what is refused
 
 
+_PATHS = ("/shop", "/app/../shop", "/../app", "//app", "/~app", "/app.git")
+_PROGRAMS = (
+    ("this key is for the stack app alone", "git-receive-pack --stateless-rpc"),
+    ("a deploy key has no shell", "/usr/bin/git-receive-pack"),
+    ("this key is for the stack app alone", "git-receive-pack --advertise-refs"),
+    ("a deploy key has no shell", "git receive-pack"),
+)
+
+
 def test_what_may_not_be_asked(laptop: Laptop, first: str) -> None:
     """Command lines of Git's clients, of one key, about another stack, a path, an option, and to read."""
     other, words = "this key is for the stack app alone", ("main",)
-    for to, why in (
-        ("/shop", other),
-        ("/app/../shop", other),
-        ("/../app", other),
-        ("//app", other),
-        ("/~app", other),
-        ("/app.git", other),
-    ):
-        laptop.refused(why, *words, to=to)
+    for to in sample(_PATHS, _PATHS[:2]):
+        laptop.refused(other, *words, to=to)
     laptop.refused("the stack shop takes no git push", to="/shop", key="shop")
-    laptop.refused(other, "--receive-pack=git-receive-pack --stateless-rpc", "main")
-    laptop.refused(other, "--receive-pack=git-receive-pack --advertise-refs", "main")
-    laptop.refused("a deploy key has no shell", "--receive-pack=git receive-pack", "main")
-    laptop.refused("a deploy key has no shell", "--receive-pack=/usr/bin/git-receive-pack", "main")
+    for why, program in sample(_PROGRAMS, _PROGRAMS[:2]):
+        laptop.refused(why, f"--receive-pack={program}", "main")
     for reads in (["ls-remote", f"{laptop.url}/app"], ["archive", f"--remote={laptop.url}/app", "main"]):
         done = subprocess.run(["git", *reads], env=laptop.env(), capture_output=True, text=True, check=False)
         assert done.returncode != 0
@@ -348,7 +362,7 @@ def test_what_the_commit_alone_does_not_have(laptop: Laptop, first: str) -> None
 
 
 def test_too_much_is_refused(laptop: Laptop, first: str) -> None:
-    """A tree of trees that unpacks to a million files, a damaged object, a pack over the limit, a disk that is full."""
+    """A tree of trees that unpacks to a million files, a damaged object."""
     laptop.git("reset", "--hard", "--quiet", laptop.branch())
     blob = laptop.git("hash-object", "-w", "--stdin", stdin=b"x")
     tree = laptop.git("mktree", stdin="".join(f"100644 blob {blob}\tf{n}\n" for n in range(100)).encode())
@@ -361,6 +375,12 @@ def test_too_much_is_refused(laptop: Laptop, first: str) -> None:
     evil = laptop.git("hash-object", "-t", "tree", "-w", "--literally", "--stdin", stdin=b"40000 .git\0" + bytes(20))
     commit = laptop.git("commit-tree", "-p", "HEAD", "-m", "evil", evil)
     assert laptop.push(f"{commit}:main").returncode != 0
+
+
+@of_a_sweep
+def test_too_large_is_refused(laptop: Laptop, first: str) -> None:
+    """A pack over the limit, a disk that is full."""
+    laptop.git("reset", "--hard", "--quiet", laptop.branch())
     (laptop.repository / "random").write_bytes(os.urandom(30 << 20))
     laptop.commit("large")
     machine = laptop.web.host.machine
@@ -397,6 +417,8 @@ def test_ten_thousand_files_and_a_clone_without_a_past(laptop: Laptop, first: st
     laptop.web.host.curl("https://app.example.com/many/9999").stdout.endswith("9999\n")
 
 
+# By a push, and by the admin in test_build_on_server.py.
+@of_a_sweep
 def test_a_key_has_the_server_build_a_directory(laptop: Laptop, first: str) -> None:
     """The same without Git, by `er deploy`; and the builds of another stack are none of its business."""
     directory = laptop.repository / "app"
@@ -426,6 +448,8 @@ def test_a_reboot(laptop: Laptop, first: str) -> None:
     assert laptop.web.host.curl("https://app.example.com/").stdout.startswith("HTTP/2 200")
 
 
+# As of the keys: test_deploy.py.
+@of_a_sweep
 def test_without_the_branch_in_the_spec_nothing_is_left_of_it(laptop: Laptop, first: str) -> None:
     place = laptop.web.host.machine.path(f"{BUILDS}/git")
     place.mkdir(parents=True, exist_ok=True)

@@ -162,8 +162,12 @@ def test_hosts_that_are_not_of_one_spec(pair: Pair) -> None:
     assert "the stack notes has other ids" in done.stderr
     assert "er server apply new SPEC" in done.stderr
     assert "uid:" in done.stderr
-    assert pair.er("move", "old", "old", "--yes").stderr.startswith("error: old and old are one server")
     assert not pair.new.machine.files.path(f"{DATA}/.incoming").exists()
+
+
+@of_a_sweep
+def test_one_host(pair: Pair) -> None:
+    assert pair.er("move", "old", "old", "--yes").stderr.startswith("error: old and old are one server")
 
 
 def test_data_of_the_new_hosts_own(pair: Pair) -> None:
@@ -232,8 +236,10 @@ def _check_both_are_as_before(pair: Pair) -> None:
     _check_rows(_rows(pair.old), _rows(pair.new, _INCOMING))
 
 
-@of_a_sweep
-@pytest.mark.parametrize(("which", "phase"), [*_PHASES, ("old", "moved")])
+_KILLS: Final = (*_PHASES, ("old", "moved"))
+
+
+@pytest.mark.parametrize(("which", "phase"), sample(_KILLS, [("new", "starting")]))
 def test_er_is_killed(pair: Pair, which: str, phase: str) -> None:
     """By itself the old host serves again, and the new one is what it was.
 
@@ -253,7 +259,8 @@ def test_er_is_killed(pair: Pair, which: str, phase: str) -> None:
 _CUTS: Final = [(cut, which, phase) for cut in ("new", "old") for which, phase in _PHASES]
 
 
-@pytest.mark.parametrize(("cut", "which", "phase"), sample(_CUTS, [("new", "new", "starting")]))
+@of_a_sweep
+@pytest.mark.parametrize(("cut", "which", "phase"), _CUTS)
 def test_the_power_goes(pair: Pair, cut: str, which: str, phase: str) -> None:
     """Of either host. In the end the old one serves, or the move has come to its end."""
     running = _until_phase(pair, which, phase)

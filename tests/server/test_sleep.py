@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builder import facts
 from builder.oci import image_archive
 from builder.polling import until
 from tests.machine import hosts, package_images
 from tests.machine.conftest import example_maker
 from tests.server.conftest import Client, client
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +51,10 @@ class Dozing:
         self.rests(stack)
 
     def rests(self, stack: str) -> None:
-        """Until no container of the stack runs, by its own Podman."""
-        until(lambda: not self.run("podman ps -q", f"er-{stack}").strip(), timeout=90, what=f"{stack} to rest")
+        """Until no container of the stack runs, by its own Podman, which is dear to ask."""
+        monitors = f"pgrep -c -u er-{stack} conmon || :"
+        until(lambda: self.run(monitors).strip() == "0", timeout=90, what=f"{stack} to rest")
+        until(lambda: not self.run("podman ps -q", f"er-{stack}").strip(), timeout=30, what=f"{stack} to rest")
 
     def started(self, stack: str) -> int:
         """How often the container of the stack's web service was started since the boot."""
@@ -61,8 +65,9 @@ class Dozing:
         return len(said.splitlines())
 
     def woken(self, stack: str) -> int:
-        """How often visitors have woken it."""
-        return int(self.services()[f"{stack}/web"]["sleep"]["woken"] or 0)
+        """How often visitors have woken it, from where `status` has it."""
+        file = self.web.host.machine.path(f"{facts.PROXY_SOCKETS}/{stack}/web.woken")
+        return int(file.read_text()) if file.exists() else 0
 
     def image(self, greeting: str) -> str:
         """Another image of the app."""
@@ -90,20 +95,20 @@ def dozing(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def test_status_and_doctor_know_who_sleeps_and_wake_nobody(dozing: Dozing) -> None:
-    for _ in range(2):
-        found = dozing.services()
-        asleep = {name for name, one in found.items() if one["sleep"] and one["sleep"]["asleep"]}
-        assert asleep == {_QUIET, _SHOP, "shop/db"}
-        assert {name for name, one in found.items() if one["public"]} == {_QUIET, _SHOP, "plain/web"}
-        assert found["plain/web"]["sleep"] is None
-        checks = {one["check"]: one for one in dozing.web.json("doctor")}
-        assert checks["stacks run"]["ok"], checks["stacks run"]
+    found = dozing.services()
+    asleep = {name for name, one in found.items() if one["sleep"] and one["sleep"]["asleep"]}
+    assert asleep == {_QUIET, _SHOP, "shop/db"}
+    assert {name for name, one in found.items() if one["public"]} == {_QUIET, _SHOP, "plain/web"}
+    assert found["plain/web"]["sleep"] is None
+    checks = {one["check"]: one for one in dozing.web.json("doctor")}
+    assert checks["stacks run"]["ok"], checks["stacks run"]
     shown = dozing.web.er("status").stdout
     assert re.search(r"quiet/web +asleep since \d\d:\d\d", shown), shown
     assert re.search(r"shop/db +asleep", shown), shown
     assert dozing.started("quiet") == dozing.started("shop") == 0
 
 
+@of_a_sweep
 def test_a_report_asks_no_page_of_who_sleeps(dozing: Dozing, tmp_path: Path) -> None:
     found = dozing.web.json("report", dozing.web.spec, "-o", tmp_path / "page.html")
     rows = {row["what"]: row for section in found["sections"] for row in section["rows"]}
@@ -128,49 +133,48 @@ def test_a_secret_is_read_by_the_next_wake(dozing: Dozing) -> None:
     assert found["shop/db"]["state"] == "active"
     assert re.search(r"shop/web +active \(running\), woken 1 time ", dozing.web.er("status").stdout)
     dozing.falls_asleep("shop")
-    assert dozing.services()["shop/db"]["sleep"]["asleep"]
 
 
-def test_an_apply_that_changes_others_leaves_who_sleeps_asleep(dozing: Dozing) -> None:
-    before = dozing.started("quiet"), dozing.started("shop"), dozing.woken("shop")
-    text = dozing.web.spec.read_text()
-    file = dozing.web.spec.with_name("edited.yaml")
-    file.write_text("second".join(text.rsplit("first", 1)))
+def test_an_apply_starts_once_what_changes_and_leaves_others_asleep(dozing: Dozing) -> None:
+    """What changes sleeps again, and is woken by its visitor."""
+    before = dozing.started("quiet"), dozing.woken("quiet")
+    others = dozing.started("shop"), dozing.woken("shop")
+    file = dozing.web.edited("first}\n  - name: shop", "changed}\n  - name: shop")
+    file.write_text("second".join(file.read_text().rsplit("first", 1)))
     done = dozing.web.er("apply", file, "--yes")
     assert done.returncode == 0, done.stderr
     assert "second" in dozing.visit("plain")
-    assert (dozing.started("quiet"), dozing.started("shop"), dozing.woken("shop")) == before
-    assert dozing.web.er("apply", dozing.web.spec, "--yes").returncode == 0
-
-
-def test_what_changes_is_started_once_and_sleeps(dozing: Dozing) -> None:
-    before = dozing.started("quiet"), dozing.woken("quiet")
-    code, said = dozing.apply("first}\n  - name: shop", "changed}\n  - name: shop")
-    assert code == 0, said
     dozing.rests("quiet")
     assert (dozing.started("quiet"), dozing.woken("quiet")) == (before[0] + 1, before[1])
+    assert (dozing.started("shop"), dozing.woken("shop")) == others
     assert "changed" in dozing.visit("quiet")
     assert dozing.woken("quiet") == before[1] + 1
-
-
-def test_what_changes_awake_serves_its_visitors_anew(dozing: Dozing) -> None:
-    """It was awake since the last test."""
-    code, said = dozing.apply("first}\n  - name: shop", "again}\n  - name: shop")
-    assert code == 0, said
-    assert "it sleeps when nobody asks" in said
-    assert "again" in dozing.visit("quiet")
     dozing.falls_asleep("quiet")
 
 
+# Of an app that is awake: test_apply.py.
+@of_a_sweep
 @pytest.mark.parametrize("command", ["[/nonexistent]", '[sh, -c, "sleep infinity"]'])
 def test_what_does_not_come_up_is_taken_back(dozing: Dozing, command: str) -> None:
-    new = f"again}}\n    command: {command}\n  - name: shop"
+    new = f"changed}}\n    command: {command}\n  - name: shop"
     file = dozing.web.edited("first}\n  - name: shop", new)
+    file.write_text("second".join(file.read_text().rsplit("first", 1)))
     done = dozing.web.er("apply", file, "--yes", "--timeout", "20")
     assert done.returncode == 1
     assert "quiet/web" in done.stderr
     dozing.rests("quiet")
     assert dozing.services()[_QUIET]["sleep"]["asleep"]
+    assert "changed" in dozing.visit("quiet")
+    dozing.falls_asleep("quiet")
+
+
+@of_a_sweep
+def test_what_changes_awake_serves_its_visitors_anew(dozing: Dozing) -> None:
+    """As a release does: test_releases.py has stacks that are awake."""
+    assert " 200" in dozing.visit("quiet").splitlines()[0]
+    code, said = dozing.apply("first}\n  - name: shop", "again}\n  - name: shop")
+    assert code == 0, said
+    assert "it sleeps when nobody asks" in said
     assert "again" in dozing.visit("quiet")
     dozing.falls_asleep("quiet")
 
@@ -184,6 +188,11 @@ def test_a_release_is_tried_and_sleeps(dozing: Dozing) -> None:
     assert "pushed" in dozing.visit("shop")
     dozing.falls_asleep("shop")
     assert [one["current"] for one in dozing.web.json("releases", "shop")] == [True, False]
+
+
+@of_a_sweep
+def test_the_way_back_is_tried_and_sleeps(dozing: Dozing) -> None:
+    """As the release before it is."""
     done = dozing.web.er("rollback", "shop")
     assert done.returncode == 0, done.stderr
     dozing.rests("shop")
@@ -208,15 +217,25 @@ def test_the_backup_of_a_night_wakes_a_database_for_its_dump_alone(dozing: Dozin
     before = dozing.started("shop"), dozing.started("quiet"), dozing.woken("shop")
     done = dozing.web.er("backup", "now")
     assert done.returncode == 0, done.stderr
-    done = dozing.web.er("backup", "drill")
-    assert done.returncode == 0, done.stderr
     dozing.rests("shop")
     assert (dozing.started("shop"), dozing.started("quiet"), dozing.woken("shop")) == before
     stacks = {one["stack"]: one for one in dozing.web.json("status")["backup"]["stacks"]}
     assert stacks["shop"]["error"] == ""
-    assert stacks["shop"]["drill"]["loaded"] == ["db"]
 
 
+@of_a_sweep
+def test_a_drill_wakes_nobody(dozing: Dozing) -> None:
+    """It has a database of its own, whoever sleeps: test_restore.py."""
+    before = dozing.started("shop"), dozing.started("quiet"), dozing.woken("shop")
+    done = dozing.web.er("backup", "drill")
+    assert done.returncode == 0, done.stderr
+    dozing.rests("shop")
+    assert (dozing.started("shop"), dozing.started("quiet"), dozing.woken("shop")) == before
+    (found,) = (one for one in dozing.web.json("status")["backup"]["stacks"] if one["stack"] == "shop")
+    assert (found["error"], found["drill"]["loaded"]) == ("", ["db"])
+
+
+@of_a_sweep
 def test_a_restore_is_tried_and_sleeps(dozing: Dozing) -> None:
     """The database of the snapshot, and the app with it."""
     before, woken = dozing.started("shop"), dozing.woken("shop")
@@ -246,6 +265,7 @@ def test_a_wake_that_failed_is_said_until_one_succeeds(dozing: Dozing) -> None:
     dozing.falls_asleep("quiet")
 
 
+@of_a_sweep
 def test_who_was_stopped_by_hand_does_not_count_as_asleep(dozing: Dozing) -> None:
     assert dozing.web.er("stop", "quiet").returncode == 0
     assert dozing.services()[_QUIET]["sleep"]["asleep"] is False
