@@ -30,9 +30,12 @@ SHARED = {
         "machine/test_isolation", "machine/test_limits",
     ),
     "machine/test_first_boot": ("machine/test_reboot",),
+    "machine/test_containment": ("machine/test_egress_names",),
     "machine/test_stacks": ("machine/test_proxy", "machine/test_slow_clients"),
     "aws/test_replace_booted": ("aws/test_restore_booted",),
-    "server/test_commands": ("server/test_connection",),
+    "server/test_commands": (
+        "server/test_connection", "server/test_report", "server/test_secret_env", "server/test_switch",
+    ),
 }  # fmt: skip
 SHARING = {f"tests/{name}.py": f"tests/{first}.py" for first, names in SHARED.items() for name in names}
 PAGE = Path(__file__).parents[1] / "docs/tests.md"

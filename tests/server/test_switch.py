@@ -23,6 +23,11 @@ _UNIT = "easyrunner-release-hello.service"
 
 
 @pytest.fixture(scope="module")
+def web(looked_at: Client) -> Client:
+    return looked_at
+
+
+@pytest.fixture(scope="module")
 def hello(web: Client) -> Stack:
     stack = Stack(web)
     assert stack.switch(stack.image("first"))[-1]["phase"] == "done"
@@ -173,7 +178,7 @@ _STEPS = {
 }
 CUTS = sample(
     [(how, step) for step in _STEPS for how in ("kill", "power")],
-    (("kill", "the own one restarts"), ("power", "the next one serves")),
+    (("power", "the next one serves"),),
 )
 
 
