@@ -65,15 +65,11 @@ def rpc_image_made(example_images: None) -> None:
 
 @pytest.fixture(scope="session")
 def three(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """The host of the spec `three`, for tests that only look, or put back what they change."""
+    """The host of the spec `three`, for tests that only look, or put back what they change.
+
+    For test_first_boot.py before all others, where it is of a run, and then for test_reboot.py.
+    """
     with hosts.booted("three", tmp_path_factory.mktemp("three")) as host:
-        yield host
-
-
-@pytest.fixture(scope="session")
-def fresh(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """The host of the spec `three` after its first boot, for test_first_boot.py, and then for test_reboot.py."""
-    with hosts.booted("three", tmp_path_factory.mktemp("fresh")) as host:
         yield host
 
 

@@ -36,14 +36,14 @@ class _Before:
 
 
 @pytest.fixture(scope="module")
-def again(fresh: Host) -> tuple[Host, _Before]:
+def again(three: Host) -> tuple[Host, _Before]:
     """A host that has been off since, and what it was before."""
-    answers(fresh)
-    before = _Before(fresh)
-    fresh.machine.run(["podman", "exec", "api", "sh", "-c", "echo kept >/srv/data/note"], user="er-shop")
-    write_shadows(fresh, "hello", "hello-web")
-    fresh.reboot()
-    return fresh, before
+    answers(three)
+    before = _Before(three)
+    three.machine.run(["podman", "exec", "api", "sh", "-c", "echo kept >/srv/data/note"], user="er-shop")
+    write_shadows(three, "hello", "hello-web")
+    three.reboot()
+    return three, before
 
 
 def test_every_site_answers_again(again: tuple[Host, _Before]) -> None:
