@@ -198,7 +198,6 @@ def test_a_quiet_host_tells_nothing(told: Told) -> None:
     """After the secrets were set, by logins that are known, and while an app is restarted."""
     assert told.web.er("restart", "hello").returncode == 0
     told.look()
-    told.look()
     assert told.notices()[1:] == []
 
 
