@@ -165,7 +165,6 @@ def test_certificates_are_kept_over_a_restart_of_the_proxy(certified: Host) -> N
     assert _all_issued(certified) == before
 
 
-@of_a_sweep
 def test_certificates_are_kept_over_a_reboot(certified: Host) -> None:
     """They lie on the disk."""
     before = _all_issued(certified)

@@ -19,7 +19,7 @@ from builder import process, spec
 from builder.host.build import build
 from tests.machine import hostile_lines
 from tests.machine.hosts import ROOT, Host, booted
-from tests.sweeps import WHOLE, sample
+from tests.sweeps import WHOLE, of_a_sweep, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -365,6 +365,7 @@ def provoke(host: Host, source: Namespace, family: int) -> None:
     client(host, "set", "sshd", "unbanip", own(source, family))
 
 
+@of_a_sweep
 def test_bans_more_than_a_day_apart_are_no_recidive(guarded: Host, table: Table) -> None:
     source = guarded.machine.attacker(20)
     client(guarded, "set", "recidive", "findtime", "4")

@@ -100,6 +100,11 @@ class World:
 
 
 @pytest.fixture(scope="module")
+def web(looked_at: Client) -> Client:
+    return looked_at
+
+
+@pytest.fixture(scope="module")
 def world(web: Client, tmp_path_factory: pytest.TempPathFactory) -> World:
     directory = tmp_path_factory.mktemp("images")
     with tarfile.open(hosts.IMAGES / "app.tar") as archive:
