@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 # The image that test_bake.py bakes is booted by the others as well, and likewise those of test_same_host.py and of
 # aws/test_replace_booted.py; several files look at the hosts of the specs `three` and `edge`. Another worker would have
-# to make them again.
+# to make them again. They run in this order: the first of test_first_boot.py sees a host that nobody has changed, and
+# test_push.py leaves one whose disk is another.
 SHARED = {
     "packer/test_bake": ("packer/test_attacks", "packer/test_two_bakes"),
     "packer/test_same_host": ("packer/test_steps",),
@@ -29,11 +30,17 @@ SHARED = {
         "machine/test_firewall_mutation", "machine/test_hardening", "machine/test_hardening_in_force",
         "machine/test_isolation", "machine/test_limits",
     ),
-    "machine/test_first_boot": ("machine/test_reboot",),
-    "machine/test_stacks": ("machine/test_proxy", "machine/test_slow_clients"),
+    "machine/test_containment": ("machine/test_egress_names",),
+    "machine/test_first_boot": (
+        "machine/test_proxy", "machine/test_reboot", "machine/test_slow_clients", "machine/test_stacks",
+    ),
     "aws/test_replace_booted": ("aws/test_restore_booted",),
-    "server/test_commands": ("server/test_connection",),
+    "server/test_commands": (
+        "server/test_connection", "server/test_report", "server/test_secret_env", "server/test_switch",
+        "server/test_push",
+    ),
 }  # fmt: skip
+ORDER = {f"tests/{name}.py": at for names in SHARED.values() for at, name in enumerate(names, 1)}
 SHARING = {f"tests/{name}.py": f"tests/{first}.py" for first, names in SHARED.items() for name in names}
 PAGE = Path(__file__).parents[1] / "docs/tests.md"
 ROW = re.compile(r"^\| (\S+\.py) \| (\d+) \| (\d+) \|$\n", re.MULTILINE)
@@ -77,9 +84,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for name, _, clock in ROW.findall(PAGE.read_text()):
         seconds[SHARING.get(f"tests/{name}", f"tests/{name}")] += int(clock)
 
-    def rank(item: pytest.Item) -> tuple[bool, int]:
+    def rank(item: pytest.Item) -> tuple[bool, int, str, int]:
         file = item.nodeid.partition("::")[0]
-        return file.startswith("tests/unit/"), -seconds[SHARING.get(file, file)]
+        first = SHARING.get(file, file)
+        return file.startswith("tests/unit/"), -seconds[first], first, ORDER.get(file, 0)
 
     items.sort(key=rank)
 

@@ -334,16 +334,19 @@ def _built(text: str, directory: Path) -> tuple[Spec, Host] | None:
 
 
 def accepted(directory: Path) -> Iterator[tuple[Trial, Spec, Host]]:
-    """Every changed spec and Compose file that is not refused, each with a stack of a name and a uid of its own."""
+    """Every changed spec and Compose file that is not refused, each with a stack of a name and a uid of its own.
+
+    Half of what the unit tests take: a host is made of each, and read by programs.
+    """
     lay(directory)
-    for number, trial in enumerate(trials(spec_example(), SPEC_STRIDE)):
+    for number, trial in enumerate(trials(spec_example(), 2 * SPEC_STRIDE + 1)):
         stack = trial.document["stacks"][0]
         if trial.where != ("stacks", 0, "name"):
             stack["name"] = f"s{number}"
         stack["uid"] = 20_100 + number
         if built := spec_host(trial, directory):
             yield trial, *built
-    for number, trial in enumerate(trials(yaml.safe_load(COMPOSE), COMPOSE_STRIDE)):
+    for number, trial in enumerate(trials(yaml.safe_load(COMPOSE), 2 * COMPOSE_STRIDE + 1)):
         if built := compose_host(trial, directory, f"c{number}"):
             yield trial, *built
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
+    from tests.machine.egress_host import Walls
     from tests.machine.hosts import Host
 
 _ROOT = Path(__file__).parents[2]
@@ -64,16 +65,21 @@ def rpc_image_made(example_images: None) -> None:
 
 @pytest.fixture(scope="session")
 def three(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """The host of the spec `three`, for tests that only look, or put back what they change."""
+    """The host of the spec `three`, for tests that only look, or put back what they change.
+
+    For test_first_boot.py before all others, where it is of a run, and then for test_reboot.py.
+    """
     with hosts.booted("three", tmp_path_factory.mktemp("three")) as host:
         yield host
 
 
 @pytest.fixture(scope="session")
-def fresh(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """The host of the spec `three` after its first boot, for test_first_boot.py, and then for test_reboot.py."""
-    with hosts.booted("three", tmp_path_factory.mktemp("fresh")) as host:
-        yield host
+def walls(toolbox_image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walls]:
+    """The host of the spec `walls` with its name server, for test_containment.py, and then for test_egress_names.py."""
+    from tests.machine import egress_host  # noqa: PLC0415 - what it imports has fixtures of this module
+
+    with egress_host.standing(tmp_path_factory.mktemp("walls")) as walls:
+        yield walls
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from builder.lab.network import Namespace
     from tests.machine.hosts import Host
 
-pytestmark = pytest.mark.machine
+# In a run of the tests `machine/test_data.py` orders certificates here, and `machine/test_edge.py` through an edge.
+pytestmark = [pytest.mark.machine, of_a_sweep]
 
 NAME = "acme.test"
 PORT = 14000
@@ -164,7 +165,6 @@ def test_certificates_are_kept_over_a_restart_of_the_proxy(certified: Host) -> N
     assert _all_issued(certified) == before
 
 
-@of_a_sweep
 def test_certificates_are_kept_over_a_reboot(certified: Host) -> None:
     """They lie on the disk."""
     before = _all_issued(certified)

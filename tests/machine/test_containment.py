@@ -10,22 +10,16 @@ import pytest
 
 from builder import facts
 from tests.machine import containment_page
-from tests.machine.egress_host import FAMILIES, HERE, STACKS, Walls, standing, within
+from tests.machine.egress_host import FAMILIES, HERE, STACKS, Walls, within
 from tests.machine.outside_servers import WEB
 from tests.machine.probes import inside, ping, quic, serving, tcp, udp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.machine.probe_program import Question
 
 pytestmark = pytest.mark.machine
-
-
-@pytest.fixture(scope="module")
-def walls(toolbox_image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walls]:
-    with standing(tmp_path_factory.mktemp("walls")) as walls:
-        yield walls
 
 
 # Ways out.

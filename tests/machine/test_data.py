@@ -23,6 +23,7 @@ from tests.machine.derived_tree import with_packages
 from tests.machine.test_acme import NAME, PORT, Pebble, authority
 from tests.machine.test_imagecheck import BAKE, LOGIN, copy_of, run_step
 from tests.server.conftest import client
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -266,6 +267,7 @@ def test_an_image_without_a_registry_comes_with_the_disk(kept: Kept) -> None:
     assert released["image"].startswith("localhost/own/kept:")
 
 
+@of_a_sweep
 def test_one_that_has_not_come_is_waited_for_with_the_command_that_brings_it(kept: Kept) -> None:
     """On the console and in the status; and that command does."""
     er = client(kept.host, kept.host.key.parents[1]).er
@@ -305,6 +307,7 @@ find {data}/stacks {data}/caddy/caddy/certificates -type f ! -name fill -exec sh
 """
 
 
+@of_a_sweep
 def test_a_disk_that_is_full_to_the_last_byte(kept: Kept) -> None:
     """After a cut of power: it is mounted, and said to be full; nothing on it changes; who has filled it is stopped."""
     machine = kept.host.machine
@@ -375,6 +378,7 @@ def test_it_goes_on_by_itself_once_the_disk_is_empty(refused: tuple[Host, Path])
     )
 
 
+@of_a_sweep
 def test_a_disk_with_stacks_of_other_users_is_not_taken_up(refused: tuple[Host, Path]) -> None:
     """It says which number to write, before anything of another user's is read."""
     machine, _ = refused

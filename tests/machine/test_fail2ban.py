@@ -19,7 +19,7 @@ from builder import process, spec
 from builder.host.build import build
 from tests.machine import hostile_lines
 from tests.machine.hosts import ROOT, Host, booted
-from tests.sweeps import WHOLE
+from tests.sweeps import WHOLE, of_a_sweep, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +41,8 @@ CASES = [
     ("root", ("root",) * 5, 6, 4),
     ("known and unknown users in turn", ("er", "nobody-here", "er", "root", "nobody-here"), 4, 11),
 ]
+# One known user, over IPv6, and one of both kinds.
+SAMPLE = sample(CASES, (CASES[1], CASES[5]))
 JAILS = {
     "sshd": ("5", "600", "3600"),
     "er-web-scan": ("5", "600", "3600"),
@@ -232,7 +234,7 @@ def test_policy(guarded: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "users", "family", "number"), CASES, ids=[f"{case[0].replace(' ', '-')}-v{case[2]}" for case in CASES]
+    ("case", "users", "family", "number"), SAMPLE, ids=[f"{case[0].replace(' ', '-')}-v{case[2]}" for case in SAMPLE]
 )
 def test_four_failures_do_not_ban_and_the_fifth_does(
     guarded: Host, table: Table, case: str, users: tuple[str, ...], family: int, number: int
@@ -302,7 +304,7 @@ def test_ignored_addresses_are_not_banned(guarded: Host, table: Table) -> None:
     table.row("7 attempts from an address of fail2ban.ignore", "no ban", observed)
 
 
-@pytest.mark.parametrize(("family", "number"), [(4, 14), (6, 15)])
+@pytest.mark.parametrize(("family", "number"), sample([(4, 14), (6, 15)], [(6, 15)]))
 def test_scanners_are_banned_by_their_own_address(guarded: Host, table: Table, family: int, number: int) -> None:
     source = guarded.machine.attacker(number)
     paths = ["/.env", "/wp-login.php", "/.git/config", "/phpmyadmin/", "/cgi-bin/luci"]
@@ -363,6 +365,7 @@ def provoke(host: Host, source: Namespace, family: int) -> None:
     client(host, "set", "sshd", "unbanip", own(source, family))
 
 
+@of_a_sweep
 def test_bans_more_than_a_day_apart_are_no_recidive(guarded: Host, table: Table) -> None:
     source = guarded.machine.attacker(20)
     client(guarded, "set", "recidive", "findtime", "4")
@@ -380,7 +383,7 @@ def test_bans_more_than_a_day_apart_are_no_recidive(guarded: Host, table: Table)
         client(guarded, "set", "recidive", "findtime", "86400")
 
 
-@pytest.mark.parametrize(("family", "number"), [(4, 9), (6, 21)])
+@pytest.mark.parametrize(("family", "number"), sample([(4, 9), (6, 21)], [(4, 9)]))
 def test_three_bans_in_a_day_close_all_ports(guarded: Host, table: Table, family: int, number: int) -> None:
     source = guarded.machine.attacker(number)
     for count in (1, 2):
@@ -431,7 +434,7 @@ def pattern(form: str) -> str:
     return re.sub(r"\\{(\w+)\\}", lambda word: r"\d+" if word[1] == "port" else ".+", re.escape(form))
 
 
-@pytest.mark.parametrize(("family", "number"), [(4, 24), (6, 26)])
+@pytest.mark.parametrize(("family", "number"), sample([(4, 24), (6, 26)], [(4, 24)]))
 def test_nobody_can_have_another_banned(guarded: Host, table: Table, family: int, number: int) -> None:
     """sshd writes what a client asks for into its lines, an address and the words around it included."""
     source, victim = (guarded.machine.attacker(number + one) for one in (0, 1))
@@ -468,7 +471,7 @@ def test_a_request_cannot_hide_behind_its_length(guarded: Host, table: Table) ->
     """
     expected = "ban for 3600 s, in the firewall; SSH open"
     long, number = "\udcff" * 15_000, 28
-    for name in ("Cookie", "User-Agent", "Sec-Fetch-Site"):
+    for name in sample(("Cookie", "User-Agent", "Sec-Fetch-Site"), ("Cookie",)):
         source = guarded.machine.attacker(number)
         ask(guarded, source, 4, list(PAGES), *ELSEWHERE, "--http1.1", "--header", f"{name}: {long}")
         is_banned(guarded, source, 4, "er-web-scan")
@@ -484,7 +487,7 @@ def test_a_request_cannot_hide_behind_its_length(guarded: Host, table: Table) ->
         assert guarded.curl(f"https://{SITE}/.env", *host, *header, source=source).stdout.startswith("HTTP/1.1 431")
 
 
-@pytest.mark.parametrize("site", ["cross-site", "same-site", "same-origin"])
+@pytest.mark.parametrize("site", sample(["cross-site", "same-site", "same-origin"], ["cross-site"]))
 def test_a_page_cannot_ban_its_visitors(guarded: Host, table: Table, site: str) -> None:
     numbers = {"cross-site": 30, "same-site": 31, "same-origin": 32}
     source = guarded.machine.attacker(numbers[site])
@@ -542,7 +545,7 @@ def rules(host: Host, family: int) -> list[str]:
     return [line for line in host.machine.run([program]).stdout.splitlines() if line.startswith("-A")]
 
 
-@pytest.mark.parametrize(("family", "number"), [(4, 34), (6, 35)])
+@pytest.mark.parametrize(("family", "number"), sample([(4, 34), (6, 35)], [(6, 35)]))
 def test_ten_thousand_bans_are_no_rule_more(guarded: Host, table: Table, family: int, number: int) -> None:
     """What a packet has to pass is the number of rules; a set is asked in one step."""
     source = guarded.machine.attacker(number)
@@ -619,7 +622,9 @@ def test_the_hosts_own_addresses_do_not_count(guarded: Host, table: Table) -> No
 # The journal.
 
 
-@pytest.mark.parametrize("unit", ["ssh", "er-watch@ssh", "er-watch@web", "fail2ban"])
+@pytest.mark.parametrize(
+    "unit", sample(["ssh", "er-watch@ssh", "er-watch@web", "fail2ban"], ["er-watch@ssh", "fail2ban"])
+)
 def test_an_app_cannot_write_what_fail2ban_reads(guarded: Host, unit: str) -> None:
     """A local user chooses its program's name and all fields but those that journald itself sets."""
     machine = guarded.machine
@@ -743,6 +748,7 @@ def test_a_site_may_have_pages_that_scanners_look_for(guarded: Host) -> None:
 
 
 def test_bans_outlive_restarts_of_fail2ban_and_the_firewall_and_the_host(guarded: Host, table: Table) -> None:
+    """The boot is of the sweep: `machine/test_data.py` has bans that even another machine takes over."""
     sources = {family: guarded.machine.attacker(6 + family) for family in (4, 6)}
     for family, source in sources.items():
         for _ in range(5):
@@ -762,14 +768,18 @@ def test_bans_outlive_restarts_of_fail2ban_and_the_firewall_and_the_host(guarded
     for act in ("systemctl restart fail2ban", "systemctl restart er-firewall", "systemctl reload er-firewall"):
         guarded.machine.run(act, timeout=60)
         holds(f"`{act}`")
-    guarded.reboot()
-    holds("a reboot")
+    if WHOLE:
+        guarded.reboot()
+        holds("a reboot")
     assert guarded.ssh("true").returncode == 0, "others still get in"
 
 
 def test_the_page_says_what_was_observed(table: Table) -> None:
-    """Runs last: the page in docs is this run's table."""
+    """Runs last: the page in docs is the table of the sweep; rows of a run are rows of it, in that order."""
     page = INTRO + "".join(table.rows)
-    if os.environ.get("UPDATE"):
+    if os.environ.get("UPDATE") and WHOLE:
         PAGE.write_text(page)
-    assert PAGE.read_text() == page
+    text = PAGE.read_text()
+    assert text.startswith(INTRO)
+    rows = text.removeprefix(INTRO).splitlines(keepends=True)
+    assert table.rows == ([row for row in rows if row in table.rows] if not WHOLE else rows)

@@ -26,8 +26,8 @@ _OWN = (
 
 
 @pytest.fixture(scope="module")
-def host(fresh: Host) -> Host:
-    return fresh
+def host(three: Host) -> Host:
+    return three
 
 
 def tree(host: Host) -> list[str]:

@@ -120,6 +120,7 @@ def test_a_host_that_is_taken_away_serves_on(world: World, host: Host) -> None:
     assert "it fails its health check, and serves on for 4 s" in host.machine.console_text()
 
 
+@of_a_sweep
 def test_a_host_that_boots_again_asks_nobody_for_its_secrets(world: World, host: Host) -> None:
     """AWS may be away then: it serves, and is healthy, with what it had."""
     before = len(world.requests("ssm"))

@@ -152,6 +152,7 @@ def test_addresses_are_each_ones_own(machine: Machine, family: str) -> None:
         assert output.decode().strip() == getattr(client, family)
 
 
+@of_a_sweep
 def test_a_second_boot_keeps_the_disk_and_loses_the_firewall(machine: Machine) -> None:
     boot_id = machine.run(["cat", "/run/cloud-init/.instance-id"]).stdout
     machine.run("echo kept > /root/kept; iptables -A INPUT -p tcp --dport 9999 -j DROP; touch /run/gone")
@@ -178,6 +179,7 @@ def test_a_power_cut_at_any_moment_is_survived(machine: Machine) -> None:
     machine.run(["apt-get", "--quiet", "update"], timeout=120)
 
 
+@of_a_sweep
 def test_two_machines_at_once_do_not_meet(machine: Machine, tree: Path) -> None:
     with Machine(tree, internet=False) as other:
         other.boot_and_wait()

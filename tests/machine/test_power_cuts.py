@@ -1,8 +1,8 @@
 """The power goes at a point of first boot: the next boot makes it good, whatever had reached the disk by then.
 
 `make cuts` does this at every point, beside a host of the same image that was not cut, and writes docs/power-cuts.md.
-Here it is done at a few of them of the two that make the host, beside one such host for both: what they make is the
-same.
+Here it is done half way through the one that makes the host; `make sweeps` has one of the packages' as well, beside the
+same host: what they make is the same.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from builder import process
 from tests.machine.cuts import disk_events, disks, points, sweep
 from tests.machine.cuts.__main__ import jobs
 from tests.machine.cuts.compare_hosts import OWN, UNFINISHED, Own
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +73,7 @@ def of_another_image(
     return sweep.cut_at(bench, replace(whole, course=allowed), point, kind).differences
 
 
+@of_a_sweep
 def test_a_power_cut_while_packages_come_is_made_good(
     whole: sweep.Reference, example_images: None, tmp_path: Path
 ) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from builder import facts
 from tests.machine.clients import get
+from tests.machine.test_firewall import rules
 from tests.machine.test_first_boot import answers, identities, tree
 from tests.machine.test_stacks import assert_original, remove_shadows, write_shadows
 
@@ -28,19 +30,20 @@ class _Before:
         self.identities = identities(host)
         self.tree = tree(host)
         self.certificates = _serials(host)
+        self.rules = rules(host.machine)
         self.ready = host.machine.console_text().count("easyrunner: ready")
         self.host_keys = host.machine.run("cat /etc/ssh/ssh_host_*_key.pub /etc/machine-id").stdout
 
 
 @pytest.fixture(scope="module")
-def again(fresh: Host) -> tuple[Host, _Before]:
+def again(three: Host) -> tuple[Host, _Before]:
     """A host that has been off since, and what it was before."""
-    answers(fresh)
-    before = _Before(fresh)
-    fresh.machine.run(["podman", "exec", "api", "sh", "-c", "echo kept >/srv/data/note"], user="er-shop")
-    write_shadows(fresh, "hello", "hello-web")
-    fresh.reboot()
-    return fresh, before
+    answers(three)
+    before = _Before(three)
+    three.machine.run(["podman", "exec", "api", "sh", "-c", "echo kept >/srv/data/note"], user="er-shop")
+    write_shadows(three, "hello", "hello-web")
+    three.reboot()
+    return three, before
 
 
 def test_every_site_answers_again(again: tuple[Host, _Before]) -> None:
@@ -64,6 +67,21 @@ def test_keys_and_certificates_are_the_same(again: tuple[Host, _Before]) -> None
     assert roots
     assert {name: now[name] for name in roots} == {name: before.certificates[name] for name in roots}
     assert set(now) == set(before.certificates)
+
+
+def test_the_firewall_is_the_same_and_there_before_there_is_a_network(again: tuple[Host, _Before]) -> None:
+    """Every rule of both families."""
+    machine, before = again[0].machine, again[1]
+    assert rules(machine) == before.rules
+    moment = "ActiveEnterTimestampMonotonic"
+    times = {}
+    for unit in ("er-firewall.service", "network-pre.target", "ssh.service"):
+        shown = machine.run(["systemctl", "show", unit, "-p", f"{moment},ActiveState"]).stdout
+        assert "ActiveState=active" in shown, unit
+        times[unit] = int(re.search(rf"{moment}=(\d+)", shown)[1])  # type: ignore[index]
+    first, *others = times.values()
+    assert 0 < first <= min(others)
+    assert "er-firewall.service" in machine.run(["systemctl", "show", "network-pre.target", "-p", "After"]).stdout
 
 
 def test_a_named_volume_keeps_its_data(again: tuple[Host, _Before]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from builder.polling import until
 from tests.machine import hosts
 from tests.machine.registry import CLOSED, OPEN, PASSWORD, USER, Registry
-from tests.sweeps import WHOLE
+from tests.sweeps import WHOLE, of_a_sweep
 
 if TYPE_CHECKING:
     import subprocess
@@ -115,6 +115,7 @@ def _restart(host: Host) -> None:
     host.machine.run("systemctl --user restart --no-block closed-web.service", user="er-closed")
 
 
+@of_a_sweep
 def test_a_public_image_is_pulled_at_first_boot(served: World) -> None:
     """By the stack's user, and the app answers."""
     assert _answers(served.host, "open")
@@ -122,6 +123,7 @@ def test_a_public_image_is_pulled_at_first_boot(served: World) -> None:
     assert f"registry.test:{OPEN}/app:1" in images
 
 
+@of_a_sweep
 def test_an_image_that_is_refused_hurts_nobody_else(served: World) -> None:
     """No password: the others answer, SSH works, and the console names the one that does not."""
     assert "missing: closed/web" in _not_ready(served.host)
@@ -131,6 +133,7 @@ def test_an_image_that_is_refused_hurts_nobody_else(served: World) -> None:
     assert not _answers(served.host, "closed")
 
 
+@of_a_sweep
 def test_a_wrong_password_is_refused(served: World) -> None:
     """And its reason is in the journal."""
     host = served.host
@@ -146,6 +149,7 @@ def test_a_wrong_password_is_refused(served: World) -> None:
     assert _answers(host, "open")
 
 
+@of_a_sweep
 def test_a_private_image_is_pulled_with_the_users_password(served: World) -> None:
     """The admin puts auth.json into the user's home; a restart uses it, and so does the next boot, in the sweep."""
     _credentials(served.host, PASSWORD)

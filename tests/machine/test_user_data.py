@@ -17,7 +17,7 @@ from builder.lab import base_tree
 from builder.providers import Encoding
 from builder.userdata.encoding import packed
 from tests.machine.hosts import ROOT, booted
-from tests.sweeps import sample
+from tests.sweeps import WHOLE, sample
 
 if TYPE_CHECKING:
     from builder.host import Host
@@ -70,13 +70,10 @@ def read(content: bytes, tmp: Path) -> dict[str, Any]:
     return found
 
 
-# Each spec, and each delivery.
+# The one with the most of text that is not ASCII; hosts boot from the other's kind.
 @pytest.mark.parametrize(
     ("name", "on"),
-    sample(
-        [(name, on) for name in SPECS for on in ("stock", "baked")],
-        [(name, ("stock", "baked")[number % 2]) for number, name in enumerate(SPECS)],
-    ),
+    sample([(name, on) for name in SPECS for on in ("stock", "baked")], [("many", "baked")]),
 )
 def test_cloud_init_reads_every_form(name: str, on: On, tmp_path: Path) -> None:
     """Plain, multipart, multipart and gzip with the template: the same files, with their modes and owners."""
@@ -114,10 +111,12 @@ def _packed(spec: Spec, host: Host, on: On) -> bytes:
 
 
 def test_a_host_boots_from_the_packed_form(example_images: None, tmp_path: Path) -> None:
-    """And its second boot does not lay the files down again."""
+    """And its second boot, in the sweep, does not lay the files down again."""
     with booted("three", tmp_path, form=lambda spec: _packed(spec, hosts.build(spec), "stock")) as host:
         assert host.curl("https://shop.example.com/").stdout.startswith("HTTP/2 200")
         assert host.machine.run("cloud-init status", check=False).stdout.strip() == "status: done"
+        if not WHOLE:
+            return
         changed = host.machine.path("/etc/issue.net")
         changed.write_text("changed\n")
         host.reboot()

@@ -111,7 +111,7 @@ def client(host: Host, directory: Path, *, sharing: bool = True) -> Client:
 
 @pytest.fixture(scope="session")
 def looked_at(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:  # noqa: F811
-    """The host of the spec `three`, for files whose tests look, or put back at once what they change."""
+    """The host of the spec `three`, for files whose tests look, or put back what they change; the last need not."""
     tmp = tmp_path_factory.mktemp("server")
     with hosts.booted("three", tmp) as host:
         yield client(host, tmp)

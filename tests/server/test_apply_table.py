@@ -20,14 +20,15 @@ from builder.server import apply
 from tests.machine.clients import Load
 from tests.server.apply_bench import STEPS, Bench, Step, paths
 from tests.server.apply_page import Asked, Changed, Cut, Page
-from tests.sweeps import sample
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.server.conftest import Client
 
-pytestmark = pytest.mark.machine
+# In a run of the tests test_apply.py has changes, cuts and load one by one.
+pytestmark = [pytest.mark.machine, of_a_sweep]
 
 OTHERS = (("shop.example.com", 4), ("notes.example.com", 6))
 OWN = "hello.example.com"
@@ -40,9 +41,6 @@ _TWO = (
 )
 POINTS = tuple(f"{number}/12" for number in range(12))
 PHASES = ("started", "changing files", "telling services", "waiting for the stacks", "waiting for you")
-# test_apply.py cuts off at the first and the last phase, and makes most of the changes one by one.
-CUTS = sample((*POINTS, *PHASES), ("changing files",))
-CHANGES = sample([step.name for step in STEPS], ("stack removed", "broken: the program is not there"))
 
 
 @pytest.fixture(scope="module")
@@ -53,21 +51,11 @@ def bench(alone: Client) -> Iterator[Bench]:
     page.write()
 
 
-def _with_left_out(name: str) -> list[Step]:
-    """The change of this name, after those before it that this run leaves out: they are made at once."""
-    names = [step.name for step in STEPS]
-    at = names.index(name)
-    first = max((number + 1 for number in range(at) if names[number] in CHANGES), default=0)
-    return list(STEPS[first : at + 1])
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_change_loses_no_request_of_another_stack(bench: Bench, name: str) -> None:
-    text = bench.text
-    for step in _with_left_out(name):
-        old, new = paths(text, step)
-        assert old in text
-        text = text.replace(old, new)
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+def test_a_change_loses_no_request_of_another_stack(bench: Bench, step: Step) -> None:
+    old, new = paths(bench.text, step)
+    assert old in bench.text
+    text = bench.text.replace(old, new)
     loads = [Load(bench.web.host, name, family=family) for name, family in OTHERS]
     own = Load(bench.web.host, OWN)
     began = time.monotonic()
@@ -151,7 +139,7 @@ def _kill(client: subprocess.Popen[bytes]) -> None:
     client.wait(10)
 
 
-@pytest.mark.parametrize("point", CUTS)
+@pytest.mark.parametrize("point", [*POINTS, *PHASES])
 def test_a_cut_connection_leaves_one_tree_or_the_other(two: Two, point: str) -> None:
     bench, before = two.bench, two.now
     client = bench.client(bench.plan(two.texts[1 - before], 3))

@@ -118,6 +118,7 @@ def test_a_changed_line_sends_its_layer_alone(blog: Client) -> None:
     assert "another page" in _page(blog)
 
 
+@of_a_sweep
 def test_what_was_built_before_is_not_built_again(blog: Client) -> None:
     """The change is taken back in the source: the server has that image yet."""
     (_app(blog) / "index.html").write_text("the first page\n")
@@ -137,6 +138,7 @@ def test_what_cannot_be_built_changes_nothing(blog: Client) -> None:
     assert "the first page" in _page(blog)
 
 
+@of_a_sweep
 def test_what_does_not_come_up_is_taken_back(blog: Client) -> None:
     file = _app(blog) / "Containerfile"
     text = file.read_text()
@@ -148,6 +150,7 @@ def test_what_does_not_come_up_is_taken_back(blog: Client) -> None:
     assert "the first page" in _page(blog)
 
 
+@of_a_sweep
 def test_a_new_stack_comes_by_one_apply(blog: Client) -> None:
     """Its files, its user and its image."""
     text = blog.spec.read_text()

@@ -40,7 +40,9 @@ def web(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
         # What ends with a connection is looked at: each command has its own.
         found = client(host, tmp, sharing=False)
         host.machine.boot()
-        # First boot waits for the secret.
+        # First boot waits for the secret. Each question is a login: none before there is anybody to ask for.
+        bus = host.machine.path(f"/run/user/{host.spec.stacks[0].uid}/bus")
+        host.machine.wait(bus.exists, timeout=90, what="the stack's manager")
         missing = "shop/api needs the secret token, which is not set"
         run = ("run", "shop", "api", "--", "true")
         until(lambda: missing in found.er(*run).stderr, timeout=90, what="the stack", longest=2)
@@ -69,7 +71,7 @@ def _sleeping(web: Client, seconds: int) -> bool:
 
 # Podman's own among them, and ssh's; one command takes what the other has not.
 _CODES = [(command, code) for command in ("exec", "run") for code in (0, 3, 126, 127, 130, 255)]
-_CHOSEN = [("exec", 0), ("exec", 126), ("exec", 255), ("run", 3), ("run", 127), ("run", 130), ("run", 255)]
+_CHOSEN = [("exec", 255), ("run", 126), ("run", 255)]
 
 
 @pytest.mark.parametrize(("command", "code"), sample(_CODES, _CHOSEN))
@@ -78,7 +80,7 @@ def test_the_exit_code_is_that_of_the_command(web: Client, command: str, code: i
     assert (done.returncode, done.stdout, done.stderr) == (code, "out\n", "err\n")
 
 
-@pytest.mark.parametrize("command", ["exec", "run"])
+@pytest.mark.parametrize("command", sample(("exec", "run"), ("run",)))
 def test_a_program_that_is_not_there_is_127_and_one_that_a_signal_ended_128_and_more(web: Client, command: str) -> None:
     done = web.er(command, "shop", "api", "--", "no-such-program")
     assert done.returncode == 127
@@ -86,7 +88,7 @@ def test_a_program_that_is_not_there_is_127_and_one_that_a_signal_ended_128_and_
     assert web.er(command, "shop", "api", "--", "sh", "-c", "sh -c 'kill -TERM $$'; exit $?").returncode == 143
 
 
-@pytest.mark.parametrize("command", ["exec", "run"])
+@pytest.mark.parametrize("command", sample(("exec", "run"), ("exec",)))
 def test_bytes_pass_unchanged_in_both_directions(web: Client, command: str) -> None:
     dump = os.urandom(1 << 20) + bytes(range(256)) + b"\r\n~.\x03\x04"
     done = subprocess.run(

@@ -16,6 +16,7 @@ from tests.machine import clients, hosts
 from tests.machine.clients import Load, get
 from tests.machine.conftest import rpc_image_made  # noqa: F401 - a fixture
 from tests.server.conftest import Client, client
+from tests.sweeps import WHOLE, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +83,7 @@ def said(reply: Reply) -> dict[str, str]:
         ("/api%00", "web"),
     ],
 )
-@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+@pytest.mark.parametrize("version", sample(["--http1.1", "--http2"], ["--http2"]))
 def test_the_longest_path_of_whole_segments_finds_the_service(
     host: Host, version: str, path: str, service: str
 ) -> None:
@@ -273,7 +274,7 @@ def test_an_ingress_that_ends_says_so(host: Host) -> None:
 
 
 def test_a_changed_value_is_loaded_without_a_lost_request(web: Client) -> None:
-    """A header, a path and a redirect change under load; then they are put back."""
+    """A header, a path and a redirect change under load; then, in the sweep, they are put back."""
     load = Load(web.host, "short.example.com")
     changed = web.edited('Access-Control-Allow-Origin: "*"', "X-New: new").read_text()
     changed = changed.replace("path: /api}", "path: /v3}").replace("old.example.net", "new.example.net")
@@ -285,8 +286,11 @@ def test_a_changed_value_is_loaded_without_a_lost_request(web: Client) -> None:
     assert said(get(web.host, "https://example.com/v3"))["greeting"] == "api"
     assert said(get(web.host, "https://example.com/api"))["greeting"] == "web"
     assert get(web.host, "https://new.example.net/x").header("location") == "https://short.example.com/x"
-    done = web.er("apply", web.spec, "--yes")
-    assert done.returncode == 0, done.stderr
+    if WHOLE:
+        done = web.er("apply", web.spec, "--yes")
+        assert done.returncode == 0, done.stderr
     assert {status for status, _ in load.end()} == {"200"}
+    if not WHOLE:
+        return
     assert said(get(web.host, "https://example.com/api"))["greeting"] == "api"
     assert web.host.curl("https://new.example.net/").returncode == 35

@@ -1,6 +1,6 @@
 """`er server push` on a booted host: what goes over the wire, what is refused, and that what ran runs on.
 
-An app with a base of 60 MB; what Docker saves is written here byte by byte, Podman's own is that of the host.
+An app with a base of 20 MB; what Docker saves is written here byte by byte, Podman's own is that of the host.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _random(name: str, size: int) -> Blob:
 
 @dataclass
 class World:
-    """The host and its admin; a layout with images of one base, of which it has the app but not the 60 MB."""
+    """The host and its admin; a layout with images of one base, of which it has the app but not the 20 MB."""
 
     web: Client
     layout: Layout
@@ -100,6 +100,11 @@ class World:
 
 
 @pytest.fixture(scope="module")
+def web(looked_at: Client) -> Client:
+    return looked_at
+
+
+@pytest.fixture(scope="module")
 def world(web: Client, tmp_path_factory: pytest.TempPathFactory) -> World:
     directory = tmp_path_factory.mktemp("images")
     with tarfile.open(hosts.IMAGES / "app.tar") as archive:
@@ -110,7 +115,7 @@ def world(web: Client, tmp_path_factory: pytest.TempPathFactory) -> World:
     settings = json.loads(contents[f"blobs/{manifest['config']['digest'].replace(':', '/')}"])
     content = contents[f"blobs/{manifest['layers'][0]['digest'].replace(':', '/')}"]
     app = Blob(content, settings["rootfs"]["diff_ids"][0])
-    return World(web, Layout(), directory, app, _random("base", 60 * MB), settings["config"])
+    return World(web, Layout(), directory, app, _random("base", 20 * MB), settings["config"])
 
 
 @dataclass
@@ -178,12 +183,12 @@ _CUTS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
 
 def test_a_push_that_is_cut_goes_on_where_it_stopped(world: World) -> None:
     """Cut again and again, at growing parts of the whole: each time the same command sends the rest."""
-    size = 20 * MB
+    size = 10 * MB
     large = _random("large", size)
     image = world.image("cut", world.app, large)
     ran = world.runs()
     here = 0
-    for part in sample(_CUTS, [0.3, 0.9]):
+    for part in sample(_CUTS, [0.4, 0.9]):
         limit = int(part * size) - here + 300_000
         script = shlex.join([sys.executable, str(Path(__file__).with_name("cut_connection.py"))])
         done = world.push("hello", image, "-o", f"ProxyCommand={script} %h %p {limit}", "-o", "ControlPath=none")

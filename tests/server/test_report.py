@@ -20,6 +20,7 @@ from builder.server.report import outside
 from tests.machine import hosts
 from tests.machine.conftest import example_images  # noqa: F401 - a fixture
 from tests.server.conftest import ER
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from tests.server.conftest import Client
 
 pytestmark = pytest.mark.machine
+
+
+@pytest.fixture(scope="module")
+def web(looked_at: Client) -> Client:
+    return looked_at
 
 
 def report(web: Client, page: Path, *words: object) -> tuple[dict[str, dict[str, Any]], str]:
@@ -84,6 +90,7 @@ def test_the_page_of_one_stack_names_no_other(web: Client, tmp_path: Path) -> No
     assert not [word for word in ("shop", "notes", "er-shop", _uid(web, "notes")) if word in page]
 
 
+@of_a_sweep
 def test_a_rehearsal_has_the_same_page(tmp_path: Path, example_images: None) -> None:  # noqa: F811
     hosts.written("three", tmp_path)
     page = tmp_path / "page.html"

@@ -100,7 +100,7 @@ def test_nothing_newer_changes_nothing(night: Night) -> None:
 
 def test_a_new_image_of_the_tag_is_taken_and_told(night: Night) -> None:
     night.push("second")
-    load = Load(night.host, _SITE)
+    load = Load(night.host, _SITE, interval=0.3)
     said = night.passes()
     assert "open/web was updated. registry.test:5000/app:1 was another image: it runs sha256:" in said
     assert [status for status, _ in load.end() if status != "200"] == []
