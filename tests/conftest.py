@@ -20,18 +20,21 @@ if TYPE_CHECKING:
     from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
 # The image that test_bake.py bakes is booted by the others as well, and likewise those of test_same_host.py and of
-# aws/test_replace_booted.py; several files look at the hosts of the specs `three` and `edge`. Another worker would have
-# to make them again.
+# aws/test_replace_booted.py; several files look at the hosts of the specs `three` and `edge`, and those of AWS ask one
+# moto, by clients that are made once. Another worker would have to make them again.
 SHARED = {
     "packer/test_bake": ("packer/test_attacks", "packer/test_two_bakes"),
     "packer/test_same_host": ("packer/test_steps",),
+    "packer/test_failures": ("packer/test_clouds",),
     "machine/test_firewall": (
         "machine/test_firewall_mutation", "machine/test_hardening", "machine/test_hardening_in_force",
         "machine/test_isolation", "machine/test_limits",
     ),
     "machine/test_first_boot": ("machine/test_reboot",),
     "machine/test_stacks": ("machine/test_proxy", "machine/test_slow_clients"),
-    "aws/test_replace_booted": ("aws/test_restore_booted",),
+    "aws/test_launch": ("aws/test_errors", "aws/test_faults", "aws/test_policy", "aws/test_restore", "aws/test_roles"),
+    "aws/test_fleet": ("aws/test_fleet_faults", "aws/test_replace", "aws/test_replace_zone"),
+    "aws/test_replace_booted": ("aws/test_restore_booted", "aws/test_whole_way"),
     "server/test_commands": ("server/test_connection",),
 }  # fmt: skip
 SHARING = {f"tests/{name}.py": f"tests/{first}.py" for first, names in SHARED.items() for name in names}
