@@ -11,7 +11,8 @@ IMAGES := .cache/images/app.tar
 KEY := .cache/keys/demo
 # Tests at a time. Three quarters of what they do is waiting for hosts, so that this is for two processors.
 WORKERS ?= 8
-# Or each `er` and each worker would compile this program anew.
+# Or each `er` and each worker would compile this program anew. Before a run of the tests one process compiles them, which
+# takes a dozen seconds of a processor: workers that begin together would each do it.
 unexport PYTHONDONTWRITEBYTECODE
 
 # Booting hosts (er try) and testing them. On other systems than Debian and Ubuntu they are yours to install.
@@ -31,6 +32,7 @@ demo: system-boot images $(KEY) ## Bake the example host's image here, boot it t
 
 test: system-test setup images $(KEY) ## Run all tests; hosts are booted where that can be done
 	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ]; then \
+	  $(BIN)/pytest --collect-only -q >/dev/null; \
 	  $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder; \
 	elif [ -n "$$CI" ]; then \
 	  echo "error: the machine tests need root and Linux, and CI runs them all" >&2; exit 1; \

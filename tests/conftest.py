@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
 # The image that test_bake.py bakes is booted by the others as well, and likewise those of test_same_host.py and of
-# aws/test_replace_booted.py; several files look at the hosts of the specs `three` and `edge`. Another worker would have
-# to make them again. They run in this order: the first of test_first_boot.py sees a host that nobody has changed, and
-# test_push.py leaves one whose disk is another.
+# aws/test_replace_booted.py; several files look at the hosts of the specs `three` and `edge`, and those of AWS ask one
+# moto, by clients that are made once. Another worker would have to make them again. They run in this order: the first of
+# test_first_boot.py sees a host that nobody has changed, and test_push.py leaves one whose disk is another.
 SHARED = {
     "packer/test_bake": ("packer/test_attacks", "packer/test_two_bakes"),
     "packer/test_same_host": ("packer/test_steps",),
+    "packer/test_failures": ("packer/test_clouds",),
     "machine/test_firewall": (
         "machine/test_firewall_mutation", "machine/test_hardening", "machine/test_hardening_in_force",
         "machine/test_isolation", "machine/test_limits",
@@ -34,7 +35,9 @@ SHARED = {
     "machine/test_first_boot": (
         "machine/test_proxy", "machine/test_reboot", "machine/test_slow_clients", "machine/test_stacks",
     ),
-    "aws/test_replace_booted": ("aws/test_restore_booted",),
+    "aws/test_launch": ("aws/test_errors", "aws/test_faults", "aws/test_policy", "aws/test_restore", "aws/test_roles"),
+    "aws/test_fleet": ("aws/test_fleet_faults", "aws/test_replace", "aws/test_replace_zone"),
+    "aws/test_replace_booted": ("aws/test_restore_booted", "aws/test_whole_way"),
     "server/test_commands": (
         "server/test_connection", "server/test_report", "server/test_secret_env", "server/test_switch",
         "server/test_push",

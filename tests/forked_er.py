@@ -27,7 +27,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_LOADED: Final = (
+LOADED: Final = (
     "typer._adapters", "typer.core", "typer.main", "rich.console", "rich.table", "yaml", "jinja2", "http.client",
     "concurrent.futures.thread", "builder.spec", "builder.host", "builder.packer", "builder.userdata",
     "builder.server.apply", "builder.server.connection", "builder.server.deploy_login", "builder.server.move",
@@ -101,7 +101,7 @@ def _parent() -> socket.socket:
 
 def main(way: socket.socket) -> None:
     """Fork for each request, and say how each has ended."""
-    for name in _LOADED:
+    for name in LOADED:
         importlib.import_module(name)
     gc.collect()
     # What is never looked at again is not copied for each.

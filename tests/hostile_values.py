@@ -352,5 +352,5 @@ def accepted(directory: Path) -> Iterator[tuple[Trial, Spec, Host]]:
 
 
 # How many values a text skips in the sample, so that it takes some seconds.
-SPEC_STRIDE: Final = 23
-COMPOSE_STRIDE: Final = 47
+SPEC_STRIDE: Final = 53
+COMPOSE_STRIDE: Final = 89

@@ -5,6 +5,7 @@ Only commands that need it import this module: boto3 takes a while to load.
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import time
@@ -71,8 +72,13 @@ class Api:
         return name
 
     def in_region(self, region: str) -> Api:
-        """The same for another region. Raises UserError for one that is not known here."""
-        return Api(region, self.report)
+        """The same for another region, by the same session, which has read what boto3 knows of services and regions.
+
+        Raises UserError for one that is not known here.
+        """
+        other = copy.copy(self)
+        other.region, other._clients = self._checked_region(region), {}
+        return other
 
     @property
     def backoff(self) -> Backoff:

@@ -13,6 +13,7 @@ tables that need a logarithm are rounded.
 from __future__ import annotations
 
 import math
+from operator import mul
 from typing import Final
 
 # The model's numbers, in the decoder as well.
@@ -27,14 +28,10 @@ _LOGIT: Final = [round(256 * math.log((10 * ones + 1) / (10 * zeros + 1))) for z
 # A logit, from -2048 to 2047, negative ones from the end -> probability of a 1, in 65536ths.
 _PROBABILITY: Final = [round(_ONE / (1 + math.exp(-at / 256))) for at in (*range(2048), *range(-2048, 0))]
 # Counts -> the counts after a 0, and after a 1. Of the other one half of what is above five is forgotten.
-_AFTER: Final = [
-    (
-        min(zeros + 1, _MOST) * 64 + min(ones, (ones + 5) >> 1),
-        min(zeros, (zeros + 5) >> 1) * 64 + min(ones + 1, _MOST),
-    )
-    for zeros in _COUNTS
-    for ones in _COUNTS
-]
+_AFTER: Final = (
+    [min(zeros + 1, _MOST) * 64 + min(ones, (ones + 5) >> 1) for zeros in _COUNTS for ones in _COUNTS],
+    [min(zeros, (zeros + 5) >> 1) * 64 + min(ones + 1, _MOST) for zeros in _COUNTS for ones in _COUNTS],
+)
 
 DECODER: Final = r"""def unpack(t):
  R=range(64);x=m=0;r=1;h=w=l=f=b'';d=bytearray();A={};T={};W=[[8000]*8]*27
@@ -80,17 +77,26 @@ def encode(content: bytes, base: int) -> list[int]:
 
 
 class _Coder:
-    """Arithmetic coding: each bit narrows an interval; any number in the last one tells all bits."""
+    """Arithmetic coding: each bit narrows an interval; any number in the last one tells all bits.
+
+    The number where the interval begins grows by a digit at a time: `_low` is the end of it, which is still counted
+    with, and `_digits` are those before, with zeros in front of the first.
+    """
 
     def __init__(self, base: int) -> None:
-        self._base, self._low, self._range, self._count = base, 0, 1, 0
+        self._base, self._low, self._range = base, 0, 1
+        self._digits: list[int] = []
+        # No range is wider than this many digits.
+        self._width = math.ceil(math.log(_NARROW * base, base)) + 1
+        self._end = base**self._width
 
     def tell(self, bit: int, probability: int) -> None:
         """A bit; the probability of a 1, in 65536ths."""
         while self._range < _NARROW:
             self._range *= self._base
-            self._low *= self._base
-            self._count += 1
+            digit, self._low = divmod(self._low * self._base, self._end)
+            self._digits.append(0)
+            self._add(digit)
         ones = self._range * probability >> 16
         if bit:
             self._range = ones
@@ -98,19 +104,28 @@ class _Coder:
             self._low += ones
             self._range -= ones
 
+    def _add(self, number: int) -> None:
+        """To the digits; what carries goes to those before."""
+        at = len(self._digits) - 1
+        while number:
+            number, self._digits[at] = divmod(self._digits[at] + number, self._base)
+            at -= 1
+
     def digits(self) -> list[int]:
         """A number in the interval, without the zeros at its end: the decoder puts them there."""
-        digits: list[int] = []
         place = 1
         while place * self._base < self._range:
             place *= self._base
-        number = (self._low + place - 1) // place * place
-        for _ in range(self._count):
-            number, digit = divmod(number, self._base)
-            digits.append(digit)
-        while digits and not digits[0]:
-            del digits[0]
-        return digits[::-1]
+        carry, low = divmod((self._low + place - 1) // place * place, self._end)
+        self._add(carry)
+        last = []
+        for _ in range(self._width):
+            low, digit = divmod(low, self._base)
+            last.append(digit)
+        digits = (self._digits + last[::-1])[self._width :]
+        while digits and not digits[-1]:
+            del digits[-1]
+        return digits
 
 
 class _Model:
@@ -146,18 +161,20 @@ class _Model:
 
     def _bit(self, node: int, bit: int) -> int:
         """Tells one bit. `node`: 1 and the byte's bits before it, or 256 and the guessed byte."""
-        states = [counts.get(node, 0) for counts in self._here]
+        here = self._here
+        states = [counts.get(node, 0) for counts in here]
         logits = [_LOGIT[state] for state in states]
         # Weights differ by what is told, and by how many of the contexts know it.
-        kind = (self._place > 0) + (node > 255) + 3 * sum(map(bool, states))
+        kind = (self._place > 0) + (node > 255) + 3 * (_CONTEXTS - states.count(0))
         weights = self._weights[kind]
-        total = sum([weight * logit for weight, logit in zip(weights, logits, strict=True)]) >> 16
-        probability = _PROBABILITY[max(-2048, min(2047, total))]
+        total = sum(map(mul, weights, logits)) >> 16
+        probability = _PROBABILITY[total if -2048 < total < 2047 else max(-2048, min(2047, total))]
         self._coder.tell(bit, probability)
         error = bit * _ONE - probability
         self._weights[kind] = [weight + (logit * error >> 16) for weight, logit in zip(weights, logits, strict=True)]
-        for counts, state in zip(self._here, states, strict=True):
-            counts[node] = _AFTER[state][bit]
+        after = _AFTER[bit]
+        for counts, state in zip(here, states, strict=True):
+            counts[node] = after[state]
         return bit
 
     def _go_on(self, byte: bytes) -> None:

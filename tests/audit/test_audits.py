@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from builder.host import hardening
-from tests.sweeps import of_a_sweep
+from tests.sweeps import WHOLE, of_a_sweep
 
 if TYPE_CHECKING:
     import subprocess
@@ -49,7 +49,7 @@ class Tls:
     result: Path
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module", autouse=WHOLE)
 def tls(side: Side, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tls]]:
     """testssl.sh takes longest, so it starts first and the others run beside it."""
     tests = {delivery: _tls(host, tmp_path_factory.mktemp("tls")) for delivery, host in side.ours.items()}

@@ -72,7 +72,7 @@ class _Session(boto3.session.Session):  # type: ignore[misc]
         self._made: dict[object, Any] = {}
 
     def client(self, service: str, **options: Any) -> Any:
-        key = (service, getattr(options.get("config"), "read_timeout", None))
+        key = (service, options.get("region_name"), getattr(options.get("config"), "read_timeout", None))
         if key not in self._made:
             self._made[key] = super().client(service, **options)
             _CLIENTS.append(self._made[key])

@@ -1,6 +1,6 @@
 """Every call of a launch, and of a destroy, fails in turn: what the account has then, and after a re-run.
 
-In a tenth of the ways each, which change from call to call; `make sweeps` tries all and writes docs/aws-faults.md anew.
+In a thirtieth of the ways, which change from call to call; `make sweeps` tries all and writes docs/aws-faults.md anew.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CLOSED = Answer(0, b"")
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.aws.er_command"])
 KILL = "done, then kill -9"
-_SHARE = 1 if WHOLE else 10
+_SHARE = 1 if WHOLE else 30
 LAUNCH = ("--no-wait", "--eip")
 
 

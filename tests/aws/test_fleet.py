@@ -16,6 +16,7 @@ from builder.aws.resources.role import name_of
 from tests.aws import moto_account
 from tests.aws.moto_account import REGION
 from tests.machine import registry
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -252,6 +253,7 @@ def test_a_refresh_that_is_under_way_is_followed(fleet: Er, account: Account) ->
     assert images(fleet, account) == [newest, newest]
 
 
+@of_a_sweep
 def test_a_bad_refresh_of_another_launch_is_rolled_back_first(fleet: Er, account: Account) -> None:
     assert fleet.launch().code == 0
     image = account.bake()

@@ -29,7 +29,7 @@ from tests.aws.replace_page import Page, Row
 from tests.aws.test_faults import BY_NAME, CLOSED, KILL
 from tests.aws.visitor import Visitor
 from tests.machine.hosts import IMAGES, ROOT
-from tests.sweeps import of_a_sweep, sample
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,8 +74,7 @@ CALLS: Final = (
     "CreateTags",
 )
 WAYS: Final = ("done, then server error", "denied", KILL)
-IN_EACH_RUN: Final = (("AssociateAddress", KILL),)
-POINTS: Final = sample([(call, way) for call in CALLS for way in WAYS], IN_EACH_RUN)
+POINTS: Final = [(call, way) for call in CALLS for way in WAYS]
 
 
 @dataclass
@@ -245,6 +244,7 @@ def test_a_new_server_takes_over(site: Site, page: Page) -> None:
     assert row.lost > 0
 
 
+@of_a_sweep
 def test_an_image_that_does_not_start_costs_nothing(site: Site, page: Page) -> None:
     site.destroy_old()
     old = site.server.id
@@ -277,6 +277,7 @@ def test_an_image_that_starts_nothing_gives_the_data_back(site: Site, page: Page
     assert [one["State"]["Name"] for one in site.account.instances()] == ["running"]
 
 
+@of_a_sweep
 @pytest.mark.parametrize(("call", "way"), POINTS, ids=lambda one: one.replace(" ", "-"))
 def test_a_call_that_fails_leaves_one_server_and_the_same_command_goes_on(
     site: Site, page: Page, call: str, way: str

@@ -14,11 +14,15 @@ import shutil
 import subprocess
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builder import host as hosts
 from builder import process
+from builder import spec as specs
+from builder.aws import machine_image, tags
 from builder.lab.machine import Machine
 from builder.lab.network import Card
 from builder.lab.provider_machine import ProviderMachine
@@ -34,7 +38,6 @@ from tests.packer.conftest import standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from builder.lab.network import Network
     from tests.aws.moto_account import Account
@@ -44,6 +47,7 @@ pytestmark = pytest.mark.machine
 
 ROW = ROWS["aws"]
 SPEC = ROOT / "tests" / "datasource" / "spec.yaml"
+SECRET = "not-to-be-seen-anywhere"
 
 
 class Instance:
@@ -118,6 +122,7 @@ def bake(account: Account, wire: Wire, spec: Path, tmp: Path) -> tuple[str, Path
         words = ["build-image", spec, "--target", "aws", "--with-stacks", "--var-file", tmp / "mine.pkrvars.json"]
         done = er(wire, tmp, *words, "-o", tmp / "made", "--json")
         (ami,) = json.loads(done)["ids"]
+        _is_found_and_alone(account, spec, ami, done)
         machine.poweroff()
         bake_without_packer.copy(machine, tmp / "disk")
     account.ec2.delete_key_pair(KeyName="mine")
@@ -126,12 +131,28 @@ def bake(account: Account, wire: Wire, spec: Path, tmp: Path) -> tuple[str, Path
     return ami.partition(":")[2], tmp / "disk"
 
 
+def _is_found_and_alone(account: Account, spec: Path, ami: str, done: str) -> None:
+    """A launch finds the image by what it is tagged with; of the bake nothing else is left, and no secret told."""
+    found = account.ec2.describe_images(**machine_image.baked_query("debian-13", "amd64"))["Images"]
+    assert [image["ImageId"] for image in found] == [ami.partition(":")[2]]
+    baked = hosts.build(specs.load(spec)[0]).only(hosts.Part.BAKED)
+    assert tags.read(found[0])[tags.BAKED] == hosts.digest(baked)
+    groups = [group["GroupName"] for group in account.ec2.describe_security_groups()["SecurityGroups"]]
+    pairs = [pair["KeyName"] for pair in account.ec2.describe_key_pairs()["KeyPairs"]]
+    assert (account.instances(), groups, pairs) == ([], ["default"], ["mine"])
+    text = Path(json.loads(done)["manifest"]).read_text()
+    assert json.loads(text)["image"]["file"] == ami
+    assert [step["name"] for step in json.loads(text)["steps"]][-2:] == ["80-verify", "export"]
+    assert SECRET not in text + done
+
+
 def er(wire: Wire, tmp: Path, *words: object) -> str:
     """A whole run of `er`; what it wrote."""
     argv = [str(er_command.PROGRAM), *map(str, words)]
-    env = environment(wire.url, tmp)
+    env = environment(wire.url, tmp) | {"AWS_SECRET_ACCESS_KEY": SECRET}
     done = subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
+    assert SECRET not in done.stderr
     return done.stdout
 
 

@@ -17,6 +17,7 @@ import typer.main
 
 from builder import spec as specs
 from builder.cli.app import app
+from tests import forked_er
 from tests.cli.test_cli import ER, WEB
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Done:
 
 # A process for each run, of one that has read the program already: what is left of a run is a tenth of a second.
 _RUNS = """
-import json, os, sys, tempfile
+import importlib, json, os, sys, tempfile
 from builder.cli.app import app
 
 def run(words, out, err):
@@ -87,7 +88,9 @@ def run(words, out, err):
         os._exit(end.code or 0)
 
 done = []
-environment, cases = json.load(sys.stdin)
+environment, loaded, cases = json.load(sys.stdin)
+for name in loaded:
+    importlib.import_module(name)
 os.environ.clear()
 os.environ.update(environment)
 for words in cases:
@@ -105,11 +108,19 @@ json.dump(done, sys.stdout)
 
 
 def runs(
-    cwd: Path, *cases: list[str], user: bool = False, before: Sequence[str] = (), env: Mapping[str, str] | None = None
+    cwd: Path,
+    *cases: list[str],
+    user: bool = False,
+    before: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    loaded: Sequence[str] = (),
 ) -> list[Done]:
-    """Run `er` with each of these words, as root or as nobody; `before` are words that stand before the whole."""
+    """Run `er` with each of these words, as root or as nobody; `before` are words that stand before the whole.
+
+    What is `loaded` as well, all of them need.
+    """
     argv = [*before, *own_devices(*(UNPRIVILEGED if user else ()), sys.executable, "-c", _RUNS)]
-    given = json.dumps([{**(env or os.environ), "NO_COLOR": "1"}, cases]).encode()
+    given = json.dumps([{**(env or os.environ), "NO_COLOR": "1"}, [*forked_er.LOADED, *loaded], cases]).encode()
     done = subprocess.run(argv, cwd=cwd, input=given, capture_output=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return [Done(code, out.encode("latin-1"), err.encode("latin-1")) for code, out, err in json.loads(done.stdout)]

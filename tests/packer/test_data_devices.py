@@ -108,17 +108,39 @@ def _empty(path: Path) -> Path:
     return path
 
 
+def _taken_before(path: Path) -> Path:
+    """A disk of 3 GiB that a host has taken when it had two."""
+    place = path.with_suffix(".d")
+    place.mkdir()
+    (place / "note").write_text("kept\n")
+    (place / "format").write_text("1\n")
+    process.run(["mke2fs", "-qt", "ext4", "-L", facts.DATA_LABEL, "-m1", "-d", str(place), str(path), "2G"])
+    process.run(["truncate", "--size", "3G", str(path)])
+    return path
+
+
+def test_the_one_other_disk_is_kept_and_grown(tmp_path: Path) -> None:
+    """That an empty one is made one is shown in containers, and with a kernel in a sweep."""
+    _is_kept_and_grown(_boot(tmp_path, _script_disk(tmp_path / "script.raw"), _taken_before(tmp_path / "data.raw")))
+
+
+def _is_kept_and_grown(said: str) -> None:
+    assert "taken /dev/vdc" in said
+    assert "\nnote kept\n" in said
+    assert re.search(r"^swap /dev/zram0 ", said, re.MULTILINE)
+    size = re.search(r"^size (\d+)$", said, re.MULTILINE)
+    assert size
+    assert int(size[1]) > 2.5 * (1 << 30)
+
+
+@of_a_sweep
 def test_the_one_other_disk_is_made_kept_and_grown(tmp_path: Path) -> None:
     disk, script = _empty(tmp_path / "data.raw"), _script_disk(tmp_path / "script.raw")
     first = _boot(tmp_path, script, disk)
     assert "taken /dev/vdc" in first
     assert re.search(r"^swap /dev/zram0 ", first, re.MULTILINE)
     process.run(["truncate", "--size", "3G", str(disk)])
-    second = _boot(tmp_path, script, disk)
-    assert "\nnote kept\n" in second
-    size = re.search(r"^size (\d+)$", second, re.MULTILINE)
-    assert size
-    assert int(size[1]) > 2.5 * (1 << 30)
+    _is_kept_and_grown(_boot(tmp_path, script, disk))
 
 
 @of_a_sweep

@@ -101,11 +101,21 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def disk(tmp_path: Path, key: Path) -> Path:
-    """A disk of nothing that could boot; it does not shrink."""
-    (tmp_path / "id").write_bytes(key.read_bytes())
-    (tmp_path / "id").chmod(0o600)
-    raw, disk = tmp_path / "raw", tmp_path / "disk.qcow2"
-    raw.write_bytes(random.Random(1).randbytes(160 * 2**20))
+    """A disk of nothing that could boot."""
+    return _disk(tmp_path, key, 2**20)
+
+
+@pytest.fixture
+def large_disk(tmp_path: Path, key: Path) -> Path:
+    """One of 160 MiB, that does not shrink."""
+    return _disk(tmp_path, key, 160 * 2**20)
+
+
+def _disk(place: Path, key: Path, size: int) -> Path:
+    (place / "id").write_bytes(key.read_bytes())
+    (place / "id").chmod(0o600)
+    raw, disk = place / "raw", place / "disk.qcow2"
+    raw.write_bytes(random.Random(1).randbytes(size))
     process.run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(disk)])
     raw.unlink()
     return disk
@@ -129,7 +139,8 @@ def test_a_machine_that_lets_nobody_in(oven: Oven, place: Path, tmp_path: Path) 
     bake.failed_cleanly(1, "step boot", "hint: the machine never let Packer in")
 
 
-@pytest.mark.parametrize("number", sample((signal.SIGINT, signal.SIGTERM), (signal.SIGTERM,)))
+@of_a_sweep
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_in_a_step(oven: Oven, place: Path, number: signal.Signals) -> None:
     bake = Rehearsal(place, "ssh", oven.machine.ipv4, oven.key)
     bake.reach("20-files")
@@ -163,7 +174,8 @@ def test_an_interrupt_takes_the_virtual_machine_away(disk: Path, place: Path) ->
     bake.failed_cleanly(130, "interrupted")
 
 
-@pytest.mark.parametrize("victim", sample(_PROCESSES, ("outer",)))
+@of_a_sweep
+@pytest.mark.parametrize("victim", _PROCESSES)
 def test_killed_packer_leaves_no_virtual_machine(disk: Path, place: Path, victim: str) -> None:
     bake = Rehearsal(place, "qemu", disk)
     bake.reach("start")
@@ -227,6 +239,6 @@ def small(tmp_path: Path) -> Iterator[Path]:
     process.run(["umount", str(place)])
 
 
-def test_a_disk_that_fills_up(disk: Path, small: Path) -> None:
-    bake = Rehearsal(small, "qemu", disk)
+def test_a_disk_that_fills_up(large_disk: Path, small: Path) -> None:
+    bake = Rehearsal(small, "qemu", large_disk)
     bake.failed_cleanly(1, "disk is full", "-o")

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections import Counter
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
@@ -88,9 +89,15 @@ def test_commands_and_options_exist(page: Path) -> None:
 @each_page
 def test_options_without_their_command_exist(page: Path) -> None:
     """As in a table of options, `--keep N`."""
-    known = set(every_option(typer.main.get_command(app)))
+    known = set(every_option(whole()))
     code = INLINE.findall(FENCE.sub("", page.read_text()))
     assert {text.split()[0].partition("=")[0] for text in code if text.startswith("--")} <= known
+
+
+@cache
+def whole() -> Any:
+    """The command line, which takes a tenth of a second to make."""
+    return typer.main.get_command(app)
 
 
 def every_option(command: Any) -> Iterator[str]:
@@ -126,7 +133,7 @@ def commands(text: str, program: str) -> Iterator[str]:
 def wrong_command(line: str) -> str:
     """What is wrong with a call of `er`, or nothing. `a|b` are alternatives, `[…]` may be left out, `…` ends it."""
     words = shlex.split(re.sub(r"[\[\]]", "", line).partition("…")[0])[1:]
-    found: list[Any] = [typer.main.get_command(app)]
+    found: list[Any] = [whole()]
     while words and isinstance(group := found[0], TyperGroup) and not words[0].startswith("-"):
         names = words.pop(0).split("|")
         missing = [name for name in names if name not in group.commands]

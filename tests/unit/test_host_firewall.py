@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder import data, facts
@@ -124,9 +124,12 @@ def rendered(sources: list[str], stacks: list[Stack]) -> dict[str, str]:
 
 
 both = pytest.mark.parametrize("family", FAMILIES)
+# Of each family and for each of what must hold.
+some = settings(max_examples=40)
 
 
 @both
+@some
 @given(hosts())
 def test_every_chain_that_is_named_is_made(family: int, host: tuple[list[str], list[Stack]]) -> None:
     text = whole(family, rendered(*host), (firewall.BASE, firewall.HOST), stacks=host[1])
@@ -136,6 +139,7 @@ def test_every_chain_that_is_named_is_made(family: int, host: tuple[list[str], l
 
 
 @both
+@some
 @given(hosts())
 def test_only_our_own_chains_are_touched(family: int, host: tuple[list[str], list[Stack]]) -> None:
     """Fail2Ban's and Podman's rules are not ours to empty; built-in chains get a policy and no rule."""
@@ -150,6 +154,7 @@ def test_only_our_own_chains_are_touched(family: int, host: tuple[list[str], lis
 
 
 @both
+@some
 @given(hosts())
 def test_addresses_stand_in_their_own_family(family: int, host: tuple[list[str], list[Stack]]) -> None:
     made = rendered(*host)
@@ -159,6 +164,7 @@ def test_addresses_stand_in_their_own_family(family: int, host: tuple[list[str],
 
 
 @both
+@some
 @given(hosts())
 def test_no_wish_of_a_stack_comes_before_its_guard(family: int, host: tuple[list[str], list[Stack]]) -> None:
     """The host's own addresses, but for its sites, and cloud metadata are refused first, whatever `egress:` opens."""
@@ -176,6 +182,7 @@ def test_no_wish_of_a_stack_comes_before_its_guard(family: int, host: tuple[list
 
 
 @both
+@some
 @given(hosts())
 def test_without_a_way_out_everything_is_refused_before_anything_is_opened(
     family: int, host: tuple[list[str], list[Stack]]
@@ -190,6 +197,7 @@ def test_without_a_way_out_everything_is_refused_before_anything_is_opened(
         assert lines.index(f"-I {chain} -j ER-OUT-DENY") > lines.index(f"-A {chain} -j ER-OUT-WEB")
 
 
+@some
 @given(hosts())
 def test_a_name_is_never_in_a_file_that_is_loaded(host: tuple[list[str], list[Stack]]) -> None:
     """A rule with a name in it would be resolved by iptables, when there is no network yet, and fail the whole load."""
@@ -205,6 +213,7 @@ def test_a_name_is_never_in_a_file_that_is_loaded(host: tuple[list[str], list[St
     }
 
 
+@some
 @given(hosts())
 def test_a_stack_owns_its_uid_and_its_whole_range(host: tuple[list[str], list[Stack]]) -> None:
     for stack in host[1]:
@@ -232,6 +241,7 @@ def test_the_loader_finds_a_users_number_as_we_do() -> None:
     assert f"$(({facts.UID_BASE} + first / size))" in script.read_text()
 
 
+@some
 @given(hosts())
 def test_ssh_is_for_the_named_sources_only(host: tuple[list[str], list[Stack]]) -> None:
     sources, stacks = host
@@ -246,6 +256,7 @@ def test_ssh_is_for_the_named_sources_only(host: tuple[list[str], list[Stack]]) 
     assert sum("-A ER-SSH" in line for text in made.values() for line in text.splitlines()) == len(sources)
 
 
+@some
 @given(hosts())
 def test_a_stacks_files_do_not_depend_on_the_others(host: tuple[list[str], list[Stack]]) -> None:
     sources, stacks = host
