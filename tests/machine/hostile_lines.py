@@ -155,7 +155,7 @@ class Writer:
         line = {
             "level": "info",
             "ts": 1.5,
-            "logger": "http.log.access.log0",
+            "logger": "http.log.access.er",
             "msg": "handled request",
             "request": request,
             "bytes_read": 0,

@@ -62,7 +62,7 @@ def run(argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True, 
 def as_user(
     user: str, argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True, timeout: float = _USER_TIMEOUT
 ) -> str:
-    """Run as a stack's user, in the session that linger keeps. An error names the user."""
+    """Run as a stack's user, in the session that linger keeps, which begins where it rests. An error names the user."""
     words = [*in_session(user), *argv]
     try:
         return run(words, stdin=stdin, check=check, timeout=timeout)
@@ -81,6 +81,7 @@ def in_session(user: str) -> list[str]:
         account = pwd.getpwnam(user)
     except KeyError:
         raise RemoteError(f"there is no user {user}", _STARTING) from None
+    begin(user.removeprefix(facts.STACK_USER_PREFIX))
     runtime = _runtime(account)
     settings = f"{facts.CONFIG}/{account.pw_uid}"
     env = [
@@ -95,6 +96,22 @@ def in_session(user: str) -> list[str]:
     ]
     ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups"]
     return [_SETPRIV, *ids, "env", "--ignore-environment", "--chdir=/", *env]
+
+
+def rests(stack: str) -> bool:
+    """Whether a stack sleeps as a whole, its manager not started since the boot: its first visitor will, or `begin`.
+
+    Its sockets are root's until then.
+    """
+    return any(path.lstat().st_uid == 0 for path in Path(facts.PROXY_SOCKETS, stack).glob("*.sock"))
+
+
+def begin(stack: str) -> None:
+    """Start the manager of a stack that rests; it stays until the next boot."""
+    if rests(stack):
+        user = user_of(stack)
+        run(["loginctl", "enable-linger", user], check=False)
+        run(["systemctl", "start", f"user@{uid(user)}.service"], check=False)
 
 
 _STARTING: Final = "a server that has just been made needs a minute: try again; if it stays so: er server doctor"
@@ -123,9 +140,13 @@ _PROPERTIES: Final = (
 )
 
 
+# Of a service whose stack rests.
+RESTING: Final = {"ActiveState": "inactive", "SubState": "dead", "Result": "success", "StopWhenUnneeded": "yes"}
+
+
 def unit(unit: str, user: str, uptime: float) -> Value:
     """How a unit of a user is; `uptime` is the host's. Sizes are in bytes, times in seconds."""
-    found = show(unit, *_PROPERTIES, user=user)
+    found = RESTING if rests(user.removeprefix(facts.STACK_USER_PREFIX)) else show(unit, *_PROPERTIES, user=user)
     since = int(found.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
     return {
         "state": found.get("ActiveState", "unknown"),

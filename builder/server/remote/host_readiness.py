@@ -66,7 +66,7 @@ def wait_until_ready(seconds: float, ignored: Collection[str]) -> dict[str, list
 def _jobs_running(ignored: Collection[str]) -> bool:
     """Whether the proxy or any stack has a unit left to start or stop."""
     argv = ["systemctl", "--user", "list-jobs", "--no-legend"]
-    stacks = [stack for stack in common.uids(common.stacks()) if stack not in ignored]
+    stacks = [stack for stack in common.uids(common.stacks()) if stack not in ignored and not common.rests(stack)]
     users = [facts.PROXY_USER, *map(common.user_of, stacks)]
     jobs = (common.as_user(user, argv, check=False, timeout=readiness.MANAGER) for user in users)
     return any(" running" in text or " waiting" in text for text in jobs)

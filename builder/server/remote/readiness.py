@@ -66,6 +66,8 @@ def unit_states(stacks: set[str]) -> list[tuple[str, int, str]]:
 
 def _states(user: str, units: Collection[str]) -> list[tuple[str, int, str]]:
     """Of each of these units of a user: its name, NRestarts and SubState."""
+    if common.rests(user.removeprefix(facts.STACK_USER_PREFIX)):
+        return [(unit, 0, common.RESTING["SubState"]) for unit in units]
     argv = ["systemctl", "--user", "show", "-p", "Id", "-p", "NRestarts", "-p", "SubState", *units]
     found = []
     for block in common.as_user(user, argv, check=False, timeout=MANAGER).split("\n\n"):

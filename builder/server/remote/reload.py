@@ -279,7 +279,8 @@ def _restart_stacks(found: Affected, seconds: float, say: Say, ran: Mapping[str,
 
 def _has_begun(stack: str) -> bool:
     """False of a new one: first boot starts it."""
-    return stack in common.uids([stack]) and Path("/var/lib/systemd/linger", common.user_of(stack)).exists()
+    begun = common.rests(stack) or Path("/var/lib/systemd/linger", common.user_of(stack)).exists()
+    return begun and stack in common.uids([stack])
 
 
 def _restart_manager(stack: str, *, always: bool) -> bool:

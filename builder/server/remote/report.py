@@ -103,6 +103,8 @@ def _number(text: str) -> int | None:
 
 def _containers(user: str) -> list[Value]:
     """Every container of a user, with the host's number of who runs in it."""
+    if common.rests(user.removeprefix(facts.STACK_USER_PREFIX)):
+        return []
     listed = common.as_user(user, ["podman", "ps", "--all", "--format", "json"], timeout=common.PODMAN_TIMEOUT)
     return [
         {

@@ -101,9 +101,9 @@ def states() -> Iterator[State]:
 
 def _of_user(user: str, units: Mapping[str, str], stack: str = "") -> Iterator[State]:
     sleeping = sleepers.units_of(stack) if stack else {}
-    properties = ",".join(dict.fromkeys((*_UNIT_PROPERTIES, *sleepers.PROPERTIES * bool(sleeping))))
-    argv = ["systemctl", "--user", "show", *dict.fromkeys((*units, *sleepers.asked(sleeping))), "-p", properties]
-    shown = sleepers.blocks(common.as_user(user, argv, check=False))
+    properties = dict.fromkeys((*_UNIT_PROPERTIES, *sleepers.PROPERTIES * bool(sleeping)))
+    asked = dict.fromkeys((*units, *sleepers.asked(sleeping)))
+    shown = sleepers.shown(user.removeprefix(facts.STACK_USER_PREFIX), asked, properties)
     judged = sleepers.judge(sleeping, shown, sleepers.Marks.of_stack(stack, sleeping))
     asleep = {one.unit.name: one for one in judged.values()}
     for unit, where in units.items():
@@ -144,6 +144,7 @@ def _ingress_sockets(user: str, action: str, services: Iterable[str]) -> None:
 def stop_stacks(stacks: Iterable[str]) -> None:
     """Stop everything that runs of these stacks; their volumes and data stay."""
     for stack, uid in common.uids(stacks).items():
+        common.begin(stack)  # else its sockets would still start it
         common.run(["loginctl", "disable-linger", common.user_of(stack)], check=False)
         common.run(["systemctl", "stop", f"user@{uid}.service"], check=False)
 

@@ -293,6 +293,7 @@ def _limits(properties: Mapping[str, Any]) -> Iterator[str]:
 def _in_manager(user: str) -> list[str]:
     """The words that run a command as a stack's user, among the mounts and with the journal of its manager."""
     uid = common.uid(user)
+    common.begin(user.removeprefix(facts.STACK_USER_PREFIX))
     pid = common.show(f"user@{uid}.service", "MainPID").get("MainPID", "0")
     if pid == "0" or not Path(f"/run/user/{uid}/bus").exists():
         raise RemoteError(

@@ -52,9 +52,19 @@ def of_stack(stack: str) -> dict[str, Sleeper]:
     units = units_of(stack)
     if not units:
         return {}
-    argv = ["systemctl", "--user", "show", "-p", ",".join(PROPERTIES), *asked(units)]
-    shown = blocks(common.as_user(common.user_of(stack), argv, check=False))
-    return judge(units, shown, Marks.of_stack(stack, units))
+    return judge(units, shown(stack, asked(units), PROPERTIES), Marks.of_stack(stack, units))
+
+
+def shown(stack: str, units: Collection[str], properties: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What the manager of a stack's user says of these units, by name; of a stack that rests it is known."""
+    if common.rests(stack):
+        return {unit: {**common.RESTING, "Id": unit} | (_LISTENS if unit.endswith(".socket") else {}) for unit in units}
+    argv = ["systemctl", "--user", "show", *units, "-p", ",".join(properties)]
+    return blocks(common.as_user(common.user_of(stack), argv, check=False))
+
+
+# Those that stand in for the sockets of a stack that rests.
+_LISTENS: Final = {"ActiveState": "active"}
 
 
 def asleep(stack: str) -> set[str]:

@@ -244,7 +244,8 @@ def pressure(stack: str) -> Value:
 
 def _cgroup(user: str) -> Path:
     unit = f"user@{common.uid(user)}.service"
-    return _CGROUPS / common.show(unit, "ControlGroup").get("ControlGroup", "").lstrip("/")
+    # Of one that does not run nothing is counted.
+    return _CGROUPS / (common.show(unit, "ControlGroup").get("ControlGroup", "").lstrip("/") or unit)
 
 
 def forks_refused(group: Path) -> int:

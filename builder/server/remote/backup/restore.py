@@ -262,6 +262,7 @@ def _left(beside: Beside) -> list[str]:
 def _stopped(stack: str, switch: Callable[[], None]) -> None:
     """Do this while nothing of the stack runs."""
     unit = f"user@{common.uid(common.user_of(stack))}.service"
+    common.begin(stack)  # else a visitor could, meanwhile
     try:
         common.run(["systemctl", "stop", unit])
         switch()

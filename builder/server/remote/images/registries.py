@@ -306,6 +306,8 @@ def refusals(stack: str, *, tried: bool = False) -> list[Value]:
 
 def _down(stack: str) -> Iterator[tuple[str, str]]:
     units = {unit: service for _, service, unit in common.services(stack)}
+    if common.rests(stack):
+        return
     argv = ["systemctl", "--user", "show", "-p", "Id", "-p", "ActiveState", *units]
     shown = common.as_user(common.user_of(stack), argv, check=False, timeout=_LOOK)
     for found in map(common.assignments, shown.split("\n\n")):
