@@ -136,7 +136,7 @@ def test_a_secret_is_read_by_the_next_wake(dozing: Dozing) -> None:
 
 
 def test_an_apply_starts_once_what_changes_and_leaves_others_asleep(dozing: Dozing) -> None:
-    """After a boot not even their user's manager starts for that, nor for a look. What changes sleeps again until a visitor."""
+    """After a boot not even their user's manager starts for that, nor for a look. What changes sleeps again."""
     dozing.web.host.reboot()
     assert dozing.services()[_QUIET]["sleep"]["asleep"]
     checks = {one["check"]: one for one in dozing.web.json("doctor")}
