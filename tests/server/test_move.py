@@ -231,7 +231,8 @@ def _until_phase(pair: Pair, which: str, phase: str) -> subprocess.Popen[str]:
 
 
 def _check_both_are_as_before(pair: Pair) -> None:
-    until(lambda: _serves(pair.old), timeout=400, what="the old server")
+    until(lambda: _status(pair.old) == "200", timeout=400, what="the old server")
+    until(lambda: _serves(pair.old), timeout=60, what="its writer")
     until(lambda: _status(pair.new) == "200", timeout=400, what="the new server as it was")
     _check_rows(_rows(pair.old), _rows(pair.new, _INCOMING))
 
