@@ -130,6 +130,7 @@ def laptop(toolbox_image: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
         repository.mkdir()
         laptop = Laptop(web, repository)
         laptop.git("init", "--quiet", "--initial-branch=main")
+        laptop.git("config", "core.compression", "1")
         laptop.commit("empty")
         laptop.refused("deploy keys are not served here yet")
         done = web.er("apply", web.spec, "--yes", "--no-build")

@@ -87,7 +87,7 @@ def _booted(tmp: Path, edit: Callable[[str], str] = str) -> Iterator[Client]:
 def moved(example_images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """Every service as it comes."""
     with _booted(tmp_path_factory.mktemp("moved")) as admin:
-        admin.host.machine.wait_console("easyrunner: ready", timeout=120)
+        admin.host.machine.wait_console("easyrunner: ready", timeout=300)
         yield admin
 
 

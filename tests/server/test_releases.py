@@ -386,6 +386,11 @@ def test_the_spec_wins_when_its_image_changes(hello: Stack) -> None:
     assert hello.listed()[0]["by"] == "er server apply"
     assert hello.web.er("rollback", "hello").returncode == 0
     assert hello.greets(before)
+
+
+@of_a_sweep
+def test_the_way_back_to_the_spec(hello: Stack) -> None:
+    """As to any other release."""
     assert hello.web.er("rollback", "hello", "spec").returncode == 0
     assert hello.override() == ""
 
