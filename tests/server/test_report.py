@@ -179,6 +179,7 @@ def test_each_planted_fault_is_red(web: Client, tmp_path: Path) -> None:
         assert mark in told, mark
 
 
+@of_a_sweep
 def test_a_lockdown_is_red(web: Client, tmp_path: Path) -> None:
     broken = f"{facts.FIREWALL}/99-x.filter"
     machine = web.host.machine
