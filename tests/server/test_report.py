@@ -187,7 +187,7 @@ def test_a_lockdown_is_red(web: Client, tmp_path: Path) -> None:
         machine.run(f"echo nonsense >{broken}; systemctl restart er-firewall", check=False)
         rows, page = report(web, tmp_path / "page.html")
     finally:
-        machine.run(f"rm {broken}; systemctl restart er-firewall")
+        machine.run(f"rm {broken}; systemctl restart er-firewall; systemctl reset-failed")
     wrong = red(rows)
     assert "LOCKDOWN" in wrong["firewall: Rules"]
     assert "only SSH is open" in wrong["checks: firewall in force"]
