@@ -257,7 +257,7 @@ def test_a_service_comes_from_a_port_to_a_socket_and_back(web: Client) -> None:
     before = said(web.host, "passed")
     compose = web.spec.parent / "site" / "compose.yaml"
     compose.write_text(compose.read_text().replace("passed:\n", "passed:\n    environment: {CHANGED: once}\n", 1))
-    load = Load(web.host, "passed.example.com", interval=0.05)
+    load = Load(web.host, "passed.example.com")
     told = turned(web, "/run/own/turn.sock")
     assert {status for status, _ in load.end()} == {"200"}
     assert said(web.host, "passed") != before
