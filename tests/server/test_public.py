@@ -275,7 +275,7 @@ def test_an_ingress_that_ends_says_so(host: Host) -> None:
 
 def test_a_changed_value_is_loaded_without_a_lost_request(web: Client) -> None:
     """A header, a path and a redirect change under load; then, in the sweep, they are put back."""
-    load = Load(web.host, "short.example.com")
+    load = Load(web.host, "short.example.com", interval=0.2)
     changed = web.edited('Access-Control-Allow-Origin: "*"', "X-New: new").read_text()
     changed = changed.replace("path: /api}", "path: /v3}").replace("old.example.net", "new.example.net")
     file = web.spec.with_name("changed.yaml")

@@ -127,7 +127,7 @@ def test_the_last_apply_is_taken_back_as_a_whole(hello: Stack, restart: float) -
         .replace("www.hello.example.com]", "www.hello.example.com, neu.example.com]")
         .replace("tls:", "fail2ban: {ignore: [192.0.2.7]}\ntls:")
     )
-    neighbour = Load(web.host, "notes.example.com", family=6)
+    neighbour = Load(web.host, "notes.example.com", family=6, interval=0.2)
     assert web.er("apply", changed, "--yes").returncode == 0
     assert {status for status, _ in neighbour.end()} == {"200"}
     dry = web.er("rollback", "--dry-run")
