@@ -388,8 +388,8 @@ def test_host_keys_go_where_they_are_told(er: Er, account: Account, tmp_path: Pa
     (tmp_path / "link").symlink_to("real")
     os.mkfifo(tmp_path / "pipe")
     launch, destroy = ("launch", str(er.spec)), ("destroy", "web1", "--yes")
-    for words, targets in ((launch, _NO_FILES), (destroy, sample(_NO_FILES, ("pipe",)))):
-        for target in targets:
+    for words, some in ((launch, ("/dev/stdout", "pipe", "new/")), (destroy, ("pipe",))):
+        for target in sample(_NO_FILES, some):
             said = _known_hosts(er, *words, "--known-hosts", target, cwd=tmp_path)
             assert f"error: {target}: " in said
             assert "hint: " in said

@@ -329,16 +329,18 @@ def test_what_does_not_compress_meets_the_limit_of_ec2() -> None:
         except UserError as error:
             return error
 
-    # Noise takes as much each: near the limit there is little to look for.
-    some, more = attempt(100), attempt(140)
-    assert isinstance(some, int)
-    assert isinstance(more, int)
-    count = 140 + (16_384 - more) * 40 // (more - some)
-    fits, fails = attempt(count), attempt(count + 1)
-    while isinstance(fits, UserError):
-        count, fits, fails = count - 1, attempt(count - 1), fits
-    while not isinstance(fails, UserError):
-        count, fits, fails = count + 1, fails, attempt(count + 2)
+    # What each takes is known, so that there is little to look for.
+    low, high = 204, 228
+    fits, fails = attempt(low), attempt(high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = attempt(middle)
+        if isinstance(found, UserError):
+            high, fails = middle, found
+        else:
+            low, fits = middle, found
+    assert isinstance(fits, int)
+    assert isinstance(fails, UserError)
     assert row.fits(fits)
     assert fits > 16_384 - 400
     assert "AWS EC2 takes 16,384" in fails.message
