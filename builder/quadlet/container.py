@@ -87,6 +87,9 @@ def _unit_section(stack: Stack, service: Service) -> Iterator[Entry]:
         yield from (("After", unit), ("Requires", unit))
     if service.own_socket:
         yield "Wants", f"{names.listen_unit(service.name)}.path"
+    # What is started in vain is told to visitors, or has lost its socket; others start again by themselves.
+    if _sleeps(stack, service) or (service.listen and not service.own_socket):
+        yield from (("Wants", _NAMESPACE), ("After", _NAMESPACE))
     yield from _start_limit(stack, service)
 
 
@@ -216,6 +219,8 @@ def _conditions(stack: Stack, service: Service) -> set[str]:
 # Neither systemd nor Podman reads them, a change of the service does (builder/server/remote/next_units.py).
 STOP_FIRST: Final = ("X-EasyRunner-Order", "stop-first")
 LISTEN: Final = "X-EasyRunner-Listen"
+# The user namespace of a stack, made: cloudinit/rootfs/etc/easyrunner/units.
+_NAMESPACE: Final = "er-namespace.service"
 _RESTART: Final[dict[Restart, str]] = {
     "no": "no",
     "always": "always",
@@ -267,7 +272,6 @@ def _listens(stack: Stack, service: Service) -> Iterator[Entry]:
         # Of one that sleeps the proxy's socket is its ingress's, which wakes it.
         is_woken = _sleeps(stack, service)
         yield "Sockets", f"er-{'passed' if is_woken else 'ingress'}-{service.name}.socket"
-        yield "ExecStartPre", f"{names.LISTEN_PROGRAM} joined {service.name}"
         if is_woken:
             return
         yield "ExecStartPost", f"{names.LISTEN_PROGRAM} up {service.name}"

@@ -207,6 +207,37 @@ def test_an_open_websocket_keeps_awake_and_its_end_lets_all_sleep(asleep: Host) 
     _wait_asleep(asleep, "app")
 
 
+def test_who_holds_a_connection_keeps_awake_what_he_has_woken_and_no_longer(asleep: Host) -> None:
+    """A request that does not become whole wakes nobody while it is small, and holds one when it is large.
+
+    A client's connection on which nothing is asked holds nothing but the proxy.
+    """
+    before, client = _woken(asleep, "app"), asleep.machine.attacker(1)
+
+    def slow(size: int) -> subprocess.Popen[str]:
+        argv = client.argv(clients.argv("slow", asleep, "app.example.com", "http/1.1", 5, 1, size))
+        one = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        assert one.stdout is not None
+        assert one.stdout.readline() == "5\n"
+        return one
+
+    small = slow(100)
+    assert _status(asleep, "quiet") == 200
+    assert _woken(asleep, "app") == before
+    large = slow(9_000)
+    asleep.machine.wait(lambda: _woken(asleep, "app") == before + 1, what="the wake")
+    # Longer than the proxy keeps a connection for the next request, and than it takes to sleep.
+    _wait_asleep(asleep, "quiet")
+    assert _states(asleep, "app")["web"] == "active"
+    large.terminate()
+    large.communicate(timeout=60)
+    _wait_asleep(asleep, "app")
+    assert small.poll() is None
+    assert _woken(asleep, "app") == before + 1
+    small.terminate()
+    small.communicate(timeout=60)
+
+
 def test_no_request_is_lost_where_sleep_and_wake_meet(asleep: Host) -> None:
     """Asked at the socket itself, as the proxy keeps connections: where the last one is just too old, or nearly so."""
     ask = f"curl -sm 30 -o /dev/null -w '%{{http_code}} ' --unix-socket {facts.PROXY_SOCKETS}/quiet/web.sock http://x/"
@@ -316,3 +347,32 @@ def test_a_reboot_and_cuts_of_power_leave_it_asleep(asleep: Host, tmp_path: Path
     (tmp_path / "body").write_bytes(content)
     asked = asleep.curl("https://app.example.com/up", "--data-binary", f"@{tmp_path / 'body'}", timeout=60)
     assert asked.stdout.endswith(f"{hashlib.sha256(content).hexdigest()}\n")
+
+
+def _start_while_the_manager_is_busy(host: Host, stack: str) -> str:
+    """Start a stack's web service; its manager reads nothing from the container's start to Podman's end. The result."""
+    machine, user = host.machine, host.machine.user(f"er-{stack}")
+    manager = machine.run(f"systemctl show -p MainPID --value user@{user.uid}.service").stdout.strip()
+    _user(host, stack, f"systemctl --user start --no-block er-ingress-web.service {stack}-web.service")
+
+    def podman(words: str) -> bool:
+        return machine.run(f"pgrep -u {user.uid} -f '^/usr/bin/podman {words}'", check=False).returncode == 0
+
+    machine.wait(lambda: podman("run"), what="Podman")
+    machine.run(f"kill -STOP {manager}")
+    try:
+        machine.wait(lambda: not podman("run"), timeout=60, what="the end of Podman")
+    finally:
+        machine.run(f"kill -CONT {manager}")
+    machine.wait(lambda: _states(host, stack)["web"] != "activating", what="systemd to hear of it")
+    return _user(host, stack, f"systemctl --user show -P Result {stack}-web.service")
+
+
+def test_a_container_comes_up_while_its_manager_is_busy(asleep: Host) -> None:
+    """The first one of the stack's user after a boot, and its next one."""
+    before = _started(asleep)
+    asleep.machine.run("loginctl enable-linger er-quiet; systemctl start user@$(id -u er-quiet).service")
+    for number in (1, 2):
+        assert _start_while_the_manager_is_busy(asleep, "quiet") == "success"
+        _wait_asleep(asleep, "quiet")
+        assert _started(asleep) == before + number

@@ -66,9 +66,9 @@ def test_a_socket_that_is_passed(base: str) -> None:
     found = _lines(_PASSED, base)
     assert ("Sockets", "er-ingress-api.socket") in found["Service"]
     before = [value for key, value in found["Service"] if key.startswith("ExecSta")]
-    assert before == [f"/usr/lib/easyrunner/listen {word} api" for word in ("joined", "up")]
+    assert before == ["/usr/lib/easyrunner/listen up api"]
     assert "Volume" not in dict(found["Container"])
-    assert "Wants" not in dict(found["Unit"])
+    assert [value for key, value in found["Unit"] if key in {"Wants", "After"}] == ["er-namespace.service"] * 2
 
 
 _HEAD = "server: {name: web1}\nadmin: {ssh_keys: ['ssh-ed25519 %s me']}\ntls: {ca: internal}\nstacks:\n"

@@ -80,6 +80,7 @@ def test_units_of_what_sleeps(tmp_path: Path, base: str) -> None:
         assert "\nStopWhenUnneeded=yes\n" in text
         # Each wake is a start.
         assert "\nStartLimitIntervalSec=0\n" in text
+        assert "\nAfter=er-namespace.service\n" in text
     web, mails = units["app-web.container"], units["app-mails.container"]
     assert "\nRequires=app-db.service\n" in web
     assert "\nWants=app-mails.service\n" in web
@@ -107,6 +108,7 @@ def test_files_of_what_sleeps(tmp_path: Path) -> None:
     assert files[f"{facts.STACKS}/app/services"] == "sleep web\nsleep db\nsleep mails\n"
     assert "podman pull -q docker.io/library/caddy:2.11" in files[f"{facts.ETC}/units/{uid}/er-pull.service"]
     assert f"--connections-max={facts.INGRESS_CONNECTIONS}'" in files[f"{facts.LIB}/wake"]
+    assert "unshare true" in files[f"{facts.ETC}/units/{uid}/er-namespace.service"]
     # The clock may be set while somebody waits.
     assert "/proc/uptime" in files[f"{facts.LIB}/wake"]
     assert not re.search(r"\btime\b *[(;]", re.sub("#.*", "", files[f"{facts.LIB}/wake"]))
@@ -141,7 +143,7 @@ def test_what_the_proxy_is_told(tmp_path: Path) -> None:
 
 def test_a_host_where_nothing_sleeps_has_nothing_of_it() -> None:
     files = _files(spec.loads(f"{_HEAD}stacks:\n{_QUIET.replace(', sleep: 15m', '')}", Path("easyrunner.yaml"))[0])
-    names = ("wake", "asleep", "sleeper.caddy", "not-woken.caddy", "er-pull.service")
+    names = ("wake", "asleep", "sleeper.caddy", "not-woken.caddy", "er-pull.service", "er-namespace.service")
     assert not [path for path in files if path.endswith(tuple(f"/{name}" for name in names))]
     assert "[Install]" in next(text for path, text in files.items() if path.endswith("quiet-web.container"))
 

@@ -29,6 +29,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         digest, left = hashlib.sha256(), int(self.headers["Content-Length"])
         while left:
             part = self.rfile.read(min(left, 65536))
+            if not part:
+                return
             digest.update(part)
             left -= len(part)
         self._say(f"{digest.hexdigest()}\n".encode())
