@@ -265,8 +265,8 @@ def test_a_wake_that_fails_is_told_at_once_and_tried_again(asleep: Host) -> None
     _user(asleep, "quiet", f"podman untag {image}")
     for _ in range(7):
         assert _refused(asleep, "quiet") < HELD / 2
+    asleep.machine.wait(_beside(asleep, "quiet", "asleep").exists, what="the end of the wake")
     assert _states(asleep, "quiet") == {"web": "failed"}
-    assert _beside(asleep, "quiet", "asleep").exists()
     _user(asleep, "quiet", f"podman tag {number} {image}")
     assert _status(asleep, "quiet") == 200
 
