@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # The image that test_bake.py bakes is booted by the others as well, and likewise those of test_same_host.py and of
 # aws/test_replace_booted.py; several files look at the hosts of the specs `three` and `edge`, and those of AWS ask one
-# moto, by clients that are made once. Another worker would have to make them again. They run in this order: the first of
-# test_first_boot.py sees a host that nobody has changed, and test_push.py leaves one whose disk is another.
+# moto, by clients that are made once. Another worker would have to make them again. They run in this order: the first
+# of test_first_boot.py sees a host that nobody has changed, and test_push.py leaves one whose disk is another.
 SHARED = {
     "packer/test_bake": ("packer/test_attacks", "packer/test_two_bakes"),
     "packer/test_same_host": ("packer/test_steps",),
