@@ -66,6 +66,13 @@ def test_each_stack_is_a_user_that_nobody_logs_in_as(three: Host) -> None:
         assert three.machine.run(["loginctl", "show-user", user, "-PLinger"]).stdout == "yes\n"
 
 
+def test_a_manager_that_ends_does_not_wait_for_podmans_own_process(three: Host) -> None:
+    """For long: it does not always see that nothing is left in its scope."""
+    show = "systemctl --user show -P TimeoutStopUSec 'podman-pause-*.scope'"
+    users = [f"er-{stack.name}" for stack in three.spec.stacks]
+    assert {line for user in users for line in three.machine.run(show, user=user).stdout.split()} == {"5s"}
+
+
 @pytest.mark.parametrize("file", ["/etc/subuid", "/etc/subgid"])
 def test_subordinate_ranges_do_not_overlap(three: Host, file: str) -> None:
     """Every user that runs containers has one whole range, none of it anybody else's."""
