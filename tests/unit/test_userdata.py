@@ -238,7 +238,7 @@ def test_what_is_too_long_to_unpack_is_not_packed() -> None:
     ("stacks_given", "more", "room"),
     [
         ([stack("shop")], {}, 1_780),
-        ([stack("shop"), stack("blog", image=f"{ECR}/blog:1")], {"registries": {ECR: "aws"}}, 700),
+        ([stack("shop"), stack("blog", image=f"{ECR}/blog:1")], {"registries": {ECR: "aws"}}, 660),
     ],
 )
 def test_a_stock_image_on_aws_has_room(
