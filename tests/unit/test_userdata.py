@@ -237,8 +237,8 @@ def test_what_is_too_long_to_unpack_is_not_packed() -> None:
 @pytest.mark.parametrize(
     ("stacks_given", "more", "room"),
     [
-        ([stack("shop")], {}, 1_820),
-        ([stack("shop"), stack("blog", image=f"{ECR}/blog:1")], {"registries": {ECR: "aws"}}, 700),
+        ([stack("shop")], {}, 1_810),
+        ([stack("shop"), stack("blog", image=f"{ECR}/blog:1")], {"registries": {ECR: "aws"}}, 690),
     ],
 )
 def test_a_stock_image_on_aws_has_room(
