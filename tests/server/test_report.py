@@ -187,7 +187,9 @@ def test_a_lockdown_is_red(web: Client, tmp_path: Path) -> None:
         machine.run(f"echo nonsense >{broken}; systemctl restart er-firewall", check=False)
         rows, page = report(web, tmp_path / "page.html")
     finally:
-        machine.run(f"rm {broken}; systemctl restart er-firewall; systemctl reset-failed")
+        machine.run(["rm", broken])
+        assert web.er("reapply-firewall").returncode == 0
+    assert machine.run("systemctl --failed --quiet").stdout == ""
     wrong = red(rows)
     assert "LOCKDOWN" in wrong["firewall: Rules"]
     assert "only SSH is open" in wrong["checks: firewall in force"]

@@ -146,6 +146,8 @@ def reapply_firewall() -> Value:
             f"the rules did not load, only SSH is open: {log.strip().replace(chr(10), '; ')}",
             "mend the file that it names under /etc/easyrunner/firewall.d, then reapply",
         )
+    # It was tried as well while a rule was broken, and would count as failed until the next boot.
+    common.run(["systemctl", "reset-failed", "firewall-unconfined.service"], check=False)
     lines = {family: len(common.run([f"{tool}-save"]).splitlines()) for family, tool in _IPTABLES}
     return {"lines": lines, "names": found}
 
