@@ -117,10 +117,10 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.C
     if os.environ.get("ER_TESTS"):
         lines = (f"{seconds:8.2f} {test}\n" for test, seconds in sorted(tests.items(), key=lambda one: -one[1]))
         Path(os.environ["ER_TESTS"]).write_text("".join(lines))
-    if os.environ.get("ER_TIMES"):
-        PAGE.write_text(with_times(PAGE.read_text(), spent, clock))
     if sum(spent.values()) < WORTH:
         return
+    if os.environ.get("ER_TIMES"):
+        PAGE.write_text(with_times(PAGE.read_text(), spent, clock))
     terminalreporter.section("seconds of a processor, and on the clock")
     for file, seconds in sorted(spent.items(), key=lambda one: -one[1]):
         if seconds >= WORTH:

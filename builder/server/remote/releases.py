@@ -181,12 +181,17 @@ def _change(stack: str) -> Change:
     return Change(Path(f"{changed_files.APPLY.directory}-{stack}"))
 
 
+def _what(request: Value) -> str:
+    return f"a release ({request['source']}, by {request['by']})"
+
+
 def _start(stack: str, request: Request) -> Value:
-    unit, change, what = _unit(stack), _change(stack), f"a release ({request.source}, by {request.by})"
+    unit, change = _unit(stack), _change(stack)
     try:
-        with locks.stack(stack, what, 0):
+        with locks.stack(stack, _what(request._asdict()), 0):
             if background.is_running(unit):
-                raise locks.BusyError(stack, "a release that has just begun")
+                # It has just begun, and does not hold the lock itself yet.
+                raise locks.BusyError(stack, _what(json.loads(change.plan.read_bytes())))
             change.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             changed_files.write(change.plan, json.dumps(request._asdict()).encode())
             change.set_state("started")
