@@ -223,7 +223,7 @@ def release_run(stack: str) -> Value:
     change = _change(stack)
     request = Request(**json.loads(change.plan.read_bytes()))
     try:
-        with locks.stack(stack, f"a release ({request.source}, by {request.by})", _TURN):
+        with locks.stack(stack, _what(request._asdict()), _TURN):
             _release(stack, change, request)
     except Exception as error:
         change.set_state("failed", why=str(error) or type(error).__name__)
