@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from builder import data, facts, host, quadlet, spec
-from builder.host import scanners
+from builder.host import Part, rootfs, scanners
 from builder.problems import SpecError
+from builder.server.remote import changed_files
 from builder.stack import sleeping
 from builder.stack.model import Dependency, Service
 
@@ -174,3 +175,14 @@ def test_the_stack_may_say_it_for_all_its_public_services(tmp_path: Path) -> Non
     assert (web.sleep, web.wake, web.wake_timeout) == (120, ("/", "/app/*", "POST"), 120)
     with pytest.raises(SpecError):
         _app(tmp_path, compose)
+
+
+def test_all_that_is_laid_for_it_is_known_as_ours(tmp_path: Path) -> None:
+    """Or a stack that goes, or ceases to sleep, would leave a socket of root's that stands in for nothing."""
+    found = _app(tmp_path, more=", sleep: 15m")
+    paths = {file.path for file in host.build(found).files if file.part is Part.FIRST_BOOT}
+    assert any(path.endswith(".socket") for path in paths)
+    rootfs.write_files(tmp_path / "root", host.build(found).files)
+    assert {path for path in paths if "easyrunner" in path or "/er-" in path} <= {
+        *changed_files.own_files_below(tmp_path / "root")
+    }

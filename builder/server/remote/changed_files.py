@@ -45,6 +45,8 @@ _OWN: Final = (
     ("/etc/systemd/system", f"{facts.STACK_USER_PREFIX}*.service.d/*"),
     ("/etc/systemd/system", f"{facts.STACK_USER_PREFIX}*.timer"),
     ("/etc/systemd/system", f"{facts.STACK_USER_PREFIX}*.path"),
+    ("/etc/systemd/system", f"{facts.STACK_USER_PREFIX}*.socket"),
+    ("/etc/systemd/system", f"sockets.target.d/{facts.STACK_USER_PREFIX}*.conf"),
     ("/etc/systemd/system", "*easyrunner-*"),
     ("/etc/fail2ban", "*.d/er-*.conf"),
     ("/etc/fail2ban", "jail.d/20-host.local"),
