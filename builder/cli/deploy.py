@@ -73,16 +73,24 @@ def command(
         raise typer.BadParameter("--on-server is for --build DIR")
     options = [*(ssh or []), *_key(key), *_host_key(host_key, known_hosts)]
     server = shared(asking(host if "@" in host else f"{facts.DEPLOY_LOGIN}@{host}", options))
+    directory = _Directory(build, on_server) if build else None
     if dry_run:
-        found = _look(server, stack, service, image, _Directory(build, on_server) if build else None)
+        found = _look(server, stack, service, image, directory)
         if as_json:
             output.json({"phase": "dry run", "stack": stack, "missing": [], **found})
         return 0
-    images, source = _brought(server, stack, service, image, _Directory(build, on_server) if build else None)
-    if not images:
-        if as_json:
-            output.json({"stack": stack, "images": {}, "phase": "done", "changed": []})
-        return 0
+    images, source = _brought(server, stack, service, image, directory)
+    if images:
+        return _switch(server, stack, images, source, timeout, wait=wait, as_json=as_json)
+    if as_json:
+        output.json({"stack": stack, "images": {}, "phase": "done", "changed": []})
+    return 0
+
+
+def _switch(
+    server: Login, stack: str, images: dict[str, str], source: str, timeout: int, *, wait: bool, as_json: bool
+) -> int:
+    """Let the server switch to these images, by service, and say how that ended; the exit code."""
     end = _switched(server, stack, images, source, timeout, wait=wait)
     if as_json:
         output.json({"stack": stack, "images": images, **end})

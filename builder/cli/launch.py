@@ -102,12 +102,6 @@ def command(
     if profile_arn and specs.role_policy(spec):
         output.note("the role of --profile-arn has to allow the server its images: docs/registries.md says what")
     file = keys.named(known_hosts) if known_hosts else keys.default()
-    if dry_run and replace:
-        from builder.aws import plan
-
-        for line in plan.replacement(api.Api(region or spec.aws.region, output.note), request):
-            output.note(line)
-        return 0
     if dry_run:
         return _dry_run(request, region or spec.aws.region, as_json=as_json)
     client = api.Api(region or spec.aws.region)
@@ -124,6 +118,10 @@ def _dry_run(request: Request, region: str | None, *, as_json: bool) -> int:
     """With AWS's answers where it can be asked; without credentials or a way there, what is known here."""
     from builder.aws import api, errors, plan
 
+    if request.options.replace:
+        for line in plan.replacement(api.Api(region, output.note), request):
+            output.note(line)
+        return 0
     if missing := api.missing_access(region):
         return _outline(request, region, missing, as_json=as_json)
     try:

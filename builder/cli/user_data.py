@@ -94,12 +94,8 @@ def command(
     if image_manifest is not None and on is not Image.BAKED:
         raise typer.BadParameter("--manifest is that of a baked image: it goes with --on baked")
     spec = restoring(load(path)) if restore else load(path)
-    found = (
-        userdata.role_problems(spec, provider),
-        userdata.archive_problems(spec, on.value),
-        userdata.fleet_problems(spec, on.value),
-    )
-    _check([problem for problems in found for problem in problems])
+    roles, archives = userdata.role_problems(spec, provider), userdata.archive_problems(spec, on.value)
+    _check([*roles, *archives, *userdata.fleet_problems(spec, on.value)])
     host = hosts.build(spec)
     if image_manifest is not None:
         _report_lacking(host, image_manifest)
@@ -112,9 +108,15 @@ def command(
         told = _as_json(spec, host, delivery, named)
         output.json({key: _as_text(value) for key, value in told.items()} if flat else told)
     elif explain:
-        output.data("".join(f"{part:<32}{words}\n" for part, words in userdata.explain(spec, host, delivery)).encode())
+        _explain(spec, host, delivery)
     _report(spec, host, delivery, named)
     return 0
+
+
+def _explain(spec: Spec, host: Host, delivery: Delivery) -> None:
+    from builder import userdata
+
+    output.data("".join(f"{part:<32}{words}\n" for part, words in userdata.explain(spec, host, delivery)).encode())
 
 
 def _write(target: str, delivery: Delivery) -> None:

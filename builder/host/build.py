@@ -140,6 +140,8 @@ def _stack(stack: Stack, spec: Spec, values: Mapping[str, object]) -> Iterator[F
         "subid": user.subids(stack.uid).first,
         "builder": _builder(stack),
         "sleeping": (asleep := sleeping.sleeping(stack.services)),
+        # No boot starts its manager then.
+        "all_sleep": len(asleep) == len(stack.services),
         "own_paths": scanners.own_paths(spec, stack),
         "wakes": {one.name: sleeping.paths_and_methods(one.wake) for one in stack.services if one.name in asleep},
         "pulls": [
