@@ -9,8 +9,9 @@ RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 IMAGES := .cache/images/app.tar
 KEY := .cache/keys/demo
-# Tests at a time. Three quarters of what they do is waiting for hosts, so that this is for two processors.
-WORKERS ?= 8
+# Tests at a time, for two processors: much of what they do is waiting for hosts. More of them cost all more: thirteen
+# files took 622 s of a processor and 442 s by eight, 556 s and 365 s by five.
+WORKERS ?= 6
 # Or each `er` and each worker would compile this program anew. Before a run of the tests one process compiles them, which
 # takes a dozen seconds of a processor: workers that begin together would each do it.
 unexport PYTHONDONTWRITEBYTECODE

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.audit.report import Findings
     from tests.machine.hosts import Host
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, of_a_sweep]
 
 T = TypeVar("T")
 

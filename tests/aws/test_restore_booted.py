@@ -19,6 +19,7 @@ from tests.aws import er_command
 from tests.aws.booted_account import BootedAccount, Image, public
 from tests.aws.test_replace_booted import DOMAIN, SPEC, Site
 from tests.server.test_restore import bucket
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bucket"]
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, of_a_sweep]
 
 SECRETS: Final = {"restic-password": "p4ssword", "s3-access-key": "lab-access", "s3-secret-key": "lab-secret"}
 

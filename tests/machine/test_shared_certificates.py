@@ -16,6 +16,7 @@ from builder import facts, host, userdata
 from builder.spec import with_storage
 from tests.machine import hosts
 from tests.server.conftest import Client, client
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from builder.spec import Spec
     from tests.machine.hosts import Host
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, of_a_sweep]
 
 _SITE: Final = "https://hello.example.com/"
 _SHARED: Final = "/mnt/certificates"

@@ -26,7 +26,7 @@ from tests.sweeps import of_a_sweep
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, of_a_sweep]
 
 # Instead of an init. The disk with this script is /dev/vdb, and in use: that for data is the other one.
 _RUN: Final = """

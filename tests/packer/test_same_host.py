@@ -13,7 +13,7 @@ from builder.lab import base_tree, preload, trial
 from builder.lab.machine import Machine
 from tests.machine import hosts
 from tests.packer import bake_without_packer, host_contents
-from tests.sweeps import WHOLE
+from tests.sweeps import WHOLE, of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.packer.bake_without_packer import Baked
     from tests.packer.host_contents import Facts
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, of_a_sweep]
 
 
 @dataclass(frozen=True)

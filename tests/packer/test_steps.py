@@ -15,7 +15,7 @@ from builder.lab.machine import Machine
 from builder.stack import user
 from tests.machine import hosts
 from tests.packer import bake_without_packer
-from tests.sweeps import sample
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,17 +28,20 @@ pytestmark = pytest.mark.machine
 DOMAINS = ("shop.example.com", "hello.example.com", "notes.example.com")
 
 
+@of_a_sweep
 def test_every_step_ran_and_the_image_judged_itself(baked: Baked) -> None:
     assert list(baked.said) == [step.name for step in bake_without_packer.steps()]
     assert "clean; " in baked.said["80-verify"]
 
 
+@of_a_sweep
 def test_the_checks_find_nothing_on_the_disk(baked: Baked) -> None:
     """From outside, where nothing can be hidden from them; the host's own files included."""
     files = host.build(baked.spec).only(Part.BAKED)
     assert check(baked.tree, expected=expected(files)) == ()
 
 
+@of_a_sweep
 def test_a_step_may_be_repeated_and_has_nothing_left_to_do(baked: Baked) -> None:
     assert baked.said["40-proxy-image"].startswith("er-proxy: ")
     assert baked.said["50-app-images"].count("\n") == 5
@@ -48,6 +51,7 @@ def test_a_step_may_be_repeated_and_has_nothing_left_to_do(baked: Baked) -> None
     assert "Setting up" not in baked.again["30-packages"]
 
 
+@of_a_sweep
 def test_nothing_of_the_bake_stays(baked: Baked) -> None:
     passwd = (baked.tree / "etc/passwd").read_text()
     assert f"\n{bake_without_packer.LOGIN}:" not in passwd
@@ -57,6 +61,7 @@ def test_nothing_of_the_bake_stays(baked: Baked) -> None:
         assert not (baked.tree / path).exists(), path
 
 
+@of_a_sweep
 def test_storage_belongs_to_the_one_who_runs_the_image(baked: Baked) -> None:
     """Every file of a stack's storage is its own user's, or of its subordinate range."""
     for stack in baked.spec.stacks:
@@ -76,17 +81,20 @@ def offline(baked: Baked) -> Iterator[hosts.Host]:
         yield machine
 
 
+@of_a_sweep
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_the_baked_image_serves_without_a_network(offline: hosts.Host, domain: str) -> None:
     assert offline.curl(f"https://{domain}/").stdout.startswith("HTTP/2 200")
 
 
+@of_a_sweep
 def test_first_boot_finds_nothing_to_complain_of(offline: hosts.Host) -> None:
     machine = offline.machine
     assert machine.run(["cloud-init", "status"], check=False).stdout.strip() == "status: done"
     assert machine.run(["systemctl", "--failed", "--no-legend"], check=False).stdout == ""
 
 
+@of_a_sweep
 def test_every_host_of_an_image_has_its_own_identity(baked: Baked, offline: hosts.Host) -> None:
     assert not list((baked.tree / "etc/ssh").glob("ssh_host_*"))
     assert (baked.tree / "etc/machine-id").read_bytes() == b""

@@ -267,6 +267,7 @@ def test_a_lock_of_a_machine_that_lives_is_left_alone(saved: Saved) -> None:
         path.unlink()
 
 
+@of_a_sweep
 def test_a_full_target_takes_nothing_from_what_is_there(saved: Saved) -> None:
     """Said in status; and with room again the next run is good."""
     saved.places.stop(*saved.places.running[1:])

@@ -525,6 +525,7 @@ wait
 """
 
 
+@of_a_sweep
 def test_many_connections_of_a_key_are_few_on_the_host(world: World) -> None:
     """The admin logs in as before, visitors are answered; what stays open is in the slice that has the limit."""
     machine = world.web.host.machine

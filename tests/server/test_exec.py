@@ -19,7 +19,7 @@ from builder.lab import trial
 from builder.polling import until
 from tests.machine import hosts
 from tests.server.conftest import client
-from tests.sweeps import sample
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +104,7 @@ def test_words_reach_the_command_as_they_are(web: Client) -> None:
     assert done.stdout == "".join(f"[{word}]\n" for word in words)
 
 
+@of_a_sweep
 def test_user_directory_and_variables(web: Client) -> None:
     line = 'id -u; pwd; echo "[$ODD][$GREETING]"'
     env = {**web.env, "ODD": " 'x' \"y\" #z $HOME  ", "GREETING": ""}
@@ -209,6 +210,7 @@ def test_nothing_of_the_command_is_logged(web: Client) -> None:
     assert web.host.machine.run("ls -A /run/er-session").stdout == ""
 
 
+@of_a_sweep
 def test_what_is_run_counts_to_the_stack(web: Client) -> None:
     """The command is in the control group of its service, or of a unit with the service's limits; and ends as first."""
     uid = web.host.machine.run(["id", "-u", "er-shop"]).stdout.strip()
@@ -255,6 +257,7 @@ def test_run_takes_the_services_own_command_and_works_while_it_is_stopped(web: C
         web.er("start", "shop", "worker")
 
 
+@of_a_sweep
 def test_a_shell_is_the_first_that_is_there(web: Client) -> None:
     done = web.er("shell", "shop", "worker", stdin="echo $ROLE; cat /proc/$$/comm; exit 4\n")
     assert (done.returncode, done.stdout) == (4, "\nsh\n")

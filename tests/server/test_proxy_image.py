@@ -192,6 +192,7 @@ json.dump(found, open(sys.argv[1], "w"))
 """
 
 
+@of_a_sweep
 def test_patch_releases_are_taken_at_night_when_asked(world: World) -> None:
     """Once the registry has had one for long enough; files and checks stay as the spec has them, and it is said."""
     world.web.spec.write_text(f"{world.web.spec.read_text()}\nupdate: {{proxy: patch, min_age: 2d}}\n")

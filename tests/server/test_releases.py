@@ -192,6 +192,7 @@ def test_what_does_not_come_up_is_taken_back(hello: Stack) -> None:
     assert (hello.listed(), hello.override()) == (before, file)
 
 
+@of_a_sweep
 def test_what_starts_and_falls_over_is_taken_back(hello: Stack) -> None:
     name = hello.image("falls", 'ENTRYPOINT ["sh", "-c", "sleep 0.7; echo over and out; exit 1"]')
     states = hello.switch(name, timeout=40)
@@ -373,6 +374,7 @@ def test_a_release_and_an_apply_take_turns(hello: Stack) -> None:
     assert hello.greets("eight")
 
 
+@of_a_sweep
 def test_the_spec_wins_when_its_image_changes(hello: Stack) -> None:
     """And says so; the release can be had back."""
     before = hello.runs()

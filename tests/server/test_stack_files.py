@@ -86,6 +86,7 @@ def test_rights_that_were_changed_by_hand_are_told_and_mended(own: Client) -> No
 # Data.
 
 
+@of_a_sweep
 def test_data_stays_whose_it_is_over_apply_and_reboot(own: Client) -> None:
     """Written by the container's user 999 in three directories, one of them inside another, one with an odd name.
 
