@@ -22,7 +22,6 @@ from tests.audit import report
 from tests.machine import hosts
 from tests.machine.conftest import example_images
 from tests.packer import bake_without_packer
-from tests.sweeps import WHOLE, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["example_images"]
 
-DELIVERIES = tuple(sample(("stock", "baked"), ("stock",)))
 TOOLS = ("lynis", "openscap-scanner", "ssg-debian")
 
 
@@ -66,14 +64,13 @@ def files() -> dict[str, bytes]:
 class Side:
     """The hosts that are compared."""
 
-    plain: Machine | None
+    plain: Machine
     ours: Mapping[str, Host]
 
     @property
     def machines(self) -> dict[str, Machine]:
         """All of them by the names of the page."""
-        plain = {} if self.plain is None else {"plain": self.plain}
-        return plain | {delivery: host.machine for delivery, host in self.ours.items()}
+        return {"plain": self.plain} | {delivery: host.machine for delivery, host in self.ours.items()}
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +105,6 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 
 @pytest.fixture(scope="session")
-def side(request: pytest.FixtureRequest) -> Side:
+def side(plain: Machine, stock: Host, baked: Host) -> Side:
     """All of them, up."""
-    plain = request.getfixturevalue("plain") if WHOLE else None
-    return Side(plain, {delivery: request.getfixturevalue(delivery) for delivery in DELIVERIES})
+    return Side(plain, {"stock": stock, "baked": baked})

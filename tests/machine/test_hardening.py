@@ -9,6 +9,7 @@ import pytest
 
 from builder.host import hardening
 from builder.lab import base_tree
+from tests.audit.test_audits import ssh_audit
 
 if TYPE_CHECKING:
     from tests.machine.hosts import Host
@@ -126,6 +127,10 @@ def test_ssh_forwards_nothing(three: Host) -> None:
     done = three.machine.attacker(0).run(argv, check=False)
     assert done.returncode == 255
     assert "forwarding failed" in done.stderr
+
+
+def test_ssh_audit_finds_nothing(three: Host) -> None:
+    assert ssh_audit(three.machine.attacker(1), three.machine.ipv4) == []
 
 
 def test_only_admins_log_in(three: Host) -> None:

@@ -133,7 +133,6 @@ def _is_kept_and_grown(said: str) -> None:
     assert int(size[1]) > 2.5 * (1 << 30)
 
 
-@of_a_sweep
 def test_the_one_other_disk_is_made_kept_and_grown(tmp_path: Path) -> None:
     disk, script = _empty(tmp_path / "data.raw"), _script_disk(tmp_path / "script.raw")
     first = _boot(tmp_path, script, disk)
@@ -143,7 +142,6 @@ def test_the_one_other_disk_is_made_kept_and_grown(tmp_path: Path) -> None:
     _is_kept_and_grown(_boot(tmp_path, script, disk))
 
 
-@of_a_sweep
 def test_of_two_disks_none_is_touched(tmp_path: Path) -> None:
     disks = [_empty(tmp_path / f"{name}.raw") for name in ("one", "two")]
     said = _boot(tmp_path, _script_disk(tmp_path / "script.raw"), *disks)

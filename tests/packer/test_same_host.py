@@ -1,7 +1,11 @@
-"""stock == baked + first boot, on two really booted hosts: equal but for the few differences listed here."""
+"""stock == baked + first boot, on two really booted hosts: equal but for the few differences listed here.
+
+A run of the tests makes the host from the stock image alone; `make sweeps` compares both.
+"""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -13,15 +17,17 @@ from builder.lab import base_tree, preload, trial
 from builder.lab.machine import Machine
 from tests.machine import hosts
 from tests.packer import bake_without_packer, host_contents
-from tests.sweeps import WHOLE, of_a_sweep
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
+    from builder.spec import Spec
     from tests.packer.bake_without_packer import Baked
     from tests.packer.host_contents import Facts
 
-pytestmark = [pytest.mark.machine, of_a_sweep]
+pytestmark = pytest.mark.machine
 
 
 @dataclass(frozen=True)
@@ -76,15 +82,20 @@ class Two:
 
     stock: Mapping[str, Facts]
     baked: Mapping[str, Facts]
-    again: bool | None
+    again: bool
 
 
-def portray(host: hosts.Host) -> dict[str, Facts]:
-    """Power on, wait until it is done, look, power off, and read its disk."""
+def come_up(host: hosts.Host) -> None:
+    """Power on, and wait until it is done and its sites answer."""
     host.boot(timeout=600)
     host.machine.wait(host.machine.cloud_init_done, timeout=120, what="cloud-init")
     for site in trial.sites(host.spec):
         host.machine.wait(partial(answers, host, f"https://{site.domain}/"), timeout=60, what=site.domain)
+
+
+def portray(host: hosts.Host) -> dict[str, Facts]:
+    """Power on, look, power off, and read its disk."""
+    come_up(host)
     users = ("er-proxy", *(f"er-{stack.name}" for stack in host.spec.stacks))
     facts = {"ended": ended(host.machine), **host_contents.running(host.machine, users)}
     host.machine.poweroff()
@@ -102,22 +113,15 @@ def answers(host: hosts.Host, url: str) -> bool:
     return host.curl(url).stdout.startswith("HTTP/2 200")
 
 
-def from_stock(baked: Baked) -> tuple[dict[str, Facts], bool | None]:
-    """The same spec on the stock image, from the whole user-data; its archives are brought, as a lab must.
-
-    And whether it serves after another boot, which `machine/test_reboot.py` tries of the same spec: in a sweep.
-    """
-    wanted = trial.plan(baked.spec, timeout=300)
+@contextmanager
+def from_stock(spec: Spec, key: Path) -> Iterator[hosts.Host]:
+    """The stock image with the whole user-data, off; its archives are brought, as a lab must."""
+    wanted = trial.plan(spec, timeout=300)
     loader = base_tree.tree(wanted.packages)
     preloads = tuple(preload.prepare(loader, owner, images) for owner, images in wanted.images)
     extra = dict(wanted.extra_files)
     with Machine(base_tree.tree(), wanted.user_data, name=wanted.name, extra_files=extra, preloads=preloads) as machine:
-        host = hosts.Host(baked.spec, machine, baked.key)
-        found = portray(host)
-        if not WHOLE:
-            return found, None
-        host.boot()
-        return found, answers(host, "https://shop.example.com/")
+        yield hosts.Host(spec, machine, key)
 
 
 def from_baked(baked: Baked) -> dict[str, Facts]:
@@ -128,7 +132,10 @@ def from_baked(baked: Baked) -> dict[str, Facts]:
 
 @pytest.fixture(scope="module")
 def two(baked: Baked) -> Two:
-    stock, again = from_stock(baked)
+    with from_stock(baked.spec, baked.key) as host:
+        stock = portray(host)
+        host.boot()
+        again = answers(host, "https://shop.example.com/")
     return Two(stock, from_baked(baked), again)
 
 
@@ -138,6 +145,7 @@ LISTS = (
 )
 
 
+@of_a_sweep
 @pytest.mark.parametrize("name", LISTS)
 def test_both_hosts_are_the_same(two: Two, name: str) -> None:
     stock, baked = two.stock[name], two.baked[name]
@@ -145,17 +153,30 @@ def test_both_hosts_are_the_same(two: Two, name: str) -> None:
     assert not unexplained, "\n".join(unexplained)
 
 
-def test_a_stock_image_becomes_the_host_over_the_network(two: Two) -> None:
+_WELL = {"cloud-init": "status: done", "failed units": ""}
+
+
+@pytest.mark.usefixtures("example_images")
+def test_a_stock_image_becomes_the_host_over_the_network(tmp_path: Path) -> None:
     """Without any of our packages: cloud-init alone installs them, and the stacks answer."""
-    assert two.stock["ended"] == {"cloud-init": "status: done", "failed units": ""}
-    assert two.again is not False
+    with from_stock(*hosts.written("three", tmp_path)) as host:
+        come_up(host)
+        assert ended(host.machine) == _WELL
 
 
+@of_a_sweep
+def test_it_serves_after_another_boot(two: Two) -> None:
+    assert two.stock["ended"] == _WELL
+    assert two.again
+
+
+@of_a_sweep
 def test_every_list_is_compared(two: Two) -> None:
     assert set(two.stock) == set(two.baked) == set(LISTS)
     assert all(two.stock.values()), "an empty list shows nothing"
 
 
+@of_a_sweep
 def test_every_explanation_is_needed(two: Two) -> None:
     """A difference that is gone leaves the table too."""
     for row in DIFFERENCES:
