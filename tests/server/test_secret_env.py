@@ -11,6 +11,7 @@ from tests.machine.probes import Agent, inside, outside, serving, tcp, udp
 from tests.sweeps import WHOLE, sample
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.server.conftest import Client
@@ -47,8 +48,10 @@ _PASSWORD = "p@ss:/ #%$ü{x}'"
 
 
 @pytest.fixture(scope="module")
-def web(looked_at: Client) -> Client:
-    return looked_at
+def web(looked_at: Client) -> Iterator[Client]:
+    """A host that the next file looks at as well: it gets it as it was."""
+    yield looked_at
+    assert looked_at.er("apply", looked_at.spec, "--yes").returncode == 0
 
 
 def _spec(web: Client) -> Path:
