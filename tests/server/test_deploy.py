@@ -517,7 +517,7 @@ def test_a_process_of_its_user_without_a_connection_gets_nothing(world: World) -
 
 
 # At once, of which sshd cuts most, as few may be on their way in from one address; and one after the other, in rows.
-_AT_ONCE, _A_ROW = (100, 25) if WHOLE else (30, 20)
+_AT_ONCE, _A_ROW = 100, 25
 _FLOOD = """
 for i in $(seq {at_once}); do {one} & done
 for row in 1 2 3 4; do (for i in $(seq {a_row}); do {one} -f; done) & done

@@ -21,7 +21,7 @@ from builder.polling import until
 from tests import forked_er
 from tests.machine import hosts
 from tests.server.conftest import client
-from tests.sweeps import WHOLE, of_a_sweep, sample
+from tests.sweeps import WHOLE, of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -258,7 +258,8 @@ def test_er_is_killed(pair: Pair, which: str, phase: str) -> None:
 _CUTS: Final = [(cut, which, phase) for cut in ("new", "old") for which, phase in _PHASES]
 
 
-@pytest.mark.parametrize(("cut", "which", "phase"), sample(_CUTS, ()))
+@of_a_sweep
+@pytest.mark.parametrize(("cut", "which", "phase"), _CUTS)
 def test_the_power_goes(pair: Pair, cut: str, which: str, phase: str) -> None:
     """Of either host. In the end the old one serves, or the move has come to its end."""
     running = _until_phase(pair, which, phase)

@@ -304,7 +304,8 @@ def test_what_is_no_data_of_the_stack_is_not_restored(old: Restored) -> None:
 _STEPS: Final = ("restoring", "loading db", "switching", "waiting for the stack")
 
 
-@pytest.mark.parametrize("step", sample(_STEPS, ()))
+@of_a_sweep
+@pytest.mark.parametrize("step", _STEPS)
 def test_whatever_cuts_a_restore_the_old_or_the_new_data_stands_whole(old: Restored, step: str) -> None:
     """The power goes while it is at a step; after the boot one of both runs, and the next restore is as good."""
     old.run(f"echo of now >{_UPLOADS}/now; cp -a {_UPLOADS} /root/was")

@@ -18,7 +18,7 @@ from builder.polling import until
 from tests.machine import hosts
 from tests.machine.clients import get
 from tests.server.conftest import Client, client
-from tests.sweeps import WHOLE, of_a_sweep, sample
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,10 +88,7 @@ def test_rights_that_were_changed_by_hand_are_told_and_mended(own: Client) -> No
 
 @of_a_sweep
 def test_data_stays_whose_it_is_over_apply_and_reboot(own: Client) -> None:
-    """Written by the container's user 999 in three directories, one of them inside another, one with an odd name.
-
-    The boot is of the sweep: what it is after one, even of another machine, has `machine/test_data.py`.
-    """
+    """Written by the container's user 999 in three directories, one of them inside another, one with an odd name."""
     write = "for place in /data /in /odd; do echo $0 >>$place/note || exit; done; cat /odd/note"
     owners = f"find {_DATA} -mindepth 1 -printf '%u %m %p\\n' | sort"
     assert as_999(own, write.replace("$0", "first")).stdout == "first\n"
@@ -99,9 +96,8 @@ def test_data_stays_whose_it_is_over_apply_and_reboot(own: Client) -> None:
     assert own.er("apply", changed(own, "data"), "--yes").returncode == 0
     assert own.host.machine.run(owners).stdout == before
     assert as_999(own, write.replace("$0", "second")).stdout == "first\nsecond\n"
-    if WHOLE:
-        own.host.reboot()
-        assert own.host.machine.run(owners).stdout == before
+    own.host.reboot()
+    assert own.host.machine.run(owners).stdout == before
     until(lambda: as_999(own, "true").returncode == 0, timeout=60, what="the container")
     assert as_999(own, write.replace("$0", "third")).stdout == "first\nsecond\nthird\n"
 
