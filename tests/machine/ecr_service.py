@@ -55,6 +55,8 @@ class Handler(BaseHTTPRequestHandler):
     """Both services; the port tells them apart."""
 
     protocol_version = "HTTP/1.1"
+    # An answer is sent whole: a client that has read a refusal's head does not wait long for the rest.
+    wbufsize = -1
     directory: Path
     registry: Registry
     lock = threading.Lock()

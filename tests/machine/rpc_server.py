@@ -1,4 +1,8 @@
-"""An app that speaks HTTP/2 without TLS, as gRPC servers do: it sends each message back as it comes, trailers last."""
+"""An app that speaks HTTP/2 without TLS: it sends back what it is sent, trailers last.
+
+A request of gRPC is answered message by message, as servers of it do, any other one when it is whole: who asks over
+HTTP/1 may be told nothing before, as Go's servers, and Caddy is one, then read no more of a body.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +22,35 @@ class Echo(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.http = H2Connection(H2Configuration(client_side=False))
+        self.whole: dict[int, bytes] = {}
         self.http.initiate_connection()
         self._send()
 
     def data_received(self, data: bytes) -> None:
         for event in self.http.receive_data(data):
             if isinstance(event, RequestReceived):
-                said = [(":status", "200"), ("content-type", "application/grpc")]
-                self.http.send_headers(event.stream_id, said)
+                if (b"content-type", b"application/grpc") in event.headers:
+                    self._begin(event.stream_id)
+                else:
+                    self.whole[event.stream_id] = b""
             elif isinstance(event, DataReceived):
                 self.http.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                self.http.send_data(event.stream_id, event.data)
+                if event.stream_id in self.whole:
+                    self.whole[event.stream_id] += event.data
+                else:
+                    self.http.send_data(event.stream_id, event.data)
             elif isinstance(event, StreamEnded):
-                self.http.send_headers(
-                    event.stream_id, [("grpc-status", "0"), ("grpc-message", "well")], end_stream=True
-                )
+                self._end(event.stream_id)
         self._send()
+
+    def _begin(self, stream: int) -> None:
+        self.http.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+
+    def _end(self, stream: int) -> None:
+        if stream in self.whole:
+            self._begin(stream)
+            self.http.send_data(stream, self.whole.pop(stream))
+        self.http.send_headers(stream, [("grpc-status", "0"), ("grpc-message", "well")], end_stream=True)
 
     def _send(self) -> None:
         self.transport.write(self.http.data_to_send())

@@ -46,13 +46,14 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def script(program: Path) -> ModuleType:
-    """Its functions."""
+def script(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Its functions, without a part in this machine's /run."""
     loader = SourceFileLoader("disk", str(program))
     spec = spec_from_file_location("disk", program, loader=loader)
     assert spec is not None
     module = module_from_spec(spec)
     loader.exec_module(module)
+    monkeypatch.setattr(module, "LINK", str(tmp_path / "link"))
     return module
 
 

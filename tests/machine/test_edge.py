@@ -329,7 +329,7 @@ def elsewhere(site: Site, number: int) -> Namespace:
     """A visitor with an IPv6 network of his own, as a host that shares its /64 with others counts them one by one."""
     found = site.host.machine.attacker(number)
     theirs = f"2001:db8:{number:x}:7::{number:x}"
-    found.run(["ip", "addr", "replace", f"{theirs}/64", "dev", "lan"])
+    found.run(["ip", "addr", "replace", f"{theirs}/64", "dev", "lan", "nodad"])
     found.run(["ip", "-6", "route", "replace", f"{site.edge.place.ipv6}/128", "dev", "lan", "src", theirs])
     site.edge.place.run(["ip", "-6", "route", "replace", f"2001:db8:{number:x}:7::/64", "via", found.ipv6])
     return type(found)(found.name, found.ipv4, theirs)

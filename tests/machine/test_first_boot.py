@@ -38,14 +38,14 @@ def tree(host: Host) -> list[str]:
 
 
 def identities(host: Host) -> list[str]:
-    """Users, ranges, linger and the state of the directories of ours."""
+    """Users, ranges, linger and the state of the directories of ours; which managers have started since is no such."""
     lines = (
         "getent passwd | grep ^er; getent group | grep ^er; grep -h ^er- /etc/subuid /etc/subgid;"
         " grep -hv '^#' /etc/sudoers.d/*; "
         "ls /var/lib/systemd/linger"
     )
     dirs = "find /var/lib/easyrunner /run/easyrunner /var/log/easyrunner -maxdepth 3 -printf '%p %y %m %u %g\\n'"
-    others = "containers|home/[^/]*/\\.|caddy/|room/"
+    others = "containers|home/[^/]*/\\.|caddy/|room/|dirty/"
     return host.machine.run(f"{lines}; {dirs} | grep -vE '{others}' | LC_ALL=C sort").stdout.splitlines()
 
 

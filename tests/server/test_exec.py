@@ -167,7 +167,7 @@ def test_a_lost_connection_ends_the_command(web: Client, command: str, number: s
     """Without a terminal Ctrl-C ends the connection as well. The container's first process takes no signal but KILL."""
     line = f"echo ready; sleep {77000 + number}; true"
     with _started(web, command, "worker", "--", "sh", "-c", line) as running:
-        assert _sleeping(web, 77000 + number)
+        until(lambda: _sleeping(web, 77000 + number), timeout=60, what="the command after `ready`")
         running.send_signal(number)
     until(lambda: not _sleeping(web, 77000 + number), timeout=60, what="the end of the command")
     until(lambda: _containers(web) == {"api", "worker"}, timeout=60, what="the container's removal")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import re
@@ -18,7 +19,7 @@ from builder import host as hosts
 from builder import spec as specs
 from builder.cli.server import secrets as cli
 from builder.problems import UserError
-from builder.server.remote import common, secrets
+from builder.server.remote import common, locks, secrets
 from builder.server.remote.common import RemoteError
 
 if TYPE_CHECKING:
@@ -259,6 +260,7 @@ class Podman:
 
 
 def on_a_host(monkeypatch: pytest.MonkeyPatch, podman: Podman, needed: dict[str, list[str]]) -> None:
+    monkeypatch.setattr(locks, "stack", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(common, "as_user", podman.as_user)
     monkeypatch.setattr(common, "look_again", lambda: None)
     monkeypatch.setattr(common, "stack_user", lambda stack: f"er-{stack}")
