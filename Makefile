@@ -31,14 +31,18 @@ help: ## Show what can be made
 demo: system-boot images $(KEY) ## Bake the example host's image here, boot it twice, and serve its page over HTTPS
 	$(BIN)/er build-image examples/hello.yaml --target qemu --with-stacks --reuse -o .cache/demo
 
-test: system-test setup images $(KEY) ## Run all tests; hosts are booted where that can be done
+# Installing what tests need keeps one processor busy: another one makes what the first hosts stand on meanwhile.
+test: system-test $(RUNS) ## Run all tests; hosts are booted where that can be done
 	@if [ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ]; then \
+	  $(BIN)/python -m tests.base_trees & trap "kill $$! 2>/dev/null" EXIT; \
+	  $(MAKE) --no-print-directory setup images $(KEY) || exit; \
 	  $(BIN)/pytest --collect-only -q >/dev/null; \
 	  $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder; \
 	elif [ -n "$$CI" ]; then \
 	  echo "error: the machine tests need root and Linux, and CI runs them all" >&2; exit 1; \
 	else \
 	  echo "note: the machine tests boot real hosts, which needs root and Linux: run 'sudo make test' for them" >&2; \
+	  $(MAKE) --no-print-directory setup images $(KEY) || exit; \
 	  $(BIN)/pytest -n 2 -m "not machine"; \
 	fi
 

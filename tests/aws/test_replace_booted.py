@@ -1,8 +1,9 @@
 """`er launch --replace` with hosts that are really booted, and a visitor who asks all the time.
 
 As in test_whole_way, but that the image is baked without Packer: see booted_account for what the API does. `er` is a
-process of its own and knows nothing of all this. `make sweeps` ends each of the calls that write; the table is
-docs/replace.md.
+process of its own and knows nothing of all this. Each of the calls that write ends, too; the table is docs/replace.md.
+A run of the tests has neighbours of it: every call without hosts (test_replace.py), and a server that boots
+(test_whole_way.py).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from tests.aws.booted_account import Host
     from tests.aws.wire import Answer, Call, Wire
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, of_a_sweep]
 
 PEM_END: Final = "-----END CERTIFICATE-----"
 DOMAIN: Final = "shop.example.com"
@@ -244,7 +245,6 @@ def test_a_new_server_takes_over(site: Site, page: Page) -> None:
     assert row.lost > 0
 
 
-@of_a_sweep
 def test_an_image_that_does_not_start_costs_nothing(site: Site, page: Page) -> None:
     site.destroy_old()
     old = site.server.id
@@ -260,7 +260,6 @@ def test_an_image_that_does_not_start_costs_nothing(site: Site, page: Page) -> N
     assert row.lost == 0
 
 
-@of_a_sweep
 def test_an_image_that_starts_nothing_gives_the_data_back(site: Site, page: Page) -> None:
     site.destroy_old()
     old = site.server.id
@@ -277,7 +276,6 @@ def test_an_image_that_starts_nothing_gives_the_data_back(site: Site, page: Page
     assert [one["State"]["Name"] for one in site.account.instances()] == ["running"]
 
 
-@of_a_sweep
 @pytest.mark.parametrize(("call", "way"), POINTS, ids=lambda one: one.replace(" ", "-"))
 def test_a_call_that_fails_leaves_one_server_and_the_same_command_goes_on(
     site: Site, page: Page, call: str, way: str

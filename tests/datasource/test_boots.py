@@ -1,4 +1,7 @@
-"""The unmodified cloud-init of Debian 13 finds each provider's own datasource, takes our bytes, and makes the host."""
+"""The unmodified cloud-init of Debian 13 finds each provider's own datasource, takes our bytes, and makes the host.
+
+A run of the tests has AWS, whose way of asking is the longest (test_other_boots.py).
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,13 @@ import pytest
 
 from tests.datasource import boots, checks, table
 from tests.datasource.providers import ROWS
-from tests.sweeps import sample
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, of_a_sweep]
 
-# A drive; test_other_boots.py has AWS, whose way of asking is the longest, and Hetzner.
-_CHOSEN: Final = ("digitalocean-drive",)
 # What this run has seen, by the row's name.
 _SEEN: Final[dict[str, dict[str, Any]]] = {}
 # What follows from the host's size, which changes with it and by a few bytes with its keys.
@@ -26,7 +27,7 @@ _BY_SIZE: Final = {"bytes": None, "encoding": None}
 
 
 @pytest.mark.usefixtures("example_images")
-@pytest.mark.parametrize("name", sample(ROWS, _CHOSEN))
+@pytest.mark.parametrize("name", ROWS)
 def test_a_stock_image_becomes_the_host(name: str, tmp_path: Path) -> None:
     """At this provider, over both address families."""
     row = ROWS[name]

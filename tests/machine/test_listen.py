@@ -249,8 +249,9 @@ def left(host: Host) -> list[str]:
     return host.machine.run(look, check=False).stdout.split()
 
 
+@of_a_sweep
 def test_a_service_comes_from_a_port_to_a_socket_and_back(web: Client) -> None:
-    """Each time it restarts in place: a next container would stand where only its own socket can be. Back: in a sweep.
+    """Each time it restarts in place: a next container would stand where only its own socket can be.
 
     On the way another service changes that has a passed socket, and loses nothing.
     """
@@ -264,10 +265,9 @@ def test_a_service_comes_from_a_port_to_a_socket_and_back(web: Client) -> None:
     assert "it has a socket of its own" in told
     assert answers(web.host, "turn")
     assert left(web.host) == ["turn.sock", "turn.up"]
-    if WHOLE:
-        turned(web, "3000")
-        assert answers(web.host, "turn")
-        assert left(web.host) == ["turn.sock", "turn.up"]
+    turned(web, "3000")
+    assert answers(web.host, "turn")
+    assert left(web.host) == ["turn.sock", "turn.up"]
 
 
 def test_a_link_would_be_followed_where_the_proxy_looks(host: Host) -> None:

@@ -320,8 +320,8 @@ def _assert_rests(host: Host) -> None:
         assert _beside(host, stack, "asleep").exists()
 
 
-def test_a_reboot_and_cuts_of_power_leave_it_asleep(asleep: Host, tmp_path: Path) -> None:
-    """With no manager until somebody comes, who is not lost. Cut while it sleeps, and while it wakes."""
+def test_a_reboot_and_a_cut_of_power_leave_it_asleep(asleep: Host) -> None:
+    """With no manager until somebody comes, who is not lost."""
     machine = asleep.machine
     if WHOLE:
         machine.poweroff()
@@ -333,6 +333,11 @@ def test_a_reboot_and_cuts_of_power_leave_it_asleep(asleep: Host, tmp_path: Path
     _assert_rests(asleep)
     _assert_two_hundred_are_answered(asleep)
     assert (_woken(asleep, "quiet"), _started(asleep)) == (1, 1)
+
+
+@of_a_sweep
+def test_a_cut_of_power_while_it_wakes_leaves_it_asleep(asleep: Host, tmp_path: Path) -> None:
+    machine = asleep.machine
     argv = ["curl", "-sk", "-m", "60", "--resolve", f"app.example.com:443:{asleep.address(4)}"]
     argv += ["https://app.example.com/"]
     visitor = machine.attacker(0).start(argv, stdout=subprocess.DEVNULL)
@@ -369,8 +374,9 @@ def _start_while_the_manager_is_busy(host: Host, stack: str) -> str:
 
 
 def test_a_container_comes_up_while_its_manager_is_busy(host: Host) -> None:
-    """The first one of the stack's user after a boot, and its next one."""
-    host.machine.run("loginctl enable-linger er-quiet; systemctl start user@$(id -u er-quiet).service")
+    """The first one that its manager starts, as after a boot, and its next one."""
+    manager = f"user@{host.machine.user('er-quiet').uid}.service"
+    host.machine.run(f"systemctl stop {manager}; loginctl enable-linger er-quiet; systemctl start {manager}")
     _hurry(host, "quiet")
     before = _started(host)
     for number in (1, 2):

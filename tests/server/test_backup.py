@@ -245,6 +245,7 @@ def test_the_power_goes_in_the_middle(saved: Saved) -> None:
     assert saved.web.er("backup", "check", "--read", "100").returncode == 0
 
 
+@of_a_sweep
 def test_a_lock_of_a_machine_that_lives_is_left_alone(saved: Saved) -> None:
     """Of another machine; and of one that has this one's name, as an old server has when a new one takes over."""
     saved.to_sftp()
@@ -285,12 +286,13 @@ def test_a_full_target_takes_nothing_from_what_is_there(saved: Saved) -> None:
     assert saved.web.host.curl("https://files.example.com/").stdout.startswith("HTTP/2 200")
     saved.run(f"rm {_FILES}/large")
     saved.places.stop(server)
+    saved.places.start_sftp()
+    saved.goes_to(saved.places.sftp())
 
 
 def test_what_does_not_fit_is_told(saved: Saved) -> None:
     """Another password, with the way out. The next test has other repositories, none, and another host key."""
-    saved.places.start_sftp()
-    saved.goes_to(saved.places.sftp())
+    saved.to_sftp()
     saved.set("restic-password", "another")
     said = saved.now().stderr
     assert "the repository does not open with the host's secret restic-password" in said

@@ -332,6 +332,7 @@ def test_processes(site: Site, first: tuple[str, str], tell: Callable[[str, str]
     tell("forks without end", "the build's limit of 1000 processes")
 
 
+@of_a_sweep
 def test_time(site: Site, first: tuple[str, str], tell: Callable[[str, str], None]) -> None:
     with unnoticed(site):
         why = site.refused("RUN while true; do :; done\n", replace(PLAIN, seconds=4))

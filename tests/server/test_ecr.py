@@ -18,7 +18,7 @@ from builder.polling import until
 from tests.machine import ecr_service, hosts, registry
 from tests.machine.registry import HTTPS, OPEN, Registry
 from tests.server.conftest import Client, client
-from tests.sweeps import WHOLE, of_a_sweep, sample
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     import subprocess
@@ -270,8 +270,10 @@ def _cannot_install(world: World) -> None:
     machine.run("rm -rf /etc/apt && mv /etc/apt.away /etc/apt")
 
 
+# As a first boot does.
+@of_a_sweep
 def test_apply_installs_what_a_change_needs(world: World) -> None:
-    """And says so; where it cannot, in the sweep, nothing has changed and the reason is there."""
+    """And says so; where it cannot, nothing has changed and the reason is there."""
     web, machine = world.web, world.web.host.machine
     text = web.spec.read_text()
     plain = web.edited(
@@ -282,8 +284,7 @@ def test_apply_installs_what_a_change_needs(world: World) -> None:
     assert machine.run("systemctl is-active er-ecr.timer", check=False).stdout != "active\n"
     machine.run(f"dpkg --purge {HELPER}")
     web.spec.write_text(text)
-    if WHOLE:
-        _cannot_install(world)
+    _cannot_install(world)
     done = web.er("apply", web.spec, "--yes", "--timeout", "60")
     assert done.returncode == 0, done.stderr
     assert f"the server lacks {HELPER}" in done.stderr

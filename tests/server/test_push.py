@@ -26,7 +26,7 @@ from builder.server import Remote, push
 from tests import local_images as made
 from tests.local_images import Blob, Layout
 from tests.machine import hosts
-from tests.sweeps import sample
+from tests.sweeps import of_a_sweep, sample
 
 if TYPE_CHECKING:
     import subprocess
@@ -261,6 +261,7 @@ def test_two_stacks_share_a_base(world: World) -> None:
     assert world.left() == ""
 
 
+@of_a_sweep
 def test_a_health_check_of_dockers_form_stays(world: World) -> None:
     """As Docker saves it, in its old form; then out of a real Podman here, into another stack."""
     check = {"Test": ["CMD", "true"], "Interval": 5_000_000_000}
@@ -373,6 +374,7 @@ def _free(world: World) -> int:
     return int(world.web.host.machine.run("df --output=avail -B1 /var/lib/easyrunner | tail -1").stdout)
 
 
+@of_a_sweep
 def test_a_disk_that_is_full(world: World) -> None:
     """Known before: how much is needed, and nothing is sent. Found out in the middle: ended. What ran runs on."""
     ran = world.runs()

@@ -313,6 +313,7 @@ def test_a_registry_that_is_down_is_said_and_what_runs_goes_on(world: World) -> 
     world.open()
 
 
+@of_a_sweep
 def test_a_stack_that_waits_for_a_login_keeps_no_change_from_standing(world: World) -> None:
     """apply ends well, with the command to type; then the registry that limits gives more."""
     web = world.web
@@ -321,10 +322,9 @@ def test_a_stack_that_waits_for_a_login_keeps_no_change_from_standing(world: Wor
         f"  limited.test: {{username: {USER}}}\n  registry.test: {{username: reader}}",
     )
     spec.write_text(spec.read_text().replace("registry.test/app:1", "registry.test/app:2"))
-    before, started = world.image("shop", "web"), time.monotonic()
+    started = time.monotonic()
     done = web.er("apply", spec, "--yes", "--timeout", "120")
     assert done.returncode == 0, done.stderr
-    assert WHOLE or world.image("shop", "web") != before, "the new login of the test before brought the image"
     world.comes_up("shop")
     assert (
         "hub lacks a password that only you know: er server registry login web limited.test --stack hub" in done.stderr

@@ -1,4 +1,7 @@
-"""Releases: a stack runs another image than its spec names, and the way back; whatever happens on the way."""
+"""Releases: a stack runs another image than its spec names, and the way back; whatever happens on the way.
+
+A run of the tests has neighbours of it: what test_switch.py, test_deploy.py and test_push.py make are releases.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from builder.problems import UserError
 from builder.server import Remote, apply, releases
 from tests.machine.clients import Load
 from tests.machine.conftest import example_maker
-from tests.sweeps import of_a_sweep, sample
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
     from tests.server.conftest import Client
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, of_a_sweep]
 
 _SITE = "hello.example.com"
 # Of a visitor between two questions, in seconds: each question costs, and one of them waits for the restart.
@@ -192,7 +195,6 @@ def test_what_does_not_come_up_is_taken_back(hello: Stack) -> None:
     assert (hello.listed(), hello.override()) == (before, file)
 
 
-@of_a_sweep
 def test_what_starts_and_falls_over_is_taken_back(hello: Stack) -> None:
     name = hello.image("falls", 'ENTRYPOINT ["sh", "-c", "sleep 0.7; echo over and out; exit 1"]')
     states = hello.switch(name, timeout=40)
@@ -272,8 +274,6 @@ def _client(hello: Stack, name: str, phase: str) -> Iterator[subprocess.Popen[st
         client.kill()
 
 
-# As a change of an apply goes on: test_apply.py.
-@of_a_sweep
 def test_a_killed_client_ends_nothing(hello: Stack) -> None:
     with _client(hello, hello.image("seven"), "started") as client:
         client.send_signal(signal.SIGKILL)
@@ -289,8 +289,6 @@ _KILL = (
 )
 
 
-# As of a switch: test_switch.py.
-@of_a_sweep
 def test_a_killed_release_is_taken_back_by_the_next(hello: Stack) -> None:
     """Its processes on the server are gone half-way: doctor says so, and who comes next puts the old back first."""
     before, tag = hello.listed()[0], hello.runs()
@@ -304,14 +302,10 @@ def test_a_killed_release_is_taken_back_by_the_next(hello: Stack) -> None:
     assert hello.listed()[0]["number"] == before["number"]
 
 
-CUTS = sample(
-    ("switching", "waiting for the new one", "restarting behind it", "taking it back", "done"),
-    ("restarting behind it",),
-)
+CUTS = ("switching", "waiting for the new one", "restarting behind it", "taking it back", "done")
 _WELL = ("restarting behind it", "done")
 
 
-@of_a_sweep
 @pytest.mark.parametrize("phase", CUTS)
 def test_power_cut_leaves_the_old_or_the_new_release(hello: Stack, phase: str) -> None:
     """In the middle it is the old one, also when the new one would never have come up."""
@@ -352,8 +346,6 @@ def _until(states: Iterator[dict[str, Any]], phase: str) -> None:
         pass
 
 
-# As two releases do.
-@of_a_sweep
 def test_a_release_and_an_apply_take_turns(hello: Stack) -> None:
     """Whoever comes second; here a release that never comes up, and then an apply that nobody has confirmed yet."""
     silent = hello.image("silent", 'ENTRYPOINT ["sleep"]', 'CMD ["infinity"]')
@@ -374,7 +366,6 @@ def test_a_release_and_an_apply_take_turns(hello: Stack) -> None:
     assert hello.greets("eight")
 
 
-@of_a_sweep
 def test_the_spec_wins_when_its_image_changes(hello: Stack) -> None:
     """And says so; the release can be had back."""
     before = hello.runs()
@@ -390,14 +381,12 @@ def test_the_spec_wins_when_its_image_changes(hello: Stack) -> None:
     assert hello.greets(before)
 
 
-@of_a_sweep
 def test_the_way_back_to_the_spec(hello: Stack) -> None:
     """As to any other release."""
     assert hello.web.er("rollback", "hello", "spec").returncode == 0
     assert hello.override() == ""
 
 
-@of_a_sweep
 def test_an_image_that_updates_itself_is_a_release(hello: Stack) -> None:
     """Podman's own update, here of an image without a registry; the one of before is kept, and can be had back."""
     web, run = hello.web, hello.web.host.machine.run
@@ -425,7 +414,6 @@ def test_an_image_that_updates_itself_is_a_release(hello: Stack) -> None:
     assert web.er("apply", web.spec, "--yes").returncode == 0
 
 
-@of_a_sweep
 def test_a_removed_stack_takes_its_release_along_and_keeps_its_record(hello: Stack) -> None:
     assert hello.switch(hello.image("nine"))[-1]["phase"] == "done"
     before = hello.listed()
@@ -449,7 +437,6 @@ exec /usr/bin/podman "$@"
 """
 
 
-@of_a_sweep
 def test_where_podman_reads_no_drop_ins_a_release_is_a_whole_unit(hello: Stack) -> None:
     """As on Ubuntu 24.04; the unit follows the spec's in all but its image."""
     web, machine = hello.web, hello.web.host.machine

@@ -26,7 +26,7 @@ from tests.server.backup_places import Places
 from tests.server.conftest import Client, client, generate_secrets
 from tests.server.restic_key import cheapened
 from tests.server.rows import written_all_the_time
-from tests.sweeps import of_a_sweep, sample
+from tests.sweeps import of_a_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -280,7 +280,8 @@ def test_a_stack_gets_its_data_back_and_the_old_is_kept_until_confirmed(old: Res
 _PATHS: Final = (("files/uploads/deep",), ("files/uploads/deep", "volumes/notes_rows"))
 
 
-@pytest.mark.parametrize("paths", sample(_PATHS, _PATHS[:1]), ids=len)
+@of_a_sweep
+@pytest.mark.parametrize("paths", _PATHS, ids=len)
 def test_some_paths_come_back_alone_and_a_database_whole(old: Restored, paths: tuple[str, ...]) -> None:
     old.run(f"rm -rf {_UPLOADS}/deep {_UPLOADS}/one")
     done = old.restore("notes", *(word for path in paths for word in ("--path", path)), "--yes")

@@ -183,6 +183,8 @@ def test_what_changes_awake_serves_its_visitors_anew(dozing: Dozing) -> None:
     dozing.falls_asleep("quiet")
 
 
+# As what an apply changes.
+@of_a_sweep
 def test_a_release_is_tried_and_sleeps(dozing: Dozing) -> None:
     before = dozing.started("shop")
     done = dozing.web.er("push", "shop/web", dozing.image("pushed"))

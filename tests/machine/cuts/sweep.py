@@ -82,6 +82,15 @@ def reference(bench: Bench, course: Course) -> Reference:
 
 def cut_at(bench: Bench, wanted: Reference, point: str, kind: Kind) -> Result:
     """Cut at the point, boot again, compare. Raises NotReachedError."""
+    return _judged(bench, point, kind, lambda found: differences(wanted.likeness, found, wanted.course.own))
+
+
+def well_after(bench: Bench, point: str, kind: Kind) -> Result:
+    """The same without another host beside it: what is wrong with this one. Raises NotReachedError."""
+    return _judged(bench, point, kind, lambda found: [*found.faults])
+
+
+def _judged(bench: Bench, point: str, kind: Kind, judge: Callable[[Likeness], list[str]]) -> Result:
     with bench.disk(re.sub(r"\W+", "-", f"{kind} {point}")) as disk:
         seconds = _first(bench, disk, point, kind)
         start = time.monotonic()
@@ -90,7 +99,7 @@ def cut_at(bench: Bench, wanted: Reference, point: str, kind: Kind) -> Result:
             with bench.host(disk) as host:
                 host.boot(_SECONDS)
                 ready = time.monotonic() - start
-                found = differences(wanted.likeness, likeness(host), wanted.course.own)
+                found = judge(likeness(host))
         except Exception as error:
             # The whole story, for a person.
             found = [f"{error} {''.join(getattr(error, '__notes__', ()))}"]
