@@ -304,6 +304,7 @@ def test_what_does_not_fit_is_told(saved: Saved) -> None:
 @of_a_sweep
 def test_another_repository_and_none_are_told(saved: Saved) -> None:
     """As another password is; and another host key."""
+    assert saved.now().returncode == 0, "this one is known from then on"
     where = saved.places.directory / "sftp/saved1"
     where.rename(where.with_name("away"))
     done = saved.now()

@@ -115,7 +115,7 @@ def _all() -> set[tuple[str, str]]:
 
 def _check_runs(host: Host) -> None:
     """Every service runs, the job has ended well, none was started twice, and nothing failed."""
-    assert _running(host) == _all(), _units(host)
+    assert _running(host) == _all(), json.dumps([*_units(host).values()])
     run = host.machine.run
     assert run("systemctl --failed --no-legend").stdout == ""
     for stack in _SERVICES:
